@@ -1,0 +1,1 @@
+"""A batch around the protocol: columns to fields, the spool on disk, the counts at the end."""

@@ -1,0 +1,252 @@
+"""Rows to gift sends: which column feeds which field, decided once, and then each row on its own."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, field_errors, normalise_key, normalise_text
+
+RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
+ADDRESS_FIELDS = ("line1", "line2", "city", "state", "postal_code", "country")
+SEND_FIELDS = ("message", "gift_id", "variant_id", "team_id")
+METADATA_PREFIX = "metadata_"
+
+_FIELDS = (*RECIPIENT_FIELDS, *(f"address_{name}" for name in ADDRESS_FIELDS), *SEND_FIELDS)
+_REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
+_NOT_YET = {"touch_id": "campaign sends are", "resend_of": "replacing a gift is"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One row, read and validated.
+
+    :param number: from 1.
+    :param recipient_key: normalised; ``None`` where it is absent.
+    :param row_ref: the column that its author declared not personal.
+    :param gift_send: ``None`` for a row that could not be accepted.
+    :param problem: then why, without a value.
+    """
+
+    number: int
+    recipient_key: str | None = field(repr=False)
+    row_ref: str | None
+    gift_send: GiftSend | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    What the author of a batch said about its rows.
+
+    :param arguments: the operator's own ``message``, ``gift_id``, ``variant_id``, ``team_id``: set ones beat columns.
+    :param metadata: the operator's own metadata.
+    :param column_map: field to column, for those that differ.
+    :param recipient_key: the field or column that identifies a recipient within the scope.
+    :param row_ref: a column shown in logs and results.
+    """
+
+    arguments: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    column_map: Mapping[str, str] = field(default_factory=dict)
+    recipient_key: str = "email"
+    row_ref: str | None = None
+
+
+class RowReader:
+    """
+    Reads rows of one result.
+
+    :param columns: the result's, in order.
+    :param layout: what the author said.
+    :raises SendosoConfigError: for a column that is missing, unknown or ambiguous, before any row is read.
+    """
+
+    def __init__(self, columns: Sequence[str], layout: Layout) -> None:
+        self._columns = _index(columns)
+        self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
+        self._metadata = {str(name): value for name, value in layout.metadata.items()}
+        if METADATA_KEY in self._metadata:
+            raise SendosoConfigError(f"metadata may not hold {METADATA_KEY!r}: the ledger marks its sends with it.")
+        self._fields = self._resolve_fields(layout.column_map)
+        self._metadata_columns = {
+            _metadata_name(name): position
+            for name, position in zip(columns, range(len(columns)), strict=True)
+            if name.casefold().startswith(METADATA_PREFIX) and len(name) > len(METADATA_PREFIX)
+        }
+        self._key_position = self._field_or_column(layout.recipient_key, "recipient_key")
+        self._ref_position = self._column(layout.row_ref, "row_ref") if layout.row_ref else None
+        self._message = self._resolve_message()
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Which field comes from where, for the log: a column's name, or ``argument``."""
+        names = {position: name for name, position in self._columns.items()}
+        columns = {name: names[position] for name, position in self._fields.items()}
+        return columns | dict.fromkeys(self._arguments, "argument")
+
+    def read(self, number: int, cells: Sequence[Any]) -> Row:
+        """
+        Read one row.
+
+        :param number: from 1.
+        :param cells: in the order of the columns.
+        """
+        row_ref = None
+        try:
+            row_ref = normalise_text(cells[self._ref_position]) if self._ref_position is not None else None
+            key = normalise_key(cells[self._key_position])
+            if key is None:
+                return Row(number, None, row_ref, None, "the recipient key is missing")
+            return Row(number, key, row_ref, self._gift_send(cells))
+        except ValidationError as error:
+            problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
+        except (_EmptyColumnError, TypeError) as error:
+            problem = str(error)
+        return Row(number, None, row_ref, None, problem)
+
+    def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
+        values = {name: cells[position] for name, position in self._fields.items()} | self._arguments
+        values["message"] = self._message.render(cells) if self._message else values.get("message")
+        address = {name: normalise_text(values.get(f"address_{name}")) for name in ADDRESS_FIELDS}
+        recipient = {name: values.get(name) for name in RECIPIENT_FIELDS}
+        metadata = {name: _plain(cells[position]) for name, position in self._metadata_columns.items()}
+        return GiftSend.model_validate(
+            {
+                **{name: values.get(name) for name in SEND_FIELDS},
+                "recipient": recipient | {"address": address if any(address.values()) else None},
+                "metadata": {k: v for k, v in (metadata | self._metadata).items() if v is not None},
+            }
+        )
+
+    def _resolve_fields(self, column_map: Mapping[str, str]) -> dict[str, int]:
+        unknown = sorted(set(column_map) - set(_FIELDS))
+        if unknown:
+            raise SendosoConfigError(
+                f"column_map names fields that no send has: {', '.join(unknown)}. Fields: {', '.join(_FIELDS)}."
+            )
+        for name, what in _NOT_YET.items():
+            if name in self._columns and "gift_id" not in self._arguments:
+                raise SendosoConfigError(f"There is a column {name!r}, but {what} not supported yet; nothing was sent.")
+        fields = {}
+        for name in _FIELDS:
+            if name in column_map:
+                fields[name] = self._column(column_map[name], f"column_map[{name!r}]")
+            elif name in self._columns:
+                fields[name] = self._columns[name]
+        missing = [name for name in _REQUIRED if name not in fields and name not in self._arguments]
+        if missing:
+            raise SendosoConfigError(
+                f"No column for {', '.join(missing)}. Columns of the result: {', '.join(self._columns) or 'none'}. "
+                "Name the column in column_map, or set gift_id and message as arguments. Nothing was sent."
+            )
+        return {name: position for name, position in fields.items() if name not in self._arguments}
+
+    def _resolve_message(self) -> _Message | None:
+        text = self._arguments.get("message")
+        if text is None:
+            return None
+        return _Message.parse(str(text), lambda name: self._field_or_column(name, "message"))
+
+    def _field_or_column(self, name: str, where: str) -> int:
+        return self._fields[name] if name in self._fields else self._column(name, where)
+
+    def _column(self, name: str, where: str) -> int:
+        position = self._columns.get(str(name).casefold())
+        if position is None:
+            raise SendosoConfigError(
+                f"{where} names the column {name!r}, which the result does not have. "
+                f"Columns: {', '.join(self._columns) or 'none'}. Nothing was sent."
+            )
+        return position
+
+
+class _EmptyColumnError(Exception):
+    """A column that the message names is empty in this row."""
+
+
+@dataclass(frozen=True)
+class _Message:
+    """A message with ``{column}`` in it: literal texts, each followed by the position of a column or by nothing."""
+
+    parts: tuple[tuple[str, str | None, int | None], ...]
+
+    @classmethod
+    def parse(cls, text: str, position_of: Any) -> _Message:
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise SendosoConfigError(f"message has an unbalanced brace ({error}); write {{{{ for a brace.") from None
+        parts = []
+        for literal, name, spec, conversion in parsed:
+            if name is not None and (spec or conversion or not name.isidentifier()):
+                raise SendosoConfigError(
+                    f"message has {{{name}}} with more than a column's name; only {{column}} is filled in."
+                )
+            parts.append((literal, name, None if name is None else position_of(name)))
+        return cls(tuple(parts))
+
+    def render(self, cells: Sequence[Any]) -> str:
+        texts = []
+        for literal, name, position in self.parts:
+            texts.append(literal)
+            if position is not None:
+                value = normalise_text(cells[position])
+                if value is None:
+                    raise _EmptyColumnError(f"{name}, named in the message, is missing")
+                texts.append(value)
+        return "".join(texts)
+
+
+def flatten(recipients: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """
+    Turn recipients into columns and rows; ``address`` and ``metadata`` may be nested.
+
+    :param recipients: one mapping per row; not all need the same keys.
+    :return: the columns, and for each recipient its cells.
+    :raises SendosoConfigError: for something that is not a list of mappings.
+    """
+    flat = []
+    for number, recipient in enumerate(recipients, 1):
+        if not isinstance(recipient, Mapping):
+            raise SendosoConfigError(
+                f"recipients must be a list of dicts, but number {number} is a {type(recipient).__name__}."
+            )
+        row: dict[str, Any] = {}
+        for name, value in recipient.items():
+            if name in ("address", "metadata") and isinstance(value, Mapping):
+                row |= {f"{name}_{inner}": cell for inner, cell in value.items()}
+            else:
+                row[str(name)] = value
+        flat.append(row)
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    return columns, [[row.get(name) for name in columns] for row in flat]
+
+
+def _index(columns: Sequence[str]) -> dict[str, int]:
+    index: dict[str, int] = {}
+    for position, name in enumerate(columns):
+        folded = str(name).casefold()
+        if folded in index:
+            raise SendosoConfigError(
+                f"The result has two columns {str(name)!r} (columns match without case); rename one. Nothing was sent."
+            )
+        index[folded] = position
+    return index
+
+
+def _metadata_name(column: str) -> str:
+    """Name a metadata key after its column; databases that fold to upper case are folded back."""
+    name = column[len(METADATA_PREFIX) :]
+    return name.lower() if column.isupper() else name
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    return value if isinstance(value, bool | int) else normalise_text(value)

@@ -1,0 +1,151 @@
+"""The batch's rows on disk: read once from the warehouse, so that hours of sending need no cursor and no memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from airflow_provider_sendoso.batch.rows import Row
+from airflow_provider_sendoso.models import GiftSend, RowOutcome, row_name
+from airflow_provider_sendoso.sending import Job, Result
+
+_SCHEMA = """
+CREATE TABLE rows (
+    number INTEGER PRIMARY KEY,
+    recipient_key TEXT,
+    row_ref TEXT,
+    gift_send TEXT,
+    outcome TEXT NOT NULL,
+    reason TEXT,
+    send_id TEXT,
+    posted_at REAL
+)
+"""
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """A row of the spool as logs and errors show it."""
+
+    number: int
+    row_ref: str | None
+    reason: str | None
+    send_id: str | None
+    posted_at: float | None
+
+    @property
+    def name(self) -> str:
+        """The row in a log line or an error."""
+        return row_name(self.number, self.row_ref)
+
+
+class Spool:
+    """
+    A private temporary database of one task, a context manager; SQLite unlinks its file as soon as it is open.
+
+    Every row has exactly one outcome at any moment, so the seven counts add up to the rows by construction.
+    """
+
+    def __init__(self) -> None:
+        # An empty name is SQLite's own kind of temporary file: mode 0600, unlinked at once, gone with the process.
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def fill(self, rows: Iterable[Row]) -> None:
+        """
+        Take in all rows; of two with the same recipient key the first that can be sent is kept.
+
+        :param rows: read and validated.
+        """
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT INTO rows (number, recipient_key, row_ref, gift_send, outcome, reason) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    row.number,
+                    row.recipient_key,
+                    row.row_ref,
+                    row.gift_send.model_dump_json() if row.gift_send else None,
+                    RowOutcome.NOT_REACHED if row.gift_send else RowOutcome.INVALID,
+                    row.problem,
+                )
+                for row in rows
+            ),
+        )
+        self._db.execute("CREATE INDEX keys ON rows (recipient_key, number) WHERE gift_send IS NOT NULL")
+        self._db.execute(
+            "UPDATE rows SET outcome = ?, reason = 'the recipient key is in an earlier row too' "
+            "WHERE gift_send IS NOT NULL AND EXISTS (SELECT 1 FROM rows AS earlier "
+            "WHERE earlier.recipient_key = rows.recipient_key AND earlier.number < rows.number "
+            "AND earlier.gift_send IS NOT NULL)",
+            (RowOutcome.DUPLICATE,),
+        )
+        self._db.execute("COMMIT")
+
+    def jobs(self) -> Iterator[Job]:
+        """Read the rows that may be sent, in their order, while results are being recorded."""
+        after = 0
+        while True:
+            page = self._db.execute(
+                "SELECT number, recipient_key, gift_send, row_ref FROM rows "
+                "WHERE number > ? AND gift_send IS NOT NULL AND outcome <> ? ORDER BY number LIMIT 500",
+                (after, RowOutcome.DUPLICATE),
+            ).fetchall()
+            for number, recipient_key, gift_send, row_ref in page:
+                yield Job(number, recipient_key, GiftSend.model_validate_json(gift_send), row_ref)
+            if not page:
+                return
+            after = page[-1][0]
+
+    def record(self, result: Result) -> None:
+        """
+        Note what became of a row.
+
+        :param result: replaces what was noted before.
+        """
+        reason = f"{result.reason}: {result.words}" if result.words else result.reason
+        self._db.execute(
+            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ? WHERE number = ?",
+            (result.outcome, reason, result.send_id, result.posted_at, result.number),
+        )
+
+    def counts(self) -> Counter[RowOutcome]:
+        """Count the rows by outcome."""
+        rows = self._db.execute("SELECT outcome, count(*) FROM rows GROUP BY outcome").fetchall()
+        return Counter({RowOutcome(outcome): count for outcome, count in rows})
+
+    def reasons(self, outcome: RowOutcome) -> list[tuple[str, int]]:
+        """
+        Count the reasons of one outcome, the most frequent first.
+
+        :param outcome: which one.
+        """
+        return self._db.execute(
+            "SELECT coalesce(reason, '?'), count(*) FROM rows WHERE outcome = ? GROUP BY 1 ORDER BY 2 DESC, 1",
+            (outcome,),
+        ).fetchall()
+
+    def rows(self, outcome: RowOutcome, limit: int) -> list[Spooled]:
+        """
+        Read the first rows of one outcome.
+
+        :param outcome: which one.
+        :param limit: how many at the most.
+        """
+        rows = self._db.execute(
+            "SELECT number, row_ref, reason, send_id, posted_at FROM rows WHERE outcome = ? ORDER BY number LIMIT ?",
+            (outcome, limit),
+        )
+        return [Spooled(*row) for row in rows]

@@ -1,0 +1,68 @@
+"""How a batch went: the seven counts, whether that is a success, and what a person needs to read about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_sendoso.models import RowOutcome
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    The result of one try.
+
+    :param batch_id: the same over all tries of the task instance.
+    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param counts: rows by outcome.
+    """
+
+    batch_id: str
+    dedupe_scope: str
+    counts: Mapping[RowOutcome, int]
+
+    @property
+    def rows(self) -> int:
+        """All rows of the input."""
+        return sum(self.counts.values())
+
+    def count(self, outcome: RowOutcome) -> int:
+        """Return the rows with one outcome."""
+        return self.counts.get(outcome, 0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what goes into XCom; it holds no personal data. Cost and fingerprint are not known yet."""
+        return {
+            "batch_id": self.batch_id,
+            "dedupe_scope": self.dedupe_scope,
+            "rows": self.rows,
+            **{outcome.value: self.count(outcome) for outcome in RowOutcome},
+            "estimated_cost": None,
+            "currency": None,
+            "fingerprint": None,
+        }
+
+    def as_text(self) -> str:
+        """Return the counts as one line for the log."""
+        counts = ", ".join(f"{outcome.value} {self.count(outcome)}" for outcome in RowOutcome)
+        return f"Batch {self.batch_id} in scope {self.dedupe_scope!r}: {self.rows} rows: {counts}."
+
+    def nobody_was_sent(self) -> bool:
+        """Say whether there were rows that could not be sent, and none that was."""
+        reached = self.count(RowOutcome.SENT) + self.count(RowOutcome.ALREADY_SENT) + self.count(RowOutcome.HELD)
+        return reached == 0 and self.count(RowOutcome.REFUSED) + self.count(RowOutcome.INVALID) > 0
+
+
+def too_many_invalid(invalid: int, rows: int, max_invalid: float | None) -> bool:
+    """
+    Say whether a batch has more invalid rows than its author allows.
+
+    :param invalid: how many are.
+    :param rows: how many there are.
+    :param max_invalid: an ``int`` is a count, a ``float`` a share of the rows from 0 to 1; ``None`` allows any.
+    """
+    if max_invalid is None:
+        return False
+    return invalid > (max_invalid * rows if isinstance(max_invalid, float) else max_invalid)

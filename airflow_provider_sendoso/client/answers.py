@@ -1,0 +1,214 @@
+"""Reading answers: bodies of every shape the API is known or inferred to use, and errors in its own words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.exceptions import (
+    SendosoApiError,
+    SendosoAuthError,
+    SendosoBadRequestError,
+    SendosoConnectionError,
+    SendosoNotFoundError,
+    SendosoRateLimitError,
+    SendosoServerError,
+    SendosoUnprocessableError,
+)
+from airflow_provider_sendoso.models import Send
+
+# The catalogue's and the campaign's own identifiers are nobody's personal data, and an error that names the
+# gift is worth more than one that says <gift_id>.
+_QUOTED_AS_THEY_ARE = {"gift_id", "touch_id", "variant_id", "team_id", "grant_type", "country"}
+_LONGEST_QUOTE = 300
+_EMAIL_IN_TEXT = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+\.[^\s@<>\"',;.]+")
+
+
+class Phase(StrEnum):
+    """How far a request got."""
+
+    NOT_CONNECTED = "not_connected"
+    """It failed before its first byte left: nothing was received."""
+    LOST = "lost"
+    """It failed after that: whether it was received is not known."""
+    ANSWERED = "answered"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; its ``repr`` shows no body, which holds personal data."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case."""
+    body: bytes = field(repr=False)
+
+    @cached_property
+    def json(self) -> Any:
+        """The body as JSON; ``None`` where it is not."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def request_id(self) -> str | None:
+        """The answer's request id, for a word with Sendoso's support."""
+        return self.headers.get("x-request-id")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that ``Retry-After`` asks to wait, given in seconds or as an HTTP date; ``None`` if absent."""
+        text = self.headers.get("retry-after", "").strip()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        until = _http_date(text)
+        if until is None:
+            return None
+        now = _http_date(self.headers.get("date", "")) or datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """
+    What became of one request.
+
+    :param phase: how far it got.
+    :param answer: where it was answered.
+    :param error: the class of what went wrong, where it was not.
+    """
+
+    phase: Phase
+    answer: Answer | None = None
+    error: str = ""
+
+    @property
+    def status(self) -> int | None:
+        """The answer's HTTP status, where there is an answer."""
+        return self.answer.status if self.answer else None
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def read_send(body: Any) -> Send | None:
+    """
+    Find the send in an answer: ``id`` at the top level or inside ``send`` (inferred: the seed prints no shape).
+
+    :param body: the answer's JSON.
+    :return: ``None`` where there is no id, or the body says ``success: false``.
+    """
+    if not isinstance(body, Mapping) or body.get("success") is False:
+        return None
+    inner = body.get("send")
+    fields = {**body, **inner} if isinstance(inner, Mapping) else dict(body)
+    fields.pop("send", None)
+    word = fields.get("status")
+    try:
+        return Send.model_validate(fields | {"status_word": word if isinstance(word, str) else None})
+    except ValidationError:
+        return None
+
+
+def answer_or_raise(request: Request, exchange: Exchange) -> Answer:
+    """
+    Return a 2xx answer with a JSON body; raise what anything else means.
+
+    :param request: what was asked; named in the error, its values replaced in the API's words.
+    :param exchange: what became of it.
+    :raises SendosoConnectionError: without an answer.
+    :raises SendosoApiError: for an answer that is an error, or not the API's.
+    """
+    answer = exchange.answer
+    if answer is None:
+        raise SendosoConnectionError(f"{request} got no answer from Sendoso ({exchange.error}).")
+    if not 200 <= answer.status < 300:
+        raise api_error(request, answer)
+    if answer.json is None:
+        raise SendosoServerError(
+            answer.status, f"{request} answered {answer.status} with {_kind(answer)}.", answer.request_id
+        )
+    return answer
+
+
+def api_error(request: Request, answer: Answer) -> SendosoApiError:
+    """
+    Build the error that an answer means.
+
+    :param request: what was asked.
+    :param answer: an answer outside 2xx.
+    """
+    message = f"{request} answered {answer.status}: {api_words(request, answer)}"
+    if answer.status == 429:
+        return SendosoRateLimitError(answer.status, message, answer.request_id, answer.retry_after)
+    by_status: dict[int, type[SendosoApiError]] = {
+        400: SendosoBadRequestError,
+        401: SendosoAuthError,
+        403: SendosoAuthError,
+        404: SendosoNotFoundError,
+        422: SendosoUnprocessableError,
+    }
+    kind = by_status.get(answer.status)
+    if kind is None:
+        kind = SendosoServerError if answer.status >= 500 or answer.status < 400 else SendosoApiError
+    return kind(answer.status, message, answer.request_id)
+
+
+def api_words(request: Request, answer: Answer) -> str:
+    """
+    Quote what the API said, with the request's own values replaced by ``<field>``.
+
+    :param request: what was asked.
+    :param answer: what came back; a page of a proxy is named, not quoted.
+    """
+    body = answer.json
+    if not isinstance(body, Mapping):
+        return _kind(answer)
+    for name in ("message", "error_description", "description", "error"):
+        words = body.get(name)
+        if isinstance(words, str) and words.strip():
+            return f'"{_without_values(words.strip(), request)[:_LONGEST_QUOTE]}"'
+    return "no message"
+
+
+def _kind(answer: Answer) -> str:
+    if not answer.body.strip():
+        return "an empty body"
+    if b"<html" in answer.body[:2048].lower():
+        return "an HTML page, perhaps of a proxy"
+    return "a body without a message" if answer.json is not None else "a body that is not JSON"
+
+
+def _without_values(words: str, request: Request) -> str:
+    values = sorted(_leaves("", {**request.params, **(request.json or {})}), key=lambda leaf: -len(leaf[1]))
+    for name, value in values:
+        words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", f"<{name}>".replace("\\", ""), words, flags=re.I)
+    return _EMAIL_IN_TEXT.sub("<email>", words)
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in _QUOTED_AS_THEY_ARE:
+                yield from _leaves(str(key), inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(name, inner)
+    elif value is not None and str(value).strip():
+        yield name, str(value).strip()

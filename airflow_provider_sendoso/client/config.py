@@ -1,0 +1,141 @@
+"""What a Sendoso connection says, checked once and resolved into values the client uses."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+DEFAULT_HOST = "https://app.sendoso.com"
+DEFAULT_LEDGER_CONN_ID = "sendoso_ledger"
+
+
+class ClientConfig(BaseModel):
+    """
+    A resolved connection; its ``repr`` shows no secret.
+
+    :param base_url: scheme, host and port, without a trailing slash.
+    :param client_id: OAuth client ID.
+    :param client_secret: OAuth client secret.
+    :param grant_type: how access tokens are obtained.
+    :param scope: space-separated OAuth scopes; ``None`` asks for the client's default.
+    :param requests_per_second: ceiling for all calls of the account together (published: 10).
+    :param timeout: seconds that one request may take in all.
+    :param account: what ledger rows and the pace belong to; by default the host.
+    :param ledger_conn_id: the Airflow connection of the ledger database.
+    :param via_from: the calling application's name in campaign sends (published).
+    :param max_sends_per_batch: ceiling for every batch sent through this connection.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    base_url: str
+    client_id: str
+    client_secret: SecretStr
+    grant_type: Literal["client_credentials", "refresh_token"] = "client_credentials"
+    refresh_token: SecretStr | None = None
+    scope: str | None = None
+    requests_per_second: float = Field(default=10.0, gt=0)
+    timeout: float = Field(default=30.0, gt=0)
+    account: str
+    ledger_conn_id: str = DEFAULT_LEDGER_CONN_ID
+    via_from: str = "Airflow"
+    max_sends_per_batch: int | None = Field(default=None, ge=0)
+
+    @classmethod
+    def from_connection(
+        cls,
+        conn_id: str,
+        *,
+        host: str | None,
+        schema: str | None,
+        port: int | None,
+        login: str | None,
+        password: str | None,
+        extra: Mapping[str, Any],
+    ) -> ClientConfig:
+        """
+        Resolve an Airflow connection's fields.
+
+        :param conn_id: named in the errors.
+        :param host: base URL with or without scheme; absent: ``https://app.sendoso.com``.
+        :param schema: ``http`` or ``https``, as the HTTP provider takes it; the host's own scheme wins.
+        :param port: optional.
+        :param login: client ID.
+        :param password: client secret.
+        :param extra: the connection's extra; ``None`` and ``""`` mean unset.
+        :raises SendosoConfigError: for whatever is missing, unknown or out of range.
+        """
+        if not login or not password:
+            missing = "login (the client ID)" if not login else "password (the client secret)"
+            raise SendosoConfigError(
+                f"The Sendoso connection {conn_id!r} has no {missing}. Client ID and secret come from "
+                "Settings > API in the Sendoso dashboard, or from Sendoso support."
+            )
+        base_url, hostname = _base_url(conn_id, host, schema, port)
+        given = {name: value for name, value in extra.items() if value is not None and value != ""}
+        try:
+            return cls(
+                **{"account": hostname, **given},
+                base_url=base_url,
+                client_id=login,
+                client_secret=SecretStr(password),
+            )
+        except (ValidationError, TypeError) as error:
+            # From None: the cause could quote the extra, and the extra can hold a refresh token.
+            raise SendosoConfigError(_explain(conn_id, error)) from None
+
+
+def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | None) -> tuple[str, str]:
+    text = (host or DEFAULT_HOST).strip().rstrip("/")
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        hostname, given_port = parts.hostname, parts.port or port
+    except ValueError:
+        hostname, given_port = None, None
+    if not hostname or parts.username or parts.path or parts.query or parts.fragment:
+        raise SendosoConfigError(
+            f"The Sendoso connection {conn_id!r} has a host that is not a base URL; "
+            f"use a host name or a URL without a path, like {DEFAULT_HOST}."
+        )
+    loopback = _is_loopback(hostname)
+    scheme = parts.scheme or (schema or "").strip().lower() or ("http" if loopback else "https")
+    if scheme not in ("http", "https"):
+        raise SendosoConfigError(
+            f"The Sendoso connection {conn_id!r} has the scheme {scheme!r}; use https (or http for loopback)."
+        )
+    if scheme == "http" and not loopback:
+        raise SendosoConfigError(
+            f"The Sendoso connection {conn_id!r} uses http for {hostname}. The client secret would cross the "
+            "network in the clear: use https (http is allowed for loopback only, as for the sandbox)."
+        )
+    literal = f"[{hostname}]" if ":" in hostname else hostname
+    port_part = f":{given_port}" if given_port else ""
+    return f"{scheme}://{literal}{port_part}", f"{hostname}{port_part if loopback else ''}"
+
+
+def _is_loopback(hostname: str) -> bool:
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return hostname == "localhost"
+
+
+def _explain(conn_id: str, error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        # A field that the connection's own columns already hold, given again in the extra.
+        return f"The Sendoso connection {conn_id!r} repeats base_url, client_id or client_secret in its extra."
+    known = sorted(ClientConfig.model_fields.keys() - {"base_url", "client_id", "client_secret"})
+    problems = []
+    for detail in error.errors(include_input=False, include_url=False):
+        name = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            problems.append(f"extra {name!r} is unknown (known: {', '.join(known)})")
+        else:
+            problems.append(f"extra {name!r}: {detail['msg']}")
+    return f"The Sendoso connection {conn_id!r} is not usable: {'; '.join(problems)}."

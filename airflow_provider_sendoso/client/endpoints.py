@@ -1,0 +1,82 @@
+"""Building requests: one function per call of the API, each returning a value that no session has touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request; its ``repr`` shows neither body nor query, which hold personal data and secrets."""
+
+    method: str
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    json: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def token_request(config: ClientConfig) -> Request:
+    """
+    Build the token request of the client-credentials grant (seed).
+
+    :param config: the connection.
+    """
+    body = {
+        "grant_type": config.grant_type,
+        "client_id": config.client_id,
+        "client_secret": config.client_secret.get_secret_value(),
+    }
+    if config.scope:
+        body["scope"] = config.scope
+    return Request("POST", "/oauth/token", json=body)
+
+
+def gift_send_request(send: GiftSend, airflow_key: str | None = None) -> Request:
+    """
+    Build the gift send (seed); absent fields are left out, no empty strings and no nulls (inferred).
+
+    :param send: what to send to whom.
+    :param airflow_key: the ledger's mark in the metadata, by which the send can be found again (inferred).
+    """
+    body = send.model_dump(exclude_none=True)
+    recipient = body.pop("recipient")
+    metadata = body.pop("metadata") | ({METADATA_KEY: airflow_key} if airflow_key else {})
+    address = recipient.pop("address", None)
+    body |= recipient
+    if address:
+        body["address"] = address
+    if metadata:
+        body["metadata"] = metadata
+    return Request("POST", "/api/v3/sends", json={"send": body})
+
+
+def get_send_request(send_id: str) -> Request:
+    """
+    Build the request for one send (seed).
+
+    :param send_id: as returned by the gift send.
+    """
+    return Request("GET", f"/api/v3/sends/{quote(send_id, safe='')}")
+
+
+def list_gifts_request(filters: Mapping[str, Any]) -> Request:
+    """
+    Build the request for the catalogue (seed); the names of its parameters are inferred.
+
+    :param filters: query parameters; ``None`` means unset.
+    """
+    return Request("GET", "/api/v3/gifts", params={k: v for k, v in filters.items() if v is not None})
+
+
+def me_request() -> Request:
+    """Build the request for the user and the balance behind the token (published)."""
+    return Request("GET", "/api/v3/me")

@@ -1,0 +1,91 @@
+"""What a POST of a send led to, decided by phase and answer: one pure function, the heart of the promise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, read_send
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.models import SendStatus
+
+LONGEST_RETRY_AFTER = 120.0
+"""Seconds of ``Retry-After`` that are waited out; beyond, the claim is released and the task retried later."""
+
+_MAYBE_SENT = {408, 409}
+"""4xx that do not say "not sent" (inferred): a timeout of the far side, a conflict with work under way."""
+
+
+class Verdict(StrEnum):
+    """What a POST led to."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    """Not sent; try again within bounds."""
+    RENEW = "renew"
+    """Not sent; once more with a new token."""
+    STOP = "stop"
+    """Not sent, and not this row's fault: stop the batch."""
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    A verdict with what is worth keeping of the answer; none of it is personal data.
+
+    :param verdict: what to do with the send.
+    :param reason: a short code, like ``http_422`` or ``lost``.
+    :param words: what the API said, the request's own values replaced.
+    :param send_id: of a send that was accepted.
+    :param status: of a send that was accepted, where the answer says it.
+    :param retry_after: seconds the API asked to wait.
+    """
+
+    verdict: Verdict
+    reason: str
+    words: str = ""
+    send_id: str | None = None
+    status: SendStatus | None = None
+    retry_after: float | None = None
+
+
+def classify(request: Request, exchange: Exchange, *, renewed: bool, own_gift: bool) -> Outcome:
+    """
+    Decide what a POST of a gift send led to.
+
+    A 4xx other than 408 and 409 means *not sent* (inferred); a 5xx, 503 included, promises nothing.
+
+    :param request: the POST.
+    :param exchange: what became of it.
+    :param renewed: whether the token was renewed already for this send.
+    :param own_gift: whether the gift is the batch's own, so that a 404 concerns every row.
+    """
+    if exchange.phase is Phase.NOT_CONNECTED:
+        return Outcome(Verdict.RETRY, "not_connected", exchange.error)
+    answer = exchange.answer
+    if answer is None:
+        return Outcome(Verdict.UNKNOWN, "lost", exchange.error)
+    words = api_words(request, answer) if answer.status >= 300 else ""
+    code = f"http_{answer.status}"
+    match answer.status:
+        case status if 200 <= status < 300:
+            send = read_send(answer.json)
+            if send is None:
+                return Outcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
+            return Outcome(Verdict.SENT, "accepted", send_id=send.id, status=send.status)
+        case 429:
+            patient = (answer.retry_after or 0) <= LONGEST_RETRY_AFTER
+            verdict = Verdict.RETRY if patient else Verdict.STOP
+            return Outcome(verdict, code, words, retry_after=answer.retry_after)
+        case 401:
+            return Outcome(Verdict.STOP if renewed else Verdict.RENEW, code, words)
+        case 403:
+            return Outcome(Verdict.STOP, code, words)
+        case 404 if own_gift:
+            return Outcome(Verdict.STOP, code, words)
+        case status if 400 <= status < 500 and status not in _MAYBE_SENT:
+            return Outcome(Verdict.REFUSED, code, words)
+        case _:
+            return Outcome(Verdict.UNKNOWN, code, words)

@@ -1,0 +1,53 @@
+"""Paging as pure state: ``page`` from 1, ``per_page`` up to 100, until a short page (published)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.exceptions import SendosoServerError
+
+PER_PAGE = 100
+
+
+@dataclass
+class Pages:
+    """
+    Walks through a collection, page by page, without I/O.
+
+    :param request: the request of the whole collection; ``page`` and ``per_page`` are added to it.
+    :param collection: the name under which an answer holds its items, like ``gifts``.
+    """
+
+    request: Request
+    collection: str
+    page: int = 1
+    done: bool = False
+    _last: list[Any] = field(default_factory=list)
+
+    def next_request(self) -> Request:
+        """Build the request of the next page."""
+        return replace(self.request, params={**self.request.params, "page": self.page, "per_page": PER_PAGE})
+
+    def read(self, body: Any) -> list[dict[str, Any]]:
+        """
+        Take a page's body, move on, and return its items.
+
+        A bare list is accepted for a collection under its own name, or under ``data`` (inferred).
+
+        :param body: the answer's JSON.
+        :raises SendosoServerError: where the body holds no such collection.
+        """
+        items = body
+        if isinstance(body, Mapping):
+            items = body.get(self.collection, body.get("data"))
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise SendosoServerError(200, f"{self.request} answered without a list of {self.collection!r}.")
+        # A server that does not know paging repeats itself: the same page twice is the end, not a loop.
+        repeated = items == self._last
+        self.done = len(items) < PER_PAGE or repeated
+        self.page += 1
+        self._last = items
+        return [] if repeated else items

@@ -1,0 +1,46 @@
+"""When a read is tried again: the one policy that both sessions hand to tenacity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenacity import RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
+from airflow_provider_sendoso.exceptions import (
+    SendosoConnectionError,
+    SendosoRateLimitError,
+    SendosoServerError,
+)
+
+ATTEMPTS = 5
+
+DEFAULT_PUSH_BACK = 1.0
+"""Seconds to leave the account alone after a 429 without ``Retry-After`` (inferred: the limit is per second)."""
+
+backoff = wait_exponential_jitter(initial=0.5, max=8.0, jitter=0.5)
+
+
+def read_policy() -> dict[str, Any]:
+    """Build tenacity's arguments for anything that may be repeated; never used around the POST of a send."""
+    return {
+        "stop": stop_after_attempt(ATTEMPTS),
+        "wait": backoff,
+        "retry": retry_if_exception(_may_pass),
+        "before_sleep": _forget_traceback,
+        "reraise": True,
+    }
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, SendosoRateLimitError):
+        # The wait itself is in the pace: push_back moved the next slot of everyone.
+        return (error.retry_after or 0) <= LONGEST_RETRY_AFTER
+    return isinstance(error, SendosoConnectionError | SendosoServerError)
+
+
+def _forget_traceback(state: RetryCallState) -> None:
+    """Drop the frames of the failed attempt while waiting: they keep request and answer alive."""
+    error = state.outcome.exception() if state.outcome else None
+    if error is not None:
+        error.__traceback__ = None

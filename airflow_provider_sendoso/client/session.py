@@ -1,0 +1,219 @@
+"""The session over ``requests``: a thin shell that moves bytes and knows how far a request got."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import requests
+import urllib3
+from requests.auth import AuthBase
+from tenacity import Retrying
+
+from airflow_provider_sendoso import __version__
+from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.endpoints import Request, token_request
+from airflow_provider_sendoso.client.oauth import Grant, read_grant
+from airflow_provider_sendoso.client.pace import Pace, wait_for_slot
+from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
+from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
+
+HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-sendoso/{__version__}"}
+LARGEST_BODY = 32 * 1024 * 1024
+
+_IDLE = 2.0
+"""Seconds after which a kept connection is not used again: the far side may have closed it, and a POST written
+into a closed connection ends unknown."""
+
+
+class SendosoSession:
+    """
+    Calls Sendoso, at the account's pace, with the account's token.
+
+    :param config: the connection.
+    :param token_store: where the token is kept.
+    :param pace: who hands out the slots.
+    :param mask: called with every token the moment it exists.
+    :param sleep: waits for a number of seconds.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        token_store: TokenStore,
+        pace: Pace,
+        *,
+        mask: Callable[[str], None] = lambda token: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.config = config
+        self.pace = pace
+        # A renewal is one slot and one request; the lease outlasts both.
+        self.tokens = TokenManager(token_store, self._fetch_token, lease=config.timeout + 30, mask=mask)
+        self.sleep = sleep
+        self._http = requests.Session()
+        self._last_used = 0.0
+
+    def read(self, request: Request) -> Answer:
+        """
+        Make a call that changes nothing, with retries.
+
+        :param request: a GET.
+        :raises SendosoError: what is left after the retries.
+        """
+        answer: Answer = self._patiently(lambda: self._read_once(request))
+        return answer
+
+    def read_pages(self, pages: Pages) -> Iterator[dict[str, Any]]:
+        """
+        Walk through a collection.
+
+        :param pages: the collection's state.
+        :raises SendosoError: what is left after the retries.
+        """
+        while not pages.done:
+            yield from pages.read(self.read(pages.next_request()).json)
+
+    def token(self) -> str:
+        """
+        Return a fresh token, with retries.
+
+        :raises SendosoAuthError: for credentials that Sendoso does not accept.
+        """
+        return str(self._patiently(self.tokens.get))
+
+    def renew(self, stale: str) -> str:
+        """
+        Return another token than one that was answered with 401, with retries.
+
+        :param stale: the token that was refused.
+        """
+        return str(self._patiently(lambda: self.tokens.renew(stale)))
+
+    def paced(self, request: Request, token: str | None = None, before: Callable[[], None] = lambda: None) -> Exchange:
+        """
+        Make one call when it is its turn; never repeated, and no HTTP failure is raised.
+
+        :param request: what to ask.
+        :param token: the Bearer token; ``None`` for the token request itself.
+        :param before: called between the slot and the call; what it raises keeps the call from being made.
+        """
+        wait_for_slot(self.pace, self.sleep)
+        before()
+        exchange = self._exchange(request, token)
+        if exchange.answer and exchange.status == 429:
+            self.pace.push_back(exchange.answer.retry_after or DEFAULT_PUSH_BACK)
+        return exchange
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        return Retrying(**read_policy(), sleep=self.sleep)(call)
+
+    def _read_once(self, request: Request) -> Answer:
+        token = self.tokens.get()
+        exchange = self.paced(request, token)
+        if exchange.status == 401:
+            exchange = self.paced(request, self.tokens.renew(token))
+        return answer_or_raise(request, exchange)
+
+    def _fetch_token(self) -> Grant:
+        request = token_request(self.config)
+        return read_grant(request, self.paced(request))
+
+    def _exchange(self, request: Request, token: str | None) -> Exchange:
+        now = time.monotonic()
+        if now - self._last_used > _IDLE:
+            self._http.close()
+        deadline = now + self.config.timeout
+        try:
+            with self._http.request(
+                request.method,
+                self.config.base_url + request.path,
+                params=request.params,
+                json=request.json,
+                headers=HEADERS,
+                auth=_Bearer(token),
+                timeout=self.config.timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = _read_body(response, deadline)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Exchange(Phase.ANSWERED, Answer(response.status_code, headers, body))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
+            return Exchange(phase_of(e), error=_name(e))
+        finally:
+            self._last_used = time.monotonic()
+
+
+class _Bearer(AuthBase):
+    """Sets the token; being an auth object, it keeps a ``.netrc`` from setting another."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            prepared.headers["Authorization"] = f"Bearer {self._token}"
+        return prepared
+
+
+def _read_body(response: requests.Response, deadline: float) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in response.iter_content(64 * 1024):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_BODY:
+            raise requests.exceptions.ContentDecodingError("the answer is too large")
+        if time.monotonic() > deadline:
+            raise requests.exceptions.ReadTimeout("the answer took too long")
+    return b"".join(chunks)
+
+
+_BEFORE_THE_FIRST_BYTE = (
+    requests.exceptions.ConnectTimeout,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidJSONError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.NewConnectionError,
+    ssl.SSLCertVerificationError,
+    socket.gaierror,
+    ConnectionRefusedError,
+)
+
+
+def phase_of(error: BaseException) -> Phase:
+    """
+    Say how far a failed request got: only what is known to fail while connecting counts as not connected.
+
+    :param error: what ``requests`` raised.
+    """
+    return Phase.NOT_CONNECTED if any(isinstance(e, _BEFORE_THE_FIRST_BYTE) for e in _wrapped(error)) else Phase.LOST
+
+
+def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error to what it explicitly wraps; ``__context__`` could belong to another request."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        inner = [getattr(error, "reason", None), *error.args, error.__cause__]
+        error = next((e for e in inner if isinstance(e, BaseException)), None)
+
+
+def _name(error: BaseException) -> str:
+    """Name the innermost error; its text may hold the URL or a proxy's credentials."""
+    return type(list(_wrapped(error))[-1]).__name__

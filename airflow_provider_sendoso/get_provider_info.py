@@ -1,0 +1,69 @@
+"""What Airflow shows and wires of this provider; read by its providers manager."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_sendoso import __version__
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata."""
+    integration = "Sendoso"
+    package = "airflow_provider_sendoso"
+    return {
+        "package-name": "airflow-provider-sendoso",
+        "name": integration,
+        "description": "Send gifts through `Sendoso <https://www.sendoso.com/>`__, never the same one twice.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": integration,
+                "external-doc-url": "https://developer.sendoso.com/",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [{"integration-name": integration, "python-modules": [f"{package}.operators.sendoso"]}],
+        "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.sendoso"]}],
+        "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
+        "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],
+        "connection-types": [
+            {
+                "connection-type": "sendoso",
+                "hook-class-name": f"{package}.hooks.sendoso.SendosoHook",
+                "hook-name": integration,
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema"],
+                    "relabeling": {"host": "Base URL", "login": "Client ID", "password": "Client Secret"},
+                    "placeholders": {"host": "https://app.sendoso.com"},
+                },
+                "conn-fields": {
+                    "requests_per_second": {
+                        "label": "Requests per second",
+                        "description": "Ceiling for all calls of the account together; Sendoso's default is 10.",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "ledger_conn_id": {
+                        "label": "Ledger connection",
+                        "description": "The connection of the ledger database; default sendoso_ledger.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "account": {
+                        "label": "Account",
+                        "description": "What ledger rows and the rate belong to; default: the host.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "timeout": {
+                        "label": "Timeout",
+                        "description": "Seconds that one request may take; default 30.",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "scope": {
+                        "label": "OAuth scope",
+                        "description": "Space-separated; default: what the client has.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,370 @@
+"""The hook: an Airflow connection resolved into a session on Sendoso and, where it has one, a ledger."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from asgiref.sync import sync_to_async
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.client.answers import api_error, read_send
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.endpoints import (
+    get_send_request,
+    gift_send_request,
+    list_gifts_request,
+    me_request,
+)
+from airflow_provider_sendoso.client.outcomes import Verdict, classify
+from airflow_provider_sendoso.client.pace import SPACING, LocalPace
+from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.tokens import MemoryTokenStore
+from airflow_provider_sendoso.exceptions import (
+    SendosoConfigError,
+    SendosoConnectionError,
+    SendosoError,
+    SendosoNotFoundError,
+    SendosoServerError,
+    SendOutcomeUnknownError,
+)
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.sends import State
+from airflow_provider_sendoso.models import Gift, GiftSend, Send, field_errors
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+_LEDGER_TIMEOUT = 10
+"""Seconds to connect to the ledger's database."""
+
+_ledgers: dict[str, Ledger] = {}
+_ledgers_lock = threading.Lock()
+
+
+class SendosoHook(BaseHook):
+    """
+    Talk to Sendoso through an Airflow connection of type ``sendoso``.
+
+    Nothing is looked up before the first call. With a ledger the token and the rate are shared with every other task
+    of the deployment; reads work without one, with a token and a pace of this process's own.
+
+    :param sendoso_conn_id: the connection.
+    """
+
+    conn_name_attr = "sendoso_conn_id"
+    default_conn_name = "sendoso_default"
+    conn_type = "sendoso"
+    hook_name = "Sendoso"
+
+    def __init__(self, sendoso_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sendoso_conn_id = sendoso_conn_id
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> ClientConfig:
+        """
+        The resolved connection.
+
+        :raises SendosoConfigError: for a connection that is not usable.
+        """
+        connection = self.get_connection(self.sendoso_conn_id)
+        return _config(self.sendoso_conn_id, connection, _extra(connection))
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """
+        The ledger that sends need.
+
+        :raises SendosoConfigError: where there is none, with the line to set.
+        :raises SendosoLedgerError: where it does not answer.
+        """
+        ledger = self._find_ledger()
+        if ledger is None:
+            raise SendosoConfigError(_no_ledger(self.config.ledger_conn_id))
+        return ledger
+
+    @cached_property
+    def session(self) -> SendosoSession:
+        """The session that all calls go through; on the ledger's token and pace where there is a ledger."""
+        config, ledger = self.config, self._find_ledger()
+        interval = SPACING / config.requests_per_second
+        secret = config.client_secret.get_secret_value()
+        mask_secret(secret)
+        if ledger is None:
+            return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
+        client = (config.base_url, config.client_id, config.grant_type, config.scope or "")
+        store = ledger.tokens(client, secret)
+        return SendosoSession(config, store, ledger.pace(config.account, interval), mask=mask_secret)
+
+    def get_conn(self) -> SendosoSession:
+        """Return the session."""
+        return self.session
+
+    async def aprepare(self) -> None:
+        """Resolve connection, ledger and session without blocking the event loop; then all of them are at hand."""
+        connection = await get_async_connection(self.sendoso_conn_id, hook=self)
+        config = _config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
+        self.__dict__["config"] = config
+        await sync_to_async(lambda: self.session)()
+
+    def _find_ledger(self) -> Ledger | None:
+        conn_id = self.config.ledger_conn_id
+        try:
+            connection = self.get_connection(conn_id)
+        except AirflowNotFoundException:
+            return None
+        uri = connection.get_uri()
+        with _ledgers_lock:
+            if uri not in _ledgers:
+                _ledgers[uri] = _open_ledger(conn_id, connection)
+            return _ledgers[uri]
+
+    # -- sends ---------------------------------------------------------------------------------------------------
+
+    def send_gift(
+        self,
+        *,
+        gift_id: str,
+        recipient: Mapping[str, Any],
+        message: str,
+        variant_id: str | None = None,
+        team_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Send:
+        """
+        Send one gift, **without the ledger's protection**: called twice, it sends twice.
+
+        Use :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` wherever a task may be retried.
+        The POST is never repeated once it may have been received.
+
+        :param gift_id: of the catalogue.
+        :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
+            (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed).
+        :param message: the note that goes with it.
+        :param variant_id: size or colour of a swag item.
+        :param team_id: the team that pays.
+        :param metadata: own keys and values.
+        :return: the send, with its ``id``.
+        :raises SendosoConfigError: for fields that are missing or wrong; nothing was sent.
+        :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
+        :raises SendosoApiError: if Sendoso refused it; nothing was sent.
+        :raises SendOutcomeUnknownError: if the gift may have gone out; not retried by Airflow.
+        """
+        send = gift_send(
+            gift_id=gift_id,
+            recipient=recipient,
+            message=message,
+            variant_id=variant_id,
+            team_id=team_id,
+            metadata=metadata,
+        )
+        request = gift_send_request(send)
+        token = self.session.token()
+        exchange = self.session.paced(request, token)
+        outcome = classify(request, exchange, renewed=False, own_gift=True)
+        if outcome.verdict is Verdict.RENEW:
+            exchange = self.session.paced(request, self.session.renew(token))
+            outcome = classify(request, exchange, renewed=True, own_gift=True)
+        sent = read_send(exchange.answer.json) if exchange.answer else None
+        if outcome.verdict is Verdict.SENT and sent is not None:
+            return sent
+        if outcome.verdict is Verdict.UNKNOWN:
+            raise SendOutcomeUnknownError(
+                f"The outcome of {request} for the gift {send.gift_id!r} is not known ({outcome.reason}): it may have "
+                "gone out. Look in Sendoso before sending it again."
+            )
+        if exchange.answer is None:
+            raise SendosoConnectionError(
+                f"Sendoso ({self.config.base_url}) could not be reached ({exchange.error}); no gift went out."
+            )
+        raise api_error(request, exchange.answer)
+
+    def get_send(self, send_id: str | int) -> Send:
+        """
+        Read one send.
+
+        :param send_id: as returned when it was sent.
+        :raises SendosoNotFoundError: for an id that Sendoso does not know.
+        """
+        request = get_send_request(str(send_id))
+        return read_send_answer(str(send_id), self.session.read(request).json)
+
+    def recorded_send_ids(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> list[str]:
+        """
+        Read from the ledger the ids of what was sent.
+
+        :param batch_id: of a batch, as its operator returned it, or
+        :param dedupe_scope: a scope of this connection's account.
+        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        """
+        sends = self.ledger.sends
+        if batch_id is not None:
+            known, where = sends.batch_exists(batch_id), {"batch_id": batch_id}
+        else:
+            scope = str(dedupe_scope)
+            where = {"account": self.config.account, "dedupe_scope": scope}
+            known = sends.scope_exists(self.config.account, scope)
+        if not known:
+            raise SendosoConfigError(
+                f"The ledger {self.ledger.identity.ledger_uuid} knows no {', '.join(map('='.join, where.items()))}. "
+                "Is it the ledger that the batch was sent with?"
+            )
+        return [record.send_id for record in sends.records(State.SENT, **where) if record.send_id is not None]
+
+    # -- reads ---------------------------------------------------------------------------------------------------
+
+    def list_gifts(
+        self,
+        *,
+        category: str | None = None,
+        min_price: float | None = None,
+        max_price: float | None = None,
+        **filters: Any,
+    ) -> Iterator[Gift]:
+        """
+        Walk through the catalogue; the names of the query parameters are inferred.
+
+        :param category: e.g. branded swag, as Sendoso names it.
+        :param min_price: in the account's currency.
+        :param max_price: in the account's currency.
+        :param filters: any other query parameter, passed through.
+        :return: an iterator over pages, read as it is used.
+        """
+        query = {"category": category, "min_price": min_price, "max_price": max_price, **filters}
+        for item in self.session.read_pages(Pages(list_gifts_request(query), "gifts")):
+            yield Gift.model_validate(item)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Say who the connection is for Sendoso and whether the ledger answers, or exactly what is wrong."""
+        try:
+            session, ledger = self.session, self._find_ledger()
+            session.token()
+            who = self._who(session)
+        except (SendosoError, AirflowNotFoundException) as error:
+            return False, str(error)
+        remembered = (
+            f"Ledger {ledger.identity.ledger_uuid} answers."
+            if ledger
+            else f"No ledger: reads work, sends need the connection {self.config.ledger_conn_id!r}."
+        )
+        rate = f"{self.config.requests_per_second:g} requests a second"
+        return True, f"Connected to {self.config.base_url}{who}, {rate}. {remembered}"
+
+    def _who(self, session: SendosoSession) -> str:
+        try:
+            me = session.read(me_request()).json
+        except SendosoNotFoundError:
+            return ""  # published, but not part of the seed: a token is proof enough
+        fields = me.get("user", me) if isinstance(me, Mapping) else {}
+        who = f" as user {fields['id']}" if fields.get("id") else ""
+        return who + (f", balance {fields['balance']}" if fields.get("balance") is not None else "")
+
+    # -- the form, for Airflow 2.11; Airflow 3 reads get_provider_info ----------------------------------------------
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Relabel the standard fields of the connection form."""
+        return {
+            "hidden_fields": ["schema"],
+            "relabeling": {"login": "Client ID", "password": "Client Secret", "host": "Base URL"},
+            "placeholders": {"host": "https://app.sendoso.com", "extra": json.dumps({"requests_per_second": 10})},
+        }
+
+
+def gift_send(
+    *,
+    gift_id: str | None,
+    recipient: Mapping[str, Any] | None,
+    message: str | None,
+    variant_id: str | None = None,
+    team_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> GiftSend:
+    """
+    Build and validate a gift send from its arguments.
+
+    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+    """
+    try:
+        return GiftSend.model_validate(
+            {
+                "gift_id": gift_id,
+                "recipient": recipient,
+                "message": message,
+                "variant_id": variant_id,
+                "team_id": team_id,
+                "metadata": {k: v for k, v in (metadata or {}).items() if v is not None},
+            }
+        )
+    except ValidationError as error:
+        problems = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
+        raise SendosoConfigError(f"The send is not valid: {problems}. Nothing was sent.") from None
+
+
+def read_send_answer(send_id: str, body: Any) -> Send:
+    """
+    Read the answer to the request for one send.
+
+    :param send_id: what was asked for.
+    :param body: the answer's JSON.
+    :raises SendosoServerError: for an answer that is no send.
+    """
+    send = read_send(body)
+    if send is None:
+        raise SendosoServerError(200, f"Sendoso answered without a send when asked for {send_id!r}.")
+    return send
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    extra: dict[str, Any] = connection.extra_dejson
+    return extra
+
+
+def _config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> ClientConfig:
+    config = ClientConfig.from_connection(
+        conn_id,
+        host=connection.host,
+        schema=connection.schema,
+        port=connection.port,
+        login=connection.login,
+        password=connection.password,
+        extra=extra,
+    )
+    if config.grant_type != "client_credentials":
+        raise SendosoConfigError(
+            f"The Sendoso connection {conn_id!r} asks for grant_type={config.grant_type!r}, which this version does "
+            "not support yet; use client_credentials."
+        )
+    return config
+
+
+def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
+    engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
+    if connection.conn_type == "postgres":
+        engine_kwargs["connect_args"] = {"connect_timeout": _LEDGER_TIMEOUT}
+    elif connection.conn_type != "sqlite":
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, or sqlite for a "
+            "single machine. Nothing was sent."
+        )
+    hook = connection.get_hook()  # type: ignore[no-untyped-call]
+    return Ledger(hook.get_sqlalchemy_engine(engine_kwargs=engine_kwargs))
+
+
+def _no_ledger(conn_id: str) -> str:
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    return (
+        f"There is no ledger: the Airflow connection {conn_id!r} does not exist, and without a ledger nobody would "
+        "remember who was sent a gift. Nothing was sent. For one machine set "
+        f"{variable}='sqlite:////var/lib/airflow/sendoso_ledger.db', for many "
+        f"{variable}='postgres://user:password@host:5432/sendoso' (or make the connection in the UI)."
+    )

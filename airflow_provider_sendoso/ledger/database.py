@@ -1,0 +1,170 @@
+"""The ledger's database: short transactions, repeated where the database asks for it, and its errors in our words."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import event, inspect, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.schema import Table
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
+from airflow_provider_sendoso.ledger import schema
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds for which a transaction is repeated after a deadlock, a lock time-out or a lost connection."""
+
+_CREATE_LOCK = 0x53454E44  # any number, the same in every process
+_BUSY_TIMEOUT_MS = 30_000
+_TRANSIENT = (OperationalError, InternalError, InterfaceError)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """
+    Who this ledger is.
+
+    :param ledger_uuid: its identity, which a copy on another host does not share.
+    :param hash_key: the random key of all hashes in it.
+    """
+
+    ledger_uuid: str
+    hash_key: bytes = field(repr=False)
+
+    def digest(self, *parts: str) -> str:
+        """
+        Hash values so that neither the ledger nor a reader of it can say what they were.
+
+        :param parts: joined so that no two different lists give the same hash.
+        :return: 64 hexadecimal digits.
+        """
+        message = "".join(f"{len(part)}:{part}" for part in parts)
+        return hmac.new(self.hash_key, message.encode(), hashlib.sha256).hexdigest()
+
+
+class Database:
+    """
+    Runs transactions on the ledger's engine.
+
+    :param engine: PostgreSQL or SQLite, with ``hide_parameters``.
+    :raises SendosoConfigError: for any other database, and for a SQLite one that would not outlive the process.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect.name
+        if self.dialect == "sqlite":
+            _prepare_sqlite(engine)
+        elif self.dialect != "postgresql":
+            raise SendosoConfigError(
+                f"The ledger's database is {self.dialect}; use PostgreSQL, or SQLite for a single machine."
+            )
+
+    def run(self, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+        """
+        Run one transaction, again if the database could not finish it.
+
+        :param work: may run several times, and must then find what an earlier run committed.
+        :param patience: seconds for which it is repeated.
+        :raises SendosoLedgerError: when it cannot be done.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TRANSIENT),
+            stop=stop_after_delay(patience),
+            wait=wait_random_exponential(multiplier=0.02, max=1.0),
+            reraise=True,
+        )
+        try:
+            result: T = retrying(self._once, work)
+        except SQLAlchemyError as error:
+            raise SendosoLedgerError(
+                f"The ledger ({self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent "
+                "without it; the task can be retried once the database answers."
+            ) from None
+        return result
+
+    def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """
+        Insert the rows whose key is not there yet.
+
+        :param connection: of the running transaction.
+        :param table: with a primary key.
+        :param rows: in the order of their keys, so that two transactions do not deadlock.
+        """
+        insert = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
+        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+    def open(self) -> Identity:
+        """
+        Create the tables where they are missing, and say who the ledger is.
+
+        :raises SendosoConfigError: for a ledger that a newer version of this provider has written.
+        """
+        return self.run(self._open)
+
+    def _once(self, work: Callable[[Connection], T]) -> T:
+        with self.engine.begin() as connection:
+            return work(connection)
+
+    def _open(self, connection: Connection) -> Identity:
+        known = inspect(connection).has_table(schema.identity.name)
+        row = connection.execute(select(schema.identity)).first() if known else None
+        if row is None:
+            # One process creates, the others wait for it here; SQLite's transaction has the lock already.
+            if self.dialect == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
+            schema.metadata.create_all(connection)
+            now = connection.execute(select(schema.db_now())).scalar_one()
+            new = {
+                "id": 1,
+                "schema_version": schema.SCHEMA_VERSION,
+                "ledger_uuid": str(uuid.uuid4()),
+                "hash_key": secrets.token_hex(32),
+                "created_at": now,
+            }
+            self.insert_ignore(connection, schema.identity, [new])
+            row = connection.execute(select(schema.identity)).one()
+        if row.schema_version > schema.SCHEMA_VERSION:
+            raise SendosoConfigError(
+                f"The ledger has schema version {row.schema_version}; this version of airflow-provider-sendoso knows "
+                f"{schema.SCHEMA_VERSION}. Upgrade the provider here as well; nothing was sent."
+            )
+        return Identity(row.ledger_uuid, bytes.fromhex(row.hash_key))
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    path = engine.url.database or ""
+    if not path.startswith("/"):
+        raise SendosoConfigError(
+            "The ledger's SQLite database must be a file with an absolute path, like sqlite:////var/lib/sendoso.db: "
+            "anything else is forgotten, and with it who was sent a gift."
+        )
+
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say so, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def on_begin(connection: Connection) -> None:
+        # Taking the write lock at once: an upgrade from reading to writing fails without waiting.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

@@ -1,0 +1,129 @@
+"""The ledger's tables, and the clock that decides what has expired: the database's own.
+
+All moments are seconds since 1970 on that clock, as doubles. No column holds personal data: a recipient is a keyed
+hash, and ``row_ref`` is a column that the DAG's author declared not personal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+SCHEMA_VERSION = 1
+
+LONGEST_SCOPE = 500
+"""Characters of a ``dedupe_scope``."""
+
+Moment = Float(53)
+
+metadata = MetaData()
+
+identity = Table(
+    "sendoso_ledger",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("ledger_uuid", String(36), nullable=False),
+    Column("hash_key", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+scopes = Table(
+    "sendoso_scopes",
+    metadata,
+    Column("account", String(190), primary_key=True),
+    Column("dedupe_scope", String(LONGEST_SCOPE), primary_key=True),
+    Column("recipient_key", String(190), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+batches = Table(
+    "sendoso_batches",
+    metadata,
+    Column("batch_id", String(32), primary_key=True),
+    Column("account", String(190), nullable=False),
+    Column("dedupe_scope", String(LONGEST_SCOPE), nullable=False),
+    Column("dag_id", String(250), nullable=False),
+    Column("task_id", String(250), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("map_index", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+sends = Table(
+    "sendoso_sends",
+    metadata,
+    Column("send_key", String(64), primary_key=True),
+    Column("account", String(190), nullable=False),
+    Column("dedupe_scope", String(LONGEST_SCOPE), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("owner", String(32)),
+    Column("attempt", Integer, nullable=False),
+    Column("lease_until", Moment, nullable=False),
+    Column("batch_id", String(32), nullable=False),
+    Column("row_ref", String(250)),
+    Column("gift_id", String(190)),
+    Column("payload_hash", String(64), nullable=False),
+    Column("send_id", String(190)),
+    Column("status", String(16)),
+    Column("status_at", Moment),
+    Column("reason", String(64)),
+    Column("created_at", Moment, nullable=False),
+    Column("posted_at", Moment),
+    Column("finished_at", Moment),
+    Index("sendoso_sends_batch", "batch_id", "state"),
+    Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
+    Index("sendoso_sends_owner", "owner", "state"),
+    Index("sendoso_sends_send_id", "send_id"),
+)
+
+tokens = Table(
+    "sendoso_tokens",
+    metadata,
+    Column("token_key", String(64), primary_key=True),
+    Column("ciphertext", Text),
+    Column("renew_at", Moment, nullable=False),
+    Column("owner", String(32)),
+    Column("lease_until", Moment, nullable=False),
+    Column("renewals", BigInteger, nullable=False),
+)
+
+pace = Table(
+    "sendoso_pace",
+    metadata,
+    Column("account", String(190), primary_key=True),
+    Column("tat", Moment, nullable=False),
+    Column("slot", Moment, nullable=False),
+)
+"""``tat``: when the next slot is free (the "theoretical arrival time" of a leaky bucket); ``slot``: the last one."""
+
+
+class db_now(FunctionElement[float]):
+    """The database's clock: seconds since 1970, moving on within a transaction."""
+
+    type = Moment
+    inherit_cache = True
+    name = "db_now"
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(element: db_now, compiler: Any, **kw: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(db_now, "postgresql")
+def _postgresql_now(element: db_now, compiler: Any, **kw: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"

@@ -1,0 +1,377 @@
+"""Who has been sent what: claims and transitions, each one a conditional update.
+
+``READY → CLAIMED → POSTING → SENT | REFUSED | UNKNOWN``. Every transition names the owner and the attempt it belongs
+to and the state it expects, so that a process that was given up for dead and wakes up again loses. One exception:
+the owner of an attempt may turn its own UNKNOWN into the real answer when that comes late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from sqlalchemy import and_, func, literal, select, update
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger.database import PATIENCE, Database
+from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
+
+OUTCOME_PATIENCE = 60.0
+"""Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
+
+_PAGE = 1000
+
+
+class State(StrEnum):
+    """Where a send stands."""
+
+    READY = "READY"
+    """Known not to have gone out; free to be claimed."""
+    CLAIMED = "CLAIMED"
+    """A run is on it and has not posted it."""
+    POSTING = "POSTING"
+    """A run may be posting it at this moment."""
+    SENT = "SENT"
+    REFUSED = "REFUSED"
+    UNKNOWN = "UNKNOWN"
+    """Posted, and what became of it is not known."""
+    HELD = "HELD"
+    """Looked for and not found: for a person to decide."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    One task instance's sends, the same over all its tries.
+
+    :param batch_id: hash of the four that follow the scope.
+    :param account: whose money it is.
+    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param recipient_key: the field or column that identifies a recipient within the scope.
+    """
+
+    batch_id: str
+    account: str
+    dedupe_scope: str
+    recipient_key: str
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run wants to send: the ledger's view of one row."""
+
+    send_key: str
+    payload_hash: str
+    gift_id: str
+    row_ref: str | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    One row of the ledger.
+
+    :param lease_left: seconds until the claim lapses, not positive once it has.
+    :param posted_at: epoch seconds of the last POST, on the database's clock.
+    """
+
+    send_key: str
+    state: State
+    owner: str | None
+    attempt: int
+    lease_left: float
+    batch_id: str
+    payload_hash: str
+    gift_id: str | None
+    send_id: str | None
+    reason: str | None
+    row_ref: str | None
+    posted_at: float | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to post one send: worth nothing once another owner or attempt stands in the row."""
+
+    send_key: str
+    owner: str
+    attempt: int
+
+
+class SendLedger:
+    """
+    The sends of all accounts, scopes and batches.
+
+    :param database: the ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open_batch(self, batch: Batch) -> None:
+        """
+        Make the batch known, and its scope with the recipient key that it uses.
+
+        :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
+        """
+        if len(batch.dedupe_scope) > LONGEST_SCOPE:
+            raise SendosoConfigError(f"dedupe_scope is longer than {LONGEST_SCOPE} characters; nothing was sent.")
+
+        def work(connection: Connection) -> str:
+            now = _now(connection)
+            scope = {
+                "account": batch.account,
+                "dedupe_scope": batch.dedupe_scope,
+                "recipient_key": batch.recipient_key,
+                "created_at": now,
+            }
+            self._database.insert_ignore(connection, scopes, [scope])
+            row = {column.name: getattr(batch, column.name, now) for column in batches.columns}
+            self._database.insert_ignore(connection, batches, [row])
+            this_scope = (scopes.c.account == batch.account, scopes.c.dedupe_scope == batch.dedupe_scope)
+            return str(connection.execute(select(scopes.c.recipient_key).where(*this_scope)).scalar_one())
+
+        remembered = self._database.run(work)
+        if remembered != batch.recipient_key:
+            raise SendosoConfigError(
+                f"The scope {batch.dedupe_scope!r} identifies recipients by {remembered!r}, this task by "
+                f"{batch.recipient_key!r}: the same person could be sent a second gift. Use the same recipient_key, or "
+                "another dedupe_scope. Nothing was sent."
+            )
+
+    def claim(self, batch: Batch, owner: str, lease: float, wanted: Sequence[Wanted]) -> dict[str, Claim | Record]:
+        """
+        Claim what is free among the wanted, in one transaction.
+
+        A POSTING row whose lease has lapsed becomes UNKNOWN: its process died between the POST and the answer.
+
+        :param batch: for whom.
+        :param owner: the run's own mark, another one for every try.
+        :param lease: seconds.
+        :param wanted: at most a few dozen.
+        :return: by send key, a claim, or the row as it stands.
+        """
+        in_order = sorted(wanted, key=lambda want: want.send_key)
+
+        def work(connection: Connection) -> dict[str, Claim | Record]:
+            now = _now(connection)
+            self._database.insert_ignore(connection, sends, [_new_row(batch, want, now) for want in in_order])
+            # Locked in the order of the keys, so that two runs over the same rows do not deadlock.
+            keys = [want.send_key for want in in_order]
+            rows = connection.execute(
+                select(sends).where(sends.c.send_key.in_(keys)).order_by(sends.c.send_key).with_for_update()
+            ).fetchall()
+            records = {row.send_key: _record(row, now) for row in rows}
+            return {w.send_key: _take(connection, batch, owner, lease, w, records[w.send_key]) for w in in_order}
+
+        return self._database.run(work)
+
+    def renew(self, owner: str, lease: float) -> None:
+        """Give all claims of an owner a new lease, in seconds."""
+        self._update(
+            sends.c.owner == owner,
+            sends.c.state == State.CLAIMED,
+            lease_until=db_now() + lease,
+        )
+
+    def release(self, owner: str) -> None:
+        """Give back all claims of an owner that it has not posted."""
+        self._update(sends.c.owner == owner, sends.c.state == State.CLAIMED, state=State.READY, owner=None)
+
+    def begin_post(self, claim: Claim, lease: float) -> bool:
+        """
+        Commit that a POST is about to be made.
+
+        :param lease: seconds after which another run may take the POST's process for dead.
+        :return: ``False`` if the claim is lost; then nothing may be posted.
+        """
+        values = {"state": State.POSTING, "lease_until": db_now() + lease, "posted_at": db_now()}
+        return self._transition(claim, (State.CLAIMED,), values)
+
+    def post_again(self, claim: Claim, lease: float) -> bool:
+        """Commit that the POST was answered with "not sent" and will be made again, as a claim of ``lease`` seconds."""
+        values = {"state": State.CLAIMED, "lease_until": db_now() + lease}
+        return self._transition(claim, (State.POSTING, State.UNKNOWN), values, OUTCOME_PATIENCE)
+
+    def finish(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        reason: str | None = None,
+        send_id: str | None = None,
+        status: str | None = None,
+    ) -> bool:
+        """
+        Commit what a POST led to, also when it comes so late that the row is UNKNOWN by now.
+
+        :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
+        :return: ``False`` if the attempt is not this owner's any more.
+        """
+        values = {"state": state, "reason": reason, "send_id": send_id, "finished_at": db_now()}
+        if status is not None:
+            values |= {"status": status, "status_at": db_now()}
+        return self._transition(claim, (State.POSTING, State.UNKNOWN), values, OUTCOME_PATIENCE)
+
+    def reopen(self, claims: Sequence[Claim]) -> None:
+        """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
+        for claim in claims:
+            self._transition(claim, (State.REFUSED,), {"state": State.READY})
+
+    def batch_exists(self, batch_id: str) -> bool:
+        """Say whether the ledger knows a batch."""
+        return self._exists(batches.c.batch_id == batch_id)
+
+    def scope_exists(self, account: str, dedupe_scope: str) -> bool:
+        """Say whether anything was ever sent, or tried, in a scope."""
+        return self._exists(scopes.c.account == account, scopes.c.dedupe_scope == dedupe_scope)
+
+    def states(self, **where: str) -> dict[State, int]:
+        """
+        Count the sends by state.
+
+        :param where: columns and values, like ``batch_id=…`` or ``account=…, dedupe_scope=…``.
+        """
+        query = select(sends.c.state, func.count()).where(*_equal(where)).group_by(sends.c.state)
+        rows = self._database.run(lambda connection: connection.execute(query).fetchall())
+        return {State(state): count for state, count in rows}
+
+    def records(self, *states: State, **where: str) -> Iterator[Record]:
+        """
+        Read the sends in some states, in pages, in the order of their keys.
+
+        :param states: which ones.
+        :param where: columns and values, like ``batch_id=…``.
+        """
+        after = ""
+        while True:
+            page = self._database.run(partial(_page, states=states, where=where, after=after))
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].send_key
+
+    def _transition(
+        self, claim: Claim, expected: Sequence[State], values: dict[str, Any], patience: float = PATIENCE
+    ) -> bool:
+        mine = and_(sends.c.send_key == claim.send_key, sends.c.owner == claim.owner, sends.c.attempt == claim.attempt)
+
+        def work(connection: Connection) -> bool:
+            done = connection.execute(update(sends).where(mine, sends.c.state.in_(expected)).values(**values))
+            if done.rowcount == 1:
+                return True
+            # A commit that went through while its answer was lost is found here when the work is repeated.
+            state = connection.execute(select(sends.c.state).where(mine)).scalar()
+            return bool(state == values["state"])
+
+        return self._database.run(work, patience)
+
+    def _exists(self, *where: Any) -> bool:
+        query = select(literal(1)).where(*where).limit(1)
+        return self._database.run(lambda connection: connection.execute(query).first()) is not None
+
+    def _update(self, *where: Any, **values: Any) -> None:
+        self._database.run(lambda connection: connection.execute(update(sends).where(*where).values(**values)))
+
+
+def _now(connection: Connection) -> float:
+    return float(connection.execute(select(db_now())).scalar_one())
+
+
+def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
+    return {
+        "send_key": want.send_key,
+        "account": batch.account,
+        "dedupe_scope": batch.dedupe_scope,
+        "state": State.READY,
+        "attempt": 0,
+        "lease_until": 0.0,
+        "batch_id": batch.batch_id,
+        "row_ref": want.row_ref,
+        "gift_id": want.gift_id,
+        "payload_hash": want.payload_hash,
+        "created_at": now,
+    }
+
+
+def _take(
+    connection: Connection, batch: Batch, owner: str, lease: float, want: Wanted, record: Record
+) -> Claim | Record:
+    this_row = and_(
+        sends.c.send_key == record.send_key,
+        sends.c.state == record.state,
+        sends.c.attempt == record.attempt,
+        sends.c.owner == record.owner,
+    )
+    lapsed = record.lease_left <= 0
+    if record.state is State.POSTING and lapsed:
+        lost = {"state": State.UNKNOWN, "reason": "process_lost", "finished_at": db_now()}
+        connection.execute(update(sends).where(this_row).values(**lost))
+        return _read(connection, record.send_key)
+    if not _free(record, want, owner, lapsed):
+        return record
+    claimed = {
+        "state": State.CLAIMED,
+        "owner": owner,
+        "attempt": record.attempt + 1,
+        "lease_until": db_now() + lease,
+        "batch_id": batch.batch_id,
+        "row_ref": want.row_ref,
+        "gift_id": want.gift_id,
+        "payload_hash": want.payload_hash,
+        "reason": None,
+    }
+    taken = connection.execute(update(sends).where(this_row).values(**claimed)).rowcount == 1
+    return Claim(record.send_key, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
+
+
+def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
+    match record.state:
+        case State.READY:
+            return True
+        case State.CLAIMED:
+            return lapsed or record.owner == owner
+        case State.REFUSED:
+            return record.payload_hash != want.payload_hash
+        case _:
+            return False
+
+
+def _equal(where: dict[str, str]) -> list[Any]:
+    return [sends.c[name] == value for name, value in where.items()]
+
+
+def _page(connection: Connection, states: Sequence[State], where: dict[str, str], after: str) -> list[Record]:
+    query = select(sends).where(sends.c.state.in_(states), sends.c.send_key > after, *_equal(where))
+    rows = connection.execute(query.order_by(sends.c.send_key).limit(_PAGE)).fetchall()
+    now = _now(connection)
+    return [_record(row, now) for row in rows]
+
+
+def _read(connection: Connection, send_key: str) -> Record:
+    return _record(connection.execute(select(sends).where(sends.c.send_key == send_key)).one(), _now(connection))
+
+
+def _record(row: Any, now: float) -> Record:
+    return Record(
+        send_key=row.send_key,
+        state=State(row.state),
+        owner=row.owner,
+        attempt=row.attempt,
+        lease_left=row.lease_until - now,
+        batch_id=row.batch_id,
+        payload_hash=row.payload_hash,
+        gift_id=row.gift_id,
+        send_id=row.send_id,
+        reason=row.reason,
+        row_ref=row.row_ref,
+        posted_at=row.posted_at,
+    )

@@ -1,0 +1,275 @@
+"""The domain's words: recipients, gifts, sends and their statuses. No I/O, nothing of HTTP, SQL or Airflow."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+METADATA_KEY = "airflow_key"
+"""The metadata key that the ledger adds to a gift send, to find it again in the list of sends (inferred)."""
+
+# One "@", no white space, a dot in the domain: enough to catch a wrong column; Sendoso decides the rest.
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+
+
+class SendStatus(StrEnum):
+    """A send's status: the seed's six words, in the order in which a send passes through them."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    RETURNED = "returned"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a send stays in this status for good."""
+        return self in (SendStatus.DELIVERED, SendStatus.FAILED, SendStatus.RETURNED)
+
+    def reached(self, targets: Iterable[SendStatus]) -> bool:
+        """
+        Say whether this status is one of the targets, or beyond one on the way to ``delivered``.
+
+        :param targets: the statuses waited for.
+        """
+        return any(
+            self is target or (self in _ON_THE_WAY and target in _ON_THE_WAY[: _ON_THE_WAY.index(self)])
+            for target in targets
+        )
+
+    @classmethod
+    def from_word(cls, word: str) -> SendStatus | None:
+        """
+        Map a word of the API onto a status; ``None`` for a word that is in no row.
+
+        The six are the seed's; the mapping of the Send Tracker's words is inferred.
+
+        :param word: compared without case, spaces, ``_`` and ``-``.
+        """
+        return _STATUS_WORDS.get(_folded(word))
+
+
+class RowOutcome(StrEnum):
+    """What became of one row of a batch: every row is counted in exactly one of these seven."""
+
+    SENT = "sent"
+    """By this batch, earlier tries of its task included."""
+    ALREADY_SENT = "already_sent"
+    """By another batch of the same scope."""
+    DUPLICATE = "duplicate"
+    """An earlier row of the input has the same recipient key."""
+    REFUSED = "refused"
+    """Sendoso refused it; no gift went out."""
+    INVALID = "invalid"
+    """Not posted, because it could not have been accepted."""
+    HELD = "held"
+    """Posted, and what became of it is not known: a gift may have gone out."""
+    NOT_REACHED = "not_reached"
+    """This try did not get to it, or another run is on it."""
+
+
+def row_name(number: int, row_ref: str | None) -> str:
+    """
+    Name a row in a log line or an error: never by its recipient.
+
+    :param number: of the row, from 1.
+    :param row_ref: a column that its author declared not personal.
+    """
+    return f"row {number}" if row_ref is None else f"row {number} ({row_ref})"
+
+
+_ON_THE_WAY = (SendStatus.PENDING, SendStatus.PROCESSING, SendStatus.SHIPPED, SendStatus.DELIVERED)
+
+
+def _folded(word: str) -> str:
+    return re.sub(r"[\s_-]+", "", word).casefold()
+
+
+_STATUS_WORDS = {
+    _folded(word): status
+    for status, words in {
+        SendStatus.PENDING: (
+            "pending, initiated, pending approval, pending sendoso approval, confirming address, order received"
+        ),
+        SendStatus.PROCESSING: "processing, fulfilling, amazon fulfilling, fulfillment issue, out of stock",
+        SendStatus.SHIPPED: "shipped, amazon shipped, sent",
+        SendStatus.DELIVERED: "delivered, opened, clicked, redeemed",
+        SendStatus.FAILED: (
+            "failed, blocked, bounced, canceled, confirmation canceled, address confirmation - cancelled, "
+            "email blacklist, insufficient funds, invalid email format, suspicious email"
+        ),
+        SendStatus.RETURNED: "returned, undeliverable, refunded, expired",
+    }.items()
+    for word in words.split(", ")
+}
+
+
+def normalise_text(value: Any) -> str | None:
+    """
+    Turn a cell of a row into text: stripped, NFC, integral numbers as integers; NULL, NaN and blank are absent.
+
+    :param value: what a database or a DAG author gave.
+    :raises TypeError: for bytes and containers, which no field of the API holds.
+    """
+    if value is None:
+        return None
+    if isinstance(value, float | Decimal):
+        if not math.isfinite(value):
+            return None
+        value = int(value) if value == int(value) else value
+    elif isinstance(value, bytes | bytearray | memoryview | dict | list | tuple | set):
+        raise TypeError(f"{type(value).__name__} is not text")
+    return unicodedata.normalize("NFC", str(value)).strip() or None
+
+
+def normalise_key(value: Any) -> str | None:
+    """
+    Turn what identifies a recipient into the form in which two are compared; e-mails compare case-folded.
+
+    :param value: the recipient key's cell.
+    """
+    text = normalise_text(value)
+    return text.casefold() if text is not None and _EMAIL.fullmatch(text) else text
+
+
+def _text(value: Any) -> str | None:
+    try:
+        return normalise_text(value)
+    except TypeError as error:
+        raise PydanticCustomError("not_text", "must be text") from error
+
+
+def _required_text(value: Any) -> str:
+    text = _text(value)
+    if text is None:
+        raise PydanticCustomError("absent", "is missing")
+    return text
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise PydanticCustomError("email", "is not an e-mail address")
+    return value
+
+
+OptionalText = Annotated[str | None, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_required_text)]
+Email = Annotated[str, BeforeValidator(_required_text), AfterValidator(_email)]
+
+
+class _Model(BaseModel):
+    """A model whose ``repr`` and errors show no values: they are people's names and addresses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ()
+
+
+class Address(_Model):
+    """A postal address, as the gift send takes it (seed)."""
+
+    line1: OptionalText = None
+    line2: OptionalText = None
+    city: OptionalText = None
+    state: OptionalText = None
+    postal_code: OptionalText = None
+    country: OptionalText = None
+    """ISO 3166 alpha-2, like ``GB``."""
+
+
+class Recipient(_Model):
+    """Who gets a gift: first name, last name and e-mail are required, the address for physical gifts (seed)."""
+
+    first_name: Text
+    last_name: Text
+    email: Email
+    company: OptionalText = None
+    title: OptionalText = None
+    address: Address | None = None
+
+
+class GiftSend(_Model):
+    """One gift of the catalogue to one recipient: what ``POST /api/v3/sends`` takes (seed)."""
+
+    gift_id: Text
+    recipient: Recipient
+    message: Text
+    variant_id: OptionalText = None
+    team_id: OptionalText = None
+    metadata: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class _Answer(BaseModel):
+    """A model of something the API returned: unknown fields are kept, and only what is named is shown."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ((name, getattr(self, name)) for name in type(self).model_fields)
+
+
+AnswerId = Annotated[str, BeforeValidator(lambda value: normalise_text(value))]
+
+
+def _status(value: Any) -> SendStatus | None:
+    if value is None or isinstance(value, SendStatus):
+        return value
+    # A word in no row is "processing" and never ends a wait (inferred).
+    return SendStatus.from_word(str(value)) or SendStatus.PROCESSING
+
+
+class Send(_Answer):
+    """A send, as the API returned it; fields that are not named here are kept as attributes."""
+
+    id: AnswerId
+    status: Annotated[SendStatus | None, BeforeValidator(_status)] = None
+    status_word: str | None = None
+    """The status in the API's own word."""
+
+
+class Gift(_Answer):
+    """An item of the catalogue; every field but the id is optional, for the seed does not print the shape."""
+
+    id: AnswerId
+    name: str | None = None
+    category: str | None = None
+    price: Decimal | None = None
+    """Per item, in ``currency``, without fulfilment and shipping."""
+    currency: str | None = None
+
+
+def field_errors(error: ValidationError) -> list[tuple[str, str]]:
+    """
+    Say which fields are wrong and why, without the values.
+
+    :param error: what a model of this module raised.
+    :return: pairs of a field's name, as a row has it, and a reason.
+    """
+    return [(_field_name(detail["loc"]), _reason(detail)) for detail in error.errors(include_input=False)]
+
+
+def _field_name(loc: tuple[int | str, ...]) -> str:
+    names = [str(part) for part in loc if part != "recipient"]
+    return "_".join(names) or "recipient"
+
+
+def _reason(detail: Any) -> str:
+    match detail["type"]:
+        case "extra_forbidden":
+            return "is not a field of a send"
+        case "missing":
+            return "is missing"
+        case "absent" | "not_text" | "email":
+            return str(detail["msg"])
+        case _:
+            return "has a value of a wrong type"

@@ -1,0 +1,561 @@
+"""Operators that send gifts, each recipient once, whatever happens to their tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseHook, BaseOperator
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
+from airflow_provider_sendoso.batch.spool import Spool, Spooled
+from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
+from airflow_provider_sendoso.exceptions import (
+    SendHeldError,
+    SendosoConfigError,
+    SendosoError,
+    SendosoRowsError,
+    SendOutcomeUnknownError,
+)
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
+from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.models import RowOutcome, normalise_key
+from airflow_provider_sendoso.sending import Job, Result, Sender
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_NAMED = 20
+"""Rows that a log or an error names before it only counts."""
+
+_PROGRESS = 5.0
+"""Seconds between two progress lines."""
+
+_SHORTEST_LEASE = 10.0
+
+_WHAT_TO_DO = (
+    "A gift may have gone out; it will not be sent again. Look for the recipient in Sendoso. If the gift is there, "
+    "nothing is left to do for it; if it is not, send it under another dedupe_scope."
+)
+
+
+class _SendOperator(BaseOperator):
+    """What both operators share: the hook, the batch's identity, and stopping when the task is killed."""
+
+    def __init__(
+        self,
+        *,
+        sendoso_conn_id: str = SendosoHook.default_conn_name,
+        lease: float | timedelta = 60,
+        claim_timeout: float | timedelta = 600,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sendoso_conn_id = sendoso_conn_id
+        self.lease = lease
+        self.claim_timeout = claim_timeout
+        self._stopped = False
+
+    @cached_property
+    def hook(self) -> SendosoHook:
+        """The hook, built at the first use."""
+        return SendosoHook(self.sendoso_conn_id)
+
+    def on_kill(self) -> None:
+        """Claim nothing more; what is being posted at this moment is finished and recorded."""
+        self._stopped = True
+
+    def _batch(self, context: Context, dedupe_scope: Any, recipient_key: str) -> Batch:
+        scope = str(dedupe_scope).strip() if dedupe_scope is not None else ""
+        if scope in ("", "None"):
+            raise SendosoConfigError(
+                "dedupe_scope is empty (perhaps a template without a value). It says within what a recipient gets at "
+                "most one gift; nothing was sent."
+            )
+        ti = context["ti"]
+        map_index = ti.map_index if isinstance(ti.map_index, int) else -1  # -1: not mapped
+        ids = (ti.dag_id, ti.task_id, ti.run_id, str(map_index))
+        batch_id = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
+        account = self.hook.config.account
+        return Batch(batch_id, account, scope, recipient_key, ti.dag_id, ti.task_id, ti.run_id, map_index)
+
+    def _sender(self, batch: Batch, own_gift: bool) -> Sender:
+        lease = _seconds("lease", self.lease)
+        if lease < _SHORTEST_LEASE:
+            raise SendosoConfigError(f"lease is {lease:g} s; give it at least {_SHORTEST_LEASE:g} s.")
+        return Sender(
+            self.hook.session,
+            self.hook.ledger,
+            batch,
+            own_gift=own_gift,
+            lease=lease,
+            claim_timeout=_seconds("claim_timeout", self.claim_timeout),
+            stopped=lambda: self._stopped,
+        )
+
+
+class SendGiftOperator(_SendOperator):
+    """
+    Send one gift to one recipient, once within ``dedupe_scope``.
+
+    :param gift_id: of the catalogue (templated).
+    :param touch_id: a campaign; not supported yet.
+    :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
+        (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
+        templated).
+    :param message: the note that goes with it (templated).
+    :param variant_id: size or colour of a swag item (templated).
+    :param team_id: the team that pays (templated).
+    :param metadata: own keys and values, for attribution (templated).
+    :param dedupe_scope: within which the recipient's e-mail gets at most one gift (templated); by default this task
+        in this run, so that retries and clears do not send again.
+    :param lease: seconds or timedelta that a claim lasts without being renewed.
+    :param claim_timeout: seconds or timedelta to wait while another run is on the same send.
+    :param sendoso_conn_id: the connection (templated).
+    :return: the send's id (``str``); for one that was sent before, the recorded id.
+    :raises SendosoConfigError: for wrong arguments, or no ledger; nothing was sent.
+    :raises SendosoApiError: if Sendoso refused it; nothing was sent.
+    :raises SendOutcomeUnknownError: if the gift may have gone out.
+    :raises SendHeldError: if that was so in an earlier try.
+    """
+
+    template_fields: Sequence[str] = (
+        "gift_id",
+        "touch_id",
+        "recipient",
+        "message",
+        "variant_id",
+        "team_id",
+        "metadata",
+        "dedupe_scope",
+        "sendoso_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"recipient": "json", "metadata": "json"}
+    ui_color = "#fde8d7"
+
+    def __init__(
+        self,
+        *,
+        gift_id: str | None = None,
+        touch_id: int | str | None = None,
+        recipient: Mapping[str, Any],
+        message: str | None = None,
+        variant_id: str | None = None,
+        team_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        dedupe_scope: str = "{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.gift_id = gift_id
+        self.touch_id = touch_id
+        self.recipient = recipient
+        self.message = message
+        self.variant_id = variant_id
+        self.team_id = team_id
+        self.metadata = metadata
+        self.dedupe_scope = dedupe_scope
+
+    def execute(self, context: Context) -> str:
+        """Send the gift, or find that it was sent."""
+        _refuse({"touch_id": self.touch_id})
+        send = gift_send(
+            gift_id=self.gift_id,
+            recipient=self.recipient,
+            message=self.message,
+            variant_id=self.variant_id,
+            team_id=self.team_id,
+            metadata=self.metadata,
+        )
+        batch = self._batch(context, self.dedupe_scope, "email")
+        self.hook.ledger.sends.open_batch(batch)
+        job = Job(1, normalise_key(send.recipient.email) or "", send)
+        results = list(self._sender(batch, own_gift=True).send([job]))
+        result = results[-1] if results else Result(1, RowOutcome.NOT_REACHED, "stopped")
+        return self._judge(batch, send.gift_id, result)
+
+    def _judge(self, batch: Batch, gift_id: str, result: Result) -> str:
+        match result.outcome:
+            case RowOutcome.SENT | RowOutcome.ALREADY_SENT if result.send_id is not None:
+                if result.gift_id != gift_id:
+                    raise SendosoConfigError(
+                        f"In the scope {batch.dedupe_scope!r} this recipient was already sent {result.gift_id!r} "
+                        f"(send {result.send_id}), not {gift_id!r}. Nothing more was sent; for another gift use "
+                        "another dedupe_scope."
+                    )
+                verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
+                self.log.info("%s: %s, in scope %s.", verb, result.send_id, batch.dedupe_scope)
+                return result.send_id
+            case RowOutcome.REFUSED:
+                raise result.error or SendosoRowsError(
+                    f"Sendoso refused this send before ({result.reason}) and its content is the same, so it was not "
+                    "posted again. No gift went out; correct the recipient, the gift or the message."
+                )
+            case RowOutcome.HELD:
+                when = _moment(result.posted_at)
+                what = f"The send posted at {when} in scope {batch.dedupe_scope!r} has no known outcome"
+                error = SendOutcomeUnknownError if result.posted else SendHeldError
+                raise error(f"{what} ({result.reason}). {_WHAT_TO_DO}")
+            case _:
+                raise SendosoError(f"The send was not posted ({result.reason}); no gift went out. Retry the task.")
+
+
+class BatchSendOperator(_SendOperator):
+    """
+    Send each row of a query, or of a list, a gift; each recipient once within ``dedupe_scope``.
+
+    :param sql: the query, or a ``.sql`` file (templated).
+    :param conn_id: connection of any ``DbApiHook`` (templated).
+    :param parameters: of the query (templated).
+    :param hook_params: keyword arguments of the connection's hook (templated).
+    :param recipients: a list of dicts instead of a query; ``address`` and ``metadata`` may be nested (templated).
+    :param gift_id: of the catalogue (templated); set, it beats a column of the same name. So do the next four.
+    :param touch_id: a campaign; not supported yet.
+    :param message: the note, with ``{column}`` for values of the row (templated).
+    :param variant_id: size or colour of a swag item (templated).
+    :param team_id: the team that pays (templated).
+    :param metadata: own keys and values, added to the row's ``metadata_*`` columns (templated).
+    :param column_map: field to column, for those that differ; columns match without case (templated).
+    :param recipient_key: the field or column that identifies a recipient within the scope (templated).
+    :param row_ref: a column that you declare not personal; logs and errors show it (templated).
+    :param dedupe_scope: within which a recipient gets at most one gift, across runs (templated).
+    :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and send nothing if one is (templated).
+    :param max_invalid: fail before the first send with more invalid rows than this: an ``int`` is a count, a
+        ``float`` a share from 0 to 1 (templated).
+    :param on_held: ``"fail"`` when a send's outcome is not known, or ``"continue"`` (templated).
+    :param on_absent: only ``"hold"`` is supported yet.
+    :param dry_run: not supported yet (templated).
+    :param approved_fingerprint: not supported yet (templated).
+    :param max_sends: not supported yet (templated).
+    :param max_cost: not supported yet (templated).
+    :param max_in_flight: only 1 is supported yet.
+    :param lease: seconds or timedelta that a claim lasts without being renewed.
+    :param settle_time: only the default is supported yet.
+    :param results_table: not supported yet (templated).
+    :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
+    :param sendoso_conn_id: the connection (templated).
+    :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows`` and the seven counts; no personal data.
+    :raises SendosoConfigError: for wrong arguments, columns or connections; nothing was sent.
+    :raises SendosoRowsError: for too many invalid rows, or if nobody could be sent a gift.
+    :raises SendHeldError: if sends are held; not retried by Airflow.
+    :raises SendosoError: for what a retry may finish; rows that were sent are not sent again.
+    """
+
+    template_fields: Sequence[str] = (
+        "sql",
+        "conn_id",
+        "parameters",
+        "hook_params",
+        "recipients",
+        "gift_id",
+        "touch_id",
+        "message",
+        "variant_id",
+        "team_id",
+        "metadata",
+        "column_map",
+        "recipient_key",
+        "row_ref",
+        "dedupe_scope",
+        "on_invalid",
+        "max_invalid",
+        "on_held",
+        "on_absent",
+        "dry_run",
+        "approved_fingerprint",
+        "max_sends",
+        "max_cost",
+        "results_table",
+        "sendoso_conn_id",
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "sql": "sql",
+        "parameters": "json",
+        "hook_params": "json",
+        "recipients": "json",
+        "metadata": "json",
+        "column_map": "json",
+    }
+    ui_color = "#fde8d7"
+
+    def __init__(
+        self,
+        *,
+        sql: str | None = None,
+        conn_id: str | None = None,
+        parameters: Mapping[str, Any] | Sequence[Any] | None = None,
+        hook_params: Mapping[str, Any] | None = None,
+        recipients: Iterable[Mapping[str, Any]] | None = None,
+        gift_id: str | None = None,
+        touch_id: int | str | None = None,
+        message: str | None = None,
+        variant_id: str | None = None,
+        team_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        column_map: Mapping[str, str] | None = None,
+        recipient_key: str = "email",
+        row_ref: str | None = None,
+        dedupe_scope: str,
+        on_invalid: str = "skip",
+        max_invalid: float | str | None = None,
+        on_held: str = "fail",
+        on_absent: str = "hold",
+        dry_run: bool | str = False,
+        approved_fingerprint: str | None = None,
+        max_sends: int | str | None = None,
+        max_cost: float | str | None = None,
+        max_in_flight: int | None = None,
+        settle_time: float | timedelta = 900,
+        results_table: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sql = sql
+        self.conn_id = conn_id
+        self.parameters = parameters
+        self.hook_params = hook_params
+        self.recipients = recipients
+        self.gift_id = gift_id
+        self.touch_id = touch_id
+        self.message = message
+        self.variant_id = variant_id
+        self.team_id = team_id
+        self.metadata = metadata
+        self.column_map = column_map
+        self.recipient_key = recipient_key
+        self.row_ref = row_ref
+        self.dedupe_scope = dedupe_scope
+        self.on_invalid = on_invalid
+        self.max_invalid = max_invalid
+        self.on_held = on_held
+        self.on_absent = on_absent
+        # Takes the place of Airflow's method of that name, which only renders the templates.
+        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
+        self.approved_fingerprint = approved_fingerprint
+        self.max_sends = max_sends
+        self.max_cost = max_cost
+        self.max_in_flight = max_in_flight
+        self.settle_time = settle_time
+        self.results_table = results_table
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read, validate and send the rows; log and push the summary before anything is raised."""
+        max_invalid = self._check_arguments()
+        batch = self._batch(context, self.dedupe_scope, self.recipient_key)
+        ledger = self.hook.ledger
+        self._check_connection()
+        failure: SendosoError | None = None
+        with Spool() as spool:
+            self._fill(spool)
+            ledger.sends.open_batch(batch)
+            invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
+            self._log_invalid(spool)
+            if invalid and self.on_invalid == "fail":
+                failure = SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
+            elif too_many_invalid(invalid, rows, max_invalid):
+                failure = SendosoRowsError(
+                    f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
+                )
+            else:
+                failure = self._send(batch, spool)
+            summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts())
+            held = self._log_rows(spool)
+            self.log.info("%s", summary.as_text())
+            failure = failure or self._judge(summary, held, spool)
+        if failure is not None:
+            if self.do_xcom_push:
+                context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=summary.as_json())
+            raise failure
+        return summary.as_json()
+
+    # -- before the first send -----------------------------------------------------------------------------------
+
+    def _check_arguments(self) -> float | None:
+        _refuse(
+            {
+                "touch_id": self.touch_id,
+                "dry_run": _truth("dry_run", self.dry_run),
+                "approved_fingerprint": self.approved_fingerprint,
+                "max_sends": self.max_sends,
+                "max_cost": self.max_cost,
+                "results_table": self.results_table,
+                "on_absent": None if self.on_absent == "hold" else self.on_absent,
+                "max_in_flight": None if self.max_in_flight in (None, 1) else self.max_in_flight,
+                "settle_time": None if _seconds("settle_time", self.settle_time) == 900 else self.settle_time,
+            }
+        )
+        _one_of("on_invalid", self.on_invalid, ("skip", "fail"))
+        _one_of("on_held", self.on_held, ("fail", "continue"))
+        if (self.recipients is None) == (self.sql is None):
+            raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
+        if self.sql is not None and not self.conn_id:
+            raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
+        return _share_or_count("max_invalid", self.max_invalid)
+
+    def _check_connection(self) -> None:
+        if self.hook.config.max_sends_per_batch is not None:
+            raise SendosoConfigError(
+                f"The connection {self.sendoso_conn_id!r} sets max_sends_per_batch, which this version cannot keep "
+                "yet; nothing was sent."
+            )
+
+    def _fill(self, spool: Spool) -> None:
+        if self.recipients is not None:
+            columns, rows = flatten(self.recipients)
+            if rows:
+                spool.fill(self._read(columns, rows))
+            return
+        hook = self._warehouse()
+
+        def read(cursor: Any) -> None:
+            if cursor.description is None:
+                raise SendosoConfigError("sql returned no columns; it must be a query. Nothing was sent.")
+            spool.fill(self._read([column[0] for column in cursor.description], _cells(cursor)))
+
+        hook.run(str(self.sql), parameters=self.parameters or None, handler=read)
+
+    def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
+        arguments = {
+            "gift_id": self.gift_id,
+            "message": self.message,
+            "variant_id": self.variant_id,
+            "team_id": self.team_id,
+        }
+        layout = Layout(arguments, self.metadata or {}, self.column_map or {}, self.recipient_key, self.row_ref or None)
+        reader = RowReader(columns, layout)
+        self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
+        return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
+
+    def _warehouse(self) -> DbApiHook:
+        hook = BaseHook.get_connection(str(self.conn_id)).get_hook(  # type: ignore[no-untyped-call]
+            hook_params=dict(self.hook_params or {})
+        )
+        if not isinstance(hook, DbApiHook):
+            raise SendosoConfigError(
+                f"The connection {self.conn_id!r} has a {type(hook).__name__}, which does not run SQL; "
+                "use one of a database. Nothing was sent."
+            )
+        # Its own log line would show the parameters, which may be personal.
+        hook.log_sql = False
+        self.log.info("Reading recipients through %s with a %s.", self.conn_id, type(hook).__name__)
+        return hook
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    def _send(self, batch: Batch, spool: Spool) -> SendosoError | None:
+        sender = self._sender(batch, own_gift=self.gift_id is not None)
+        started = said = time.monotonic()
+        done = 0
+        try:
+            with closing(sender.send(spool.jobs())) as results:
+                for result in results:
+                    spool.record(result)
+                    done += 1
+                    if time.monotonic() - said > _PROGRESS:
+                        said = time.monotonic()
+                        self.log.info("%d rows done, %.1f a second.", done, done / (said - started))
+        except SendosoError as error:
+            return error
+        return None
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    def _log_invalid(self, spool: Spool) -> None:
+        for row in spool.rows(RowOutcome.INVALID, _NAMED):
+            self.log.warning("Invalid %s: %s.", row.name, row.reason)
+        for reason, count in spool.reasons(RowOutcome.INVALID):
+            self.log.info("Invalid because %s: %d.", reason, count)
+
+    def _log_rows(self, spool: Spool) -> list[Spooled]:
+        for row in spool.rows(RowOutcome.REFUSED, _NAMED):
+            self.log.warning("Refused %s: %s.", row.name, row.reason)
+        held = spool.rows(RowOutcome.HELD, _NAMED)
+        for row in held:
+            self.log.warning("Held %s, posted at %s: %s.", row.name, _moment(row.posted_at), row.reason)
+        return held
+
+    def _judge(self, summary: Summary, held: Sequence[Spooled], spool: Spool) -> SendosoError | None:
+        """Decide between success and failure; the order says which matters more."""
+        if not_reached := summary.count(RowOutcome.NOT_REACHED):
+            return SendosoError(
+                f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "
+                "Retry the task: who was sent a gift is not sent another."
+            )
+        if held and self.on_held == "fail":
+            names = "; ".join(f"{row.name}, posted at {_moment(row.posted_at)}, {row.reason}" for row in held)
+            more = summary.count(RowOutcome.HELD) - len(held)
+            return SendHeldError(
+                f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
+                f'{_WHAT_TO_DO} Everybody else is done. With on_held="continue" this does not fail the task.'
+            )
+        if summary.nobody_was_sent():
+            return SendosoRowsError(f"Nobody was sent a gift. {summary.as_text()} {_reasons(spool)}")
+        return None
+
+
+def _cells(cursor: Any) -> Iterator[Sequence[Any]]:
+    while rows := cursor.fetchmany(1000):
+        for row in rows:
+            yield tuple(row.values()) if isinstance(row, Mapping) else row
+
+
+def _reasons(spool: Spool) -> str:
+    texts = [
+        f"{reason} ({count})"
+        for outcome in (RowOutcome.INVALID, RowOutcome.REFUSED)
+        for reason, count in spool.reasons(outcome)[:5]
+    ]
+    return f"Reasons: {'; '.join(texts)}." if texts else ""
+
+
+def _refuse(arguments: Mapping[str, Any]) -> None:
+    given = [name for name, value in arguments.items() if value not in (None, False, "", "None")]
+    if given:
+        raise SendosoConfigError(
+            f"{', '.join(given)}: not supported by this version of airflow-provider-sendoso yet; nothing was sent."
+        )
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise SendosoConfigError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}. Nothing was sent.")
+
+
+def _seconds(name: str, value: float | timedelta) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise SendosoConfigError(f"{name} must be a timedelta or a number of seconds; nothing was sent.")
+    return float(value)
+
+
+def _truth(name: str, value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "none": False, "": False}
+    truth = words.get(str(value).strip().lower())
+    if truth is None:
+        raise SendosoConfigError(f"{name} is {value!r}, neither true nor false; nothing was sent.")
+    return truth
+
+
+def _share_or_count(name: str, value: Any) -> float | None:
+    if value is None or str(value).strip() in ("", "None"):
+        return None
+    text = str(value).strip()
+    try:
+        number: float = int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        number = -1
+    if number < 0 or (isinstance(number, float) and number > 1):
+        raise SendosoConfigError(f"{name} is {value!r}; use a count like 10 or a share like 0.1. Nothing was sent.")
+    return number
+
+
+def _moment(epoch: float | None) -> str:
+    return "an unknown time" if epoch is None else datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,259 @@
+"""The sandbox's routes: Sendoso's API, and the sandbox's own under ``/`` and ``/sandbox``."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from airflow_provider_sendoso.sandbox.account import Account
+from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
+from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
+from airflow_provider_sendoso.sandbox.faults import Faults
+from airflow_provider_sendoso.sandbox.pace import Pace
+from airflow_provider_sendoso.sandbox.page import render
+from airflow_provider_sendoso.sandbox.refusal import Refusal
+from airflow_provider_sendoso.sandbox.tokens import Tokens
+from airflow_provider_sendoso.sandbox.traffic import Received, Traffic
+from airflow_provider_sendoso.sandbox.validation import read_gift_send, read_object
+
+_MAX_PER_PAGE = 100  # published
+_DEFAULT_PER_PAGE = 25  # inferred
+
+_T = TypeVar("_T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class App:
+    """
+    Everything the sandbox knows, and the routes to it. All of it belongs to the event loop's thread.
+
+    :param account: what was accepted
+    :param tokens: who may ask
+    :param pace: how often they may
+    :param retry_after: what a client that is too fast is told, in seconds; ``None`` tells nothing
+    """
+
+    account: Account
+    tokens: Tokens
+    pace: Pace
+    retry_after: int | None = 1
+    faults: Faults = field(default_factory=lambda: Faults(time.monotonic))
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def build(self) -> web.Application:
+        """Make the web application; it serves one event loop, once."""
+        app = web.Application(middlewares=[self._middleware])
+        app.add_routes(
+            [
+                web.post("/oauth/token", self._token),
+                web.get("/api/v3/me", self._me),
+                web.get("/api/v3/gifts", self._list_gifts),
+                web.post("/api/v3/sends", self._create_send),
+                web.get("/api/v3/sends", self._list_sends),
+                web.get("/api/v3/sends/{id}", self._read_send),
+                web.get("/", self._page),
+                web.get("/sandbox/state", self._state),
+                web.post("/sandbox/reset", self._reset),
+                web.get("/sandbox/faults", self._list_faults),
+                web.post("/sandbox/faults", self._add_fault),
+                web.delete("/sandbox/faults", self._clear_faults),
+            ]
+        )
+        return app
+
+    def state(self) -> dict[str, Any]:
+        """Say what was received; ``duplicates`` counts the (gift, e-mail) pairs that were sent more than once."""
+        return {
+            "sends": [self.account.describe(send) for send in reversed(self.account.sends())],
+            "counts": self.account.counts(),
+            **self.traffic.summary(),
+            "duplicates": len(self.account.duplicates()),
+            "faults": self.faults.as_json(),
+        }
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for part in (self.account, self.tokens, self.pace, self.faults, self.traffic):
+            part.clear()
+
+    # How a request is met, whatever it asks.
+
+    @web.middleware
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path == "/" or _is_below(request.path, "/sandbox"):
+            return await _answer(lambda: handler(request))
+        received = self.traffic.note(request.method, request.path, time.monotonic())
+
+        try:
+            response = await _answer(lambda: self._meet(request, handler, received))
+        except Dropped:
+            return drop(request)
+        received.status = response.status
+        return response
+
+    async def _meet(self, request: web.Request, handler: Handler, received: Received) -> web.StreamResponse:
+        received.client_id = await self._client_of(request)
+        if not self.pace.admits(received.client_id, time.monotonic()):
+            raise throttled(self.retry_after)
+
+        async def obey() -> web.StreamResponse:
+            if _is_below(request.path, "/api"):
+                self.tokens.authorise(_bearer(request))
+            return await handler(request)
+
+        fault = self.faults.meet(request.method, request.path)
+        return await enact(fault, request, lambda: _answer(obey)) if fault else await obey()
+
+    async def _client_of(self, request: web.Request) -> str | None:
+        # Reading the body first, whatever follows, keeps "dropped" from meaning "never asked".
+        raw = await request.read()
+        if request.path != "/oauth/token":
+            return self.tokens.owner(_bearer(request))
+        client_id = _read_fields(request, raw).get("client_id")
+        return client_id if isinstance(client_id, str) else None
+
+    # Sendoso's.
+
+    async def _token(self, request: web.Request) -> web.Response:
+        return web.json_response(self.tokens.grant(_read_fields(request, await request.read())))
+
+    async def _me(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "id": 1,
+                "name": "Sandbox User",
+                "email": "sandbox@example.com",
+                "balance": 1000.0,
+                "team_balance": 25000.0,
+            }
+        )
+
+    async def _list_gifts(self, request: web.Request) -> web.Response:
+        query = request.query
+        gifts = filter_gifts(query.get("category"), _read_price(query, "min_price"), _read_price(query, "max_price"))
+        return _page_of("gifts", gifts, query, lambda gift: gift.as_json())
+
+    async def _create_send(self, request: web.Request) -> web.Response:
+        body = read_gift_send(await request.read())
+        send = self.account.accept(body, self.tokens.authorise(_bearer(request)))
+        return web.json_response({"send": self.account.describe(send, now=send.accepted_at)}, status=201)
+
+    async def _list_sends(self, request: web.Request) -> web.Response:
+        newest_first = self.account.sends()[::-1]
+        return _page_of("sends", newest_first, request.query, self.account.describe)
+
+    async def _read_send(self, request: web.Request) -> web.Response:
+        send = self.account.find(request.match_info["id"])
+        if send is None:
+            raise Refusal(404, "Send not found")
+        return web.json_response({"send": self.account.describe(send)})
+
+    # The sandbox's own.
+
+    async def _page(self, request: web.Request) -> web.Response:
+        html = render(
+            state=self.state(),
+            gifts=CATALOGUE,
+            url=f"http://{request.host}",
+            login=self.tokens.client_id,
+            password=self.tokens.client_secret,
+            rate=self.pace.rate,
+            paused="paused" in request.query,
+        )
+        # A name may hold half of a surrogate pair, which JSON can write and UTF-8 cannot.
+        return web.Response(body=html.encode(errors="replace"), content_type="text/html", charset="utf-8")
+
+    async def _state(self, request: web.Request) -> web.Response:
+        return web.json_response(self.state())
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        self.reset()
+        return web.json_response(self.state())
+
+    async def _list_faults(self, request: web.Request) -> web.Response:
+        return web.json_response({"faults": self.faults.as_json()})
+
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        asked = read_object(await request.read())
+        try:
+            fault = self.faults.add(asked.pop("fault", None), **asked)
+        except (TypeError, ValueError) as error:
+            raise Refusal(400, str(error)) from error
+        return web.json_response(fault.as_json(time.monotonic()), status=201)
+
+    async def _clear_faults(self, request: web.Request) -> web.Response:
+        self.faults.clear()
+        return web.json_response({"faults": []})
+
+
+async def _answer(work: Answer) -> web.StreamResponse:
+    """Do some work and turn its refusal into JSON."""
+    try:
+        return await work()
+    except Refusal as refusal:
+        return web.json_response(refusal.body, status=refusal.status, headers=refusal.headers)
+    except web.HTTPException as error:
+        body = {"success": False, "message": error.reason}
+        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return web.json_response(body, status=error.status, headers=allowed)
+
+
+def _is_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}/")
+
+
+def _bearer(request: web.Request) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.casefold() == "bearer" else None
+
+
+def _read_fields(request: web.Request, raw: bytes) -> Mapping[str, Any]:
+    """Read a token request, which is JSON (seed) or a form (RFC 6749); an unreadable one has no fields."""
+    if request.content_type == "application/x-www-form-urlencoded":
+        return dict(parse_qsl(raw.decode(errors="replace")))
+    try:
+        return read_object(raw)
+    except Refusal:
+        return {}
+
+
+def _read_price(query: Mapping[str, str], name: str) -> float | None:
+    if name not in query:
+        return None
+    try:
+        price = float(query[name])
+    except ValueError:
+        price = math.nan
+    if not math.isfinite(price):
+        raise Refusal(400, f"{name} is invalid")
+    return price
+
+
+def _read_count(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise Refusal(400, f"{name} is invalid")
+    return int(text)
+
+
+def _page_of(
+    name: str, items: Sequence[_T], query: Mapping[str, str], show: Callable[[_T], dict[str, Any]]
+) -> web.Response:
+    page = _read_count(query, "page", 1)
+    per_page = min(_read_count(query, "per_page", _DEFAULT_PER_PAGE), _MAX_PER_PAGE)
+    first = (page - 1) * per_page
+    return web.json_response(
+        {
+            name: [show(item) for item in items[first : first + per_page]],
+            "current_page": page,
+            "per_page": per_page,
+            "total_count": len(items),
+        }
+    )

@@ -1,0 +1,102 @@
+"""What each fault does to a request: the part of misbehaving that needs a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from airflow_provider_sendoso.sandbox.faults import Fault
+from airflow_provider_sendoso.sandbox.refusal import Refusal
+
+_PROXY_PAGE = (
+    "<html><head><title>One moment, please</title></head>"
+    "<body><h1>One moment, please</h1><p>Your request is being checked.</p></body></html>"
+)
+
+Answer = Callable[[], Awaitable[web.StreamResponse]]
+
+
+class Dropped(Exception):
+    """The connection is to be closed without an answer."""
+
+
+async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.StreamResponse:
+    """
+    Answer a request as a fault has it.
+
+    :param fault: one that the request meets
+    :param request: whose body has been read
+    :param answer: does what the request asks, and gives the answer that it would have had
+    :raises Dropped: if there is to be no answer
+    :raises Refusal: if the fault is an error answer
+    """
+    options = fault.options
+    match fault.name:
+        case "drop_before":
+            raise Dropped
+        case "drop_after":
+            await answer()
+            raise Dropped
+        case "error_before":
+            raise Refusal(options["status"], "Something went wrong")
+        case "error_after":
+            await answer()
+            raise Refusal(options["status"], "Something went wrong")
+        case "throttle":
+            raise throttled(options["retry_after"])
+        case "garbage":
+            if options["accept"]:
+                await answer()
+            return web.Response(text=_PROXY_PAGE, content_type="text/html")
+        case "truncate":
+            return await _send_half(request, await answer())
+        case "slow" if options["accept_first"]:
+            response = await answer()
+            await asyncio.sleep(options["delay"])
+            return response
+        case "slow":
+            # Goes on when the client has hung up by now: that is how a late acceptance comes about.
+            await asyncio.sleep(options["delay"])
+            return await answer()
+        case "status":
+            return web.json_response(options["body"], status=options["status"])
+        case "redirect":
+            return web.Response(status=302, headers={"Location": str(options["location"])})
+    raise AssertionError(f"{fault.name} is in OPTIONS and has no case here")
+
+
+def throttled(retry_after: float | str | None) -> Refusal:
+    """
+    Make the answer to a request too many.
+
+    :param retry_after: seconds, or an HTTP date, or ``None`` to leave the header out: the seed speaks of
+        it, the published pages promise none
+    """
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return Refusal(429, "Too many requests", headers)
+
+
+def drop(request: web.Request) -> web.Response:
+    """
+    Close a request's connection at once.
+
+    :param request: the one that gets no answer
+    :return: what aiohttp wants returned; it is never written, since there is nowhere left to write to
+    """
+    if request.transport:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _send_half(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    whole = response.body if isinstance(response, web.Response) else None
+    assert isinstance(whole, bytes)  # noqa: S101  (every route answers with json_response, which makes bytes)
+    half = web.StreamResponse(status=response.status, headers=response.headers)
+    half.content_length = len(whole)
+    await half.prepare(request)
+    await half.write(whole[: len(whole) // 2])
+    if request.transport:
+        request.transport.close()
+    return half

@@ -1,0 +1,176 @@
+"""Which fault a request meets. What a fault then does to the answer is in ``enact.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+# Every fault with its options and their defaults.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "drop_before": {},
+    "drop_after": {},
+    "error_before": {"status": 500},
+    "error_after": {"status": 500},
+    "throttle": {"retry_after": 1},
+    "garbage": {"accept": True},
+    "truncate": {},
+    "slow": {"delay": 1.0, "accept_first": True},
+    "status": {"status": 400, "body": {"success": False, "message": "The sandbox was asked to refuse"}},
+    "redirect": {"location": "/"},
+}
+
+
+@dataclass
+class Fault:
+    """
+    One way to misbehave, and for whom.
+
+    :param name: a key of ``OPTIONS``
+    :param times: how many more requests it is for; without meaning when it has an end
+    :param until: when it ends, in monotonic seconds, or never
+    :param method: the only method it is for, or all
+    :param path: the only path it is for, with all below it, or all
+    :param options: the fault's own, complete
+    """
+
+    name: str
+    times: int
+    until: float | None
+    method: str | None
+    path: str | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def is_over(self, now: float) -> bool:
+        """
+        Tell whether it has had its time.
+
+        :param now: monotonic seconds
+        """
+        return now >= self.until if self.until is not None else self.times <= 0
+
+    def matches(self, method: str, path: str) -> bool:
+        """
+        Tell whether a request is one it is for.
+
+        :param method: the request's
+        :param path: the request's, without its query
+        """
+        return self.method in (None, method) and (
+            self.path in (None, path) or path.startswith(f"{str(self.path).rstrip('/')}/")
+        )
+
+    def as_json(self, now: float) -> dict[str, Any]:
+        """
+        Show it, with what is left of it.
+
+        :param now: monotonic seconds
+        """
+        return {
+            "fault": self.name,
+            "times": self.times if self.until is None else None,
+            "seconds": None if self.until is None else round(self.until - now, 3),
+            "method": self.method,
+            "path": self.path,
+            **self.options,
+        }
+
+
+class Faults:
+    """
+    The faults that were asked for; the one that was asked for first is met first.
+
+    :param clock: gives the present in monotonic seconds
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._faults: list[Fault] = []
+
+    def add(
+        self,
+        name: str,
+        times: int = 1,
+        seconds: float | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        **options: Any,
+    ) -> Fault:
+        """
+        Ask for a fault.
+
+        :param name: a key of ``OPTIONS``
+        :param times: for how many matching requests
+        :param seconds: for how long from now, instead of a number of requests
+        :param method: only for this method
+        :param path: only for this path and those below it
+        :param options: the fault's own
+        :raises ValueError: if it cannot be done as asked
+        """
+        _check(name, times, seconds, method, path, options)
+        fault = Fault(
+            name=name,
+            times=times,
+            until=None if seconds is None else self._clock() + seconds,
+            method=method and method.upper(),
+            path=path,
+            options=OPTIONS[name] | options,
+        )
+        self._faults.append(fault)
+        return fault
+
+    def meet(self, method: str, path: str) -> Fault | None:
+        """
+        Return the fault that a request meets, if any, and count it.
+
+        :param method: the request's
+        :param path: the request's, without its query
+        """
+        fault = next((fault for fault in self.active() if fault.matches(method, path)), None)
+        if fault:
+            fault.times -= 1
+        return fault
+
+    def active(self) -> list[Fault]:
+        """Return the faults that are not over."""
+        now = self._clock()
+        self._faults = [fault for fault in self._faults if not fault.is_over(now)]
+        return list(self._faults)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Show the faults that are not over."""
+        now = self._clock()
+        return [fault.as_json(now) for fault in self.active()]
+
+    def clear(self) -> None:
+        """Behave again."""
+        self._faults.clear()
+
+
+def _check(
+    name: object,
+    times: object,
+    seconds: object,
+    method: object,
+    path: object,
+    options: dict[str, Any],
+) -> None:
+    """Refuse what would only fail later, in the middle of somebody's request."""
+    if not isinstance(name, str) or name not in OPTIONS:
+        raise ValueError(f"unknown fault {name!r}; there are {', '.join(OPTIONS)}")
+    if unknown := options.keys() - OPTIONS[name].keys():
+        raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}")
+    if not isinstance(times, int) or times < 1:
+        raise ValueError("times must be a whole number from 1")
+    if seconds is not None and not _is_duration(seconds):
+        raise ValueError("seconds must be a number from 0")
+    if not isinstance(method, str | None) or not isinstance(path, str | None):
+        raise ValueError("method and path must be text")
+    if "status" in options and options["status"] not in range(200, 600):
+        raise ValueError("status must be an HTTP status from 200 to 599")
+    if "delay" in options and not _is_duration(options["delay"]):
+        raise ValueError("delay must be a number of seconds from 0")
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and value >= 0

@@ -1,0 +1,197 @@
+"""Run the sandbox in a thread: for a test's ``with`` block, and for the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from aiohttp import web
+
+from airflow_provider_sendoso.sandbox.account import Account, Send
+from airflow_provider_sendoso.sandbox.app import App
+from airflow_provider_sendoso.sandbox.journal import Journal
+from airflow_provider_sendoso.sandbox.pace import Pace
+from airflow_provider_sendoso.sandbox.tokens import Tokens
+from airflow_provider_sendoso.sandbox.traffic import Received
+
+_T = TypeVar("_T")
+
+# An answer that a fault delays must not keep the sandbox from stopping.
+_SHUTDOWN_SECONDS = 0.2
+
+
+class Sandbox:
+    """
+    A Sendoso of one's own, which sends nothing to anyone.
+
+    It is a context manager. After :meth:`stop` what it received can still be read, and :meth:`start` brings
+    it back on the same port: an outage.
+
+    :param host: the interface to listen on
+    :param port: 0 for any that is free
+    :param step: seconds from one status of a send to the next; 0 ends every send at once
+    :param rate: requests per client in any sliding second (published: 10); 0 for no limit
+    :param retry_after: seconds that a client which is too fast is told to wait; ``None`` tells it nothing
+    :param state: a file in which to remember the sends over a restart
+    :param client_id: the login of the only client
+    :param client_secret: its password
+    :param token_lifetime: of an access token, in seconds (seed, published: 7200)
+    :raises OSError: if the state file cannot be opened
+    :raises ValueError: if the state file is something else
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        step: float = 5.0,
+        rate: int = 10,
+        retry_after: int | None = 1,
+        state: str | Path | None = None,
+        client_id: str = "sandbox",
+        client_secret: str = "sandbox",  # noqa: S107  (it guards nothing)
+        token_lifetime: float = 7200.0,
+    ) -> None:
+        self.host = host
+        self.port = port
+        journal = Journal(Path(state)) if state else None
+        self._app = App(
+            account=Account(step, time.time, journal),
+            tokens=Tokens(client_id, client_secret, token_lifetime, time.time),
+            pace=Pace(rate),
+            retry_after=retry_after,
+        )
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """
+        Start to answer; returns when it does.
+
+        :raises OSError: if the port cannot be had
+        """
+        started: Future[None] = Future()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(started)), name="sendoso-sandbox", daemon=True
+        )
+        self._thread.start()
+        started.result()
+
+    def stop(self) -> None:
+        """Close every connection and stop to answer."""
+        if self._loop and self._thread:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def sends(self) -> list[Send]:
+        """Every accepted send, oldest first."""
+        return self._ask(self._app.account.sends)
+
+    @property
+    def requests(self) -> list[Received]:
+        """Every request to the API, oldest first."""
+        return self._ask(self._app.traffic.requests)
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``GET /sandbox/state`` answers."""
+        return self._ask(self._app.state)
+
+    def duplicates(self) -> dict[tuple[str, str], int]:
+        """Count the sends that share (gift id, case-folded e-mail), where there is more than one."""
+        return self._ask(self._app.account.duplicates)
+
+    def fault(
+        self,
+        name: str,
+        times: int = 1,
+        seconds: float | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        **options: Any,
+    ) -> None:
+        """
+        Misbehave; ``faults.OPTIONS`` has the names and their options.
+
+        :param name: which fault
+        :param times: for how many matching requests
+        :param seconds: for how long from now, instead of a number of requests
+        :param method: only for this method
+        :param path: only for this path and those below it
+        :param options: the fault's own
+        :raises ValueError: if it cannot be done as asked
+        """
+        self._ask(lambda: self._app.faults.add(name, times, seconds, method, path, **options))
+
+    def clear_faults(self) -> None:
+        """Behave again."""
+        self._ask(self._app.faults.clear)
+
+    def revoke_tokens(self) -> None:
+        """Make every access token that was given out invalid."""
+        self._ask(self._app.tokens.revoke_all)
+
+    def finish(self, send_id: str, status: str) -> None:
+        """
+        Force a send's status.
+
+        :param send_id: the id of an accepted send
+        :param status: one of the six
+        :raises ValueError: if there is no such status
+        :raises KeyError: if there is no such send
+        """
+        self._ask(lambda: self._app.account.finish(send_id, status))
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._ask(self._app.reset)
+
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        """Ask in the loop's thread, the only one that touches the app while there is one."""
+        if self._loop is None:
+            return question()
+
+        async def ask() -> _T:
+            return question()
+
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+
+    async def _serve(self, started: Future[None]) -> None:
+        runner = web.AppRunner(self._app.build(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, self.host, self.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            started.set_exception(error)
+            return
+        self.port = runner.addresses[0][1]
+        self._loop = asyncio.get_running_loop()
+        started.set_result(None)
+        await self._stopping.wait()
+        await runner.cleanup()
+        self._loop = None

@@ -1,0 +1,65 @@
+"""What was asked of the sandbox: every request, and how it was answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_provider_sendoso.sandbox.pace import peak
+
+
+@dataclass
+class Received:
+    """
+    One request.
+
+    :param method: its method
+    :param path: its path, without the query
+    :param received_at: when its headers were read, in monotonic seconds
+    :param client_id: who made it, if known
+    :param status: what was answered; ``None`` if the connection was dropped, and until there is an answer
+    """
+
+    method: str
+    path: str
+    received_at: float
+    client_id: str | None = None
+    status: int | None = None
+
+
+class Traffic:
+    """Remember requests in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._requests: list[Received] = []
+
+    def note(self, method: str, path: str, now: float) -> Received:
+        """
+        Remember a request; its client and its answer are filled in as they become known.
+
+        :param method: its method
+        :param path: its path
+        :param now: monotonic seconds
+        """
+        request = Received(method, path, now)
+        self._requests.append(request)
+        return request
+
+    def requests(self) -> list[Received]:
+        """Return a copy of every request, oldest first."""
+        return [replace(request) for request in self._requests]
+
+    def summary(self) -> dict[str, Any]:
+        """Count requests, refusals (an answer from 400 on), throttlings, and the busiest sliding second."""
+        statuses = [request.status for request in self._requests]
+        return {
+            "requests": len(statuses),
+            "refused": sum(1 for status in statuses if status and status >= 400),
+            "throttled": statuses.count(429),
+            "unanswered": statuses.count(None),
+            "peak_per_second": peak(request.received_at for request in self._requests),
+        }
+
+    def clear(self) -> None:
+        """Forget every request."""
+        self._requests.clear()

@@ -1,0 +1,221 @@
+"""The sensor: waits until sends are delivered, failed or returned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_sendoso.exceptions import (
+    TRANSIENT_ERRORS,
+    SendosoConfigError,
+    SendosoError,
+    SendosoStatusError,
+)
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
+from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES, Goal, Watch, good_enough
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_GRACE = timedelta(minutes=5)
+"""What the scheduler waits beyond the trigger's own deadline, for a triggerer that is down."""
+
+
+class SendStatusSensor(BaseSensorOperator):
+    """
+    Wait for one send, some sends, or all of a batch or scope.
+
+    At or beyond a target counts as reached: ``pending < processing < shipped < delivered``. One send that fails
+    fails the task at once, without retries. Of many, all are waited for, then ``min_delivered`` decides. With no
+    sends at all it succeeds.
+
+    :param send_id: one id, or a list of ids (templated), or
+    :param batch_id: as ``BatchSendOperator`` returned it (templated), or
+    :param dedupe_scope: everything the ledger knows as sent in a scope (templated).
+    :param target_statuses: the statuses to wait for (templated).
+    :param failed_statuses: statuses that are failures; ``()`` returns any terminal status, for branching (templated).
+    :param min_delivered: share of the sends, from 0 to 1, that must have reached a target; ``None``: none may have
+        failed (templated).
+    :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable``.
+    :param poke_interval: seconds or timedelta between two looks.
+    :param sendoso_conn_id: the connection (templated).
+    :return: for one send its status; for a list ``{id: status}``; for a batch or scope ``sends``, ``reached``,
+        ``counts`` by status, ``failed`` and at most 100 ``failed_ids``.
+    :raises SendosoStatusError: if too many sends failed or came back.
+    :raises SendosoConfigError: for wrong arguments, or a batch that the ledger does not know.
+    """
+
+    template_fields: Sequence[str] = (
+        "send_id",
+        "batch_id",
+        "dedupe_scope",
+        "target_statuses",
+        "failed_statuses",
+        "min_delivered",
+        "sendoso_conn_id",
+    )
+    ui_color = "#e6f1f2"
+
+    def __init__(
+        self,
+        *,
+        send_id: str | Iterable[str] | None = None,
+        batch_id: str | None = None,
+        dedupe_scope: str | None = None,
+        target_statuses: Sequence[str] = ("delivered",),
+        failed_statuses: Sequence[str] = ("failed", "returned"),
+        min_delivered: float | str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: timedelta | float = 300,
+        sendoso_conn_id: str = SendosoHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.send_id = send_id
+        self.batch_id = batch_id
+        self.dedupe_scope = dedupe_scope
+        self.target_statuses = target_statuses
+        self.failed_statuses = failed_statuses
+        self.min_delivered = min_delivered
+        self.deferrable = deferrable
+        self.sendoso_conn_id = sendoso_conn_id
+        self._failures = 0
+
+    @cached_property
+    def hook(self) -> SendosoHook:
+        """The hook, built at the first use."""
+        return SendosoHook(self.sendoso_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Look once; what is not settled then is waited for here or in the triggerer."""
+        goal = self._check_arguments()
+        if not self.deferrable:
+            return super().execute(context)
+        deadline = time.time() + self.timeout
+        look = self.poke(context)
+        if look:
+            return look.xcom_value
+        self.defer(
+            trigger=SendStatusTrigger(
+                send_ids=self._send_ids(),
+                batch_id=self.batch_id,
+                dedupe_scope=self.dedupe_scope,
+                target_statuses=[status.value for status in goal.targets],
+                failed_statuses=[status.value for status in goal.failed],
+                poke_interval=self.poke_interval,
+                deadline=deadline,
+                sendoso_conn_id=self.sendoso_conn_id,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout) + _GRACE,
+        )
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look at the sends once."""
+        goal = self._goal()
+        goal.check_host(self.hook.config.base_url)
+        watch = Watch()
+        try:
+            send_ids = self._send_ids()
+            if send_ids is None:
+                send_ids = self.hook.recorded_send_ids(batch_id=self.batch_id, dedupe_scope=self.dedupe_scope)
+            watch.add(send_ids)
+            for send_id in send_ids:
+                watch.statuses[send_id] = self.hook.get_send(send_id).status
+            self._failures = 0
+        except TRANSIENT_ERRORS as error:
+            # Rescheduled, every look is a process of its own that cannot count: there the timeout is the bound.
+            self._failures += 1
+            if self._failures > TRANSIENT_FAILURES:
+                raise
+            self.log.warning("Could not look at the sends, %d times in a row: %s", self._failures, error)
+            return PokeReturnValue(is_done=False)
+        self.log.info("Sends by status: %s.", watch.counts() or "no sends")
+        if watch.unsettled(goal):
+            return PokeReturnValue(is_done=False)
+        report = watch.report(goal, named=self._send_ids() is not None)
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(report))
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """
+        Conclude from the trigger's event; anything but a known event fails the task.
+
+        :param event: see :class:`~airflow_provider_sendoso.triggers.sendoso.SendStatusTrigger`.
+        """
+        match event:
+            case {"status": "settled", "report": Mapping() as report}:
+                self.log.info("Sends by status: %s.", report["counts"] or "no sends")
+                return self._conclude(report)
+            case {"status": "timeout", "report": Mapping() as report}:
+                raise AirflowSensorTimeout(
+                    f"After {self.timeout:g} s not all sends are settled. By status: {report['counts']}."
+                )
+            case {"status": "error", "message": str(message), "retryable": True}:
+                raise SendosoError(message)
+            case {"status": "error", "message": str(message)}:
+                raise SendosoStatusError(message)
+            case _:
+                raise SendosoError(f"The trigger sent an event that says nothing about the sends: {event!r}.")
+
+    def _goal(self) -> Goal:
+        return Goal.parse(self.target_statuses, self.failed_statuses)
+
+    def _check_arguments(self) -> Goal:
+        given = [name for name in ("send_id", "batch_id", "dedupe_scope") if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = " and ".join(given) or "none (perhaps an XCom that is not there)"
+            raise SendosoConfigError(f"Give one of send_id, batch_id and dedupe_scope; got {what}.")
+        self._share()
+        self._send_ids()
+        return self._goal()
+
+    def _share(self) -> float | None:
+        if self.min_delivered is None or str(self.min_delivered).strip() in ("", "None"):
+            return None
+        try:
+            share = float(self.min_delivered)
+        except (TypeError, ValueError):
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise SendosoConfigError(f"min_delivered is {self.min_delivered!r}; use a share from 0 to 1, like 0.95.")
+        return share
+
+    def _send_ids(self) -> list[str] | None:
+        if self.send_id is None:
+            return None
+        ids = [self.send_id] if isinstance(self.send_id, str | int) else list(self.send_id)
+        for send_id in ids:
+            if not isinstance(send_id, str | int) or str(send_id).strip() in ("", "None") or str(send_id)[0] in "[{":
+                raise SendosoConfigError(
+                    f"send_id holds {send_id!r}, which is no send's id. Pass a task's output, like thank.output, "
+                    "rather than a template that renders it as text."
+                )
+        return [str(send_id) for send_id in ids]
+
+    def _conclude(self, report: Mapping[str, Any]) -> Any:
+        """Return what the task returns, or raise what it fails with."""
+        one = isinstance(self.send_id, str | int)
+        share = None if one else self._share()
+        if not good_enough(report, share):
+            wanted = "none may fail" if share is None else f"at least {share:.0%} should"
+            raise SendosoStatusError(
+                f"{report['failed']} of {report['sends']} sends failed or came back ({report['counts']}), and "
+                f"{wanted}. First ids: {', '.join(report['failed_ids'])}. Look them up in Sendoso; a gift that came "
+                "back is not sent again by itself."
+            )
+        if one:
+            return next(iter(report["statuses"].values()))
+        if report["statuses"] is not None:
+            return dict(report["statuses"])
+        return {name: value for name, value in report.items() if name != "statuses"}

