@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenacity import RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
 from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.exceptions import (
@@ -18,7 +18,7 @@ ATTEMPTS = 5
 DEFAULT_PUSH_BACK = 1.0
 """Seconds to leave the account alone after a 429 without ``Retry-After`` (inferred: the limit is per second)."""
 
-backoff = wait_exponential_jitter(initial=0.5, max=8.0, jitter=0.5)
+backoff = wait_exponential(multiplier=0.5, max=8.0) + wait_random(0.0, 0.5)
 
 
 def read_policy() -> dict[str, Any]:
