@@ -1,0 +1,181 @@
+"""
+Run the demo: ``make demo``, or ``python -m demo``.
+
+A warehouse table of 25 people, the DAG ``dags_examples/champions_campaign.py`` in a real Airflow, and a local Sendoso
+that takes the gifts. Run it again and nobody is sent a second one. Everything it keeps is in ``.demo``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from demo.people import fill_warehouse, read_people
+from demo.report import Summary, read_ledger, table
+from demo.services import ROOT, Airflow, DemoError, Interrupted, Postgres, Sandbox, Stop, postgres, sandbox
+
+STEP = 1.5
+"""Seconds from one status of a gift to the next; days in the real world."""
+
+DAG_ID = "champions_campaign"
+
+_SILENCE = 30.0
+"""Seconds without news after which there is a line that says so."""
+
+
+class Demo:
+    """
+    One run.
+
+    :param directory: where everything is kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._started = self._said = time.monotonic()
+        self._stop = Stop()
+
+    @property
+    def log(self) -> Path:
+        """The file with all that Airflow says."""
+        return self._directory / "airflow.log"
+
+    def run(self) -> None:
+        """Start everything, run the DAG, say what became of everybody, and stop everything."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(_alone(self._directory / "lock"))
+            server = stack.enter_context(postgres(self._directory / "postgres"))
+            self._stop.check()
+            with closing(server.database("warehouse")) as warehouse:
+                fill_warehouse(warehouse)
+            server.database("ledger").close()
+            self._say(
+                f"PostgreSQL runs: a warehouse with {len(read_people())} people in the table champions, and a ledger"
+            )
+            sendoso = stack.enter_context(sandbox(self._directory / "sandbox.jsonl", STEP))
+            self._stop.check()
+            before = len(sendoso.state()["sends"])
+            received = f"{before} gifts were received in earlier runs" if before else "no gifts were received yet"
+            self._say(f"A local Sendoso runs on {sendoso.url}; {received}")
+            succeeded = self._run_dag(self._airflow(server, sendoso), sendoso)
+            self._report(server, sendoso.state(), before)
+            if not succeeded:
+                raise DemoError("The DAG run failed.")
+
+    def _airflow(self, server: Postgres, sendoso: Sandbox) -> Airflow:
+        connections = {
+            "warehouse": server.airflow_connection("warehouse"),
+            "sendoso_ledger": server.airflow_connection("ledger"),
+            "sendoso_default": sendoso.airflow_connection(),
+        }
+        home = self._directory / "airflow"
+        airflow = Airflow.at(home, self.log, connections, CHAMPIONS_POKE_INTERVAL="1")
+        migrated = home / "migrated-to"
+        if not migrated.exists() or migrated.read_text() != version("apache-airflow"):
+            self._say("Airflow makes its database (only the first time)")
+            if not airflow.run("db", "migrate", meanwhile=self._stop.check):
+                raise DemoError("Airflow could not make its database.")
+            migrated.write_text(version("apache-airflow"))
+        return airflow
+
+    def _run_dag(self, airflow: Airflow, sendoso: Sandbox) -> bool:
+        self._say(f"Airflow runs the DAG: airflow dags test {DAG_ID}")
+        seen, looked = sendoso.state()["counts"], time.monotonic()
+
+        def watch() -> None:
+            nonlocal seen, looked
+            self._stop.check()
+            if time.monotonic() - looked < 1:
+                return
+            looked = time.monotonic()
+            counts = sendoso.state()["counts"]
+            if counts != seen:
+                seen = counts
+                statuses = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+                self._say(f"Gifts received by Sendoso: {sum(counts.values())} ({statuses})")
+            elif looked - self._said > _SILENCE:
+                self._say(f"Airflow is still running; what it does is in {_shown(self.log)}")
+
+        return airflow.run("dags", "test", DAG_ID, meanwhile=watch)
+
+    def _report(self, server: Postgres, state: dict[str, Any], before: int) -> None:
+        summary = Summary.read(self.log.read_text(errors="replace"))
+        if summary is None:
+            raise DemoError("The batch did not get as far as its summary.")
+        with closing(server.database("ledger")) as database:
+            ledger = read_ledger(database, summary.scope)
+        sent = sum(state == "SENT" for state, _, _ in ledger.values())
+        self._say("The DAG run is over")
+        print()
+        print("\n".join(table(read_people(), summary, ledger, state["sends"])))
+        print()
+        print(f"Batch      {summary.counts}")
+        print(
+            f"Sendoso    {len(state['sends']) - before} gifts received in this run, {before} in earlier ones; "
+            f"{state['duplicates']} people were sent the same gift twice"
+        )
+        if summary.count("already_sent"):
+            print(
+                f"Why        {summary.count('already_sent')} were already sent in scope {summary.scope!r}: the ledger "
+                f"has {sent} recorded, so nobody was sent a second one"
+            )
+        print(f"Airflow    {_shown(self.log)}")
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        print(f"{self._said - self._started:6.1f} s  {text}", flush=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep a second demo out of the same directory."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DemoError("Another demo is running in this directory.") from None
+        yield
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _fail(message: str, log: Path) -> None:
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.exists() else ""
+    if tail:
+        print(f"\nThe end of {_shown(log)}:\n\n{tail}", file=sys.stderr)
+    print(f"\n{message} Everything was shut down.", file=sys.stderr)
+
+
+def main() -> int:
+    """Run the demo and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description="Show the provider at work, on this machine.")
+    parser.add_argument("--directory", type=Path, default=ROOT / ".demo", help="where to keep everything")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # not every terminal can show every name
+    demo = Demo(parser.parse_args().directory.resolve())
+    try:
+        demo.run()
+    except Interrupted as interrupted:
+        print("\nStopped. Everything was shut down; the next run goes on where this one was.", file=sys.stderr)
+        return 128 + interrupted.signal_number
+    except DemoError as error:
+        _fail(str(error), demo.log)
+        return 1
+    except Exception as error:
+        _fail(f"The demo failed with {type(error).__name__}: {error}.", demo.log)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

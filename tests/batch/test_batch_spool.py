@@ -1,0 +1,171 @@
+"""The rows on disk: nothing that anybody could find there, and every row counted exactly once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_sendoso.batch.rows import Row
+from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.models import GiftSend, RowOutcome
+from airflow_provider_sendoso.sending import Result
+
+MUG = {
+    "gift_id": "gift-mug",
+    "message": "Thanks",
+    "recipient": {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
+}
+
+
+def good(number: int, key: str, row_ref: str | None = None, **send) -> Row:
+    return Row(number, key, row_ref, GiftSend.model_validate(MUG | send))
+
+
+def bad(number: int, key: str | None = None, problem: str = "email is missing") -> Row:
+    return Row(number, key, None, None, problem)
+
+
+@pytest.fixture
+def spool():
+    with Spool() as spool:
+        yield spool
+
+
+class TestFill:
+    def test_empty_input(self, spool):
+        spool.fill([])
+        assert spool.counts() == Counter()
+        assert list(spool.jobs()) == []
+
+    def test_before_anything_is_sent_good_rows_are_not_reached(self, spool):
+        spool.fill([good(1, "a"), bad(2), good(3, "c")])
+        assert spool.counts() == {RowOutcome.NOT_REACHED: 2, RowOutcome.INVALID: 1}
+        assert [job.number for job in spool.jobs()] == [1, 3]
+
+    def test_of_a_repeated_key_the_first_row_is_kept(self, spool):
+        spool.fill([good(1, "a"), good(2, "b"), good(3, "a"), good(4, "a")])
+        assert [job.number for job in spool.jobs()] == [1, 2]
+        assert [row.number for row in spool.rows(RowOutcome.DUPLICATE, 10)] == [3, 4]
+
+    def test_an_invalid_row_does_not_stand_in_a_good_ones_way(self, spool):
+        spool.fill([bad(1, "a"), good(2, "a"), good(3, "a")])
+        assert [job.number for job in spool.jobs()] == [2]
+        assert spool.counts() == {RowOutcome.INVALID: 1, RowOutcome.NOT_REACHED: 1, RowOutcome.DUPLICATE: 1}
+
+    def test_rows_without_a_key_are_no_duplicates_of_each_other(self, spool):
+        spool.fill([bad(1), bad(2)])
+        assert spool.counts() == {RowOutcome.INVALID: 2}
+
+    def test_the_rows_may_come_from_a_cursor(self, spool):
+        spool.fill(good(number, str(number)) for number in range(1, 1201))
+        assert [job.number for job in spool.jobs()] == list(range(1, 1201))
+
+    def test_an_error_of_the_cursor_is_raised(self, spool):
+        def rows():
+            yield good(1, "a")
+            raise ConnectionError("the warehouse has gone")
+
+        with pytest.raises(ConnectionError):
+            spool.fill(rows())
+
+
+class TestJobs:
+    def test_come_back_as_they_were_put_in(self, spool):
+        recipient = {
+            "first_name": "Jos\u00e9 '😀' \"\\",
+            "last_name": "李; DROP TABLE rows",
+            "email": "a@x.com",
+            "address": {"line1": "1"},
+        }
+        row = good(1, "ключ", "C-42", recipient=recipient, metadata={"a": 1, "b": "1", "c": True})
+        spool.fill([row])
+        (job,) = spool.jobs()
+        assert (job.number, job.recipient_key, job.row_ref, job.gift_send) == (1, "ключ", "C-42", row.gift_send)
+
+    def test_are_read_while_results_are_recorded(self, spool):
+        spool.fill(good(number, str(number)) for number in range(1, 1201))
+        for job in spool.jobs():
+            spool.record(Result(job.number, RowOutcome.SENT, send_id=f"s-{job.number}"))
+        assert spool.counts() == {RowOutcome.SENT: 1200}
+
+
+class TestRecord:
+    def test_a_result_replaces_an_earlier_one(self, spool):
+        spool.fill([good(1, "a", "C-42")])
+        spool.record(Result(1, RowOutcome.NOT_REACHED, "another_run"))
+        spool.record(Result(1, RowOutcome.REFUSED, "http_422", '"No"', None, "gift-mug", 12.5))
+        (row,) = spool.rows(RowOutcome.REFUSED, 10)
+        assert (row.name, row.reason, row.send_id, row.posted_at) == ("row 1 (C-42)", 'http_422: "No"', None, 12.5)
+        assert spool.counts() == {RowOutcome.REFUSED: 1}
+
+    def test_rows_are_read_in_order_and_up_to_a_limit(self, spool):
+        spool.fill([bad(3), bad(1), bad(2)])
+        assert [row.number for row in spool.rows(RowOutcome.INVALID, 2)] == [1, 2]
+
+    def test_reasons_the_most_frequent_first(self, spool):
+        spool.fill([bad(1, problem="x"), bad(2, problem="y"), bad(3, problem="y"), good(4, "a")])
+        assert spool.reasons(RowOutcome.INVALID) == [("y", 2), ("x", 1)]
+        assert spool.reasons(RowOutcome.NOT_REACHED) == [("?", 1)]
+
+
+rows_of_any_kind = st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=30)
+
+
+class TestCounts:
+    @given(rows_of_any_kind, st.lists(st.tuples(st.integers(1, 40), st.sampled_from(RowOutcome)), max_size=40))
+    def test_always_add_up(self, kinds, results):
+        with Spool() as spool:
+            spool.fill([good(n, key) if valid else bad(n, key) for n, (key, valid) in enumerate(kinds, 1)])
+            assert spool.counts().total() == len(kinds)
+            for number, outcome in results:
+                spool.record(Result(number, outcome))
+                assert spool.counts().total() == len(kinds)
+
+    @given(rows_of_any_kind)
+    def test_one_job_for_each_key_and_the_first_good_row_of_it(self, kinds):
+        with Spool() as spool:
+            spool.fill([good(n, key) if valid else bad(n, key) for n, (key, valid) in enumerate(kinds, 1)])
+            first: dict[str, int] = {}
+            for number, (key, valid) in enumerate(kinds, 1):
+                if valid:
+                    first.setdefault(key, number)
+            assert {job.recipient_key: job.number for job in spool.jobs()} == first
+            assert spool.counts()[RowOutcome.INVALID] == sum(not valid for _, valid in kinds)
+
+
+class TestPrivacy:
+    def test_the_file_is_nowhere_to_be_found_and_nobody_elses(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
+        before = unlinked_files()
+        with Spool() as spool:
+            spool.fill(good(number, f"{number}@example.com", message="x" * 2000) for number in range(1, 8001))
+            files = unlinked_files() - before
+            assert list(tmp_path.iterdir()) == []
+            assert files, "16 MB that are not on disk are in memory"
+            assert {mode for _, mode in files} == {0o600}
+        assert unlinked_files() <= before
+
+    def test_no_row_shows_its_recipient(self, spool):
+        spool.fill([good(1, "ada@example.com", "C-42")])
+        (job,) = spool.jobs()
+        (row,) = spool.rows(RowOutcome.NOT_REACHED, 1)
+        assert "ada" not in f"{job!r}{row!r}".lower()
+        assert (job.name, row.name) == ("row 1 (C-42)", "row 1 (C-42)")
+
+
+def unlinked_files() -> set[tuple[int, int]]:
+    """This process's open files that have no name any more: inode and mode."""
+    found = set()
+    for descriptor in range(3, 256):
+        try:
+            info = os.fstat(descriptor)
+        except OSError:
+            continue
+        if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:
+            found.add((info.st_ino, stat.S_IMODE(info.st_mode)))
+    return found

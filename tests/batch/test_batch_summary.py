@@ -1,0 +1,78 @@
+"""The seven counts, and whether they are a success."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
+from airflow_provider_sendoso.models import RowOutcome
+
+SEVEN = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")
+
+
+def summary(**counts: int) -> Summary:
+    return Summary("b-1", "q4", {RowOutcome(name): count for name, count in counts.items()})
+
+
+def test_the_seven_are_always_there_and_add_up():
+    found = summary(sent=3, held=1).as_json()
+    assert {name: found[name] for name in SEVEN} == dict.fromkeys(SEVEN, 0) | {"sent": 3, "held": 1}
+    assert sum(found[name] for name in SEVEN) == found["rows"] == 4
+    assert (found["batch_id"], found["dedupe_scope"]) == ("b-1", "q4")
+
+
+def test_it_is_json():
+    found = summary(sent=1).as_json()
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_empty_input():
+    assert summary().as_json()["rows"] == 0
+    assert not summary().nobody_was_sent()
+
+
+def test_one_line_for_the_log():
+    assert summary(sent=3, invalid=1).as_text() == (
+        "Batch b-1 in scope 'q4': 4 rows: sent 3, already_sent 0, duplicate 0, refused 0, invalid 1, held 0, "
+        "not_reached 0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "nobody"),
+    [
+        ({"invalid": 1}, True),
+        ({"refused": 1}, True),
+        ({"refused": 1, "not_reached": 1}, True),
+        ({"invalid": 5, "sent": 1}, False),
+        ({"invalid": 5, "already_sent": 1}, False),
+        ({"invalid": 5, "held": 1}, False),
+        ({"sent": 1}, False),
+        ({"not_reached": 1}, False),
+    ],
+)
+def test_nobody_was_sent(counts, nobody):
+    assert summary(**counts).nobody_was_sent() is nobody
+
+
+@pytest.mark.parametrize(
+    ("invalid", "rows", "allowed", "too_many"),
+    [
+        (5, 5, None, False),
+        (0, 5, 0, False),
+        (1, 5, 0, True),
+        (2, 5, 2, False),
+        (3, 5, 2, True),
+        (1, 10, 0.1, False),
+        (2, 10, 0.1, True),
+        (1, 10, 0.0, True),
+        (5, 5, 1.0, False),
+        (1, 5, 1, False),
+        (2, 5, 1, True),
+        (0, 0, 0.0, False),
+    ],
+)
+def test_too_many_invalid(invalid, rows, allowed, too_many):
+    assert too_many_invalid(invalid, rows, allowed) is too_many

@@ -1,0 +1,236 @@
+"""Reading without blocking: the same answers as the other session, and an event loop that goes on ticking."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import pytest
+
+from airflow_provider_sendoso.client import retrying
+from airflow_provider_sendoso.client.async_session import AsyncSendosoSession
+from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_gifts_request, me_request
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.tokens import MemoryTokenStore
+from airflow_provider_sendoso.exceptions import (
+    SendosoAuthError,
+    SendosoConnectionError,
+    SendosoNotFoundError,
+    SendosoRateLimitError,
+    SendosoServerError,
+)
+
+ME = "/api/v3/me"
+
+pytestmark = pytest.mark.usefixtures("no_backoff")
+
+
+@pytest.fixture
+def session(sandbox, session_on) -> SendosoSession:
+    return session_on(sandbox.url)
+
+
+@pytest.fixture
+async def reader(session):
+    async with AsyncSendosoSession(session) as reader:
+        yield reader
+
+
+def asked(sandbox, path: str = ME) -> int:
+    return [request.path for request in sandbox.requests].count(path)
+
+
+class TestReads:
+    async def test_an_answer(self, sandbox, reader):
+        answer = await reader.read(me_request())
+        assert (answer.status, answer.json["id"]) == (200, 1)
+        assert answer.headers["content-type"].startswith("application/json")
+
+    async def test_query_and_path(self, sandbox, reader):
+        answer = await reader.read(list_gifts_request({"category": "donation", "max_price": 15.0}))
+        assert [gift["id"] for gift in answer.json["gifts"]] == ["gift-donation-trees"]
+        with pytest.raises(SendosoNotFoundError, match="GET /api/v3/sends/a%2Fb%3F answered 404"):
+            await reader.read(get_send_request("a/b?"))
+
+    async def test_many_at_once_share_one_token(self, sandbox, reader):
+        await asyncio.gather(*[reader.read(me_request()) for _ in range(20)])
+        assert (asked(sandbox, "/oauth/token"), asked(sandbox)) == (1, 20)
+
+    async def test_one_slot_for_each_request(self, sandbox, reader, pace):
+        sandbox.fault("error_before", path=ME)
+        await reader.read(me_request())
+        assert pace.slots == len(sandbox.requests) == 3
+
+    async def test_outside_of_its_context(self, session):
+        with pytest.raises(RuntimeError, match="context manager"):
+            await AsyncSendosoSession(session).read(me_request())
+
+
+class TestRepeats:
+    @pytest.mark.parametrize(
+        ("fault", "options"),
+        [
+            ("error_before", {"status": 500}),
+            ("error_before", {"status": 502}),
+            ("error_before", {"status": 503}),
+            ("throttle", {}),
+            ("garbage", {}),
+            ("truncate", {}),
+            ("redirect", {}),
+        ],
+    )
+    async def test_what_may_pass(self, sandbox, reader, fault, options):
+        sandbox.fault(fault, times=2, path=ME, **options)
+        assert (await reader.read(me_request())).json["id"] == 1
+        assert asked(sandbox) == 3
+
+    async def test_a_dropped_connection(self, sandbox, reader):
+        sandbox.fault("drop_after", times=2, path=ME)
+        assert (await reader.read(me_request())).json["id"] == 1
+
+    async def test_an_answer_that_takes_too_long(self, sandbox, session_on):
+        session = session_on(sandbox.url, timeout=0.3)
+        sandbox.fault("slow", path=ME, delay=1.0)
+        async with AsyncSendosoSession(session) as reader:
+            assert (await reader.read(me_request())).json["id"] == 1
+        assert asked(sandbox) == 2
+
+    @pytest.mark.parametrize(
+        ("fault", "options", "kind"),
+        [
+            ("error_before", {}, SendosoServerError),
+            ("garbage", {}, SendosoServerError),
+            ("redirect", {}, SendosoServerError),
+            ("throttle", {}, SendosoRateLimitError),
+            ("truncate", {}, SendosoConnectionError),
+        ],
+    )
+    async def test_not_for_ever(self, sandbox, reader, fault, options, kind):
+        sandbox.fault(fault, times=100, path=ME, **options)
+        with pytest.raises(kind):
+            await reader.read(me_request())
+        assert asked(sandbox) == retrying.ATTEMPTS
+
+    async def test_a_redirect_is_not_followed(self, sandbox, reader):
+        sandbox.fault("redirect", times=100, path=ME, location="/api/v3/gifts")
+        with pytest.raises(SendosoServerError, match="answered 302"):
+            await reader.read(me_request())
+        assert asked(sandbox, "/api/v3/gifts") == 0
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 422])
+    async def test_not_what_stays_wrong(self, sandbox, reader, status):
+        sandbox.fault("status", times=100, path=ME, status=status)
+        with pytest.raises(Exception, match=f"answered {status}"):
+            await reader.read(me_request())
+        assert asked(sandbox) == 1
+
+    async def test_a_far_side_that_is_down(self, sandbox, session):
+        session.token()
+        sandbox.stop()
+        async with AsyncSendosoSession(session) as reader:
+            with pytest.raises(SendosoConnectionError, match="got no answer from Sendoso"):
+                await reader.read(me_request())
+
+    @pytest.mark.parametrize(("retry_after", "seconds"), [(7, 7), (None, 1)])
+    async def test_a_throttle_pushes_everybody_back(self, sandbox, reader, pace, retry_after, seconds):
+        sandbox.fault("throttle", path=ME, retry_after=retry_after)
+        await reader.read(me_request())
+        assert pace.pushed_back == [seconds]
+
+    async def test_a_long_throttle_is_not_waited_out(self, sandbox, reader):
+        sandbox.fault("throttle", times=100, path=ME, retry_after=3600)
+        with pytest.raises(SendosoRateLimitError):
+            await reader.read(me_request())
+        assert asked(sandbox) == 1
+
+
+class TestUnauthorised:
+    async def test_the_token_is_renewed_once(self, sandbox, session, reader):
+        stale = session.token()
+        sandbox.revoke_tokens()
+        assert (await reader.read(me_request())).json["id"] == 1
+        assert session.token() != stale
+        assert (asked(sandbox, "/oauth/token"), asked(sandbox)) == (2, 2)
+
+    async def test_many_at_once_renew_it_once(self, sandbox, session, reader):
+        session.token()
+        sandbox.revoke_tokens()
+        await asyncio.gather(*[reader.read(me_request()) for _ in range(10)])
+        assert asked(sandbox, "/oauth/token") == 2
+
+    async def test_and_no_more(self, sandbox, reader):
+        sandbox.fault("status", times=100, path=ME, status=401)
+        with pytest.raises(SendosoAuthError):
+            await reader.read(me_request())
+        assert (asked(sandbox, "/oauth/token"), asked(sandbox)) == (2, 2)
+
+    async def test_wrong_credentials(self, sandbox, session_on):
+        async with AsyncSendosoSession(session_on(sandbox.url, client_secret="wrong")) as reader:
+            with pytest.raises(SendosoAuthError, match="did not grant a token"):
+                await reader.read(me_request())
+        assert asked(sandbox) == 0
+
+
+class TestTheEventLoopIsNeverBlocked:
+    LONG = 0.4
+    LONGEST_GAP = 0.2
+
+    async def largest_gap(self, work) -> float:
+        """Run something beside a task that ticks, and return the longest time between two ticks."""
+        ticks = [time.monotonic()]
+
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(0.005)
+                ticks.append(time.monotonic())
+
+        ticker = asyncio.create_task(tick())
+        try:
+            await work
+        finally:
+            ticks.append(time.monotonic())
+            ticker.cancel()
+        assert ticks[-1] - ticks[0] >= self.LONG, "nothing was waited for, so nothing was shown"
+        return max(after - before for before, after in itertools.pairwise(ticks))
+
+    @pytest.mark.parametrize("path", ["/oauth/token", ME])
+    async def test_by_a_slow_far_side(self, sandbox, reader, path):
+        sandbox.fault("slow", path=path, delay=self.LONG)
+        assert await self.largest_gap(reader.read(me_request())) < self.LONGEST_GAP
+
+    async def test_by_a_slow_ledger(self, sandbox, session_on, pace, monkeypatch):
+        class SlowStore(MemoryTokenStore):
+            def read(self):
+                time.sleep(TestTheEventLoopIsNeverBlocked.LONG)
+                return super().read()
+
+        session = SendosoSession(session_on(sandbox.url).config, SlowStore(), pace)
+        async with AsyncSendosoSession(session) as reader:
+            assert await self.largest_gap(reader.read(me_request())) < self.LONGEST_GAP
+
+    @pytest.mark.parametrize("method", ["reserve", "push_back"])
+    async def test_by_a_slow_pace(self, sandbox, session, reader, pace, monkeypatch, method):
+        session.token()
+        quick = getattr(pace, method)
+
+        def slow(*args):
+            time.sleep(self.LONG)
+            return quick(*args)
+
+        monkeypatch.setattr(pace, method, slow)
+        sandbox.fault("throttle", path=ME)
+        assert await self.largest_gap(reader.read(me_request())) < self.LONGEST_GAP
+
+    async def test_while_waiting_for_its_turn(self, sandbox, session, reader, pace, monkeypatch):
+        session.token()
+        monkeypatch.setattr(pace, "reserve", lambda: self.LONG)
+        assert await self.largest_gap(reader.read(me_request())) < self.LONGEST_GAP
+
+
+async def test_no_secret_in_an_error(sandbox, session_on):
+    session = session_on(sandbox.url, client_secret="p4ss-w0rd")
+    async with AsyncSendosoSession(session) as reader:
+        with pytest.raises(SendosoAuthError) as caught:
+            await reader.read(Request("GET", ME))
+    assert "p4ss-w0rd" not in f"{caught.value!r} {caught.value}"

@@ -1,0 +1,274 @@
+"""Every form of a connection, and every clear error."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+SECRETS = ("p4ss-w0rd", "r3fr3sh-t0ken")
+
+
+def resolve(**fields) -> ClientConfig:
+    given = {"host": None, "schema": None, "port": None, "login": "id", "password": SECRETS[0], "extra": {}} | fields
+    return ClientConfig.from_connection("my_sendoso", **given)
+
+
+def shown(error: BaseException) -> str:
+    """All that a log could show of an error."""
+    return "".join(traceback.format_exception(error)) + repr(error)
+
+
+class TestBaseUrl:
+    @pytest.mark.parametrize(
+        ("fields", "base_url"),
+        [
+            ({}, "https://app.sendoso.com"),
+            ({"host": ""}, "https://app.sendoso.com"),
+            ({"host": "app.staging.sendo.so"}, "https://app.staging.sendo.so"),
+            ({"host": "https://app.staging.sendo.so"}, "https://app.staging.sendo.so"),
+            ({"host": " https://app.sendoso.com/ "}, "https://app.sendoso.com"),
+            ({"host": "HTTPS://App.Sendoso.COM"}, "https://app.sendoso.com"),
+            ({"host": "app.sendoso.com:8443"}, "https://app.sendoso.com:8443"),
+            ({"host": "app.sendoso.com", "port": 8443}, "https://app.sendoso.com:8443"),
+            ({"host": "https://app.sendoso.com:8443", "port": 1}, "https://app.sendoso.com:8443"),
+            ({"host": "app.sendoso.com", "schema": "https"}, "https://app.sendoso.com"),
+            ({"host": "https://app.sendoso.com", "schema": "http"}, "https://app.sendoso.com"),
+            ({"host": "127.0.0.1", "port": 8765}, "http://127.0.0.1:8765"),
+            ({"host": "http://127.8.9.1:8765"}, "http://127.8.9.1:8765"),
+            ({"host": "localhost:8765"}, "http://localhost:8765"),
+            ({"host": "localhost", "schema": "HTTP"}, "http://localhost"),
+            ({"host": "https://localhost:8765"}, "https://localhost:8765"),
+            ({"host": "localhost", "schema": "https"}, "https://localhost"),
+            ({"host": "[::1]:8765"}, "http://[::1]:8765"),
+            ({"host": "[::1]", "port": 8765}, "http://[::1]:8765"),
+            ({"host": "http://[::1]"}, "http://[::1]"),
+            ({"host": "https://[2001:db8::1]"}, "https://[2001:db8::1]"),
+        ],
+    )
+    def test_host_scheme_and_port(self, fields, base_url):
+        assert resolve(**fields).base_url == base_url
+
+    @pytest.mark.parametrize(
+        ("fields", "account"),
+        [
+            ({}, "app.sendoso.com"),
+            ({"host": "https://App.Sendoso.com:8443"}, "app.sendoso.com"),
+            ({"host": "127.0.0.1:8765"}, "127.0.0.1:8765"),
+            ({"extra": {"account": "emea"}}, "emea"),
+        ],
+    )
+    def test_the_account_is_the_host_unless_named(self, fields, account):
+        assert resolve(**fields).account == account
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "https://app.sendoso.com/api/v3",
+            "app.sendoso.com/api",
+            "https://app.sendoso.com?x=1",
+            "https://app.sendoso.com#top",
+            "https://user:p4ss-w0rd@app.sendoso.com",
+            "https://app.sendoso.com:99999",
+            "https://[::1",
+            "https:/app.sendoso.com",
+        ],
+    )
+    def test_a_host_that_is_no_base_url(self, host):
+        with pytest.raises(SendosoConfigError, match="host that is not a base URL") as caught:
+            resolve(host=host)
+        assert "my_sendoso" in str(caught.value)
+        assert not any(secret in shown(caught.value) for secret in SECRETS)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"host": "http://app.sendoso.com"},
+            {"host": "app.sendoso.com", "schema": "http"},
+            {"host": "http://192.168.1.1"},
+            {"host": "http://0.0.0.0"},
+            {"host": "http://localhost.example.com"},
+            {"host": "http://[2001:db8::1]"},
+        ],
+    )
+    def test_http_is_for_loopback_only(self, fields):
+        with pytest.raises(SendosoConfigError, match="use https"):
+            resolve(**fields)
+
+    @pytest.mark.parametrize(
+        "fields", [{"host": "ftp://app.sendoso.com"}, {"host": "app.sendoso.com", "schema": "public"}]
+    )
+    def test_other_schemes(self, fields):
+        with pytest.raises(SendosoConfigError, match="use https"):
+            resolve(**fields)
+
+
+class TestCredentials:
+    @pytest.mark.parametrize("absent", [None, ""])
+    def test_no_login(self, absent):
+        with pytest.raises(SendosoConfigError, match=r"'my_sendoso' has no login \(the client ID\)"):
+            resolve(login=absent)
+
+    @pytest.mark.parametrize("absent", [None, ""])
+    def test_no_password(self, absent):
+        with pytest.raises(SendosoConfigError, match=r"'my_sendoso' has no password \(the client secret\)"):
+            resolve(password=absent)
+
+    def test_secrets_are_in_no_repr(self):
+        config = resolve(extra={"refresh_token": SECRETS[1], "grant_type": "refresh_token"})
+        assert config.client_secret.get_secret_value() == SECRETS[0]
+        assert config.refresh_token.get_secret_value() == SECRETS[1]
+        for text in (repr(config), str(config), f"{config}", repr(config.model_dump()), config.model_dump_json()):
+            assert not any(secret in text for secret in SECRETS)
+
+
+class TestExtra:
+    def test_defaults(self):
+        config = resolve()
+        assert (config.grant_type, config.scope, config.refresh_token) == ("client_credentials", None, None)
+        assert (config.requests_per_second, config.timeout) == (10, 30)
+        assert (config.ledger_conn_id, config.via_from, config.max_sends_per_batch) == (
+            "sendoso_ledger",
+            "Airflow",
+            None,
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "given", "expected"),
+        [
+            ("requests_per_second", 2.5, 2.5),
+            ("requests_per_second", "25", 25),
+            ("timeout", "7.5", 7.5),
+            ("scope", "public write", "public write"),
+            ("ledger_conn_id", "my_ledger", "my_ledger"),
+            ("via_from", "Acme", "Acme"),
+            ("max_sends_per_batch", "100", 100),
+            ("max_sends_per_batch", 0, 0),
+        ],
+    )
+    def test_values_as_numbers_or_text(self, name, given, expected):
+        assert getattr(resolve(extra={name: given}), name) == expected
+
+    @pytest.mark.parametrize("unset", [None, ""])
+    def test_none_and_empty_mean_unset(self, unset):
+        names = ClientConfig.model_fields.keys() - {"base_url", "client_id", "client_secret"}
+        assert resolve(extra=dict.fromkeys(names, unset)) == resolve()
+
+    @pytest.mark.parametrize(
+        ("extra", "name"),
+        [
+            ({"requests_per_second": 0}, "requests_per_second"),
+            ({"requests_per_second": -1}, "requests_per_second"),
+            ({"requests_per_second": "fast"}, "requests_per_second"),
+            ({"requests_per_second": "nan"}, "requests_per_second"),
+            ({"timeout": 0}, "timeout"),
+            ({"timeout": "soon"}, "timeout"),
+            ({"max_sends_per_batch": -1}, "max_sends_per_batch"),
+            ({"max_sends_per_batch": 1.5}, "max_sends_per_batch"),
+            ({"grant_type": "password"}, "grant_type"),
+            ({"account": {}}, "account"),
+            ({"refresh_token": {"r3fr3sh-t0ken": 1}}, "refresh_token"),
+        ],
+    )
+    def test_a_wrong_value_is_named_and_not_shown(self, extra, name):
+        with pytest.raises(SendosoConfigError, match=f"'my_sendoso' is not usable: extra '{name}") as caught:
+            resolve(extra={"refresh_token": SECRETS[1]} | extra)
+        assert not any(secret in shown(caught.value) for secret in SECRETS)
+        assert "soon" not in str(caught.value)
+
+    def test_an_unknown_extra_is_named_with_the_known_ones(self):
+        with pytest.raises(SendosoConfigError, match="extra 'request_per_second' is unknown") as caught:
+            resolve(extra={"request_per_second": SECRETS[1]})
+        assert "requests_per_second" in str(caught.value)
+        assert "client_secret" not in str(caught.value)
+        assert SECRETS[1] not in shown(caught.value)
+
+    def test_every_problem_is_named_at_once(self):
+        with pytest.raises(SendosoConfigError, match=r"timeout.*typo|typo.*timeout"):
+            resolve(extra={"timeout": 0, "typo": 1})
+
+    @pytest.mark.parametrize("name", ["base_url", "client_id", "client_secret"])
+    def test_what_the_connection_has_fields_for(self, name):
+        with pytest.raises(SendosoConfigError, match="repeats") as caught:
+            resolve(extra={name: SECRETS[1]})
+        assert not any(secret in shown(caught.value) for secret in SECRETS)
+
+
+class TestThroughAirflow:
+    """The same through an environment variable and the hook, as users have it."""
+
+    @pytest.mark.parametrize(
+        ("uri", "base_url"),
+        [
+            ("sendoso://id:pw@", "https://app.sendoso.com"),
+            ("sendoso://id:pw@app.sendoso.com", "https://app.sendoso.com"),
+            ("sendoso://id:pw@app.sendoso.com:8443", "https://app.sendoso.com:8443"),
+            ("sendoso://id:pw@https%3A%2F%2Fapp.sendoso.com", "https://app.sendoso.com"),
+            ("sendoso://https://id:pw@app.sendoso.com", "https://app.sendoso.com"),
+            ("sendoso://id:pw@app.sendoso.com/https", "https://app.sendoso.com"),
+            ("sendoso://id:pw@127.0.0.1:8765", "http://127.0.0.1:8765"),
+            ("sendoso://id:pw@localhost:8765/http", "http://localhost:8765"),
+            ("sendoso://id:pw@%5B%3A%3A1%5D:8765", "http://[::1]:8765"),
+        ],
+    )
+    def test_uri(self, set_connection, uri, base_url):
+        set_connection("my_sendoso", uri)
+        config = SendosoHook("my_sendoso").config
+        assert (config.base_url, config.client_id, config.client_secret.get_secret_value()) == (base_url, "id", "pw")
+
+    def test_uri_with_quoted_credentials(self, set_connection):
+        set_connection("my_sendoso", f"sendoso://{quote('i/d@x', safe='')}:{quote('p:/?#@ä', safe='')}@app.sendoso.com")
+        config = SendosoHook("my_sendoso").config
+        assert (config.client_id, config.client_secret.get_secret_value()) == ("i/d@x", "p:/?#@ä")
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "requests_per_second=3&timeout=7&scope=public%20write",
+            "__extra__=" + quote(json.dumps({"requests_per_second": 3, "timeout": 7, "scope": "public write"})),
+        ],
+    )
+    def test_uri_with_extras(self, set_connection, query):
+        set_connection("my_sendoso", f"sendoso://id:pw@app.sendoso.com/?{query}")
+        config = SendosoHook("my_sendoso").config
+        assert (config.requests_per_second, config.timeout, config.scope) == (3, 7, "public write")
+
+    @pytest.mark.parametrize("as_text", [False, True])
+    def test_json(self, set_connection, as_text):
+        extra = {"requests_per_second": 3, "timeout": None, "account": ""}
+        set_connection(
+            "my_sendoso",
+            {
+                "conn_type": "sendoso",
+                "host": "app.sendoso.com",
+                "port": 8443,
+                "login": "id",
+                "password": "pw",
+                "extra": json.dumps(extra) if as_text else extra,
+            },
+        )
+        config = SendosoHook("my_sendoso").config
+        assert (config.base_url, config.account) == ("https://app.sendoso.com:8443", "app.sendoso.com")
+        assert (config.requests_per_second, config.timeout) == (3, 30)
+
+    @pytest.mark.parametrize(
+        ("connection", "words"),
+        [
+            ("sendoso://:pw@app.sendoso.com", "no login"),
+            ("sendoso://id@app.sendoso.com", "no password"),
+            ("sendoso://http://id:pw@app.sendoso.com", "use https"),
+            ("sendoso://id:pw@app.sendoso.com/?typo=1", "'typo' is unknown"),
+            ("sendoso://id:pw@/?grant_type=refresh_token&refresh_token=abc", "not\\s+support"),
+        ],
+    )
+    def test_errors_name_the_connection(self, set_connection, connection, words):
+        set_connection("my_sendoso", connection)
+        with pytest.raises(SendosoConfigError, match=words) as caught:
+            _ = SendosoHook("my_sendoso").config
+        assert "'my_sendoso'" in str(caught.value)

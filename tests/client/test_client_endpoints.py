@@ -1,0 +1,82 @@
+"""Requests as they are built: what is absent is left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_sendoso.client.endpoints import (
+    get_send_request,
+    gift_send_request,
+    list_gifts_request,
+    me_request,
+)
+from airflow_provider_sendoso.models import GiftSend
+
+ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
+
+
+def gift_send(**fields) -> GiftSend:
+    return GiftSend.model_validate({"gift_id": "gift-mug", "message": "Thanks", "recipient": ADA} | fields)
+
+
+class TestGiftSend:
+    def test_the_least(self):
+        request = gift_send_request(gift_send())
+        assert (request.method, request.path, request.params) == ("POST", "/api/v3/sends", {})
+        assert request.json == {"send": {"gift_id": "gift-mug", "message": "Thanks", **ADA}}
+
+    def test_the_most(self):
+        address = {
+            "line1": "12 St James's Square",
+            "line2": "Flat 1",
+            "city": "London",
+            "state": "Greater London",
+            "postal_code": "SW1Y 4JH",
+            "country": "GB",
+        }
+        full = ADA | {"company": "Engines", "title": "Countess"}
+        more = {"variant_id": "v", "team_id": "7", "metadata": {"contact_id": 42}}
+        request = gift_send_request(gift_send(recipient=full | {"address": address}, **more))
+        assert request.json == {
+            "send": {"gift_id": "gift-mug", "message": "Thanks", **full, "address": address, **more}
+        }
+
+    def test_nothing_empty_and_nothing_null(self):
+        recipient = ADA | {"company": "", "title": None, "address": {"line1": " ", "city": "London", "state": None}}
+        request = gift_send_request(gift_send(recipient=recipient, variant_id=""))
+        assert request.json["send"] == {
+            "gift_id": "gift-mug",
+            "message": "Thanks",
+            **ADA,
+            "address": {"city": "London"},
+        }
+
+    def test_an_empty_address_is_none(self):
+        assert "address" not in gift_send_request(gift_send(recipient=ADA | {"address": {"line1": ""}})).json["send"]
+
+    def test_the_ledgers_mark(self):
+        assert gift_send_request(gift_send(), "k1").json["send"]["metadata"] == {"airflow_key": "k1"}
+        marked = gift_send_request(gift_send(metadata={"contact_id": "42"}), "k1")
+        assert marked.json["send"]["metadata"] == {"contact_id": "42", "airflow_key": "k1"}
+
+
+class TestReads:
+    @pytest.mark.parametrize(
+        ("send_id", "path"),
+        [
+            ("send-1", "/api/v3/sends/send-1"),
+            ("a/b", "/api/v3/sends/a%2Fb"),
+            ("a?b#c", "/api/v3/sends/a%3Fb%23c"),
+            ("é 1", "/api/v3/sends/%C3%A9%201"),
+        ],
+    )
+    def test_a_send_by_its_id(self, send_id, path):
+        request = get_send_request(send_id)
+        assert (request.method, request.path, request.json) == ("GET", path, None)
+
+    def test_the_catalogue_with_the_filters_that_are_set(self):
+        request = list_gifts_request({"category": "swag", "min_price": 0, "max_price": None})
+        assert (request.path, request.params) == ("/api/v3/gifts", {"category": "swag", "min_price": 0})
+
+    def test_who_am_i(self):
+        assert str(me_request()) == "GET /api/v3/me"

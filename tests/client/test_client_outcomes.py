@@ -1,0 +1,131 @@
+"""What a POST led to, held against the table of the design: phase, status, body, renewed, whose gift it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
+from airflow_provider_sendoso.models import SendStatus
+
+POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com", "first_name": "Ada"}})
+
+ACCEPTED = {
+    "id inside": b'{"send": {"id": "s-1", "status": "pending"}}',
+    "id on top": b'{"id": "s-1", "status": "pending"}',
+    "number": b'{"success": true, "send": {"id": 41}}',
+}
+UNREADABLE = {
+    "no id": b'{"success": true, "message": "Thank you"}',
+    "success false": b'{"success": false, "id": "s-1"}',
+    "null id": b'{"send": {"id": null}}',
+    "HTML": b"<html><body>One moment, please</body></html>",
+    "empty": b"",
+    "truncated": b'{"send": {"id": "s-',
+    "not UTF-8": b"\xff\xfe\x00",
+    "list": b'[{"id": "s-1"}]',
+    "null": b"null",
+    "text": b'"s-1"',
+}
+BODIES = ACCEPTED | UNREADABLE
+FLAGS = [(renewed, own_gift) for renewed in (False, True) for own_gift in (False, True)]
+
+
+def outcome(
+    status: int, body: bytes = b"{}", *, renewed: bool = False, own_gift: bool = False, **headers: str
+) -> Outcome:
+    sent = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return classify(POST, Exchange(Phase.ANSWERED, sent), renewed=renewed, own_gift=own_gift)
+
+
+@pytest.mark.parametrize(("renewed", "own_gift"), FLAGS)
+class TestWithoutAnAnswer:
+    def test_before_the_first_byte_it_may_be_tried_again(self, renewed, own_gift):
+        found = classify(POST, Exchange(Phase.NOT_CONNECTED, error="gaierror"), renewed=renewed, own_gift=own_gift)
+        assert (found.verdict, found.reason, found.words) == (Verdict.RETRY, "not_connected", "gaierror")
+
+    def test_after_it_the_outcome_is_unknown(self, renewed, own_gift):
+        found = classify(POST, Exchange(Phase.LOST, error="ReadTimeout"), renewed=renewed, own_gift=own_gift)
+        assert (found.verdict, found.reason, found.words) == (Verdict.UNKNOWN, "lost", "ReadTimeout")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+@pytest.mark.parametrize(("renewed", "own_gift"), FLAGS)
+class TestAccepted:
+    @pytest.mark.parametrize("body", ACCEPTED)
+    def test_with_an_id_it_is_sent(self, status, body, renewed, own_gift):
+        found = outcome(status, ACCEPTED[body], renewed=renewed, own_gift=own_gift)
+        assert (found.verdict, found.reason) == (Verdict.SENT, "accepted")
+        assert found.send_id in ("s-1", "41")
+
+    @pytest.mark.parametrize("body", UNREADABLE)
+    def test_without_one_it_is_unknown(self, status, body, renewed, own_gift):
+        found = outcome(status, UNREADABLE[body], renewed=renewed, own_gift=own_gift)
+        assert (found.verdict, found.reason, found.send_id) == (Verdict.UNKNOWN, "unreadable", None)
+
+
+@pytest.mark.parametrize(("renewed", "own_gift"), FLAGS)
+class TestTheStatusDecidesWhateverTheBody:
+    def verdicts(self, status: int, renewed: bool, own_gift: bool) -> set[Verdict]:
+        found = [outcome(status, body, renewed=renewed, own_gift=own_gift) for body in BODIES.values()]
+        assert {(each.reason, each.send_id) for each in found} == {(f"http_{status}", None)}
+        return {each.verdict for each in found}
+
+    @pytest.mark.parametrize(
+        "status", [301, 302, 303, 304, 307, 308, 408, 409, 500, 501, 502, 503, 504, 520, 599, 101, 600]
+    )
+    def test_unknown(self, status, renewed, own_gift):
+        assert self.verdicts(status, renewed, own_gift) == {Verdict.UNKNOWN}
+
+    @pytest.mark.parametrize("status", [400, 402, 405, 410, 413, 422, 451])
+    def test_refused(self, status, renewed, own_gift):
+        assert self.verdicts(status, renewed, own_gift) == {Verdict.REFUSED}
+
+    def test_forbidden_stops_the_batch(self, renewed, own_gift):
+        assert self.verdicts(403, renewed, own_gift) == {Verdict.STOP}
+
+    def test_not_found_stops_the_batch_for_its_own_gift_only(self, renewed, own_gift):
+        assert self.verdicts(404, renewed, own_gift) == {Verdict.STOP if own_gift else Verdict.REFUSED}
+
+    def test_unauthorised_is_renewed_once(self, renewed, own_gift):
+        assert self.verdicts(401, renewed, own_gift) == {Verdict.STOP if renewed else Verdict.RENEW}
+
+    def test_too_many_requests_are_tried_again(self, renewed, own_gift):
+        assert self.verdicts(429, renewed, own_gift) == {Verdict.RETRY}
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "verdict", "seconds"),
+    [
+        ("0", Verdict.RETRY, 0),
+        ("120", Verdict.RETRY, 120),
+        ("121", Verdict.STOP, 121),
+        ("86400", Verdict.STOP, 86400),
+        ("rubbish", Verdict.RETRY, None),
+        ("Wed, 21 Oct 2026 07:29:00 GMT", Verdict.RETRY, 60),
+        ("Wed, 21 Oct 2026 08:28:00 GMT", Verdict.STOP, 3600),
+    ],
+)
+def test_a_throttle_is_waited_out_for_two_minutes(retry_after, verdict, seconds):
+    found = outcome(429, retry_after=retry_after, date="Wed, 21 Oct 2026 07:28:00 GMT")
+    assert (found.verdict, found.retry_after) == (verdict, seconds)
+
+
+def test_the_status_of_an_accepted_send_is_read():
+    assert outcome(201, ACCEPTED["id inside"]).status is SendStatus.PENDING
+    assert outcome(201, ACCEPTED["number"]).status is None
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "words"),
+    [
+        (422, "email ada@example.com is invalid", '"email <email> is invalid"'),
+        (503, "Ada, try again", '"<first_name>, try again"'),
+        (200, "Ada will hear from us", '"<first_name> will hear from us"'),
+    ],
+)
+def test_the_words_hold_no_values_of_the_request(status, message, words):
+    assert outcome(status, json.dumps({"message": message}).encode()).words == words

@@ -1,0 +1,270 @@
+"""How far a request got, when it really fails on a real socket: what decides whether a gift may be sent again."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import socket
+import ssl
+import struct
+import threading
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from airflow_provider_sendoso.client import session as session_module
+from airflow_provider_sendoso.client.answers import Phase
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.outcomes import Verdict, classify
+
+POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com"}})
+OK = b"HTTP/1.1 201 Created\r\nContent-Length: 11\r\n\r\n" + b'{"id": "s"}'
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """Read until the body is there; ``b""`` when the client has gone."""
+    received = b""
+    while not received.endswith(b"}"):
+        chunk = connection.recv(65536)
+        if not chunk:
+            return b""
+        received += chunk
+    return received
+
+
+def after_the_request(*answer: bytes, reset: bool = False):
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        for part in answer:
+            connection.sendall(part)
+        if reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    return handle
+
+
+class TestNotConnected:
+    def test_a_port_nobody_listens_on(self, session_on):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        exchange = session_on(f"http://127.0.0.1:{port}").paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "ConnectionRefusedError")
+
+    def test_a_name_that_does_not_exist(self, session_on):
+        exchange = session_on("https://nonexistent.invalid").paced(POST, "t")
+        assert (exchange.phase, exchange.answer) == (Phase.NOT_CONNECTED, None)
+
+    def test_a_far_side_that_does_not_answer_the_door(self, session_on):
+        with contextlib.ExitStack() as stack:
+            full = stack.enter_context(socket.socket())
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for _ in range(4):  # a full queue: what comes now is not answered at all
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            exchange = session_on(f"http://127.0.0.1:{full.getsockname()[1]}", timeout=0.2).paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "TimeoutError")
+
+    def test_a_certificate_that_is_not_trusted(self, session_on, raw_server, tmp_path):
+        context = self_signed(tmp_path)
+
+        def handle(connection: socket.socket) -> None:
+            with contextlib.suppress(ssl.SSLError), context.wrap_socket(connection, server_side=True) as secure:
+                requests.append(secure.recv(1))
+
+        requests: list[bytes] = []
+        server = raw_server(handle)
+        exchange = session_on(server.url.replace("http:", "https:")).paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "SSLCertVerificationError")
+        assert not any(requests)
+
+    def test_a_proxy_that_is_down(self, session_on, monkeypatch):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cret@127.0.0.1:{port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        exchange = session_on("https://sendoso.invalid").paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "ConnectionRefusedError")
+        assert "s3cret" not in repr(exchange)
+
+
+class TestLost:
+    """Once the request may have been received the outcome is not known, whatever the failure looks like."""
+
+    @pytest.mark.parametrize(
+        "handle",
+        [
+            after_the_request(),
+            after_the_request(reset=True),
+            after_the_request(b"HTTP/1.1 201 Created\r\nContent-Length: 50\r\n\r\n", b'{"send": {"id": "s-'),
+            after_the_request(b"HTTP/1.1 201 Created\r\nContent-Length: 50\r\n\r\n", b'{"send"', reset=True),
+            after_the_request(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\n{", reset=True),
+            after_the_request(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n{}\r\n"),
+            after_the_request(b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd"),
+            after_the_request(b"SSH-2.0-OpenSSH_9.6\r\n"),
+            after_the_request(b"\x00\xff\x00\xffgarbage\r\n\r\n"),
+            after_the_request(b"HTTP/1.1 abc OK\r\n\r\n"),
+            after_the_request(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n"),
+        ],
+        ids=[
+            "closed",
+            "reset",
+            "half a body",
+            "reset in the body",
+            "reset in a chunk",
+            "bad chunk",
+            "bad gzip",
+            "another protocol",
+            "garbage",
+            "bad status line",
+            "too many headers",
+        ],
+    )
+    def test_after_the_request(self, session_on, raw_server, handle):
+        server = raw_server(handle)
+        exchange = session_on(server.url).paced(POST, "t")
+        assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
+        assert len(server.connections) == 1
+
+    def test_no_answer_in_time(self, session_on, raw_server):
+        done = threading.Event()
+        server = raw_server(lambda connection: (read_request(connection), done.wait(5)))
+        exchange = session_on(server.url, timeout=0.2).paced(POST, "t")
+        done.set()
+        assert (exchange.phase, exchange.error) == (Phase.LOST, "TimeoutError")
+
+    def test_a_body_that_stalls(self, session_on, raw_server):
+        done = threading.Event()
+
+        def handle(connection: socket.socket) -> None:
+            read_request(connection)
+            connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 50\r\n\r\n{")
+            done.wait(5)
+
+        exchange = session_on(raw_server(handle).url, timeout=0.2).paced(POST, "t")
+        done.set()
+        assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
+
+    def test_a_body_that_never_ends(self, session_on, raw_server):
+        def handle(connection: socket.socket) -> None:
+            read_request(connection)
+            connection.sendall(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                connection.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+                time.sleep(0.02)
+
+        started = time.monotonic()
+        exchange = session_on(raw_server(handle).url, timeout=0.3).paced(POST, "t")
+        assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 201 Created\r\nContent-Le", b"HTTP/1.1 101 Switching\r\n\r\n", b"HTTP/1.1 201 Created\r\n\r\n{"],
+    ids=["half a header", "another protocol", "half a body without a length"],
+)
+def test_an_answer_with_a_status_and_little_else_is_unknown_too(session_on, raw_server, answer):
+    exchange = session_on(raw_server(after_the_request(answer)).url).paced(POST, "t")
+    assert classify(POST, exchange, renewed=False, own_gift=False).verdict is Verdict.UNKNOWN
+
+
+class TestTheSandboxesFaults:
+    """The same through the local Sendoso, which says what was accepted and how often it was asked."""
+
+    @pytest.mark.parametrize(
+        ("fault", "options", "accepted"),
+        [
+            ("drop_before", {}, 0),
+            ("drop_after", {}, 1),
+            ("truncate", {}, 1),
+            ("slow", {"delay": 1.0}, 1),
+        ],
+    )
+    def test_lost_and_posted_once(self, sandbox, session_on, fault, options, accepted):
+        session = session_on(sandbox.url, timeout=0.4 if fault == "slow" else 5)
+        token = session.token()
+        sandbox.fault(fault, times=5, method="POST", path="/api/v3/sends", **options)
+        exchange = session.paced(gift("ada@example.com"), token)
+        assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
+        assert [request.path for request in sandbox.requests].count("/api/v3/sends") == 1
+        assert len(sandbox.sends) == accepted
+
+    @pytest.mark.parametrize(
+        ("fault", "status"), [("error_after", 500), ("garbage", 200), ("redirect", 302), ("throttle", 429)]
+    )
+    def test_answered_and_posted_once(self, sandbox, session_on, fault, status):
+        session = session_on(sandbox.url)
+        token = session.token()
+        sandbox.fault(fault, times=5, method="POST", path="/api/v3/sends")
+        assert session.paced(gift("ada@example.com"), token).status == status
+        assert [request.path for request in sandbox.requests].count("/api/v3/sends") == 1
+
+
+class TestKeptConnections:
+    def answer_all(self, connection: socket.socket) -> None:
+        while read_request(connection):
+            connection.sendall(OK)
+
+    def test_are_used_again_at_once_and_not_after_two_seconds(self, session_on, raw_server, clock, monkeypatch):
+        monkeypatch.setattr(session_module, "time", clock)
+        server = raw_server(self.answer_all)
+        session = session_on(server.url)
+        for idle, connections in ((0, 1), (1.5, 1), (1.9, 1), (2.1, 2)):
+            clock.now += idle
+            assert session.paced(POST, "t").status == 201
+            assert len(server.connections) == connections
+
+    def test_one_that_was_closed_by_the_far_side_is_noticed(self, session_on, raw_server):
+        def answer_one(connection: socket.socket) -> None:
+            read_request(connection)
+            connection.sendall(OK)
+            connection.close()
+
+        server = raw_server(answer_one)
+        session = session_on(server.url)
+        for posted in (1, 2, 3):
+            assert session.paced(POST, "t").status == 201
+            assert len(server.connections) == posted
+            time.sleep(0.02)
+
+
+def gift(email: str) -> Request:
+    send = {
+        "gift_id": "gift-egift-coffee",
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+        "email": email,
+        "message": "Thanks",
+    }
+    return Request("POST", "/api/v3/sends", json={"send": send})
+
+
+def self_signed(directory) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "server.pem"
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ) + certificate.public_bytes(serialization.Encoding.PEM)
+    path.write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context

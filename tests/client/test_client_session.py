@@ -1,0 +1,299 @@
+"""The session's own work, with answers made up: what it sends, what it repeats, and what it never does."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from airflow_provider_sendoso.client import session as session_module
+from airflow_provider_sendoso.client.answers import Phase
+from airflow_provider_sendoso.client.endpoints import Request, me_request
+from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.tokens import MemoryTokenStore
+from airflow_provider_sendoso.exceptions import (
+    SendosoAuthError,
+    SendosoBadRequestError,
+    SendosoConnectionError,
+    SendosoNotFoundError,
+    SendosoRateLimitError,
+    SendosoServerError,
+)
+
+URL = "https://app.sendoso.com"
+ME = f"{URL}/api/v3/me"
+SENDS = f"{URL}/api/v3/sends"
+POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com"}})
+
+CONNECT = {"exc": requests.exceptions.ConnectTimeout}
+READ = {"exc": requests.exceptions.ReadTimeout}
+
+
+def status(code: int, **headers: str) -> dict:
+    return {
+        "status_code": code,
+        "json": {"message": "No."},
+        "headers": {k.replace("_", "-"): v for k, v in headers.items()},
+    }
+
+
+@pytest.fixture
+def tokens(requests_mock):
+    """Grants token-1, token-2, …"""
+    granted = []
+
+    def grant(request, context):
+        granted.append(request)
+        return {"access_token": f"token-{len(granted)}", "expires_in": 7200}
+
+    requests_mock.post(f"{URL}/oauth/token", json=grant)
+    return granted
+
+
+@pytest.fixture
+def session(session_on, tokens) -> SendosoSession:
+    return session_on(URL)
+
+
+class TestWhatIsSent:
+    def test_the_token_request(self, session, tokens):
+        assert session.token() == "token-1"
+        (request,) = tokens
+        assert request.json() == {
+            "grant_type": "client_credentials",
+            "client_id": "sandbox",
+            "client_secret": "sandbox",
+        }
+        assert "Authorization" not in request.headers
+        assert request.headers["Content-Type"] == "application/json"
+
+    def test_the_scope_is_asked_for(self, session_on, tokens):
+        session_on(URL, scope="public write").token()
+        assert tokens[0].json()["scope"] == "public write"
+
+    def test_headers_of_a_call(self, session, requests_mock):
+        requests_mock.get(ME, json={"id": 1})
+        session.read(me_request())
+        headers = requests_mock.last_request.headers
+        assert headers["Authorization"] == "Bearer token-1"
+        assert headers["Accept"] == "application/json"
+        assert headers["User-Agent"].startswith("airflow-provider-sendoso/")
+
+    def test_the_body_of_a_post(self, session, requests_mock):
+        requests_mock.post(SENDS, json={"id": 1}, status_code=201)
+        exchange = session.paced(POST, "t")
+        assert (exchange.phase, exchange.status) == (Phase.ANSWERED, 201)
+        assert requests_mock.last_request.json() == POST.json
+
+    def test_the_query(self, session, requests_mock):
+        requests_mock.get(f"{URL}/x", json={})
+        session.read(Request("GET", "/x", params={"text_search": "a&b", "ids[]": [1, 2]}))
+        assert requests_mock.last_request.qs == {"text_search": ["a&b"], "ids[]": ["1", "2"]}
+
+    def test_a_netrc_sets_no_other_credentials(self, session, requests_mock, monkeypatch, tmp_path):
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine app.sendoso.com login somebody password else\n")
+        monkeypatch.setenv("NETRC", str(netrc))
+        requests_mock.get(ME, json={})
+        session.read(me_request())
+        assert requests_mock.last_request.headers["Authorization"] == "Bearer token-1"
+        assert "Authorization" not in requests_mock.request_history[0].headers
+
+    def test_one_slot_for_each_request(self, session, requests_mock, pace):
+        requests_mock.get(ME, [status(503), {"json": {}}])
+        session.read(me_request())
+        assert pace.slots == len(requests_mock.request_history) == 3
+
+    def test_one_token_for_many_calls(self, session, requests_mock, tokens):
+        requests_mock.get(ME, json={})
+        for _ in range(5):
+            session.read(me_request())
+        assert len(tokens) == 1
+
+
+class TestReadsAreRepeated:
+    @pytest.mark.parametrize(
+        "failure",
+        [CONNECT, READ, *[status(code) for code in (429, 500, 502, 503, 504)], {"text": "<html>"}, {"text": ""}],
+    )
+    def test_until_it_is_fine(self, session, requests_mock, naps, failure):
+        call = requests_mock.get(ME, [failure, failure, {"json": {"id": 1}}])
+        assert session.read(me_request()).json == {"id": 1}
+        assert call.call_count == 3
+        assert len(naps) == 2
+
+    @pytest.mark.parametrize(
+        ("failure", "kind"),
+        [
+            (CONNECT, SendosoConnectionError),
+            (READ, SendosoConnectionError),
+            (status(429), SendosoRateLimitError),
+            (status(500), SendosoServerError),
+            ({"text": "<html>"}, SendosoServerError),
+        ],
+    )
+    def test_not_for_ever(self, session, requests_mock, failure, kind):
+        call = requests_mock.get(ME, [failure])
+        with pytest.raises(kind):
+            session.read(me_request())
+        assert call.call_count == 5
+
+    @pytest.mark.parametrize(
+        ("code", "kind"), [(400, SendosoBadRequestError), (403, SendosoAuthError), (404, SendosoNotFoundError)]
+    )
+    def test_not_for_what_stays_wrong(self, session, requests_mock, naps, code, kind):
+        call = requests_mock.get(ME, [status(code)])
+        with pytest.raises(kind):
+            session.read(me_request())
+        assert call.call_count == 1
+        assert naps == []
+
+    @pytest.mark.parametrize(("retry_after", "calls"), [("120", 5), ("121", 1)])
+    def test_a_long_throttle_is_not_waited_out(self, session, requests_mock, retry_after, calls):
+        call = requests_mock.get(ME, [status(429, retry_after=retry_after)])
+        with pytest.raises(SendosoRateLimitError):
+            session.read(me_request())
+        assert call.call_count == calls
+
+    def test_pauses_grow_and_stay_within_seconds(self, session, requests_mock, naps):
+        requests_mock.get(ME, [status(500)])
+        with pytest.raises(SendosoServerError):
+            session.read(me_request())
+        assert len(naps) == 4
+        assert 0 < naps[0] < naps[-1] < 10
+
+    @pytest.mark.parametrize("failure", [CONNECT, status(500), status(429), {"text": "<html>"}])
+    def test_so_is_the_token_request(self, session_on, requests_mock, failure):
+        call = requests_mock.post(f"{URL}/oauth/token", [failure, {"json": {"access_token": "t"}}])
+        assert session_on(URL).token() == "t"
+        assert call.call_count == 2
+
+    def test_wrong_credentials_are_not(self, session_on, requests_mock):
+        call = requests_mock.post(f"{URL}/oauth/token", [status(401)])
+        with pytest.raises(SendosoAuthError, match="did not grant a token"):
+            session_on(URL).token()
+        assert call.call_count == 1
+
+
+class TestPacedCallsAreNot:
+    @pytest.mark.parametrize(
+        "failure", [CONNECT, READ, *[status(code) for code in (302, 401, 408, 409, 429, 500, 502, 503, 504)]]
+    )
+    def test_whatever_comes(self, session, requests_mock, naps, failure):
+        call = requests_mock.post(SENDS, [failure, {"json": {"id": 1}}])
+        session.paced(POST, "t")
+        assert call.call_count == 1
+        assert naps == []
+
+    @pytest.mark.parametrize(("failure", "phase"), [(CONNECT, Phase.NOT_CONNECTED), (READ, Phase.LOST)])
+    def test_a_failure_is_returned_by_name(self, session, requests_mock, failure, phase):
+        requests_mock.post(SENDS, [failure])
+        exchange = session.paced(POST, "t")
+        assert (exchange.phase, exchange.answer, exchange.error) == (phase, None, failure["exc"].__name__)
+
+    def test_before_comes_between_the_slot_and_the_call(self, session, requests_mock, pace):
+        call = requests_mock.post(SENDS, json={})
+        seen = []
+        session.paced(POST, "t", before=lambda: seen.append((pace.slots, call.call_count)))
+        assert seen == [(1, 0)]
+        assert call.call_count == 1
+
+    def test_what_before_raises_keeps_the_call_from_being_made(self, session, requests_mock):
+        call = requests_mock.post(SENDS, json={})
+
+        def refuse() -> None:
+            raise KeyError("claim lost")
+
+        with pytest.raises(KeyError):
+            session.paced(POST, "t", before=refuse)
+        assert call.call_count == 0
+
+    @pytest.mark.parametrize(("headers", "seconds"), [({"retry_after": "7"}, 7), ({}, 1), ({"retry_after": "soon"}, 1)])
+    def test_a_throttle_pushes_everybody_back(self, session, requests_mock, pace, headers, seconds):
+        requests_mock.post(SENDS, [status(429, **headers)])
+        session.paced(POST, "t")
+        assert pace.pushed_back == [seconds]
+
+    @pytest.mark.parametrize("code", [200, 401, 422, 503])
+    def test_nothing_else_does(self, session, requests_mock, pace, code):
+        requests_mock.post(SENDS, [status(code, retry_after="7")])
+        session.paced(POST, "t")
+        assert pace.pushed_back == []
+
+
+class TestRedirects:
+    @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+    def test_a_post_is_not_followed(self, session, requests_mock, code):
+        requests_mock.post(SENDS, [status(code, location=f"{URL}/elsewhere")])
+        elsewhere = requests_mock.register_uri("POST", f"{URL}/elsewhere", json={"id": 1})
+        assert session.paced(POST, "t").status == code
+        assert elsewhere.call_count == 0
+
+    def test_neither_is_a_read(self, session, requests_mock):
+        requests_mock.get(ME, [status(302, location="https://elsewhere.example.com/login")])
+        elsewhere = requests_mock.get("https://elsewhere.example.com/login", json={"id": 1})
+        with pytest.raises(SendosoServerError, match="answered 302"):
+            session.read(me_request())
+        assert elsewhere.call_count == 0
+
+    def test_nor_the_token_request(self, session_on, requests_mock):
+        requests_mock.post(f"{URL}/oauth/token", [status(307, location="https://elsewhere.example.com/")])
+        elsewhere = requests_mock.post("https://elsewhere.example.com/", json={"access_token": "t"})
+        with pytest.raises(SendosoServerError):
+            session_on(URL).token()
+        assert elsewhere.call_count == 0
+
+
+class TestUnauthorised:
+    def test_the_token_is_renewed_once(self, session, requests_mock, tokens):
+        call = requests_mock.get(ME, [status(401), {"json": {"id": 1}}])
+        assert session.read(me_request()).json == {"id": 1}
+        sent = [request.headers["Authorization"] for request in call.request_history]
+        assert sent == ["Bearer token-1", "Bearer token-2"]
+
+    def test_and_no_more(self, session, requests_mock, tokens):
+        call = requests_mock.get(ME, [status(401)])
+        with pytest.raises(SendosoAuthError):
+            session.read(me_request())
+        assert (call.call_count, len(tokens)) == (2, 2)
+
+    def test_not_when_somebody_else_has_renewed_it(self, session_on, requests_mock, tokens, pace):
+        store = MemoryTokenStore()
+        ours = SendosoSession(session_on(URL).config, store, pace)
+        ours.token()
+        store.store("somebody else", "their-token", 3600)
+        call = requests_mock.get(ME, [status(401), {"json": {"id": 1}}])
+        ours.read(me_request())
+        assert call.request_history[-1].headers["Authorization"] == "Bearer their-token"
+        assert len(tokens) == 1
+
+
+class TestTokensAreMasked:
+    def test_before_they_are_used(self, session_on, requests_mock, tokens, pace):
+        seen: list[str] = []
+        ours = SendosoSession(session_on(URL).config, MemoryTokenStore(), pace, mask=seen.append)
+
+        def me(request, context):
+            assert seen == ["token-1"]
+            return {"id": 1}
+
+        requests_mock.get(ME, json=me)
+        ours.read(me_request())
+
+
+class TestPages:
+    def test_are_read_as_they_are_used(self, session, requests_mock):
+        full = [{"id": number} for number in range(100)]
+        call = requests_mock.get(f"{URL}/api/v3/gifts", [{"json": {"gifts": full}}, {"json": {"gifts": full[:2]}}])
+        walk = session.read_pages(Pages(Request("GET", "/api/v3/gifts"), "gifts"))
+        next(walk)
+        assert call.call_count == 1
+        assert len(list(walk)) == 101
+        assert [request.qs["page"] for request in call.request_history] == [["1"], ["2"]]
+
+
+def test_an_answer_without_end_is_given_up(session, requests_mock, monkeypatch):
+    monkeypatch.setattr(session_module, "LARGEST_BODY", 1000)
+    requests_mock.post(SENDS, content=b"x" * 2000, status_code=201)
+    exchange = session.paced(POST, "t")
+    assert (exchange.phase, exchange.answer) == (Phase.LOST, None)

@@ -1,0 +1,106 @@
+"""The errors: which Airflow retries, and that they survive a process boundary."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_sendoso import exceptions
+from airflow_provider_sendoso.exceptions import (
+    TRANSIENT_ERRORS,
+    SendHeldError,
+    SendosoApiError,
+    SendosoAuthError,
+    SendosoBadRequestError,
+    SendosoConfigError,
+    SendosoConnectionError,
+    SendosoError,
+    SendosoLedgerError,
+    SendosoNotFoundError,
+    SendosoRateLimitError,
+    SendosoRowsError,
+    SendosoServerError,
+    SendosoStatusError,
+    SendosoUnprocessableError,
+    SendOutcomeUnknownError,
+)
+
+NOT_RETRIED = {
+    SendosoConfigError,
+    SendosoRowsError,
+    SendosoStatusError,
+    SendOutcomeUnknownError,
+    SendHeldError,
+    SendosoBadRequestError,
+    SendosoAuthError,
+    SendosoNotFoundError,
+    SendosoUnprocessableError,
+}
+RETRIED = {
+    SendosoError,
+    SendosoLedgerError,
+    SendosoConnectionError,
+    SendosoApiError,
+    SendosoRateLimitError,
+    SendosoServerError,
+}
+ALL = {kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if kind.__module__ == exceptions.__name__}
+
+
+def make(kind: type[SendosoError]) -> SendosoError:
+    if issubclass(kind, SendosoRateLimitError):
+        return kind(429, "too fast", "r-1", 7.0)
+    return kind(418, "what was said", "r-1") if issubclass(kind, SendosoApiError) else kind("what was said")
+
+
+def test_every_error_is_in_one_of_the_lists():
+    assert ALL == NOT_RETRIED | RETRIED
+
+
+@pytest.mark.parametrize("kind", sorted(ALL, key=lambda kind: kind.__name__))
+class TestEach:
+    def test_is_an_airflow_exception_of_this_provider(self, kind):
+        assert issubclass(kind, SendosoError)
+        assert issubclass(kind, AirflowException)
+
+    def test_is_retried_only_where_that_may_help(self, kind):
+        assert issubclass(kind, AirflowFailException) is (kind in NOT_RETRIED)
+
+    @pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+    def test_survives(self, kind, again):
+        error = make(kind)
+        twin = again(error)
+        assert type(twin) is kind
+        assert (str(twin), vars(twin), twin.args) == (str(error), vars(error), error.args)
+
+
+def test_what_a_wait_survives():
+    assert set(TRANSIENT_ERRORS) == {
+        SendosoConnectionError,
+        SendosoServerError,
+        SendosoRateLimitError,
+        SendosoLedgerError,
+    }
+    assert not any(issubclass(kind, AirflowFailException) for kind in TRANSIENT_ERRORS)
+
+
+class TestApiError:
+    def test_its_words(self):
+        error = SendosoNotFoundError(404, "GET /x answered 404")
+        assert (str(error), error.status_code, error.message, error.request_id) == (
+            "GET /x answered 404",
+            404,
+            "GET /x answered 404",
+            None,
+        )
+
+    def test_with_a_request_id(self):
+        assert str(SendosoServerError(500, "No", "r-1")) == "No (request id r-1)"
+
+    @pytest.mark.parametrize("seconds", [None, 0.0, 7.5])
+    def test_how_long_to_wait(self, seconds):
+        assert SendosoRateLimitError(429, "No", None, seconds).retry_after == seconds

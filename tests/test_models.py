@@ -1,0 +1,311 @@
+"""The domain's words: statuses, text as cells of a row, and models that never show whom they are about."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import traceback
+import unicodedata
+import uuid
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.models import (
+    Address,
+    Gift,
+    GiftSend,
+    Recipient,
+    Send,
+    SendStatus,
+    field_errors,
+    normalise_key,
+    normalise_text,
+    row_name,
+)
+
+ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
+MUG = {"gift_id": "gift-mug", "message": "Thanks", "recipient": ADA}
+
+# The table of the API's notes: the seed's six and the Send Tracker's words.
+WORDS = {
+    "pending": [
+        "pending",
+        "initiated",
+        "pending approval",
+        "pending sendoso approval",
+        "confirming address",
+        "order received",
+    ],
+    "processing": ["processing", "fulfilling", "amazon fulfilling", "fulfillment issue", "out of stock"],
+    "shipped": ["shipped", "amazon shipped", "sent"],
+    "delivered": ["delivered", "opened", "clicked", "redeemed"],
+    "failed": [
+        "failed",
+        "blocked",
+        "bounced",
+        "canceled",
+        "confirmation canceled",
+        "address confirmation - cancelled",
+        "email blacklist",
+        "insufficient funds",
+        "invalid email format",
+        "suspicious email",
+    ],
+    "returned": ["returned", "undeliverable", "refunded", "expired"],
+}
+
+
+class TestStatusWords:
+    @pytest.mark.parametrize(("word", "status"), [(word, status) for status, words in WORDS.items() for word in words])
+    def test_every_word_in_every_spelling(self, word, status):
+        spellings = [
+            word,
+            word.upper(),
+            word.title(),
+            word.replace(" ", "_"),
+            word.replace(" ", "-"),
+            word.replace(" ", ""),
+            f"  {word}\n",
+            word.replace(" ", "  "),
+        ]
+        assert {SendStatus.from_word(spelling) for spelling in spellings} == {SendStatus(status)}
+
+    @pytest.mark.parametrize("word", ["", "lost", "pendin", "not delivered", "delivered!", "配達済み"])
+    def test_a_word_in_no_row(self, word):
+        assert SendStatus.from_word(word) is None
+        assert Send(id="s-1", status=word).status is SendStatus.PROCESSING
+
+    def test_no_word_is_not_a_status(self):
+        assert Send(id="s-1").status is None
+
+
+class TestReached:
+    ON_THE_WAY = ("pending", "processing", "shipped", "delivered")
+
+    @pytest.mark.parametrize("status", list(SendStatus))
+    @pytest.mark.parametrize("target", list(SendStatus))
+    def test_at_or_beyond(self, status, target):
+        way = self.ON_THE_WAY
+        beyond = status in way and target in way and way.index(status) >= way.index(target)
+        assert status.reached((target,)) == (beyond or status == target)
+
+    def test_any_of_several_targets(self):
+        assert SendStatus.SHIPPED.reached((SendStatus.FAILED, SendStatus.PROCESSING))
+        assert not SendStatus.SHIPPED.reached((SendStatus.FAILED, SendStatus.DELIVERED))
+        assert not SendStatus.SHIPPED.reached(())
+
+    def test_which_are_for_good(self):
+        assert {status.value for status in SendStatus if status.terminal} == {"delivered", "failed", "returned"}
+
+
+class TestText:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ("Ada", "Ada"),
+            ("  Ada \t\n", "Ada"),
+            ("\u00a0Ada\u2003", "Ada"),
+            ("Jose\u0301", "Jos\u00e9"),
+            ("a  b", "a  b"),
+            (5, "5"),
+            (5.0, "5"),
+            (-0.0, "0"),
+            (1e15, "1000000000000000"),
+            (2.5, "2.5"),
+            (Decimal("42"), "42"),
+            (Decimal("42.00"), "42"),
+            (Decimal("1E+3"), "1000"),
+            (Decimal("2.50"), "2.50"),
+            (Decimal("12345678901234567890123"), "12345678901234567890123"),
+            (True, "True"),
+            (datetime.date(2026, 11, 21), "2026-11-21"),
+            (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        ],
+    )
+    def test_of_a_cell(self, value, text):
+        assert normalise_text(value) == text
+
+    @pytest.mark.parametrize(
+        "value", [None, "", "  ", "\u00a0\n", math.nan, math.inf, -math.inf, Decimal("NaN"), Decimal("Infinity")]
+    )
+    def test_absent(self, value):
+        assert normalise_text(value) is None
+
+    @pytest.mark.parametrize(
+        "value", [b"Ada", bytearray(b"Ada"), memoryview(b"Ada"), ["Ada"], ("Ada",), {"Ada"}, {"Ada": 1}]
+    )
+    def test_what_is_no_text(self, value):
+        with pytest.raises(TypeError, match=rf"^{type(value).__name__} is not text$"):
+            normalise_text(value)
+
+    @given(st.text())
+    def test_is_stable(self, value):
+        text = normalise_text(value)
+        assert text is None or (normalise_text(text) == text and unicodedata.is_normalized("NFC", text))
+
+
+class TestKey:
+    @pytest.mark.parametrize(
+        "same",
+        [
+            ("ada@example.com", "Ada@Example.COM", " ADA@EXAMPLE.COM\n"),
+            ("jose\u0301@example.com", "JOS\u00c9@example.com"),
+            ("straße@example.com", "STRASSE@example.com"),
+            (42, 42.0, "42", " 42 ", Decimal("42"), Decimal("42.00")),
+            ("Jose\u0301-7", "Jos\u00e9-7"),
+        ],
+    )
+    def test_the_same(self, same):
+        assert len({normalise_key(value) for value in same}) == 1
+
+    @pytest.mark.parametrize(
+        "different", [("AB-1", "ab-1"), ("1", "01"), (1.5, 1), ("ada@example.com", "ada+1@example.com")]
+    )
+    def test_different(self, different):
+        assert len({normalise_key(value) for value in different}) == len(different)
+
+    @pytest.mark.parametrize("value", [None, "", " ", math.nan])
+    def test_absent(self, value):
+        assert normalise_key(value) is None
+
+
+class TestRecipient:
+    @pytest.mark.parametrize("name", ["first_name", "last_name", "email"])
+    @pytest.mark.parametrize("value", [None, "", "  ", math.nan])
+    def test_what_is_required(self, name, value):
+        assert problems(Recipient, ADA | {name: value}) == [(name, "is missing")]
+
+    def test_what_is_not_there_at_all(self):
+        assert problems(Recipient, {}) == [(name, "is missing") for name in ("first_name", "last_name", "email")]
+
+    @pytest.mark.parametrize(
+        "email", ["ada@example.com", "a@b.co", "a+b@c.d.e", "ada.l@exämple.com", "!#$@example.com", "Ada@Example.com"]
+    )
+    def test_an_e_mail(self, email):
+        assert Recipient.model_validate(ADA | {"email": email}).email == email
+
+    @pytest.mark.parametrize(
+        "email", ["ada", "ada@", "@example.com", "ada@example", "a b@example.com", "a@b@example.com", "a@b..com", 42]
+    )
+    def test_no_e_mail(self, email):
+        assert problems(Recipient, ADA | {"email": email}) == [("email", "is not an e-mail address")]
+
+    def test_text_is_normalised(self):
+        recipient = Recipient.model_validate(ADA | {"first_name": " Jose\u0301 ", "company": "  ", "title": 7.0})
+        assert (recipient.first_name, recipient.company, recipient.title) == ("Jos\u00e9", None, "7")
+
+    @pytest.mark.parametrize("value", [b"Ada", ["Ada"], {"Ada": 1}])
+    def test_what_is_no_text(self, value):
+        assert problems(Recipient, ADA | {"first_name": value}) == [("first_name", "must be text")]
+
+    def test_an_unknown_field(self):
+        assert problems(Recipient, ADA | {"phone": "1"}) == [("phone", "is not a field of a send")]
+
+    def test_is_frozen(self):
+        with pytest.raises(ValidationError):
+            Recipient.model_validate(ADA).email = "eve@example.com"
+
+
+class TestGiftSend:
+    @pytest.mark.parametrize("name", ["gift_id", "message"])
+    def test_what_is_required(self, name):
+        assert problems(GiftSend, MUG | {name: " "}) == [(name, "is missing")]
+
+    def test_fields_are_named_as_a_row_has_them(self):
+        recipient = ADA | {"email": "nobody", "address": {"zip": "1", "city": b"London"}}
+        assert problems(GiftSend, MUG | {"recipient": recipient, "gift_id": None}) == [
+            ("gift_id", "is missing"),
+            ("email", "is not an e-mail address"),
+            ("address_city", "must be text"),
+            ("address_zip", "is not a field of a send"),
+        ]
+
+    @pytest.mark.parametrize("value", [None, "ada@example.com", 5, []])
+    def test_a_recipient_that_is_none(self, value):
+        assert problems(GiftSend, MUG | {"recipient": value}) == [("recipient", "has a value of a wrong type")]
+
+    @pytest.mark.parametrize("value", ["42", 42, 4.5, True])
+    def test_metadata_keeps_its_types(self, value):
+        metadata = GiftSend.model_validate(MUG | {"metadata": {"key": value}}).metadata
+        assert type(metadata["key"]) is type(value)
+        assert metadata == {"key": value}
+
+    def test_json_and_back(self):
+        send = GiftSend.model_validate(
+            MUG
+            | {
+                "recipient": ADA | {"last_name": 'Ó"Brien\\ 😀', "address": {"line1": "1", "country": "GB"}},
+                "metadata": {"a": 1, "b": "1", "c": 1.5, "d": True},
+            }
+        )
+        again = GiftSend.model_validate_json(send.model_dump_json())
+        assert again == send
+        assert [type(value) for value in again.metadata.values()] == [int, str, float, bool]
+
+
+class TestAnswers:
+    def test_unknown_fields_are_kept_and_not_shown(self):
+        send = Send.model_validate({"id": 7, "status": "Shipped", "recipient": {"email": "ada@example.com"}})
+        assert send.recipient == {"email": "ada@example.com"}
+        assert repr(send) == "Send(id='7', status=<SendStatus.SHIPPED: 'shipped'>, status_word=None)"
+
+    def test_a_gift_needs_an_id_and_no_more(self):
+        gift = Gift.model_validate({"id": 7})
+        assert (gift.id, gift.name, gift.price) == ("7", None, None)
+
+    @pytest.mark.parametrize(("price", "read"), [(18.5, "18.5"), ("18.50", "18.50"), (18, "18")])
+    def test_a_price(self, price, read):
+        assert Gift.model_validate({"id": 1, "price": price}).price == Decimal(read)
+
+
+class TestNobodyIsShown:
+    """No value in a repr, an error or a traceback; field names, and nothing else."""
+
+    personal = st.text(alphabet="äßéÑ漢字Ωж☃0123456789@.", min_size=6, max_size=20).map(lambda text: f"☃{text}☃")
+
+    @given(personal)
+    def test_in_reprs(self, value):
+        address = dict.fromkeys(("line1", "line2", "city", "state", "postal_code", "country"), value)
+        recipient = {
+            "first_name": value,
+            "last_name": value,
+            "email": f"{value.replace('@', '')}@example.com",
+            "company": value,
+            "title": value,
+            "address": address,
+        }
+        send = GiftSend.model_validate(
+            {"gift_id": "g", "message": value, "recipient": recipient, "metadata": {"key": value}}
+        )
+        shown = f"{send!r}{send}{send.recipient!r}{send.recipient}{send.recipient.address!r}{Address(line1=value)}"
+        assert "☃" not in shown
+        assert value not in shown
+
+    @given(
+        personal,
+        st.sampled_from(["first_name", "last_name", "email", "company", "title", "address"]),
+        st.sampled_from([lambda v: v.encode(), lambda v: [v], lambda v: {v: v}, lambda v: {"line1": [v]}, lambda v: v]),
+    )
+    def test_in_errors(self, value, name, wrong):
+        recipient = ADA | {"email": value.replace("@", ""), name: wrong(value)}
+        with pytest.raises(ValidationError) as caught:
+            GiftSend.model_validate(MUG | {"recipient": recipient, "gift_id": [value], "metadata": {"key": [value]}})
+        reasons = [reason for _, reason in field_errors(caught.value)]
+        assert value not in " ".join(reasons)
+        if not isinstance(recipient[name], dict):  # a mapping's keys are names of fields
+            assert value not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(("row_ref", "name"), [(None, "row 7"), ("C-42", "row 7 (C-42)")])
+def test_a_row_is_named_by_number_and_reference(row_ref, name):
+    assert row_name(7, row_ref) == name
+
+
+def problems(model, fields) -> list[tuple[str, str]]:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(fields)
+    return field_errors(caught.value)
