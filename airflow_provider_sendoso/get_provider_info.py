@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.sendoso"]}],
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
         "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],
+        "cli": [f"{package}.cli.commands.get_cli_commands"],
         "connection-types": [
             {
                 "connection-type": "sendoso",
@@ -38,6 +39,20 @@ def get_provider_info() -> dict[str, Any]:
                     "placeholders": {"host": "https://app.sendoso.com"},
                 },
                 "conn-fields": {
+                    "grant_type": {
+                        "label": "Grant type",
+                        "description": "How tokens are obtained; refresh_token after `airflow sendoso authorize`.",
+                        "schema": {
+                            "type": ["string", "null"],
+                            "enum": ["client_credentials", "refresh_token"],
+                            "default": "client_credentials",
+                        },
+                    },
+                    "refresh_token": {
+                        "label": "Refresh token",
+                        "description": "Only for grant type refresh_token; the ledger's newer one wins.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
                     "requests_per_second": {
                         "label": "Requests per second",
                         "description": "Ceiling for all calls of the account together; Sendoso's default is 10.",

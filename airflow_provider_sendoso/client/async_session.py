@@ -1,13 +1,15 @@
 """The session over ``aiohttp``, for the triggerer: reads only, and nothing that blocks its event loop.
 
-Token and pace are the synchronous session's own, asked in worker threads.
+Token and pace are the synchronous session's own, asked in worker threads. All triggers of one event loop that use the
+same connection share one session, so that a thousand of them have one queue and one pool of connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from tenacity import AsyncRetrying
@@ -21,26 +23,17 @@ from airflow_provider_sendoso.client.session import HEADERS, SendosoSession
 
 class AsyncSendosoSession:
     """
-    Reads from Sendoso without blocking; an async context manager.
+    Reads from Sendoso without blocking.
 
     :param session: whose connection, token and pace are used.
+    :param http: what moves the bytes.
     """
 
-    def __init__(self, session: SendosoSession) -> None:
+    def __init__(self, session: SendosoSession, http: aiohttp.ClientSession) -> None:
         self._session = session
-        self._http: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._session.config.timeout), headers=HEADERS, trust_env=True
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._http is not None:
-            await self._http.close()
+        self._http = http
+        self._turn = asyncio.Lock()
+        self.users = 0
 
     async def read(self, request: Request) -> Answer:
         """
@@ -51,24 +44,30 @@ class AsyncSendosoSession:
         """
         return await AsyncRetrying(**read_policy(), sleep=asyncio.sleep)(self._read_once, request)
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+
     async def _read_once(self, request: Request) -> Answer:
-        token = await asyncio.to_thread(self._session.tokens.get)
+        tokens = self._session.tokens
+        token = tokens.cached()
+        if token is None:
+            token = await asyncio.to_thread(tokens.get)
         exchange = await self._paced(request, token)
         if exchange.status == 401:
-            exchange = await self._paced(request, await asyncio.to_thread(self._session.tokens.renew, token))
+            exchange = await self._paced(request, await asyncio.to_thread(tokens.renew, token))
         return answer_or_raise(request, exchange)
 
     async def _paced(self, request: Request, token: str) -> Exchange:
         pace = self._session.pace
-        await await_slot(lambda: asyncio.to_thread(pace.reserve), asyncio.sleep)
+        async with self._turn:
+            await await_slot(pace, poll=True)
         exchange = await self._exchange(request, token)
         if exchange.answer and exchange.status == 429:
             await asyncio.to_thread(pace.push_back, exchange.answer.retry_after or DEFAULT_PUSH_BACK)
         return exchange
 
     async def _exchange(self, request: Request, token: str) -> Exchange:
-        if self._http is None:
-            raise RuntimeError("AsyncSendosoSession is used as an async context manager.")
         try:
             async with self._http.request(
                 request.method,
@@ -85,3 +84,29 @@ class AsyncSendosoSession:
             return Exchange(Phase.NOT_CONNECTED, error=type(error).__name__)
         except (aiohttp.ClientError, TimeoutError) as error:
             return Exchange(Phase.LOST, error=type(error).__name__)
+
+
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SendosoSession, AsyncSendosoSession]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_session(session: SendosoSession) -> AsyncIterator[AsyncSendosoSession]:
+    """
+    Use this event loop's session on a connection; the last user closes it.
+
+    :param session: whose connection, token and pace are used.
+    """
+    of_this_loop = _shared.setdefault(asyncio.get_running_loop(), {})
+    shared = of_this_loop.get(session)
+    if shared is None:
+        timeout = aiohttp.ClientTimeout(total=session.config.timeout)
+        http = aiohttp.ClientSession(timeout=timeout, headers=HEADERS, trust_env=True)
+        shared = of_this_loop[session] = AsyncSendosoSession(session, http)
+    shared.users += 1
+    try:
+        yield shared
+    finally:
+        shared.users -= 1
+        if shared.users == 0:
+            of_this_loop.pop(session, None)
+            await shared.close()

@@ -47,6 +47,11 @@ class ClientConfig(BaseModel):
     via_from: str = "Airflow"
     max_sends_per_batch: int | None = Field(default=None, ge=0)
 
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What tells this client's tokens from another's."""
+        return (self.base_url, self.client_id, self.grant_type, self.scope or "")
+
     @classmethod
     def from_connection(
         cls,
@@ -116,7 +121,7 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
         )
     literal = f"[{hostname}]" if ":" in hostname else hostname
     port_part = f":{given_port}" if given_port else ""
-    return f"{scheme}://{literal}{port_part}", f"{hostname}{port_part if loopback else ''}"
+    return f"{scheme}://{literal}{port_part}", hostname
 
 
 def _is_loopback(hostname: str) -> bool:

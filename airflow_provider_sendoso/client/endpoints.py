@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.models import METADATA_KEY, GiftSend
+
+
+class Auth(StrEnum):
+    """How a request says who is asking."""
+
+    BEARER = "bearer"
+    BASIC = "basic"
+    """Client ID and client secret."""
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -19,25 +28,10 @@ class Request:
     path: str
     params: Mapping[str, Any] = field(default_factory=dict, repr=False)
     json: Mapping[str, Any] | None = field(default=None, repr=False)
+    auth: Auth = Auth.BEARER
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
-
-
-def token_request(config: ClientConfig) -> Request:
-    """
-    Build the token request of the client-credentials grant (seed).
-
-    :param config: the connection.
-    """
-    body = {
-        "grant_type": config.grant_type,
-        "client_id": config.client_id,
-        "client_secret": config.client_secret.get_secret_value(),
-    }
-    if config.scope:
-        body["scope"] = config.scope
-    return Request("POST", "/oauth/token", json=body)
 
 
 def gift_send_request(send: GiftSend, airflow_key: str | None = None) -> Request:

@@ -1,17 +1,24 @@
-"""The OAuth steps as pure functions: what a token answer says, and when a token is due for renewal."""
+"""The OAuth steps as pure functions: what is asked, what an answer grants, and which refresh token to try next."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import hashlib
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+from urllib.parse import urlencode
 
 from airflow_provider_sendoso.client.answers import Exchange, answer_or_raise
-from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoServerError
 
 DEFAULT_LIFETIME = 7200.0
 """Seconds that an access token lives (seed and published); ``expires_in`` of an answer wins."""
+
+SCOPES = ("public", "write", "update", "marketplace", "smartsend")
+"""Published; ``write`` is what sending needs."""
 
 _RENEW_BEFORE = 300.0
 _RENEW_BEFORE_SHARE = 0.1
@@ -20,19 +27,185 @@ _RENEW_BEFORE_SHARE = 0.1
 @dataclass(frozen=True)
 class Grant:
     """
-    An access token as it was granted.
+    What a token request was answered with.
 
     :param access_token: the Bearer token.
     :param lifetime: seconds from the grant.
+    :param refresh_token: the next refresh token; the one that was used is dead (published).
     """
 
     access_token: str = field(repr=False)
     lifetime: float
+    refresh_token: str | None = field(default=None, repr=False)
 
     @property
     def renew_after(self) -> float:
         """Seconds from the grant after which to renew: five minutes before expiry, or a tenth of a short life."""
         return self.lifetime - min(_RENEW_BEFORE, self.lifetime * _RENEW_BEFORE_SHARE)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """
+    What is stored of one client's tokens.
+
+    :param access_token: the Bearer token; ``None`` before the first grant.
+    :param refresh_token: the newest one; ``None`` for client credentials, or once it is dead.
+    :param spent: hashes of refresh tokens that were used or refused, so that none is tried twice.
+    """
+
+    access_token: str | None = field(default=None, repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+    spent: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, text: str | None) -> Self:
+        """
+        Read what :meth:`dump` wrote.
+
+        :param text: ``None`` for nothing yet.
+        """
+        if text is None:
+            return cls()
+        fields = json.loads(text)
+        return cls(fields["access_token"], fields["refresh_token"], tuple(fields["spent"]))
+
+    def dump(self) -> str:
+        """Return the tokens as text, for the store to encrypt."""
+        return json.dumps({"access_token": self.access_token, "refresh_token": self.refresh_token, "spent": self.spent})
+
+    def spend(self, refresh_token: str) -> Tokens:
+        """
+        Remember that a refresh token is dead.
+
+        :param refresh_token: one that was used or refused.
+        """
+        left = None if self.refresh_token == refresh_token else self.refresh_token
+        return replace(self, refresh_token=left, spent=(*self.spent, _hash(refresh_token))[-_REMEMBERED:])
+
+    def granted(self, grant: Grant) -> Tokens:
+        """
+        Take in a grant.
+
+        :param grant: of client credentials, of a code, or of a refresh token that is spent now.
+        """
+        return replace(self, access_token=grant.access_token, refresh_token=grant.refresh_token or self.refresh_token)
+
+    def is_spent(self, refresh_token: str) -> bool:
+        """
+        Say whether a refresh token is known to be dead.
+
+        :param refresh_token: any.
+        """
+        return _hash(refresh_token) in self.spent
+
+    def next_refresh_token(self, seed: str | None) -> str | None:
+        """
+        Choose the refresh token to try: the stored one, which is newer, and else the connection's, once.
+
+        :param seed: the connection's.
+        """
+        if self.refresh_token is not None:
+            return self.refresh_token
+        return None if seed is None or self.is_spent(seed) else seed
+
+
+_REMEMBERED = 20
+"""Spent refresh tokens whose hashes are kept: only a connection's can come back, and that is one at a time."""
+
+
+def renewal(config: ClientConfig, tokens: Tokens) -> Generator[Request | Tokens, Exchange, tuple[Tokens, Grant]]:
+    """
+    Renew: yields requests, to be sent their exchanges, and tokens that are poorer now, to be stored.
+
+    The answer of a token endpoint that is unwell burns nothing: only ``invalid_grant`` says that a token is dead.
+
+    :param config: the connection.
+    :param tokens: what is stored.
+    :return: what is to be stored before the grant is used, and the grant.
+    :raises SendosoAuthError: when Sendoso does not accept the client, or no refresh token is left to try.
+    :raises SendosoError: when it could not be asked.
+    """
+    if config.grant_type == "client_credentials":
+        request = client_credentials_request(config)
+        grant = read_grant(request, (yield request))
+        return tokens.granted(grant), grant
+    seed = config.refresh_token.get_secret_value() if config.refresh_token else None
+    while (refresh_token := tokens.next_refresh_token(seed)) is not None:
+        request = refresh_request(config, refresh_token)
+        exchange = yield request
+        if _error_code(exchange) != "invalid_grant":
+            grant = read_grant(request, exchange)
+            return tokens.spend(refresh_token).granted(grant), grant
+        tokens = tokens.spend(refresh_token)
+        yield tokens
+    raise SendosoAuthError(401, _AUTHORISE_AGAIN)
+
+
+_AUTHORISE_AGAIN = (
+    "Sendoso accepts none of the refresh tokens at hand: a refresh token dies when it is used, and the newest one is "
+    "lost or revoked. A person has to authorise again: airflow sendoso authorize --conn-id <the connection> (or "
+    "python -m airflow_provider_sendoso authorize). Nothing was sent."
+)
+
+
+def client_credentials_request(config: ClientConfig) -> Request:
+    """
+    Build the token request of the client-credentials grant (seed).
+
+    :param config: the connection.
+    """
+    scope = {"scope": config.scope} if config.scope else {}
+    return _token_request(config, grant_type="client_credentials", **scope)
+
+
+def refresh_request(config: ClientConfig, refresh_token: str) -> Request:
+    """
+    Build the token request of the refresh-token grant (published).
+
+    :param config: the connection.
+    :param refresh_token: dead once this request is answered.
+    """
+    return _token_request(config, grant_type="refresh_token", refresh_token=refresh_token)
+
+
+def code_request(config: ClientConfig, code: str, redirect_uri: str) -> Request:
+    """
+    Build the token request that exchanges an authorisation code (published).
+
+    :param config: the connection.
+    :param code: from the callback; short-lived and single-use.
+    :param redirect_uri: the one that the authorise URL had.
+    """
+    return _token_request(config, grant_type="authorization_code", code=code, redirect_uri=redirect_uri)
+
+
+def revoke_request(token: str) -> Request:
+    """
+    Build the request that revokes a token: Basic auth, the token as a query parameter (published).
+
+    :param token: an access or a refresh token.
+    """
+    return Request("POST", "/oauth/revoke", params={"token": token}, auth=Auth.BASIC)
+
+
+def authorize_url(config: ClientConfig, redirect_uri: str, scope: str, state: str) -> str:
+    """
+    Build the address at which a person authorises (published).
+
+    :param config: the connection.
+    :param redirect_uri: where the code is sent; as registered with Sendoso.
+    :param scope: space-separated.
+    :param state: comes back with the code.
+    """
+    query = {
+        "client_id": config.client_id,
+        "redirect_uri": redirect_uri,
+        "response_type": "code",
+        "scope": scope,
+        "state": state,
+    }
+    return f"{config.base_url}/oauth/authorize?{urlencode(query)}"
 
 
 def read_grant(request: Request, exchange: Exchange) -> Grant:
@@ -41,16 +214,15 @@ def read_grant(request: Request, exchange: Exchange) -> Grant:
 
     :param request: the token request.
     :param exchange: what became of it.
-    :raises SendosoAuthError: for client credentials that Sendoso does not accept.
+    :raises SendosoAuthError: for a client that Sendoso does not accept.
     :raises SendosoError: for any other answer that holds no token.
     """
     if exchange.answer and exchange.status in (400, 401, 403):
-        body = exchange.answer.json
-        code = body.get("error") if isinstance(body, Mapping) else None
+        code = _error_code(exchange) or exchange.status
         raise SendosoAuthError(
             exchange.answer.status,
-            f"Sendoso did not grant a token ({code or exchange.answer.status}). Check the connection's login "
-            "(client ID), password (client secret), host and grant_type; nothing was sent.",
+            f"Sendoso did not grant a token ({code}). Check the connection's login (client ID), password (client "
+            "secret), host and grant_type; nothing was sent.",
             exchange.answer.request_id,
         )
     answer = answer_or_raise(request, exchange)
@@ -58,7 +230,19 @@ def read_grant(request: Request, exchange: Exchange) -> Grant:
     token = body.get("access_token") if isinstance(body, Mapping) else None
     if not isinstance(token, str) or not token:
         raise SendosoServerError(answer.status, f"{request} answered without an access_token.", answer.request_id)
-    return Grant(token, _lifetime(body.get("expires_in")))
+    refresh_token = body.get("refresh_token")
+    return Grant(token, _lifetime(body.get("expires_in")), refresh_token if isinstance(refresh_token, str) else None)
+
+
+def _token_request(config: ClientConfig, **fields: str) -> Request:
+    client = {"client_id": config.client_id, "client_secret": config.client_secret.get_secret_value()}
+    return Request("POST", "/oauth/token", json=client | fields, auth=Auth.NONE)
+
+
+def _error_code(exchange: Exchange) -> str | None:
+    body = exchange.answer.json if exchange.answer and exchange.status in (400, 401, 403) else None
+    code = body.get("error") if isinstance(body, Mapping) else None
+    return code if isinstance(code, str) else None
 
 
 def _lifetime(value: Any) -> float:
@@ -67,3 +251,7 @@ def _lifetime(value: Any) -> float:
     except (TypeError, ValueError):
         return DEFAULT_LIFETIME
     return lifetime if lifetime > 0 else DEFAULT_LIFETIME
+
+
+def _hash(refresh_token: str) -> str:
+    return hashlib.sha256(refresh_token.encode()).hexdigest()[:16]

@@ -5,11 +5,15 @@ Slots are handed out by a :class:`Pace`: the ledger's, shared by the whole deplo
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
+
+POLL_SHARE = 5
+"""While sends are waiting, polls take at most one slot in so many."""
 
 SPACING = 1.05
 """Slots are 1.05 / rate apart: with less, jitter on the way puts an eleventh request into a second (measured)."""
@@ -21,8 +25,11 @@ _PATIENCE = 3
 class Pace(Protocol):
     """Hands out slots."""
 
-    def reserve(self) -> float:
-        """Take the next slot; return the seconds until it comes up, 0 for now."""
+    def queue(self) -> float:
+        """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
+
+    def reserve(self, *, poll: bool) -> float:
+        """Take the next slot, for a poll or for anything that sends need; return the seconds until it comes up."""
 
     def push_back(self, seconds: float) -> None:
         """Let nobody of the account call for so many seconds: what a ``Retry-After`` asks for."""
@@ -40,7 +47,11 @@ class LocalPace:
         self._free_at = 0.0
         self._lock = threading.Lock()
 
-    def reserve(self) -> float:
+    def queue(self) -> float:
+        """Never wait: without a ledger there are no sends."""
+        return 0.0
+
+    def reserve(self, *, poll: bool) -> float:
         """Take the process's next slot; return the seconds until it comes up."""
         with self._lock:
             now = time.monotonic()
@@ -54,48 +65,72 @@ class LocalPace:
             self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 
-def wait_for_slot(pace: Pace, sleep: Callable[[float], None] = time.sleep) -> None:
+def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> None:
     """
     Block until it is this call's turn.
 
     :param pace: who hands out the slots.
+    :param poll: whether this call has to leave most of the rate to sends.
     :param sleep: waits for a number of seconds.
     """
+    steps = _steps(poll)
+    step = next(steps)
+    try:
+        while True:
+            if isinstance(step, str):
+                step = steps.send(_ask(pace, step, poll))
+            else:
+                sleep(step)
+                step = next(steps)
+    except StopIteration:
+        return
+
+
+async def await_slot(pace: Pace, *, poll: bool) -> None:
+    """
+    Wait until it is this call's turn; the pace is asked in a worker thread.
+
+    :param pace: who hands out the slots.
+    :param poll: whether this call has to leave most of the rate to sends.
+    """
+    steps = _steps(poll)
+    step = next(steps)
+    try:
+        while True:
+            if isinstance(step, str):
+                step = steps.send(await asyncio.to_thread(_ask, pace, step, poll))
+            else:
+                await asyncio.sleep(step)
+                step = next(steps)
+    except StopIteration:
+        return
+
+
+def _ask(pace: Pace, step: str, poll: bool) -> float:
+    return pace.queue() if step == "queue" else pace.reserve(poll=poll)
+
+
+def _steps(poll: bool) -> Generator[str | float, float | None, None]:
+    """
+    What a caller does to get its turn, for both kinds of callers: names of questions, and seconds to sleep.
+
+    A slot that comes up late is dropped and asked for anew, for used late it would crowd the one behind it; a machine
+    too busy to be on time backs off.
+    """
+    if poll:
+        yield (yield "queue") or 0.0
     for pause in _pauses():
         if pause:
-            sleep(pause)
-        delay = pace.reserve()
+            yield pause
+        delay = (yield "reserve") or 0.0
         due = time.monotonic() + delay
         if delay > 0:
-            sleep(delay)
-        if time.monotonic() - due <= _STALE:
-            return
-
-
-async def await_slot(reserve: Callable[[], Awaitable[float]], sleep: Callable[[float], Awaitable[None]]) -> None:
-    """
-    Wait until it is this call's turn, without blocking the event loop.
-
-    :param reserve: takes the next slot and returns the seconds until it comes up.
-    :param sleep: waits for a number of seconds.
-    """
-    for pause in _pauses():
-        if pause:
-            await sleep(pause)
-        delay = await reserve()
-        due = time.monotonic() + delay
-        if delay > 0:
-            await sleep(delay)
+            yield delay
         if time.monotonic() - due <= _STALE:
             return
 
 
 def _pauses() -> Iterator[float]:
-    """
-    Seconds to pause before asking for a slot again: a slot used late would crowd the one behind it.
-
-    A slot that comes up late is dropped and asked for anew; a machine too busy to be on time backs off.
-    """
     for _ in range(_PATIENCE):
         yield 0.0
     limit = 0.1

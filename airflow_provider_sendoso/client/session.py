@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from typing import Any
 
 import requests
 import urllib3
-from requests.auth import AuthBase
+from requests.auth import AuthBase, HTTPBasicAuth
 from tenacity import Retrying
 
 from airflow_provider_sendoso import __version__
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
 from airflow_provider_sendoso.client.config import ClientConfig
-from airflow_provider_sendoso.client.endpoints import Request, token_request
-from airflow_provider_sendoso.client.oauth import Grant, read_grant
+from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.client.pace import Pace, wait_for_slot
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
@@ -26,6 +26,9 @@ from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
 
 HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-sendoso/{__version__}"}
 LARGEST_BODY = 32 * 1024 * 1024
+
+_SLOT_MARGIN = 30.0
+"""Seconds that waiting for a slot may take in a renewal."""
 
 _IDLE = 2.0
 """Seconds after which a kept connection is not used again: the far side may have closed it, and a POST written
@@ -54,11 +57,13 @@ class SendosoSession:
     ) -> None:
         self.config = config
         self.pace = pace
-        # A renewal is one slot and one request; the lease outlasts both.
-        self.tokens = TokenManager(token_store, self._fetch_token, lease=config.timeout + 30, mask=mask)
+        # A renewal is a slot and a request, twice at the most; the lease outlasts them.
+        lease = 2 * (config.timeout + _SLOT_MARGIN)
+        self.tokens = TokenManager(config, token_store, self.paced, lease=lease, mask=mask)
         self.sleep = sleep
-        self._http = requests.Session()
-        self._last_used = 0.0
+        # One caller of this process at a time is in the account's queue, however many threads it has.
+        self._turns = {True: threading.Lock(), False: threading.Lock()}
+        self._local = threading.local()
 
     def read(self, request: Request) -> Answer:
         """
@@ -96,15 +101,24 @@ class SendosoSession:
         """
         return str(self._patiently(lambda: self.tokens.renew(stale)))
 
-    def paced(self, request: Request, token: str | None = None, before: Callable[[], None] = lambda: None) -> Exchange:
+    def paced(
+        self,
+        request: Request,
+        token: str | None = None,
+        *,
+        before: Callable[[], None] = lambda: None,
+        poll: bool = False,
+    ) -> Exchange:
         """
         Make one call when it is its turn; never repeated, and no HTTP failure is raised.
 
         :param request: what to ask.
-        :param token: the Bearer token; ``None`` for the token request itself.
+        :param token: the Bearer token, for a request that needs it.
         :param before: called between the slot and the call; what it raises keeps the call from being made.
+        :param poll: whether the call has to leave most of the rate to sends.
         """
-        wait_for_slot(self.pace, self.sleep)
+        with self._turns[poll]:
+            wait_for_slot(self.pace, poll=poll, sleep=self.sleep)
         before()
         exchange = self._exchange(request, token)
         if exchange.answer and exchange.status == 429:
@@ -112,36 +126,49 @@ class SendosoSession:
         return exchange
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close this thread's connections."""
         self._http.close()
+
+    @property
+    def _http(self) -> requests.Session:
+        if not hasattr(self._local, "http"):
+            self._local.http = requests.Session()
+            self._local.last_used = 0.0
+        http: requests.Session = self._local.http
+        return http
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         return Retrying(**read_policy(), sleep=self.sleep)(call)
 
     def _read_once(self, request: Request) -> Answer:
         token = self.tokens.get()
-        exchange = self.paced(request, token)
+        exchange = self.paced(request, token, poll=True)
         if exchange.status == 401:
-            exchange = self.paced(request, self.tokens.renew(token))
+            exchange = self.paced(request, self.tokens.renew(token), poll=True)
         return answer_or_raise(request, exchange)
 
-    def _fetch_token(self) -> Grant:
-        request = token_request(self.config)
-        return read_grant(request, self.paced(request))
+    def _auth(self, request: Request, token: str | None) -> AuthBase:
+        match request.auth:
+            case Auth.BEARER:
+                return _Authorization(f"Bearer {token}")
+            case Auth.BASIC:
+                return HTTPBasicAuth(self.config.client_id, self.config.client_secret.get_secret_value())
+            case Auth.NONE:
+                return _Authorization(None)
 
     def _exchange(self, request: Request, token: str | None) -> Exchange:
-        now = time.monotonic()
-        if now - self._last_used > _IDLE:
-            self._http.close()
+        http, now = self._http, time.monotonic()
+        if now - self._local.last_used > _IDLE:
+            http.close()
         deadline = now + self.config.timeout
         try:
-            with self._http.request(
+            with http.request(
                 request.method,
                 self.config.base_url + request.path,
                 params=request.params,
                 json=request.json,
                 headers=HEADERS,
-                auth=_Bearer(token),
+                auth=self._auth(request, token),
                 timeout=self.config.timeout,
                 allow_redirects=False,
                 stream=True,
@@ -149,21 +176,21 @@ class SendosoSession:
                 body = _read_body(response, deadline)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Exchange(Phase.ANSWERED, Answer(response.status_code, headers, body))
-        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as e:
             return Exchange(phase_of(e), error=_name(e))
         finally:
-            self._last_used = time.monotonic()
+            self._local.last_used = time.monotonic()
 
 
-class _Bearer(AuthBase):
-    """Sets the token; being an auth object, it keeps a ``.netrc`` from setting another."""
+class _Authorization(AuthBase):
+    """Sets the header; being an auth object, it keeps a ``.netrc`` from setting another."""
 
-    def __init__(self, token: str | None) -> None:
-        self._token = token
+    def __init__(self, value: str | None) -> None:
+        self._value = value
 
     def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token is not None:
-            prepared.headers["Authorization"] = f"Bearer {self._token}"
+        if self._value is not None:
+            prepared.headers["Authorization"] = self._value
         return prepared
 
 

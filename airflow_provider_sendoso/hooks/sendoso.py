@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.client.answers import api_error, read_send
+from airflow_provider_sendoso.client.answers import answer_or_raise, api_error, read_send
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
     get_send_request,
@@ -21,8 +22,9 @@ from airflow_provider_sendoso.client.endpoints import (
     list_gifts_request,
     me_request,
 )
+from airflow_provider_sendoso.client.oauth import revoke_request
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
-from airflow_provider_sendoso.client.pace import SPACING, LocalPace
+from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
@@ -45,7 +47,8 @@ _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
 
 _ledgers: dict[str, Ledger] = {}
-_ledgers_lock = threading.Lock()
+_sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
+_lock = threading.Lock()
 
 
 class SendosoHook(BaseHook):
@@ -87,46 +90,66 @@ class SendosoHook(BaseHook):
         :raises SendosoConfigError: where there is none, with the line to set.
         :raises SendosoLedgerError: where it does not answer.
         """
-        ledger = self._find_ledger()
-        if ledger is None:
+        if self._ledger is None:
             raise SendosoConfigError(_no_ledger(self.config.ledger_conn_id))
-        return ledger
+        return self._ledger
 
     @cached_property
     def session(self) -> SendosoSession:
-        """The session that all calls go through; on the ledger's token and pace where there is a ledger."""
-        config, ledger = self.config, self._find_ledger()
-        interval = SPACING / config.requests_per_second
-        secret = config.client_secret.get_secret_value()
-        mask_secret(secret)
-        if ledger is None:
-            return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
-        client = (config.base_url, config.client_id, config.grant_type, config.scope or "")
-        store = ledger.tokens(client, secret)
-        return SendosoSession(config, store, ledger.pace(config.account, interval), mask=mask_secret)
+        """
+        The session that all calls go through; on the ledger's tokens and pace where there is a ledger.
+
+        All hooks of a process on the same connection share one, and with it the token and the place in the queue.
+        """
+        key = (self.config, self._ledger)
+        with _lock:
+            if key not in _sessions:
+                _sessions[key] = _open_session(*key)
+            return _sessions[key]
 
     def get_conn(self) -> SendosoSession:
         """Return the session."""
         return self.session
 
     async def aprepare(self) -> None:
-        """Resolve connection, ledger and session without blocking the event loop; then all of them are at hand."""
+        """Resolve both connections without blocking the event loop; then session and ledger are at hand."""
         connection = await get_async_connection(self.sendoso_conn_id, hook=self)
-        config = _config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
-        self.__dict__["config"] = config
-        await sync_to_async(lambda: self.session)()
+        self.config = _config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
+        conn_id = self.config.ledger_conn_id
+        try:
+            ledger_connection = await get_async_connection(conn_id, hook=self)
+        except AirflowNotFoundException:
+            self._ledger = None
+        else:
+            self._ledger = await sync_to_async(_open_ledger)(conn_id, ledger_connection)
+        await asyncio.to_thread(lambda: self.session)
 
-    def _find_ledger(self) -> Ledger | None:
+    @cached_property
+    def _ledger(self) -> Ledger | None:
         conn_id = self.config.ledger_conn_id
         try:
             connection = self.get_connection(conn_id)
         except AirflowNotFoundException:
             return None
-        uri = connection.get_uri()
-        with _ledgers_lock:
-            if uri not in _ledgers:
-                _ledgers[uri] = _open_ledger(conn_id, connection)
-            return _ledgers[uri]
+        return _open_ledger(conn_id, connection)
+
+    def revoke_tokens(self) -> int:
+        """
+        Revoke the stored tokens at Sendoso and forget them, here and in the ledger.
+
+        :return: how many there were.
+        :raises SendosoError: if Sendoso did not revoke one; then none is forgotten.
+        """
+        session = self.session
+        stored = session.tokens.stored()
+        tokens = [token for token in (stored.refresh_token, stored.access_token) if token is not None]
+        for token in tokens:
+            request = revoke_request(token)
+            exchange = session.paced(request)
+            if exchange.status != 200:
+                answer_or_raise(request, exchange)
+        session.tokens.forget()
+        return len(tokens)
 
     # -- sends ---------------------------------------------------------------------------------------------------
 
@@ -246,7 +269,7 @@ class SendosoHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Say who the connection is for Sendoso and whether the ledger answers, or exactly what is wrong."""
         try:
-            session, ledger = self.session, self._find_ledger()
+            session, ledger = self.session, self._ledger
             session.token()
             who = self._who(session)
         except (SendosoError, AirflowNotFoundException) as error:
@@ -330,7 +353,7 @@ def _extra(connection: Connection) -> dict[str, Any]:
 
 
 def _config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> ClientConfig:
-    config = ClientConfig.from_connection(
+    return ClientConfig.from_connection(
         conn_id,
         host=connection.host,
         schema=connection.schema,
@@ -339,15 +362,10 @@ def _config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> C
         password=connection.password,
         extra=extra,
     )
-    if config.grant_type != "client_credentials":
-        raise SendosoConfigError(
-            f"The Sendoso connection {conn_id!r} asks for grant_type={config.grant_type!r}, which this version does "
-            "not support yet; use client_credentials."
-        )
-    return config
 
 
 def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
+    """Open a ledger once per process: its engine keeps connections, and opening it looks at the tables."""
     engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
     if connection.conn_type == "postgres":
         engine_kwargs["connect_args"] = {"connect_timeout": _LEDGER_TIMEOUT}
@@ -356,8 +374,28 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, or sqlite for a "
             "single machine. Nothing was sent."
         )
-    hook = connection.get_hook()  # type: ignore[no-untyped-call]
-    return Ledger(hook.get_sqlalchemy_engine(engine_kwargs=engine_kwargs))
+    uri = connection.get_uri()
+    with _lock:
+        if uri not in _ledgers:
+            hook = connection.get_hook()  # type: ignore[no-untyped-call]
+            _ledgers[uri] = Ledger(hook.get_sqlalchemy_engine(engine_kwargs=engine_kwargs))
+        return _ledgers[uri]
+
+
+def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
+    secret = config.client_secret.get_secret_value()
+    mask_secret(secret)
+    if config.refresh_token is not None:
+        mask_secret(config.refresh_token.get_secret_value())
+    interval = SPACING / config.requests_per_second
+    if ledger is not None:
+        store = ledger.tokens(config.identity, secret)
+        pace = ledger.pace(config.account, interval, POLL_SHARE)
+        return SendosoSession(config, store, pace, mask=mask_secret)
+    if config.grant_type == "refresh_token":
+        # Kept in one process only, the next refresh token would die with it.
+        raise SendosoConfigError(f"grant_type=refresh_token needs a ledger. {_no_ledger(config.ledger_conn_id)}")
+    return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
 
 
 def _no_ledger(conn_id: str) -> str:

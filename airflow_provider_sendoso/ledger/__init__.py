@@ -28,6 +28,6 @@ class Ledger:
         """Return the store of one client's token; see :class:`LedgerTokenStore`."""
         return LedgerTokenStore(self._database, self.identity, client, secret)
 
-    def pace(self, account: str, interval: float) -> LedgerPace:
+    def pace(self, account: str, interval: float, poll_share: int) -> LedgerPace:
         """Return the pace of one account; see :class:`LedgerPace`."""
-        return LedgerPace(self._database, account, interval)
+        return LedgerPace(self._database, account, interval, poll_share)

@@ -79,6 +79,12 @@ class Database:
         :param patience: seconds for which it is repeated.
         :raises SendosoLedgerError: when it cannot be done.
         """
+        try:
+            return self._once(work)
+        except _TRANSIENT:
+            pass  # the exception: only now is it worth setting up what repeats
+        except SQLAlchemyError as error:
+            raise self._error(error) from None
         retrying = Retrying(
             retry=retry_if_exception_type(_TRANSIENT),
             stop=stop_after_delay(patience),
@@ -88,10 +94,7 @@ class Database:
         try:
             result: T = retrying(self._once, work)
         except SQLAlchemyError as error:
-            raise SendosoLedgerError(
-                f"The ledger ({self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent "
-                "without it; the task can be retried once the database answers."
-            ) from None
+            raise self._error(error) from None
         return result
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -112,6 +115,12 @@ class Database:
         :raises SendosoConfigError: for a ledger that a newer version of this provider has written.
         """
         return self.run(self._open)
+
+    def _error(self, error: SQLAlchemyError) -> SendosoLedgerError:
+        return SendosoLedgerError(
+            f"The ledger ({self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent without "
+            "it; the task can be retried once the database answers."
+        )
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         with self.engine.begin() as connection:

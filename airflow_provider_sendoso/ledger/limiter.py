@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import case, select, update
+from typing import Any
+
+from sqlalchemy import Select, case, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import db_now, pace
+
+_SENDING = 2.0
+"""Seconds after a send asked for a slot during which polls leave most of the rate to sends."""
+
+_EMPTY = {"tat": 0.0, "slot": 0.0, "send_at": 0.0, "poll_tat": 0.0, "poll_slot": 0.0}
 
 
 class LedgerPace:
@@ -17,35 +24,55 @@ class LedgerPace:
     :param database: the ledger's.
     :param account: whose rate it is.
     :param interval: seconds between two slots.
+    :param poll_share: while sends are waiting, polls get at most one slot in so many.
     """
 
-    def __init__(self, database: Database, account: str, interval: float) -> None:
+    def __init__(self, database: Database, account: str, interval: float, poll_share: int) -> None:
         self._database = database
         self._account = account
-        self._interval = interval
         self._this_row = pace.c.account == account
+        # Built once: they run ten times a second, for days, and building them costs more than running them.
+        slot = _later(pace.c.tat, db_now())
+        self._take = {
+            True: self._update(slot=slot, tat=slot + interval),
+            False: self._update(slot=slot, tat=slot + interval, send_at=db_now()),
+        }
+        self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
+        turn = _later(pace.c.poll_tat, db_now())
+        self._line_up = self._update(poll_slot=turn, poll_tat=turn + poll_share * interval)
+        # Relative, and measured after the row was locked: no two clocks are compared.
+        self._until_slot = select(pace.c.slot - db_now()).where(self._this_row)
+        self._until_turn = select(pace.c.poll_slot - db_now()).where(self._this_row)
 
-    def reserve(self) -> float:
-        """Take the account's next slot; return the seconds until it comes up, 0 for now."""
-        free = case((pace.c.tat > db_now(), pace.c.tat), else_=db_now())
-        take = update(pace).where(self._this_row).values(slot=free, tat=free + self._interval)
-        # The wait is relative and measured after the row was locked: no two clocks are compared.
-        wait = select(pace.c.slot - db_now()).where(self._this_row)
+    def queue(self) -> float:
+        """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
 
         def work(connection: Connection) -> float:
-            self._ensure_row(connection, take)
-            return float(connection.execute(wait).scalar_one())
+            if not connection.execute(self._sending).scalar():
+                return 0.0
+            return self._run(connection, self._line_up, self._until_turn)
 
         return max(0.0, self._database.run(work))
 
+    def reserve(self, *, poll: bool) -> float:
+        """Take the account's next slot; return the seconds until it comes up, 0 for now."""
+        take = self._take[poll]
+        return max(0.0, self._database.run(lambda connection: self._run(connection, take, self._until_slot)))
+
     def push_back(self, seconds: float) -> None:
         """Let nobody of the account call for so many seconds."""
-        later = db_now() + seconds
-        push = update(pace).where(self._this_row).values(tat=case((pace.c.tat > later, pace.c.tat), else_=later))
-        self._database.run(lambda connection: self._ensure_row(connection, push))
+        push = self._update(tat=_later(pace.c.tat, db_now() + seconds))
+        self._database.run(lambda connection: self._run(connection, push, self._until_slot))
 
-    def _ensure_row(self, connection: Connection, statement: Update) -> None:
+    def _update(self, **values: Any) -> Update:
+        return update(pace).where(self._this_row).values(**values)
+
+    def _run(self, connection: Connection, statement: Update, wait: Select[Any]) -> float:
         if connection.execute(statement).rowcount == 0:
-            new = {"account": self._account, "tat": 0.0, "slot": 0.0}
-            self._database.insert_ignore(connection, pace, [new])
+            self._database.insert_ignore(connection, pace, [{"account": self._account, **_EMPTY}])
             connection.execute(statement)
+        return float(connection.execute(wait).scalar_one())
+
+
+def _later(first: Any, second: Any) -> Any:
+    return case((first > second, first), else_=second)

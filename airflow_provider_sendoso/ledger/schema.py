@@ -95,6 +95,7 @@ tokens = Table(
     metadata,
     Column("token_key", String(64), primary_key=True),
     Column("ciphertext", Text),
+    Column("room", Text),
     Column("renew_at", Moment, nullable=False),
     Column("owner", String(32)),
     Column("lease_until", Moment, nullable=False),
@@ -107,8 +108,12 @@ pace = Table(
     Column("account", String(190), primary_key=True),
     Column("tat", Moment, nullable=False),
     Column("slot", Moment, nullable=False),
+    Column("send_at", Moment, nullable=False),
+    Column("poll_tat", Moment, nullable=False),
+    Column("poll_slot", Moment, nullable=False),
 )
-"""``tat``: when the next slot is free (the "theoretical arrival time" of a leaky bucket); ``slot``: the last one."""
+"""``tat``: when the next slot is free (the "theoretical arrival time" of a leaky bucket); ``slot``: the last one taken;
+``send_at``: when a send last asked; ``poll_tat`` and ``poll_slot``: the same as the first two for the polls' queue."""
 
 
 class db_now(FunctionElement[float]):

@@ -1,4 +1,4 @@
-"""The account's access token, shared by the whole deployment: encrypted at rest, renewed by one process at a time."""
+"""The account's tokens, shared by the whole deployment: encrypted at rest, renewed by one process at a time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import or_, select, update
 from sqlalchemy.engine import Connection
 
-from airflow_provider_sendoso.ledger.database import Database, Identity
+from airflow_provider_sendoso.ledger.database import PATIENCE, Database, Identity
 from airflow_provider_sendoso.ledger.schema import db_now, tokens
+
+_STORE_PATIENCE = 60.0
+"""Seconds for which a store is repeated: a refresh token that is not stored is lost for good."""
+
+_ROOM = "." * 8192
+"""Taken by a claim and given up by the store: a database that is full refuses the claim, before a refresh token has
+been traded for one that could not be stored."""
 
 
 class LedgerTokenStore:
     """
-    Keeps one client's token in the ledger.
+    Keeps one client's tokens in the ledger.
 
     The encryption key is derived from the client secret: a changed secret makes the old row useless, not an error.
 
@@ -39,7 +46,7 @@ class LedgerTokenStore:
         self._this_row = tokens.c.token_key == self._token_key
 
     def read(self) -> tuple[str, float] | None:
-        """Return the newest token and the seconds until it should be renewed; ``None`` where there is none."""
+        """Return what was stored and the seconds until it should be renewed; ``None`` where there is nothing."""
         query = select(tokens.c.ciphertext, tokens.c.renew_at - db_now()).where(self._this_row)
         row = self._database.run(lambda connection: connection.execute(query).first())
         if row is None or row[0] is None:
@@ -56,24 +63,29 @@ class LedgerTokenStore:
             new = {"token_key": self._token_key, "renew_at": 0.0, "lease_until": 0.0, "renewals": 0}
             self._database.insert_ignore(connection, tokens, [new])
             free = or_(tokens.c.owner.is_(None), tokens.c.owner == owner, tokens.c.lease_until <= db_now())
-            claimed = {"owner": owner, "lease_until": db_now() + lease}
+            claimed = {"owner": owner, "lease_until": db_now() + lease, "room": _ROOM}
             return connection.execute(update(tokens).where(self._this_row, free).values(**claimed)).rowcount == 1
 
         return self._database.run(work)
 
-    def store(self, owner: str, access_token: str, renew_after: float) -> None:
-        """Keep a new token that should be renewed after so many seconds, if ``owner`` still holds the claim."""
+    def store(self, owner: str, text: str, renew_after: float) -> bool:
+        """Keep what should be renewed after so many seconds; ``False`` if ``owner`` has lost the claim."""
         values = {
-            "ciphertext": self._cipher.encrypt(access_token.encode()).decode(),
+            "ciphertext": self._cipher.encrypt(text.encode()).decode(),
             "renew_at": db_now() + renew_after,
             "renewals": tokens.c.renewals + 1,
+            "room": None,
         }
-        self._update(owner, values)
+        return self._update(values, tokens.c.owner == owner, patience=_STORE_PATIENCE)
 
     def release(self, owner: str) -> None:
         """Give the claim back."""
-        self._update(owner, {"owner": None})
+        self._update({"owner": None, "room": None}, tokens.c.owner == owner)
 
-    def _update(self, owner: str, values: Mapping[str, Any]) -> None:
-        statement = update(tokens).where(self._this_row, tokens.c.owner == owner).values(**values)
-        self._database.run(lambda connection: connection.execute(statement))
+    def clear(self) -> None:
+        """Forget what was stored."""
+        self._update({"ciphertext": None, "renew_at": 0.0})
+
+    def _update(self, values: Mapping[str, Any], *where: Any, patience: float = PATIENCE) -> bool:
+        statement = update(tokens).where(self._this_row, *where).values(**values)
+        return self._database.run(lambda connection: connection.execute(statement).rowcount == 1, patience)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import BasicAuth, web
 
 from airflow_provider_sendoso.sandbox.account import Account
+from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authorization, render_consent
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
 from airflow_provider_sendoso.sandbox.faults import Faults
@@ -53,6 +54,9 @@ class App:
         app.add_routes(
             [
                 web.post("/oauth/token", self._token),
+                web.post("/oauth/revoke", self._revoke),
+                web.get("/oauth/authorize", self._consent),
+                web.post("/oauth/authorize", self._agree),
                 web.get("/api/v3/me", self._me),
                 web.get("/api/v3/gifts", self._list_gifts),
                 web.post("/api/v3/sends", self._create_send),
@@ -123,6 +127,26 @@ class App:
 
     async def _token(self, request: web.Request) -> web.Response:
         return web.json_response(self.tokens.grant(_read_fields(request, await request.read())))
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        try:
+            client = BasicAuth.decode(request.headers.get("Authorization", ""))
+        except ValueError:
+            client = BasicAuth("")
+        if not self.tokens.is_client(client.login, client.password):
+            raise Refusal(401, {"error": "invalid_client", "error_description": "Client authentication failed."})
+        self.tokens.revoke(request.query.get("token", ""))
+        return web.json_response({})
+
+    async def _consent(self, request: web.Request) -> web.Response:
+        asked = read_authorization(request.query, self.tokens.client_id)
+        return web.Response(text=render_consent(asked), content_type="text/html")
+
+    async def _agree(self, request: web.Request) -> web.Response:
+        asked = read_authorization(request.query, self.tokens.client_id)
+        agreed = (await request.post()).get("answer") == "agree"
+        answer = {"code": self.tokens.issue_code(asked.redirect_uri, asked.scope)} if agreed else DENIED
+        raise web.HTTPFound(asked.callback(answer))
 
     async def _me(self, request: web.Request) -> web.Response:
         return web.json_response(
@@ -199,6 +223,8 @@ async def _answer(work: Answer) -> web.StreamResponse:
         return await work()
     except Refusal as refusal:
         return web.json_response(refusal.body, status=refusal.status, headers=refusal.headers)
+    except web.HTTPRedirection:
+        raise
     except web.HTTPException as error:
         body = {"success": False, "message": error.reason}
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}

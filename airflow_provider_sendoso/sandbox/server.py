@@ -155,6 +155,10 @@ class Sandbox:
         """Make every access token that was given out invalid."""
         self._ask(self._app.tokens.revoke_all)
 
+    def issue_refresh_token(self) -> str:
+        """Make a refresh token, as if a person had just authorised; it dies when it is used."""
+        return self._ask(self._app.tokens.issue_refresh_token)
+
     def finish(self, send_id: str, status: str) -> None:
         """
         Force a send's status.

@@ -1,4 +1,8 @@
-"""OAuth as the sandbox does it: access tokens that are random, expire and can be revoked."""
+"""
+OAuth as the sandbox does it: access tokens that are random, expire and can be revoked.
+
+A refresh token and a code die when they are used (published of the refresh token: "only expire after they are used").
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,20 @@ from typing import Any
 
 from airflow_provider_sendoso.sandbox.refusal import Refusal
 
+CODE_LIFETIME = 600.0
+"""Seconds that a code may be exchanged (inferred; OAuth recommends ten minutes at the most)."""
+
 
 @dataclass(frozen=True)
 class _Token:
     client_id: str
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class _Code:
+    redirect_uri: str
+    scope: str
     expires_at: float
 
 
@@ -33,8 +47,12 @@ class Tokens:
         self._clock = clock
         self._tokens: dict[str, _Token] = {}
         self._revoked: set[str] = set()
+        self._refresh_tokens: dict[str, str] = {}
+        self._codes: dict[str, _Code] = {}
         self._grants: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "client_credentials": self._client_credentials,
+            "authorization_code": self._authorization_code,
+            "refresh_token": self._refresh_token,
         }
 
     def grant(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +68,46 @@ class Tokens:
                 400, {"error": "unsupported_grant_type", "error_description": "The grant type is not supported."}
             )
         return grant(request)
+
+    def issue_code(self, redirect_uri: str, scope: str) -> str:
+        """
+        Make a code, as a person does who agrees.
+
+        :param redirect_uri: where it is sent; the exchange has to name the same
+        :param scope: what was agreed to
+        """
+        code = secrets.token_urlsafe(24)
+        self._codes[code] = _Code(redirect_uri, scope, self._clock() + CODE_LIFETIME)
+        return code
+
+    def issue_refresh_token(self, scope: str = "public write") -> str:
+        """
+        Make a refresh token, as if a person had just authorised.
+
+        :param scope: what was agreed to
+        """
+        token = secrets.token_urlsafe(32)
+        self._refresh_tokens[token] = scope
+        return token
+
+    def revoke(self, token: str) -> None:
+        """
+        Make one access or refresh token invalid; an unknown one is no error (RFC 7009).
+
+        :param token: either kind
+        """
+        self._refresh_tokens.pop(token, None)
+        if token in self._tokens:
+            self._revoked.add(token)
+
+    def is_client(self, client_id: object, client_secret: object) -> bool:
+        """
+        Recognise the client.
+
+        :param client_id: what it says it is
+        :param client_secret: its proof
+        """
+        return (client_id, client_secret) == (self.client_id, self.client_secret)
 
     def authorise(self, token: str | None) -> str:
         """
@@ -79,16 +137,30 @@ class Tokens:
         self._revoked.update(self._tokens)
 
     def clear(self) -> None:
-        """Forget every token."""
-        self._tokens.clear()
-        self._revoked.clear()
+        """Forget every token and every code."""
+        for known in (self._tokens, self._revoked, self._refresh_tokens, self._codes):
+            known.clear()
 
     def _client_credentials(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self._check_client(request)
         return self._issue(str(request.get("scope") or "public write"))
 
+    def _authorization_code(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._check_client(request)
+        code = self._codes.pop(str(request.get("code")), None)
+        if code is None or code.redirect_uri != request.get("redirect_uri") or self._clock() >= code.expires_at:
+            raise _invalid_grant()
+        return self._issue(code.scope) | {"refresh_token": self.issue_refresh_token(code.scope)}
+
+    def _refresh_token(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._check_client(request)
+        scope = self._refresh_tokens.pop(str(request.get("refresh_token")), None)
+        if scope is None:
+            raise _invalid_grant()
+        return self._issue(scope) | {"refresh_token": self.issue_refresh_token(scope)}
+
     def _check_client(self, request: Mapping[str, Any]) -> None:
-        if (request.get("client_id"), request.get("client_secret")) != (self.client_id, self.client_secret):
+        if not self.is_client(request.get("client_id"), request.get("client_secret")):
             raise Refusal(401, {"error": "invalid_client", "error_description": "Client authentication failed."})
 
     def _issue(self, scope: str) -> dict[str, Any]:
@@ -102,3 +174,9 @@ class Tokens:
             "scope": scope,
             "created_at": int(now),
         }
+
+
+def _invalid_grant() -> Refusal:
+    return Refusal(
+        400, {"error": "invalid_grant", "error_description": "The authorization grant is invalid, expired or used."}
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_sendoso.client.async_session import AsyncSendosoSession
+from airflow_provider_sendoso.client.async_session import shared_session
 from airflow_provider_sendoso.client.endpoints import get_send_request
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook, read_send_answer
@@ -92,7 +92,7 @@ class SendStatusTrigger(BaseTrigger):
         goal.check_host(hook.config.base_url)
         watch = Watch()
         failures = 0
-        async with AsyncSendosoSession(hook.session) as session:
+        async with shared_session(hook.session) as session:
             while True:
                 try:
                     watch.add(await self._send_ids(hook))

@@ -1,0 +1,1 @@
+"""What a person does at a shell: authorise the provider once, and take that back."""

