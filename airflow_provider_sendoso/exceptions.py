@@ -5,6 +5,8 @@ What retrying cannot mend is also an ``AirflowFailException``, so that Airflow d
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 
@@ -58,6 +60,10 @@ class SendosoApiError(SendosoError):
         self.status_code: int = status_code  # type: ignore[assignment]  # AirflowException's is its own API's
         self.message = message
         self.request_id = request_id
+
+    def serialize(self) -> tuple[str, Any, dict[str, Any]]:
+        """Return what the error is made again from; Airflow's own takes a message only."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.args, {}
 
     def __str__(self) -> str:
         return self.message if self.request_id is None else f"{self.message} (request id {self.request_id})"

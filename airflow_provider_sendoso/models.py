@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 METADATA_KEY = "airflow_key"
@@ -119,6 +119,7 @@ def normalise_text(value: Any) -> str | None:
 
     :param value: what a database or a DAG author gave.
     :raises TypeError: for bytes and containers, which no field of the API holds.
+    :raises ValueError: for text that cannot be written as UTF-8, and for a signalling NaN.
     """
     if value is None:
         return None
@@ -128,7 +129,23 @@ def normalise_text(value: Any) -> str | None:
         value = int(value) if value == int(value) else value
     elif isinstance(value, bytes | bytearray | memoryview | dict | list | tuple | set):
         raise TypeError(f"{type(value).__name__} is not text")
-    return unicodedata.normalize("NFC", str(value)).strip() or None
+    text = unicodedata.normalize("NFC", str(value))
+    text.encode()  # half of a surrogate pair is no text; the error is a ValueError
+    return _stripped(text) or None
+
+
+def _stripped(text: str) -> str:
+    """Strip white space and what cannot be seen: a byte-order mark would make another recipient of the same one."""
+    first, last = 0, len(text)
+    while first < last and _invisible(text[first]):
+        first += 1
+    while first < last and _invisible(text[last - 1]):
+        last -= 1
+    return text[first:last]
+
+
+def _invisible(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
 
 
 def normalise_key(value: Any) -> str | None:
@@ -144,8 +161,8 @@ def normalise_key(value: Any) -> str | None:
 def _text(value: Any) -> str | None:
     try:
         return normalise_text(value)
-    except TypeError as error:
-        raise PydanticCustomError("not_text", "must be text") from error
+    except (TypeError, ValueError):
+        raise PydanticCustomError("not_text", "is not text") from None
 
 
 def _required_text(value: Any) -> str:
@@ -156,7 +173,7 @@ def _required_text(value: Any) -> str:
 
 
 def _email(value: str) -> str:
-    if not _EMAIL.fullmatch(value):
+    if not _EMAIL.fullmatch(value) or any(_invisible(character) for character in value):
         raise PydanticCustomError("email", "is not an e-mail address")
     return value
 
@@ -164,6 +181,17 @@ def _email(value: str) -> str:
 OptionalText = Annotated[str | None, BeforeValidator(_text)]
 Text = Annotated[str, BeforeValidator(_required_text)]
 Email = Annotated[str, BeforeValidator(_required_text), AfterValidator(_email)]
+
+
+def _metadata_value(value: Any) -> str | int | float | bool:
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, str):
+        return _required_text(value)
+    raise PydanticCustomError("not_plain", "must be text, a number or true or false")
+
+
+MetadataValue = Annotated[Any, BeforeValidator(_metadata_value)]
 
 
 class _Model(BaseModel):
@@ -206,7 +234,7 @@ class GiftSend(_Model):
     message: Text
     variant_id: OptionalText = None
     team_id: OptionalText = None
-    metadata: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    metadata: dict[str, MetadataValue] = Field(default_factory=dict)
 
 
 class _Answer(BaseModel):
@@ -218,7 +246,27 @@ class _Answer(BaseModel):
         return ((name, getattr(self, name)) for name in type(self).model_fields)
 
 
-AnswerId = Annotated[str, BeforeValidator(lambda value: normalise_text(value))]
+def _id(value: Any) -> str:
+    if isinstance(value, bool):
+        raise PydanticCustomError("not_text", "is not text")
+    return _required_text(value)
+
+
+def _lenient(kind: type) -> BeforeValidator:
+    """Take a value of the catalogue if it is one of its kind; the seed does not print the shape."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def take(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError:
+            return None
+
+    return BeforeValidator(take)
+
+
+AnswerId = Annotated[str, BeforeValidator(_id)]
+LenientText = Annotated[str | None, _lenient(str)]
 
 
 def _status(value: Any) -> SendStatus | None:
@@ -241,11 +289,11 @@ class Gift(_Answer):
     """An item of the catalogue; every field but the id is optional, for the seed does not print the shape."""
 
     id: AnswerId
-    name: str | None = None
-    category: str | None = None
-    price: Decimal | None = None
+    name: LenientText = None
+    category: LenientText = None
+    price: Annotated[Decimal | None, _lenient(Decimal)] = None
     """Per item, in ``currency``, without fulfilment and shipping."""
-    currency: str | None = None
+    currency: LenientText = None
 
 
 def field_errors(error: ValidationError) -> list[tuple[str, str]]:
@@ -269,7 +317,7 @@ def _reason(detail: Any) -> str:
             return "is not a field of a send"
         case "missing":
             return "is missing"
-        case "absent" | "not_text" | "email":
+        case "absent" | "not_text" | "not_plain" | "email":
             return str(detail["msg"])
         case _:
             return "has a value of a wrong type"

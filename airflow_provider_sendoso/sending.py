@@ -39,7 +39,7 @@ _UNKNOWNS_IN_A_ROW = 5
 _POST_ATTEMPTS = 6
 _LONGEST_PAUSE = 15.0
 _POST_MARGIN = 15.0
-"""Seconds on top of the request's own timeout after which a POST's process counts as dead."""
+"""Seconds on top of connecting and of the request itself after which a POST's process counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Sender:
         self._claim_timeout = claim_timeout
         self._stopped = stopped
         self._owner = uuid.uuid4().hex
-        self._post_lease = max(lease, session.config.timeout + _POST_MARGIN)
+        self._post_lease = max(lease, 2 * session.config.timeout + _POST_MARGIN)
         self._refusals: list[tuple[Job, Claim, str]] = []
         self._unknowns = 0
         self._renewed_at = 0.0

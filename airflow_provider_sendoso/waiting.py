@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import SendStatus
@@ -62,7 +63,7 @@ class Goal:
         :raises SendosoConfigError: on the vendor's sandbox, for a target beyond ``processing``.
         """
         never = not any(SendStatus.PROCESSING.reached((target,)) for target in self.targets)
-        if base_url.endswith(_STOPS_AT_PROCESSING) and never:
+        if (urlsplit(base_url).hostname or "").endswith(_STOPS_AT_PROCESSING) and never:
             raise SendosoConfigError(
                 f"On {base_url} statuses never pass 'processing' (published by Sendoso), so this wait would never end. "
                 "Wait for target_statuses=('processing',) there."

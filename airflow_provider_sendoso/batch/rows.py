@@ -73,14 +73,15 @@ class RowReader:
         self._columns = _index(columns)
         self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
         self._metadata = {str(name): value for name, value in layout.metadata.items()}
-        if METADATA_KEY in self._metadata:
-            raise SendosoConfigError(f"metadata may not hold {METADATA_KEY!r}: the ledger marks its sends with it.")
         self._fields = self._resolve_fields(layout.column_map)
         self._metadata_columns = {
             _metadata_name(name): position
-            for name, position in zip(columns, range(len(columns)), strict=True)
+            for position, name in enumerate(map(str, columns))
             if name.casefold().startswith(METADATA_PREFIX) and len(name) > len(METADATA_PREFIX)
         }
+        if METADATA_KEY in self._metadata.keys() | self._metadata_columns.keys():
+            raise SendosoConfigError(f"metadata may not hold {METADATA_KEY!r}: the ledger marks its sends with it.")
+        self._key_name = layout.recipient_key
         self._key_position = self._field_or_column(layout.recipient_key, "recipient_key")
         self._ref_position = self._column(layout.row_ref, "row_ref") if layout.row_ref else None
         self._message = self._resolve_message()
@@ -104,12 +105,14 @@ class RowReader:
             row_ref = normalise_text(cells[self._ref_position]) if self._ref_position is not None else None
             key = normalise_key(cells[self._key_position])
             if key is None:
-                return Row(number, None, row_ref, None, "the recipient key is missing")
+                return Row(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
             return Row(number, key, row_ref, self._gift_send(cells))
         except ValidationError as error:
             problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
-        except (_EmptyColumnError, TypeError) as error:
+        except _EmptyColumnError as error:
             problem = str(error)
+        except (TypeError, ValueError):
+            problem = "a cell holds something that is not text"
         return Row(number, None, row_ref, None, problem)
 
     def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
@@ -133,7 +136,7 @@ class RowReader:
                 f"column_map names fields that no send has: {', '.join(unknown)}. Fields: {', '.join(_FIELDS)}."
             )
         for name, what in _NOT_YET.items():
-            if name in self._columns and "gift_id" not in self._arguments:
+            if name in self._columns and not (name == "touch_id" and "gift_id" in self._arguments):
                 raise SendosoConfigError(f"There is a column {name!r}, but {what} not supported yet; nothing was sent.")
         fields = {}
         for name in _FIELDS:
@@ -156,7 +159,8 @@ class RowReader:
         return _Message.parse(str(text), lambda name: self._field_or_column(name, "message"))
 
     def _field_or_column(self, name: str, where: str) -> int:
-        return self._fields[name] if name in self._fields else self._column(name, where)
+        field = str(name).casefold()
+        return self._fields[field] if field in self._fields else self._column(name, where)
 
     def _column(self, name: str, where: str) -> int:
         position = self._columns.get(str(name).casefold())
@@ -221,8 +225,8 @@ def flatten(recipients: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[li
             )
         row: dict[str, Any] = {}
         for name, value in recipient.items():
-            if name in ("address", "metadata") and isinstance(value, Mapping):
-                row |= {f"{name}_{inner}": cell for inner, cell in value.items()}
+            if str(name).casefold() in ("address", "metadata") and isinstance(value, Mapping):
+                row |= {f"{str(name).casefold()}_{inner}": cell for inner, cell in value.items()}
             else:
                 row[str(name)] = value
         flat.append(row)

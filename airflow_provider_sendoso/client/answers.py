@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +33,10 @@ from airflow_provider_sendoso.models import Send
 # gift is worth more than one that says <gift_id>.
 _QUOTED_AS_THEY_ARE = {"gift_id", "touch_id", "variant_id", "team_id", "grant_type", "country"}
 _LONGEST_QUOTE = 300
-_EMAIL_IN_TEXT = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+\.[^\s@<>\"',;.]+")
+_LONGEST_WORDS = 4000
+_SHORT = 3
+_A_DAY = 86_400.0
+_EMAIL_IN_TEXT = re.compile(r"[^\s@<>\"']{1,64}@[^\s@<>\"']{1,255}")
 
 
 class Phase(StrEnum):
@@ -58,7 +63,7 @@ class Answer:
         """The body as JSON; ``None`` where it is not."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property
@@ -71,12 +76,12 @@ class Answer:
         """Seconds that ``Retry-After`` asks to wait, given in seconds or as an HTTP date; ``None`` if absent."""
         text = self.headers.get("retry-after", "").strip()
         if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
+            return min(float(text), _A_DAY)
         until = _http_date(text)
         if until is None:
             return None
         now = _http_date(self.headers.get("date", "")) or datetime.now(UTC)
-        return max(0.0, (until - now).total_seconds())
+        return min(max(0.0, (until - now).total_seconds()), _A_DAY)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Exchange:
 def _http_date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -196,9 +201,12 @@ def _kind(answer: Answer) -> str:
 
 
 def _without_values(words: str, request: Request) -> str:
+    words = unicodedata.normalize("NFC", html.unescape(words[:_LONGEST_WORDS]))
     values = sorted(_leaves("", {**request.params, **(request.json or {})}), key=lambda leaf: -len(leaf[1]))
     for name, value in values:
-        words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", f"<{name}>".replace("\\", ""), words, flags=re.I)
+        # A short value is part of many words; a longer one is the person's even where it is glued to others.
+        edges = (r"(?<!\w)", r"(?!\w)") if len(value) <= _SHORT and value.isascii() else ("", "")
+        words = re.sub(edges[0] + re.escape(value) + edges[1], f"<{name}>".replace("\\", ""), words, flags=re.I)
     return _EMAIL_IN_TEXT.sub("<email>", words)
 
 
@@ -211,4 +219,4 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
         for inner in value:
             yield from _leaves(name, inner)
     elif value is not None and str(value).strip():
-        yield name, str(value).strip()
+        yield name, unicodedata.normalize("NFC", str(value).strip())

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from requests.utils import get_environ_proxies, select_proxy
 from tenacity import AsyncRetrying
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
@@ -32,6 +33,9 @@ class AsyncSendosoSession:
     def __init__(self, session: SendosoSession, http: aiohttp.ClientSession) -> None:
         self._session = session
         self._http = http
+        base_url = session.config.base_url
+        # Not by ``trust_env``, which would also take credentials from a ``.netrc``.
+        self._proxy = select_proxy(base_url, get_environ_proxies(base_url))
         self._turn = asyncio.Lock()
         self.users = 0
 
@@ -76,13 +80,13 @@ class AsyncSendosoSession:
                 json=request.json,
                 headers={"Authorization": f"Bearer {token}"},
                 allow_redirects=False,
+                proxy=self._proxy,
             ) as response:
                 body = await response.read()
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Exchange(Phase.ANSWERED, Answer(response.status, headers, body))
-        except aiohttp.ClientConnectorError as error:
-            return Exchange(Phase.NOT_CONNECTED, error=type(error).__name__)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except Exception as error:
+            # Only reads are made here, so it does not matter how far one got.
             return Exchange(Phase.LOST, error=type(error).__name__)
 
 
@@ -100,7 +104,7 @@ async def shared_session(session: SendosoSession) -> AsyncIterator[AsyncSendosoS
     shared = of_this_loop.get(session)
     if shared is None:
         timeout = aiohttp.ClientTimeout(total=session.config.timeout)
-        http = aiohttp.ClientSession(timeout=timeout, headers=HEADERS, trust_env=True)
+        http = aiohttp.ClientSession(timeout=timeout, headers=HEADERS)
         shared = of_this_loop[session] = AsyncSendosoSession(session, http)
     shared.users += 1
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 DEFAULT_HOST = "https://app.sendoso.com"
+_HOSTNAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
+
 DEFAULT_LEDGER_CONN_ID = "sendoso_ledger"
 
 
@@ -40,8 +43,8 @@ class ClientConfig(BaseModel):
     grant_type: Literal["client_credentials", "refresh_token"] = "client_credentials"
     refresh_token: SecretStr | None = None
     scope: str | None = None
-    requests_per_second: float = Field(default=10.0, gt=0)
-    timeout: float = Field(default=30.0, gt=0)
+    requests_per_second: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    timeout: float = Field(default=30.0, gt=0, le=600)
     account: str
     ledger_conn_id: str = DEFAULT_LEDGER_CONN_ID
     via_from: str = "Airflow"
@@ -83,6 +86,8 @@ class ClientConfig(BaseModel):
                 "Settings > API in the Sendoso dashboard, or from Sendoso support."
             )
         base_url, hostname = _base_url(conn_id, host, schema, port)
+        if not isinstance(extra, Mapping):
+            raise SendosoConfigError(f"The Sendoso connection {conn_id!r} has an extra that is not a JSON object.")
         given = {name: value for name, value in extra.items() if value is not None and value != ""}
         try:
             return cls(
@@ -97,13 +102,22 @@ class ClientConfig(BaseModel):
 
 
 def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | None) -> tuple[str, str]:
-    text = (host or DEFAULT_HOST).strip().rstrip("/")
+    text = (host or DEFAULT_HOST).strip()
+    if _is_ip(text):
+        text = f"[{text}]" if ":" in text else text
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
         hostname, given_port = parts.hostname, parts.port or port
     except ValueError:
         hostname, given_port = None, None
-    if not hostname or parts.username or parts.path or parts.query or parts.fragment:
+    if (
+        not hostname
+        or not (_HOSTNAME.fullmatch(hostname) or _is_ip(hostname))
+        or parts.username
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
         raise SendosoConfigError(
             f"The Sendoso connection {conn_id!r} has a host that is not a base URL; "
             f"use a host name or a URL without a path, like {DEFAULT_HOST}."
@@ -122,6 +136,14 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
     literal = f"[{hostname}]" if ":" in hostname else hostname
     port_part = f":{given_port}" if given_port else ""
     return f"{scheme}://{literal}{port_part}", hostname
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(hostname: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -19,6 +20,9 @@ DEFAULT_LIFETIME = 7200.0
 
 SCOPES = ("public", "write", "update", "marketplace", "smartsend")
 """Published; ``write`` is what sending needs."""
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What fits into a header."""
 
 _RENEW_BEFORE = 300.0
 _RENEW_BEFORE_SHARE = 0.1
@@ -228,7 +232,7 @@ def read_grant(request: Request, exchange: Exchange) -> Grant:
     answer = answer_or_raise(request, exchange)
     body = answer.json
     token = body.get("access_token") if isinstance(body, Mapping) else None
-    if not isinstance(token, str) or not token:
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise SendosoServerError(answer.status, f"{request} answered without an access_token.", answer.request_id)
     refresh_token = body.get("refresh_token")
     return Grant(token, _lifetime(body.get("expires_in")), refresh_token if isinstance(refresh_token, str) else None)
@@ -242,7 +246,8 @@ def _token_request(config: ClientConfig, **fields: str) -> Request:
 def _error_code(exchange: Exchange) -> str | None:
     body = exchange.answer.json if exchange.answer and exchange.status in (400, 401, 403) else None
     code = body.get("error") if isinstance(body, Mapping) else None
-    return code if isinstance(code, str) else None
+    # Only what looks like one of OAuth's codes is repeated: anything else may quote the secret.
+    return code if isinstance(code, str) and re.fullmatch(r"[a-z_]{1,40}", code) else None
 
 
 def _lifetime(value: Any) -> float:

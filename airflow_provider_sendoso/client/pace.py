@@ -12,11 +12,16 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
+from airflow_provider_sendoso.exceptions import SendosoRateLimitError
+
 POLL_SHARE = 5
 """While sends are waiting, polls take at most one slot in so many."""
 
 SPACING = 1.05
 """Slots are 1.05 / rate apart: with less, jitter on the way puts an eleventh request into a second (measured)."""
+
+LONGEST_WAIT = 150.0
+"""Seconds that a call waits for its slot; beyond, it fails retryably instead of keeping a worker."""
 
 _STALE = 0.020
 _PATIENCE = 3
@@ -123,6 +128,10 @@ def _steps(poll: bool) -> Generator[str | float, float | None, None]:
         if pause:
             yield pause
         delay = (yield "reserve") or 0.0
+        if delay > LONGEST_WAIT:
+            raise SendosoRateLimitError(
+                429, f"Sendoso has asked this account to wait; the next call is due in {delay:.0f} s.", None, delay
+            )
         due = time.monotonic() + delay
         if delay > 0:
             yield delay

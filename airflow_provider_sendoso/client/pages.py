@@ -47,7 +47,13 @@ class Pages:
             raise SendosoServerError(200, f"{self.request} answered without a list of {self.collection!r}.")
         # A server that does not know paging repeats itself: the same page twice is the end, not a loop.
         repeated = items == self._last
-        self.done = len(items) < PER_PAGE or repeated
+        self.done = len(items) < _page_size(body) or repeated
         self.page += 1
         self._last = items
         return [] if repeated else items
+
+
+def _page_size(body: Any) -> int:
+    """A server may give smaller pages than it was asked for, and says so; then those are the full ones."""
+    size = body.get("per_page") if isinstance(body, Mapping) else None
+    return min(size, PER_PAGE) if isinstance(size, int) and size > 0 else PER_PAGE

@@ -1,38 +1,30 @@
-"""The session over ``requests``: a thin shell that moves bytes and knows how far a request got."""
+"""The session over ``requests``: a call with the account's token, at the account's pace."""
 
 from __future__ import annotations
 
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPException
 from typing import Any
 
 import requests
-import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 from tenacity import Retrying
 
 from airflow_provider_sendoso import __version__
-from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
+from airflow_provider_sendoso.client.answers import Answer, Exchange, answer_or_raise
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.client.pace import Pace, wait_for_slot
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
+from airflow_provider_sendoso.client.transport import Transport
 
 HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-sendoso/{__version__}"}
-LARGEST_BODY = 32 * 1024 * 1024
 
 _SLOT_MARGIN = 30.0
 """Seconds that waiting for a slot may take in a renewal."""
-
-_IDLE = 2.0
-"""Seconds after which a kept connection is not used again: the far side may have closed it, and a POST written
-into a closed connection ends unknown."""
 
 
 class SendosoSession:
@@ -63,7 +55,7 @@ class SendosoSession:
         self.sleep = sleep
         # One caller of this process at a time is in the account's queue, however many threads it has.
         self._turns = {True: threading.Lock(), False: threading.Lock()}
-        self._local = threading.local()
+        self._transport = Transport(config.timeout)
 
     def read(self, request: Request) -> Answer:
         """
@@ -72,8 +64,21 @@ class SendosoSession:
         :param request: a GET.
         :raises SendosoError: what is left after the retries.
         """
-        answer: Answer = self._patiently(lambda: self._read_once(request))
+        answer: Answer = self._patiently(lambda: self.read_once(request))
         return answer
+
+    def read_once(self, request: Request) -> Answer:
+        """
+        Make a call that changes nothing, without retries but for a token that has to be renewed.
+
+        :param request: a GET.
+        :raises SendosoError: for whatever is not a good answer.
+        """
+        token = self.tokens.get()
+        exchange = self.paced(request, token, poll=True)
+        if exchange.status == 401:
+            exchange = self.paced(request, self.tokens.renew(token), poll=True)
+        return answer_or_raise(request, exchange)
 
     def read_pages(self, pages: Pages) -> Iterator[dict[str, Any]]:
         """
@@ -127,25 +132,10 @@ class SendosoSession:
 
     def close(self) -> None:
         """Close this thread's connections."""
-        self._http.close()
-
-    @property
-    def _http(self) -> requests.Session:
-        if not hasattr(self._local, "http"):
-            self._local.http = requests.Session()
-            self._local.last_used = 0.0
-        http: requests.Session = self._local.http
-        return http
+        self._transport.close()
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         return Retrying(**read_policy(), sleep=self.sleep)(call)
-
-    def _read_once(self, request: Request) -> Answer:
-        token = self.tokens.get()
-        exchange = self.paced(request, token, poll=True)
-        if exchange.status == 401:
-            exchange = self.paced(request, self.tokens.renew(token), poll=True)
-        return answer_or_raise(request, exchange)
 
     def _auth(self, request: Request, token: str | None) -> AuthBase:
         match request.auth:
@@ -157,29 +147,14 @@ class SendosoSession:
                 return _Authorization(None)
 
     def _exchange(self, request: Request, token: str | None) -> Exchange:
-        http, now = self._http, time.monotonic()
-        if now - self._local.last_used > _IDLE:
-            http.close()
-        deadline = now + self.config.timeout
-        try:
-            with http.request(
-                request.method,
-                self.config.base_url + request.path,
-                params=request.params,
-                json=request.json,
-                headers=HEADERS,
-                auth=self._auth(request, token),
-                timeout=self.config.timeout,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = _read_body(response, deadline)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Exchange(Phase.ANSWERED, Answer(response.status_code, headers, body))
-        except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as e:
-            return Exchange(phase_of(e), error=_name(e))
-        finally:
-            self._local.last_used = time.monotonic()
+        return self._transport.exchange(
+            request.method,
+            self.config.base_url + request.path,
+            params=request.params,
+            json=request.json,
+            headers=HEADERS,
+            auth=self._auth(request, token),
+        )
 
 
 class _Authorization(AuthBase):
@@ -192,55 +167,3 @@ class _Authorization(AuthBase):
         if self._value is not None:
             prepared.headers["Authorization"] = self._value
         return prepared
-
-
-def _read_body(response: requests.Response, deadline: float) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    for chunk in response.iter_content(64 * 1024):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST_BODY:
-            raise requests.exceptions.ContentDecodingError("the answer is too large")
-        if time.monotonic() > deadline:
-            raise requests.exceptions.ReadTimeout("the answer took too long")
-    return b"".join(chunks)
-
-
-_BEFORE_THE_FIRST_BYTE = (
-    requests.exceptions.ConnectTimeout,
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.InvalidHeader,
-    requests.exceptions.InvalidJSONError,
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.NewConnectionError,
-    ssl.SSLCertVerificationError,
-    socket.gaierror,
-    ConnectionRefusedError,
-)
-
-
-def phase_of(error: BaseException) -> Phase:
-    """
-    Say how far a failed request got: only what is known to fail while connecting counts as not connected.
-
-    :param error: what ``requests`` raised.
-    """
-    return Phase.NOT_CONNECTED if any(isinstance(e, _BEFORE_THE_FIRST_BYTE) for e in _wrapped(error)) else Phase.LOST
-
-
-def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error to what it explicitly wraps; ``__context__`` could belong to another request."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        inner = [getattr(error, "reason", None), *error.args, error.__cause__]
-        error = next((e for e in inner if isinstance(e, BaseException)), None)
-
-
-def _name(error: BaseException) -> str:
-    """Name the innermost error; its text may hold the URL or a proxy's credentials."""
-    return type(list(_wrapped(error))[-1]).__name__

@@ -29,10 +29,10 @@ from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import (
+    SendosoApiError,
     SendosoConfigError,
     SendosoConnectionError,
     SendosoError,
-    SendosoNotFoundError,
     SendosoServerError,
     SendOutcomeUnknownError,
 )
@@ -264,14 +264,19 @@ class SendosoHook(BaseHook):
         """
         query = {"category": category, "min_price": min_price, "max_price": max_price, **filters}
         for item in self.session.read_pages(Pages(list_gifts_request(query), "gifts")):
-            yield Gift.model_validate(item)
+            try:
+                yield Gift.model_validate(item)
+            except ValidationError:
+                raise SendosoServerError(200, "Sendoso's catalogue holds a gift without an id.") from None
 
     def test_connection(self) -> tuple[bool, str]:
         """Say who the connection is for Sendoso and whether the ledger answers, or exactly what is wrong."""
         try:
             session, ledger = self.session, self._ledger
-            session.token()
+            session.tokens.get()
             who = self._who(session)
+        except (SendosoConnectionError, SendosoServerError) as error:
+            return False, f"{self.config.base_url} does not answer like Sendoso: {error}"
         except (SendosoError, AirflowNotFoundException) as error:
             return False, str(error)
         remembered = (
@@ -284,10 +289,13 @@ class SendosoHook(BaseHook):
 
     def _who(self, session: SendosoSession) -> str:
         try:
-            me = session.read(me_request()).json
-        except SendosoNotFoundError:
-            return ""  # published, but not part of the seed: a token is proof enough
-        fields = me.get("user", me) if isinstance(me, Mapping) else {}
+            me = session.read_once(me_request()).json
+        except SendosoApiError as error:
+            if error.status_code in (403, 404):
+                return ""  # published, but not part of the seed: a token is proof enough
+            raise
+        user = me.get("user") if isinstance(me, Mapping) else None
+        fields = user if isinstance(user, Mapping) else me if isinstance(me, Mapping) else {}
         who = f" as user {fields['id']}" if fields.get("id") else ""
         return who + (f", balance {fields['balance']}" if fields.get("balance") is not None else "")
 

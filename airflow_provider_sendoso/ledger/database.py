@@ -25,6 +25,9 @@ T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds for which a transaction is repeated after a deadlock, a lock time-out or a lost connection."""
 
+_OPEN_PATIENCE = 2.0
+"""The same for opening the ledger, where a database that is not there is more likely than one that is busy."""
+
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
 _BUSY_TIMEOUT_MS = 30_000
 _TRANSIENT = (OperationalError, InternalError, InterfaceError)
@@ -114,7 +117,7 @@ class Database:
 
         :raises SendosoConfigError: for a ledger that a newer version of this provider has written.
         """
-        return self.run(self._open)
+        return self.run(self._open, _OPEN_PATIENCE)
 
     def _error(self, error: SQLAlchemyError) -> SendosoLedgerError:
         return SendosoLedgerError(
