@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, case, select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Update
+from sqlalchemy.sql.selectable import Select
 
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import db_now, pace
