@@ -178,6 +178,10 @@ def _email(value: str) -> str:
     return value
 
 
+LONGEST_ID = 190
+"""Characters of an id, as the ledger's columns have room for."""
+
+Id = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
 OptionalText = Annotated[str | None, BeforeValidator(_text)]
 Text = Annotated[str, BeforeValidator(_required_text)]
 Email = Annotated[str, BeforeValidator(_required_text), AfterValidator(_email)]
@@ -229,7 +233,7 @@ class Recipient(_Model):
 class GiftSend(_Model):
     """One gift of the catalogue to one recipient: what ``POST /api/v3/sends`` takes (seed)."""
 
-    gift_id: Text
+    gift_id: Id
     recipient: Recipient
     message: Text
     variant_id: OptionalText = None
@@ -265,7 +269,7 @@ def _lenient(kind: type) -> BeforeValidator:
     return BeforeValidator(take)
 
 
-AnswerId = Annotated[str, BeforeValidator(_id)]
+AnswerId = Annotated[str, BeforeValidator(_id), Field(max_length=LONGEST_ID)]
 LenientText = Annotated[str | None, _lenient(str)]
 
 
@@ -319,5 +323,7 @@ def _reason(detail: Any) -> str:
             return "is missing"
         case "absent" | "not_text" | "not_plain" | "email":
             return str(detail["msg"])
+        case "string_too_long":
+            return f"is longer than {LONGEST_ID} characters"
         case _:
             return "has a value of a wrong type"

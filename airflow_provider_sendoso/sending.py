@@ -19,9 +19,11 @@ from airflow_provider_sendoso.client.endpoints import Request, gift_send_request
 from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import (
+    TRANSIENT_ERRORS,
     SendosoApiError,
     SendosoConnectionError,
     SendosoError,
+    SendosoLedgerError,
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, Record, State, Wanted
@@ -142,6 +144,7 @@ class Sender:
         self._post_lease = max(lease, 2 * session.config.timeout + _POST_MARGIN)
         self._refusals: list[tuple[Job, Claim, str]] = []
         self._unknowns = 0
+        self._not_recorded: SendosoLedgerError | None = None
         self._renewed_at = 0.0
 
     def send(self, jobs: Iterable[Job]) -> Generator[Result, None, None]:
@@ -157,7 +160,7 @@ class Sender:
                 yield from self._chunk(chunk, elsewhere)
             yield from self._wait_for(elsewhere)
         finally:
-            self._sends.release(self._owner)
+            self._release()
 
     def _wait_for(self, elsewhere: list[Job]) -> Iterator[Result]:
         """Wait for rows that another run has claimed, while holding no claim; a killed run's claims lapse."""
@@ -190,14 +193,17 @@ class Sender:
                 return
             else:
                 self._keep_claims()
+                self._breaker()
                 result = self._post(job, claim)
             if result is None:
                 elsewhere.append(job)
                 continue
             yield result
             if isinstance(claim, Claim):
+                if self._not_recorded is not None:
+                    raise self._not_recorded
+                self._unknowns = self._unknowns + 1 if result.outcome is RowOutcome.HELD else 0
                 yield from self._same_refusal(job, claim, result)
-                self._breaker(result)
 
     def _as_it_stands(self, job: Job, record: Record) -> Result | None:
         """Say what the ledger's row means for this run; ``None`` while another run is on it."""
@@ -243,7 +249,7 @@ class Sender:
         raise self._stop(job, request, exchange, outcome)
 
     def _post_once(self, request: Request, token: str, claim: Claim) -> Exchange:
-        """POST behind a committed POSTING; if this is interrupted the send is left unknown."""
+        """POST behind a committed POSTING; if the POST itself is interrupted the send is left unknown."""
         posting = False
 
         def commit_posting() -> None:
@@ -253,10 +259,16 @@ class Sender:
                 raise _ClaimLost
 
         try:
-            return self._session.paced(request, token, before=commit_posting)
+            self._session.await_turn(before=commit_posting)
         except BaseException:
             if posting:
-                self._sends.finish(claim, State.UNKNOWN, reason="interrupted")
+                self._sends.post_again(claim, self._post_lease)
+            raise
+        try:
+            return self._session.call(request, token)
+        except BaseException:
+            # A time-out of Airflow's, or Ctrl-C: it may have come at any moment of the POST.
+            self._sends.finish(claim, State.UNKNOWN, reason="interrupted")
             raise
 
     def _commit(self, job: Job, claim: Claim, request: Request, exchange: Exchange, outcome: Outcome) -> Result:
@@ -266,11 +278,18 @@ class Sender:
             Verdict.UNKNOWN: (State.UNKNOWN, RowOutcome.HELD),
         }[outcome.verdict]
         try:
-            self._sends.finish(claim, state, reason=outcome.reason, send_id=outcome.send_id, status=outcome.status)
-        except SendosoError:
-            # The one fact that the ledger does not have; hash and id, for a person to write it down.
+            recorded = self._sends.finish(
+                claim, state, reason=outcome.reason, send_id=outcome.send_id, status=outcome.status
+            )
+        except SendosoLedgerError as failure:
+            recorded, row_outcome = False, RowOutcome.HELD
+            self._not_recorded = SendosoLedgerError(
+                f"{job.name} was posted and ended {state} (send id {outcome.send_id}), which could not be recorded: "
+                f"{failure} A gift may have gone out for this row; it is held and will not be sent again."
+            )
+        if not recorded:
+            # The one fact that the ledger does not have: hash and id, for a person to write it down.
             log.error("Not recorded: send key %s ended %s, send id %s.", claim.send_key, state, outcome.send_id)
-            raise
         error = api_error(request, exchange.answer) if state is State.REFUSED and exchange.answer else None
         return Result(
             job.number,
@@ -311,18 +330,26 @@ class Sender:
             log.error("Stopped: %d sends in a row were refused in the same words.", _SAME_REFUSALS)
             raise result.error
 
-    def _breaker(self, result: Result) -> None:
-        """Keep an outage from turning a batch into unknown sends: after one, go on only if a read gets through."""
-        if result.outcome is not RowOutcome.HELD:
-            self._unknowns = 0
-            return
-        self._unknowns += 1
+    def _breaker(self) -> None:
+        """After an unknown send post the next only if a read gets through: an outage must not hold a whole batch."""
         if self._unknowns >= _UNKNOWNS_IN_A_ROW:
             raise SendosoError(
-                f"Stopped: the outcome of {self._unknowns} sends in a row is not known ({result.reason}). They are "
-                "held and will not be sent again; the rows after them were not posted and wait for a retry.",
+                f"Stopped: the outcome of {self._unknowns} sends in a row is not known. They are held and will not be "
+                "sent again; the rows after them were not posted and wait for a retry."
             )
-        self._session.read(list_gifts_request({"page": 1, "per_page": 1}))
+        if self._unknowns:
+            try:
+                self._session.read(list_gifts_request({"page": 1, "per_page": 1}))
+            except SendosoApiError as error:
+                if isinstance(error, TRANSIENT_ERRORS):
+                    raise
+                # Refused is answered: the far side is up.
+
+    def _release(self) -> None:
+        try:
+            self._sends.release(self._owner)
+        except SendosoLedgerError as error:
+            log.warning("Claims could not be given back and lapse within %.0f s: %s", self._lease, error)
 
     def _keep_claims(self) -> None:
         if time.monotonic() - self._renewed_at > self._lease / 3:

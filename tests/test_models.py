@@ -109,6 +109,8 @@ class TestText:
             ("Ada", "Ada"),
             ("  Ada \t\n", "Ada"),
             ("\u00a0Ada\u2003", "Ada"),
+            ("\ufeffAda\u200b\x00", "Ada"),
+            ("\u200e \ufeffAda \u200f", "Ada"),
             ("Jose\u0301", "Jos\u00e9"),
             ("a  b", "a  b"),
             (5, "5"),
@@ -130,7 +132,19 @@ class TestText:
         assert normalise_text(value) == text
 
     @pytest.mark.parametrize(
-        "value", [None, "", "  ", "\u00a0\n", math.nan, math.inf, -math.inf, Decimal("NaN"), Decimal("Infinity")]
+        "value",
+        [
+            None,
+            "",
+            "  ",
+            "\u00a0\n",
+            "\ufeff \u200b",
+            math.nan,
+            math.inf,
+            -math.inf,
+            Decimal("NaN"),
+            Decimal("Infinity"),
+        ],
     )
     def test_absent(self, value):
         assert normalise_text(value) is None
@@ -140,6 +154,11 @@ class TestText:
     )
     def test_what_is_no_text(self, value):
         with pytest.raises(TypeError, match=rf"^{type(value).__name__} is not text$"):
+            normalise_text(value)
+
+    @pytest.mark.parametrize("value", ["\ud800", "Ada\udfff", Decimal("sNaN")])
+    def test_what_cannot_be_written(self, value):
+        with pytest.raises(ValueError):
             normalise_text(value)
 
     @given(st.text())
@@ -155,6 +174,8 @@ class TestKey:
             ("ada@example.com", "Ada@Example.COM", " ADA@EXAMPLE.COM\n"),
             ("jose\u0301@example.com", "JOS\u00c9@example.com"),
             ("straße@example.com", "STRASSE@example.com"),
+            ("ada@example.com", "\ufeffada@example.com", "ada@example.com\u200b", "\u200e Ada@example.com\x00"),
+            ("42", "\ufeff42", "42\u200b"),
             (42, 42.0, "42", " 42 ", Decimal("42"), Decimal("42.00")),
             ("Jose\u0301-7", "Jos\u00e9-7"),
         ],
@@ -194,13 +215,20 @@ class TestRecipient:
     def test_no_e_mail(self, email):
         assert problems(Recipient, ADA | {"email": email}) == [("email", "is not an e-mail address")]
 
+    @pytest.mark.parametrize("invisible", ["\u200b", "\ufeff", "\u00ad", "\u200e", "\x00", "\u00a0", "\n"])
+    def test_what_cannot_be_seen(self, invisible):
+        for email in (f"{invisible}ada@example.com", f"ada@example.com{invisible}"):
+            assert Recipient.model_validate(ADA | {"email": email}).email == "ada@example.com"
+        for email in (f"a{invisible}da@example.com", f"ada@{invisible}example.com", f"ada@example.c{invisible}om"):
+            assert problems(Recipient, ADA | {"email": email}) == [("email", "is not an e-mail address")]
+
     def test_text_is_normalised(self):
         recipient = Recipient.model_validate(ADA | {"first_name": " Jose\u0301 ", "company": "  ", "title": 7.0})
         assert (recipient.first_name, recipient.company, recipient.title) == ("Jos\u00e9", None, "7")
 
     @pytest.mark.parametrize("value", [b"Ada", ["Ada"], {"Ada": 1}])
     def test_what_is_no_text(self, value):
-        assert problems(Recipient, ADA | {"first_name": value}) == [("first_name", "must be text")]
+        assert problems(Recipient, ADA | {"first_name": value}) == [("first_name", "is not text")]
 
     def test_an_unknown_field(self):
         assert problems(Recipient, ADA | {"phone": "1"}) == [("phone", "is not a field of a send")]
@@ -220,7 +248,7 @@ class TestGiftSend:
         assert problems(GiftSend, MUG | {"recipient": recipient, "gift_id": None}) == [
             ("gift_id", "is missing"),
             ("email", "is not an e-mail address"),
-            ("address_city", "must be text"),
+            ("address_city", "is not text"),
             ("address_zip", "is not a field of a send"),
         ]
 
@@ -233,6 +261,18 @@ class TestGiftSend:
         metadata = GiftSend.model_validate(MUG | {"metadata": {"key": value}}).metadata
         assert type(metadata["key"]) is type(value)
         assert metadata == {"key": value}
+
+    @pytest.mark.parametrize(
+        "value", [None, math.nan, math.inf, b"x", ["x"], {"x": 1}, Decimal(1), datetime.date(2026, 11, 21)]
+    )
+    def test_metadata_is_plain(self, value):
+        assert problems(GiftSend, MUG | {"metadata": {"good": 1, "key": value}}) == [
+            ("metadata_key", "must be text, a number or true or false")
+        ]
+
+    @pytest.mark.parametrize(("value", "reason"), [(" ", "is missing"), ("\ud800", "is not text")])
+    def test_metadata_that_is_no_text(self, value, reason):
+        assert problems(GiftSend, MUG | {"metadata": {"key": value}}) == [("metadata_key", reason)]
 
     def test_json_and_back(self):
         send = GiftSend.model_validate(
@@ -256,6 +296,22 @@ class TestAnswers:
     def test_a_gift_needs_an_id_and_no_more(self):
         gift = Gift.model_validate({"id": 7})
         assert (gift.id, gift.name, gift.price) == ("7", None, None)
+
+    @pytest.mark.parametrize("value", [5, True, ["x"], {"x": 1}, b"\xff", math.nan])
+    def test_a_field_of_another_shape_is_left_out(self, value):
+        fields = dict.fromkeys(("name", "category", "currency"), value) | {"price": [value]}
+        gift = Gift.model_validate({"id": 7, **fields})
+        assert (gift.name, gift.category, gift.currency, gift.price) == (None, None, None, None)
+
+    @pytest.mark.parametrize("price", ["free", "", math.nan, math.inf, {"amount": 5}, [], True])
+    def test_no_price(self, price):
+        assert Gift.model_validate({"id": 1, "price": price}).price is None
+
+    @pytest.mark.parametrize("wrong", [None, "", True, [1], {"value": 1}])
+    def test_no_id(self, wrong):
+        for model in (Gift, Send):
+            with pytest.raises(ValidationError):
+                model.model_validate({"id": wrong})
 
     @pytest.mark.parametrize(("price", "read"), [(18.5, "18.5"), ("18.50", "18.50"), (18, "18")])
     def test_a_price(self, price, read):

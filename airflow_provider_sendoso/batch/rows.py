@@ -19,6 +19,7 @@ METADATA_PREFIX = "metadata_"
 
 _FIELDS = (*RECIPIENT_FIELDS, *(f"address_{name}" for name in ADDRESS_FIELDS), *SEND_FIELDS)
 _REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
+_LONGEST_REF = 250
 _NOT_YET = {"touch_id": "campaign sends are", "resend_of": "replacing a gift is"}
 
 
@@ -103,6 +104,7 @@ class RowReader:
         row_ref = None
         try:
             row_ref = normalise_text(cells[self._ref_position]) if self._ref_position is not None else None
+            row_ref = row_ref.replace("\0", "")[:_LONGEST_REF] if row_ref else None
             key = normalise_key(cells[self._key_position])
             if key is None:
                 return Row(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")

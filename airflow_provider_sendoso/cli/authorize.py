@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,10 +18,13 @@ from airflow_provider_sendoso.client.oauth import Grant, authorize_url, code_req
 from airflow_provider_sendoso.client.pace import SPACING, LocalPace
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
-from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigError, SendosoNotFoundError
+from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigError, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 DEFAULT_SCOPE = "public write"
+
+_BARE = "bare"
+"""Marks a code that was pasted without its address, and so without a state."""
 
 
 def authorize(
@@ -63,15 +66,20 @@ def authorize(
     url = authorize_url(config, redirect_uri, wanted, state)
     if paste or not _is_loopback(redirect_uri):
         say(f"Open this address, authorise, and copy the address you are sent to:\n{url}")
-        answer = _pasted(ask("The address, or the code: "))
+        try:
+            answer = _pasted(ask("The address, or the code: "))
+        except EOFError:
+            answer = {}
     else:
         answer = _received(redirect_uri, timeout, lambda: say(f"Open this address and authorise:\n{url}"))
     code = _checked(answer, state)
     session = SendosoSession(config, MemoryTokenStore(), LocalPace(SPACING / config.requests_per_second))
     grant = _exchange(session, config, code, redirect_uri)
-    say(f"Authorised{_who(session, grant)}.")
+    # First what cannot be had again, then the friendly words.
     if store:
         hook.session.tokens.adopt(grant)
+    say(f"Authorised{_who(session, grant)}.")
+    if store:
         say(f"The tokens are in the ledger {hook.ledger.identity.ledger_uuid}, encrypted. Nothing else is to be done.")
     else:
         say(json.dumps(_connection(config, wanted, grant)))
@@ -95,13 +103,15 @@ def _who(session: SendosoSession, grant: Grant) -> str:
     request = me_request()
     try:
         me = answer_or_raise(request, session.paced(request, grant.access_token)).json
-    except SendosoNotFoundError:
+    except SendosoError:
         return ""
     return f" as user {me['id']}" if isinstance(me, dict) and me.get("id") else ""
 
 
 def _connection(config: ClientConfig, scope: str, grant: Grant) -> dict[str, Any]:
-    extra = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token, "scope": scope}
+    # The whole connection: another account, say, would be another memory of who was sent a gift.
+    kept = config.model_dump(exclude={"base_url", "client_id", "client_secret"}, exclude_none=True)
+    extra = kept | {"grant_type": "refresh_token", "refresh_token": grant.refresh_token, "scope": scope}
     return {
         "conn_type": "sendoso",
         "host": config.base_url,
@@ -113,7 +123,9 @@ def _connection(config: ClientConfig, scope: str, grant: Grant) -> dict[str, Any
 
 def _pasted(text: str) -> dict[str, str]:
     text = text.strip()
-    return _parameters(text) if "://" in text else {"code": text}
+    if "://" in text:
+        return _parameters(text)
+    return {"code": text, _BARE: ""} if text else {}
 
 
 def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> dict[str, str]:
@@ -122,6 +134,8 @@ def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> d
     answers: list[dict[str, str]] = []
 
     class Callback(BaseHTTPRequestHandler):
+        timeout = 5.0  # browsers open spare connections and say nothing on them
+
         def do_GET(self) -> None:
             parameters = _parameters(self.path)
             expected = urlsplit(self.path).path == (parts.path or "/") and parameters.keys() & {"code", "error"}
@@ -136,14 +150,14 @@ def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> d
             """Say nothing: the request line holds the code."""
 
     try:
-        server = HTTPServer((parts.hostname or "127.0.0.1", parts.port or 80), Callback)
+        server = ThreadingHTTPServer((parts.hostname or "127.0.0.1", parts.port or 80), Callback)
     except OSError as error:
         raise SendosoConfigError(f"Cannot listen on {redirect_uri}: {error}. Use --paste.") from None
     with server:
         ready()
         deadline = time.monotonic() + timeout
         while not answers and (left := deadline - time.monotonic()) > 0:
-            server.timeout = left
+            server.timeout = min(left, 0.2)
             server.handle_request()
     if not answers:
         raise SendosoConfigError(f"Nobody authorised within {timeout:g} s; nothing was stored. Run it again.")
@@ -151,7 +165,8 @@ def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> d
 
 
 def _checked(answer: dict[str, str], state: str) -> str:
-    if "state" in answer and answer["state"] != state:
+    # A bare code is what a person pasted; an address without our state may come from anywhere.
+    if answer and answer.get("state", state if _BARE in answer else None) != state:
         raise SendosoAuthError(400, "The answer belongs to another authorisation (state differs); nothing was stored.")
     if "error" in answer:
         raise SendosoAuthError(400, f"Sendoso said no: {answer['error']}; nothing was stored.")

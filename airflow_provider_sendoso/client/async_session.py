@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
 from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.client.pace import await_slot
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.session import HEADERS, SendosoSession
@@ -68,7 +69,8 @@ class AsyncSendosoSession:
             await await_slot(pace, poll=True)
         exchange = await self._exchange(request, token)
         if exchange.answer and exchange.status == 429:
-            await asyncio.to_thread(pace.push_back, exchange.answer.retry_after or DEFAULT_PUSH_BACK)
+            wait = min(exchange.answer.retry_after or DEFAULT_PUSH_BACK, LONGEST_RETRY_AFTER)
+            await asyncio.to_thread(pace.push_back, wait)
         return exchange
 
     async def _exchange(self, request: Request, token: str) -> Exchange:

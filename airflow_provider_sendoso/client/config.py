@@ -51,9 +51,9 @@ class ClientConfig(BaseModel):
     max_sends_per_batch: int | None = Field(default=None, ge=0)
 
     @property
-    def identity(self) -> tuple[str, str, str, str]:
+    def identity(self) -> tuple[str, ...]:
         """What tells this client's tokens from another's."""
-        return (self.base_url, self.client_id, self.grant_type, self.scope or "")
+        return (self.base_url, self.client_id, self.account, self.grant_type, self.scope or "")
 
     @classmethod
     def from_connection(

@@ -21,6 +21,8 @@ DEFAULT_LIFETIME = 7200.0
 SCOPES = ("public", "write", "update", "marketplace", "smartsend")
 """Published; ``write`` is what sending needs."""
 
+_LONGEST_LIFETIME = 30 * 86_400.0
+
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 """What fits into a header."""
 
@@ -253,9 +255,9 @@ def _error_code(exchange: Exchange) -> str | None:
 def _lifetime(value: Any) -> float:
     try:
         lifetime = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return DEFAULT_LIFETIME
-    return lifetime if lifetime > 0 else DEFAULT_LIFETIME
+    return min(lifetime, _LONGEST_LIFETIME) if lifetime > 0 else DEFAULT_LIFETIME
 
 
 def _hash(refresh_token: str) -> str:

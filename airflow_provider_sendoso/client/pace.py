@@ -70,13 +70,15 @@ class LocalPace:
             self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 
-def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> None:
+def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> float:
     """
     Block until it is this call's turn.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
     :param sleep: waits for a number of seconds.
+    :return: when the slot came up, in monotonic seconds; see :func:`is_late`.
+    :raises SendosoRateLimitError: for a turn that is minutes away.
     """
     steps = _steps(poll)
     step = next(steps)
@@ -87,8 +89,9 @@ def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = ti
             else:
                 sleep(step)
                 step = next(steps)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        due: float = end.value
+        return due
 
 
 async def await_slot(pace: Pace, *, poll: bool) -> None:
@@ -115,7 +118,16 @@ def _ask(pace: Pace, step: str, poll: bool) -> float:
     return pace.queue() if step == "queue" else pace.reserve(poll=poll)
 
 
-def _steps(poll: bool) -> Generator[str | float, float | None, None]:
+def is_late(due: float) -> bool:
+    """
+    Say whether a slot is too old to be used: the next ones are not far behind.
+
+    :param due: when it came up, in monotonic seconds.
+    """
+    return time.monotonic() - due > _STALE
+
+
+def _steps(poll: bool) -> Generator[str | float, float | None, float]:
     """
     What a caller does to get its turn, for both kinds of callers: names of questions, and seconds to sleep.
 
@@ -135,8 +147,9 @@ def _steps(poll: bool) -> Generator[str | float, float | None, None]:
         due = time.monotonic() + delay
         if delay > 0:
             yield delay
-        if time.monotonic() - due <= _STALE:
-            return
+        if not is_late(due):
+            return due
+    raise AssertionError("there is always another pause")
 
 
 def _pauses() -> Iterator[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +16,20 @@ from airflow_provider_sendoso import __version__
 from airflow_provider_sendoso.client.answers import Answer, Exchange, answer_or_raise
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Auth, Request
-from airflow_provider_sendoso.client.pace import Pace, wait_for_slot
+from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
+from airflow_provider_sendoso.client.pace import Pace, is_late, wait_for_slot
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
 from airflow_provider_sendoso.client.transport import Transport
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
+
+log = logging.getLogger(__name__)
 
 HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-sendoso/{__version__}"}
+
+_ROUNDS = 3
+"""Slots that a call takes until what comes before it is quick enough; a ledger that is always slow gets through too."""
 
 _SLOT_MARGIN = 30.0
 """Seconds that waiting for a slot may take in a renewal."""
@@ -106,28 +114,45 @@ class SendosoSession:
         """
         return str(self._patiently(lambda: self.tokens.renew(stale)))
 
-    def paced(
-        self,
-        request: Request,
-        token: str | None = None,
-        *,
-        before: Callable[[], None] = lambda: None,
-        poll: bool = False,
-    ) -> Exchange:
+    def paced(self, request: Request, token: str | None = None, *, poll: bool = False) -> Exchange:
         """
-        Make one call when it is its turn; never repeated, and no HTTP failure is raised.
+        Make one call when it is its turn; never repeated.
 
         :param request: what to ask.
         :param token: the Bearer token, for a request that needs it.
-        :param before: called between the slot and the call; what it raises keeps the call from being made.
         :param poll: whether the call has to leave most of the rate to sends.
         """
-        with self._turns[poll]:
-            wait_for_slot(self.pace, poll=poll, sleep=self.sleep)
-        before()
+        self.await_turn(poll=poll)
+        return self.call(request, token)
+
+    def await_turn(self, *, before: Callable[[], None] = lambda: None, poll: bool = False) -> None:
+        """
+        Block until a call may be made; nothing has been sent when this raises.
+
+        :param before: done when it is this call's turn, and again with another turn if it took so long that the first
+            is over; what it raises keeps the call from being made.
+        :param poll: whether the call has to leave most of the rate to sends.
+        """
+        for _ in range(_ROUNDS):
+            with self._turns[poll]:
+                due = wait_for_slot(self.pace, poll=poll, sleep=self.sleep)
+            before()
+            if not is_late(due):
+                return
+
+    def call(self, request: Request, token: str | None = None) -> Exchange:
+        """
+        Make one call now; never repeated, and no failure is raised.
+
+        :param request: what to ask.
+        :param token: the Bearer token, for a request that needs it.
+        """
         exchange = self._exchange(request, token)
         if exchange.answer and exchange.status == 429:
-            self.pace.push_back(exchange.answer.retry_after or DEFAULT_PUSH_BACK)
+            try:
+                self.pace.push_back(min(exchange.answer.retry_after or DEFAULT_PUSH_BACK, LONGEST_RETRY_AFTER))
+            except SendosoLedgerError as error:
+                log.warning("The others could not be told to wait: %s", error)
         return exchange
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ class TokenManager:
         self._ask = ask
         self._lease = lease
         self._mask = mask
-        self._owner = uuid.uuid4().hex
+        self._owner = ""
         self._lock = threading.Lock()
         self._cached: tuple[str, float] | None = None
 
@@ -154,7 +154,9 @@ class TokenManager:
     def _claimed(self, work: Callable[[], str], meanwhile: Callable[[], str | None] = lambda: None) -> str:
         """Do the work while holding the claim, or return what turns up while another holds it."""
         give_up = time.monotonic() + 2 * self._lease
-        while not self._store.claim(self._owner, self._lease):
+        # Another one for every claim: a forked process must not take its parent's claim for its own.
+        owner = self._owner = uuid.uuid4().hex
+        while not self._store.claim(owner, self._lease):
             if time.monotonic() > give_up:
                 raise SendosoConnectionError(
                     "No access token: another process has been renewing it for too long. Nothing was sent."
@@ -166,7 +168,10 @@ class TokenManager:
             crash_point("token-claimed")
             return work()
         finally:
-            self._store.release(self._owner)
+            try:
+                self._store.release(owner)
+            except SendosoLedgerError as error:
+                log.warning("The claim on the token could not be given back and lapses by itself: %s", error)
 
     def _renewed(self) -> str:
         steps = renewal(self._config, self.stored())
@@ -174,7 +179,9 @@ class TokenManager:
             step = next(steps)
             while True:
                 if isinstance(step, Tokens):
-                    self._store.store(self._owner, step.dump(), 0.0)
+                    if not self._store.store(self._owner, step.dump(), 0.0):
+                        # Somebody has renewed while this process slept: what was refused was spent by them.
+                        return self._claimed(lambda: self._fresh(stale=None) or self._renewed())
                     step = next(steps)
                 else:
                     exchange = self._ask(step)

@@ -140,7 +140,10 @@ class _Noting:
         if self.sock is None:
             self.connect()
         note: _Note = getattr(_notes, "note", None) or _Note()
-        note.phase, note.sock = Phase.LOST, self.sock
+        note.sock = self.sock
+        if note.was_cut and note.phase is not Phase.LOST:
+            raise TimeoutError  # the time was over before the first byte left
+        note.phase = Phase.LOST
         super().send(data)  # type: ignore[misc]
 
 
@@ -167,6 +170,11 @@ class _NotingAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        # Until a connection says otherwise: a CA bundle that is missing, or a proxy that makes no sense.
+        _notes.note.phase = Phase.NOT_CONNECTED
+        return super().send(*args, **kwargs)
 
     def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)

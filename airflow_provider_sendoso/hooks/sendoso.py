@@ -38,7 +38,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import State
-from airflow_provider_sendoso.models import Gift, GiftSend, Send, field_errors
+from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Send, field_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -325,6 +325,11 @@ def gift_send(
 
     :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
     """
+    if metadata is not None and (not isinstance(metadata, Mapping) or METADATA_KEY in metadata):
+        raise SendosoConfigError(
+            f"metadata must be a dict, without the key {METADATA_KEY!r}, by which the ledger marks its sends. Nothing "
+            "was sent."
+        )
     try:
         return GiftSend.model_validate(
             {
@@ -376,7 +381,11 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
     """Open a ledger once per process: its engine keeps connections, and opening it looks at the tables."""
     engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
     if connection.conn_type == "postgres":
-        engine_kwargs["connect_args"] = {"connect_timeout": _LEDGER_TIMEOUT}
+        engine_kwargs["connect_args"] = {
+            "connect_timeout": _LEDGER_TIMEOUT,
+            "keepalives_idle": _LEDGER_TIMEOUT,
+            "tcp_user_timeout": 1000 * _LEDGER_TIMEOUT,
+        }
     elif connection.conn_type != "sqlite":
         raise SendosoConfigError(
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, or sqlite for a "

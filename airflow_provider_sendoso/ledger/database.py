@@ -30,6 +30,8 @@ _OPEN_PATIENCE = 2.0
 
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
 _BUSY_TIMEOUT_MS = 30_000
+_LOCK_TIMEOUT_MS = 5_000
+_IDLE_TIMEOUT_MS = 15_000
 _TRANSIENT = (OperationalError, InternalError, InterfaceError)
 
 
@@ -69,7 +71,9 @@ class Database:
         self.dialect = engine.dialect.name
         if self.dialect == "sqlite":
             _prepare_sqlite(engine)
-        elif self.dialect != "postgresql":
+        elif self.dialect == "postgresql":
+            _prepare_postgresql(engine)
+        else:
             raise SendosoConfigError(
                 f"The ledger's database is {self.dialect}; use PostgreSQL, or SQLite for a single machine."
             )
@@ -174,6 +178,17 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     event.listen(engine, "connect", on_connect)
     event.listen(engine, "begin", on_begin)
+
+
+def _prepare_postgresql(engine: Engine) -> None:
+    def on_connect(connection: Any, record: Any) -> None:
+        # A frozen process must not hold a row of everybody's for ever, and nobody should wait for one for ever.
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}")
+        connection.commit()
+
+    event.listen(engine, "connect", on_connect)
 
 
 def _first_line(error: SQLAlchemyError) -> str:

@@ -13,7 +13,7 @@ from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import db_now, pace
 
 _SENDING = 2.0
-"""Seconds after a send asked for a slot during which polls leave most of the rate to sends."""
+"""Seconds after a send's slot during which polls leave most of the rate to sends."""
 
 _EMPTY = {"tat": 0.0, "slot": 0.0, "send_at": 0.0, "poll_tat": 0.0, "poll_slot": 0.0}
 
@@ -36,7 +36,7 @@ class LedgerPace:
         slot = _later(pace.c.tat, db_now())
         self._take = {
             True: self._update(slot=slot, tat=slot + interval),
-            False: self._update(slot=slot, tat=slot + interval, send_at=db_now()),
+            False: self._update(slot=slot, tat=slot + interval, send_at=slot),
         }
         self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
         turn = _later(pace.c.poll_tat, db_now())

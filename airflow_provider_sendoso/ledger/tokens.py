@@ -74,18 +74,25 @@ class LedgerTokenStore:
             "ciphertext": self._cipher.encrypt(text.encode()).decode(),
             "renew_at": db_now() + renew_after,
             "renewals": tokens.c.renewals + 1,
-            "room": None,
         }
         return self._update(values, tokens.c.owner == owner, patience=_STORE_PATIENCE)
 
     def release(self, owner: str) -> None:
         """Give the claim back."""
-        self._update({"owner": None, "room": None}, tokens.c.owner == owner)
+        self._update({"owner": None}, tokens.c.owner == owner)
 
     def clear(self) -> None:
         """Forget what was stored."""
         self._update({"ciphertext": None, "renew_at": 0.0})
 
     def _update(self, values: Mapping[str, Any], *where: Any, patience: float = PATIENCE) -> bool:
-        statement = update(tokens).where(self._this_row, *where).values(**values)
-        return self._database.run(lambda connection: connection.execute(statement).rowcount == 1, patience)
+        mine = (self._this_row, *where)
+        make_room = update(tokens).where(*mine).values(room=None)
+        statement = update(tokens).where(*mine).values(**values)
+
+        def work(connection: Connection) -> bool:
+            # First the room is given up, so that what comes into it finds it free.
+            connection.execute(make_room)
+            return connection.execute(statement).rowcount == 1
+
+        return self._database.run(work, patience)

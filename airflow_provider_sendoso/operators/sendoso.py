@@ -166,12 +166,12 @@ class SendGiftOperator(_SendOperator):
         """Send the gift, or find that it was sent."""
         _refuse({"touch_id": self.touch_id})
         send = gift_send(
-            gift_id=self.gift_id,
+            gift_id=_set(self.gift_id),
             recipient=self.recipient,
-            message=self.message,
-            variant_id=self.variant_id,
-            team_id=self.team_id,
-            metadata=self.metadata,
+            message=_set(self.message),
+            variant_id=_set(self.variant_id),
+            team_id=_set(self.team_id),
+            metadata=_set(self.metadata),
         )
         batch = self._batch(context, self.dedupe_scope, "email")
         self.hook.ledger.sends.open_batch(batch)
@@ -234,7 +234,7 @@ class BatchSendOperator(_SendOperator):
     :param approved_fingerprint: not supported yet (templated).
     :param max_sends: not supported yet (templated).
     :param max_cost: not supported yet (templated).
-    :param max_in_flight: only 1 is supported yet.
+    :param max_in_flight: only 1 is supported yet (templated).
     :param lease: seconds or timedelta that a claim lasts without being renewed.
     :param settle_time: only the default is supported yet.
     :param results_table: not supported yet (templated).
@@ -271,6 +271,7 @@ class BatchSendOperator(_SendOperator):
         "approved_fingerprint",
         "max_sends",
         "max_cost",
+        "max_in_flight",
         "results_table",
         "sendoso_conn_id",
     )
@@ -311,7 +312,7 @@ class BatchSendOperator(_SendOperator):
         approved_fingerprint: str | None = None,
         max_sends: int | str | None = None,
         max_cost: float | str | None = None,
-        max_in_flight: int | None = None,
+        max_in_flight: int | str | None = None,
         settle_time: float | timedelta = 900,
         results_table: str | None = None,
         **kwargs: Any,
@@ -364,16 +365,28 @@ class BatchSendOperator(_SendOperator):
                     f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
                 )
             else:
-                failure = self._send(batch, spool)
-            summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts())
+                try:
+                    failure = self._send(batch, spool)
+                except BaseException:
+                    # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
+                    self._push(context, self._summary(batch, spool))
+                    raise
             held = self._log_rows(spool)
-            self.log.info("%s", summary.as_text())
+            summary = self._summary(batch, spool)
             failure = failure or self._judge(summary, held, spool)
         if failure is not None:
-            if self.do_xcom_push:
-                context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=summary.as_json())
+            self._push(context, summary)
             raise failure
         return summary.as_json()
+
+    def _summary(self, batch: Batch, spool: Spool) -> Summary:
+        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts())
+        self.log.info("%s", summary.as_text())
+        return summary
+
+    def _push(self, context: Context, summary: Summary) -> None:
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=summary.as_json())
 
     # -- before the first send -----------------------------------------------------------------------------------
 
@@ -387,12 +400,14 @@ class BatchSendOperator(_SendOperator):
                 "max_cost": self.max_cost,
                 "results_table": self.results_table,
                 "on_absent": None if self.on_absent == "hold" else self.on_absent,
-                "max_in_flight": None if self.max_in_flight in (None, 1) else self.max_in_flight,
+                "max_in_flight": None if str(self.max_in_flight) == "1" else self.max_in_flight,
                 "settle_time": None if _seconds("settle_time", self.settle_time) == 900 else self.settle_time,
             }
         )
         _one_of("on_invalid", self.on_invalid, ("skip", "fail"))
         _one_of("on_held", self.on_held, ("fail", "continue"))
+        if _set(self.metadata) is not None and not isinstance(self.metadata, Mapping):
+            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
         if (self.recipients is None) == (self.sql is None):
             raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
         if self.sql is not None and not self.conn_id:
@@ -423,12 +438,14 @@ class BatchSendOperator(_SendOperator):
 
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
         arguments = {
-            "gift_id": self.gift_id,
-            "message": self.message,
-            "variant_id": self.variant_id,
-            "team_id": self.team_id,
+            "gift_id": _set(self.gift_id),
+            "message": _set(self.message),
+            "variant_id": _set(self.variant_id),
+            "team_id": _set(self.team_id),
         }
-        layout = Layout(arguments, self.metadata or {}, self.column_map or {}, self.recipient_key, self.row_ref or None)
+        layout = Layout(
+            arguments, _set(self.metadata) or {}, self.column_map or {}, self.recipient_key, self.row_ref or None
+        )
         reader = RowReader(columns, layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
         return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
@@ -450,7 +467,7 @@ class BatchSendOperator(_SendOperator):
     # -- sending -------------------------------------------------------------------------------------------------
 
     def _send(self, batch: Batch, spool: Spool) -> SendosoError | None:
-        sender = self._sender(batch, own_gift=self.gift_id is not None)
+        sender = self._sender(batch, own_gift=_set(self.gift_id) is not None)
         started = said = time.monotonic()
         done = 0
         try:
@@ -516,11 +533,17 @@ def _reasons(spool: Spool) -> str:
 
 
 def _refuse(arguments: Mapping[str, Any]) -> None:
-    given = [name for name, value in arguments.items() if value not in (None, False, "", "None")]
+    # Not by truth: a limit of 0 is a limit.
+    given = [name for name, value in arguments.items() if _set(value) is not None and value is not False]
     if given:
         raise SendosoConfigError(
             f"{', '.join(given)}: not supported by this version of airflow-provider-sendoso yet; nothing was sent."
         )
+
+
+def _set(value: Any) -> Any:
+    """Return an argument, or ``None`` for one that a template has rendered to nothing."""
+    return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -537,7 +560,8 @@ def _seconds(name: str, value: float | timedelta) -> float:
 
 
 def _truth(name: str, value: Any) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "none": False, "": False}
+    # A template that renders to nothing is neither: to send for real on a guess would be wrong.
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     truth = words.get(str(value).strip().lower())
     if truth is None:
         raise SendosoConfigError(f"{name} is {value!r}, neither true nor false; nothing was sent.")
@@ -545,14 +569,14 @@ def _truth(name: str, value: Any) -> bool:
 
 
 def _share_or_count(name: str, value: Any) -> float | None:
-    if value is None or str(value).strip() in ("", "None"):
+    if _set(value) is None:
         return None
     text = str(value).strip()
     try:
         number: float = int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError:
         number = -1
-    if number < 0 or (isinstance(number, float) and number > 1):
+    if not number >= 0 or (isinstance(number, float) and number > 1):
         raise SendosoConfigError(f"{name} is {value!r}; use a count like 10 or a share like 0.1. Nothing was sent.")
     return number
 

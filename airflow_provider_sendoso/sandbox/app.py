@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 
 from airflow_provider_sendoso.sandbox.account import Account
 from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authorization, render_consent
@@ -129,11 +130,7 @@ class App:
         return web.json_response(self.tokens.grant(_read_fields(request, await request.read())))
 
     async def _revoke(self, request: web.Request) -> web.Response:
-        try:
-            client = BasicAuth.decode(request.headers.get("Authorization", ""))
-        except ValueError:
-            client = BasicAuth("")
-        if not self.tokens.is_client(client.login, client.password):
+        if not self.tokens.is_client(*_basic(request)):
             raise Refusal(401, {"error": "invalid_client", "error_description": "Client authentication failed."})
         self.tokens.revoke(request.query.get("token", ""))
         return web.json_response({})
@@ -238,6 +235,15 @@ def _is_below(path: str, top: str) -> bool:
 def _bearer(request: web.Request) -> str | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.casefold() == "bearer" else None
+
+
+def _basic(request: web.Request) -> tuple[str, str]:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    try:
+        login, _, password = base64.b64decode(text if scheme.casefold() == "basic" else "").decode().partition(":")
+    except ValueError:
+        return "", ""
+    return login, password
 
 
 def _read_fields(request: web.Request, raw: bytes) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -49,7 +50,7 @@ def read_authorization(query: Mapping[str, str], client_id: str) -> Authorizatio
     if query.get("response_type") != "code":
         raise Refusal(400, {"error": "unsupported_response_type", "error_description": "Only code is supported."})
     redirect_uri = query.get("redirect_uri", "")
-    if urlsplit(redirect_uri).scheme not in ("http", "https"):
+    if not re.match(r"https?://[^\[\]/?#\s]+", redirect_uri):
         raise Refusal(400, {"error": "invalid_redirect_uri", "error_description": "The redirect URI is invalid."})
     return Authorization(redirect_uri, query.get("scope") or "public", query.get("state", ""))
 

@@ -9,7 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -103,7 +106,7 @@ class SendStatusSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         deadline = time.time() + self.timeout
-        look = self.poke(context)
+        look = self._first_look(context)
         if look:
             return look.xcom_value
         self.defer(
@@ -120,6 +123,18 @@ class SendStatusSensor(BaseSensorOperator):
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + _GRACE,
         )
+
+    def _first_look(self, context: Context) -> PokeReturnValue:
+        """Poke as Airflow's own loop would, which a deferrable sensor does not go through."""
+        try:
+            return self.poke(context)
+        except AirflowException as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException("Skipping, as soft_fail or never_fail asks.") from error
+            if self.silent_fail and not isinstance(error, AirflowFailException):
+                self.log.error("The first look failed: %s", error)
+                return PokeReturnValue(is_done=False)
+            raise
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the sends once."""

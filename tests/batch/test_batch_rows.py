@@ -233,13 +233,14 @@ class TestCells:
         row = reader((*COLUMNS, "address_city")).read(7, (None, "Lovelace", "nobody", "London"))
         assert row == Row(7, None, None, None, "first_name is missing; email is not an e-mail address")
 
-    @pytest.mark.parametrize("position", [0, 2, 3])
-    def test_bytes_are_refused(self, position):
-        cells = [*CELLS, "London"]
-        cells[position] = b"s3cret"
-        row = reader((*COLUMNS, "address_city")).read(1, cells)
+    @pytest.mark.parametrize("cell", [b"s3cret", ["s3cret"], "s3cret\ud800", Decimal("sNaN")])
+    @pytest.mark.parametrize("position", [0, 2, 3, 4])
+    def test_what_is_no_text_is_refused(self, position, cell):
+        cells = [*CELLS, "London", "x"]
+        cells[position] = cell
+        row = reader((*COLUMNS, "address_city", "metadata_key")).read(1, cells)
         assert row.gift_send is None
-        assert "text" in row.problem
+        assert "not text" in row.problem
         assert "s3cret" not in row.problem
 
 
@@ -266,7 +267,20 @@ class TestRecipientKey:
     @pytest.mark.parametrize("empty", [None, "", " ", math.nan])
     def test_an_absent_key_makes_the_row_invalid(self, empty):
         row = read(["crm_id"], [empty], recipient_key="crm_id")
-        assert (row.gift_send, row.problem) == (None, "the recipient key is missing")
+        assert (row.gift_send, row.problem) == (None, "the recipient key (crm_id) is missing")
+
+    def test_an_absent_e_mail_is_named_too(self):
+        assert reader().read(1, ("Ada", "Lovelace", None)).problem == "the recipient key (email) is missing"
+
+    @pytest.mark.parametrize("email", ["\ufeffada@example.com", "ada@example.com\u200b", "ada@example.com\x00"])
+    def test_what_cannot_be_seen_makes_no_other_recipient(self, email):
+        row = reader().read(1, ("Ada", "Lovelace", email))
+        assert (row.recipient_key, row.gift_send.recipient.email) == ("ada@example.com", "ada@example.com")
+
+    @pytest.mark.parametrize("email", ["a\u200bda@example.com", "ada@exam\u00adple.com", "ada\x00@example.com"])
+    def test_inside_it_makes_the_row_invalid(self, email):
+        row = reader().read(1, ("Ada", "Lovelace", email))
+        assert (row.gift_send, row.problem) == (None, "email is not an e-mail address")
 
     def test_a_key_is_in_no_repr(self):
         assert "ada" not in repr(reader().read(1, CELLS)).lower()

@@ -21,11 +21,19 @@ class FreePace:
     """Lets every call through at once, and notes what it was told."""
 
     def __init__(self) -> None:
-        self.slots = 0
+        self.asked: list[str] = []
         self.pushed_back: list[float] = []
 
-    def reserve(self) -> float:
-        self.slots += 1
+    @property
+    def slots(self) -> int:
+        return len(self.asked) - self.asked.count("queue")
+
+    def queue(self) -> float:
+        self.asked.append("queue")
+        return 0.0
+
+    def reserve(self, *, poll: bool) -> float:
+        self.asked.append("poll" if poll else "send")
         return 0.0
 
     def push_back(self, seconds: float) -> None:
@@ -84,7 +92,9 @@ def session_on(pace: FreePace, naps: list[float]) -> Iterator[Callable[..., Send
             timeout=timeout,
             **config,
         )
-        made.append(SendosoSession(resolved, MemoryTokenStore(), pace, sleep=naps.append))
+        made.append(
+            SendosoSession(resolved, MemoryTokenStore(), pace, sleep=lambda nap: naps.append(nap) if nap else None)
+        )
         return made[-1]
 
     yield make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -97,6 +98,10 @@ class TestReadSend:
             {"id": ""},
             {"id": "  "},
             {"id": float("nan")},
+            {"id": True},
+            {"id": [1]},
+            {"id": {"value": 1}},
+            {"id": "\ud800"},
             {"send": {}},
             {"send": []},
             {"send": {"status": "pending"}},
@@ -110,7 +115,8 @@ class TestReadSend:
 
 class TestRetryAfter:
     @pytest.mark.parametrize(
-        ("text", "seconds"), [("0", 0), ("7", 7), (" 7 ", 7), ("1.5", 1.5), ("120", 120), ("86400", 86400)]
+        ("text", "seconds"),
+        [("0", 0), ("7", 7), (" 7 ", 7), ("1.5", 1.5), ("86400", 86400), ("86401", 86400), ("9" * 400, 86400)],
     )
     def test_seconds(self, text, seconds):
         assert answer(429, retry_after=text).retry_after == seconds
@@ -133,15 +139,25 @@ class TestRetryAfter:
     def test_absent(self):
         assert answer(429).retry_after is None
 
+    def test_a_date_far_away_is_a_day(self):
+        assert answer(429, retry_after="Fri, 31 Dec 9999 23:59:59 -2359").retry_after == 86400
+
     @pytest.mark.parametrize(
-        "text", ["", "soon", "-5", "1e3", "5, 6", "5 s", "Wed", "Wed, 21 Oct", "Wed, 99 Oct 2026 07:28:00 GMT", "NaN"]
+        "text",
+        [
+            *("", "soon", "-5", "1e3", "5, 6", "5 s", "Wed", "Wed, 21 Oct", "Wed, 99 Oct 2026 07:28:00 GMT", "NaN"),
+            "Wed, 21 Oct 99999999999999999999 07:28:00 GMT",
+            "Wed, 21 Oct 2026 99999999999999999999:28:00 GMT",
+            "Wed, 21 Oct 2026 07:28:00 +99999999999999999999",
+        ],
     )
     def test_rubbish(self, text):
         assert answer(429, retry_after=text).retry_after is None
 
-    def test_a_rubbish_date_header_is_ignored(self):
+    @pytest.mark.parametrize("date", ["rubbish", "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"])
+    def test_a_rubbish_date_header_is_ignored(self, date):
         later = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-        assert 55 < answer(429, retry_after=later, date="rubbish").retry_after <= 60
+        assert 55 < answer(429, retry_after=later, date=date).retry_after <= 60
 
 
 class TestWhichError:
@@ -203,6 +219,7 @@ class TestAnswerOrRaise:
             (b" \n", "an empty body"),
             (b'{"gifts": [', "a body that is not JSON"),
             (b"\xff\xfe\xfa", "a body that is not JSON"),
+            (b"[" * 100_000, "a body that is not JSON"),
             (b"OK ada@example.com", "a body that is not JSON"),
         ],
     )
@@ -234,8 +251,11 @@ class TestTheApisWords:
     def test_where_they_are_found(self, body, words):
         assert api_words(GET, answer(400, body)) == words
 
-    def test_long_words_are_cut(self):
-        assert len(api_words(GET, answer(400, {"message": "blah " * 1000}))) < 400
+    @pytest.mark.parametrize("message", ["blah " * 10_000, "x" * 50_000, "@" * 50_000, "a@" * 25_000, "&amp;" * 10_000])
+    def test_long_words_are_cut_and_that_quickly(self, message):
+        started = time.monotonic()
+        assert len(api_words(post(email="ada@example.com"), answer(400, {"message": message}))) < 400
+        assert time.monotonic() - started < 1
 
     def words(self, request: Request, message: str) -> str:
         return api_words(request, answer(422, {"message": message}))
@@ -298,12 +318,32 @@ class TestTheApisWords:
     def test_a_value_is_not_replaced_inside_another_word(self):
         assert self.words(post(first_name="Al"), "All values for Al") == '"All values for <first_name>"'
 
+    @pytest.mark.parametrize(
+        ("value", "said"),
+        [
+            ("Lovelace", "MissLovelaceKing is bad"),
+            ("ada@example.com", "emailada@example.com_is bad"),
+            ("田中", "宛先田中太郎は無効"),
+            ("李", "姓李無効"),
+            ("Jos\u00e9 P\u00e9rez", "Jose\u0301 Pe\u0301rez is bad"),
+            ("Jose\u0301 Pe\u0301rez", "Jos\u00e9 P\u00e9rez is bad"),
+            ("O'Brien", "O&#39;Brien is bad"),
+            ("O'Brien", "O&#x27;Brien is bad"),
+            ('Al "Jim" & <Sons>', "Al &quot;Jim&quot; &amp; &lt;Sons&gt; is bad"),
+            ("Zo\u00eb Quinn", "Zo&euml; Quinn is bad"),
+        ],
+    )
+    def test_a_value_in_another_form(self, value, said):
+        quoted = self.words(post(last_name=value), said)
+        assert "<last_name>" in quoted
+        assert not any(part in quoted for part in ("Lovelace", "ada", "田中", "李", "rez", "Brien", "Jim", "Quinn"))
+
     def test_a_metadata_key_with_a_backslash(self):
         assert "Ada" not in self.words(post(metadata={"\\1": "Ada"}), "Ada is bad")
 
     def test_e_mails_that_were_not_in_the_request(self):
         said = "bob.smith@corp.example.co.uk and <carol@example.com>, dan@example.com."
-        assert self.words(GET, said) == '"<email> and <<email>>, <email>."'
+        assert self.words(GET, said) == '"<email> and <<email>>, <email>"'
 
     def test_query_parameters(self):
         request = Request("GET", "/api/v3/gifts", params={"text_search": "for Ada"})

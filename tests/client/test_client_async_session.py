@@ -9,7 +9,7 @@ import time
 import pytest
 
 from airflow_provider_sendoso.client import retrying
-from airflow_provider_sendoso.client.async_session import AsyncSendosoSession
+from airflow_provider_sendoso.client.async_session import shared_session
 from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_gifts_request, me_request
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
@@ -33,7 +33,7 @@ def session(sandbox, session_on) -> SendosoSession:
 
 @pytest.fixture
 async def reader(session):
-    async with AsyncSendosoSession(session) as reader:
+    async with shared_session(session) as reader:
         yield reader
 
 
@@ -62,9 +62,83 @@ class TestReads:
         await reader.read(me_request())
         assert pace.slots == len(sandbox.requests) == 3
 
-    async def test_outside_of_its_context(self, session):
-        with pytest.raises(RuntimeError, match="context manager"):
-            await AsyncSendosoSession(session).read(me_request())
+    async def test_polls_line_up(self, session, reader, pace):
+        session.token()
+        await reader.read(me_request())
+        assert pace.asked == ["send", "queue", "poll"]
+
+
+class TestShared:
+    async def test_by_all_users_of_an_event_loop_until_the_last_is_done(self, session):
+        async with shared_session(session) as first:
+            async with shared_session(session) as second:
+                assert first is second
+            assert (await first.read(me_request())).status == 200
+        async with shared_session(session) as later:
+            assert later is not first
+            assert (await later.read(me_request())).status == 200
+
+    async def test_not_by_users_of_other_connections(self, sandbox, session, session_on):
+        async with shared_session(session) as ours, shared_session(session_on(sandbox.url)) as theirs:
+            assert ours is not theirs
+
+    def test_not_by_other_event_loops(self, session):
+        async def read():
+            async with shared_session(session) as reader:
+                return (await reader.read(me_request())).status
+
+        assert [asyncio.run(read()) for _ in range(2)] == [200, 200]
+
+    async def test_and_given_back_after_an_error(self, session):
+        with pytest.raises(KeyError):
+            async with shared_session(session) as first:
+                raise KeyError
+        async with shared_session(session) as later:
+            assert later is not first
+
+    async def test_its_users_are_in_the_queue_one_at_a_time(self, session, reader, pace, monkeypatch):
+        session.token()
+        waiting = []
+
+        def reserve(*, poll: bool) -> float:
+            waiting.append(+1)
+            time.sleep(0.02)
+            waiting.append(-1)
+            return 0.0
+
+        monkeypatch.setattr(pace, "reserve", reserve)
+        await asyncio.gather(*[reader.read(me_request()) for _ in range(5)])
+        assert waiting == [+1, -1] * 5
+
+
+class TestTheEnvironment:
+    async def test_a_netrc_sets_no_other_credentials(self, reader, monkeypatch, tmp_path):
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+        monkeypatch.setenv("NETRC", str(netrc))
+        assert (await reader.read(me_request())).status == 200
+
+    @pytest.mark.parametrize(
+        ("no_proxy", "asked"), [("", ["GET http://sendoso.invalid/api/v3/me HTTP/1.1"]), ("*", [])]
+    )
+    async def test_a_proxy_is_used(self, session_on, raw_server, monkeypatch, no_proxy, asked):
+        lines = []
+
+        def handle(connection) -> None:
+            lines.append(connection.recv(65536).split(b"\r\n")[0].decode())
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        monkeypatch.setenv("HTTP_PROXY", raw_server(handle).url)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        session = session_on("http://sendoso.invalid")
+        session.tokens.cached = lambda: "t"
+        async with shared_session(session) as reader:
+            if asked:
+                assert (await reader.read(me_request())).json == {}
+            else:
+                with pytest.raises(SendosoConnectionError):
+                    await reader.read(me_request())
+        assert lines == asked
 
 
 class TestRepeats:
@@ -92,7 +166,7 @@ class TestRepeats:
     async def test_an_answer_that_takes_too_long(self, sandbox, session_on):
         session = session_on(sandbox.url, timeout=0.3)
         sandbox.fault("slow", path=ME, delay=1.0)
-        async with AsyncSendosoSession(session) as reader:
+        async with shared_session(session) as reader:
             assert (await reader.read(me_request())).json["id"] == 1
         assert asked(sandbox) == 2
 
@@ -128,7 +202,7 @@ class TestRepeats:
     async def test_a_far_side_that_is_down(self, sandbox, session):
         session.token()
         sandbox.stop()
-        async with AsyncSendosoSession(session) as reader:
+        async with shared_session(session) as reader:
             with pytest.raises(SendosoConnectionError, match="got no answer from Sendoso"):
                 await reader.read(me_request())
 
@@ -166,7 +240,7 @@ class TestUnauthorised:
         assert (asked(sandbox, "/oauth/token"), asked(sandbox)) == (2, 2)
 
     async def test_wrong_credentials(self, sandbox, session_on):
-        async with AsyncSendosoSession(session_on(sandbox.url, client_secret="wrong")) as reader:
+        async with shared_session(session_on(sandbox.url, client_secret="wrong")) as reader:
             with pytest.raises(SendosoAuthError, match="did not grant a token"):
                 await reader.read(me_request())
         assert asked(sandbox) == 0
@@ -206,31 +280,32 @@ class TestTheEventLoopIsNeverBlocked:
                 return super().read()
 
         session = SendosoSession(session_on(sandbox.url).config, SlowStore(), pace)
-        async with AsyncSendosoSession(session) as reader:
+        async with shared_session(session) as reader:
             assert await self.largest_gap(reader.read(me_request())) < self.LONGEST_GAP
 
-    @pytest.mark.parametrize("method", ["reserve", "push_back"])
+    @pytest.mark.parametrize("method", ["queue", "reserve", "push_back"])
     async def test_by_a_slow_pace(self, sandbox, session, reader, pace, monkeypatch, method):
         session.token()
         quick = getattr(pace, method)
 
-        def slow(*args):
+        def slow(*args, **kwargs):
             time.sleep(self.LONG)
-            return quick(*args)
+            return quick(*args, **kwargs)
 
         monkeypatch.setattr(pace, method, slow)
         sandbox.fault("throttle", path=ME)
         assert await self.largest_gap(reader.read(me_request())) < self.LONGEST_GAP
 
-    async def test_while_waiting_for_its_turn(self, sandbox, session, reader, pace, monkeypatch):
+    @pytest.mark.parametrize("method", ["queue", "reserve"])
+    async def test_while_waiting_for_its_turn(self, session, reader, pace, monkeypatch, method):
         session.token()
-        monkeypatch.setattr(pace, "reserve", lambda: self.LONG)
+        monkeypatch.setattr(pace, method, lambda **poll: self.LONG)
         assert await self.largest_gap(reader.read(me_request())) < self.LONGEST_GAP
 
 
 async def test_no_secret_in_an_error(sandbox, session_on):
     session = session_on(sandbox.url, client_secret="p4ss-w0rd")
-    async with AsyncSendosoSession(session) as reader:
+    async with shared_session(session) as reader:
         with pytest.raises(SendosoAuthError) as caught:
             await reader.read(Request("GET", ME))
     assert "p4ss-w0rd" not in f"{caught.value!r} {caught.value}"

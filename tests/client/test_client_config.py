@@ -49,6 +49,8 @@ class TestBaseUrl:
             ({"host": "[::1]:8765"}, "http://[::1]:8765"),
             ({"host": "[::1]", "port": 8765}, "http://[::1]:8765"),
             ({"host": "http://[::1]"}, "http://[::1]"),
+            ({"host": "[::1]"}, "http://[::1]"),
+            ({"host": "::1", "port": 8765}, "http://[::1]:8765"),
             ({"host": "https://[2001:db8::1]"}, "https://[2001:db8::1]"),
         ],
     )
@@ -60,7 +62,8 @@ class TestBaseUrl:
         [
             ({}, "app.sendoso.com"),
             ({"host": "https://App.Sendoso.com:8443"}, "app.sendoso.com"),
-            ({"host": "127.0.0.1:8765"}, "127.0.0.1:8765"),
+            ({"host": "127.0.0.1:8765"}, "127.0.0.1"),
+            ({"host": "http://[::1]:8765"}, "::1"),
             ({"extra": {"account": "emea"}}, "emea"),
         ],
     )
@@ -78,6 +81,10 @@ class TestBaseUrl:
             "https://app.sendoso.com:99999",
             "https://[::1",
             "https:/app.sendoso.com",
+            "app sendoso.com",
+            "app..sendoso.com",
+            "https://app.sendoso.com\\@example.com",
+            "[app.sendoso.com]",
         ],
     )
     def test_a_host_that_is_no_base_url(self, host):
@@ -169,6 +176,8 @@ class TestExtra:
             ({"requests_per_second": "nan"}, "requests_per_second"),
             ({"timeout": 0}, "timeout"),
             ({"timeout": "soon"}, "timeout"),
+            ({"timeout": 601}, "timeout"),
+            ({"timeout": "inf"}, "timeout"),
             ({"max_sends_per_batch": -1}, "max_sends_per_batch"),
             ({"max_sends_per_batch": 1.5}, "max_sends_per_batch"),
             ({"grant_type": "password"}, "grant_type"),
@@ -192,6 +201,12 @@ class TestExtra:
     def test_every_problem_is_named_at_once(self):
         with pytest.raises(SendosoConfigError, match=r"timeout.*typo|typo.*timeout"):
             resolve(extra={"timeout": 0, "typo": 1})
+
+    @pytest.mark.parametrize("extra", [["r3fr3sh-t0ken"], "r3fr3sh-t0ken", 7, True])
+    def test_one_that_is_no_object(self, extra):
+        with pytest.raises(SendosoConfigError, match="'my_sendoso' has an extra that is not a JSON object") as caught:
+            resolve(extra=extra)
+        assert SECRETS[1] not in shown(caught.value)
 
     @pytest.mark.parametrize("name", ["base_url", "client_id", "client_secret"])
     def test_what_the_connection_has_fields_for(self, name):
@@ -264,7 +279,8 @@ class TestThroughAirflow:
             ("sendoso://id@app.sendoso.com", "no password"),
             ("sendoso://http://id:pw@app.sendoso.com", "use https"),
             ("sendoso://id:pw@app.sendoso.com/?typo=1", "'typo' is unknown"),
-            ("sendoso://id:pw@/?grant_type=refresh_token&refresh_token=abc", "not\\s+support"),
+            ({"conn_type": "sendoso", "login": "id", "password": "pw", "extra": [1]}, "extra"),
+            ({"conn_type": "sendoso", "login": "id", "password": "pw", "extra": {"timeout": []}}, "extra 'timeout'"),
         ],
     )
     def test_errors_name_the_connection(self, set_connection, connection, words):

@@ -1,19 +1,36 @@
-"""The token request, and what its answer says."""
+"""The requests of OAuth, what their answers grant, and which refresh token is tried next."""
 
 from __future__ import annotations
 
 import json
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from pydantic import SecretStr
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
 from airflow_provider_sendoso.client.config import ClientConfig
-from airflow_provider_sendoso.client.endpoints import token_request
-from airflow_provider_sendoso.client.oauth import read_grant
-from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConnectionError, SendosoServerError
+from airflow_provider_sendoso.client.endpoints import Auth
+from airflow_provider_sendoso.client.oauth import (
+    Grant,
+    Tokens,
+    authorize_url,
+    client_credentials_request,
+    code_request,
+    read_grant,
+    refresh_request,
+    renewal,
+    revoke_request,
+)
+from airflow_provider_sendoso.exceptions import (
+    SendosoAuthError,
+    SendosoConnectionError,
+    SendosoError,
+    SendosoServerError,
+)
 
 CONFIG = ClientConfig(base_url="https://app.sendoso.com", client_id="cid", client_secret="s3cret", account="a")
-REQUEST = token_request(CONFIG)
+REQUEST = client_credentials_request(CONFIG)
 
 
 def answered(status: int, body: object) -> Exchange:
@@ -27,11 +44,45 @@ class TestRequest:
         assert REQUEST.json == {"grant_type": "client_credentials", "client_id": "cid", "client_secret": "s3cret"}
 
     def test_scope_where_there_is_one(self):
-        scoped = token_request(CONFIG.model_copy(update={"scope": "public write"}))
+        scoped = client_credentials_request(CONFIG.model_copy(update={"scope": "public write"}))
         assert scoped.json == REQUEST.json | {"scope": "public write"}
 
-    def test_the_secret_is_in_no_repr(self):
-        assert "s3cret" not in f"{REQUEST!r} {REQUEST}"
+    @pytest.mark.parametrize(
+        ("request_", "fields"),
+        [
+            (refresh_request(CONFIG, "r3fresh"), {"grant_type": "refresh_token", "refresh_token": "r3fresh"}),
+            (
+                code_request(CONFIG, "c0de", "http://127.0.0.1/"),
+                {"grant_type": "authorization_code", "code": "c0de", "redirect_uri": "http://127.0.0.1/"},
+            ),
+        ],
+    )
+    def test_other_grants(self, request_, fields):
+        assert (request_.method, request_.path, request_.auth) == ("POST", "/oauth/token", Auth.NONE)
+        assert request_.json == {"client_id": "cid", "client_secret": "s3cret"} | fields
+
+    def test_revoke(self):
+        request = revoke_request("t0ken")
+        assert (request.method, request.path, request.auth) == ("POST", "/oauth/revoke", Auth.BASIC)
+        assert (request.params, request.json) == ({"token": "t0ken"}, None)
+
+    def test_where_a_person_authorises(self):
+        url = urlsplit(authorize_url(CONFIG, "http://127.0.0.1:1/?a=b", "public write", "st&te"))
+        assert (url.scheme, url.netloc, url.path) == ("https", "app.sendoso.com", "/oauth/authorize")
+        assert dict(parse_qsl(url.query, strict_parsing=True)) == {
+            "client_id": "cid",
+            "redirect_uri": "http://127.0.0.1:1/?a=b",
+            "response_type": "code",
+            "scope": "public write",
+            "state": "st&te",
+        }
+
+    @pytest.mark.parametrize(
+        "request_",
+        [REQUEST, refresh_request(CONFIG, "s3cret"), code_request(CONFIG, "s3cret", "u"), revoke_request("s3cret")],
+    )
+    def test_no_secret_is_in_a_repr(self, request_):
+        assert "s3cret" not in f"{request_!r} {request_}"
 
 
 class TestGrant:
@@ -59,10 +110,24 @@ class TestGrant:
         with pytest.raises(SendosoAuthError, match=r"did not grant a token \(401\)"):
             read_grant(REQUEST, answered(401, body))
 
-    @pytest.mark.parametrize("body", [{}, [], "t", {"access_token": ""}, {"access_token": None}, {"access_token": 5}])
+    @pytest.mark.parametrize("code", ["my s3cret", "s3cret!", "S3CRET", ["s3cret"], "x" * 41])
+    def test_only_what_looks_like_a_code_of_oauths_is_repeated(self, code):
+        with pytest.raises(SendosoAuthError, match=r"did not grant a token \(401\)") as caught:
+            read_grant(REQUEST, answered(401, {"error": code}))
+        assert "s3cret" not in str(caught.value).lower()
+
+    @pytest.mark.parametrize(
+        "body",
+        [{}, [], "t"] + [{"access_token": token} for token in ("", None, 5, ["t"], "a\ns3cret", "s3cret ", "s3crét")],
+    )
     def test_no_token(self, body):
-        with pytest.raises(SendosoServerError, match="without an access_token"):
+        with pytest.raises(SendosoServerError, match="without an access_token") as caught:
             read_grant(REQUEST, answered(200, body))
+        assert "s3cr" not in str(caught.value)
+
+    @pytest.mark.parametrize(("given", "read"), [("r", "r"), (None, None), (5, None)])
+    def test_its_refresh_token(self, given, read):
+        assert read_grant(REQUEST, answered(200, {"access_token": "t", "refresh_token": given})).refresh_token == read
 
     @pytest.mark.parametrize(
         ("exchange", "kind"),
@@ -77,3 +142,90 @@ class TestGrant:
         with pytest.raises(kind) as caught:
             read_grant(REQUEST, exchange)
         assert "s3cret" not in str(caught.value)
+
+
+class TestTokens:
+    def test_survive_the_store(self):
+        tokens = Tokens("t", "r").spend("old")
+        assert Tokens.load(tokens.dump()) == tokens
+        assert Tokens.load(None) == Tokens()
+
+    def test_a_spent_token_is_remembered_and_not_readable(self):
+        tokens = Tokens("t", "r3fresh").spend("r3fresh")
+        assert (tokens.refresh_token, tokens.is_spent("r3fresh"), tokens.is_spent("another")) == (None, True, False)
+        assert "r3fresh" not in tokens.dump()
+
+    def test_spending_another_keeps_ours(self):
+        assert Tokens("t", "ours").spend("another").refresh_token == "ours"
+
+    def test_not_for_ever(self):
+        tokens = Tokens()
+        for number in range(1000):
+            tokens = tokens.spend(str(number))
+        assert len(tokens.dump()) < 1000
+        assert tokens.is_spent("999")
+
+    @pytest.mark.parametrize(("given", "kept"), [("new", "new"), (None, "old")])
+    def test_a_grant_is_taken_in(self, given, kept):
+        assert Tokens("t", "old").granted(Grant("t-2", 60, given)) == Tokens("t-2", kept)
+
+    @pytest.mark.parametrize(
+        ("tokens", "seed", "next_one"),
+        [
+            (Tokens(), None, None),
+            (Tokens(), "seed", "seed"),
+            (Tokens(refresh_token="stored"), "seed", "stored"),
+            (Tokens(refresh_token="stored").spend("stored"), "seed", "seed"),
+            (Tokens().spend("seed"), "seed", None),
+        ],
+    )
+    def test_which_refresh_token_is_next(self, tokens, seed, next_one):
+        assert tokens.next_refresh_token(seed) == next_one
+
+
+class TestRenewal:
+    """The generator without a far side: what it asks, and what it wants stored."""
+
+    SEEDED = CONFIG.model_copy(update={"grant_type": "refresh_token", "refresh_token": SecretStr("seed")})
+    DEAD = answered(400, {"error": "invalid_grant"})
+
+    def end(self, steps, exchange: Exchange) -> tuple[Tokens, Grant]:
+        with pytest.raises(StopIteration) as end:
+            steps.send(exchange)
+        return end.value.value
+
+    def test_client_credentials(self):
+        steps = renewal(CONFIG, Tokens("old"))
+        assert next(steps) == REQUEST
+        assert self.end(steps, answered(200, {"access_token": "t"})) == (Tokens("t"), Grant("t", 7200))
+
+    def test_a_refresh_token_is_spent_by_the_grant(self):
+        steps = renewal(self.SEEDED, Tokens())
+        assert next(steps) == refresh_request(CONFIG, "seed")
+        tokens, grant = self.end(steps, answered(200, {"access_token": "t", "refresh_token": "r"}))
+        assert (tokens, grant.refresh_token) == (Tokens("t", "r", Tokens().spend("seed").spent), "r")
+
+    def test_a_dead_one_is_stored_as_spent_before_the_next_is_tried(self):
+        steps = renewal(self.SEEDED, Tokens("old", "stored"))
+        assert next(steps) == refresh_request(CONFIG, "stored")
+        poorer = steps.send(self.DEAD)
+        assert poorer == Tokens("old", "stored").spend("stored")
+        assert next(steps) == refresh_request(CONFIG, "seed")
+        assert steps.send(self.DEAD) == poorer.spend("seed")
+        with pytest.raises(SendosoAuthError, match="A person has to authorise again"):
+            next(steps)
+
+    @pytest.mark.parametrize(
+        "exchange",
+        [
+            Exchange(Phase.LOST, error="ReadTimeout"),
+            answered(401, {"error": "invalid_client"}),
+            answered(500, {"error": "invalid_grant"}),
+            answered(400, b"<html>"),
+        ],
+    )
+    def test_nothing_else_says_that_a_refresh_token_is_dead(self, exchange):
+        steps = renewal(self.SEEDED, Tokens("old", "stored"))
+        next(steps)
+        with pytest.raises(SendosoError):
+            steps.send(exchange)

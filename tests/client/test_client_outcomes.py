@@ -29,6 +29,12 @@ UNREADABLE = {
     "list": b'[{"id": "s-1"}]',
     "null": b"null",
     "text": b'"s-1"',
+    "id a list": b'{"id": [1]}',
+    "id an object": b'{"send": {"id": {"value": 1}}}',
+    "id true": b'{"id": true}',
+    "id half a character": b'{"id": "\\ud800"}',
+    "deep": b"[" * 100_000,
+    "a number too long": b'{"id": ' + b"9" * 10_000 + b"}",
 }
 BODIES = ACCEPTED | UNREADABLE
 FLAGS = [(renewed, own_gift) for renewed in (False, True) for own_gift in (False, True)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
 
 from airflow_provider_sendoso.client import pace as pace_module
-from airflow_provider_sendoso.client.pace import SPACING, LocalPace, await_slot, wait_for_slot
+from airflow_provider_sendoso.client.pace import LONGEST_WAIT, SPACING, LocalPace, await_slot, wait_for_slot
+from airflow_provider_sendoso.exceptions import SendosoRateLimitError
 
 
 @pytest.fixture
@@ -19,59 +21,74 @@ def clock(clock, monkeypatch):
 class TestLocalPace:
     def test_slots_are_an_interval_apart(self, clock):
         pace = LocalPace(0.5)
-        assert [pace.reserve() for _ in range(4)] == pytest.approx([0, 0.5, 1, 1.5])
+        assert [pace.reserve(poll=False) for _ in range(4)] == pytest.approx([0, 0.5, 1, 1.5])
 
     def test_time_that_has_passed_is_taken_off(self, clock):
         pace = LocalPace(0.5)
-        pace.reserve()
+        pace.reserve(poll=False)
         clock.now += 0.4
-        assert pace.reserve() == pytest.approx(0.1)
+        assert pace.reserve(poll=False) == pytest.approx(0.1)
 
     def test_idle_time_is_not_saved_up_for_a_burst(self, clock):
         pace = LocalPace(0.5)
-        pace.reserve()
+        pace.reserve(poll=False)
         clock.now += 3600
-        assert [pace.reserve() for _ in range(3)] == pytest.approx([0, 0.5, 1])
+        assert [pace.reserve(poll=False) for _ in range(3)] == pytest.approx([0, 0.5, 1])
 
     def test_no_sliding_second_has_more_than_the_rate(self, clock):
         pace = LocalPace(SPACING / 10)
         times = []
         for _ in range(50):
-            clock.now += pace.reserve()
+            clock.now += pace.reserve(poll=False)
             times.append(clock.now)
         assert all(later - first >= 1 for first, later in zip(times, times[10:], strict=False))
 
     def test_push_back(self, clock):
         pace = LocalPace(0.5)
         pace.push_back(7)
-        assert [pace.reserve() for _ in range(2)] == pytest.approx([7, 7.5])
+        assert [pace.reserve(poll=False) for _ in range(2)] == pytest.approx([7, 7.5])
 
     def test_a_shorter_push_back_does_not_bring_slots_forward(self, clock):
         pace = LocalPace(0.5)
         pace.push_back(7)
         pace.push_back(1)
-        assert pace.reserve() == pytest.approx(7)
+        assert pace.reserve(poll=False) == pytest.approx(7)
 
     def test_threads_get_a_slot_each(self, clock):
         pace = LocalPace(1.0)
         slots: list[float] = []
-        threads = [threading.Thread(target=lambda: slots.extend(pace.reserve() for _ in range(50))) for _ in range(8)]
+        threads = [
+            threading.Thread(target=lambda: slots.extend(pace.reserve(poll=False) for _ in range(50))) for _ in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert sorted(slots) == pytest.approx(list(range(400)))
 
+    def test_polls_take_the_same_slots_and_do_not_line_up(self, clock):
+        pace = LocalPace(0.5)
+        assert [pace.queue(), pace.reserve(poll=True), pace.queue(), pace.reserve(poll=False)] == [0, 0, 0, 0.5]
+
 
 class Slots:
-    """Hands out these delays, then 0."""
+    """Hands out these delays, then 0; polls wait in the queue first."""
 
-    def __init__(self, *delays: float) -> None:
+    def __init__(self, *delays: float, queue: float = 0.0) -> None:
         self.delays = list(delays)
-        self.asked = 0
+        self.in_queue = queue
+        self.calls: list[str] = []
 
-    def reserve(self) -> float:
-        self.asked += 1
+    @property
+    def asked(self) -> int:
+        return len(self.calls) - self.calls.count("queue")
+
+    def queue(self) -> float:
+        self.calls.append("queue")
+        return self.in_queue
+
+    def reserve(self, *, poll: bool) -> float:
+        self.calls.append("poll" if poll else "send")
         return self.delays.pop(0) if self.delays else 0.0
 
     def push_back(self, seconds: float) -> None:
@@ -79,21 +96,19 @@ class Slots:
 
 
 @pytest.fixture(params=["blocking", "async"])
-def wait(request, clock):
+def wait(request, clock, monkeypatch):
     """Both ways to wait, which must not differ."""
 
-    async def wait_for(slots: Slots) -> None:
+    async def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+
+    async def wait_for(slots: Slots, *, poll: bool = False) -> None:
         if request.param == "blocking":
-            wait_for_slot(slots, clock.sleep)
-            return
-
-        async def reserve() -> float:
-            return slots.reserve()
-
-        async def sleep(seconds: float) -> None:
-            clock.sleep(seconds)
-
-        await await_slot(reserve, sleep)
+            wait_for_slot(slots, poll=poll, sleep=clock.sleep)
+        else:
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncio, "sleep", sleep)
+                await await_slot(slots, poll=poll)
 
     return wait_for
 
@@ -124,3 +139,24 @@ class TestWaiting:
         pauses = [nap for nap in clock.naps if nap != 0.3]
         assert len(pauses) >= 1
         assert all(0 <= pause <= 2 for pause in pauses)
+
+    async def test_a_poll_lines_up_first_and_once(self, wait, clock):
+        slots = Slots(0.3, 0.2, queue=0.7)
+        clock.oversleep = [0.0, 1.0]
+        await wait(slots, poll=True)
+        assert slots.calls == ["queue", "poll", "poll"]
+        assert clock.naps == [0.7, 0.3, 0.2]
+
+    async def test_what_sends_need_does_not_line_up(self, wait, clock):
+        slots = Slots(0.3, queue=0.7)
+        await wait(slots)
+        assert (slots.calls, clock.naps) == (["send"], [0.3])
+
+    @pytest.mark.parametrize("poll", [False, True])
+    async def test_a_slot_too_far_away_is_not_waited_for(self, wait, clock, poll):
+        await wait(Slots(LONGEST_WAIT), poll=poll)
+        assert sum(clock.naps) == LONGEST_WAIT == 150
+        clock.naps.clear()
+        with pytest.raises(SendosoRateLimitError, match=r"the next call is due in 151 s\.") as caught:
+            await wait(Slots(LONGEST_WAIT + 1), poll=poll)
+        assert (caught.value.retry_after, sum(clock.naps)) == (151, 0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import requests
 
-from airflow_provider_sendoso.client import session as session_module
 from airflow_provider_sendoso.client.answers import Phase
-from airflow_provider_sendoso.client.endpoints import Request, me_request
+from airflow_provider_sendoso.client.endpoints import Auth, Request, me_request
+from airflow_provider_sendoso.client.oauth import Tokens
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
@@ -99,10 +99,26 @@ class TestWhatIsSent:
         assert requests_mock.last_request.headers["Authorization"] == "Bearer token-1"
         assert "Authorization" not in requests_mock.request_history[0].headers
 
+    @pytest.mark.parametrize(
+        ("auth", "header"),
+        [(Auth.BEARER, "Bearer token-1"), (Auth.BASIC, "Basic c2FuZGJveDpzYW5kYm94"), (Auth.NONE, None)],
+    )
+    def test_who_is_asking(self, session, requests_mock, auth, header):
+        requests_mock.post(f"{URL}/x", json={})
+        session.paced(Request("POST", "/x", auth=auth), "token-1")
+        assert requests_mock.last_request.headers.get("Authorization") == header
+
     def test_one_slot_for_each_request(self, session, requests_mock, pace):
         requests_mock.get(ME, [status(503), {"json": {}}])
         session.read(me_request())
         assert pace.slots == len(requests_mock.request_history) == 3
+
+    def test_reads_line_up_behind_what_sends_need(self, session, requests_mock, pace):
+        requests_mock.get(ME, json={})
+        requests_mock.post(SENDS, json={})
+        session.read(me_request())
+        session.paced(POST, "t")
+        assert pace.asked == ["send", "queue", "poll", "send"]  # a token, the read, the POST
 
     def test_one_token_for_many_calls(self, session, requests_mock, tokens):
         requests_mock.get(ME, json={})
@@ -155,6 +171,20 @@ class TestReadsAreRepeated:
             session.read(me_request())
         assert call.call_count == calls
 
+    def test_a_long_throttle_keeps_back_the_next_one_for_two_minutes_at_the_most(self, session, requests_mock, pace):
+        requests_mock.get(ME, [status(429, retry_after="3600")])
+        with pytest.raises(SendosoRateLimitError) as caught:
+            session.read(me_request())
+        assert caught.value.retry_after == 3600
+        assert pace.pushes == [120]
+
+    @pytest.mark.parametrize("failure", [CONNECT, READ, status(429), status(500), {"text": "<html>"}])
+    def test_not_one_that_is_made_once(self, session, requests_mock, naps, failure):
+        call = requests_mock.get(ME, [failure])
+        with pytest.raises((SendosoConnectionError, SendosoRateLimitError, SendosoServerError)):
+            session.read_once(me_request())
+        assert (call.call_count, naps) == (1, [])
+
     def test_pauses_grow_and_stay_within_seconds(self, session, requests_mock, naps):
         requests_mock.get(ME, [status(500)])
         with pytest.raises(SendosoServerError):
@@ -167,6 +197,13 @@ class TestReadsAreRepeated:
         call = requests_mock.post(f"{URL}/oauth/token", [failure, {"json": {"access_token": "t"}}])
         assert session_on(URL).token() == "t"
         assert call.call_count == 2
+
+    @pytest.mark.parametrize("token", ["a\ns3cret", "a b", "tökén"])
+    def test_a_token_that_fits_into_no_header_is_none(self, session_on, requests_mock, token):
+        requests_mock.post(f"{URL}/oauth/token", json={"access_token": token})
+        with pytest.raises(SendosoServerError, match="without an access_token") as caught:
+            session_on(URL).read_once(me_request())
+        assert "s3cret" not in f"{caught.value!r}"
 
     def test_wrong_credentials_are_not(self, session_on, requests_mock):
         call = requests_mock.post(f"{URL}/oauth/token", [status(401)])
@@ -194,7 +231,8 @@ class TestPacedCallsAreNot:
     def test_before_comes_between_the_slot_and_the_call(self, session, requests_mock, pace):
         call = requests_mock.post(SENDS, json={})
         seen = []
-        session.paced(POST, "t", before=lambda: seen.append((pace.slots, call.call_count)))
+        session.await_turn(before=lambda: seen.append((pace.slots, call.call_count)))
+        session.call(POST, "t")
         assert seen == [(1, 0)]
         assert call.call_count == 1
 
@@ -205,7 +243,7 @@ class TestPacedCallsAreNot:
             raise KeyError("claim lost")
 
         with pytest.raises(KeyError):
-            session.paced(POST, "t", before=refuse)
+            session.await_turn(before=refuse)
         assert call.call_count == 0
 
     @pytest.mark.parametrize(("headers", "seconds"), [({"retry_after": "7"}, 7), ({}, 1), ({"retry_after": "soon"}, 1)])
@@ -251,6 +289,11 @@ class TestUnauthorised:
         sent = [request.headers["Authorization"] for request in call.request_history]
         assert sent == ["Bearer token-1", "Bearer token-2"]
 
+    def test_also_for_a_read_that_is_made_once(self, session, requests_mock, tokens):
+        call = requests_mock.get(ME, [status(401), {"json": {"id": 1}}])
+        assert session.read_once(me_request()).json == {"id": 1}
+        assert (call.call_count, len(tokens)) == (2, 2)
+
     def test_and_no_more(self, session, requests_mock, tokens):
         call = requests_mock.get(ME, [status(401)])
         with pytest.raises(SendosoAuthError):
@@ -261,7 +304,7 @@ class TestUnauthorised:
         store = MemoryTokenStore()
         ours = SendosoSession(session_on(URL).config, store, pace)
         ours.token()
-        store.store("somebody else", "their-token", 3600)
+        store.store("somebody else", Tokens("their-token").dump(), 3600)
         call = requests_mock.get(ME, [status(401), {"json": {"id": 1}}])
         ours.read(me_request())
         assert call.request_history[-1].headers["Authorization"] == "Bearer their-token"
@@ -290,10 +333,3 @@ class TestPages:
         assert call.call_count == 1
         assert len(list(walk)) == 101
         assert [request.qs["page"] for request in call.request_history] == [["1"], ["2"]]
-
-
-def test_an_answer_without_end_is_given_up(session, requests_mock, monkeypatch):
-    monkeypatch.setattr(session_module, "LARGEST_BODY", 1000)
-    requests_mock.post(SENDS, content=b"x" * 2000, status_code=201)
-    exchange = session.paced(POST, "t")
-    assert (exchange.phase, exchange.answer) == (Phase.LOST, None)

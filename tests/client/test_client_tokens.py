@@ -1,34 +1,63 @@
-"""One token: cached, renewed in time, and fetched once however many ask."""
+"""One token: cached, renewed in time, and fetched once however many ask; and no refresh token is lost."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pydantic import SecretStr
 
 from airflow_provider_sendoso.client import tokens as tokens_module
-from airflow_provider_sendoso.client.oauth import Grant
+from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.oauth import Grant, Tokens
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore, TokenManager
-from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoServerError
+from airflow_provider_sendoso.exceptions import (
+    SendosoAuthError,
+    SendosoConnectionError,
+    SendosoLedgerError,
+    SendosoRateLimitError,
+    SendosoServerError,
+)
+
+CONFIG = ClientConfig(base_url="https://app.sendoso.com", client_id="cid", client_secret="s3cret", account="a")
+AUTHORISED = CONFIG.model_copy(update={"grant_type": "refresh_token", "refresh_token": SecretStr("refresh-0")})
 
 
-class Tokens:
-    """A far side that grants ``token-1``, ``token-2``, …; counts, and can fail or take its time."""
+class FarSide:
+    """Grants ``token-1``, ``token-2``, …; a refresh token is good once. It counts, and can fail or take its time."""
 
-    def __init__(self, lifetime: float = 7200.0) -> None:
-        self.lifetime = lifetime
+    def __init__(self) -> None:
+        self.lifetime = 7200.0
         self.granted = 0
         self.error: Exception | None = None
+        self.status = 200
         self.takes = 0.0
+        self.refresh_token = "refresh-0"
+        self.tried: list[str] = []
 
-    def fetch(self) -> Grant:
+    def ask(self, request: Request) -> Exchange:
         time.sleep(self.takes)
         if self.error:
             raise self.error
+        if self.status != 200:
+            return answered(self.status, {})
+        grant = {"expires_in": self.lifetime}
+        if request.json["grant_type"] == "refresh_token":
+            self.tried.append(request.json["refresh_token"])
+            if self.tried[-1] != self.refresh_token:
+                return answered(400, {"error": "invalid_grant"})
+            self.refresh_token = grant["refresh_token"] = f"refresh-{self.granted + 1}"
         self.granted += 1
-        return Grant(f"token-{self.granted}", self.lifetime)
+        return answered(200, grant | {"access_token": f"token-{self.granted}"})
+
+
+def answered(status: int, body: object) -> Exchange:
+    return Exchange(Phase.ANSWERED, Answer(status, {}, json.dumps(body).encode()))
 
 
 class SharedStore(MemoryTokenStore):
@@ -47,10 +76,11 @@ class SharedStore(MemoryTokenStore):
             self.owner = owner
             return True
 
-    def store(self, owner: str, access_token: str, renew_after: float) -> None:
-        assert self.owner == owner
-        self.history.append(f"store {access_token}")
-        super().store(owner, access_token, renew_after)
+    def store(self, owner: str, text: str, renew_after: float) -> bool:
+        if self.owner != owner:
+            return False
+        self.history.append(f"store {Tokens.load(text).access_token}")
+        return super().store(owner, text, renew_after)
 
     def release(self, owner: str) -> None:
         if self.owner == owner:
@@ -58,8 +88,8 @@ class SharedStore(MemoryTokenStore):
 
 
 @pytest.fixture
-def far() -> Tokens:
-    return Tokens()
+def far() -> FarSide:
+    return FarSide()
 
 
 @pytest.fixture
@@ -67,8 +97,12 @@ def store() -> SharedStore:
     return SharedStore()
 
 
-def manager(store: MemoryTokenStore, far: Tokens, lease: float = 60, **kwargs) -> TokenManager:
-    return TokenManager(store, far.fetch, lease=lease, **kwargs)
+def manager(store: MemoryTokenStore, far: FarSide, config=CONFIG, lease: float = 60, **kwargs) -> TokenManager:
+    return TokenManager(config, store, far.ask, lease=lease, **kwargs)
+
+
+def text(access_token: str) -> str:
+    return Tokens(access_token).dump()
 
 
 class TestGet:
@@ -140,7 +174,7 @@ class TestAnothersClaim:
         assert store.claim("somebody else", 60)
 
         def finish() -> None:
-            store.store("somebody else", "their-token", 3600)
+            store.store("somebody else", text("their-token"), 3600)
             store.release("somebody else")
 
         timer = threading.Timer(0.1, finish)
@@ -158,7 +192,8 @@ class TestAnothersClaim:
 
     def test_may_end_with_a_token_just_before_ours_begins(self, store, far, monkeypatch):
         def claim(owner: str, lease: float) -> bool:
-            MemoryTokenStore.store(store, "somebody else", "their-token", 3600)
+            store.owner = owner
+            MemoryTokenStore.store(store, "somebody else", text("their-token"), 3600)
             return True
 
         monkeypatch.setattr(store, "claim", claim)
@@ -174,20 +209,114 @@ class TestAnothersClaim:
 
 
 class TestErrors:
-    @pytest.mark.parametrize("error", [SendosoServerError(500, "no"), KeyError("unexpected")])
-    def test_release_the_claim(self, store, far, error):
-        far.error = error
-        with pytest.raises(type(error)):
+    @pytest.mark.parametrize(
+        ("failure", "kind"), [({"status": 500}, SendosoServerError), ({"error": KeyError("unexpected")}, KeyError)]
+    )
+    def test_release_the_claim(self, store, far, failure, kind):
+        vars(far).update(failure)
+        with pytest.raises(kind):
             manager(store, far).get()
         assert store.owner is None
 
     def test_are_forgotten_the_next_time(self, store, far):
         ours = manager(store, far)
-        far.error = SendosoServerError(500, "no")
+        far.status = 500
         with pytest.raises(SendosoServerError):
             ours.get()
-        far.error = None
+        far.status = 200
         assert ours.get() == "token-1"
+
+
+class TestRefreshTokens:
+    """The next one is stored before the access token that came with it is used; none is tried twice."""
+
+    def test_each_is_traded_for_the_next(self, store, far):
+        ours = manager(store, far, AUTHORISED)
+        assert [ours.renew(ours.get()) for _ in range(3)] == ["token-2", "token-3", "token-4"]
+        assert far.tried == ["refresh-0", "refresh-1", "refresh-2", "refresh-3"]
+        assert ours.stored().refresh_token == "refresh-4"
+
+    def test_the_stored_one_is_newer_than_the_connections(self, store, far):
+        manager(store, far, AUTHORISED).get()
+        theirs = manager(store, far, AUTHORISED)
+        assert theirs.renew("token-1") == "token-2"
+        assert far.tried == ["refresh-0", "refresh-1"]
+
+    def test_a_dead_one_gives_way_to_the_connections(self, store, far):
+        """A person has authorised again and put the new one into the connection."""
+        manager(store, far, AUTHORISED).get()
+        far.refresh_token = "refresh-new"
+        again = AUTHORISED.model_copy(update={"refresh_token": SecretStr("refresh-new")})
+        assert manager(store, far, again).renew("token-1") == "token-2"
+        assert far.tried == ["refresh-0", "refresh-1", "refresh-new"]
+
+    def test_when_all_are_dead_a_person_is_asked_for_and_none_is_tried_again(self, store, far):
+        manager(store, far, AUTHORISED).get()
+        far.refresh_token = "somebody else's"
+        for _ in range(2):
+            with pytest.raises(SendosoAuthError, match="authorise again"):
+                manager(store, far, AUTHORISED).renew("token-1")
+        assert far.tried == ["refresh-0", "refresh-1"]
+        assert store.owner is None
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 503])
+    def test_a_far_side_that_is_unwell_burns_none(self, store, far, status):
+        far.status = status
+        with pytest.raises((SendosoAuthError, SendosoServerError, SendosoRateLimitError)):
+            manager(store, far, AUTHORISED).get()
+        far.status = 200
+        assert manager(store, far, AUTHORISED).get() == "token-1"
+
+    def test_one_that_could_not_be_stored_is_said_to_be_lost(self, store, far, monkeypatch):
+        def fail(*args):
+            raise SendosoLedgerError("The ledger does not answer.")
+
+        monkeypatch.setattr(store, "store", fail)
+        with pytest.raises(
+            SendosoLedgerError, match=r"does not answer\. .*is lost: a person has to authorise"
+        ) as caught:
+            manager(store, far, AUTHORISED).get()
+        assert "refresh-1" not in f"{caught.value!r} {caught.value.__context__!r}"
+
+    @pytest.mark.parametrize(
+        ("theirs", "refresh_token", "token"),
+        [
+            (Tokens("their-token", "their-refresh"), "their-refresh", "their-token"),
+            (Tokens("old-token", "refresh-0"), "refresh-1", "token-1"),
+            (Tokens("their-token"), "refresh-1", "token-1"),
+        ],
+        ids=["they have gone on", "they have the one that we spent", "they have none"],
+    )
+    def test_who_has_slept_through_the_lease_keeps_the_chain_that_lives(self, store, far, theirs, refresh_token, token):
+        def sleep_through(request: Request) -> Exchange:
+            exchange = FarSide.ask(far, request)
+            store.release(store.owner)
+            assert store.claim("somebody else", 60)
+            store.store("somebody else", theirs.dump(), 3600)
+            store.release("somebody else")
+            return exchange
+
+        far.ask = sleep_through
+        ours = manager(store, far, AUTHORISED)
+        assert ours.get() == token
+        assert ours.stored().refresh_token == refresh_token
+
+
+class TestAdopt:
+    def test_replaces_everything(self, store, far):
+        ours = manager(store, far, AUTHORISED)
+        ours.get()
+        ours.adopt(Grant("by-hand", 7200, "refresh-by-hand"))
+        assert ours.get() == manager(store, far, AUTHORISED).get() == "by-hand"
+        assert ours.stored() == Tokens("by-hand", "refresh-by-hand")
+        assert store.owner is None
+
+    def test_forget(self, store, far):
+        ours = manager(store, far)
+        ours.get()
+        ours.forget()
+        assert (ours.cached(), ours.stored()) == (None, Tokens())
+        assert ours.get() == "token-2"
 
 
 class TestMasking:
@@ -201,5 +330,12 @@ class TestMasking:
         manager(store, far, mask=masked.append).get()
         assert masked == ["token-1"]
 
-    def test_a_grants_repr_has_no_token(self):
-        assert "t0ken" not in repr(Grant("t0ken", 7200))
+    def test_a_refresh_token_is_masked_too(self, store, far):
+        masked: list[str] = []
+        manager(store, far, AUTHORISED, mask=masked.append).get()
+        assert set(masked) == {"token-1", "refresh-1"}
+
+    @pytest.mark.parametrize("shown", [Grant("t0ken", 7200, "r3fresh"), Tokens("t0ken", "r3fresh")])
+    def test_no_repr_has_a_token(self, shown):
+        assert "t0ken" not in repr(shown)
+        assert "r3fresh" not in repr(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import threading
@@ -31,6 +32,7 @@ SENDS = "/api/v3/sends"
 ADDRESS = {"line1": "12 St James's Square", "city": "London", "postal_code": "SW1Y 4JH", "country": "GB"}
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com", "address": ADDRESS}
 MUG = {"gift_id": "gift-mug", "recipient": ADA, "message": "Thank you, Ada."}
+CONNECTION = {"conn_type": "sendoso", "login": "sandbox", "password": "sandbox"}
 
 pytestmark = pytest.mark.usefixtures("no_backoff")
 
@@ -165,7 +167,9 @@ class TestSendGiftRefused:
                 {"recipient": ADA | {"first_name": None, "address": {"zip": "SW1Y"}}},
                 "first_name is missing; address_zip",
             ),
-            ({"metadata": {"x": ["Lovelace"]}}, "metadata_x"),
+            ({"metadata": {"x": ["Lovelace"]}}, "metadata_x must be text, a number or true or false"),
+            ({"metadata": {"x": math.nan}}, "metadata_x must be text, a number or true or false"),
+            ({"metadata": {"x": b"Lovelace"}}, "metadata_x must be text, a number or true or false"),
         ],
     )
     def test_what_cannot_be_accepted_is_not_posted(self, hook, sendoso, changes, words):
@@ -360,19 +364,35 @@ class TestTestConnection:
     def test_a_host_that_is_down(self, hook, sendoso):
         sendoso.stop()
         ok, said = hook.test_connection()
-        assert (ok, said) == (False, "POST /oauth/token got no answer from Sendoso (ConnectionRefusedError).")
+        assert (ok, said) == (
+            False,
+            f"{sendoso.url} does not answer like Sendoso: "
+            "POST /oauth/token got no answer from Sendoso (ConnectionRefusedError).",
+        )
 
     def test_a_host_that_does_not_exist(self, set_connection):
         set_connection("sendoso_default", "sendoso://id:s3cret@nonexistent.invalid")
         ok, said = SendosoHook().test_connection()
         assert not ok
+        assert "https://nonexistent.invalid does not answer like Sendoso" in said
         assert "got no answer" in said
         assert "s3cret" not in said
 
     def test_the_page_of_a_proxy(self, hook, sendoso):
         sendoso.fault("garbage", times=99)
         ok, said = hook.test_connection()
-        assert (ok, said) == (False, "POST /oauth/token answered 200 with an HTML page, perhaps of a proxy.")
+        assert (ok, said) == (
+            False,
+            f"{sendoso.url} does not answer like Sendoso: "
+            "POST /oauth/token answered 200 with an HTML page, perhaps of a proxy.",
+        )
+
+    @pytest.mark.parametrize("path", ["/oauth/token", "/api/v3/me"])
+    @pytest.mark.parametrize("fault", ["error_before", "drop_before", "throttle", "garbage"])
+    def test_somebody_waits_for_it_so_nothing_is_repeated(self, hook, sendoso, path, fault):
+        sendoso.fault(fault, times=9, path=path)
+        assert not hook.test_connection()[0]
+        assert asked(sendoso, path) == 1
 
     def test_a_ledger_of_a_kind_that_cannot_be_one(self, hook, set_connection):
         set_connection("sendoso_ledger", "snowflake://user:s3cret@account/db")
@@ -436,6 +456,38 @@ class TestLedger:
         )
         with pytest.raises(SendosoAuthError):
             list(SendosoHook("rotated").list_gifts())
+
+    @pytest.mark.parametrize("conn_id", ["sendoso_ledger", "my_ledger"])
+    def test_a_refresh_token_needs_one(self, sendoso, set_connection, conn_id):
+        extra = {"grant_type": "refresh_token", "refresh_token": "r3fresh", "ledger_conn_id": conn_id}
+        set_connection("sendoso_default", {**CONNECTION, "host": sendoso.url, "extra": extra})
+        with pytest.raises(SendosoConfigError, match=f"needs a ledger.*AIRFLOW_CONN_{conn_id.upper()}=") as caught:
+            SendosoHook().get_send("s-1")
+        assert "r3fresh" not in str(caught.value)
+        assert sendoso.requests == []
+
+    def test_with_one_it_is_traded(self, sendoso, ledger, set_connection):
+        extra = {"grant_type": "refresh_token", "refresh_token": sendoso.issue_refresh_token()}
+        set_connection("sendoso_default", {**CONNECTION, "host": sendoso.url, "extra": extra})
+        first = SendosoHook().session.token()
+        assert SendosoHook().session.renew(first) != first
+        assert next(SendosoHook().list_gifts()).id == "gift-mug"
+
+
+class TestRevokeTokens:
+    def test_they_are_dead_and_forgotten(self, hook, sendoso):
+        stale = hook.session.token()
+        assert hook.revoke_tokens() == 1
+        assert hook.revoke_tokens() == 0
+        assert asked(sendoso, "/oauth/revoke") == 1
+        assert hook.session.token() != stale
+
+    def test_none_is_forgotten_that_could_not_be_revoked(self, hook, sendoso):
+        token = hook.session.token()
+        sendoso.fault("error_before", times=9, path="/oauth/revoke")
+        with pytest.raises(SendosoServerError):
+            hook.revoke_tokens()
+        assert hook.session.token() == token
 
 
 class TestAsync:

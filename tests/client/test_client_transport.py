@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import socket
 import ssl
 import struct
@@ -11,15 +12,18 @@ import threading
 import time
 
 import pytest
+import requests
+import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from airflow_provider_sendoso.client import session as session_module
+from airflow_provider_sendoso.client import transport as transport_module
 from airflow_provider_sendoso.client.answers import Phase
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
+from airflow_provider_sendoso.client.transport import phase_of
 
 POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com"}})
 OK = b"HTTP/1.1 201 Created\r\nContent-Length: 11\r\n\r\n" + b'{"id": "s"}'
@@ -39,13 +43,27 @@ def read_request(connection: socket.socket) -> bytes:
 def after_the_request(*answer: bytes, reset: bool = False):
     def handle(connection: socket.socket) -> None:
         read_request(connection)
-        for part in answer:
-            connection.sendall(part)
-        if reset:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()
+        say_and_close(connection, *answer, reset=reset)
 
     return handle
+
+
+def after_the_hello(answer: bytes, *, reset: bool = False):
+    """Answer whatever comes first: of TLS, or what is said to a proxy."""
+
+    def handle(connection: socket.socket) -> None:
+        connection.recv(65536)
+        say_and_close(connection, answer, reset=reset)
+
+    return handle
+
+
+def say_and_close(connection: socket.socket, *answer: bytes, reset: bool) -> None:
+    for part in answer:
+        connection.sendall(part)
+    if reset:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 class TestNotConnected:
@@ -69,7 +87,7 @@ class TestNotConnected:
                 waiting.setblocking(False)
                 waiting.connect_ex(full.getsockname())
             exchange = session_on(f"http://127.0.0.1:{full.getsockname()[1]}", timeout=0.2).paced(POST, "t")
-        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "TimeoutError")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "Timeout")
 
     def test_a_certificate_that_is_not_trusted(self, session_on, raw_server, tmp_path):
         context = self_signed(tmp_path)
@@ -84,6 +102,21 @@ class TestNotConnected:
         assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "SSLCertVerificationError")
         assert not any(requests)
 
+    @pytest.mark.parametrize(
+        "answer",
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28", b""],
+        ids=["plain HTTP", "an alert", "closed"],
+    )
+    def test_a_far_side_that_does_not_speak_tls(self, session_on, raw_server, answer):
+        server = raw_server(after_the_hello(answer))
+        exchange = session_on(server.url.replace("http:", "https:")).paced(POST, "t")
+        assert (exchange.phase, len(server.connections)) == (Phase.NOT_CONNECTED, 1)
+
+    def test_a_reset_during_the_handshake(self, session_on, raw_server):
+        server = raw_server(after_the_hello(b"\x16\x03\x03", reset=True))
+        exchange = session_on(server.url.replace("http:", "https:")).paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "ConnectionResetError")
+
     def test_a_proxy_that_is_down(self, session_on, monkeypatch):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
@@ -92,6 +125,31 @@ class TestNotConnected:
         exchange = session_on("https://sendoso.invalid").paced(POST, "t")
         assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "ConnectionRefusedError")
         assert "s3cret" not in repr(exchange)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [b"HTTP/1.1 503 No\r\n\r\n", b"HTTP/1.1 407 Who\r\n\r\n", b"garbage\r\n\r\n", b""],
+        ids=["503", "407", "garbage", "closed"],
+    )
+    def test_a_proxy_that_refuses_to_connect(self, session_on, raw_server, monkeypatch, answer):
+        proxy = raw_server(after_the_hello(answer))
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        exchange = session_on("https://sendoso.invalid").paced(POST, "t")
+        assert (exchange.phase, len(proxy.connections)) == (Phase.NOT_CONNECTED, 1)
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            Request("POST", "/x", json={"send": {"amount": math.nan}}),
+            Request("POST", "/x", json={"send": {"name": b"Ada"}}),
+            Request("POST", ":99999/x", json={}),
+        ],
+        ids=["NaN", "bytes", "no URL"],
+    )
+    def test_a_request_that_cannot_be_made(self, session_on, request_):
+        exchange = session_on("http://127.0.0.1").paced(request_, "t")
+        assert (exchange.phase, exchange.answer) == (Phase.NOT_CONNECTED, None)
 
 
 class TestLost:
@@ -111,6 +169,8 @@ class TestLost:
             after_the_request(b"\x00\xff\x00\xffgarbage\r\n\r\n"),
             after_the_request(b"HTTP/1.1 abc OK\r\n\r\n"),
             after_the_request(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n"),
+            after_the_request(b"HTTP/1.1 201 Created\r\nContent-Length: 11, 12\r\n\r\n", b'{"id": "s"}'),
+            after_the_request(b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n"),
         ],
         ids=[
             "closed",
@@ -124,9 +184,11 @@ class TestLost:
             "garbage",
             "bad status line",
             "too many headers",
+            "contradictory lengths",
+            "unparsable location",
         ],
     )
-    def test_after_the_request(self, session_on, raw_server, handle):
+    def test_after_the_request_and_posted_once(self, session_on, raw_server, handle):
         server = raw_server(handle)
         exchange = session_on(server.url).paced(POST, "t")
         assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
@@ -137,7 +199,7 @@ class TestLost:
         server = raw_server(lambda connection: (read_request(connection), done.wait(5)))
         exchange = session_on(server.url, timeout=0.2).paced(POST, "t")
         done.set()
-        assert (exchange.phase, exchange.error) == (Phase.LOST, "TimeoutError")
+        assert (exchange.phase, exchange.error) == (Phase.LOST, "Timeout")
 
     def test_a_body_that_stalls(self, session_on, raw_server):
         done = threading.Event()
@@ -151,24 +213,120 @@ class TestLost:
         done.set()
         assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
 
-    def test_a_body_that_never_ends(self, session_on, raw_server):
+    def test_a_body_that_is_too_large(self, session_on, raw_server, monkeypatch):
+        monkeypatch.setattr(transport_module, "LARGEST_BODY", 1000)
+        head = b"HTTP/1.1 201 Created\r\nContent-Length: 2000\r\n\r\n"
+        exchange = session_on(raw_server(after_the_request(head, b" " * 2000)).url).paced(POST, "t")
+        assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
+
+
+class TestTheDeadline:
+    """Of the whole request, however busy the far side keeps the connection."""
+
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            (b"HTTP/1.1 201 Created\r\nX-Drip: ", b"x"),
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n", b" "),
+            (b"HTTP/1.1 201 Created\r\n\r\n", b" "),
+            (b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b" " * 0x1000 + b"\r\n"),
+        ],
+        ids=["head", "one more head", "body", "body without a length", "body without an end"],
+    )
+    def test_of_an_answer_that_drips(self, session_on, raw_server, first, again):
         def handle(connection: socket.socket) -> None:
             read_request(connection)
-            connection.sendall(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n")
-            while True:
-                connection.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
-                time.sleep(0.02)
+            connection.sendall(first)
+            drip(connection, again)
 
         started = time.monotonic()
         exchange = session_on(raw_server(handle).url, timeout=0.3).paced(POST, "t")
-        assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
-        assert time.monotonic() - started < 2
+        assert (exchange.phase, exchange.answer, exchange.error) == (Phase.LOST, None, "Timeout")
+        assert time.monotonic() - started < 1.3
+
+    @pytest.mark.parametrize("through_a_proxy", [False, True])
+    def test_of_a_handshake_that_drips(self, session_on, raw_server, monkeypatch, through_a_proxy):
+        def handle(connection: socket.socket) -> None:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" if through_a_proxy else b"\x16\x03\x03\x40\x00")
+            drip(connection, b"X: 1\r\n" if through_a_proxy else b"\x02")
+
+        url = raw_server(handle).url
+        if through_a_proxy:
+            monkeypatch.setenv("HTTPS_PROXY", url)
+            monkeypatch.setenv("NO_PROXY", "")
+        started = time.monotonic()
+        session = session_on(
+            "https://sendoso.invalid" if through_a_proxy else url.replace("http", "https"), timeout=0.3
+        )
+        exchange = session.paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "Timeout")
+        assert time.monotonic() - started < 1.3
+
+    def test_does_not_concern_the_next_request(self, session_on, raw_server):
+        def handle(connection: socket.socket) -> None:
+            while read_request(connection):
+                time.sleep(0.2)
+                connection.sendall(OK)
+
+        server = raw_server(handle)
+        session = session_on(server.url, timeout=0.3)
+        assert [session.paced(POST, "t").status for _ in range(3)] == [201] * 3
+        assert len(server.connections) == 1
+
+
+def drip(connection: socket.socket, what: bytes) -> None:
+    for _ in range(50):
+        connection.sendall(what)
+        time.sleep(0.05)
+
+
+class TestWithoutANote:
+    """Where no connection of ours was used, only a short list of errors proves that nothing had left."""
+
+    @pytest.mark.parametrize(
+        ("error", "phase"),
+        [
+            (requests.ConnectTimeout(), Phase.NOT_CONNECTED),
+            (requests.ConnectionError(urllib3.exceptions.NewConnectionError(None, "no")), Phase.NOT_CONNECTED),
+            (requests.exceptions.ProxyError(urllib3.exceptions.ProxyError("no", OSError())), Phase.NOT_CONNECTED),
+            (requests.ConnectionError(), Phase.LOST),
+            (requests.ReadTimeout(), Phase.LOST),
+            (requests.exceptions.SSLError(), Phase.LOST),
+            (requests.exceptions.ChunkedEncodingError(), Phase.LOST),
+            (requests.exceptions.InvalidHeader(), Phase.LOST),
+            (requests.exceptions.InvalidURL(), Phase.LOST),
+            (ValueError(), Phase.LOST),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+    )
+    def test_phase_of(self, error, phase):
+        assert phase_of(error) is phase
+
+    def test_the_context_of_an_error_proves_nothing(self):
+        """It may be of another request: an error raised while handling another's has it there."""
+        error = requests.ReadTimeout()
+        error.__context__ = requests.ConnectTimeout()
+        assert phase_of(error) is Phase.LOST
 
 
 @pytest.mark.parametrize(
     "answer",
-    [b"HTTP/1.1 201 Created\r\nContent-Le", b"HTTP/1.1 101 Switching\r\n\r\n", b"HTTP/1.1 201 Created\r\n\r\n{"],
-    ids=["half a header", "another protocol", "half a body without a length"],
+    [
+        b"HTTP/1.1 201 Created\r\nContent-Le",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\n\r\n{",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:99999/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=[
+        "half a header",
+        "another protocol",
+        "half a body without a length",
+        "port of a location",
+        "bytes of a location",
+    ],
 )
 def test_an_answer_with_a_status_and_little_else_is_unknown_too(session_on, raw_server, answer):
     exchange = session_on(raw_server(after_the_request(answer)).url).paced(POST, "t")
@@ -213,7 +371,7 @@ class TestKeptConnections:
             connection.sendall(OK)
 
     def test_are_used_again_at_once_and_not_after_two_seconds(self, session_on, raw_server, clock, monkeypatch):
-        monkeypatch.setattr(session_module, "time", clock)
+        monkeypatch.setattr(transport_module, "time", clock)
         server = raw_server(self.answer_all)
         session = session_on(server.url)
         for idle, connections in ((0, 1), (1.5, 1), (1.9, 1), (2.1, 2)):

@@ -1,0 +1,91 @@
+"""Ledgers without Airflow, on each database that a ledger can be, and real processes that share them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, update
+
+sys.path.insert(0, str(Path(__file__).parent))
+import ledger_workers
+
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.schema import metadata, sends
+
+
+@pytest.fixture(scope="session")
+def ledger_database(postgres_socket_dir: str) -> dict[str, Any]:
+    """The server's own database: making another for every test takes longer than the tests."""
+    return {"conn_type": "postgres", "host": postgres_socket_dir, "login": "postgres", "schema": "postgres"}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_connection(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """The connection of a ledger database without tables."""
+    if request.param == "sqlite":
+        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    connection: dict[str, Any] = request.getfixturevalue("ledger_database")
+    engine = create_engine(ledger_workers.ledger_url(connection))
+    metadata.drop_all(engine)
+    engine.dispose()
+    monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})
+    return connection
+
+
+@pytest.fixture
+def url(ledger_connection: dict[str, Any]) -> str:
+    return ledger_workers.ledger_url(ledger_connection)
+
+
+@pytest.fixture
+def opened(url: str) -> Iterator[Ledger]:
+    """An open, empty ledger."""
+    ledger = ledger_workers.open_ledger(url)
+    yield ledger
+    ledger._database.engine.dispose()
+
+
+@pytest.fixture
+def lapse(opened: Ledger) -> Callable[[], None]:
+    """Lets every lease of the ledger lapse, as if time had passed."""
+    return lambda: opened._database.run(lambda connection: connection.execute(update(sends).values(lease_until=0.0)))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that gives up on its database at once."""
+    monkeypatch.setattr(Database.run, "__defaults__", (0.2,))
+    monkeypatch.setattr("airflow_provider_sendoso.ledger.database._BUSY_TIMEOUT_MS", 50)
+
+
+@pytest.fixture
+def at_once() -> Callable[..., list[Any]]:
+    """Runs a function in several processes that start together; returns what they returned, in order."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["airflow_provider_sendoso.operators.sendoso", "sqlalchemy.dialects.postgresql"])
+
+    def run(function: Callable[..., Any], arguments: Sequence[Sequence[Any]]) -> list[Any]:
+        barrier, results = context.Barrier(len(arguments)), context.Queue()
+        processes = [
+            context.Process(target=ledger_workers.run_together, args=(barrier, results, number, function, tuple(those)))
+            for number, those in enumerate(arguments)
+        ]
+        for process in processes:
+            process.start()
+        returned = dict(results.get(timeout=60) for _ in processes)
+        for process in processes:
+            process.join(10)
+        for result in returned.values():
+            if isinstance(result, BaseException):
+                raise result
+        return [returned[number] for number in range(len(processes))]
+
+    return run

@@ -1,0 +1,172 @@
+"""What the tests run in processes of their own: importable there by name, so a module and not a part of a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import create_engine
+
+from airflow_provider_sendoso import sending
+from airflow_provider_sendoso.client.endpoints import me_request
+from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.sends import Batch, Claim, SendLedger, Wanted
+from airflow_provider_sendoso.operators import sendoso as operators
+
+
+class FakeTI:
+    """As much of a task instance as the operators use."""
+
+    def __init__(self, run_id: str = "run-1", task_id: str = "gifts") -> None:
+        self.dag_id, self.task_id, self.run_id, self.map_index = "campaign", task_id, run_id, -1
+        self.xcom: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+
+def ledger_url(connection: dict[str, Any]) -> str:
+    """The URL of a ledger that a test has set as an Airflow connection."""
+    if connection["conn_type"] == "sqlite":
+        return f"sqlite:///{connection['host']}"
+    return f"postgresql://{connection['login']}@/{connection['schema']}?host={connection['host']}"
+
+
+def open_ledger(url: str) -> Ledger:
+    return Ledger(create_engine(url, hide_parameters=True))
+
+
+def people(count: int) -> list[dict[str, Any]]:
+    """Recipients who need no postal address."""
+    return [
+        {"first_name": f"Ada{n}", "last_name": f"Lovelace{n}", "email": f"ada{n}@example.com"}
+        for n in range(1, count + 1)
+    ]
+
+
+def run_together(barrier: Any, results: Any, number: int, function: Callable[..., Any], arguments: Any) -> None:
+    barrier.wait(60)
+    try:
+        results.put((number, function(*arguments)))
+    except Exception as error:
+        results.put((number, error))
+
+
+# -- what they run ---------------------------------------------------------------------------------------------------
+
+
+def ledger_uuid(url: str) -> str:
+    return open_ledger(url).identity.ledger_uuid
+
+
+def open_as_a_reader(url: str) -> str:
+    """Open a ledger as a user who may not write to its file; return the error."""
+    if os.getuid() == 0:
+        os.setuid(65534)
+    Database.run.__defaults__ = (0.2,)
+    try:
+        return open_ledger(url).identity.ledger_uuid
+    except SendosoError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def claim_everything(url: str, owner: str, keys: Sequence[str]) -> list[str]:
+    """Claim keys in a random order, a few at a time; return the ones that were had."""
+    ledger = open_ledger(url)
+    batch = Batch(owner, "account", "scope", "email", "dag", "task", owner, -1)
+    keys = random.sample(keys, len(keys))
+    had: list[str] = []
+    for start in range(0, len(keys), 10):
+        wanted = [Wanted(key, "payload", "gift", None) for key in keys[start : start + 10]]
+        found = ledger.sends.claim(batch, owner, 60, wanted)
+        had += [key for key, claim in found.items() if isinstance(claim, Claim)]
+    return had
+
+
+def reserve_slots(url: str, account: str, interval: float, count: int) -> list[float]:
+    """Take slots as fast as they are given; return the moments at which they come up."""
+    pace = open_ledger(url).pace(account, interval, 5)
+    slots = []
+    for _ in range(count):
+        wait = pace.reserve(poll=False)
+        slots.append(time.monotonic() + wait)
+    return slots
+
+
+def token(connections: dict[str, dict[str, Any]]) -> str:
+    _set(connections)
+    return SendosoHook().session.token()
+
+
+def read(connections: dict[str, dict[str, Any]], count: int) -> int:
+    """Read from Sendoso, as sensors do, as fast as is allowed; return how many reads were answered."""
+    _set(connections)
+    hook = SendosoHook()
+    return sum(hook.session.read(me_request()).status == 200 for _ in range(count))
+
+
+def send_batch(
+    connections: dict[str, dict[str, Any]],
+    run_id: str,
+    recipients: list[dict[str, Any]],
+    lease: float = 60,
+    die_at: tuple[str, int] | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """
+    Run a batch as Airflow would run its task; return the name of the error, or "", and the summary.
+
+    :param lease: seconds, shorter than the operator lets users have it, so that tests need not wait.
+    :param die_at: a point of the protocol, and at how many passes of it the process kills itself.
+    """
+    _set(connections)
+    operators._SHORTEST_LEASE, sending._POST_MARGIN = 0.1, 0.1
+    if die_at:
+        _die(*die_at)
+    ti = FakeTI(run_id)
+    operator = operators.BatchSendOperator(
+        task_id=ti.task_id,
+        recipients=recipients,
+        gift_id="gift-donation-trees",
+        message="Thank you",
+        dedupe_scope="campaign",
+        lease=lease,
+        claim_timeout=20,
+    )
+    try:
+        return "", operator.execute({"ti": ti})
+    except SendosoError as error:
+        return type(error).__name__, ti.xcom["return_value"]
+
+
+def _set(connections: dict[str, dict[str, Any]]) -> None:
+    for conn_id, connection in connections.items():
+        os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
+
+
+def _die(point: str, passes: int) -> None:
+    name = "begin_post" if "POSTING" in point else "finish"
+    commit = getattr(SendLedger, name)
+    left = passes
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0 and point.startswith("before"):
+            die()
+        result = commit(*args, **kwargs)
+        if left == 0:
+            die()
+        return result
+
+    setattr(SendLedger, name, deadly)

@@ -1,0 +1,79 @@
+"""The pace in the ledger: one rate for a whole deployment, and all of it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import ledger_workers
+import pytest
+
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.sandbox import Sandbox
+
+CLOCK_ERROR = 0.01
+
+
+def test_slots_are_an_interval_apart(opened: Ledger) -> None:
+    pace = opened.pace("account", 10.0, 5)
+    waits = [pace.reserve(poll=False) for _ in range(5)]
+    assert waits[0] == pytest.approx(0, abs=CLOCK_ERROR)
+    # The waits are asked for one after another, so each is shorter by the time that passed.
+    assert [later - sooner for sooner, later in pairwise(waits)] == pytest.approx([10.0] * 4, abs=0.5)
+
+
+def test_slots_of_threads_are_an_interval_apart(opened: Ledger) -> None:
+    pace = opened.pace("account", 100.0, 5)
+    with ThreadPoolExecutor(8) as pool:
+        waits = sorted(pool.map(lambda _: pace.reserve(poll=False), range(24)))
+    assert waits == pytest.approx([100.0 * number for number in range(24)], abs=5)
+
+
+def test_slots_of_processes_are_an_interval_apart(url: str, at_once: Callable[..., list[Any]]) -> None:
+    of_processes = at_once(ledger_workers.reserve_slots, [(url, "account", 10.0, 8)] * 4)
+    slots = sorted(slot for of_one in of_processes for slot in of_one)
+    assert [slot - slots[0] for slot in slots] == pytest.approx([10.0 * number for number in range(32)], abs=2)
+
+
+def test_push_back_moves_everyone_of_the_account(opened: Ledger) -> None:
+    one, two = opened.pace("account", 0.1, 5), opened.pace("account", 0.1, 5)
+    one.push_back(50)
+    assert two.reserve(poll=False) == pytest.approx(50, abs=0.5)
+    assert one.reserve(poll=False) == pytest.approx(50.1, abs=0.5)
+
+
+def test_a_shorter_push_back_takes_nothing_back(opened: Ledger) -> None:
+    pace = opened.pace("account", 0.1, 5)
+    pace.push_back(50)
+    pace.push_back(1)
+    assert pace.reserve(poll=False) > 49
+
+
+def test_accounts_do_not_disturb_each_other(opened: Ledger) -> None:
+    opened.pace("busy", 100.0, 5).push_back(100)
+    assert opened.pace("idle", 100.0, 5).reserve(poll=False) == pytest.approx(0, abs=CLOCK_ERROR)
+    assert opened.pace("busy", 100.0, 5).reserve(poll=False) > 99
+
+
+def test_time_that_nobody_used_is_not_saved_up(opened: Ledger) -> None:
+    slow, fast = opened.pace("account", 0.0, 5), opened.pace("account", 5.0, 5)
+    slow.reserve(poll=False)
+    assert fast.reserve(poll=False) == pytest.approx(0, abs=CLOCK_ERROR)
+    assert fast.reserve(poll=False) == pytest.approx(5, abs=0.5)
+
+
+def test_three_processes_call_at_the_published_rate_and_are_never_throttled(
+    ledger: dict[str, Any], at_once: Callable[..., list[Any]]
+) -> None:
+    with Sandbox(rate=10) as sandbox:
+        connection = {"conn_type": "sendoso", "host": sandbox.url, "login": "sandbox", "password": "sandbox"}
+        connections = {"sendoso_default": connection, "sendoso_ledger": ledger}
+        answered = at_once(ledger_workers.read, [(connections, 8)] * 3)
+        state = sandbox.state()
+        times = [request.received_at for request in sandbox.requests]
+    assert answered == [8, 8, 8]
+    assert state["throttled"] == 0
+    assert state["peak_per_second"] <= 10
+    assert times[-1] - times[0] < 25 * 0.105 + 5, "it did not use the rate that is there"

@@ -1,0 +1,156 @@
+"""Runs in real processes, at once and killed: each recipient gets one gift, and the counts add up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ledger_workers
+import pytest
+
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.sandbox import Sandbox
+
+
+@pytest.fixture
+def connections(sendoso: Sandbox, ledger: dict[str, Any]) -> dict[str, Any]:
+    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+    extra = {"requests_per_second": 200, "timeout": 1}
+    return {"sendoso_default": connection | {"extra": extra}, "sendoso_ledger": ledger}
+
+
+@pytest.fixture
+def try_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, dict[str, Any]]]:
+    """Runs a batch in this process; the worker's changes to the shortest leases end with the test."""
+    monkeypatch.setattr("airflow_provider_sendoso.operators.sendoso._SHORTEST_LEASE", 0.1)
+    monkeypatch.setattr("airflow_provider_sendoso.sending._POST_MARGIN", 0.1)
+    return ledger_workers.send_batch
+
+
+@pytest.fixture
+def kill() -> Callable[..., None]:
+    """Runs a batch in a process that kills itself at some point."""
+    context = multiprocessing.get_context("forkserver")
+
+    def run(*arguments: Any) -> None:
+        process = context.Process(target=ledger_workers.send_batch, args=arguments)
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+
+    return run
+
+
+def counts(summary: dict[str, Any]) -> dict[str, int]:
+    """The counts that are not 0; all seven have to add up to the rows."""
+    assert sum(summary[outcome] for outcome in RowOutcome) == summary["rows"]
+    return {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
+
+
+def test_two_processes_over_one_scope_send_each_recipient_one_gift(
+    connections: dict[str, Any], sendoso: Sandbox, at_once: Callable[..., list[Any]]
+) -> None:
+    everybody = ledger_workers.people(60)
+    runs = [(connections, "run-1", everybody), (connections, "run-2", everybody[::-1])]
+    results = at_once(ledger_workers.send_batch, runs)
+    assert len(sendoso.sends) == 60
+    assert sendoso.duplicates() == {}
+    assert [error for error, _ in results] == ["", ""]
+    assert sum(counts(summary)["sent"] for _, summary in results) == 60
+    assert all(summary["sent"] + summary["already_sent"] == 60 for _, summary in results)
+
+
+def test_four_threads_over_one_scope_send_each_recipient_one_gift(
+    connections: dict[str, Any], sendoso: Sandbox, try_here: Callable[..., Any]
+) -> None:
+    everybody = ledger_workers.people(20)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda n: try_here(connections, f"run-{n}", everybody), range(4)))
+    assert len(sendoso.sends) == 20
+    assert sendoso.duplicates() == {}
+    assert sum(summary["sent"] for _, summary in results) == 20
+    assert all(summary["sent"] + summary["already_sent"] == 20 for _, summary in results)
+
+
+def test_an_orphan_and_the_next_try_of_the_same_task_send_each_recipient_one_gift(
+    connections: dict[str, Any], sendoso: Sandbox, at_once: Callable[..., list[Any]]
+) -> None:
+    results = at_once(ledger_workers.send_batch, [(connections, "run-1", ledger_workers.people(30))] * 2)
+    assert len(sendoso.sends) == 30
+    assert sendoso.duplicates() == {}
+    assert [counts(summary) for _, summary in results] == [{"sent": 30}] * 2
+
+
+def test_claims_that_lapse_under_a_living_run_are_taken_over_and_nobody_gets_two(
+    connections: dict[str, Any], sendoso: Sandbox, at_once: Callable[..., list[Any]]
+) -> None:
+    everybody = ledger_workers.people(12)
+    sendoso.fault("slow", times=4, method="POST", path="/api/v3/sends", delay=0.4)
+    runs = [(connections, "run-1", everybody, 0.1), (connections, "run-2", everybody, 0.1)]
+    results = at_once(ledger_workers.send_batch, runs)
+    assert sendoso.duplicates() == {}
+    assert len(sendoso.sends) == 12
+    assert all(sum(counts(summary).values()) == 12 for _, summary in results)
+
+
+KILLED_IN_THE_THIRD_SEND = [
+    # where, accepted when it died, accepted in the end, counts of the next try
+    (("before POSTING is committed", 3), 2, 5, {"sent": 5}),
+    (("after POSTING is committed", 3), 2, 4, {"sent": 4, "held": 1}),
+    (("before the outcome is committed", 3), 3, 5, {"sent": 4, "held": 1}),
+    (("after the outcome is committed", 3), 3, 5, {"sent": 5}),
+]
+
+
+@pytest.mark.parametrize(
+    ("die_at", "accepted", "accepted_in_the_end", "next_try"),
+    KILLED_IN_THE_THIRD_SEND,
+    ids=[case[0][0] for case in KILLED_IN_THE_THIRD_SEND],
+)
+def test_a_run_that_is_killed_is_finished_by_the_next_try(
+    connections: dict[str, Any],
+    sendoso: Sandbox,
+    kill: Callable[..., None],
+    try_here: Callable[..., Any],
+    die_at: tuple[str, int],
+    accepted: int,
+    accepted_in_the_end: int,
+    next_try: dict[str, int],
+) -> None:
+    batch = (connections, "run-1", ledger_workers.people(5), 0.5)
+    kill(*batch, die_at)
+    assert len(sendoso.sends) == accepted
+    error, summary = try_here(*batch)
+    assert counts(summary) == next_try
+    assert error == ("SendHeldError" if "held" in next_try else "")
+    assert len(sendoso.sends) == accepted_in_the_end
+    assert sendoso.duplicates() == {}
+    _, summary = try_here(connections, "run-2", *batch[2:])
+    assert counts(summary) == {"already_sent" if name == "sent" else name: n for name, n in next_try.items()}
+    assert len(sendoso.sends) == accepted_in_the_end
+
+
+def test_a_run_killed_at_any_moment_is_finished_by_the_next_try(
+    connections: dict[str, Any], sendoso: Sandbox, try_here: Callable[..., Any]
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    sendoso.fault("slow", seconds=60, method="POST", delay=0.02)
+    batch = (connections, "run-1", ledger_workers.people(30), 0.5)
+    for kill_after in (5, 18):
+        process = context.Process(target=ledger_workers.send_batch, args=batch)
+        process.start()
+        while len(sendoso.sends) < kill_after:
+            assert process.is_alive()
+            time.sleep(0.005)
+        process.kill()
+        process.join()
+    sendoso.clear_faults()
+    _, summary = try_here(*batch)
+    assert sendoso.duplicates() == {}
+    assert set(counts(summary)) <= {"sent", "held"}
+    assert summary["held"] <= 2
+    assert summary["sent"] <= len(sendoso.sends) <= 30

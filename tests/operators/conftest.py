@@ -1,0 +1,102 @@
+"""Operators run as Airflow runs them, with as much of a task instance as they use; logs as a reader sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tenacity import wait_none
+
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
+
+
+class FakeTI:
+    def __init__(self, run_id: str, map_index: Any = -1) -> None:
+        self.dag_id, self.task_id, self.run_id, self.map_index = "dag", "gifts", run_id, map_index
+        self.xcom: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+
+@pytest.fixture
+def ti() -> type[FakeTI]:
+    return FakeTI
+
+
+@pytest.fixture
+def ledger_connection(tmp_path: Path) -> dict[str, Any]:
+    """What the operators do does not depend on the ledger's database; the tests of the ledger run on each."""
+    return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
+
+
+@pytest.fixture
+def people() -> Callable[[int], list[dict[str, Any]]]:
+    def make(count: int) -> list[dict[str, Any]]:
+        return [
+            {"first_name": f"Ada{n}", "last_name": f"Lovelace{n}", "email": f"ada{n}@example.com"}
+            for n in range(1, count + 1)
+        ]
+
+    return make
+
+
+@pytest.fixture
+def batch(people: Callable[[int], list[dict[str, Any]]]) -> Callable[..., BatchSendOperator]:
+    """Makes a batch of three recipients, or of what the arguments say."""
+
+    def make(**changes: Any) -> BatchSendOperator:
+        arguments = {
+            "task_id": "gifts",
+            "gift_id": "gift-donation-trees",
+            "message": "Thank you",
+            "dedupe_scope": "q4",
+            "claim_timeout": 1,
+        }
+        if "sql" not in changes:
+            arguments["recipients"] = people(3)
+        return BatchSendOperator(**(arguments | changes))
+
+    return make
+
+
+@pytest.fixture
+def gift(people: Callable[[int], list[dict[str, Any]]]) -> Callable[..., SendGiftOperator]:
+    """Makes a send to one recipient."""
+
+    def make(**changes: Any) -> SendGiftOperator:
+        arguments = {
+            "task_id": "thank",
+            "gift_id": "gift-donation-trees",
+            "recipient": people(1)[0],
+            "message": "Thank you",
+            "dedupe_scope": "thanks",
+            "claim_timeout": 1,
+        }
+        return SendGiftOperator(**(arguments | changes))
+
+    return make
+
+
+@pytest.fixture
+def execute() -> Callable[..., Any]:
+    """Runs an operator as a task of some run."""
+    return lambda operator, run_id="run-1": operator.execute({"ti": FakeTI(run_id)})
+
+
+@pytest.fixture
+def read_logs(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Everything that was logged, through Airflow's task logger or Python's."""
+
+    def read() -> str:
+        out, err = capfd.readouterr()
+        return out + err + caplog.text
+
+    return read

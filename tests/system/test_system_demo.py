@@ -1,0 +1,100 @@
+"""``make demo``, end to end: what it shows, what it remembers, and that it leaves nothing running."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Outside pytest's own: PostgreSQL may run as another user, who could not get in there."""
+    directory = Path(tempfile.mkdtemp(prefix="demo-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+def start(directory: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "demo", "--directory", str(directory)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(directory: Path) -> str:
+    demo = start(directory)
+    output, _ = demo.communicate(timeout=180)
+    assert demo.returncode == 0, output
+    return output
+
+
+def running(directory: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if str(directory) in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(command)
+    return found
+
+
+def outcomes(output: str) -> dict[str, str]:
+    rows = re.findall(r"^(C-\d{4}) .* (?:[A-Z]{2}|–) +(\w+)  +(\S.*)$", output, re.MULTILINE)
+    return {row_ref: f"{outcome} {detail.strip()}" for row_ref, outcome, detail in rows}
+
+
+def test_second_run_sends_nothing_and_says_why(directory: Path) -> None:
+    first = run(directory)
+    assert "25 rows: sent 23, already_sent 0, duplicate 0, refused 1, invalid 1, held 0, not_reached 0" in first
+    assert "23 gifts received in this run, 0 in earlier ones; 0 people were sent the same gift twice" in first
+    assert running(directory) == []
+    became = outcomes(first)
+    assert len(became) == 25
+    assert sum(text.startswith("delivered send-") for text in became.values()) == 23
+    assert became["C-1007"].startswith("invalid the recipient key")
+    assert became["C-1015"].startswith("refused http_400: ")
+
+    second = run(directory)
+    assert "25 rows: sent 0, already_sent 23, duplicate 0, refused 1, invalid 1, held 0, not_reached 0" in second
+    assert "0 gifts received in this run, 23 in earlier ones; 0 people were sent the same gift twice" in second
+    assert "23 were already sent in scope 'champions-2026-q4'" in second
+    delivered = {row_ref: text for row_ref, text in became.items() if text.startswith("delivered")}
+    assert outcomes(second).items() >= delivered.items()
+    assert running(directory) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_demo_leaves_nothing_running(directory: Path, number: signal.Signals) -> None:
+    demo = start(directory)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "Airflow makes its database" in line:
+            break
+    assert running(directory)
+    demo.send_signal(number)
+    output, _ = demo.communicate(timeout=30)
+
+    assert demo.returncode == 128 + number
+    assert "Stopped. Everything was shut down" in output
+    assert running(directory) == []
+
+
+def test_second_demo_in_the_same_directory_is_refused(directory: Path) -> None:
+    first = start(directory)
+    assert first.stdout is not None
+    assert "PostgreSQL runs" in first.stdout.readline()
+    second = start(directory)
+    output, _ = second.communicate(timeout=30)
+    first.terminate()
+    first.communicate(timeout=30)
+
+    assert second.returncode == 1
+    assert "Another demo is running in this directory." in output

@@ -1,0 +1,42 @@
+"""Importing the package and parsing the example DAGs: no connection, no lookup, no database."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GUARDED = str(Path(__file__).with_name("guarded.py"))
+DAGS = str(Path(__file__).parents[2] / "dags_examples")
+
+
+@pytest.fixture(scope="module")
+def guarded(airflow: Any) -> dict[str, list[str]]:
+    done = airflow.python(GUARDED, DAGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    result: dict[str, list[str]] = json.loads(line.removeprefix("RESULT "))
+    return result
+
+
+def test_every_module_imports(guarded: dict[str, list[str]]) -> None:
+    for name in ("operators", "sensors", "hooks", "triggers"):
+        assert f"airflow_provider_sendoso.{name}.sendoso" in guarded["modules"]
+
+
+def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
+    assert guarded["tasks"] == [
+        "champions_campaign.gifts_arrived",
+        "champions_campaign.send_gifts",
+        "mapped_gifts.choose_gifts",
+        "mapped_gifts.send",
+        "thank_you.arrived",
+        "thank_you.thank",
+    ]
+
+
+def test_neither_looks_up_or_opens_anything(guarded: dict[str, list[str]]) -> None:
+    assert guarded["noticed"] == ["lookup", "socket.getaddrinfo"]
+    assert guarded["refused"] == []

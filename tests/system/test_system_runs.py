@@ -1,0 +1,164 @@
+"""The example DAGs, run by a real Airflow against PostgreSQL and a local Sendoso."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+CHAMPIONS = [
+    ("C-1", "Zoë", "Brennecke", "zoe@example.com", "12 Harbour Row", "Bristol", "BS1 4QA", "GB"),
+    ("C-2", "陽菜", "高木", "hina@example.org", "銀座 4-9-2", "東京", "104-0061", "JP"),
+    ("C-3", "Nobody", "Reachable", None, "1 Nowhere", "Lyon", "69003", "FR"),
+    ("C-4", "Siobhán", "O’Kinnealy", "siobhan@example.net", "5 Quay Street", "Galway", "H91 X2R7", "IE"),
+    ("C-5", "Without", "Address", "homeless@example.com", None, None, None, None),
+    ("C-6", "Zoë", "Again", "ZOE@Example.com", "12 Harbour Row", "Bristol", "BS1 4QA", "GB"),
+]
+REACHED = ["hina@example.org", "siobhan@example.net", "zoe@example.com"]
+COUNTS = ("rows", "sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")
+
+
+def with_champions(world: Any) -> Any:
+    columns = (
+        "customer_id, given_name, family_name, email, address_line1, address_city, address_postal_code, address_country"
+    )
+    world.execute(f"CREATE TABLE champions ({columns.replace(',', ' text,')} text)")
+    world.execute("INSERT INTO champions VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", *CHAMPIONS)
+    return world
+
+
+def counts(run: Any) -> tuple[int, ...]:
+    return tuple(run.xcoms["send_gifts"][name] for name in COUNTS)
+
+
+@pytest.fixture
+def champions(world: Callable[..., Any]) -> Any:
+    return with_champions(world())
+
+
+def test_campaign_reaches_each_recipient_once_and_waits_in_the_trigger(airflow: Any, world: Callable[..., Any]) -> None:
+    here = with_champions(world(step=0.7))
+    run = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", here.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    assert run.tasks == {"send_gifts": "success", "gifts_arrived": "success"}
+    assert here.emails() == REACHED
+    assert counts(run) == (6, 3, 0, 1, 1, 1, 0, 0)
+    assert run.xcoms["send_gifts"]["dedupe_scope"] == "champions-2026-q4"
+    assert "running trigger in line" in run.log
+    arrived = run.xcoms["gifts_arrived"]
+    assert (arrived["sends"], arrived["reached"], arrived["counts"]) == (3, 3, {"delivered": 3})
+
+
+def test_campaign_takes_names_message_and_gift_from_where_the_dag_says(airflow: Any, champions: Any) -> None:
+    airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+
+    body = next(send.body for send in champions.sendoso.sends if send.body["email"] == "hina@example.org")
+    assert (body["first_name"], body["last_name"], body["gift_id"]) == ("陽菜", "高木", "gift-mug")
+    assert "陽菜" in body["message"]
+    assert body["address"]["city"] == "東京"
+
+
+def test_second_run_of_a_campaign_sends_nobody_again(airflow: Any, champions: Any) -> None:
+    airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+    posts = champions.posts()
+    run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    assert counts(run) == (6, 0, 3, 1, 1, 1, 0, 0)
+    assert champions.posts() == posts
+    assert champions.emails() == REACHED
+
+
+def test_cleared_run_sends_nobody_again_and_still_counts_them_as_its_own(airflow: Any, champions: Any) -> None:
+    first = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+    posts = champions.posts()
+    again = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+
+    assert again.run_id == first.run_id
+    assert again.state == "success", again.log[-5000:]
+    assert again.xcoms["send_gifts"] == first.xcoms["send_gifts"]
+    assert champions.posts() == posts
+    assert champions.emails() == REACHED
+
+
+def test_somebody_new_in_the_table_is_sent_theirs_by_the_next_run(airflow: Any, champions: Any) -> None:
+    airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+    champions.execute(
+        "INSERT INTO champions VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        ("C-7", "Kahu", "Tepania", "kahu@example.net", "6 Cuba Street", "Wellington", "6011", "NZ"),
+    )
+    run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment)
+
+    assert counts(run) == (7, 1, 3, 1, 1, 1, 0, 0)
+    assert champions.emails() == sorted([*REACHED, "kahu@example.net"])
+
+
+def test_another_campaign_is_another_gift(airflow: Any, champions: Any) -> None:
+    airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+    run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment, {"campaign": "spring"})
+
+    assert counts(run) == (6, 3, 0, 1, 1, 1, 0, 0)
+    assert champions.emails() == sorted(REACHED * 2)
+
+
+def test_nothing_personal_is_left_in_log_xcom_and_ledger(airflow: Any, champions: Any) -> None:
+    run = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+    tables = ("sendoso_sends", "sendoso_batches", "sendoso_scopes", "sendoso_tokens")
+    ledger = "".join(str(champions.read_ledger(f"SELECT * FROM {table}")) for table in tables)
+    kept = f"{run.log} {json.dumps(run.xcoms, ensure_ascii=False)} {ledger}".casefold()
+
+    personal = {cell for row in CHAMPIONS for cell in row[1:7] if cell and cell not in ("Again", "Address", "Without")}
+    assert [cell for cell in personal if re.search(rf"\b{re.escape(cell.casefold())}\b", kept)] == []
+
+
+def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    conf = {"first_name": "Ximena", "last_name": "Ordóñez", "email": "ximena@example.org"}
+    run = airflow.run("thank_you", "2026-01-01T00:00:00+00:00", here.environment, conf)
+
+    assert run.state == "success", run.log[-5000:]
+    assert here.emails() == ["ximena@example.org"]
+    assert run.xcoms == {"thank": here.sendoso.sends[0].id, "arrived": "delivered"}
+    assert "Ximena" in here.sendoso.sends[0].body["message"]
+
+    airflow.run("thank_you", "2026-01-01T00:00:00+00:00", here.environment, conf)
+    assert here.posts() == 1
+
+
+def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    run = airflow.run("mapped_gifts", "2026-01-01T00:00:00+00:00", here.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    assert here.emails() == ["ada@example.com", "alan@example.com", "wangari@example.org"]
+    sent = {send.body["gift_id"]: send.id for send in here.sendoso.sends}
+    gifts = ["gift-egift-books", "gift-egift-coffee", "gift-donation-trees"]
+    assert [run.xcoms[f"send[{index}]"] for index in range(3)] == [sent[gift] for gift in gifts]
+
+    again = airflow.run("mapped_gifts", "2026-01-01T00:00:00+00:00", here.environment)
+    assert again.xcoms == run.xcoms
+    assert here.posts() == 3
+
+
+def test_run_without_a_ledger_fails_and_sends_nothing(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    elsewhere = json.dumps(
+        {
+            "conn_type": "sendoso",
+            "host": here.sendoso.url,
+            "login": "sandbox",
+            "password": "sandbox",
+            "extra": {"ledger_conn_id": "no_such_ledger"},
+        }
+    )
+    environment = here.environment | {"AIRFLOW_CONN_SENDOSO_DEFAULT": elsewhere}
+    run = airflow.run("thank_you", "2026-01-01T00:00:00+00:00", environment)
+
+    assert run.state == "failed"
+    assert run.tasks["thank"] == "failed"
+    assert "AIRFLOW_CONN_NO_SUCH_LEDGER=" in run.log
+    assert here.sendoso.requests == []

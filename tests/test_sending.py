@@ -1,0 +1,419 @@
+"""The protocol of a send against a Sendoso that misbehaves: what went out, what is counted, what a retry does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from tenacity import wait_none
+
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.schema import metadata
+from airflow_provider_sendoso.ledger.sends import SendLedger
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from airflow_provider_sendoso.sandbox import Sandbox
+
+SENDS = "/api/v3/sends"
+SCOPE = "q4"
+
+
+@dataclass
+class Try:
+    """How one try of a batch ended; two are equal if they counted and raised the same."""
+
+    error: str
+    counts: dict[str, int]
+    raised: SendosoError | None = field(default=None, compare=False)
+
+
+class FakeTI:
+    def __init__(self, run_id: str) -> None:
+        self.dag_id, self.task_id, self.run_id, self.map_index = "dag", "gifts", run_id, -1
+        self.xcom: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+
+def people(count: int) -> list[dict[str, Any]]:
+    return [{"first_name": "Ada", "last_name": f"L{n}", "email": f"ada{n}@example.com"} for n in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses before a request are a thousandth as long."""
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
+    make = SendosoSession.__init__
+
+    def with_short_sleeps(self: SendosoSession, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs, sleep=lambda seconds: time.sleep(seconds / 1000))
+
+    monkeypatch.setattr(SendosoSession, "__init__", with_short_sleeps)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_connection(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """A ledger database without tables; on PostgreSQL the server's own, because making another takes long."""
+    if request.param == "sqlite":
+        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    socket_dir = request.getfixturevalue("postgres_socket_dir")
+    engine = create_engine(f"postgresql+psycopg://postgres@/postgres?host={socket_dir}")
+    metadata.drop_all(engine)
+    engine.dispose()
+    monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})
+    return {"conn_type": "postgres", "host": socket_dir, "login": "postgres", "schema": "postgres"}
+
+
+@pytest.fixture
+def send(sendoso: Sandbox, ledger: dict[str, Any], set_connection: Callable[..., None]) -> Callable[..., Try]:
+    """Runs one try of a batch: to five people, unless told otherwise."""
+    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+    set_connection("sendoso_default", connection | {"extra": {"requests_per_second": 1000, "timeout": 0.5}})
+
+    def one_try(recipients: int | list[dict[str, Any]] = 5, run_id: str = "run-1", **changes: Any) -> Try:
+        arguments: dict[str, Any] = {
+            "recipients": people(recipients) if isinstance(recipients, int) else recipients,
+            "gift_id": "gift-donation-trees",
+            "message": "Thank you",
+            "dedupe_scope": SCOPE,
+            "claim_timeout": 2,
+        }
+        ti = FakeTI(run_id)
+        try:
+            summary, error = BatchSendOperator(task_id="gifts", **(arguments | changes)).execute({"ti": ti}), None
+        except SendosoError as raised:
+            summary, error = ti.xcom["return_value"], raised
+        assert sum(summary[outcome] for outcome in RowOutcome) == summary["rows"], "the counts do not add up"
+        counts = {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
+        return Try(type(error).__name__ if error else "", counts, error)
+
+    return one_try
+
+
+@pytest.fixture
+def states(ledger: dict[str, Any]) -> Callable[[], dict[str, int]]:
+    """Counts what the ledger holds."""
+    return lambda: {
+        state.value: count for state, count in SendosoHook().ledger.sends.states(dedupe_scope=SCOPE).items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def nobody_got_two(sandbox: Sandbox) -> Iterator[None]:
+    """Whatever a test does to it: no recipient was sent two gifts."""
+    yield
+    assert sandbox.duplicates() == {}
+
+
+def posts(sandbox: Sandbox) -> int:
+    return sum(request.method == "POST" and request.path == SENDS for request in sandbox.requests)
+
+
+# -- one answer that promises nothing: the send is held, the others go on ----------------------------------------------
+
+PROMISES_NOTHING = [
+    # fault, its options, whether Sendoso accepted the send
+    ("drop_before", {}, False),
+    ("drop_after", {}, True),
+    ("error_before", {"status": 500}, False),
+    ("error_before", {"status": 503}, False),
+    ("error_after", {"status": 502}, True),
+    ("garbage", {"accept": True}, True),
+    ("garbage", {"accept": False}, False),
+    ("truncate", {}, True),
+    ("redirect", {"location": SENDS}, False),
+    ("slow", {"delay": 0.8, "accept_first": True}, True),
+    ("slow", {"delay": 0.8, "accept_first": False}, True),
+    ("status", {"status": 408}, False),
+    ("status", {"status": 409}, False),
+    ("status", {"status": 200, "body": {"success": False}}, False),
+    ("status", {"status": 201, "body": {}}, False),
+    ("status", {"status": 200, "body": []}, False),
+]
+
+
+@pytest.mark.parametrize(("fault", "options", "accepted"), PROMISES_NOTHING)
+def test_a_send_without_a_known_outcome_is_held_and_never_posted_again(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    fault: str,
+    options: dict[str, Any],
+    accepted: bool,
+) -> None:
+    sendoso.fault(fault, method="POST", path=SENDS, **options)
+    assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert states() == {"SENT": 4, "UNKNOWN": 1}
+    assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert send(run_id="run-2", on_held="continue") == Try("", {"already_sent": 4, "held": 1})
+    assert posts(sendoso) == 5
+    if options.get("accept_first") is False:
+        time.sleep(0.8)
+    assert len(sendoso.sends) == 4 + accepted
+
+
+# -- one answer that means "not sent": tried again, and nobody else notices --------------------------------------------
+
+THROTTLED = [1, 0, None, "soon", 120, format_datetime(datetime.now(UTC) + timedelta(seconds=90))]
+
+
+@pytest.mark.parametrize("retry_after", THROTTLED)
+def test_a_throttled_send_is_posted_again(
+    sendoso: Sandbox, send: Callable[..., Try], retry_after: float | str | None
+) -> None:
+    sendoso.fault("throttle", times=2, method="POST", path=SENDS, retry_after=retry_after)
+    assert send() == Try("", {"sent": 5})
+    assert len(sendoso.sends) == 5
+    assert posts(sendoso) == 7
+
+
+def test_a_token_that_is_revoked_in_the_middle_is_renewed_once(
+    sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, finished = SendLedger.finish, []
+
+    def revoke_after_two(*args: Any, **kwargs: Any) -> bool:
+        finished.append(args)
+        if len(finished) == 2:
+            sendoso.revoke_tokens()
+        return finish(*args, **kwargs)
+
+    monkeypatch.setattr(SendLedger, "finish", revoke_after_two)
+    assert send() == Try("", {"sent": 5})
+    assert len(sendoso.sends) == 5
+    assert [request.path for request in sendoso.requests].count("/oauth/token") == 2
+    assert [request.status for request in sendoso.requests].count(401) == 1
+
+
+# -- answers that concern every row: stop, give the claims back, and let a later try send them -------------------------
+
+STOPS = [
+    ("status", {"status": 401}, "SendosoAuthError", 2),
+    ("status", {"status": 403}, "SendosoAuthError", 1),
+    ("status", {"status": 404}, "SendosoNotFoundError", 1),
+    ("throttle", {"retry_after": 1}, "SendosoRateLimitError", 6),
+    ("throttle", {"retry_after": None}, "SendosoRateLimitError", 6),
+]
+
+
+@pytest.mark.parametrize(("fault", "options", "error", "requests"), STOPS)
+def test_what_is_not_the_rows_fault_stops_the_batch_and_costs_nobody_a_gift(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    fault: str,
+    options: dict[str, Any],
+    error: str,
+    requests: int,
+) -> None:
+    sendoso.fault(fault, times=50, method="POST", path=SENDS, **options)
+    assert send() == Try(error, {"not_reached": 5})
+    assert posts(sendoso) == requests
+    assert states() == {"READY": 5}
+    sendoso.clear_faults()
+    assert send() == Try("", {"sent": 5})
+    assert len(sendoso.sends) == 5
+
+
+def test_a_long_retry_after_is_not_waited_out(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+) -> None:
+    sendoso.fault("throttle", method="POST", path=SENDS, retry_after=3600)
+    assert send() == Try("SendosoRateLimitError", {"not_reached": 5})
+    assert posts(sendoso) == 1
+    assert states() == {"READY": 5}
+
+
+def test_the_gift_that_a_row_names_is_that_rows_fault(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+) -> None:
+    rows = [person | {"gift_id": "gift-donation-trees"} for person in people(5)]
+    rows[1]["gift_id"] = "no-such-gift"
+    assert send(rows, gift_id=None) == Try("", {"sent": 4, "refused": 1})
+    assert states() == {"SENT": 4, "REFUSED": 1}
+
+
+def test_a_refused_row_is_posted_again_only_with_another_content(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+) -> None:
+    sendoso.fault("status", method="POST", path=SENDS, status=422)
+    assert send() == Try("", {"sent": 4, "refused": 1})
+    assert send() == Try("", {"sent": 4, "refused": 1})
+    assert send(run_id="run-2") == Try("", {"already_sent": 4, "refused": 1})
+    assert posts(sendoso) == 5
+    assert send(run_id="run-3", message="Thank you so much") == Try("", {"already_sent": 4, "sent": 1})
+    assert posts(sendoso) == 6
+    assert states() == {"SENT": 5}
+
+
+def test_twenty_equal_refusals_are_not_the_rows_fault(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+) -> None:
+    sendoso.fault("status", times=30, method="POST", path=SENDS, status=422)
+    assert send(25) == Try("SendosoUnprocessableError", {"not_reached": 25})
+    assert posts(sendoso) == 20
+    assert states() == {"READY": 25}
+    sendoso.clear_faults()
+    assert send(25) == Try("", {"sent": 25})
+
+
+def test_nineteen_equal_refusals_are_nineteen_refused_rows(sendoso: Sandbox, send: Callable[..., Try]) -> None:
+    sendoso.fault("status", times=19, method="POST", path=SENDS, status=422)
+    assert send(25) == Try("", {"refused": 19, "sent": 6})
+
+
+def test_refusals_in_other_words_do_not_add_up(sendoso: Sandbox, send: Callable[..., Try]) -> None:
+    for number in range(24):
+        body = {"success": False, "message": f"Reason {number % 2}"}
+        sendoso.fault("status", method="POST", path=SENDS, status=422, body=body)
+    assert send(25) == Try("", {"refused": 24, "sent": 1})
+
+
+# -- outages -----------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_outcomes_in_a_row_stop_the_batch_before_an_outage_becomes_a_campaign_of_held_sends(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+) -> None:
+    sendoso.fault("error_before", times=50, method="POST", path=SENDS, status=503)
+    first = send(12)
+    assert first == Try("SendosoError", {"held": 5, "not_reached": 7})
+    assert posts(sendoso) == 5
+    assert states() == {"UNKNOWN": 5, "READY": 7}
+    sendoso.clear_faults()
+    assert send(12) == Try("SendHeldError", {"held": 5, "sent": 7})
+    assert len(sendoso.sends) == 7
+
+
+def test_unknown_outcomes_between_good_ones_do_not_stop_the_batch(sendoso: Sandbox, send: Callable[..., Try]) -> None:
+    for _ in range(2):
+        sendoso.fault("error_before", times=4, method="POST", path=SENDS)
+        sendoso.fault("slow", delay=0, method="POST", path=SENDS)
+    assert send(14) == Try("SendHeldError", {"held": 8, "sent": 6})
+
+
+def test_an_outage_of_everything_holds_one_send_and_leaves_the_rest_for_a_retry(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+) -> None:
+    send(1)
+    sendoso.fault("error_before", times=100, status=502)
+    assert send() == Try("SendosoServerError", {"sent": 1, "held": 1, "not_reached": 3})
+    assert posts(sendoso) == 2
+    assert states() == {"SENT": 1, "UNKNOWN": 1, "READY": 3}
+    sendoso.clear_faults()
+    assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
+
+
+def test_a_sendoso_that_is_down_holds_nothing(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+) -> None:
+    assert send(1) == Try("", {"sent": 1})
+    sendoso.stop()
+    assert send() == Try("SendosoConnectionError", {"sent": 1, "not_reached": 4})
+    assert states() == {"SENT": 1, "READY": 4}
+    sendoso.start()
+    assert send() == Try("", {"sent": 5})
+    assert len(sendoso.sends) == 5
+
+
+def test_a_sendoso_that_comes_back_in_time_is_noticed_by_nobody(
+    sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(1)
+    sendoso.stop()
+    post_again = SendLedger.post_again
+
+    def start_and_post_again(*args: Any) -> bool:
+        sendoso.start()
+        return post_again(*args)
+
+    monkeypatch.setattr(SendLedger, "post_again", start_and_post_again)
+    assert send() == Try("", {"sent": 5})
+
+
+# -- the process and the ledger fail -----------------------------------------------------------------------------------
+
+
+def test_a_post_that_is_interrupted_is_unknown_and_the_other_claims_are_given_back(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(1)
+    exchange = SendosoSession._exchange
+
+    def interrupted(*args: Any) -> Any:
+        exchange(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SendosoSession, "_exchange", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            send()
+    assert states() == {"SENT": 1, "UNKNOWN": 1, "READY": 3}
+    assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert len(sendoso.sends) == 5
+
+
+def test_an_outcome_that_cannot_be_recorded_is_logged_as_hash_and_id_and_never_sent_again(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def down(*args: Any, **kwargs: Any) -> bool:
+        raise SendosoLedgerError("The ledger is down.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SendLedger, "finish", down)
+        failed = send()
+    assert (failed.error, failed.counts) == ("SendosoLedgerError", {"held": 1, "not_reached": 4})
+    assert "A gift may have gone out" in str(failed.raised)
+    assert len(sendoso.sends) == 1
+    assert states() == {"POSTING": 1, "READY": 4}
+    assert sendoso.sends[0].id in caplog.text
+    assert "@example.com" not in caplog.text
+    # The next try cannot know whether that process still lives, and sends to everybody else.
+    assert send(claim_timeout=0) == Try("SendosoError", {"sent": 4, "not_reached": 1})
+    assert len(sendoso.sends) == 5
+
+
+def test_a_ledger_that_is_down_before_the_post_sends_nothing(
+    sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*args: Any, **kwargs: Any) -> bool:
+        raise SendosoLedgerError("The ledger is down.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SendLedger, "begin_post", down)
+        assert send() == Try("SendosoLedgerError", {"not_reached": 5})
+    assert posts(sendoso) == 0
+    assert send() == Try("", {"sent": 5})
+
+
+def test_a_claim_that_is_lost_before_the_post_posts_nothing(
+    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_post, lost = SendLedger.begin_post, []
+
+    def lose_the_first(self: SendLedger, claim: Any, lease: float) -> bool:
+        if not lost:
+            lost.append(claim)
+            return False
+        return begin_post(self, claim, lease)
+
+    monkeypatch.setattr(SendLedger, "begin_post", lose_the_first)
+    assert send() == Try("", {"sent": 5})
+    assert posts(sendoso) == 5
+    assert states() == {"SENT": 5}

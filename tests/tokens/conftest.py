@@ -1,0 +1,178 @@
+"""Ledgers, connections and crews of real processes for the tests of the tokens and the pace."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Engine
+
+import airflow_provider_sendoso
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.tokens import TokenManager
+from airflow_provider_sendoso.hooks import sendoso as hook_module
+from airflow_provider_sendoso.ledger import Ledger, schema
+from airflow_provider_sendoso.sandbox import Sandbox
+
+ROOT = Path(airflow_provider_sendoso.__file__).parents[1]
+CREW = Path(__file__).with_name("crew.py")
+
+
+@pytest.fixture(autouse=True)
+def _no_sessions_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions and ledgers live as long as the process; ports and paths may come back."""
+    monkeypatch.setattr(hook_module, "_sessions", {})
+    monkeypatch.setattr(hook_module, "_ledgers", {})
+
+
+@pytest.fixture
+def environment() -> Callable[..., dict[str, str]]:
+    """Makes the environment of a process that runs this very package."""
+    return lambda **more: {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+@pytest.fixture(scope="session")
+def one_postgres_database(postgres_socket_dir: str) -> Callable[[], dict[str, Any]]:
+    """Empties the one database of these tests: a new one for each of them keeps the server busy for minutes."""
+    name = f"tokens_{uuid.uuid4().hex}"
+
+    def url(database: str) -> str:
+        return f"postgresql+psycopg://postgres@/{database}?host={postgres_socket_dir}"
+
+    admin = create_engine(url("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+
+    def empty() -> dict[str, Any]:
+        engine = create_engine(url(name))
+        schema.metadata.drop_all(engine)
+        engine.dispose()
+        return {"conn_type": "postgres", "host": postgres_socket_dir, "login": "postgres", "schema": name}
+
+    return empty
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The connection of an empty ledger database, on each database that a ledger can be."""
+    if request.param == "sqlite":
+        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    empty: Callable[[], dict[str, Any]] = request.getfixturevalue("one_postgres_database")
+    return empty()
+
+
+@pytest.fixture
+def ledger_url(ledger: dict[str, Any]) -> str:
+    """The empty ledger, for SQLAlchemy."""
+    if ledger["conn_type"] == "sqlite":
+        return f"sqlite:///{ledger['host']}"
+    return f"postgresql+psycopg://postgres@/{ledger['schema']}?host={ledger['host']}"
+
+
+@pytest.fixture
+def make_engine(ledger_url: str) -> Iterator[Callable[[], Engine]]:
+    """Makes engines on the ledger's database."""
+    engines: list[Engine] = []
+
+    def make() -> Engine:
+        engines.append(create_engine(ledger_url, hide_parameters=True))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def book(make_engine: Callable[[], Engine]) -> Ledger:
+    """The ledger, opened."""
+    return Ledger(make_engine())
+
+
+@pytest.fixture
+def connection(sandbox: Sandbox) -> Callable[..., dict[str, Any]]:
+    """Makes the fields of a connection to the sandbox; keywords go into the extra."""
+
+    def make(*, login: str = "sandbox", password: str = "sandbox", **extra: Any) -> dict[str, Any]:
+        extra = {"requests_per_second": 500, "timeout": 5} | extra
+        return {"host": sandbox.url, "login": login, "password": password, "extra": extra}
+
+    return make
+
+
+@pytest.fixture
+def make_config(connection: Callable[..., dict[str, Any]]) -> Callable[..., ClientConfig]:
+    """Makes a resolved connection to the sandbox; a refresh token makes it of that grant."""
+
+    def make(refresh_token: str | None = None, **extra: Any) -> ClientConfig:
+        if refresh_token is not None:
+            extra |= {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return ClientConfig.from_connection("sendoso_default", schema=None, port=None, **connection(**extra))
+
+    return make
+
+
+@pytest.fixture
+def session_on() -> Callable[..., SendosoSession]:
+    """Makes a session on a ledger, as another process would; it sleeps neither for its turn nor between retries."""
+
+    def make(ledger: Ledger, config: ClientConfig, *, lease: float | None = None, **more: Any) -> SendosoSession:
+        store = ledger.tokens(config.identity, config.client_secret.get_secret_value())
+        pace = ledger.pace(config.account, SPACING / config.requests_per_second, POLL_SHARE)
+        session = SendosoSession(config, store, pace, sleep=lambda seconds: None, **more)
+        if lease is not None:
+            session.tokens = TokenManager(config, store, session.paced, lease=lease, **more)
+        return session
+
+    return make
+
+
+@pytest.fixture
+def make_session(book: Ledger, session_on: Callable[..., SendosoSession]) -> Callable[..., SendosoSession]:
+    """Makes a session on the test's ledger."""
+    return functools.partial(session_on, book)
+
+
+@pytest.fixture
+def token_requests(sandbox: Sandbox) -> Callable[[], list[int | None]]:
+    """Tells how the sandbox answered each token request so far."""
+    return lambda: [request.status for request in sandbox.requests if request.path == "/oauth/token"]
+
+
+@pytest.fixture(scope="session")
+def crew_process() -> Iterator[subprocess.Popen[str]]:
+    """The process that the crews are forked from; importing the provider takes seconds, so there is one for all."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, str(CREW)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.fixture
+def crew(crew_process: subprocess.Popen[str]) -> Callable[..., list[list[dict[str, Any]]]]:
+    """Runs stages of jobs in real processes; see ``crew.py``."""
+
+    def run(*stages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        assert crew_process.stdin
+        assert crew_process.stdout
+        crew_process.stdin.write(json.dumps(stages) + "\n")
+        crew_process.stdin.flush()
+        outcomes: list[list[dict[str, Any]]] = json.loads(crew_process.stdout.readline())
+        return outcomes
+
+    return run

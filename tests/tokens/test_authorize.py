@@ -1,0 +1,417 @@
+"""``authorize`` and ``revoke``: a person's walk through the browser, from both ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+
+from airflow_provider_sendoso.cli.authorize import authorize
+from airflow_provider_sendoso.cli.commands import main
+from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.sandbox import Sandbox
+
+COMMAND = [sys.executable, "-m", "airflow_provider_sendoso"]
+
+# What does not depend on the database is tried on one.
+on_sqlite = pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def redirect_uri() -> str:
+    return f"http://127.0.0.1:{free_port()}/callback"
+
+
+@pytest.fixture
+def connect(sandbox: Sandbox, set_connection) -> Callable[..., dict[str, Any]]:
+    """Sets ``sendoso_default``; keywords go into the extra."""
+
+    def do(**extra: Any) -> dict[str, Any]:
+        fields = {
+            "conn_type": "sendoso",
+            "host": sandbox.url,
+            "login": "sandbox",
+            "password": "sandbox",
+            "extra": {"requests_per_second": 500, "timeout": 5, **extra},
+        }
+        set_connection("sendoso_default", fields)
+        return fields
+
+    return do
+
+
+@pytest.fixture
+def refreshing(connect) -> dict[str, Any]:
+    """A connection of the refresh-token grant that has no refresh token."""
+    return connect(grant_type="refresh_token")
+
+
+class Run:
+    """The command, in a thread, as a person sees it."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.said: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(changes,), daemon=True)
+        self._thread.start()
+
+    def _work(self, changes: dict[str, Any]) -> None:
+        settings = {"scope": None, "paste": False, "store": True, "timeout": 20.0} | changes
+        try:
+            authorize("sendoso_default", say=self._lines.put, **settings)
+        except BaseException as error:
+            self._error = error
+        self._lines.put(None)
+
+    def url(self) -> str:
+        """The address that it asks the person to open."""
+        line = self._lines.get(timeout=20)
+        if line is None:
+            raise AssertionError("it ended without an address") from self._error
+        self.said.append(line)
+        return line.split()[-1]
+
+    def end(self) -> list[str]:
+        """What it said till its end; raises what it raised."""
+        while (line := self._lines.get(timeout=20)) is not None:
+            self.said.append(line)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self.said
+
+
+def browse(url: str, answer: str = "agree") -> requests.Response:
+    """Open the page, submit its form, and follow the redirect to the callback."""
+    page = requests.get(url, timeout=5)
+    assert page.status_code == 200
+    assert f'value="{answer}"' in page.text
+    return requests.post(url, data={"answer": answer}, timeout=5)
+
+
+def code_for(url: str) -> str:
+    """Agree, and copy the address to which the browser was sent."""
+    return requests.post(url, data={"answer": "agree"}, allow_redirects=False, timeout=5).headers["Location"]
+
+
+@pytest.fixture
+def spawn(environment) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Runs the command as a process."""
+    started: list[subprocess.Popen[str]] = []
+
+    def do(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+        started.append(process)
+        return process
+
+    yield do
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("ledger_connection", ["postgresql"], indirect=True)
+def test_the_whole_walk(sandbox, ledger, refreshing, redirect_uri, spawn, token_requests):
+    """The command as a process, a browser, and then a hook that has its token from the ledger alone."""
+    process = spawn("authorize", "--conn-id", "sendoso_default", "--redirect-uri", redirect_uri)
+    assert process.stdout is not None
+    url = next(line.strip() for line in process.stdout if line.startswith(sandbox.url))
+    query = parse_qs(urlsplit(url).query)
+    assert query["client_id"] == ["sandbox"]
+    assert query["scope"] == ["public write"]
+    assert len(query["state"][0]) >= 20
+
+    landed = browse(url)
+    assert landed.status_code == 200
+    assert "you can close this window" in landed.text
+    out, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    hook = SendosoHook()
+    assert f"Authorised as user 1.\nThe tokens are in the ledger {hook.ledger.identity.ledger_uuid}, encrypted." in out
+    assert token_requests() == [200]
+
+    token = hook.get_conn().token()
+    assert token_requests() == [200]  # it is the code's own, from the ledger
+    assert hook.test_connection()[0]
+    stored = hook.get_conn().tokens.stored()
+    for secret in (token, stored.refresh_token, parse_qs(urlsplit(landed.url).query)["code"][0]):
+        assert secret not in out + errors
+    sandbox.revoke_tokens()
+    assert hook.get_conn().renew(token)  # and the refresh token is there, and works
+    assert token_requests() == [200, 200]
+
+
+def test_a_denial_ends_with_an_error_and_an_exit_code(sandbox, refreshing, redirect_uri, token_requests, capsys):
+    codes: list[object] = []
+
+    def command() -> None:
+        try:
+            main(["authorize", "--no-store", "--redirect-uri", redirect_uri, "--timeout", "20"])
+        except SystemExit as end:
+            codes.append(end.code)
+
+    thread = threading.Thread(target=command, daemon=True)
+    thread.start()
+    shown = ""
+    while not (address := re.search(rf"{sandbox.url}\S+\n", shown)):
+        assert thread.is_alive(), codes
+        time.sleep(0.02)
+        shown += capsys.readouterr().out
+    browse(address[0].strip(), "deny")
+    thread.join(20)
+    assert codes == ["SendosoAuthError: Sendoso said no: access_denied; nothing was stored."]  # Python exits with 1
+    assert token_requests() == []
+
+
+@on_sqlite
+def test_a_wrong_state_is_refused(sandbox, ledger, refreshing, redirect_uri, token_requests):
+    run = Run(redirect_uri=redirect_uri)
+    location = code_for(run.url())
+    requests.get(re.sub("state=[^&]+", "state=of-somebody-else", location), timeout=5)
+    with pytest.raises(SendosoAuthError, match="state differs"):
+        run.end()
+    assert token_requests() == []
+
+
+@on_sqlite
+def test_what_is_not_the_callback_is_not_an_answer(sandbox, ledger, refreshing, redirect_uri):
+    """A browser asks for its icon, somebody for another page, and the callback may come without anything."""
+    run = Run(redirect_uri=redirect_uri)
+    location = code_for(run.url())
+    base = redirect_uri.removesuffix("/callback")
+    for stray in (f"{base}/favicon.ico", f"{base}/", f"{base}/other?code=x&state=y", redirect_uri):
+        assert requests.get(stray, timeout=5).status_code == 404
+    assert requests.get(location, timeout=5).status_code == 200
+    assert "Authorised" in run.end()[1]
+
+
+@on_sqlite
+def test_nobody_comes(ledger, refreshing, redirect_uri):
+    with pytest.raises(SendosoConfigError, match=r"Nobody authorised within 0\.3 s; nothing was stored"):
+        Run(redirect_uri=redirect_uri, timeout=0.3).end()
+
+
+@on_sqlite
+def test_somebody_else_listens_there(ledger, refreshing):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SendosoConfigError, match=r"Cannot listen.*Use --paste"):
+            Run(redirect_uri=f"http://127.0.0.1:{port}/callback").end()
+
+
+@on_sqlite
+def test_a_code_that_cannot_be_exchanged(sandbox, ledger, refreshing, redirect_uri, token_requests):
+    run = Run(redirect_uri=redirect_uri)
+    location = code_for(run.url())
+    requests.get(re.sub("code=[^&]+", "code=stale", location), timeout=5)
+    with pytest.raises(SendosoAuthError, match=r"did not accept the code.*Run the command again") as raised:
+        run.end()
+    assert "stale" not in str(raised.value)
+    assert token_requests() == [400]
+
+
+@on_sqlite
+def test_the_requested_scope(sandbox, ledger, connect, redirect_uri):
+    connect(grant_type="refresh_token", scope="public update")
+    assert parse_qs(urlsplit(_pasting(redirect_uri)[0]).query)["scope"] == ["public update"]
+    assert parse_qs(urlsplit(_pasting(redirect_uri, scope="write")[0]).query)["scope"] == ["write"]
+
+
+def _pasting(redirect_uri: str, change: Callable[[str], str] = lambda address: address, **changes: Any):
+    """Run with ``--paste``; return the address, and what was said."""
+    said: list[str] = []
+
+    def ask(question: str) -> str:
+        return change(code_for(said[-1].split()[-1]))
+
+    settings = {"scope": None, "paste": True, "store": True, "timeout": 1.0} | changes
+    authorize("sendoso_default", redirect_uri=redirect_uri, say=said.append, ask=ask, **settings)
+    return said[0].split()[-1], said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda address: address,
+        lambda address: f"  {address}\n",
+        lambda address: parse_qs(urlsplit(address).query)["code"][0],
+    ],
+    ids=["the address", "the address with blanks", "the bare code"],
+)
+@pytest.mark.parametrize("redirect", ["http://127.0.0.1:9/callback", "https://example.com/oauth/callback"])
+def test_pasting(sandbox, ledger, refreshing, change, redirect, token_requests):
+    _, said = _pasting(redirect, change)
+    assert said[-1].endswith("Nothing else is to be done.")
+    assert SendosoHook().get_conn().token()
+    assert token_requests() == [200]
+
+
+@on_sqlite
+def test_an_address_that_is_not_loopback_is_pasted_without_asking_for_it(sandbox, ledger, refreshing):
+    _, said = _pasting("https://example.com/callback", paste=False)
+    assert said[-1].endswith("Nothing else is to be done.")
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda address: re.sub("state=[^&]+", "state=other", address), SendosoAuthError, "state differs"),
+        (lambda address: re.sub("code=[^&]+", "error=access_denied", address), SendosoAuthError, "access_denied"),
+        (lambda address: re.sub("&?state=[^&]+", "", address), SendosoAuthError, "state differs"),
+        (lambda address: re.sub("code=[^&]+&?", "", address), SendosoConfigError, "no code"),
+        (lambda address: " ", SendosoConfigError, "no code"),
+        (lambda address: "made-up", SendosoAuthError, "did not accept the code"),
+    ],
+    ids=["state", "error", "no-state", "address", "blank", "made-up"],
+)
+def test_pasting_something_else(sandbox, ledger, refreshing, change, error, words):
+    with pytest.raises(error, match=words):
+        _pasting("http://127.0.0.1:9/callback", change)
+    assert SendosoHook().get_conn().tokens.stored().refresh_token is None
+
+
+def test_authorising_again_replaces_what_was_stored(sandbox, ledger, refreshing, make_engine, token_requests):
+    """What a person has just agreed to wins over a chain that is still alive, and over a dead one."""
+    session = SendosoHook().get_conn()
+    seen = set()
+    for _ in range(3):
+        _pasting("http://127.0.0.1:9/callback")
+        seen.add(session.tokens.stored().access_token)
+        sandbox.revoke_tokens()
+    assert len(seen) == 3
+
+
+def test_no_store_prints_a_connection_that_works(
+    sandbox, connect, set_connection, tmp_path, monkeypatch, token_requests
+):
+    """Without a ledger, and with a connection that has another grant type; used with a ledger, it works."""
+    connect()
+    monkeypatch.delenv("AIRFLOW_CONN_SENDOSO_LEDGER", raising=False)
+    _, said = _pasting("http://127.0.0.1:9/callback", store=False)
+    printed = json.loads(said[-1])
+    assert printed["extra"]["grant_type"] == "refresh_token"
+
+    set_connection("sendoso_default", said[-1])
+    set_connection("sendoso_ledger", f"sqlite:////{tmp_path}/ledger.db")
+    hook = SendosoHook()
+    assert hook.get_conn().token()
+    assert hook.config.refresh_token.get_secret_value() == printed["extra"]["refresh_token"]
+    assert hook.test_connection()[0]
+    assert token_requests() == [200, 200]
+
+
+@on_sqlite
+def test_client_credentials_are_told_what_to_set(ledger, connect, sandbox, token_requests):
+    connect()
+    with pytest.raises(SendosoConfigError, match='grant_type to "refresh_token" first, or use --no-store'):
+        Run(redirect_uri="http://127.0.0.1:9/callback").end()
+    assert sandbox.requests == []
+
+
+def test_no_ledger_is_found_out_before_the_person_is_asked(refreshing, monkeypatch, sandbox):
+    monkeypatch.delenv("AIRFLOW_CONN_SENDOSO_LEDGER", raising=False)
+    run = Run(redirect_uri="http://127.0.0.1:9/callback")
+    with pytest.raises(SendosoConfigError, match="AIRFLOW_CONN_SENDOSO_LEDGER='sqlite:"):
+        run.end()
+    assert run.said == []
+
+
+@pytest.mark.parametrize("arguments", [["authorize", "--paste"], ["revoke"]])
+def test_an_error_is_one_line_and_an_exit_code(arguments, monkeypatch, refreshing):
+    monkeypatch.delenv("AIRFLOW_CONN_SENDOSO_LEDGER", raising=False)
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert str(raised.value.code).startswith("SendosoConfigError: ")
+    assert "\n" not in str(raised.value.code)
+
+
+# revoke.
+
+
+def test_revoke_ends_the_tokens_at_the_server_and_here(
+    sandbox, ledger, refreshing, capsys, token_requests, make_engine
+):
+    _pasting("http://127.0.0.1:9/callback")
+    hook = SendosoHook()
+    session = hook.get_conn()
+    token, stored = session.token(), session.tokens.stored()
+    main(["revoke"])
+    assert capsys.readouterr().out == "2 tokens revoked and forgotten.\n"
+
+    headers = {"Authorization": f"Bearer {token}"}
+    assert requests.get(f"{sandbox.url}/api/v3/me", headers=headers, timeout=5).status_code == 401
+    client = {"client_id": "sandbox", "client_secret": "sandbox", "grant_type": "refresh_token"}
+    body = client | {"refresh_token": stored.refresh_token}
+    assert requests.post(f"{sandbox.url}/oauth/token", json=body, timeout=5).json()["error"] == "invalid_grant"
+    assert session.tokens.cached() is None
+    before = token_requests()
+    with pytest.raises(SendosoAuthError, match="airflow sendoso authorize"):
+        session.token()
+    assert token_requests() == before
+    main(["revoke"])
+    assert capsys.readouterr().out == "There was no token to revoke.\n"
+
+
+@on_sqlite
+@pytest.mark.parametrize("after", [0, 1])
+def test_what_could_not_be_revoked_is_not_forgotten(sandbox, ledger, refreshing, after):
+    _pasting("http://127.0.0.1:9/callback")
+    hook = SendosoHook()
+    stored = hook.get_conn().tokens.stored()
+    if after:  # the first of the two is revoked, the second not
+        sandbox.fault("slow", delay=0, path="/oauth/revoke")
+    sandbox.fault("error_before", path="/oauth/revoke")
+    with pytest.raises(Exception, match="answered 500"):
+        hook.revoke_tokens()
+    assert hook.get_conn().tokens.stored() == stored
+    assert hook.revoke_tokens() == 2
+    assert hook.get_conn().tokens.stored().refresh_token is None
+
+
+@on_sqlite
+def test_revoking_with_a_changed_secret_says_so(sandbox, ledger, refreshing):
+    _pasting("http://127.0.0.1:9/callback")
+    sandbox._app.tokens.client_secret = "rotated"
+    with pytest.raises(SendosoAuthError):
+        SendosoHook().revoke_tokens()
+
+
+# Airflow's own command line.
+
+
+def test_airflow_lists_the_commands(environment):
+    airflow = Path(sys.executable).with_name("airflow")
+    done = subprocess.run(
+        [str(airflow), "sendoso", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(AIRFLOW_HOME=os.environ["AIRFLOW_HOME"]),
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"authorize\s+let a person authorise", done.stdout)
+    assert re.search(r"revoke\s+revoke the stored tokens", done.stdout)
