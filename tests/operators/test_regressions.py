@@ -145,7 +145,6 @@ def test_a_frozen_transaction_does_not_stop_the_deployment(sendoso, set_connecti
     set_connection("sendoso_ledger", postgres_database().connection)
     session = SendosoHook().session
     session.pace.reserve(poll=False)
-    failures = []
 
     def reserve() -> None:
         with suppress(SendosoLedgerError):
