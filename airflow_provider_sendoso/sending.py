@@ -181,7 +181,8 @@ class Sender:
     def _chunk(self, jobs: list[Job], elsewhere: list[Job]) -> Iterator[Result]:
         if self._stopped():
             return
-        by_key = {self._send_key(job): job for job in jobs}
+        batch = self._batch
+        by_key = {self._ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key): job for job in jobs}
         wanted = [self._wanted(key, job) for key, job in by_key.items()]
         found = self._sends.claim(self._batch, self._owner, self._lease, wanted)
         self._renewed_at = time.monotonic()
@@ -222,7 +223,7 @@ class Sender:
 
     def _post(self, job: Job, claim: Claim) -> Result | None:
         """Post one claimed send until it is known what became of it, or known not to be; ``None``: claim lost."""
-        request = gift_send_request(job.gift_send, self._airflow_key(claim.send_key))
+        request = gift_send_request(job.gift_send, self._ledger.airflow_key(claim.send_key))
         token = self._session.token()
         renewed = False
         for attempt in range(1, _POST_ATTEMPTS + 1):
@@ -355,13 +356,6 @@ class Sender:
         if time.monotonic() - self._renewed_at > self._lease / 3:
             self._sends.renew(self._owner, self._lease)
             self._renewed_at = time.monotonic()
-
-    def _send_key(self, job: Job) -> str:
-        batch = self._batch
-        return self._ledger.identity.digest("send", batch.account, batch.dedupe_scope, job.recipient_key)
-
-    def _airflow_key(self, send_key: str) -> str:
-        return self._ledger.identity.digest("airflow_key", self._ledger.identity.ledger_uuid, send_key)[:32]
 
     def _wanted(self, key: str, job: Job) -> Wanted:
         payload_hash = self._ledger.identity.digest("payload", job.gift_send.model_dump_json())

@@ -6,6 +6,7 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.limiter import LedgerPace
+from airflow_provider_sendoso.ledger.resolutions import Resolutions
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
 
@@ -23,6 +24,33 @@ class Ledger:
         self._database = Database(engine)
         self.identity: Identity = self._database.open()
         self.sends = SendLedger(self._database)
+        self.resolutions = Resolutions(self._database)
+
+    def send_key(self, account: str, dedupe_scope: str, recipient_key: str, resend_of: str | None = None) -> str:
+        """
+        Name a send: a keyed hash of what at most one gift goes out for.
+
+        A replacement is named by the send that it replaces alone, so that there is at most one of it, in whatever
+        scope and to whatever address.
+
+        :param account: whose money it is.
+        :param dedupe_scope: within which a recipient gets at most one gift.
+        :param recipient_key: what identifies the recipient, normalised.
+        :param resend_of: the id of the send that this one replaces.
+        """
+        if resend_of is not None:
+            return self.identity.digest("resend", account, resend_of)
+        return self.identity.digest("send", account, dedupe_scope, recipient_key)
+
+    def airflow_key(self, send_key: str) -> str:
+        """
+        Return the mark in the metadata by which a send can be found in Sendoso.
+
+        Staging and production never find each other's sends: the ledger's identity is in it.
+
+        :param send_key: of :meth:`send_key`.
+        """
+        return self.identity.digest("airflow_key", self.identity.ledger_uuid, send_key)[:32]
 
     def tokens(self, client: tuple[str, ...], secret: str) -> LedgerTokenStore:
         """Return the store of one client's token; see :class:`LedgerTokenStore`."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import event, inspect, select, text
+from sqlalchemy import event, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
-from sqlalchemy.schema import Table
+from sqlalchemy.schema import CreateColumn, Table
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
@@ -137,9 +137,7 @@ class Database:
         known = inspect(connection).has_table(schema.identity.name)
         row = connection.execute(select(schema.identity)).first() if known else None
         if row is None:
-            # One process creates, the others wait for it here; SQLite's transaction has the lock already.
-            if self.dialect == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
+            self._one_at_a_time(connection)
             schema.metadata.create_all(connection)
             now = connection.execute(select(schema.db_now())).scalar_one()
             new = {
@@ -151,12 +149,32 @@ class Database:
             }
             self.insert_ignore(connection, schema.identity, [new])
             row = connection.execute(select(schema.identity)).one()
+        if row.schema_version < schema.SCHEMA_VERSION:
+            row = self._upgrade(connection)
         if row.schema_version > schema.SCHEMA_VERSION:
             raise SendosoConfigError(
                 f"The ledger has schema version {row.schema_version}; this version of airflow-provider-sendoso knows "
                 f"{schema.SCHEMA_VERSION}. Upgrade the provider here as well; nothing was sent."
             )
         return Identity(row.ledger_uuid, bytes.fromhex(row.hash_key))
+
+    def _upgrade(self, connection: Connection) -> Any:
+        """Give an older ledger what newer versions have added, and return who it is; nothing in it is changed."""
+        self._one_at_a_time(connection)
+        found = connection.execute(select(schema.identity.c.schema_version)).scalar_one()
+        schema.metadata.create_all(connection)
+        for version in range(found + 1, schema.SCHEMA_VERSION + 1):
+            for column in schema.ADDED.get(version, ()):
+                added = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {added}"))
+        if found < schema.SCHEMA_VERSION:
+            connection.execute(update(schema.identity).values(schema_version=schema.SCHEMA_VERSION))
+        return connection.execute(select(schema.identity)).one()
+
+    def _one_at_a_time(self, connection: Connection) -> None:
+        """Let one process change the tables while the others wait here; SQLite's transaction has the lock already."""
+        if self.dialect == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
 
 
 def _prepare_sqlite(engine: Engine) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
@@ -84,11 +84,28 @@ sends = Table(
     Column("created_at", Moment, nullable=False),
     Column("posted_at", Moment),
     Column("finished_at", Moment),
+    Column("resend_of", String(190)),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
     Index("sendoso_sends_send_id", "send_id"),
 )
+
+resolutions = Table(
+    "sendoso_resolutions",
+    metadata,
+    Column("resolution_id", String(32), primary_key=True),
+    Column("send_key", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("from_state", String(8), nullable=False),
+    Column("to_state", String(8), nullable=False),
+    Column("send_id", String(190)),
+    Column("resolved_by", String(190), nullable=False),
+    Column("why", String(500), nullable=False),
+    Column("resolved_at", Moment, nullable=False),
+    Index("sendoso_resolutions_send", "send_key"),
+)
+"""What was decided about sends whose outcome was not known: who, when and why. Rows are only ever added."""
 
 tokens = Table(
     "sendoso_tokens",
@@ -114,6 +131,10 @@ pace = Table(
 )
 """``tat``: when the next slot is free (the "theoretical arrival time" of a leaky bucket); ``slot``: the last one taken;
 ``send_at``: when a send last asked; ``poll_tat`` and ``poll_slot``: the same as the first two for the polls' queue."""
+
+
+ADDED: dict[int, tuple[Column[Any], ...]] = {2: (sends.c.resend_of,)}
+"""Columns by the schema version that brought them, which an older ledger is given; new tables come by themselves."""
 
 
 class db_now(FunctionElement[float]):

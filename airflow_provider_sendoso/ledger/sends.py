@@ -2,7 +2,8 @@
 
 ``READY → CLAIMED → POSTING → SENT | REFUSED | UNKNOWN``. Every transition names the owner and the attempt it belongs
 to and the state it expects, so that a process that was given up for dead and wakes up again loses. One exception:
-the owner of an attempt may turn its own UNKNOWN into the real answer when that comes late.
+the owner of an attempt may turn its own UNKNOWN, or what was looked for and HELD meanwhile, into the real answer when
+that comes late. What a person or a search decides about UNKNOWN and HELD is in ``resolutions.py``.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Wanted:
     payload_hash: str
     gift_id: str
     row_ref: str | None
+    resend_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,13 @@ class Record:
 
     :param lease_left: seconds until the claim lapses, not positive once it has.
     :param posted_at: epoch seconds of the last POST, on the database's clock.
+    :param posted_ago: seconds since then.
+    :param resend_of: the id of the send that this one replaces.
     """
 
     send_key: str
+    account: str
+    dedupe_scope: str
     state: State
     owner: str | None
     attempt: int
@@ -95,6 +101,9 @@ class Record:
     reason: str | None
     row_ref: str | None
     posted_at: float | None
+    posted_ago: float | None
+    status: str | None
+    resend_of: str | None
 
 
 @dataclass(frozen=True)
@@ -169,7 +178,7 @@ class SendLedger:
             rows = connection.execute(
                 select(sends).where(sends.c.send_key.in_(keys)).order_by(sends.c.send_key).with_for_update()
             ).fetchall()
-            records = {row.send_key: _record(row, now) for row in rows}
+            records = {row.send_key: record_of(row, now) for row in rows}
             return {w.send_key: _take(connection, batch, owner, lease, w, records[w.send_key]) for w in in_order}
 
         return self._database.run(work)
@@ -188,13 +197,13 @@ class SendLedger:
 
     def begin_post(self, claim: Claim, lease: float) -> bool:
         """
-        Commit that a POST is about to be made.
+        Commit that a POST is about to be made; again, if it was put off.
 
         :param lease: seconds after which another run may take the POST's process for dead.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
         values = {"state": State.POSTING, "lease_until": db_now() + lease, "posted_at": db_now()}
-        return self._transition(claim, (State.CLAIMED,), values)
+        return self._transition(claim, (State.CLAIMED, State.POSTING), values)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
         """Commit that the POST was answered with "not sent" and will be made again, as a claim of ``lease`` seconds."""
@@ -211,7 +220,7 @@ class SendLedger:
         status: str | None = None,
     ) -> bool:
         """
-        Commit what a POST led to, also when it comes so late that the row is UNKNOWN by now.
+        Commit what a POST led to, also when it comes so late that the row is UNKNOWN or HELD by now.
 
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
         :return: ``False`` if the attempt is not this owner's any more.
@@ -219,12 +228,49 @@ class SendLedger:
         values = {"state": state, "reason": reason, "send_id": send_id, "finished_at": db_now()}
         if status is not None:
             values |= {"status": status, "status_at": db_now()}
-        return self._transition(claim, (State.POSTING, State.UNKNOWN), values, OUTCOME_PATIENCE)
+        return self._transition(claim, (State.POSTING, State.UNKNOWN, State.HELD), values, OUTCOME_PATIENCE)
 
     def reopen(self, claims: Sequence[Claim]) -> None:
         """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
         for claim in claims:
             self._transition(claim, (State.REFUSED,), {"state": State.READY})
+
+    def read(self, send_keys: Sequence[str]) -> dict[str, Record]:
+        """
+        Read rows by their keys.
+
+        :param send_keys: at most a few dozen; those that the ledger does not know are left out.
+        """
+        return {record.send_key: record for record in self._read(sends.c.send_key.in_(send_keys))}
+
+    def find(self, account: str, send_id: str) -> Record | None:
+        """
+        Find the row of a send that was accepted.
+
+        :param account: whose it is.
+        :param send_id: as Sendoso named it.
+        """
+        found = self._read(sends.c.account == account, sends.c.send_id == send_id)
+        return found[0] if found else None
+
+    def note_status(self, account: str, send_id: str, status: str) -> None:
+        """
+        Note how far a send that was accepted has come.
+
+        :param account: whose it is.
+        :param send_id: as Sendoso named it.
+        :param status: one of the six.
+        """
+        self._update(sends.c.account == account, sends.c.send_id == send_id, status=status, status_at=db_now())
+
+    def scopes(self, account: str) -> list[str]:
+        """
+        Name the scopes of an account.
+
+        :param account: whose they are.
+        """
+        query = select(scopes.c.dedupe_scope).where(scopes.c.account == account).order_by(scopes.c.created_at)
+        return [str(name) for name in self._database.run(lambda connection: connection.execute(query).scalars().all())]
 
     def batch_exists(self, batch_id: str) -> bool:
         """Say whether the ledger knows a batch."""
@@ -274,6 +320,13 @@ class SendLedger:
 
         return self._database.run(work, patience)
 
+    def _read(self, *where: Any) -> list[Record]:
+        def work(connection: Connection) -> list[Record]:
+            now = _now(connection)
+            return [record_of(row, now) for row in connection.execute(select(sends).where(*where)).fetchall()]
+
+        return self._database.run(work)
+
     def _exists(self, *where: Any) -> bool:
         query = select(literal(1)).where(*where).limit(1)
         return self._database.run(lambda connection: connection.execute(query).first()) is not None
@@ -298,6 +351,7 @@ def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "row_ref": want.row_ref,
         "gift_id": want.gift_id,
         "payload_hash": want.payload_hash,
+        "resend_of": want.resend_of,
         "created_at": now,
     }
 
@@ -353,16 +407,24 @@ def _page(connection: Connection, states: Sequence[State], where: dict[str, str]
     query = select(sends).where(sends.c.state.in_(states), sends.c.send_key > after, *_equal(where))
     rows = connection.execute(query.order_by(sends.c.send_key).limit(_PAGE)).fetchall()
     now = _now(connection)
-    return [_record(row, now) for row in rows]
+    return [record_of(row, now) for row in rows]
 
 
 def _read(connection: Connection, send_key: str) -> Record:
-    return _record(connection.execute(select(sends).where(sends.c.send_key == send_key)).one(), _now(connection))
+    return record_of(connection.execute(select(sends).where(sends.c.send_key == send_key)).one(), _now(connection))
 
 
-def _record(row: Any, now: float) -> Record:
+def record_of(row: Any, now: float) -> Record:
+    """
+    Turn a row of the table into a record.
+
+    :param row: of ``sendoso_sends``, whole.
+    :param now: on the database's clock.
+    """
     return Record(
         send_key=row.send_key,
+        account=row.account,
+        dedupe_scope=row.dedupe_scope,
         state=State(row.state),
         owner=row.owner,
         attempt=row.attempt,
@@ -374,4 +436,7 @@ def _record(row: Any, now: float) -> Record:
         reason=row.reason,
         row_ref=row.row_ref,
         posted_at=row.posted_at,
+        posted_ago=None if row.posted_at is None else now - row.posted_at,
+        status=row.status,
+        resend_of=row.resend_of,
     )

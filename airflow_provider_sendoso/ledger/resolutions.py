@@ -1,0 +1,151 @@
+"""What became of sends whose outcome was not known: found by a search, or decided by a person, and written down."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.schema import db_now, resolutions, sends
+from airflow_provider_sendoso.ledger.sends import Record, State
+
+OPEN = (State.UNKNOWN, State.HELD)
+"""The states in which nobody knows whether a gift has gone out."""
+
+LONGEST_NAME = 190
+LONGEST_WHY = 500
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """
+    One decision about a send whose outcome was not known.
+
+    :param from_state: ``UNKNOWN`` or ``HELD``.
+    :param to_state: ``SENT``, or ``READY`` for a send that is known not to have gone out.
+    :param resolved_by: who decided; ``reconcile`` for the search at Sendoso.
+    :param resolved_at: epoch seconds, on the database's clock.
+    """
+
+    send_key: str
+    from_state: State
+    to_state: State
+    send_id: str | None
+    resolved_by: str
+    why: str
+    resolved_at: float
+
+
+class Resolutions:
+    """
+    Decides about UNKNOWN and HELD sends, and remembers each decision.
+
+    :param database: the ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def resolve(
+        self,
+        record: Record,
+        to_state: State,
+        *,
+        resolved_by: str,
+        why: str,
+        send_id: str | None = None,
+        status: str | None = None,
+    ) -> bool:
+        """
+        Turn an UNKNOWN or HELD send into SENT, or into READY to be sent again, and write down who and why.
+
+        A send that its process may still be posting cannot become READY: its lease has to lapse first.
+
+        :param record: the send as it was read; anything that happened to it since keeps this from happening.
+        :param to_state: ``SENT`` or ``READY``.
+        :param resolved_by: a person's name, or ``reconcile``; cut at 190 characters.
+        :param why: cut at 500 characters; never personal data.
+        :param send_id: Sendoso's id of the gift that was found.
+        :param status: of the gift that was found.
+        :return: ``False`` if the send is not as it was read, or may still be being posted; then nothing was written.
+        """
+        if to_state not in (State.SENT, State.READY):
+            raise ValueError(f"a send is resolved to SENT or READY, not {to_state}")
+        as_read = [
+            sends.c.send_key == record.send_key,
+            sends.c.state == record.state,
+            sends.c.state.in_(OPEN),
+            sends.c.attempt == record.attempt,
+        ]
+        if to_state is State.READY:
+            as_read.append(sends.c.lease_until <= db_now())
+        values: dict[str, Any] = {"state": to_state, "finished_at": db_now()}
+        if to_state is State.SENT:
+            values |= {"send_id": send_id, "reason": None}
+        if status is not None:
+            values |= {"status": status, "status_at": db_now()}
+        resolution_id = uuid.uuid4().hex
+        written = {
+            "resolution_id": resolution_id,
+            "send_key": record.send_key,
+            "attempt": record.attempt,
+            "from_state": record.state,
+            "to_state": to_state,
+            "send_id": send_id,
+            "resolved_by": resolved_by[:LONGEST_NAME],
+            "why": why[:LONGEST_WHY],
+        }
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(update(sends).where(*as_read).values(**values)).rowcount == 1:
+                connection.execute(resolutions.insert().values(**written, resolved_at=db_now()))
+                return True
+            # A commit that went through while its answer was lost is found here when the work is repeated.
+            mine = select(resolutions.c.send_key).where(resolutions.c.resolution_id == resolution_id)
+            return connection.execute(mine).first() is not None
+
+        return self._database.run(work)
+
+    def hold(self, records: Sequence[Record]) -> None:
+        """
+        Turn UNKNOWN sends that were looked for and not found into HELD ones.
+
+        :param records: as they were read; those that have changed since stay as they are.
+        """
+
+        def work(connection: Connection) -> None:
+            for record in sorted(records, key=lambda record: record.send_key):
+                as_read = (
+                    sends.c.send_key == record.send_key,
+                    sends.c.state == State.UNKNOWN,
+                    sends.c.attempt == record.attempt,
+                )
+                connection.execute(update(sends).where(*as_read).values(state=State.HELD))
+
+        self._database.run(work)
+
+    def history(self, send_key: str) -> list[Resolution]:
+        """
+        Read what was ever decided about a send, oldest first.
+
+        :param send_key: its key.
+        """
+        query = select(resolutions).where(resolutions.c.send_key == send_key).order_by(resolutions.c.resolved_at)
+        rows = self._database.run(lambda connection: connection.execute(query).fetchall())
+        return [
+            Resolution(
+                row.send_key,
+                State(row.from_state),
+                State(row.to_state),
+                row.send_id,
+                row.resolved_by,
+                row.why,
+                row.resolved_at,
+            )
+            for row in rows
+        ]
