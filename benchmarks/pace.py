@@ -154,9 +154,17 @@ def send_loop(told: Work, session, ledger, stop: threading.Event):
                 send = GiftSend(gift_id="gift-egift-coffee", recipient=recipient, message="Thank you.")
                 yield Job(row, email, send)
 
-        sender = Sender(session, ledger, batch, own_gift=True, lease=60, claim_timeout=60, stopped=stop.is_set)
-        for _ in sender.send(jobs()):
-            pass
+        sender = Sender(
+            session,
+            ledger,
+            batch,
+            own_gift=True,
+            lease=60,
+            claim_timeout=60,
+            max_in_flight=told.width,
+            stopped=stop.is_set,
+        )
+        sender.send(jobs(), lambda result: None)
 
     return run
 

@@ -10,17 +10,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, field_errors, normalise_key, normalise_text
+from airflow_provider_sendoso.models import (
+    LONGEST_ID,
+    METADATA_KEY,
+    GiftSend,
+    field_errors,
+    normalise_key,
+    normalise_text,
+)
 
 RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
 ADDRESS_FIELDS = ("line1", "line2", "city", "state", "postal_code", "country")
 SEND_FIELDS = ("message", "gift_id", "variant_id", "team_id")
+RESEND_OF = "resend_of"
 METADATA_PREFIX = "metadata_"
 
-_FIELDS = (*RECIPIENT_FIELDS, *(f"address_{name}" for name in ADDRESS_FIELDS), *SEND_FIELDS)
+_FIELDS = (*RECIPIENT_FIELDS, *(f"address_{name}" for name in ADDRESS_FIELDS), *SEND_FIELDS, RESEND_OF)
 _REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
 _LONGEST_REF = 250
-_NOT_YET = {"touch_id": "campaign sends are", "resend_of": "replacing a gift is"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Row:
     :param row_ref: the column that its author declared not personal.
     :param gift_send: ``None`` for a row that could not be accepted.
     :param problem: then why, without a value.
+    :param resend_of: the id of the send that this one replaces.
     """
 
     number: int
@@ -40,6 +48,7 @@ class Row:
     row_ref: str | None
     gift_send: GiftSend | None
     problem: str | None = None
+    resend_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,10 +117,11 @@ class RowReader:
             key = normalise_key(cells[self._key_position])
             if key is None:
                 return Row(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
-            return Row(number, key, row_ref, self._gift_send(cells))
+            resend_of = self._resend_of(cells)
+            return Row(number, key, row_ref, self._gift_send(cells), resend_of=resend_of)
         except ValidationError as error:
             problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
-        except _EmptyColumnError as error:
+        except _RowError as error:
             problem = str(error)
         except (TypeError, ValueError):
             problem = "a cell holds something that is not text"
@@ -131,15 +141,21 @@ class RowReader:
             }
         )
 
+    def _resend_of(self, cells: Sequence[Any]) -> str | None:
+        position = self._fields.get(RESEND_OF)
+        resend_of = normalise_text(cells[position]) if position is not None else None
+        if resend_of is not None and len(resend_of) > LONGEST_ID:
+            raise _RowError(f"{RESEND_OF} is longer than {LONGEST_ID} characters")
+        return resend_of
+
     def _resolve_fields(self, column_map: Mapping[str, str]) -> dict[str, int]:
         unknown = sorted(set(column_map) - set(_FIELDS))
         if unknown:
             raise SendosoConfigError(
                 f"column_map names fields that no send has: {', '.join(unknown)}. Fields: {', '.join(_FIELDS)}."
             )
-        for name, what in _NOT_YET.items():
-            if name in self._columns and not (name == "touch_id" and "gift_id" in self._arguments):
-                raise SendosoConfigError(f"There is a column {name!r}, but {what} not supported yet; nothing was sent.")
+        if "touch_id" in self._columns and "gift_id" not in self._arguments:
+            raise SendosoConfigError("There is a column 'touch_id': not supported yet; nothing was sent.")
         fields = {}
         for name in _FIELDS:
             if name in column_map:
@@ -174,8 +190,8 @@ class RowReader:
         return position
 
 
-class _EmptyColumnError(Exception):
-    """A column that the message names is empty in this row."""
+class _RowError(Exception):
+    """Something is wrong with this row that no model says."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +222,7 @@ class _Message:
             if position is not None:
                 value = normalise_text(cells[position])
                 if value is None:
-                    raise _EmptyColumnError(f"{name}, named in the message, is missing")
+                    raise _RowError(f"{name}, named in the message, is missing")
                 texts.append(value)
         return "".join(texts)
 

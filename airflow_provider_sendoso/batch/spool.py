@@ -17,6 +17,8 @@ _SCHEMA = """
 CREATE TABLE rows (
     number INTEGER PRIMARY KEY,
     recipient_key TEXT,
+    resend_of TEXT,
+    dedupe_key TEXT GENERATED ALWAYS AS (coalesce('resend_of ' || resend_of, 'recipient ' || recipient_key)) STORED,
     row_ref TEXT,
     gift_send TEXT,
     outcome TEXT NOT NULL,
@@ -52,6 +54,8 @@ class Spool:
 
     def __init__(self) -> None:
         # An empty name is SQLite's own kind of temporary file: mode 0600, unlinked at once, gone with the process.
+        self.recorded = 0
+        """How many results were noted."""
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
 
@@ -65,17 +69,19 @@ class Spool:
 
     def fill(self, rows: Iterable[Row]) -> None:
         """
-        Take in all rows; of two with the same recipient key the first that can be sent is kept.
+        Take in all rows; of two that make the same send the first that can be sent is kept.
 
         :param rows: read and validated.
         """
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO rows (number, recipient_key, row_ref, gift_send, outcome, reason) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_send, outcome, reason) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     row.number,
                     row.recipient_key,
+                    row.resend_of,
                     row.row_ref,
                     row.gift_send.model_dump_json() if row.gift_send else None,
                     RowOutcome.NOT_REACHED if row.gift_send else RowOutcome.INVALID,
@@ -84,11 +90,11 @@ class Spool:
                 for row in rows
             ),
         )
-        self._db.execute("CREATE INDEX keys ON rows (recipient_key, number) WHERE gift_send IS NOT NULL")
+        self._db.execute("CREATE INDEX keys ON rows (dedupe_key, number) WHERE gift_send IS NOT NULL")
         self._db.execute(
-            "UPDATE rows SET outcome = ?, reason = 'the recipient key is in an earlier row too' "
+            "UPDATE rows SET outcome = ?, reason = 'an earlier row has the same recipient key' "
             "WHERE gift_send IS NOT NULL AND EXISTS (SELECT 1 FROM rows AS earlier "
-            "WHERE earlier.recipient_key = rows.recipient_key AND earlier.number < rows.number "
+            "WHERE earlier.dedupe_key = rows.dedupe_key AND earlier.number < rows.number "
             "AND earlier.gift_send IS NOT NULL)",
             (RowOutcome.DUPLICATE,),
         )
@@ -99,15 +105,22 @@ class Spool:
         after = 0
         while True:
             page = self._db.execute(
-                "SELECT number, recipient_key, gift_send, row_ref FROM rows "
-                "WHERE number > ? AND gift_send IS NOT NULL AND outcome <> ? ORDER BY number LIMIT 500",
-                (after, RowOutcome.DUPLICATE),
+                "SELECT number, recipient_key, gift_send, row_ref, resend_of FROM rows "
+                "WHERE number > ? AND gift_send IS NOT NULL AND outcome NOT IN (?, ?) ORDER BY number LIMIT 500",
+                (after, RowOutcome.DUPLICATE, RowOutcome.INVALID),
             ).fetchall()
-            for number, recipient_key, gift_send, row_ref in page:
-                yield Job(number, recipient_key, GiftSend.model_validate_json(gift_send), row_ref)
+            for number, recipient_key, gift_send, row_ref, resend_of in page:
+                yield Job(number, recipient_key, GiftSend.model_validate_json(gift_send), row_ref, resend_of)
             if not page:
                 return
             after = page[-1][0]
+
+    def replacements(self) -> list[tuple[int, str]]:
+        """Return number and ``resend_of`` of the rows that may be sent and replace a gift."""
+        return self._db.execute(
+            "SELECT number, resend_of FROM rows WHERE resend_of IS NOT NULL AND outcome = ? ORDER BY number",
+            (RowOutcome.NOT_REACHED,),
+        ).fetchall()
 
     def record(self, result: Result) -> None:
         """
@@ -115,6 +128,7 @@ class Spool:
 
         :param result: replaces what was noted before.
         """
+        self.recorded += 1
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
             "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ? WHERE number = ?",

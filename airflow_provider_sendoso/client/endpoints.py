@@ -62,6 +62,11 @@ def get_send_request(send_id: str) -> Request:
     return Request("GET", f"/api/v3/sends/{quote(send_id, safe='')}")
 
 
+def list_sends_request() -> Request:
+    """Build the request for the account's gift sends (inferred: the seed reads one send only)."""
+    return Request("GET", "/api/v3/sends")
+
+
 def list_gifts_request(filters: Mapping[str, Any]) -> Request:
     """
     Build the request for the catalogue (seed); the names of its parameters are inferred.

@@ -125,17 +125,24 @@ class SendosoSession:
         self.await_turn(poll=poll)
         return self.call(request, token)
 
-    def await_turn(self, *, before: Callable[[], None] = lambda: None, poll: bool = False) -> None:
+    def await_turn(
+        self,
+        *,
+        before: Callable[[], None] = lambda: None,
+        poll: bool = False,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
         """
         Block until a call may be made; nothing has been sent when this raises.
 
         :param before: done when it is this call's turn, and again with another turn if it took so long that the first
             is over; what it raises keeps the call from being made.
         :param poll: whether the call has to leave most of the rate to sends.
+        :param sleep: waits for a number of seconds, or raises if the call is not to be made any more.
         """
         for _ in range(_ROUNDS):
             with self._turns[poll]:
-                due = wait_for_slot(self.pace, poll=poll, sleep=self.sleep)
+                due = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep)
             before()
             if not is_late(due):
                 return

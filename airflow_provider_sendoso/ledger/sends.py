@@ -26,6 +26,8 @@ OUTCOME_PATIENCE = 60.0
 
 _PAGE = 1000
 
+_PROCESS_LOST = {"state": "UNKNOWN", "reason": "process_lost", "finished_at": db_now()}
+
 
 class State(StrEnum):
     """Where a send stands."""
@@ -230,6 +232,21 @@ class SendLedger:
             values |= {"status": status, "status_at": db_now()}
         return self._transition(claim, (State.POSTING, State.UNKNOWN, State.HELD), values, OUTCOME_PATIENCE)
 
+    def lapse(self, *, account: str, dedupe_scope: str) -> None:
+        """
+        Turn POSTING sends of a scope whose lease has lapsed into UNKNOWN: their process died, or was frozen.
+
+        :param account: whose scope it is.
+        :param dedupe_scope: the scope.
+        """
+        self._update(
+            sends.c.account == account,
+            sends.c.dedupe_scope == dedupe_scope,
+            sends.c.state == State.POSTING,
+            sends.c.lease_until <= db_now(),
+            **_PROCESS_LOST,
+        )
+
     def reopen(self, claims: Sequence[Claim]) -> None:
         """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
         for claim in claims:
@@ -367,8 +384,7 @@ def _take(
     )
     lapsed = record.lease_left <= 0
     if record.state is State.POSTING and lapsed:
-        lost = {"state": State.UNKNOWN, "reason": "process_lost", "finished_at": db_now()}
-        connection.execute(update(sends).where(this_row).values(**lost))
+        connection.execute(update(sends).where(this_row).values(**_PROCESS_LOST))
         return _read(connection, record.send_key)
     if not _free(record, want, owner, lapsed):
         return record

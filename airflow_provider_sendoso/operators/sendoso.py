@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseHook, BaseOperator
+from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
@@ -27,6 +27,8 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import RowOutcome, normalise_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
+from airflow_provider_sendoso.sending.replacing import why_not_replaceable
+from airflow_provider_sendoso.sending.width import MOST
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -40,9 +42,13 @@ _PROGRESS = 5.0
 _SHORTEST_LEASE = 10.0
 
 _WHAT_TO_DO = (
-    "A gift may have gone out; it will not be sent again. Look for the recipient in Sendoso. If the gift is there, "
-    "nothing is left to do for it; if it is not, send it under another dedupe_scope."
+    "A gift may have gone out; it will not be sent again on a guess. The next run looks for it in Sendoso once more. "
+    "To decide it yourself, look for the recipient in Sendoso, and write down what you found with "
+    "`airflow sendoso ledger resolve` or a ResolveHeldOperator."
 )
+
+_LEDGER_UUID = "sendoso_ledger_uuid"
+"""Key in Airflow's task state store: the ledger that an earlier try of this task has used."""
 
 
 class _SendOperator(BaseOperator):
@@ -52,15 +58,20 @@ class _SendOperator(BaseOperator):
         self,
         *,
         sendoso_conn_id: str = SendosoHook.default_conn_name,
+        on_absent: str = "hold",
+        settle_time: float | timedelta = 900,
         lease: float | timedelta = 60,
         claim_timeout: float | timedelta = 600,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.sendoso_conn_id = sendoso_conn_id
+        self.on_absent = on_absent
+        self.settle_time = settle_time
         self.lease = lease
         self.claim_timeout = claim_timeout
         self._stopped = False
+        self._settled = False
 
     @cached_property
     def hook(self) -> SendosoHook:
@@ -69,7 +80,37 @@ class _SendOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Claim nothing more; what is being posted at this moment is finished and recorded."""
+        # A flag and no lock: this runs in a signal handler.
         self._stopped = True
+
+    def execute_after_settling(self, context: Context, event: Any = None) -> Any:
+        """Go on after the settle time: what is still absent then is sent again, and what is there is found."""
+        self._settled = True
+        return self.execute(context)
+
+    def _defer_until_settled(self, sender: Sender) -> None:
+        """Wait, without a worker, until the absence of what is held can be proven; once in a try."""
+        if self.on_absent == "hold" or self._settled or sender.settles_in is None:
+            return
+        wait = timedelta(seconds=max(0.0, sender.settles_in) + 1)
+        self.log.info("Held sends are looked for once more in %s, and sent again if they are not there.", wait)
+        self.defer(trigger=TimeDeltaTrigger(wait), method_name="execute_after_settling")
+
+    def _check_ledger(self, context: Context) -> None:
+        """Refuse another ledger than an earlier try of this task has used: it knows nothing of what that one sent."""
+        store: Any = context.get("task_state_store")  # Airflow 3.3 and newer
+        if store is None:
+            return
+        here = self.hook.ledger.identity.ledger_uuid
+        before = store.get(_LEDGER_UUID)
+        if before is None:
+            store.set(_LEDGER_UUID, here)
+        elif before != here:
+            raise SendosoConfigError(
+                f"An earlier try of this task used the ledger {before}; the connection "
+                f"{self.hook.config.ledger_conn_id!r} now leads to {here}. Is it a local file on another machine, or "
+                "was it lost or restored? It does not know who was sent a gift; nothing was sent by this try."
+            )
 
     def _batch(self, context: Context, dedupe_scope: Any, recipient_key: str) -> Batch:
         scope = str(dedupe_scope).strip() if dedupe_scope is not None else ""
@@ -85,7 +126,8 @@ class _SendOperator(BaseOperator):
         account = self.hook.config.account
         return Batch(batch_id, account, scope, recipient_key, ti.dag_id, ti.task_id, ti.run_id, map_index)
 
-    def _sender(self, batch: Batch, own_gift: bool) -> Sender:
+    def _sender(self, batch: Batch, own_gift: bool, max_in_flight: int | None = None) -> Sender:
+        _one_of("on_absent", self.on_absent, ("hold", "resend"))
         lease = _seconds("lease", self.lease)
         if lease < _SHORTEST_LEASE:
             raise SendosoConfigError(f"lease is {lease:g} s; give it at least {_SHORTEST_LEASE:g} s.")
@@ -96,6 +138,9 @@ class _SendOperator(BaseOperator):
             own_gift=own_gift,
             lease=lease,
             claim_timeout=_seconds("claim_timeout", self.claim_timeout),
+            max_in_flight=max_in_flight,
+            settle_time=_seconds("settle_time", self.settle_time),
+            resend_absent=self.on_absent == "resend",
             stopped=lambda: self._stopped,
         )
 
@@ -115,6 +160,11 @@ class SendGiftOperator(_SendOperator):
     :param metadata: own keys and values, for attribution (templated).
     :param dedupe_scope: within which the recipient's e-mail gets at most one gift (templated); by default this task
         in this run, so that retries and clears do not send again.
+    :param resend_of: the id of an earlier send that failed or came back, which this one replaces (templated); there
+        is at most one replacement of a send, in whatever scope.
+    :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
+        complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
+    :param settle_time: seconds or timedelta after a POST's deadline until its absence can be proven.
     :param lease: seconds or timedelta that a claim lasts without being renewed.
     :param claim_timeout: seconds or timedelta to wait while another run is on the same send.
     :param sendoso_conn_id: the connection (templated).
@@ -134,6 +184,8 @@ class SendGiftOperator(_SendOperator):
         "team_id",
         "metadata",
         "dedupe_scope",
+        "resend_of",
+        "on_absent",
         "sendoso_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"recipient": "json", "metadata": "json"}
@@ -150,6 +202,7 @@ class SendGiftOperator(_SendOperator):
         team_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         dedupe_scope: str = "{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}",
+        resend_of: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -161,6 +214,7 @@ class SendGiftOperator(_SendOperator):
         self.team_id = team_id
         self.metadata = metadata
         self.dedupe_scope = dedupe_scope
+        self.resend_of = resend_of
 
     def execute(self, context: Context) -> str:
         """Send the gift, or find that it was sent."""
@@ -174,11 +228,20 @@ class SendGiftOperator(_SendOperator):
             metadata=_set(self.metadata),
         )
         batch = self._batch(context, self.dedupe_scope, "email")
+        sender = self._sender(batch, own_gift=True)
+        self._check_ledger(context)
+        resend_of = _set(self.resend_of)
+        if resend_of is not None:
+            problem = why_not_replaceable(self.hook.session, self.hook.ledger, batch.account, str(resend_of))
+            if problem is not None:
+                raise SendosoConfigError(f"{problem}. Nothing was sent.")
         self.hook.ledger.sends.open_batch(batch)
-        job = Job(1, normalise_key(send.recipient.email) or "", send)
-        results = list(self._sender(batch, own_gift=True).send([job]))
-        result = results[-1] if results else Result(1, RowOutcome.NOT_REACHED, "stopped")
-        return self._judge(batch, send.gift_id, result)
+        job = Job(1, normalise_key(send.recipient.email) or "", send, resend_of=resend_of and str(resend_of))
+        results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
+        sender.send([job], results.append, _Progress(self.log))
+        if results[-1].outcome is RowOutcome.HELD:
+            self._defer_until_settled(sender)
+        return self._judge(batch, send.gift_id, results[-1])
 
     def _judge(self, batch: Batch, gift_id: str, result: Result) -> str:
         match result.outcome:
@@ -229,14 +292,16 @@ class BatchSendOperator(_SendOperator):
     :param max_invalid: fail before the first send with more invalid rows than this: an ``int`` is a count, a
         ``float`` a share from 0 to 1 (templated).
     :param on_held: ``"fail"`` when a send's outcome is not known, or ``"continue"`` (templated).
-    :param on_absent: only ``"hold"`` is supported yet.
+    :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
+        complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
     :param dry_run: not supported yet (templated).
     :param approved_fingerprint: not supported yet (templated).
     :param max_sends: not supported yet (templated).
     :param max_cost: not supported yet (templated).
-    :param max_in_flight: only 1 is supported yet (templated).
+    :param max_in_flight: POSTs at once, from 1 to 16 (templated); by default what rate and latency need. Each is
+        what a kill or an outage may leave unknown.
     :param lease: seconds or timedelta that a claim lasts without being renewed.
-    :param settle_time: only the default is supported yet.
+    :param settle_time: seconds or timedelta after a POST's deadline until its absence can be proven.
     :param results_table: not supported yet (templated).
     :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
     :param sendoso_conn_id: the connection (templated).
@@ -307,13 +372,11 @@ class BatchSendOperator(_SendOperator):
         on_invalid: str = "skip",
         max_invalid: float | str | None = None,
         on_held: str = "fail",
-        on_absent: str = "hold",
         dry_run: bool | str = False,
         approved_fingerprint: str | None = None,
         max_sends: int | str | None = None,
         max_cost: float | str | None = None,
         max_in_flight: int | str | None = None,
-        settle_time: float | timedelta = 900,
         results_table: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -336,26 +399,26 @@ class BatchSendOperator(_SendOperator):
         self.on_invalid = on_invalid
         self.max_invalid = max_invalid
         self.on_held = on_held
-        self.on_absent = on_absent
         # Takes the place of Airflow's method of that name, which only renders the templates.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.approved_fingerprint = approved_fingerprint
         self.max_sends = max_sends
         self.max_cost = max_cost
         self.max_in_flight = max_in_flight
-        self.settle_time = settle_time
         self.results_table = results_table
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
         max_invalid = self._check_arguments()
         batch = self._batch(context, self.dedupe_scope, self.recipient_key)
-        ledger = self.hook.ledger
+        sender = self._sender(batch, _set(self.gift_id) is not None, _width(self.max_in_flight))
         self._check_connection()
+        self._check_ledger(context)
         failure: SendosoError | None = None
         with Spool() as spool:
             self._fill(spool)
-            ledger.sends.open_batch(batch)
+            self._check_replacements(batch, spool)
+            self.hook.ledger.sends.open_batch(batch)
             invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
             self._log_invalid(spool)
             if invalid and self.on_invalid == "fail":
@@ -366,7 +429,9 @@ class BatchSendOperator(_SendOperator):
                 )
             else:
                 try:
-                    failure = self._send(batch, spool)
+                    sender.send(spool.jobs(), spool.record, _Progress(self.log, spool))
+                except SendosoError as error:
+                    failure = error
                 except BaseException:
                     # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
                     self._push(context, self._summary(batch, spool))
@@ -374,6 +439,9 @@ class BatchSendOperator(_SendOperator):
             held = self._log_rows(spool)
             summary = self._summary(batch, spool)
             failure = failure or self._judge(summary, held, spool)
+        if isinstance(failure, SendHeldError):
+            self._push(context, summary)
+            self._defer_until_settled(sender)
         if failure is not None:
             self._push(context, summary)
             raise failure
@@ -399,9 +467,6 @@ class BatchSendOperator(_SendOperator):
                 "max_sends": self.max_sends,
                 "max_cost": self.max_cost,
                 "results_table": self.results_table,
-                "on_absent": None if self.on_absent == "hold" else self.on_absent,
-                "max_in_flight": None if str(self.max_in_flight) == "1" else self.max_in_flight,
-                "settle_time": None if _seconds("settle_time", self.settle_time) == 900 else self.settle_time,
             }
         )
         _one_of("on_invalid", self.on_invalid, ("skip", "fail"))
@@ -464,23 +529,11 @@ class BatchSendOperator(_SendOperator):
         self.log.info("Reading recipients through %s with a %s.", self.conn_id, type(hook).__name__)
         return hook
 
-    # -- sending -------------------------------------------------------------------------------------------------
-
-    def _send(self, batch: Batch, spool: Spool) -> SendosoError | None:
-        sender = self._sender(batch, own_gift=_set(self.gift_id) is not None)
-        started = said = time.monotonic()
-        done = 0
-        try:
-            with closing(sender.send(spool.jobs())) as results:
-                for result in results:
-                    spool.record(result)
-                    done += 1
-                    if time.monotonic() - said > _PROGRESS:
-                        said = time.monotonic()
-                        self.log.info("%d rows done, %.1f a second.", done, done / (said - started))
-        except SendosoError as error:
-            return error
-        return None
+    def _check_replacements(self, batch: Batch, spool: Spool) -> None:
+        for number, resend_of in spool.replacements():
+            problem = why_not_replaceable(self.hook.session, self.hook.ledger, batch.account, resend_of)
+            if problem is not None:
+                spool.record(Result(number, RowOutcome.INVALID, problem))
 
     # -- afterwards ----------------------------------------------------------------------------------------------
 
@@ -515,6 +568,30 @@ class BatchSendOperator(_SendOperator):
         if summary.nobody_was_sent():
             return SendosoRowsError(f"Nobody was sent a gift. {summary.as_text()} {_reasons(spool)}")
         return None
+
+
+class _Progress:
+    """
+    Logs how far a batch is, every few seconds, also while nothing happens.
+
+    In a task whose supervisor has died the log line raises: that is how an orphan notices, and stops.
+
+    :param logger: the task's.
+    :param spool: whose rows are counted.
+    """
+
+    def __init__(self, logger: Any, spool: Spool | None = None) -> None:
+        self._log = logger
+        self._spool = spool
+        self._started = self._said = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._said < _PROGRESS:
+            return
+        self._said = now
+        done = self._spool.recorded if self._spool else 0
+        self._log.info("%d rows done, %.1f a second.", done, done / (now - self._started))
 
 
 def _cells(cursor: Any) -> Iterator[Sequence[Any]]:
@@ -566,6 +643,15 @@ def _truth(name: str, value: Any) -> bool:
     if truth is None:
         raise SendosoConfigError(f"{name} is {value!r}, neither true nor false; nothing was sent.")
     return truth
+
+
+def _width(value: Any) -> int | None:
+    if _set(value) is None:
+        return None
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise SendosoConfigError(f"max_in_flight is {value!r}; use a number from 1 to {MOST}. Nothing was sent.")
+    return int(text)
 
 
 def _share_or_count(name: str, value: Any) -> float | None:

@@ -1,0 +1,78 @@
+"""What is to be sent, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from airflow_provider_sendoso.exceptions import SendosoApiError
+from airflow_provider_sendoso.models import GiftSend, RowOutcome, row_name
+
+T = TypeVar("T")
+
+CHUNK = 50
+"""Rows claimed at once: what a killed run leaves claimed until the lease lapses."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    One row to be sent.
+
+    :param number: of the row, from 1.
+    :param recipient_key: what identifies the recipient within the scope, normalised.
+    :param gift_send: what to send to whom.
+    :param row_ref: a column that its author declared not personal.
+    :param resend_of: the id of the send that this one replaces.
+    """
+
+    number: int
+    recipient_key: str = field(repr=False)
+    gift_send: GiftSend
+    row_ref: str | None = None
+    resend_of: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The row in a log line or an error."""
+        return row_name(self.number, self.row_ref)
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What became of a row; a later result of the same row replaces an earlier one.
+
+    :param number: of the row.
+    :param outcome: one of the seven.
+    :param reason: a short code, like ``http_422``.
+    :param words: what the API said, the row's own values replaced by ``<field>``.
+    :param gift_id: what was sent, for a send that the ledger knew already: the gift it knows.
+    :param posted_at: epoch seconds.
+    :param posted: whether this try posted it.
+    :param error: what a refusal means as an exception.
+    """
+
+    number: int
+    outcome: RowOutcome
+    reason: str | None = None
+    words: str = ""
+    send_id: str | None = None
+    gift_id: str | None = None
+    posted_at: float | None = None
+    posted: bool = False
+    error: SendosoApiError | None = None
+
+
+def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """
+    Cut a stream into lists.
+
+    :param items: any number.
+    :param size: how many to a list.
+    """
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        yield chunk

@@ -1,0 +1,365 @@
+"""A batch through the protocol: claims in chunks, several POSTs at once, and an end that leaves nothing half known."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from airflow_provider_sendoso.client.endpoints import list_gifts_request
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.crashpoints import crash_point
+from airflow_provider_sendoso.exceptions import (
+    TRANSIENT_ERRORS,
+    SendosoApiError,
+    SendosoError,
+    SendosoLedgerError,
+)
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE, Batch, Claim, Record, State, Wanted
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
+from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
+from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
+from airflow_provider_sendoso.sending.width import MOST, Width
+
+log = logging.getLogger(__name__)
+
+_SAME_REFUSALS = 20
+_UNKNOWNS_IN_A_ROW = 5
+_GLANCE = 0.5
+"""Seconds after which the loop looks up from waiting: for a stop, for the leases, for the log."""
+
+_PROBES = 11
+_LONGEST_PAUSE = 15.0
+"""Seconds between two probes of an outage; with so many probes it is waited out for two minutes."""
+
+_ENDING = 30.0
+"""Seconds on top of a request and the patience of its commit after which a POST under way is given up."""
+
+
+class Sender:
+    """
+    Sends rows through the ledger: one try of one batch.
+
+    :param session: calls Sendoso.
+    :param ledger: remembers.
+    :param batch: whose rows they are.
+    :param own_gift: whether the gift is the batch's own rather than a row's, so that a 404 concerns every row.
+    :param lease: seconds that a claim lasts without being renewed.
+    :param claim_timeout: seconds to wait, without progress, for rows that another run is on.
+    :param max_in_flight: POSTs at once, from 1 to 16; ``None`` follows rate and latency.
+    :param settle_time: seconds after a POST's deadline before its absence can be proven.
+    :param resend_absent: whether sends that are proven absent are sent again.
+    :param stopped: says whether to claim nothing more.
+    """
+
+    def __init__(
+        self,
+        session: SendosoSession,
+        ledger: Ledger,
+        batch: Batch,
+        *,
+        own_gift: bool,
+        lease: float,
+        claim_timeout: float,
+        max_in_flight: int | None = None,
+        settle_time: float = 900.0,
+        resend_absent: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._sends = ledger.sends
+        self._batch = batch
+        self._lease = lease
+        self._claim_timeout = claim_timeout
+        self._resend_absent = resend_absent
+        self._stopped = stopped
+        self._owner = uuid.uuid4().hex
+        self._width = Width(session.config.requests_per_second, max_in_flight)
+        self._poster = Poster(
+            session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
+        )
+        self._reconciler = Reconciler(session, ledger, batch.account, batch.dedupe_scope, settle_time)
+        self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
+        self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
+        self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
+        self._absent: frozenset[str] = frozenset()
+        self._elsewhere: list[Job] = []
+        self._held: list[Job] = []
+        self._refusals: list[tuple[Job, Claim, str]] = []
+        self._refused_alike: str | None = None
+        self._unknowns = 0
+        self._outage = False
+        self._halted = False
+        self._renewed_at = 0.0
+        self._settles_in: float | None = None
+        self._differing = 0
+
+    def send(
+        self, jobs: Iterable[Job], record: Callable[[Result], None], tick: Callable[[], None] = lambda: None
+    ) -> None:
+        """
+        Send what may be sent; a row of which nothing is recorded was not reached.
+
+        Whatever ends this early, what is being posted at that moment is waited for and recorded, and the claims that
+        were not posted are given back.
+
+        :param jobs: in order; no two that make the same send.
+        :param record: takes what became of a row, several times a second and up to the very end; must not log.
+        :param tick: called at least every second while this runs, to log progress and to notice that nobody listens.
+        :raises SendosoError: for what is not one row's fault.
+        """
+        self._record, self._tick = record, tick
+        self._absent = self._reconciler.run(prove=self._resend_absent)
+        self._renewed_at = time.monotonic()
+        failure: SendosoError | None = None
+        try:
+            for chunk in chunks(jobs):
+                if not self._chunk(chunk):
+                    break
+            self._wait_for_others()
+        except SendosoError as error:
+            failure = error
+        finally:
+            self._halted = True
+            self._finish_in_flight()
+            self._pool.shutdown(wait=False)
+            self._release()
+        self._look_again()
+        if failure is not None:
+            raise failure
+
+    @property
+    def settles_in(self) -> float | None:
+        """Seconds until the absence of every held row can be proven; ``None`` where nothing is held."""
+        return self._settles_in
+
+    # -- handing out -----------------------------------------------------------------------------------------------
+
+    def _chunk(self, jobs: list[Job]) -> bool:
+        """Claim a chunk and post what is free in it; ``False`` if the batch is being stopped."""
+        if self._stopped():
+            return False
+        by_key = {self._send_key(job): job for job in jobs}
+        found = self._claim(by_key)
+        crash_point("claimed")
+        for key, job in by_key.items():
+            claim = found[key]
+            if isinstance(claim, Record):
+                self._as_it_stands(job, claim)
+            elif self._wait_for_room():
+                future = self._pool.submit(self._poster.post, job, claim)
+                self._in_flight[future] = (job, claim)
+                future.add_done_callback(self._done.put)
+            else:
+                return False
+        return True
+
+    def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
+        wanted = {key: self._wanted(key, job) for key, job in by_key.items()}
+        found = self._sends.claim(self._batch, self._owner, self._lease, list(wanted.values()))
+        absent = [key for key in self._absent & by_key.keys() if self._reopen(found[key])]
+        if absent:
+            found |= self._sends.claim(self._batch, self._owner, self._lease, [wanted[key] for key in absent])
+        for key, claim in found.items():
+            if isinstance(claim, Record) and claim.state is State.SENT:
+                self._differing += claim.payload_hash != wanted[key].payload_hash
+        return found
+
+    def _reopen(self, record: Claim | Record) -> bool:
+        return isinstance(record, Record) and self._ledger.resolutions.resolve(
+            record, State.READY, resolved_by=RECONCILE, why="not in two complete lists after the settle time"
+        )
+
+    def _as_it_stands(self, job: Job, record: Record) -> None:
+        """Record what the ledger's row means for this run, or wait until another run is done with it."""
+        match record.state:
+            case State.SENT:
+                mine = record.batch_id == self._batch.batch_id
+                outcome = RowOutcome.SENT if mine else RowOutcome.ALREADY_SENT
+            case State.REFUSED:
+                outcome = RowOutcome.REFUSED
+            case State.UNKNOWN | State.HELD:
+                outcome = RowOutcome.HELD
+                self._held.append(job)
+            case _:
+                self._elsewhere.append(job)
+                return
+        words = "refused before, with the same content" if outcome is RowOutcome.REFUSED else ""
+        self._record(
+            Result(job.number, outcome, record.reason, words, record.send_id, record.gift_id, record.posted_at)
+        )
+
+    def _wait_for_room(self) -> bool:
+        """Wait until one more may be posted; ``False`` if the batch is being stopped."""
+        while not self._stopped():
+            if self._outage and not self._in_flight:
+                self._probe()
+            busy = len(self._in_flight)
+            patience = max(_UNKNOWNS_IN_A_ROW, self._width.limit)
+            if self._unknowns >= patience:
+                raise SendosoError(
+                    f"Stopped: the outcome of {self._unknowns} sends in a row is not known. They are held and will not "
+                    "be sent again; the rows after them were not posted and wait for a retry."
+                )
+            room = busy < self._width.limit and busy + self._unknowns < patience and not self._outage
+            self._look_up(0.0 if room else _GLANCE)
+            if room and not self._outage:
+                return True
+        return False
+
+    def _wait_for_others(self) -> None:
+        """Wait for rows that another run has claimed, while holding no claim; a killed run's claims lapse."""
+        self._settle()
+        give_up = time.monotonic() + self._claim_timeout
+        if self._elsewhere:
+            log.info("Another run is on %d rows; waiting up to %.0f s.", len(self._elsewhere), self._claim_timeout)
+        while self._elsewhere and not self._stopped() and time.monotonic() < give_up:
+            self._pause(1.0)
+            before, self._elsewhere = self._elsewhere, []
+            for chunk in chunks(before):
+                if not self._chunk(chunk):
+                    return
+            self._settle()
+            if len(self._elsewhere) < len(before):
+                give_up = time.monotonic() + self._claim_timeout
+        for job in self._elsewhere:
+            self._record(Result(job.number, RowOutcome.NOT_REACHED, "another_run"))
+
+    # -- what comes back -------------------------------------------------------------------------------------------
+
+    def _look_up(self, wait: float) -> None:
+        """Take in what has come back, for at most so many seconds; keep the claims and the log alive."""
+        with suppress(Empty):
+            self._take(self._done.get(timeout=wait) if wait else self._done.get_nowait())
+        if time.monotonic() - self._renewed_at > self._lease / 3:
+            self._sends.renew(self._owner, self._lease)
+            self._renewed_at = time.monotonic()
+        self._tick()
+
+    def _settle(self) -> None:
+        """Wait for everything in flight."""
+        while self._in_flight:
+            self._look_up(_GLANCE)
+
+    def _take(self, future: Future[Posted]) -> None:
+        job, claim = self._in_flight.pop(future)
+        try:
+            posted = future.result()
+        except Halted:
+            return
+        result = posted.result
+        if result is None:
+            self._elsewhere.append(job)
+            return
+        self._record(result)
+        if result.outcome is RowOutcome.HELD:
+            self._held.append(job)
+            self._unknowns += 1
+            self._outage = True
+        elif posted.latency is not None:
+            self._unknowns = 0
+            self._width.saw(posted.latency)
+        if posted.not_recorded is not None:
+            # The one fact that the ledger does not have: hash and id, for a person to write it down.
+            log.error("Not recorded: %s.", posted.not_recorded)
+        if posted.stop is not None:
+            log.error("Stopped at %s: %s", job.name, posted.stop)
+            raise posted.stop
+        self._same_refusal(job, claim, result)
+
+    def _same_refusal(self, job: Job, claim: Claim, result: Result) -> None:
+        """Stop at the twentieth refusal in the same words: that is not the rows' fault, so they may be tried again."""
+        refusal = f"{result.reason} {result.words}"
+        if result.outcome is not RowOutcome.REFUSED or (self._refusals and self._refusals[-1][2] != refusal):
+            self._refusals.clear()
+        if result.outcome is not RowOutcome.REFUSED:
+            return
+        self._refusals.append((job, claim, refusal))
+        # What is still in flight when the twentieth comes back is turned back as well.
+        if len(self._refusals) < _SAME_REFUSALS and refusal != self._refused_alike:
+            return
+        self._refused_alike = refusal
+        self._sends.reopen([refused for _, refused, _ in self._refusals])
+        for again, _, _ in self._refusals:
+            self._record(Result(again.number, RowOutcome.NOT_REACHED, result.reason, result.words))
+        self._refusals.clear()
+        if result.error is not None:
+            raise result.error
+
+    def _probe(self) -> None:
+        """After an unknown outcome post nothing until a read gets through: an outage must not hold a whole batch."""
+        pause = 1.0
+        for attempt in range(1, _PROBES + 1):
+            try:
+                self._session.read_once(list_gifts_request({"page": 1, "per_page": 1}))
+                break
+            except SendosoError as error:
+                if isinstance(error, SendosoApiError) and not isinstance(error, TRANSIENT_ERRORS):
+                    break  # refused is answered: the far side is up
+                if attempt == 1:
+                    log.warning("Sendoso does not answer; nothing is posted until it does: %s", error)
+                if attempt == _PROBES or self._stopped():
+                    raise
+            self._pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self._outage = False
+
+    def _pause(self, seconds: float) -> None:
+        while seconds > 0 and not self._stopped():
+            self._session.sleep(min(_GLANCE, seconds))
+            seconds -= _GLANCE
+            self._look_up(0.0)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _finish_in_flight(self) -> None:
+        """Wait for what is being posted, whatever has ended the batch; nothing here may raise over that."""
+        give_up = time.monotonic() + self._session.config.timeout + OUTCOME_PATIENCE + _ENDING
+        while self._in_flight and time.monotonic() < give_up:
+            try:
+                self._take(self._done.get(timeout=_GLANCE))
+            except Empty:
+                continue
+            except Exception as error:  # the first error is on its way already; a log line may fail, too
+                with suppress(Exception):
+                    log.debug("Also: %s", error)
+        for job, _ in self._in_flight.values():
+            # Its row stays POSTING until its thread has an answer, or its lease lapses.
+            self._record(Result(job.number, RowOutcome.HELD, "no_answer_yet", posted=True))
+
+    def _release(self) -> None:
+        try:
+            self._sends.release(self._owner)
+        except SendosoLedgerError as error:
+            log.warning("Claims could not be given back and lapse within %.0f s: %s", self._lease, error)
+
+    def _look_again(self) -> None:
+        """Look once for what is unknown now, and record what the ledger says of the held rows after that."""
+        if self._differing:
+            log.info("%d rows differ from what was sent to the same recipients before.", self._differing)
+        if not self._held or self._stopped():
+            return
+        self._reconciler.run()
+        held, self._held = self._held, []
+        for chunk in chunks(held):
+            records = self._sends.read([self._send_key(job) for job in chunk])
+            for job in chunk:
+                record = records[self._send_key(job)]
+                self._as_it_stands(job, record)
+                if record.state in (State.UNKNOWN, State.HELD):
+                    self._settles_in = max(self._settles_in or 0.0, self._reconciler.settles_in(record))
+
+    def _send_key(self, job: Job) -> str:
+        batch = self._batch
+        return self._ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of)
+
+    def _wanted(self, key: str, job: Job) -> Wanted:
+        payload_hash = self._ledger.identity.digest("payload", job.gift_send.model_dump_json())
+        return Wanted(key, payload_hash, job.gift_send.gift_id, job.row_ref, job.resend_of)

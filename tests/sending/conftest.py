@@ -1,0 +1,93 @@
+"""Batches against a Sendoso that misbehaves: what went out, what is counted, what a retry does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from tenacity import wait_none
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trying import SCOPE, FakeTI, Try, people
+
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.schema import metadata
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from airflow_provider_sendoso.sandbox import Sandbox
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses before a request are a thousandth as long."""
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
+    make = SendosoSession.__init__
+
+    def with_short_sleeps(self: SendosoSession, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs, sleep=lambda seconds: time.sleep(seconds / 1000))
+
+    monkeypatch.setattr(SendosoSession, "__init__", with_short_sleeps)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_connection(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """A ledger database without tables; on PostgreSQL the server's own, because making another takes long."""
+    if request.param == "sqlite":
+        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    socket_dir = request.getfixturevalue("postgres_socket_dir")
+    engine = create_engine(f"postgresql+psycopg://postgres@/postgres?host={socket_dir}")
+    metadata.drop_all(engine)
+    engine.dispose()
+    monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})
+    return {"conn_type": "postgres", "host": socket_dir, "login": "postgres", "schema": "postgres"}
+
+
+@pytest.fixture
+def send(sendoso: Sandbox, ledger: dict[str, Any], set_connection: Callable[..., None]) -> Callable[..., Try]:
+    """Runs one try of a batch: to five people, unless told otherwise."""
+    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+    set_connection("sendoso_default", connection | {"extra": {"requests_per_second": 1000, "timeout": 0.5}})
+
+    def one_try(recipients: int | list[dict[str, Any]] = 5, run_id: str = "run-1", **changes: Any) -> Try:
+        arguments: dict[str, Any] = {
+            "recipients": people(recipients) if isinstance(recipients, int) else recipients,
+            "gift_id": "gift-donation-trees",
+            "message": "Thank you",
+            "dedupe_scope": SCOPE,
+            "claim_timeout": 2,
+            "max_in_flight": 1,
+        }
+        ti = FakeTI(run_id)
+        try:
+            summary, error = BatchSendOperator(task_id="gifts", **(arguments | changes)).execute({"ti": ti}), None
+        except SendosoError as raised:
+            summary, error = ti.xcom["return_value"], raised
+        assert sum(summary[outcome] for outcome in RowOutcome) == summary["rows"], "the counts do not add up"
+        counts = {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
+        return Try(type(error).__name__ if error else "", counts, error)
+
+    return one_try
+
+
+@pytest.fixture
+def states(ledger: dict[str, Any]) -> Callable[[], dict[str, int]]:
+    """Counts what the ledger holds."""
+    return lambda: {
+        state.value: count for state, count in SendosoHook().ledger.sends.states(dedupe_scope=SCOPE).items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def nobody_got_two(sandbox: Sandbox) -> Iterator[None]:
+    """Whatever a test does to it: no recipient was sent two gifts."""
+    yield
+    assert sandbox.duplicates() == {}
