@@ -91,7 +91,7 @@ class Sender:
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._absent: frozenset[str] = frozenset()
         self._elsewhere: list[Job] = []
-        self._held: list[Job] = []
+        self._held: dict[int, tuple[Job, bool]] = {}  # by row, with whether this try posted it
         self._refusals: list[tuple[Job, Claim, str]] = []
         self._refused_alike: str | None = None
         self._unknowns = 0
@@ -187,13 +187,14 @@ class Sender:
                 outcome = RowOutcome.REFUSED
             case State.UNKNOWN | State.HELD:
                 outcome = RowOutcome.HELD
-                self._held.append(job)
+                self._held.setdefault(job.number, (job, False))
             case _:
                 self._elsewhere.append(job)
                 return
         words = "refused before, with the same content" if outcome is RowOutcome.REFUSED else ""
+        posted = self._held.get(job.number, (job, False))[1]
         self._record(
-            Result(job.number, outcome, record.reason, words, record.send_id, record.gift_id, record.posted_at)
+            Result(job.number, outcome, record.reason, words, record.send_id, record.gift_id, record.posted_at, posted)
         )
 
     def _wait_for_room(self) -> bool:
@@ -260,7 +261,7 @@ class Sender:
             return
         self._record(result)
         if result.outcome is RowOutcome.HELD:
-            self._held.append(job)
+            self._held[job.number] = (job, True)
             self._unknowns += 1
             self._outage = True
         elif posted.latency is not None:
@@ -347,8 +348,7 @@ class Sender:
         if not self._held or self._stopped():
             return
         self._reconciler.run()
-        held, self._held = self._held, []
-        for chunk in chunks(held):
+        for chunk in chunks([job for job, _ in self._held.values()]):
             records = self._sends.read([self._send_key(job) for job in chunk])
             for job in chunk:
                 record = records[self._send_key(job)]
