@@ -167,7 +167,9 @@ class SendosoSession:
             case Auth.BEARER:
                 return _Authorization(f"Bearer {token}")
             case Auth.BASIC:
-                return HTTPBasicAuth(self.config.client_id, self.config.client_secret.get_secret_value())
+                # As bytes in UTF-8 (RFC 7617): text would be encoded as Latin-1, in which much cannot be said.
+                secret = self.config.client_secret.get_secret_value()
+                return HTTPBasicAuth(self.config.client_id.encode(), secret.encode())
             case Auth.NONE:
                 return _Authorization(None)
 

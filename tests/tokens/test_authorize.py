@@ -393,6 +393,19 @@ def test_what_could_not_be_revoked_is_not_forgotten(sandbox, ledger, refreshing,
 
 
 @on_sqlite
+def test_a_client_that_is_not_written_in_latin_letters(sandbox, ledger, connect, set_connection):
+    """Basic auth speaks UTF-8 (RFC 7617)."""
+    client_id, secret = "Geschenke für 山田", "schlüssel-🔑"
+    sandbox._app.tokens.client_id, sandbox._app.tokens.client_secret = client_id, secret
+    fields = connect(grant_type="refresh_token", refresh_token=sandbox.issue_refresh_token())
+    set_connection("sendoso_default", fields | {"login": client_id, "password": secret})
+    hook = SendosoHook()
+    assert hook.get_conn().token()
+    assert hook.revoke_tokens() == 2
+    assert hook.get_conn().tokens.stored().refresh_token is None
+
+
+@on_sqlite
 def test_revoking_with_a_changed_secret_says_so(sandbox, ledger, refreshing):
     _pasting("http://127.0.0.1:9/callback")
     sandbox._app.tokens.client_secret = "rotated"
