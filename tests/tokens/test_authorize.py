@@ -349,6 +349,28 @@ def test_an_error_is_one_line_and_an_exit_code(arguments, monkeypatch, refreshin
     assert "\n" not in str(raised.value.code)
 
 
+@on_sqlite
+@pytest.mark.parametrize(("store", "waits"), [(True, True), (False, False)])
+def test_its_requests_have_their_turn_in_the_ledgers_pace(sandbox, ledger, refreshing, store, waits):
+    """Sendoso has asked the account to wait, and another process was told; with --no-store nobody knows of it."""
+    hook = SendosoHook()
+    hook.get_conn().pace.push_back(1.5)
+    started = time.monotonic()
+    _pasting("http://127.0.0.1:9/callback", store=store)
+    [exchanged] = [request for request in sandbox.requests if request.path == "/oauth/token"]
+    assert (exchanged.received_at - started > 1.0) is waits
+
+
+@on_sqlite
+def test_both_of_its_requests_take_a_slot(sandbox, ledger, connect):
+    connect(grant_type="refresh_token", requests_per_second=2)
+    _pasting("http://127.0.0.1:9/callback")
+    times = [request.received_at for request in sandbox.requests if request.path in ("/oauth/token", "/api/v3/me")]
+    assert len(times) == 2
+    assert SendosoHook().get_conn().pace.reserve(poll=False) > 0.3  # the third slot is not now
+    assert times[1] - times[0] > 0.4
+
+
 # revoke.
 
 
