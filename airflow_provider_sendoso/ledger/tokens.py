@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database, Identity
@@ -68,6 +68,13 @@ class LedgerTokenStore:
 
         return self._database.run(work)
 
+    def renew(self, owner: str, lease: float) -> bool:
+        """Stay the one who renews, for ``lease`` seconds from now; ``False`` if ``owner`` has lost the claim."""
+        # A store in between, of a refresh token that was refused, has given up the room.
+        held = {"lease_until": db_now() + lease, "room": func.coalesce(tokens.c.room, _ROOM)}
+        statement = update(tokens).where(self._this_row, tokens.c.owner == owner).values(**held)
+        return self._database.run(lambda connection: connection.execute(statement).rowcount == 1)
+
     def store(self, owner: str, text: str, renew_after: float) -> bool:
         """Keep what should be renewed after so many seconds; ``False`` if ``owner`` has lost the claim."""
         values = {
@@ -81,9 +88,9 @@ class LedgerTokenStore:
         """Give the claim back."""
         self._update({"owner": None}, tokens.c.owner == owner)
 
-    def clear(self) -> None:
-        """Forget what was stored."""
-        self._update({"ciphertext": None, "renew_at": 0.0})
+    def clear(self, owner: str) -> bool:
+        """Forget what was stored; ``False`` if ``owner`` has lost the claim."""
+        return self._update({"ciphertext": None, "renew_at": 0.0}, tokens.c.owner == owner)
 
     def _update(self, values: Mapping[str, Any], *where: Any, patience: float = PATIENCE) -> bool:
         mine = (self._this_row, *where)

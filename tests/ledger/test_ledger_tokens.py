@@ -30,6 +30,10 @@ def keep(store: LedgerTokenStore, token: str, renew_after: float = 100) -> None:
     store.release("owner")
 
 
+def lapse(opened: Ledger) -> None:
+    opened._database.run(lambda connection: connection.execute(update(tokens).values(lease_until=0.0)))
+
+
 def test_a_token_is_kept_and_read_with_the_time_it_has_left(store: LedgerTokenStore) -> None:
     assert store.read() is None
     keep(store, "token-1")
@@ -75,8 +79,30 @@ def test_only_one_renews_at_a_time_until_its_lease_lapses(store: LedgerTokenStor
     assert not store.claim("two", 60)
     store.release("two")
     assert not store.claim("two", 60)
-    opened._database.run(lambda connection: connection.execute(update(tokens).values(lease_until=0.0)))
+    lapse(opened)
     assert store.claim("two", 60)
+
+
+def test_a_claim_is_renewed_until_another_has_it(store: LedgerTokenStore, opened: Ledger) -> None:
+    assert not store.renew("one", 60)  # nobody's yet
+    assert store.claim("one", 60)
+    lapse(opened)
+    assert store.renew("one", 60)  # lapsed, but still one's own
+    assert not store.claim("two", 60)
+    lapse(opened)
+    assert store.claim("two", 60)
+    assert not store.renew("one", 60)
+    store.release("two")
+    assert not store.renew("one", 60)  # two may have renewed: what one has read is old
+
+
+def test_who_lost_the_claim_clears_nothing(store: LedgerTokenStore) -> None:
+    keep(store, "token-1")
+    assert not store.clear("owner")
+    assert store.read() is not None
+    assert store.claim("owner", 60)
+    assert store.clear("owner")
+    assert store.read() is None
 
 
 def test_who_lost_the_claim_stores_nothing(store: LedgerTokenStore) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -412,6 +413,37 @@ def test_what_could_not_be_revoked_is_not_forgotten(sandbox, ledger, refreshing,
     assert hook.get_conn().tokens.stored() == stored
     assert hook.revoke_tokens() == 2
     assert hook.get_conn().tokens.stored().refresh_token is None
+
+
+def test_nobody_renews_while_the_tokens_are_revoked(sandbox, ledger, refreshing, make_session, token_requests):
+    """A renewal in between would leave a refresh token that is alive at Sendoso, and known to nobody."""
+    _pasting("http://127.0.0.1:9/callback")
+    hook = SendosoHook()
+    stale = hook.get_conn().token()
+    other = make_session(hook.config)
+    other.sleep = time.sleep
+    sandbox.fault("slow", delay=0.5, accept_first=False, path="/oauth/revoke")
+    with ThreadPoolExecutor(1) as pool:
+        revoking = pool.submit(hook.revoke_tokens)
+        while not any(request.path == "/oauth/revoke" for request in sandbox.requests):
+            assert not revoking.done()
+            time.sleep(0.01)
+        with pytest.raises(SendosoAuthError, match="airflow sendoso authorize"):
+            other.renew(stale)
+        assert revoking.result() == 2
+    assert token_requests() == [200]  # the code's
+    assert sandbox._app.tokens._refresh_tokens == {}
+    assert hook.get_conn().tokens.stored().access_token is None
+
+
+@on_sqlite
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_any_2xx_has_revoked(sandbox, ledger, refreshing, status):
+    """An answer without a body is one, too."""
+    _pasting("http://127.0.0.1:9/callback")
+    sandbox.fault("status", times=2, status=status, body="", path="/oauth/revoke")
+    assert SendosoHook().revoke_tokens() == 2
+    assert SendosoHook().get_conn().tokens.stored().refresh_token is None
 
 
 @on_sqlite
