@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +20,10 @@ from airflow_provider_sendoso.ledger.schema import db_now, tokens
 _STORE_PATIENCE = 60.0
 """Seconds for which a store is repeated: a refresh token that is not stored is lost for good."""
 
-_ROOM = "." * 8192
-"""Taken by a claim and given up by the store: a database that is full refuses the claim, before a refresh token has
-been traded for one that could not be stored."""
+_ROOM = 8192
+"""Bytes that a claim takes and the store gives up: a database that is full refuses the claim, before a refresh token
+has been traded for one that could not be stored. What is given up is free at once in SQLite; PostgreSQL frees it later,
+but has shown that it could write as much a moment before."""
 
 
 class LedgerTokenStore:
@@ -63,7 +65,7 @@ class LedgerTokenStore:
             new = {"token_key": self._token_key, "renew_at": 0.0, "lease_until": 0.0, "renewals": 0}
             self._database.insert_ignore(connection, tokens, [new])
             free = or_(tokens.c.owner.is_(None), tokens.c.owner == owner, tokens.c.lease_until <= db_now())
-            claimed = {"owner": owner, "lease_until": db_now() + lease, "room": _ROOM}
+            claimed = {"owner": owner, "lease_until": db_now() + lease, "room": _room()}
             return connection.execute(update(tokens).where(self._this_row, free).values(**claimed)).rowcount == 1
 
         return self._database.run(work)
@@ -71,7 +73,7 @@ class LedgerTokenStore:
     def renew(self, owner: str, lease: float) -> bool:
         """Stay the one who renews, for ``lease`` seconds from now; ``False`` if ``owner`` has lost the claim."""
         # A store in between, of a refresh token that was refused, has given up the room.
-        held = {"lease_until": db_now() + lease, "room": func.coalesce(tokens.c.room, _ROOM)}
+        held = {"lease_until": db_now() + lease, "room": func.coalesce(tokens.c.room, _room())}
         statement = update(tokens).where(self._this_row, tokens.c.owner == owner).values(**held)
         return self._database.run(lambda connection: connection.execute(statement).rowcount == 1)
 
@@ -103,3 +105,8 @@ class LedgerTokenStore:
             return connection.execute(statement).rowcount == 1
 
         return self._database.run(work, patience)
+
+
+def _room() -> str:
+    # Random, because PostgreSQL compresses what it can; base64 makes four characters of three bytes.
+    return secrets.token_urlsafe(_ROOM * 3 // 4)

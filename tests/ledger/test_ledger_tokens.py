@@ -8,7 +8,7 @@ from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
@@ -103,6 +103,23 @@ def test_who_lost_the_claim_clears_nothing(store: LedgerTokenStore) -> None:
     assert store.claim("owner", 60)
     assert store.clear("owner")
     assert store.read() is None
+
+
+def test_the_room_of_a_claim_takes_its_bytes(store: LedgerTokenStore, opened: Ledger) -> None:
+    """PostgreSQL would compress what can be compressed, and then a claim would say little about a full disk."""
+    bytes_of = func.pg_column_size if opened._database.dialect == "postgresql" else func.length
+
+    def room() -> int | None:
+        return opened._database.run(lambda connection: connection.execute(select(bytes_of(tokens.c.room))).scalar())
+
+    assert store.claim("one", 60)
+    assert (room() or 0) >= 8192
+    assert store.store("one", "token-1", 100)
+    assert room() is None
+    assert store.renew("one", 60)  # as before a second request
+    assert (room() or 0) >= 8192
+    store.release("one")
+    assert room() is None
 
 
 def test_who_lost_the_claim_stores_nothing(store: LedgerTokenStore) -> None:
