@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.client.answers import answer_or_raise, api_error, read_send
+from airflow_provider_sendoso.client.answers import api_error, read_send
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
     get_send_request,
@@ -22,7 +22,6 @@ from airflow_provider_sendoso.client.endpoints import (
     list_gifts_request,
     me_request,
 )
-from airflow_provider_sendoso.client.oauth import revoke_request
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.pages import Pages
@@ -140,16 +139,7 @@ class SendosoHook(BaseHook):
         :return: how many there were.
         :raises SendosoError: if Sendoso did not revoke one; then none is forgotten.
         """
-        session = self.session
-        stored = session.tokens.stored()
-        tokens = [token for token in (stored.refresh_token, stored.access_token) if token is not None]
-        for token in tokens:
-            request = revoke_request(token)
-            exchange = session.paced(request)
-            if exchange.status != 200:
-                answer_or_raise(request, exchange)
-        session.tokens.forget()
-        return len(tokens)
+        return self.session.tokens.revoke()
 
     # -- sends ---------------------------------------------------------------------------------------------------
 
