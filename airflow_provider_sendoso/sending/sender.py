@@ -95,6 +95,7 @@ class Sender:
         self._refusals: list[tuple[Job, Claim, str]] = []
         self._refused_alike: str | None = None
         self._unknowns = 0
+        self._answered = False
         self._outage = False
         self._halted = False
         self._renewed_at = 0.0
@@ -203,13 +204,15 @@ class Sender:
             if self._outage and not self._in_flight:
                 self._probe()
             busy = len(self._in_flight)
+            # One alone until an answer has come: of every try that falls into an outage, one send is left unknown.
+            limit = self._width.limit if self._answered else 1
             patience = max(_UNKNOWNS_IN_A_ROW, self._width.limit)
             if self._unknowns >= patience:
                 raise SendosoError(
                     f"Stopped: the outcome of {self._unknowns} sends in a row is not known. They are held and will not "
                     "be sent again; the rows after them were not posted and wait for a retry."
                 )
-            room = busy < self._width.limit and busy + self._unknowns < patience and not self._outage
+            room = busy < limit and busy + self._unknowns < patience and not self._outage
             self._look_up(0.0 if room else _GLANCE)
             if room and not self._outage:
                 return True
@@ -263,9 +266,9 @@ class Sender:
         if result.outcome is RowOutcome.HELD:
             self._held[job.number] = (job, True)
             self._unknowns += 1
-            self._outage = True
+            self._outage, self._answered = True, False
         elif posted.latency is not None:
-            self._unknowns = 0
+            self._unknowns, self._answered = 0, True
             self._width.saw(posted.latency)
         if posted.not_recorded is not None:
             # The one fact that the ledger does not have: hash and id, for a person to write it down.
