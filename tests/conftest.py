@@ -141,3 +141,35 @@ def ledger(ledger_connection: dict[str, Any], set_connection: Callable[..., None
     """An empty ledger behind ``sendoso_ledger``; returns the connection."""
     set_connection("sendoso_ledger", ledger_connection)
     return ledger_connection
+
+
+@pytest.fixture
+def make_open(sendoso: Sandbox, ledger: Any) -> Callable[..., list[str]]:
+    """Makes sends whose outcome is not known, by their recipients; returns their keys."""
+    from sqlalchemy import update
+
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.schema import sends
+    from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+
+    def make(
+        *recipients: str, scope: str = "q4", batch_id: str = "batch-1", reason: str = "http_500", lapsed: bool = True
+    ) -> list[str]:
+        hook = SendosoHook()
+        account, book = hook.config.account, hook.ledger
+        batch = Batch(batch_id, account, scope, "email", "campaign", "gifts", "run-1", -1)
+        book.sends.open_batch(batch)
+        keys = [book.send_key(account, scope, recipient) for recipient in recipients]
+        for number, key in enumerate(keys, 1):
+            (claim,) = book.sends.claim(
+                batch, "owner", 60, [Wanted(key, "payload", "gift-mug", f"C-{number}")]
+            ).values()
+            assert isinstance(claim, Claim)
+            assert book.sends.begin_post(claim, 60)
+            assert book.sends.finish(claim, State.UNKNOWN, reason=reason)
+        if lapsed:
+            gone = update(sends).where(sends.c.send_key.in_(keys)).values(lease_until=0.0)
+            book._database.run(lambda connection: connection.execute(gone))
+        return keys
+
+    return make
