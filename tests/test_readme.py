@@ -36,4 +36,4 @@ def test_a_connection_is_understood(line: str, monkeypatch: pytest.MonkeyPatch):
         config = SendosoHook(conn_id).config
         assert (config.base_url, config.client_id) == ("https://app.sendoso.com", "CLIENT_ID")
     else:
-        assert SendosoHook.get_connection(conn_id).conn_type in ("postgres", "sqlite")
+        assert SendosoHook.get_connection(conn_id).conn_type in ("postgres", "mysql", "sqlite")

@@ -63,7 +63,7 @@ def test_a_sqlite_database_that_would_be_forgotten_is_refused(url: str) -> None:
 @pytest.mark.parametrize("dialect", ["snowflake", "bigquery", "mssql", "oracle"])
 def test_other_databases_are_refused(dialect: str) -> None:
     engine: Any = SimpleNamespace(dialect=SimpleNamespace(name=dialect))
-    with pytest.raises(SendosoConfigError, match=f"{dialect}; use PostgreSQL, or SQLite"):
+    with pytest.raises(SendosoConfigError, match=f"{dialect}; use PostgreSQL, MySQL, or SQLite"):
         Database(engine)
 
 
