@@ -16,7 +16,7 @@ EXPORTS = re.findall(r"^export (AIRFLOW_CONN_\w+=.*)$", README, re.M)
 
 
 def test_there_is_something_to_test():
-    assert (len(DAGS), len(EXPORTS)) == (3, 4)
+    assert (len(DAGS), len(EXPORTS)) == (3, 5)
 
 
 @pytest.mark.parametrize("source", DAGS)

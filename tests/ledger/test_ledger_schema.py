@@ -18,6 +18,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity
+from airflow_provider_sendoso.ledger.sends import Batch
 
 
 def test_eight_processes_that_open_it_at_once_find_one_ledger(url: str, at_once: Callable[..., list[Any]]) -> None:
@@ -52,6 +53,13 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(opened: Ledger, u
     opened._database.run(lambda connection: connection.execute(newer))
     with pytest.raises(SendosoConfigError, match=rf"schema version {SCHEMA_VERSION + 1}.*Upgrade the provider"):
         ledger_workers.open_ledger(url)
+
+
+def test_scopes_are_compared_by_their_code_points(opened: Ledger) -> None:
+    batch = Batch("batch", "account", "Gärten 🎁", "email", "dag", "task", "run", -1)
+    opened.sends.open_batch(batch)
+    assert opened.sends.scope_exists("account", "Gärten 🎁")
+    assert not any(opened.sends.scope_exists("account", other) for other in ("gärten 🎁", "Garten 🎁", "Gärten 🎀"))
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///ledger.db", "sqlite:///file:x?uri=true"])
