@@ -376,10 +376,17 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
             "keepalives_idle": _LEDGER_TIMEOUT,
             "tcp_user_timeout": 1000 * _LEDGER_TIMEOUT,
         }
+    elif connection.conn_type == "mysql":
+        engine_kwargs["connect_args"] = {
+            "charset": "utf8mb4",
+            "connect_timeout": _LEDGER_TIMEOUT,
+            "read_timeout": 2 * _LEDGER_TIMEOUT,  # longer than a statement waits for a row
+            "write_timeout": _LEDGER_TIMEOUT,
+        }
     elif connection.conn_type != "sqlite":
         raise SendosoConfigError(
-            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, or sqlite for a "
-            "single machine. Nothing was sent."
+            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
+            "sqlite for a single machine. Nothing was sent."
         )
     uri = connection.get_uri()
     with _lock:
@@ -411,5 +418,6 @@ def _no_ledger(conn_id: str) -> str:
         f"There is no ledger: the Airflow connection {conn_id!r} does not exist, and without a ledger nobody would "
         "remember who was sent a gift. Nothing was sent. For one machine set "
         f"{variable}='sqlite:////var/lib/airflow/sendoso_ledger.db', for many "
-        f"{variable}='postgres://user:password@host:5432/sendoso' (or make the connection in the UI)."
+        f"{variable}='postgres://user:password@host:5432/sendoso' or "
+        f"{variable}='mysql://user:password@host:3306/sendoso' (or make the connection in the UI)."
     )

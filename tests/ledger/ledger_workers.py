@@ -37,6 +37,8 @@ def ledger_url(connection: dict[str, Any]) -> str:
     """The URL of a ledger that a test has set as an Airflow connection."""
     if connection["conn_type"] == "sqlite":
         return f"sqlite:///{connection['host']}"
+    if connection["conn_type"] == "mysql":
+        return f"mysql+pymysql://root@localhost/{connection['schema']}?unix_socket={connection['extra']['unix_socket']}"
     return f"postgresql://{connection['login']}@/{connection['schema']}?host={connection['host']}"
 
 

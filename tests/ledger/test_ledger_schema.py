@@ -158,6 +158,13 @@ def test_a_ledger_made_by_hand_needs_no_right_to_make_tables(url: str) -> None:
         engine.dispose()
 
 
+def test_scopes_are_compared_by_their_code_points(opened: Ledger) -> None:
+    batch = Batch("batch", "account", "Gärten 🎁", "email", "dag", "task", "run", -1)
+    opened.sends.open_batch(batch)
+    assert opened.sends.scope_exists("account", "Gärten 🎁")
+    assert not any(opened.sends.scope_exists("account", other) for other in ("gärten 🎁", "Garten 🎁", "Gärten 🎀"))
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///ledger.db", "sqlite:///file:x?uri=true"])
 def test_a_sqlite_database_that_would_be_forgotten_is_refused(url: str) -> None:
     with pytest.raises(SendosoConfigError, match="absolute path"):
@@ -167,7 +174,7 @@ def test_a_sqlite_database_that_would_be_forgotten_is_refused(url: str) -> None:
 @pytest.mark.parametrize("dialect", ["snowflake", "bigquery", "mssql", "oracle"])
 def test_other_databases_are_refused(dialect: str) -> None:
     engine: Any = SimpleNamespace(dialect=SimpleNamespace(name=dialect))
-    with pytest.raises(SendosoConfigError, match=f"{dialect}; use PostgreSQL, or SQLite"):
+    with pytest.raises(SendosoConfigError, match=f"{dialect}; use PostgreSQL, MySQL, or SQLite"):
         Database(engine)
 
 
