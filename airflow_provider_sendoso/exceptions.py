@@ -22,6 +22,10 @@ class SendosoRowsError(SendosoError, AirflowFailException):
     """The rows of a batch are not such that it may go ahead or count as a success; the message says what was sent."""
 
 
+class SendosoLimitError(SendosoError, AirflowFailException):
+    """A batch would send more, cost more, or be another one than was allowed; nothing of it was sent by this try."""
+
+
 class SendosoStatusError(SendosoError, AirflowFailException):
     """Sends that were waited for have failed or came back."""
 

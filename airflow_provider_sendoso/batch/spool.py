@@ -142,6 +142,15 @@ class Spool:
         rows = self._db.execute("SELECT outcome, count(*) FROM rows GROUP BY outcome").fetchall()
         return Counter({RowOutcome(outcome): count for outcome, count in rows})
 
+    def gifts(self, outcome: RowOutcome) -> Counter[str]:
+        """
+        Count the gifts of the rows with one outcome, by gift id.
+
+        :param outcome: which one.
+        """
+        query = "SELECT json_extract(gift_send, '$.gift_id'), count(*) FROM rows WHERE outcome = ? GROUP BY 1"
+        return Counter(dict(self._db.execute(query, (outcome,)).fetchall()))
+
     def reasons(self, outcome: RowOutcome) -> list[tuple[str, int]]:
         """
         Count the reasons of one outcome, the most frequent first.

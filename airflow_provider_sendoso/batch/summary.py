@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_sendoso.batch.pricing import Cost
 from airflow_provider_sendoso.models import RowOutcome
 
 
@@ -17,11 +18,18 @@ class Summary:
     :param batch_id: the same over all tries of the task instance.
     :param dedupe_scope: within which a recipient gets at most one gift.
     :param counts: rows by outcome.
+    :param cost: estimated, of what this batch has sent, or would in a dry run; ``None`` where it was not asked for.
+    :param fingerprint: of what the batch sends, where it was needed.
+    :param balance: what Sendoso says is left to spend; asked in a dry run only.
     """
 
     batch_id: str
     dedupe_scope: str
     counts: Mapping[RowOutcome, int]
+    cost: Cost | None = None
+    fingerprint: str | None = None
+    balance: float | None = None
+    dry_run: bool = False
 
     @property
     def rows(self) -> int:
@@ -33,21 +41,28 @@ class Summary:
         return self.counts.get(outcome, 0)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what goes into XCom; it holds no personal data. Cost and fingerprint are not known yet."""
+        """Return what goes into XCom; it holds no personal data."""
+        amount = None if self.cost is None or self.cost.amount is None else float(round(self.cost.amount, 2))
         return {
             "batch_id": self.batch_id,
             "dedupe_scope": self.dedupe_scope,
             "rows": self.rows,
-            **{outcome.value: self.count(outcome) for outcome in RowOutcome},
-            "estimated_cost": None,
-            "currency": None,
-            "fingerprint": None,
+            **{outcome.value: self.count(outcome) for outcome in self._outcomes},
+            "estimated_cost": amount,
+            "currency": None if amount is None or self.cost is None else self.cost.currency,
+            "fingerprint": self.fingerprint,
+            **({"balance": self.balance} if self.dry_run else {}),
         }
 
     def as_text(self) -> str:
         """Return the counts as one line for the log."""
-        counts = ", ".join(f"{outcome.value} {self.count(outcome)}" for outcome in RowOutcome)
-        return f"Batch {self.batch_id} in scope {self.dedupe_scope!r}: {self.rows} rows: {counts}."
+        counts = ", ".join(f"{outcome.value} {self.count(outcome)}" for outcome in self._outcomes)
+        what = "Dry run of batch" if self.dry_run else "Batch"
+        return f"{what} {self.batch_id} in scope {self.dedupe_scope!r}: {self.rows} rows: {counts}."
+
+    @property
+    def _outcomes(self) -> list[RowOutcome]:
+        return [outcome for outcome in RowOutcome if self.dry_run or outcome is not RowOutcome.WOULD_SEND]
 
     def nobody_was_sent(self) -> bool:
         """Say whether there were rows that could not be sent, and none that was."""

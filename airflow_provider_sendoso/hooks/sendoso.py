@@ -259,6 +259,24 @@ class SendosoHook(BaseHook):
             except ValidationError:
                 raise SendosoServerError(200, "Sendoso's catalogue holds a gift without an id.") from None
 
+    def get_balance(self) -> float | None:
+        """
+        Read what is left to spend (published); ``None`` where Sendoso does not say.
+
+        :return: in the account's currency.
+        :raises SendosoError: if Sendoso does not answer.
+        """
+        try:
+            fields = _fields_of_me(self.session.read(me_request()).json)
+        except SendosoApiError as error:
+            if error.status_code in (403, 404):
+                return None
+            raise
+        try:
+            return float(fields["balance"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def test_connection(self) -> tuple[bool, str]:
         """Say who the connection is for Sendoso and whether the ledger answers, or exactly what is wrong."""
         try:
@@ -279,13 +297,11 @@ class SendosoHook(BaseHook):
 
     def _who(self, session: SendosoSession) -> str:
         try:
-            me = session.read_once(me_request()).json
+            fields = _fields_of_me(session.read_once(me_request()).json)
         except SendosoApiError as error:
             if error.status_code in (403, 404):
                 return ""  # published, but not part of the seed: a token is proof enough
             raise
-        user = me.get("user") if isinstance(me, Mapping) else None
-        fields = user if isinstance(user, Mapping) else me if isinstance(me, Mapping) else {}
         who = f" as user {fields['id']}" if fields.get("id") else ""
         return who + (f", balance {fields['balance']}" if fields.get("balance") is not None else "")
 
@@ -348,6 +364,11 @@ def read_send_answer(send_id: str, body: Any) -> Send:
     if send is None:
         raise SendosoServerError(200, f"Sendoso answered without a send when asked for {send_id!r}.")
     return send
+
+
+def _fields_of_me(body: Any) -> Mapping[str, Any]:
+    user = body.get("user") if isinstance(body, Mapping) else None
+    return user if isinstance(user, Mapping) else body if isinstance(body, Mapping) else {}
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

@@ -52,6 +52,14 @@ class Ledger:
         """
         return self.identity.digest("airflow_key", self.identity.ledger_uuid, send_key)[:32]
 
+    def payload_hash(self, payload: str) -> str:
+        """
+        Hash what is sent, to tell a changed content from the same.
+
+        :param payload: the send as JSON.
+        """
+        return self.identity.digest("payload", payload)
+
     def tokens(self, client: tuple[str, ...], secret: str) -> LedgerTokenStore:
         """Return the store of one client's token; see :class:`LedgerTokenStore`."""
         return LedgerTokenStore(self._database, self.identity, client, secret)

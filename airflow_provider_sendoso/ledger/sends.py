@@ -136,7 +136,7 @@ class SendLedger:
         if len(batch.dedupe_scope) > LONGEST_SCOPE:
             raise SendosoConfigError(f"dedupe_scope is longer than {LONGEST_SCOPE} characters; nothing was sent.")
 
-        def work(connection: Connection) -> str:
+        def work(connection: Connection) -> None:
             now = _now(connection)
             scope = {
                 "account": batch.account,
@@ -147,11 +147,22 @@ class SendLedger:
             self._database.insert_ignore(connection, scopes, [scope])
             row = {column.name: getattr(batch, column.name, now) for column in batches.columns}
             self._database.insert_ignore(connection, batches, [row])
-            this_scope = (scopes.c.account == batch.account, scopes.c.dedupe_scope == batch.dedupe_scope)
-            return str(connection.execute(select(scopes.c.recipient_key).where(*this_scope)).scalar_one())
 
-        remembered = self._database.run(work)
-        if remembered != batch.recipient_key:
+        self._database.run(work)
+        self.check_scope(batch)
+
+    def check_scope(self, batch: Batch) -> None:
+        """
+        Refuse a batch whose scope identifies recipients otherwise; nothing is written.
+
+        :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
+        """
+        if len(batch.dedupe_scope) > LONGEST_SCOPE:
+            raise SendosoConfigError(f"dedupe_scope is longer than {LONGEST_SCOPE} characters; nothing was sent.")
+        this_scope = (scopes.c.account == batch.account, scopes.c.dedupe_scope == batch.dedupe_scope)
+        query = select(scopes.c.recipient_key).where(*this_scope)
+        remembered = self._database.run(lambda connection: connection.execute(query).scalar())
+        if remembered is not None and remembered != batch.recipient_key:
             raise SendosoConfigError(
                 f"The scope {batch.dedupe_scope!r} identifies recipients by {remembered!r}, this task by "
                 f"{batch.recipient_key!r}: the same person could be sent a second gift. Use the same recipient_key, or "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +15,9 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseHook, BaseO
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_sendoso.batch.catalogue import Catalogue
+from airflow_provider_sendoso.batch.limits import Limits
+from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, estimate
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
@@ -20,6 +25,7 @@ from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
     SendosoError,
+    SendosoLimitError,
     SendosoRowsError,
     SendOutcomeUnknownError,
 )
@@ -27,6 +33,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import RowOutcome, normalise_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
+from airflow_provider_sendoso.sending.preview import Preview, preview
 from airflow_provider_sendoso.sending.replacing import why_not_replaceable
 from airflow_provider_sendoso.sending.width import MOST
 
@@ -299,10 +306,14 @@ class BatchSendOperator(_SendOperator):
     :param on_held: ``"fail"`` when a send's outcome is not known, or ``"continue"`` (templated).
     :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
         complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
-    :param dry_run: not supported yet (templated).
-    :param approved_fingerprint: not supported yet (templated).
-    :param max_sends: not supported yet (templated).
-    :param max_cost: not supported yet (templated).
+    :param dry_run: validate, price and count, send nothing and leave no trace in the ledger (templated).
+    :param approved_fingerprint: what a dry run returned: refuse to send anything else (templated).
+    :param max_sends: refuse before the first send when this batch, its earlier tries included, would make more
+        (templated).
+    :param max_cost: refuse likewise when it would cost more, estimated, in the catalogue's currency; a price that is
+        not known refuses, too (templated).
+    :param shipping_estimate: what shipping one physical gift is estimated at, in the catalogue's currency; the API
+        does not say (templated). Without it what physical gifts cost is not known.
     :param max_in_flight: POSTs at once, from 1 to 16 (templated); by default what rate and latency need. Each is
         what a kill or an outage may leave unknown.
     :param lease: seconds or timedelta that a claim lasts without being renewed.
@@ -310,9 +321,12 @@ class BatchSendOperator(_SendOperator):
     :param results_table: not supported yet (templated).
     :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
     :param sendoso_conn_id: the connection (templated).
-    :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows`` and the seven counts; no personal data.
+    :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows``, the seven counts, ``estimated_cost`` and
+        ``currency`` of what was sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No personal
+        data.
     :raises SendosoConfigError: for wrong arguments, columns or connections; nothing was sent.
     :raises SendosoRowsError: for too many invalid rows, or if nobody could be sent a gift.
+    :raises SendosoLimitError: if it would send more, cost more or be another batch than was allowed; nothing was sent.
     :raises SendHeldError: if sends are held; not retried by Airflow.
     :raises SendosoError: for what a retry may finish; rows that were sent are not sent again.
     """
@@ -341,6 +355,7 @@ class BatchSendOperator(_SendOperator):
         "approved_fingerprint",
         "max_sends",
         "max_cost",
+        "shipping_estimate",
         "max_in_flight",
         "results_table",
         "sendoso_conn_id",
@@ -381,6 +396,7 @@ class BatchSendOperator(_SendOperator):
         approved_fingerprint: str | None = None,
         max_sends: int | str | None = None,
         max_cost: float | str | None = None,
+        shipping_estimate: float | str | None = None,
         max_in_flight: int | str | None = None,
         results_table: str | None = None,
         **kwargs: Any,
@@ -409,21 +425,27 @@ class BatchSendOperator(_SendOperator):
         self.approved_fingerprint = approved_fingerprint
         self.max_sends = max_sends
         self.max_cost = max_cost
+        self.shipping_estimate = shipping_estimate
         self.max_in_flight = max_in_flight
         self.results_table = results_table
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
         max_invalid = self._check_arguments()
+        dry_run = _truth("dry_run", self.dry_run)
         batch = self._batch(context, self.dedupe_scope, self.recipient_key)
         sender = self._sender(batch, _set(self.gift_id) is not None, _width(self.max_in_flight))
-        self._check_connection()
+        limits = self._limits()
         self._check_ledger(context)
         failure: SendosoError | None = None
+        seen: Preview | None = None
         with Spool() as spool:
             self._fill(spool)
             self._check_replacements(batch, spool)
-            self.hook.ledger.sends.open_batch(batch)
+            if dry_run:
+                self.hook.ledger.sends.check_scope(batch)
+            else:
+                self.hook.ledger.sends.open_batch(batch)
             invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
             self._log_invalid(spool)
             if invalid and self.on_invalid == "fail":
@@ -432,28 +454,38 @@ class BatchSendOperator(_SendOperator):
                 failure = SendosoRowsError(
                     f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
                 )
-            else:
+            elif dry_run or limits.any:
+                seen, cost = self._preview(batch, spool, dry_run)
+                refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
+                if refusal is not None:
+                    failure = SendosoLimitError(f"{refusal} Nothing was sent by this try.")
+            fingerprint = seen.fingerprint if seen else None
+            if dry_run and seen:
+                summary = self._summary(batch, spool, cost, fingerprint, balance=self.hook.get_balance(), dry_run=True)
+            if failure is None and not dry_run:
                 try:
                     sender.send(spool.jobs(), spool.record, _Progress(self.log, spool))
                 except SendosoError as error:
                     failure = error
                 except BaseException:
                     # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
-                    self._push(context, self._summary(batch, spool))
+                    self._push(context, self._summary(batch, spool, None, fingerprint))
                     raise
             held = self._log_rows(spool)
-            summary = self._summary(batch, spool)
-            if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
+            if not dry_run or seen is None:
+                summary = self._summary(batch, spool, self._cost_of_sent(spool), fingerprint)
+            if held and failure is None and not dry_run and not summary.count(RowOutcome.NOT_REACHED):
                 self._push(context, summary)
                 self._defer_until_settled(sender)
-            failure = failure or self._judge(summary, held, spool)
+            if failure is None and not dry_run:
+                failure = self._judge(summary, held, spool)
         if failure is not None:
             self._push(context, summary)
             raise failure
         return summary.as_json()
 
-    def _summary(self, batch: Batch, spool: Spool) -> Summary:
-        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts())
+    def _summary(self, batch: Batch, spool: Spool, cost: Cost | None, fingerprint: str | None, **more: Any) -> Summary:
+        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint, **more)
         self.log.info("%s", summary.as_text())
         return summary
 
@@ -464,16 +496,7 @@ class BatchSendOperator(_SendOperator):
     # -- before the first send -----------------------------------------------------------------------------------
 
     def _check_arguments(self) -> float | None:
-        _refuse(
-            {
-                "touch_id": self.touch_id,
-                "dry_run": _truth("dry_run", self.dry_run),
-                "approved_fingerprint": self.approved_fingerprint,
-                "max_sends": self.max_sends,
-                "max_cost": self.max_cost,
-                "results_table": self.results_table,
-            }
-        )
+        _refuse({"touch_id": self.touch_id, "results_table": self.results_table})
         _one_of("on_invalid", self.on_invalid, ("skip", "fail"))
         _one_of("on_held", self.on_held, ("fail", "continue"))
         if _set(self.metadata) is not None and not isinstance(self.metadata, Mapping):
@@ -484,12 +507,46 @@ class BatchSendOperator(_SendOperator):
             raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
         return _share_or_count("max_invalid", self.max_invalid)
 
-    def _check_connection(self) -> None:
-        if self.hook.config.max_sends_per_batch is not None:
-            raise SendosoConfigError(
-                f"The connection {self.sendoso_conn_id!r} sets max_sends_per_batch, which this version cannot keep "
-                "yet; nothing was sent."
+    def _limits(self) -> Limits:
+        max_cost = _amount("max_cost", self.max_cost)
+        return Limits(
+            max_sends=_count("max_sends", self.max_sends),
+            max_cost=max_cost,
+            max_sends_per_batch=self.hook.config.max_sends_per_batch,
+            approved_fingerprint=_set(self.approved_fingerprint),
+        )
+
+    def _preview(self, batch: Batch, spool: Spool, dry_run: bool) -> tuple[Preview, Cost | None]:
+        """Look at what would be sent and, where somebody wants to know, at what it would cost."""
+        gifts: Counter[str] = Counter()
+        record = spool.record if dry_run else lambda result: None
+        seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: gifts.update([job.gift_send.gift_id]))
+        if not dry_run and _set(self.max_cost) is None:
+            return seen, None
+        cost = estimate(gifts, self._catalogue.find, _amount("shipping_estimate", self.shipping_estimate))
+        if cost.amount is None:
+            self.log.info("What it would cost is not known: %s.", "; ".join(cost.unknown[:_NAMED]))
+        else:
+            self.log.info(
+                "Estimated cost: %s %s (catalogue prices and, for physical gifts, %s USD fulfilment and shipping).",
+                cost.amount,
+                cost.currency,
+                FULFILMENT,
             )
+        return seen, cost
+
+    def _cost_of_sent(self, spool: Spool) -> Cost | None:
+        """Estimate what this batch's gifts have cost; never a reason to fail, for they are out."""
+        gifts = spool.gifts(RowOutcome.SENT)
+        try:
+            return estimate(gifts, self._catalogue.find, _amount("shipping_estimate", self.shipping_estimate))
+        except SendosoError as error:
+            self.log.warning("The catalogue could not be read, so the cost is not estimated: %s", error)
+            return None
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self.hook.list_gifts)
 
     def _fill(self, spool: Spool) -> None:
         if self.recipients is not None:
@@ -648,6 +705,27 @@ def _truth(name: str, value: Any) -> bool:
     if truth is None:
         raise SendosoConfigError(f"{name} is {value!r}, neither true nor false; nothing was sent.")
     return truth
+
+
+def _count(name: str, value: Any) -> int | None:
+    if _set(value) is None:
+        return None
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal():
+        raise SendosoConfigError(f"{name} is {value!r}; use a whole number from 0. Nothing was sent.")
+    return int(text)
+
+
+def _amount(name: str, value: Any) -> Decimal | None:
+    if _set(value) is None:
+        return None
+    try:
+        amount = Decimal(str(value).strip())
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise SendosoConfigError(f"{name} is {value!r}; use an amount from 0, like 2500 or 19.90. Nothing was sent.")
+    return amount
 
 
 def _width(value: Any) -> int | None:

@@ -375,5 +375,5 @@ class Sender:
         return self._ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of)
 
     def _wanted(self, key: str, job: Job) -> Wanted:
-        payload_hash = self._ledger.identity.digest("payload", job.gift_send.model_dump_json())
+        payload_hash = self._ledger.payload_hash(job.gift_send.model_dump_json())
         return Wanted(key, payload_hash, job.gift_send.gift_id, job.row_ref, job.resend_of)

@@ -1,0 +1,93 @@
+"""What a batch is estimated to cost: the catalogue's prices, and what the seed says about fulfilment and shipping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from airflow_provider_sendoso.models import Gift
+
+FULFILMENT = Decimal(15)
+"""USD for each physical gift: the upper end of 10 to 15 (seed)."""
+
+_USD = "USD"
+"""The currency of the seed's figures, and of a catalogue that names none (inferred)."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """
+    What one send of a gift is estimated to cost.
+
+    :param amount: item, fulfilment and shipping.
+    :param currency: ISO 4217.
+    """
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    What several sends are estimated to cost together.
+
+    :param amount: ``None`` where a price is not known, or prices are in several currencies.
+    :param currency: of the amount.
+    :param unknown: why the price of some gift is not known, one reason for each such gift.
+    """
+
+    amount: Decimal | None
+    currency: str | None
+    unknown: tuple[str, ...] = ()
+
+
+def price_of(gift_id: str, gift: Gift | None, shipping: Decimal | None) -> Price | str:
+    """
+    Estimate the cost of one send, or say why it cannot be.
+
+    eGifts ship free; a physical gift costs the item, fulfilment and shipping (seed). A gift of unknown kind is taken
+    for a physical one.
+
+    :param gift_id: for the reason.
+    :param gift: of the catalogue; ``None`` if it is not in it.
+    :param shipping: what shipping one physical gift is estimated at, in the gift's currency; ``None`` if not known.
+    """
+    if gift is None:
+        return f"{gift_id} is not in the catalogue"
+    if gift.price is None:
+        return f"{gift_id} has no price in the catalogue"
+    currency = gift.currency or _USD
+    if gift.physical is False:
+        return Price(gift.price, currency)
+    if currency != _USD:
+        return f"{gift_id} is priced in {currency}, and fulfilment is known in {_USD} only"
+    if shipping is None:
+        return f"shipping of {gift_id} is not known: set shipping_estimate"
+    return Price(gift.price + FULFILMENT + shipping, currency)
+
+
+def estimate(sends: Mapping[str, int], find: Callable[[str], Gift | None], shipping: Decimal | None) -> Cost:
+    """
+    Estimate the cost of several sends.
+
+    :param sends: how many, by gift id.
+    :param find: finds a gift in the catalogue.
+    :param shipping: as in :func:`price_of`.
+    """
+    unknown: list[str] = []
+    totals: Counter[str] = Counter()
+    for gift_id, count in sends.items():
+        price = price_of(gift_id, find(gift_id), shipping)
+        if isinstance(price, str):
+            unknown.append(price)
+        else:
+            totals[price.currency] += price.amount * count  # type: ignore[assignment]
+    if unknown:
+        return Cost(None, None, tuple(unknown))
+    if len(totals) > 1:
+        return Cost(None, None, (f"prices are in several currencies ({', '.join(sorted(totals))})",))
+    currency = next(iter(totals), _USD)
+    return Cost(Decimal(totals[currency]), currency)

@@ -1,0 +1,79 @@
+"""What a batch would send, without sending it: read from the ledger, and leaving no trace in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.sends import Batch, Record, State
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
+
+_MODULUS = 2**256
+
+
+@dataclass
+class Preview:
+    """
+    What a try would do.
+
+    :param to_send: rows that would be posted.
+    :param mine: rows that this batch has posted in earlier tries: sent, refused, or of unknown outcome.
+    :param fingerprint: of both together, in whatever order the rows came; the same over all tries of a batch whose
+        rows are the same, and for the dry run before it.
+    """
+
+    to_send: int = 0
+    mine: int = 0
+    fingerprint: str = ""
+
+
+def preview(
+    ledger: Ledger, batch: Batch, jobs: Iterable[Job], record: Callable[[Result], None], charged: Callable[[Job], None]
+) -> Preview:
+    """
+    Look at every row as a sender would, without claiming any.
+
+    :param ledger: is only read.
+    :param batch: whose rows they are; it need not be known to the ledger.
+    :param jobs: in order; no two that make the same send.
+    :param record: takes what would become of a row.
+    :param charged: takes each row that would be posted, or was by this batch and may have gone out: what costs money.
+    """
+    seen = Preview()
+    total = 0
+    for chunk in chunks(jobs):
+        by_key = {
+            ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of): job for job in chunk
+        }
+        known = ledger.sends.read(list(by_key))
+        for key, job in by_key.items():
+            payload_hash = ledger.payload_hash(job.gift_send.model_dump_json())
+            outcome, reason = _outcome(known.get(key), batch, payload_hash)
+            found = known.get(key)
+            mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.WOULD_SEND
+            record(Result(job.number, outcome, reason, send_key=key))
+            if mine or outcome is RowOutcome.WOULD_SEND:
+                # A sum, because the rows of a query without ORDER BY come in another order every time.
+                digest = ledger.identity.digest("fingerprint", key, payload_hash)
+                total = (total + int(digest, 16)) % _MODULUS
+                seen.mine += mine
+                seen.to_send += not mine
+                if outcome is not RowOutcome.REFUSED:
+                    charged(job)
+    seen.fingerprint = f"{total:064x}"
+    return seen
+
+
+def _outcome(record: Record | None, batch: Batch, payload_hash: str) -> tuple[RowOutcome, str | None]:
+    match record.state if record else State.READY:
+        case State.SENT:
+            mine = record is not None and record.batch_id == batch.batch_id
+            return (RowOutcome.SENT if mine else RowOutcome.ALREADY_SENT), None
+        case State.REFUSED if record is not None and record.payload_hash == payload_hash:
+            return RowOutcome.REFUSED, record.reason
+        case State.UNKNOWN | State.HELD | State.POSTING:
+            return RowOutcome.HELD, record.reason if record else None
+        case _:
+            return RowOutcome.WOULD_SEND, None
