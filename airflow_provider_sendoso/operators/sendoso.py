@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -322,8 +322,8 @@ class BatchSendOperator(_SendOperator):
     :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
     :param sendoso_conn_id: the connection (templated).
     :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows``, the seven counts, ``estimated_cost`` and
-        ``currency`` of what was sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No personal
-        data.
+        ``currency`` of what was sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No
+        personal data.
     :raises SendosoConfigError: for wrong arguments, columns or connections; nothing was sent.
     :raises SendosoRowsError: for too many invalid rows, or if nobody could be sent a gift.
     :raises SendosoLimitError: if it would send more, cost more or be another batch than was allowed; nothing was sent.
@@ -437,55 +437,68 @@ class BatchSendOperator(_SendOperator):
         sender = self._sender(batch, _set(self.gift_id) is not None, _width(self.max_in_flight))
         limits = self._limits()
         self._check_ledger(context)
-        failure: SendosoError | None = None
-        seen: Preview | None = None
         with Spool() as spool:
             self._fill(spool)
             self._check_replacements(batch, spool)
+            failure = self._why_invalid(spool, max_invalid)
             if dry_run:
                 self.hook.ledger.sends.check_scope(batch)
+                summary, failure = self._dry_run(batch, spool, limits, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)
-            invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
-            self._log_invalid(spool)
-            if invalid and self.on_invalid == "fail":
-                failure = SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
-            elif too_many_invalid(invalid, rows, max_invalid):
-                failure = SendosoRowsError(
-                    f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
-                )
-            elif dry_run or limits.any:
-                seen, cost = self._preview(batch, spool, dry_run)
-                refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
-                if refusal is not None:
-                    failure = SendosoLimitError(f"{refusal} Nothing was sent by this try.")
-            fingerprint = seen.fingerprint if seen else None
-            if dry_run and seen:
-                summary = self._summary(batch, spool, cost, fingerprint, balance=self.hook.get_balance(), dry_run=True)
-            if failure is None and not dry_run:
-                try:
-                    sender.send(spool.jobs(), spool.record, _Progress(self.log, spool))
-                except SendosoError as error:
-                    failure = error
-                except BaseException:
-                    # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
-                    self._push(context, self._summary(batch, spool, None, fingerprint))
-                    raise
-            held = self._log_rows(spool)
-            if not dry_run or seen is None:
-                summary = self._summary(batch, spool, self._cost_of_sent(spool), fingerprint)
-            if held and failure is None and not dry_run and not summary.count(RowOutcome.NOT_REACHED):
-                self._push(context, summary)
-                self._defer_until_settled(sender)
-            if failure is None and not dry_run:
-                failure = self._judge(summary, held, spool)
+                summary, failure = self._send(context, batch, spool, sender, limits, failure)
         if failure is not None:
             self._push(context, summary)
             raise failure
         return summary.as_json()
 
-    def _summary(self, batch: Batch, spool: Spool, cost: Cost | None, fingerprint: str | None, **more: Any) -> Summary:
-        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint, **more)
+    def _dry_run(
+        self, batch: Batch, spool: Spool, limits: Limits, failure: SendosoError | None
+    ) -> tuple[Summary, SendosoError | None]:
+        """Say what would be sent and what it would cost; the ledger is only read."""
+        seen, cost = self._preview(batch, spool, spool.record)
+        balance = self.hook.get_balance()
+        if cost is not None and cost.amount is not None and balance is not None and cost.amount > balance:
+            self.log.warning("That is more than the balance of %s.", balance)
+        summary = Summary(
+            batch.batch_id, batch.dedupe_scope, spool.counts(), cost, seen.fingerprint, balance, dry_run=True
+        )
+        self.log.info("%s", summary.as_text())
+        return summary, failure or self._why_refused(limits, seen, cost)
+
+    def _send(
+        self,
+        context: Context,
+        batch: Batch,
+        spool: Spool,
+        sender: Sender,
+        limits: Limits,
+        failure: SendosoError | None,
+    ) -> tuple[Summary, SendosoError | None]:
+        """Send what may be sent; whatever happens, say how far it got."""
+        fingerprint = None
+        if failure is None and limits.any:
+            seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
+            fingerprint = seen.fingerprint
+            failure = self._why_refused(limits, seen, cost)
+        if failure is None:
+            try:
+                sender.send(spool.jobs(), spool.record, _Progress(self.log, spool))
+            except SendosoError as error:
+                failure = error
+            except BaseException:
+                # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
+                self._push(context, self._summary(batch, spool, fingerprint))
+                raise
+        held = self._log_rows(spool)
+        summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
+        if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
+            self._push(context, summary)
+            self._defer_until_settled(sender)
+        return summary, failure or self._judge(summary, held, spool)
+
+    def _summary(self, batch: Batch, spool: Spool, fingerprint: str | None, cost: Cost | None = None) -> Summary:
+        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint)
         self.log.info("%s", summary.as_text())
         return summary
 
@@ -508,20 +521,35 @@ class BatchSendOperator(_SendOperator):
         return _share_or_count("max_invalid", self.max_invalid)
 
     def _limits(self) -> Limits:
-        max_cost = _amount("max_cost", self.max_cost)
         return Limits(
             max_sends=_count("max_sends", self.max_sends),
-            max_cost=max_cost,
+            max_cost=_amount("max_cost", self.max_cost),
             max_sends_per_batch=self.hook.config.max_sends_per_batch,
             approved_fingerprint=_set(self.approved_fingerprint),
         )
 
-    def _preview(self, batch: Batch, spool: Spool, dry_run: bool) -> tuple[Preview, Cost | None]:
+    def _why_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoError | None:
+        invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
+        self._log_invalid(spool)
+        if invalid and self.on_invalid == "fail":
+            return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
+        if too_many_invalid(invalid, rows, max_invalid):
+            return SendosoRowsError(
+                f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
+            )
+        return None
+
+    def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
+        return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
+
+    def _preview(
+        self, batch: Batch, spool: Spool, record: Callable[[Result], None] = lambda result: None, *, price: bool = True
+    ) -> tuple[Preview, Cost | None]:
         """Look at what would be sent and, where somebody wants to know, at what it would cost."""
         gifts: Counter[str] = Counter()
-        record = spool.record if dry_run else lambda result: None
         seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: gifts.update([job.gift_send.gift_id]))
-        if not dry_run and _set(self.max_cost) is None:
+        if not price:
             return seen, None
         cost = estimate(gifts, self._catalogue.find, _amount("shipping_estimate", self.shipping_estimate))
         if cost.amount is None:
