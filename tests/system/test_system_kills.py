@@ -1,0 +1,410 @@
+"""
+Whatever Airflow and its users do to a running task: no gift twice, no recipient lost.
+
+One real Airflow, and a story for each thing that can happen. A story takes a minute, nearly all of it spent waiting
+for Airflow or for a lease, so all that were selected are played at once, each with a DAG, a Sendoso and a ledger of
+its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from airflow_provider_sendoso.sandbox import Sandbox
+
+SENDS = "/api/v3/sends"
+COUNTS = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")
+
+
+class Stage:
+    """
+    Where a story is played: one DAG, a local Sendoso, an empty ledger, and the connections between them.
+
+    Sendoso accepts a gift at once and answers a second later, so that whatever is killed leaves sends in flight.
+    """
+
+    def __init__(self, airflow: Any, dag_id: str, make_database: Callable[[], Any]) -> None:
+        self.airflow = airflow
+        self.dag_id = dag_id
+        self.make_database = make_database
+        self.ledger = make_database()
+        self.sandbox = Sandbox(step=0, rate=0)
+
+    def __enter__(self) -> Stage:
+        self.sandbox.start()
+        self.sandbox.fault("slow", times=10**6, method="POST", path=SENDS, delay=1.0)
+        extra = {"requests_per_second": 50, "timeout": 5, "ledger_conn_id": f"{self.dag_id}_ledger"}
+        login = {"login": "sandbox", "password": "sandbox"}
+        self.connect(self.dag_id, conn_type="sendoso", host=self.sandbox.url, extra=json.dumps(extra), **login)
+        self.connect(f"{self.dag_id}_ledger", **self.ledger.connection)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sandbox.stop()
+
+    # -- Airflow ---------------------------------------------------------------------------------------------------
+
+    def connect(self, conn_id: str, **connection: Any) -> None:
+        self.airflow.api("POST", "connections", connection_id=conn_id, **connection)
+
+    def trigger(self) -> str:
+        return self.airflow.api("POST", f"dags/{self.dag_id}/dagRuns", logical_date=None)["dag_run_id"]
+
+    def task(self, run_id: str) -> dict[str, Any]:
+        return self.airflow.api("GET", self._task_path(run_id))
+
+    def process(self, run_id: str) -> psutil.Process:
+        """The process that the task's code runs in; its parent is the supervisor."""
+        return psutil.Process(wait_until(lambda: self.task(run_id)["pid"], "the task has a process"))
+
+    def is_over(self, run_id: str) -> bool:
+        return self.task(run_id)["state"] in ("success", "failed")
+
+    def wait_for_end(self, run_id: str) -> str:
+        wait_until(lambda: self.is_over(run_id), f"{self.dag_id}: the task is over")
+        return self.task(run_id)["state"]
+
+    def wait_for_success(self, run_id: str) -> None:
+        assert self.wait_for_end(run_id) == "success", self.log(run_id)
+        runs = f"dags/{self.dag_id}/dagRuns/{run_id}"
+        wait_until(lambda: self.airflow.api("GET", runs)["state"] == "success", "the run has succeeded")
+
+    def summary(self, run_id: str) -> dict[str, Any]:
+        return self.airflow.api("GET", f"{self._task_path(run_id)}/xcomEntries/return_value")["value"]
+
+    def counts(self, run_id: str) -> dict[str, int]:
+        """The counts of a run that are not zero; together they are the rows."""
+        summary = self.summary(run_id)
+        counts = {name: summary[name] for name in COUNTS if summary[name]}
+        assert sum(counts.values()) == summary["rows"]
+        return counts
+
+    def clear(self, run_id: str) -> None:
+        self.airflow.api(
+            "POST",
+            f"dags/{self.dag_id}/clearTaskInstances",
+            dry_run=False,
+            only_failed=False,
+            task_ids=["send"],
+            dag_run_id=run_id,
+        )
+
+    def mark_failed(self, run_id: str) -> None:
+        self.airflow.api("PATCH", self._task_path(run_id), new_state="failed")
+
+    def log(self, run_id: str, try_number: int | None = None) -> str:
+        return self.airflow.task_log(self.dag_id, run_id, try_number or self.task(run_id)["try_number"])
+
+    def _task_path(self, run_id: str) -> str:
+        return f"dags/{self.dag_id}/dagRuns/{run_id}/taskInstances/send"
+
+    # -- Sendoso and the ledger ------------------------------------------------------------------------------------
+
+    def wait_for_gifts(self, count: int) -> None:
+        wait_until(lambda: len(self.sandbox.sends) >= count, f"{self.dag_id}: {count} gifts")
+
+    def assert_everybody_has_one_gift(self, people: int) -> None:
+        """Sendoso has accepted one for each, and the ledger has the id of every one."""
+        assert self.sandbox.duplicates() == {}
+        gifts = Counter(send.body["email"] for send in self.sandbox.sends)
+        assert gifts == {f"ada{number}@example.com": 1 for number in range(people)}
+        recorded = self.read("SELECT state, send_id FROM sendoso_sends")
+        assert {(row["state"], row["send_id"]) for row in recorded} == {("SENT", send.id) for send in self.sandbox.sends}
+
+    def states(self) -> dict[str, int]:
+        return Counter(row["state"] for row in self.read("SELECT state FROM sendoso_sends"))
+
+    def found(self) -> int:
+        """How many sends of unknown outcome were found in Sendoso by their mark."""
+        decided = self.read("SELECT to_state, resolved_by FROM sendoso_resolutions")
+        assert all((row["to_state"], row["resolved_by"]) == ("SENT", "reconcile") for row in decided)
+        return len(decided)
+
+    def read(self, query: str) -> list[dict[str, Any]]:
+        with psycopg.connect(
+            host=self.ledger.socket_dir, user="postgres", dbname=self.ledger.name, row_factory=dict_row
+        ) as database:
+            return database.execute(query).fetchall()
+
+
+def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
+    """Return the first true answer; the patience is for a machine that is busy with something else."""
+    give_up = time.monotonic() + patience
+    while not (answer := condition()):
+        assert time.monotonic() < give_up, f"in {patience:.0f} s it never came to this: {what}"
+        time.sleep(0.2)
+    return answer
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """An orphan that nobody waits for stays as a zombie; it has ended."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+# -- the stories: each is also the id of its DAG -------------------------------------------------------------------
+
+
+def task_is_killed(stage: Stage) -> None:
+    """What was in flight is found by its mark; the other rows of the dead try wait for its lease."""
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    task.kill()
+
+    stage.wait_for_success(run_id)
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(12)
+    assert stage.counts(run_id) == {"sent": 12}
+    assert 1 <= stage.found() <= 2  # max_in_flight
+
+
+def task_is_killed_and_sends_cannot_be_listed(stage: Stage) -> None:
+    """What was in flight is held, for a person; it is not sent again by any further try."""
+    stage.sandbox.fault("status", times=10**6, method="GET", path=SENDS, status=404)
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    task.kill()
+
+    assert stage.wait_for_end(run_id) == "failed"
+    counts = stage.counts(run_id)
+    assert counts == {"sent": 12 - counts["held"], "held": counts["held"]}
+    assert counts["held"] in (1, 2)
+    assert stage.states() == {"SENT": counts["sent"], "HELD": counts["held"]}
+    assert len(stage.sandbox.sends) == 12
+
+    stage.sandbox.clear_faults()
+    stage.clear(run_id)
+    wait_until(lambda: stage.task(run_id)["try_number"] == 3, "the task is tried again")
+    stage.wait_for_success(run_id)
+    stage.assert_everybody_has_one_gift(12)
+    assert stage.counts(run_id) == {"sent": 12}
+    assert stage.found() == counts["held"]
+
+
+def supervisor_is_killed(stage: Stage) -> None:
+    """The orphan sends on, until it says how far it is and nobody listens; it gives back what it has not sent."""
+    run_id = stage.trigger()
+    orphan = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    orphan.parent().kill()
+
+    wait_until(lambda: is_gone(orphan), "the orphan has ended")
+    gifts = len(stage.sandbox.sends)
+    assert 4 <= gifts < 40
+    assert stage.states() == {"SENT": gifts, "READY": 40 - gifts}
+    stage.sandbox.clear_faults()
+
+    stage.wait_for_success(run_id)
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(40)
+    assert stage.counts(run_id) == {"sent": 40}
+    assert stage.found() == 0
+
+
+def orphan_is_frozen_and_wakes_beside_the_next_try(stage: Stage) -> None:
+    """The orphan's claims have lapsed and are the next try's by then, so it sends none of them."""
+    run_id = stage.trigger()
+    orphan = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    orphan.suspend()
+    orphan.parent().kill()
+
+    frozen_at = len(stage.sandbox.sends)
+    wait_until(lambda: stage.task(run_id)["try_number"] == 2, "the next try")
+    stage.wait_for_gifts(frozen_at + 4)
+    orphan.resume()
+    wait_until(lambda: is_gone(orphan), "the orphan has ended")
+    assert not stage.is_over(run_id)
+    stage.sandbox.clear_faults()
+
+    stage.wait_for_success(run_id)
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(40)
+    assert stage.counts(run_id) == {"sent": 40}
+
+
+def task_is_cleared_while_it_runs(stage: Stage) -> None:
+    """Airflow ends the old process in its own time, and starts a new one."""
+    run_id = stage.trigger()
+    old = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    stage.clear(run_id)
+
+    wait_until(lambda: stage.task(run_id)["try_number"] == 2, "the next try")
+    stage.wait_for_success(run_id)
+    assert is_gone(old)
+    stage.assert_everybody_has_one_gift(24)
+    assert stage.counts(run_id) == {"sent": 24}
+
+
+def user_marks_it_failed(stage: Stage) -> None:
+    """The task is told to stop before it is killed, and uses the time: nothing it posted is unknown."""
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    stage.mark_failed(run_id)
+
+    wait_until(lambda: is_gone(task), "the task has ended")
+    gifts = len(stage.sandbox.sends)
+    assert stage.task(run_id)["state"] == "failed"
+    assert stage.states() == {"SENT": gifts, "READY": 24 - gifts}
+    stage.sandbox.clear_faults()
+
+    stage.clear(run_id)
+    wait_until(lambda: stage.task(run_id)["try_number"] == 2, "the next try")
+    stage.wait_for_success(run_id)
+    stage.assert_everybody_has_one_gift(24)
+    assert stage.counts(run_id) == {"sent": 24}
+    assert stage.found() == 0
+
+
+def runs_and_backfill_share_a_scope(stage: Stage) -> None:
+    """Five runs, claim by claim beside each other; whoever is late finds that the others were sent theirs."""
+    stage.sandbox.clear_faults()
+    stage.sandbox.fault("slow", times=10**6, method="POST", path=SENDS, delay=0.3)
+    run_ids = [stage.trigger(), stage.trigger()]
+    days = {"from_date": "2025-03-01T00:00:00Z", "to_date": "2025-03-03T00:00:00Z"}
+    stage.airflow.api("POST", "backfills", dag_id=stage.dag_id, **days)
+
+    runs = f"dags/{stage.dag_id}/dagRuns"
+    run_ids += [run["dag_run_id"] for run in stage.airflow.api("GET", runs)["dag_runs"] if run["run_type"] == "backfill"]
+    assert len(run_ids) == 5
+    for run_id in run_ids:
+        stage.wait_for_success(run_id)
+        assert stage.task(run_id)["try_number"] == 1
+    stage.assert_everybody_has_one_gift(150)
+    counts = [stage.counts(run_id) for run_id in run_ids]
+    assert all(count.get("sent", 0) + count.get("already_sent", 0) == 150 for count in counts)
+    assert sum(count.get("sent", 0) for count in counts) == 150
+    assert stage.found() == 0
+
+
+def execution_times_out(stage: Stage) -> None:
+    """What is in flight is waited for, what is claimed is given back, and the summary is there before the next try."""
+    run_id = stage.trigger()
+    wait_until(lambda: stage.task(run_id)["state"] == "up_for_retry", "the time is out")
+    first = stage.counts(run_id)
+    gifts = len(stage.sandbox.sends)
+    assert "AirflowTaskTimeout" in stage.log(run_id, 1)
+    assert 0 < gifts < 60
+    assert first == {"sent": gifts, "not_reached": 60 - gifts}
+    states = stage.states()
+    assert states["SENT"] == gifts
+    assert states.keys() <= {"SENT", "READY"}
+    stage.sandbox.clear_faults()
+
+    stage.wait_for_success(run_id)
+    stage.assert_everybody_has_one_gift(60)
+    assert stage.counts(run_id) == {"sent": 60}
+    assert stage.found() == 0
+
+
+def task_gets_sigterm(stage: Stage) -> None:
+    """On Airflow 3 nothing is raised in the task: it notices by itself, finishes what is in flight and fails."""
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    task.terminate()
+
+    wait_until(lambda: is_gone(task), "the task has ended")
+    gifts = len(stage.sandbox.sends)
+    assert 4 <= gifts < 24
+    assert "rows were not reached" in stage.log(run_id, 1)
+
+    stage.wait_for_success(run_id)
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(24)
+    assert stage.counts(run_id) == {"sent": 24}
+    assert stage.found() == 0
+
+
+def ledger_is_another_one(stage: Stage) -> None:
+    """Airflow remembers which ledger the first try used; another one knows nothing of what that try has sent."""
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    task.terminate()
+    wait_until(lambda: stage.task(run_id)["state"] == "up_for_retry", "the task waits for its next try")
+    gifts = len(stage.sandbox.sends)
+    right, wrong = stage.ledger.connection, stage.make_database().connection
+    ledger = {"connection_id": f"{stage.dag_id}_ledger"}
+    stage.airflow.api("PATCH", f"connections/{ledger['connection_id']}", **ledger, **wrong)
+
+    assert stage.wait_for_end(run_id) == "failed"
+    assert stage.task(run_id)["try_number"] == 2  # not retried
+    assert "An earlier try of this task used the ledger" in stage.log(run_id)
+    assert len(stage.sandbox.sends) == gifts < 24
+
+    stage.airflow.api("PATCH", f"connections/{ledger['connection_id']}", **ledger, **right)
+    stage.clear(run_id)
+    wait_until(lambda: stage.task(run_id)["try_number"] == 3, "the task is tried again")
+    stage.wait_for_success(run_id)
+    stage.assert_everybody_has_one_gift(24)
+    assert stage.counts(run_id) == {"sent": 24}
+
+
+def send_never_arrived(stage: Stage) -> None:
+    """Deferred until its absence is proven, then sent again."""
+    stage.sandbox.clear_faults()
+    stage.sandbox.fault("drop_before", method="POST", path=SENDS)
+    run_id = stage.trigger()
+    wait_until(lambda: stage.task(run_id)["state"] == "deferred", "the task is deferred")
+    assert stage.counts(run_id) == {"sent": 2, "held": 1}
+    assert len(stage.sandbox.sends) == 2
+
+    stage.wait_for_success(run_id)
+    assert stage.task(run_id)["try_number"] == 1
+    stage.assert_everybody_has_one_gift(3)
+    assert stage.counts(run_id) == {"sent": 3}
+    decided = stage.read("SELECT from_state, to_state, resolved_by FROM sendoso_resolutions")
+    assert [tuple(row.values()) for row in decided] == [("HELD", "READY", "reconcile")]
+
+
+STORIES = (
+    task_is_killed,
+    task_is_killed_and_sends_cannot_be_listed,
+    supervisor_is_killed,
+    orphan_is_frozen_and_wakes_beside_the_next_try,
+    task_is_cleared_while_it_runs,
+    user_marks_it_failed,
+    runs_and_backfill_share_a_scope,
+    execution_times_out,
+    task_gets_sigterm,
+    ledger_is_another_one,
+    send_never_arrived,
+)
+
+
+@pytest.fixture(scope="module")
+def played(
+    request: pytest.FixtureRequest, live_airflow: Any, postgres_database: Callable[[], Any]
+) -> Iterator[dict[str, Future[None]]]:
+    """Every story that was selected, being played."""
+
+    def play(story: Callable[[Stage], None]) -> None:
+        with Stage(live_airflow, story.__name__, postgres_database) as stage:
+            story(stage)
+
+    selected = [item.callspec.params["story"] for item in request.session.items if item.path == request.path]
+    live_airflow.wait_for_dags({story.__name__ for story in STORIES})
+    with ThreadPoolExecutor(len(selected)) as threads:
+        yield {story.__name__: threads.submit(play, story) for story in selected}
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_no_gift_twice_and_nobody_lost_when(story: Callable[[Stage], None], played: dict[str, Future[None]]) -> None:
+    played[story.__name__].result()
