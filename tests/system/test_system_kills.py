@@ -52,7 +52,13 @@ class Stage:
         self.connect(f"{self.dag_id}_ledger", **self.ledger.connection)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            tasks = self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/~/taskInstances")["task_instances"]
+            for task in tasks:
+                error.add_note(f"{self.dag_id} {task['dag_run_id']}: {task['state']} in try {task['try_number']}")
+                error.add_note(self.log(task["dag_run_id"])[-5000:])
+            error.add_note(f"{len(self.sandbox.sends)} gifts, ledger: {dict(self.states())}")
         self.sandbox.stop()
 
     # -- Airflow ---------------------------------------------------------------------------------------------------
@@ -78,7 +84,7 @@ class Stage:
         return self.task(run_id)["state"]
 
     def wait_for_success(self, run_id: str) -> None:
-        assert self.wait_for_end(run_id) == "success", self.log(run_id)
+        assert self.wait_for_end(run_id) == "success"
         runs = f"dags/{self.dag_id}/dagRuns/{run_id}"
         wait_until(lambda: self.airflow.api("GET", runs)["state"] == "success", "the run has succeeded")
 
@@ -220,8 +226,11 @@ def orphan_is_frozen_and_wakes_beside_the_next_try(stage: Stage) -> None:
     run_id = stage.trigger()
     orphan = stage.process(run_id)
     stage.wait_for_gifts(4)
+    supervisor = orphan.parent()
+    supervisor.kill()
+    # Only then: to what is stopped when it loses its parent the kernel sends SIGHUP.
+    wait_until(lambda: is_gone(supervisor), "the supervisor has ended")
     orphan.suspend()
-    orphan.parent().kill()
 
     frozen_at = len(stage.sandbox.sends)
     wait_until(lambda: stage.task(run_id)["try_number"] == 2, "the next try")
