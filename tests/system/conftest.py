@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -171,15 +170,6 @@ def world(postgres_database: Callable[[], Any]) -> Iterator[Callable[..., World]
         sandbox.stop()
 
 
-def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
-    """Return the first true answer; the patience is for a machine that is busy with something else."""
-    give_up = time.monotonic() + patience
-    while not (answer := condition()):
-        assert time.monotonic() < give_up, f"in {patience:.0f} s it never came to this: {what}"
-        time.sleep(0.1)
-    return answer
-
-
 class LiveAirflow:
     """
     A whole Airflow that runs by itself: scheduler with LocalExecutor, DAG processor, triggerer and API server.
@@ -227,10 +217,12 @@ class LiveAirflow:
 
     def wait_for_dags(self, dag_ids: set[str]) -> None:
         """Wait until it can run these DAGs."""
-        wait_until(self._answers, "Airflow answers")
+        self.wait_until(self._answers, "Airflow answers")
         token = requests.get(f"{self._url}/auth/token", timeout=60).json()["access_token"]
         self._headers = {"Authorization": f"Bearer {token}"}
-        wait_until(lambda: dag_ids <= {dag["dag_id"] for dag in self.api("GET", "dags")["dags"]}, f"DAGs: {dag_ids}")
+        self.wait_until(
+            lambda: dag_ids <= {dag["dag_id"] for dag in self.api("GET", "dags")["dags"]}, f"DAGs: {dag_ids}"
+        )
 
     def api(self, method: str, path: str, **body: Any) -> Any:
         """Ask the REST API, as a user does."""
@@ -245,17 +237,26 @@ class LiveAirflow:
         folder = self._home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=send"
         return (folder / f"attempt={try_number}.log").read_text()
 
+    @staticmethod
+    def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
+        """Return the first true answer; the patience is for a machine that is busy with something else."""
+        give_up = time.monotonic() + patience
+        while not (answer := condition()):
+            assert time.monotonic() < give_up, f"in {patience:.0f} s it never came to this: {what}"
+            time.sleep(0.3)
+        return answer
+
     def close(self) -> None:
-        """End every process of it, the orphans too, and see that they are gone."""
-        for how, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 30)):
-            for process in self._processes():
+        """Kill every process of it, the orphans too, and see that they are gone."""
+
+        def are_gone() -> bool:
+            for process in (left := self._processes()):
                 with suppress(psutil.NoSuchProcess):
-                    process.send_signal(how)
-            give_up = time.monotonic() + patience
-            while self._processes() and time.monotonic() < give_up:
-                self._process.poll()
-                time.sleep(0.1)
-        assert self._processes() == []
+                    process.kill()
+            self._process.poll()
+            return not left
+
+        self.wait_until(are_gone, "Airflow's processes are gone", patience=60)
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, self._log.read_text(errors="replace")[-5000:]
