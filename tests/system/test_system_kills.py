@@ -152,7 +152,10 @@ class Stage:
 
 def is_gone(process: psutil.Process) -> bool:
     """An orphan that nobody waits for stays as a zombie; it has ended."""
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 # -- the stories: each is also the id of its DAG -------------------------------------------------------------------
