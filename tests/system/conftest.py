@@ -232,6 +232,10 @@ class LiveAirflow:
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 
+    def delete(self, path: str) -> None:
+        """Delete something through the REST API."""
+        requests.delete(f"{self._url}/api/v2/{path}", headers=self._headers, timeout=60).raise_for_status()
+
     def task_log(self, dag_id: str, run_id: str, try_number: int) -> str:
         """Read what a task has logged in one of its tries, nothing if it has not come to that."""
         folder = self._home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=send"

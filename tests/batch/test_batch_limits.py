@@ -1,0 +1,87 @@
+"""What a batch may not exceed, and what it is estimated to cost: pure rules."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from airflow_provider_sendoso.batch.limits import Limits
+from airflow_provider_sendoso.batch.pricing import Cost, Price, estimate, price_of
+from airflow_provider_sendoso.models import Gift
+
+USD_90 = Cost(Decimal(90), "USD")
+
+
+def gift(**fields: Any) -> Gift:
+    return Gift.model_validate({"id": "g", "price": "18.50", "currency": "USD", "delivery_type": "email", **fields})
+
+
+@pytest.mark.parametrize(
+    ("found", "shipping", "price"),
+    [
+        (gift(), None, Price(Decimal("18.50"), "USD")),
+        (gift(currency="EUR"), None, Price(Decimal("18.50"), "EUR")),
+        (gift(currency=None), None, Price(Decimal("18.50"), "USD")),
+        (gift(delivery_type="mail"), Decimal(9), Price(Decimal("42.50"), "USD")),
+        (gift(delivery_type="mail"), Decimal(0), Price(Decimal("33.50"), "USD")),
+        (gift(delivery_type="mail"), None, "shipping of g is not known: set shipping_estimate"),
+        (gift(delivery_type=None), None, "shipping of g is not known: set shipping_estimate"),
+        (gift(delivery_type="mail", currency="EUR"), Decimal(9), "g is priced in EUR, and fulfilment is known in USD"),
+        (gift(price=None), None, "g has no price in the catalogue"),
+        (None, Decimal(9), "g is not in the catalogue"),
+    ],
+)
+def test_the_price_of_one_send(found: Gift | None, shipping: Decimal | None, price: Price | str) -> None:
+    got = price_of("g", found, shipping)
+    if isinstance(price, str):
+        assert isinstance(got, str)
+        assert got.startswith(price)
+    else:
+        assert got == price
+
+
+def test_the_cost_of_several() -> None:
+    found = {"a": gift(id="a"), "b": gift(id="b", price=1), "e": gift(id="e", currency="EUR")}
+    assert estimate({"a": 2, "b": 3}, found.get, None) == Cost(Decimal("40.00"), "USD")
+    assert estimate({}, found.get, None) == Cost(Decimal(0), "USD")
+    assert estimate({"a": 1, "x": 1}, found.get, None).unknown == ("x is not in the catalogue",)
+    assert estimate({"a": 1, "e": 1}, found.get, None) == Cost(
+        None, None, ("prices are in several currencies (EUR, USD)",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "sends", "refusal"),
+    [
+        (Limits(), 10**6, None),
+        (Limits(max_sends=9), 9, None),
+        (Limits(max_sends=9), 10, "It would make 10 sends, more than max_sends=9."),
+        (Limits(max_sends=0), 1, "It would make 1 sends, more than max_sends=0."),
+        (Limits(max_sends_per_batch=3), 4, "more than the connection's max_sends_per_batch=3"),
+        (Limits(max_cost=Decimal(90)), 1, None),
+        (Limits(max_cost=Decimal("89.99")), 1, "It would cost an estimated 90 USD, more than max_cost=89.99."),
+        (Limits(max_cost=Decimal(0)), 1, "more than max_cost=0"),
+        (Limits(approved_fingerprint="f00d"), 1, None),
+        (Limits(approved_fingerprint="beef"), 1, "something else than was approved"),
+    ],
+)
+def test_what_is_refused(limits: Limits, sends: int, refusal: str | None) -> None:
+    why = limits.why_refused(sends, USD_90, "f00d")
+    if refusal is None:
+        assert why is None
+    else:
+        assert why is not None
+        assert refusal in why
+
+
+def test_a_cost_that_is_not_known_is_refused() -> None:
+    why = Limits(max_cost=Decimal(100)).why_refused(1, Cost(None, None, ("g has no price in the catalogue",)), "f00d")
+    assert why == ("What it would cost is not known, so max_cost cannot be kept: g has no price in the catalogue.")
+
+
+def test_without_a_limit_nothing_is_checked() -> None:
+    assert not Limits().any
+    assert Limits(max_sends=0).any
+    assert Limits(max_sends_per_batch=0).any
