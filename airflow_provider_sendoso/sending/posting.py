@@ -105,6 +105,7 @@ class Poster:
                     return self._stop(job, request, exchange, outcome)
             if not self._sends.post_again(claim, self._lease):
                 return Posted(None)
+            crash_point("put-off")
             if outcome.verdict is Verdict.RENEW:
                 token, renewed = self._session.renew(token), True
             elif exchange.answer is None and attempt < _ATTEMPTS:
