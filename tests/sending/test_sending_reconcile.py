@@ -305,7 +305,7 @@ def test_what_may_still_be_being_posted_is_never_sent_again(
     assert posts(sendoso) == 6
 
 
-@pytest.mark.xfail(reason="the proof is of the attempt that the lists were read for, and is used for a later one")
+@pytest.mark.xfail(reason="a proof of one attempt's absence is used for a later one: two gifts", run=False)
 def test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it(
     sendoso: Sandbox,
     send: Callable[..., Try],
@@ -321,8 +321,9 @@ def test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it(
         """Between this batch's proof and its rows another run sends again, and loses the answer."""
         monkeypatch.setattr(Spool, "jobs", jobs)
         sendoso.fault("drop_after", method="POST", path=SENDS)
-        for number in (2, 100):  # it can read the lists before, and not after
-            sendoso.fault("slow" if number == 2 else "error_before", times=number, method="GET", path=SENDS)
+        # It can read the list twice before, and not after.
+        sendoso.fault("slow", times=2, method="GET", path=SENDS, delay=0)
+        sendoso.fault("error_before", times=100, method="GET", path=SENDS)
         assert send(run_id="run-2", on_held="continue", **RESEND).counts == {"already_sent": 4, "held": 1}
         sendoso.clear_faults()
         an_hour_later()
