@@ -20,8 +20,9 @@ from airflow_provider_sendoso.ledger.resolutions import Resolution
 from airflow_provider_sendoso.ledger.sends import State
 from airflow_provider_sendoso.sandbox import Sandbox
 
-ANSWERED_LAST = 60.0
-"""Seconds for an answer that comes when the process is dead."""
+TIMEOUT = 60.0
+AT_LAST = (TIMEOUT,) * 3
+"""Three answers that come when the process is dead."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ WHILE_SENDING = [
     Kill("outcome-committed:3", {"SENT": 3, "CLAIMED": 2}, 3, ALL_SENT),
     Kill("put-off", {"SENT": 2, "CLAIMED": 3}, 2, ALL_SENT, 1, (0, 0, None)),
     Kill("released", {"SENT": 5}, 5, ALL_SENT),
+    # The first goes alone until it is answered, the other four at once.
     Kill("claimed", {"CLAIMED": 5}, 0, ALL_SENT, 4),
-    Kill("slot-taken:4", {"POSTING": 3, "CLAIMED": 2}, 3, ALL_SENT, 4, (ANSWERED_LAST,) * 3),
-    Kill("posting-committed:4", {"POSTING": 4, "CLAIMED": 1}, 3, ONE_HELD, 4, (ANSWERED_LAST,) * 3),
-    Kill("posted", {"POSTING": 4, "CLAIMED": 1}, 4, ALL_SENT, 4, (2.0, *(ANSWERED_LAST,) * 3)),
-    Kill("outcome-committed", {"SENT": 1, "POSTING": 3, "CLAIMED": 1}, 4, ALL_SENT, 4, (2.0, *(ANSWERED_LAST,) * 3)),
-    Kill("put-off", {"POSTING": 3, "CLAIMED": 2}, 3, ALL_SENT, 4, (*(ANSWERED_LAST,) * 3, None)),
+    Kill("slot-taken:5", {"SENT": 1, "POSTING": 3, "CLAIMED": 1}, 4, ALL_SENT, 4, (0, *AT_LAST)),
+    Kill("posting-committed:5", {"SENT": 1, "POSTING": 4}, 4, ONE_HELD, 4, (0, *AT_LAST)),
+    Kill("posted:2", {"SENT": 1, "POSTING": 4}, 5, ALL_SENT, 4, (0, 2, *AT_LAST)),
+    Kill("outcome-committed:2", {"SENT": 2, "POSTING": 3}, 5, ALL_SENT, 4, (0, 2, *AT_LAST)),
+    Kill("put-off", {"SENT": 1, "POSTING": 3, "CLAIMED": 1}, 4, ALL_SENT, 4, (0, *AT_LAST, None)),
     Kill("released", {"SENT": 5}, 5, ALL_SENT, 4),
 ]
 
@@ -96,7 +98,7 @@ def killed(sendoso: Sandbox, ledger: dict[str, Any]) -> Callable[[Kill], None]:
         # With several POSTs at once their slots are so far apart that each has reached Sendoso before the next.
         rate = 3 if kill.width > 1 and kill.answers else 1000
         connections = {
-            "sendoso_default": sendoso_connection(sendoso, requests_per_second=rate, timeout=ANSWERED_LAST),
+            "sendoso_default": sendoso_connection(sendoso, requests_per_second=rate, timeout=TIMEOUT),
             "sendoso_ledger": ledger,
         }
         for delay in kill.answers:
