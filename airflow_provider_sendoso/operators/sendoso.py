@@ -168,7 +168,8 @@ class SendGiftOperator(_SendOperator):
     :param lease: seconds or timedelta that a claim lasts without being renewed.
     :param claim_timeout: seconds or timedelta to wait while another run is on the same send.
     :param sendoso_conn_id: the connection (templated).
-    :return: the send's id (``str``); for one that was sent before, the recorded id.
+    :return: the send's id (``str``); for one that was sent before, the recorded id; ``None`` where a person has
+        resolved it as sent without one.
     :raises SendosoConfigError: for wrong arguments, or no ledger; nothing was sent.
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
@@ -216,7 +217,7 @@ class SendGiftOperator(_SendOperator):
         self.dedupe_scope = dedupe_scope
         self.resend_of = resend_of
 
-    def execute(self, context: Context) -> str:
+    def execute(self, context: Context) -> str | None:
         """Send the gift, or find that it was sent."""
         _refuse({"touch_id": self.touch_id})
         send = gift_send(
@@ -243,9 +244,9 @@ class SendGiftOperator(_SendOperator):
             self._defer_until_settled(sender)
         return self._judge(batch, send.gift_id, results[-1])
 
-    def _judge(self, batch: Batch, gift_id: str, result: Result) -> str:
+    def _judge(self, batch: Batch, gift_id: str, result: Result) -> str | None:
         match result.outcome:
-            case RowOutcome.SENT | RowOutcome.ALREADY_SENT if result.send_id is not None:
+            case RowOutcome.SENT | RowOutcome.ALREADY_SENT:
                 if result.gift_id != gift_id:
                     raise SendosoConfigError(
                         f"In the scope {batch.dedupe_scope!r} this recipient was already sent {result.gift_id!r} "
@@ -253,7 +254,8 @@ class SendGiftOperator(_SendOperator):
                         "another dedupe_scope."
                     )
                 verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
-                self.log.info("%s: %s, in scope %s.", verb, result.send_id, batch.dedupe_scope)
+                # Without an id where a person has found the gift and did not write it down.
+                self.log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
                 return result.send_id
             case RowOutcome.REFUSED:
                 raise result.error or SendosoRowsError(
@@ -262,7 +264,10 @@ class SendGiftOperator(_SendOperator):
                 )
             case RowOutcome.HELD:
                 when = _moment(result.posted_at)
-                what = f"The send posted at {when} in scope {batch.dedupe_scope!r} has no known outcome"
+                what = (
+                    f"The send {_short(result.send_key)}, posted at {when} in scope {batch.dedupe_scope!r}, has no "
+                    "known outcome"
+                )
                 error = SendOutcomeUnknownError if result.posted else SendHeldError
                 raise error(f"{what} ({result.reason}). {_WHAT_TO_DO}")
             case _:
@@ -438,10 +443,10 @@ class BatchSendOperator(_SendOperator):
                     raise
             held = self._log_rows(spool)
             summary = self._summary(batch, spool)
+            if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
+                self._push(context, summary)
+                self._defer_until_settled(sender)
             failure = failure or self._judge(summary, held, spool)
-        if isinstance(failure, SendHeldError):
-            self._push(context, summary)
-            self._defer_until_settled(sender)
         if failure is not None:
             self._push(context, summary)
             raise failure
@@ -548,7 +553,7 @@ class BatchSendOperator(_SendOperator):
             self.log.warning("Refused %s: %s.", row.name, row.reason)
         held = spool.rows(RowOutcome.HELD, _NAMED)
         for row in held:
-            self.log.warning("Held %s, posted at %s: %s.", row.name, _moment(row.posted_at), row.reason)
+            self.log.warning("Held %s: %s.", row.name, _posted(row))
         return held
 
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: Spool) -> SendosoError | None:
@@ -559,7 +564,7 @@ class BatchSendOperator(_SendOperator):
                 "Retry the task: who was sent a gift is not sent another."
             )
         if held and self.on_held == "fail":
-            names = "; ".join(f"{row.name}, posted at {_moment(row.posted_at)}, {row.reason}" for row in held)
+            names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
             more = summary.count(RowOutcome.HELD) - len(held)
             return SendHeldError(
                 f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
@@ -665,6 +670,15 @@ def _share_or_count(name: str, value: Any) -> float | None:
     if not number >= 0 or (isinstance(number, float) and number > 1):
         raise SendosoConfigError(f"{name} is {value!r}; use a count like 10 or a share like 0.1. Nothing was sent.")
     return number
+
+
+def _posted(row: Spooled) -> str:
+    return f"posted at {_moment(row.posted_at)}, {row.reason}, key {_short(row.send_key)}"
+
+
+def _short(send_key: str | None) -> str:
+    """The beginning of a send key, as much of it as a person types."""
+    return send_key[:12] if send_key else "unknown"
 
 
 def _moment(epoch: float | None) -> str:

@@ -104,6 +104,8 @@ class Poster:
                     self._sends.finish(claim, State.READY, reason=outcome.reason)
                     return self._stop(job, request, exchange, outcome)
             if not self._sends.post_again(claim, self._lease):
+                # Late, but known: it was not sent. Whoever claims it next may post it.
+                self._sends.finish(claim, State.READY, reason=outcome.reason)
                 return Posted(None)
             crash_point("put-off")
             if outcome.verdict is Verdict.RENEW:
@@ -170,6 +172,7 @@ class Poster:
             outcome.send_id,
             job.gift_send.gift_id,
             time.time(),
+            claim.send_key,
             True,
             api_error(request, exchange.answer) if state is State.REFUSED and exchange.answer else None,
         )

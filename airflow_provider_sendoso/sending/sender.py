@@ -89,7 +89,7 @@ class Sender:
         self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
         self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
-        self._absent: frozenset[str] = frozenset()
+        self._absent: dict[str, Record] = {}
         self._elsewhere: list[Job] = []
         self._held: dict[int, tuple[Job, bool]] = {}  # by row, with whether this try posted it
         self._refusals: list[tuple[Job, Claim, str]] = []
@@ -165,7 +165,7 @@ class Sender:
     def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
         wanted = {key: self._wanted(key, job) for key, job in by_key.items()}
         found = self._sends.claim(self._batch, self._owner, self._lease, list(wanted.values()))
-        absent = [key for key in self._absent & by_key.keys() if self._reopen(found[key])]
+        absent = [key for key in self._absent.keys() & by_key.keys() if self._reopen(self._absent.pop(key))]
         if absent:
             crash_point("reopened")
             found |= self._sends.claim(self._batch, self._owner, self._lease, [wanted[key] for key in absent])
@@ -174,9 +174,10 @@ class Sender:
                 self._differing += claim.payload_hash != wanted[key].payload_hash
         return found
 
-    def _reopen(self, record: Claim | Record) -> bool:
-        return isinstance(record, Record) and self._ledger.resolutions.resolve(
-            record, State.READY, resolved_by=RECONCILE, why="not in two complete lists after the settle time"
+    def _reopen(self, proven_absent: Record) -> bool:
+        """Make a send ready again, unless anything has happened to it since it was proven absent."""
+        return self._ledger.resolutions.resolve(
+            proven_absent, State.READY, resolved_by=RECONCILE, why="not in two complete lists after the settle time"
         )
 
     def _as_it_stands(self, job: Job, record: Record) -> None:
@@ -196,7 +197,17 @@ class Sender:
         words = "refused before, with the same content" if outcome is RowOutcome.REFUSED else ""
         posted = self._held.get(job.number, (job, False))[1]
         self._record(
-            Result(job.number, outcome, record.reason, words, record.send_id, record.gift_id, record.posted_at, posted)
+            Result(
+                job.number,
+                outcome,
+                record.reason,
+                words,
+                record.send_id,
+                record.gift_id,
+                record.posted_at,
+                record.send_key,
+                posted,
+            )
         )
 
     def _wait_for_room(self) -> bool:
@@ -335,9 +346,9 @@ class Sender:
             except Exception as error:  # the first error is on its way already; a log line may fail, too
                 with suppress(Exception):
                     log.debug("Also: %s", error)
-        for job, _ in self._in_flight.values():
+        for job, claim in self._in_flight.values():
             # Its row stays POSTING until its thread has an answer, or its lease lapses.
-            self._record(Result(job.number, RowOutcome.HELD, "no_answer_yet", posted=True))
+            self._record(Result(job.number, RowOutcome.HELD, "no_answer_yet", send_key=claim.send_key, posted=True))
 
     def _release(self) -> None:
         try:
