@@ -182,7 +182,6 @@ def test_a_replacement_of_unknown_outcome_is_found_again_and_not_sent_twice(
     assert posts(sendoso) == 2
 
 
-@pytest.mark.xfail(reason="a replacement is looked for only in the scope that first wanted it", strict=True)
 def test_a_replacement_of_unknown_outcome_is_found_from_another_scope(
     sendoso: Sandbox, send: Callable[..., Try], first: Callable[[str | None], str]
 ) -> None:
