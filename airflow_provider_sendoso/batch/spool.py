@@ -56,8 +56,8 @@ class Spool:
 
     def __init__(self) -> None:
         # An empty name is SQLite's own kind of temporary file: mode 0600, unlinked at once, gone with the process.
-        self.recorded = 0
-        """How many results were noted."""
+        self.recorded = self.refused = self.sendable = 0
+        """How many results were noted, how many of them are refusals, and of how many rows."""
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
 
@@ -101,6 +101,7 @@ class Spool:
             (RowOutcome.DUPLICATE,),
         )
         self._db.execute("COMMIT")
+        self.sendable = self.counts()[RowOutcome.NOT_REACHED]
 
     def jobs(self) -> Iterator[Job]:
         """Read the rows that may be sent, in their order, while results are being recorded."""
@@ -131,6 +132,7 @@ class Spool:
         :param result: replaces what was noted before.
         """
         self.recorded += 1
+        self.refused += result.outcome is RowOutcome.REFUSED
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
             "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ? WHERE number = ?",

