@@ -13,9 +13,12 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseHook, BaseO
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_sendoso.batch.catalogue import Catalogue
+from airflow_provider_sendoso.batch.cursor import columns_of, rows_of
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
+from airflow_provider_sendoso.batch.validation import check_gifts
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -296,6 +299,8 @@ class BatchSendOperator(_SendOperator):
     :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and send nothing if one is (templated).
     :param max_invalid: fail before the first send with more invalid rows than this: an ``int`` is a count, a
         ``float`` a share from 0 to 1 (templated).
+    :param strict_email: also refuse e-mail addresses that have the right shape and cannot exist, such as one with two
+        dots in a row; needs the extra ``[email]`` (templated).
     :param on_held: ``"fail"`` when a send's outcome is not known, or ``"continue"`` (templated).
     :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
         complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
@@ -335,6 +340,7 @@ class BatchSendOperator(_SendOperator):
         "dedupe_scope",
         "on_invalid",
         "max_invalid",
+        "strict_email",
         "on_held",
         "on_absent",
         "dry_run",
@@ -376,6 +382,7 @@ class BatchSendOperator(_SendOperator):
         dedupe_scope: str,
         on_invalid: str = "skip",
         max_invalid: float | str | None = None,
+        strict_email: bool | str = False,
         on_held: str = "fail",
         dry_run: bool | str = False,
         approved_fingerprint: str | None = None,
@@ -403,6 +410,7 @@ class BatchSendOperator(_SendOperator):
         self.dedupe_scope = dedupe_scope
         self.on_invalid = on_invalid
         self.max_invalid = max_invalid
+        self.strict_email = strict_email
         self.on_held = on_held
         # Takes the place of Airflow's method of that name, which only renders the templates.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
@@ -424,15 +432,11 @@ class BatchSendOperator(_SendOperator):
             self._fill(spool)
             self._check_replacements(batch, spool)
             self.hook.ledger.sends.open_batch(batch)
-            invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
+            if self._refuse_invalid(spool, max_invalid) is None:
+                self._check_gifts(spool)
             self._log_invalid(spool)
-            if invalid and self.on_invalid == "fail":
-                failure = SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
-            elif too_many_invalid(invalid, rows, max_invalid):
-                failure = SendosoRowsError(
-                    f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
-                )
-            else:
+            failure = self._refuse_invalid(spool, max_invalid)
+            if failure is None:
                 try:
                     sender.send(spool.jobs(), spool.record, _Progress(self.log, spool))
                 except SendosoError as error:
@@ -500,9 +504,7 @@ class BatchSendOperator(_SendOperator):
         hook = self._warehouse()
 
         def read(cursor: Any) -> None:
-            if cursor.description is None:
-                raise SendosoConfigError("sql returned no columns; it must be a query. Nothing was sent.")
-            spool.fill(self._read([column[0] for column in cursor.description], _cells(cursor)))
+            spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
 
         hook.run(str(self.sql), parameters=self.parameters or None, handler=read)
 
@@ -514,7 +516,12 @@ class BatchSendOperator(_SendOperator):
             "team_id": _set(self.team_id),
         }
         layout = Layout(
-            arguments, _set(self.metadata) or {}, self.column_map or {}, self.recipient_key, self.row_ref or None
+            arguments,
+            _set(self.metadata) or {},
+            self.column_map or {},
+            self.recipient_key,
+            self.row_ref or None,
+            _truth("strict_email", self.strict_email),
         )
         reader = RowReader(columns, layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
@@ -533,6 +540,24 @@ class BatchSendOperator(_SendOperator):
         hook.log_sql = False
         self.log.info("Reading recipients through %s with a %s.", self.conn_id, type(hook).__name__)
         return hook
+
+    def _check_gifts(self, spool: Spool) -> None:
+        """Look for incomplete addresses of gifts that go by post; Sendoso does, where the catalogue cannot be read."""
+        catalogue = Catalogue(self.hook.list_gifts)
+        try:
+            check_gifts(spool, catalogue, own_gift=_set(self.gift_id) is not None)
+        except SendosoError as error:
+            self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
+
+    def _refuse_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoRowsError | None:
+        invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
+        if invalid and self.on_invalid == "fail":
+            return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
+        if too_many_invalid(invalid, rows, max_invalid):
+            return SendosoRowsError(
+                f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
+            )
+        return None
 
     def _check_replacements(self, batch: Batch, spool: Spool) -> None:
         for number, resend_of in spool.replacements():
@@ -597,12 +622,6 @@ class _Progress:
         self._said = now
         done = self._spool.recorded if self._spool else 0
         self._log.info("%d rows done, %.1f a second.", done, done / (now - self._started))
-
-
-def _cells(cursor: Any) -> Iterator[Sequence[Any]]:
-    while rows := cursor.fetchmany(1000):
-        for row in rows:
-            yield tuple(row.values()) if isinstance(row, Mapping) else row
 
 
 def _reasons(spool: Spool) -> str:
