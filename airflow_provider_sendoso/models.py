@@ -13,11 +13,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from airflow_provider_sendoso.countries import COUNTRIES, WITH_STATES
+
 METADATA_KEY = "airflow_key"
 """The metadata key that the ledger adds to a gift send, to find it again in the list of sends (inferred)."""
 
-# One "@", no white space, a dot in the domain: enough to catch a wrong column; Sendoso decides the rest.
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+# One "@", a dot in the domain, no white space and nothing that parts two addresses or a name from one: enough to catch
+# a wrong column; Sendoso decides the rest.
+_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")
 
 
 class SendStatus(StrEnum):
@@ -120,16 +123,18 @@ def normalise_text(value: Any) -> str | None:
     Turn a cell of a row into text: stripped, NFC, integral numbers as integers; NULL, NaN and blank are absent.
 
     :param value: what a database or a DAG author gave.
-    :raises TypeError: for bytes and containers, which no field of the API holds.
+    :raises TypeError: for bytes and containers (arrays, JSON), which no field of the API holds.
     :raises ValueError: for text that cannot be written as UTF-8, and for a signalling NaN.
     """
     if value is None:
         return None
+    if type(value) is str and value.isascii() and value.isprintable():
+        return value.strip() or None  # most cells: nothing in them that the rest looks for
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             return None
         value = int(value) if value == int(value) else value
-    elif isinstance(value, bytes | bytearray | memoryview | dict | list | tuple | set):
+    elif isinstance(value, Iterable) and not isinstance(value, str):  # bytes, arrays of all kinds, JSON
         raise TypeError(f"{type(value).__name__} is not text")
     text = unicodedata.normalize("NFC", str(value))
     text.encode()  # half of a surrogate pair is no text; the error is a ValueError
@@ -175,25 +180,47 @@ def _required_text(value: Any) -> str:
 
 
 def _email(value: str) -> str:
-    if not _EMAIL.fullmatch(value) or any(_invisible(character) for character in value):
+    if not _EMAIL.fullmatch(value) or not value.isprintable():
         raise PydanticCustomError("email", "is not an e-mail address")
     return value
+
+
+def _country(value: Any) -> str | None:
+    text = _text(value)
+    code = text.upper() if text else None
+    if code is not None and code not in COUNTRIES:
+        raise PydanticCustomError("country", "is not a two-letter code of ISO 3166, like GB or US")
+    return code
 
 
 LONGEST_ID = 190
 """Characters of an id, as the ledger's columns have room for."""
 
+LONGEST_TEXT = 255
+"""Characters of a name, a line of an address and the like (inferred: what such a column usually has room for)."""
+
+LONGEST_MESSAGE = 2000
+"""Characters of a message (inferred: no limit is published; it stops a wrong column, Sendoso decides what a card holds)."""
+
+LONGEST_VALUE = 1000
+"""Characters of one value of the metadata (inferred)."""
+
 Id = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
-OptionalText = Annotated[str | None, BeforeValidator(_text)]
-Text = Annotated[str, BeforeValidator(_required_text)]
-Email = Annotated[str, BeforeValidator(_required_text), AfterValidator(_email)]
+OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_TEXT)]
+Message = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_MESSAGE)]
+Email = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_TEXT), AfterValidator(_email)]
+Country = Annotated[str | None, BeforeValidator(_country)]
 
 
 def _metadata_value(value: Any) -> str | int | float | bool:
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, str):
-        return _required_text(value)
+        text = _required_text(value)
+        if len(text) > LONGEST_VALUE:
+            raise PydanticCustomError("too_long", f"is longer than {LONGEST_VALUE} characters")
+        return text
     raise PydanticCustomError("not_plain", "must be text, a number or true or false")
 
 
@@ -217,8 +244,13 @@ class Address(_Model):
     city: OptionalText = None
     state: OptionalText = None
     postal_code: OptionalText = None
-    country: OptionalText = None
-    """ISO 3166 alpha-2, like ``GB``."""
+    country: Country = None
+    """ISO 3166 alpha-2, like ``GB``, in any case (the seed says "country code"; which, is inferred)."""
+
+    def missing(self) -> list[str]:
+        """Name the parts that are absent and that a parcel needs (seed; that a state is one of them, inferred)."""
+        needed = ("line1", "city", "postal_code", "country", *(("state",) if self.country in WITH_STATES else ()))
+        return [name for name in needed if getattr(self, name) is None]
 
 
 class Recipient(_Model):
@@ -237,7 +269,7 @@ class GiftSend(_Model):
 
     gift_id: Id
     recipient: Recipient
-    message: Text
+    message: Message
     variant_id: OptionalText = None
     team_id: OptionalText = None
     metadata: dict[str, MetadataValue] = Field(default_factory=dict)
@@ -301,6 +333,29 @@ class Gift(_Answer):
     """Per item, in ``currency``, without fulfilment and shipping."""
     currency: LenientText = None
 
+    @property
+    def physical(self) -> bool | None:
+        """
+        Whether it goes by post, to an address; ``None`` where the catalogue does not say so in words known here.
+
+        Physical items and branded swag do, eGift cards and charitable donations do not (seed). The names of the fields
+        and the words in them are inferred, after those that Sendoso publishes for campaigns.
+        """
+        extra = self.model_extra or {}
+        for value in (*(extra.get(name) for name in _DELIVERY_FIELDS), self.category):
+            if isinstance(value, bool):
+                return value
+            if isinstance(value, str) and (word := _DELIVERY.search(value.casefold())):
+                return word["mailed"] is not None
+        return None
+
+
+_DELIVERY_FIELDS = ("physical", "delivery_type", "delivery", "type", "subtype")
+
+_DELIVERY = re.compile(
+    r"(?P<mailed>(?<![a-z])mail|physical|swag|parcel)|(?<![a-z])e[-_ ]?(mail|gift)|digital|virtual|donation|charit"
+)
+
 
 def field_errors(error: ValidationError) -> list[tuple[str, str]]:
     """
@@ -323,9 +378,9 @@ def _reason(detail: Any) -> str:
             return "is not a field of a send"
         case "missing":
             return "is missing"
-        case "absent" | "not_text" | "not_plain" | "email":
+        case "absent" | "not_text" | "not_plain" | "email" | "country" | "too_long":
             return str(detail["msg"])
         case "string_too_long":
-            return f"is longer than {LONGEST_ID} characters"
+            return f"is longer than {detail['ctx']['max_length']} characters"
         case _:
             return "has a value of a wrong type"

@@ -325,7 +325,7 @@ class TestNobodyIsShown:
 
     @given(personal)
     def test_in_reprs(self, value):
-        address = dict.fromkeys(("line1", "line2", "city", "state", "postal_code", "country"), value)
+        address = dict.fromkeys(("line1", "line2", "city", "state", "postal_code"), value)
         recipient = {
             "first_name": value,
             "last_name": value,

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from airflow_provider_sendoso.batch.validation import Check, address_problem, strict_email_check
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     LONGEST_ID,
@@ -26,6 +27,8 @@ RESEND_OF = "resend_of"
 METADATA_PREFIX = "metadata_"
 
 _FIELDS = (*RECIPIENT_FIELDS, *(f"address_{name}" for name in ADDRESS_FIELDS), *SEND_FIELDS, RESEND_OF)
+_SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
+"""Fields of the address that may leave out ``address_``; a column with it goes first."""
 _REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
 _LONGEST_REF = 250
 
@@ -41,6 +44,7 @@ class Row:
     :param gift_send: ``None`` for a row that could not be accepted.
     :param problem: then why, without a value.
     :param resend_of: the id of the send that this one replaces.
+    :param if_mailed: what would be wrong with the address of this row if its gift goes by post.
     """
 
     number: int
@@ -49,6 +53,7 @@ class Row:
     gift_send: GiftSend | None
     problem: str | None = None
     resend_of: str | None = None
+    if_mailed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Layout:
     :param column_map: field to column, for those that differ.
     :param recipient_key: the field or column that identifies a recipient within the scope.
     :param row_ref: a column shown in logs and results.
+    :param strict_email: whether e-mails are held to the letter of the standards.
     """
 
     arguments: Mapping[str, Any]
@@ -68,6 +74,7 @@ class Layout:
     column_map: Mapping[str, str] = field(default_factory=dict)
     recipient_key: str = "email"
     row_ref: str | None = None
+    strict_email: bool = False
 
 
 class RowReader:
@@ -76,11 +83,13 @@ class RowReader:
 
     :param columns: the result's, in order.
     :param layout: what the author said.
-    :raises SendosoConfigError: for a column that is missing, unknown or ambiguous, before any row is read.
+    :raises SendosoConfigError: for a column that is missing, unknown or ambiguous, before any row is read; or without
+        the package that ``strict_email`` needs.
     """
 
     def __init__(self, columns: Sequence[str], layout: Layout) -> None:
-        self._columns = _index(columns)
+        self._names = [str(name) for name in columns]
+        self._columns = _index(self._names)
         self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
         self._metadata = {str(name): value for name, value in layout.metadata.items()}
         self._fields = self._resolve_fields(layout.column_map)
@@ -95,13 +104,15 @@ class RowReader:
         self._key_position = self._field_or_column(layout.recipient_key, "recipient_key")
         self._ref_position = self._column(layout.row_ref, "row_ref") if layout.row_ref else None
         self._message = self._resolve_message()
+        self._strict: Check | None = strict_email_check() if layout.strict_email else None
 
     @property
     def sources(self) -> dict[str, str]:
-        """Which field comes from where, for the log: a column's name, or ``argument``."""
-        names = {position: name for name, position in self._columns.items()}
-        columns = {name: names[position] for name, position in self._fields.items()}
-        return columns | dict.fromkeys(self._arguments, "argument")
+        """Which field comes from where, for the log: a column's name as the result has it, or ``argument``."""
+        columns = {name: self._names[position] for name, position in self._fields.items()}
+        metadata = {f"metadata_{name}": self._names[position] for name, position in self._metadata_columns.items()}
+        arguments = [*self._arguments, *(f"metadata_{name}" for name in self._metadata)]
+        return columns | metadata | dict.fromkeys(arguments, "argument")
 
     def read(self, number: int, cells: Sequence[Any]) -> Row:
         """
@@ -118,7 +129,11 @@ class RowReader:
             if key is None:
                 return Row(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
             resend_of = self._resend_of(cells)
-            return Row(number, key, row_ref, self._gift_send(cells), resend_of=resend_of)
+            send = self._gift_send(cells)
+            if self._strict and (problem := self._strict(send.recipient.email)):
+                raise _RowError(problem)
+            if_mailed = address_problem(send.recipient.address)
+            return Row(number, key, row_ref, send, resend_of=resend_of, if_mailed=if_mailed)
         except ValidationError as error:
             problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
         except _RowError as error:
@@ -149,6 +164,7 @@ class RowReader:
         return resend_of
 
     def _resolve_fields(self, column_map: Mapping[str, str]) -> dict[str, int]:
+        column_map = {_SHORT.get(name, name): column for name, column in column_map.items()}
         unknown = sorted(set(column_map) - set(_FIELDS))
         if unknown:
             raise SendosoConfigError(
@@ -162,6 +178,9 @@ class RowReader:
                 fields[name] = self._column(column_map[name], f"column_map[{name!r}]")
             elif name in self._columns:
                 fields[name] = self._columns[name]
+        for short, name in _SHORT.items():
+            if name not in fields and short in self._columns:
+                fields[name] = self._columns[short]
         missing = [name for name in _REQUIRED if name not in fields and name not in self._arguments]
         if missing:
             raise SendosoConfigError(
@@ -178,6 +197,7 @@ class RowReader:
 
     def _field_or_column(self, name: str, where: str) -> int:
         field = str(name).casefold()
+        field = _SHORT.get(field, field)
         return self._fields[field] if field in self._fields else self._column(name, where)
 
     def _column(self, name: str, where: str) -> int:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from airflow_provider_sendoso.batch.rows import Row
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import GiftSend, RowOutcome, row_name
 from airflow_provider_sendoso.sending import Job, Result
 
@@ -20,6 +21,8 @@ CREATE TABLE rows (
     resend_of TEXT,
     dedupe_key TEXT GENERATED ALWAYS AS (coalesce('resend_of ' || resend_of, 'recipient ' || recipient_key)) STORED,
     row_ref TEXT,
+    gift_id TEXT,
+    if_mailed TEXT,
     gift_send TEXT,
     outcome TEXT NOT NULL,
     reason TEXT,
@@ -56,8 +59,9 @@ class Spool:
 
     def __init__(self) -> None:
         # An empty name is SQLite's own kind of temporary file: mode 0600, unlinked at once, gone with the process.
-        self.recorded = self.refused = self.sendable = 0
-        """How many results were noted, how many of them are refusals, and of how many rows."""
+        self.recorded = self.refused = 0
+        """How many results were noted, and how many of them are refusals."""
+        self._filled = False
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
 
@@ -74,17 +78,23 @@ class Spool:
         Take in all rows; of two that make the same send the first that can be sent is kept.
 
         :param rows: read and validated.
+        :raises SendosoConfigError: the second time: some hooks split a text with two queries, and read each.
         """
+        if self._filled:
+            raise SendosoConfigError("sql has more than one statement; it must be one query. Nothing was sent.")
+        self._filled = True
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_send, outcome, reason) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_id, if_mailed, gift_send, outcome, "
+            "reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     row.number,
                     row.recipient_key,
                     row.resend_of,
                     row.row_ref,
+                    row.gift_send and row.gift_send.gift_id,
+                    row.if_mailed,
                     row.gift_send.model_dump_json() if row.gift_send else None,
                     RowOutcome.NOT_REACHED if row.gift_send else RowOutcome.INVALID,
                     row.problem,
@@ -93,15 +103,70 @@ class Spool:
             ),
         )
         self._db.execute("CREATE INDEX keys ON rows (dedupe_key, number) WHERE gift_send IS NOT NULL")
+        self._db.execute("COMMIT")
+        self.mark_duplicates()
+
+    def mark_duplicates(self) -> None:
+        """
+        Keep the first row of those that make the same send and may be sent, before anything is sent.
+
+        Once more after rows were rejected: the next one of the same recipient takes the place of a rejected row.
+        """
+        self._db.execute(
+            "UPDATE rows SET outcome = ?, reason = NULL WHERE outcome = ?",
+            (RowOutcome.NOT_REACHED, RowOutcome.DUPLICATE),
+        )
         self._db.execute(
             "UPDATE rows SET outcome = ?, reason = 'an earlier row has the same recipient key' "
-            "WHERE gift_send IS NOT NULL AND EXISTS (SELECT 1 FROM rows AS earlier "
+            "WHERE outcome = ? AND EXISTS (SELECT 1 FROM rows AS earlier "
             "WHERE earlier.dedupe_key = rows.dedupe_key AND earlier.number < rows.number "
-            "AND earlier.gift_send IS NOT NULL)",
-            (RowOutcome.DUPLICATE,),
+            "AND earlier.gift_send IS NOT NULL AND earlier.outcome != ?)",
+            (RowOutcome.DUPLICATE, RowOutcome.NOT_REACHED, RowOutcome.INVALID),
         )
-        self._db.execute("COMMIT")
-        self.sendable = self.counts()[RowOutcome.NOT_REACHED]
+
+    def gift_ids(self, *, without_address: bool = False) -> Iterator[str]:
+        """
+        Read which gifts the rows ask for that are not invalid, each once, while rows are being rejected.
+
+        :param without_address: only those of rows whose address is not complete.
+        """
+        after = ""
+        while True:
+            page = self._db.execute(
+                "SELECT DISTINCT gift_id FROM rows WHERE gift_id > ? AND outcome != ? "
+                "AND (if_mailed IS NOT NULL OR NOT ?) ORDER BY gift_id LIMIT 500",
+                (after, RowOutcome.INVALID, without_address),
+            ).fetchall()
+            yield from (gift_id for (gift_id,) in page)
+            if not page:
+                return
+            after = page[-1][0]
+
+    def reject(self, gift_id: str, reason: str) -> int:
+        """
+        Make the rows of one gift invalid.
+
+        :param gift_id: of rows that were not sent yet.
+        :param reason: without a row's values.
+        :return: how many.
+        """
+        return self._db.execute(
+            "UPDATE rows SET outcome = ?, reason = ? WHERE gift_id = ? AND outcome != ?",
+            (RowOutcome.INVALID, reason, gift_id, RowOutcome.INVALID),
+        ).rowcount
+
+    def reject_unaddressed(self, gift_id: str) -> int:
+        """
+        Make the rows of a gift that goes by post invalid where their address is not complete.
+
+        :param gift_id: of rows that were not sent yet.
+        :return: how many.
+        """
+        return self._db.execute(
+            "UPDATE rows SET outcome = ?, reason = if_mailed WHERE gift_id = ? AND if_mailed IS NOT NULL "
+            "AND outcome != ?",
+            (RowOutcome.INVALID, gift_id, RowOutcome.INVALID),
+        ).rowcount
 
     def jobs(self) -> Iterator[Job]:
         """Read the rows that may be sent, in their order, while results are being recorded."""
@@ -150,7 +215,7 @@ class Spool:
 
         :param outcome: which one.
         """
-        query = "SELECT json_extract(gift_send, '$.gift_id'), count(*) FROM rows WHERE outcome = ? GROUP BY 1"
+        query = "SELECT gift_id, count(*) FROM rows WHERE outcome = ? GROUP BY 1"
         return Counter(dict(self._db.execute(query, (outcome,)).fetchall()))
 
     def reasons(self, outcome: RowOutcome) -> list[tuple[str, int]]:

@@ -16,11 +16,13 @@ from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_sendoso.batch.catalogue import Catalogue
+from airflow_provider_sendoso.batch.cursor import columns_of, rows_of
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, estimate
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
+from airflow_provider_sendoso.batch.validation import check_gifts
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -303,6 +305,8 @@ class BatchSendOperator(_SendOperator):
     :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and send nothing if one is (templated).
     :param max_invalid: fail before the first send with more invalid rows than this: an ``int`` is a count, a
         ``float`` a share from 0 to 1 (templated).
+    :param strict_email: also refuse e-mail addresses that have the right shape and cannot exist, such as one with two
+        dots in a row; needs the extra ``[email]`` (templated).
     :param on_held: ``"fail"`` when a send's outcome is not known, or ``"continue"`` (templated).
     :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
         complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
@@ -349,6 +353,7 @@ class BatchSendOperator(_SendOperator):
         "dedupe_scope",
         "on_invalid",
         "max_invalid",
+        "strict_email",
         "on_held",
         "on_absent",
         "dry_run",
@@ -391,6 +396,7 @@ class BatchSendOperator(_SendOperator):
         dedupe_scope: str,
         on_invalid: str = "skip",
         max_invalid: float | str | None = None,
+        strict_email: bool | str = False,
         on_held: str = "fail",
         dry_run: bool | str = False,
         approved_fingerprint: str | None = None,
@@ -419,6 +425,7 @@ class BatchSendOperator(_SendOperator):
         self.dedupe_scope = dedupe_scope
         self.on_invalid = on_invalid
         self.max_invalid = max_invalid
+        self.strict_email = strict_email
         self.on_held = on_held
         # Takes the place of Airflow's method of that name, which only renders the templates.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
@@ -440,7 +447,10 @@ class BatchSendOperator(_SendOperator):
         with Spool() as spool:
             self._fill(spool)
             self._check_replacements(batch, spool)
-            failure = self._why_invalid(spool, max_invalid)
+            if self._refuse_invalid(spool, max_invalid) is None:
+                self._check_gifts(spool)
+            self._log_invalid(spool)
+            failure: SendosoError | None = self._refuse_invalid(spool, max_invalid)
             if dry_run:
                 self.hook.ledger.sends.check_scope(batch)
                 summary, failure = self._dry_run(batch, spool, limits, failure)
@@ -528,17 +538,6 @@ class BatchSendOperator(_SendOperator):
             approved_fingerprint=_set(self.approved_fingerprint),
         )
 
-    def _why_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoError | None:
-        invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
-        self._log_invalid(spool)
-        if invalid and self.on_invalid == "fail":
-            return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
-        if too_many_invalid(invalid, rows, max_invalid):
-            return SendosoRowsError(
-                f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
-            )
-        return None
-
     def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
         refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
         return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
@@ -585,9 +584,7 @@ class BatchSendOperator(_SendOperator):
         hook = self._warehouse()
 
         def read(cursor: Any) -> None:
-            if cursor.description is None:
-                raise SendosoConfigError("sql returned no columns; it must be a query. Nothing was sent.")
-            spool.fill(self._read([column[0] for column in cursor.description], _cells(cursor)))
+            spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
 
         hook.run(str(self.sql), parameters=self.parameters or None, handler=read)
 
@@ -599,7 +596,12 @@ class BatchSendOperator(_SendOperator):
             "team_id": _set(self.team_id),
         }
         layout = Layout(
-            arguments, _set(self.metadata) or {}, self.column_map or {}, self.recipient_key, self.row_ref or None
+            arguments,
+            _set(self.metadata) or {},
+            self.column_map or {},
+            self.recipient_key,
+            self.row_ref or None,
+            _truth("strict_email", self.strict_email),
         )
         reader = RowReader(columns, layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
@@ -618,6 +620,24 @@ class BatchSendOperator(_SendOperator):
         hook.log_sql = False
         self.log.info("Reading recipients through %s with a %s.", self.conn_id, type(hook).__name__)
         return hook
+
+    def _check_gifts(self, spool: Spool) -> None:
+        """Look for incomplete addresses of gifts that go by post; Sendoso does, where the catalogue cannot be read."""
+        catalogue = self._catalogue
+        try:
+            check_gifts(spool, catalogue, own_gift=_set(self.gift_id) is not None)
+        except SendosoError as error:
+            self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
+
+    def _refuse_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoRowsError | None:
+        invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
+        if invalid and self.on_invalid == "fail":
+            return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
+        if too_many_invalid(invalid, rows, max_invalid):
+            return SendosoRowsError(
+                f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
+            )
+        return None
 
     def _check_replacements(self, batch: Batch, spool: Spool) -> None:
         for number, resend_of in spool.replacements():
@@ -673,6 +693,7 @@ class _Progress:
     def __init__(self, logger: Any, spool: Spool | None = None) -> None:
         self._log = logger
         self._spool = spool
+        self._of = spool.counts()[RowOutcome.NOT_REACHED] if spool else 0
         self._started = self._said = time.monotonic()
 
     def __call__(self) -> None:
@@ -683,16 +704,10 @@ class _Progress:
         if self._spool is None:
             self._log.info("Still on it.")
             return
-        done, of, refused = self._spool.recorded, self._spool.sendable, self._spool.refused
+        done, of, refused = self._spool.recorded, self._of, self._spool.refused
         rate = done / (now - self._started)
         left = timedelta(seconds=round((of - done) / rate)) if rate and done < of else "unknown" if done < of else 0
         self._log.info("%d of %d rows done, %.1f a second, %d refused, time left: %s.", done, of, rate, refused, left)
-
-
-def _cells(cursor: Any) -> Iterator[Sequence[Any]]:
-    while rows := cursor.fetchmany(1000):
-        for row in rows:
-            yield tuple(row.values()) if isinstance(row, Mapping) else row
 
 
 def _reasons(spool: Spool) -> str:

@@ -77,7 +77,7 @@ class TestColumns:
     def test_where_each_field_comes_from(self):
         ours = reader(["GIVEN", "last_name", "email", "gift_id"], column_map={"first_name": "given"})
         assert ours.sources == {
-            "first_name": "given",
+            "first_name": "GIVEN",
             "last_name": "last_name",
             "email": "email",
             "gift_id": "argument",

@@ -1,0 +1,49 @@
+"""The result of a query, as the databases' drivers differ in giving it: its columns, and its rows in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+_ROWS_AT_ONCE = 1000
+
+
+def columns_of(cursor: Any) -> list[str]:
+    """
+    Read the columns' names.
+
+    :param cursor: of a DB-API driver, after its query.
+    :raises SendosoConfigError: for a statement that returns no columns; BigQuery's cursor says so with an empty list.
+    """
+    if not cursor.description:
+        raise SendosoConfigError("sql returned no columns; it must be a query. Nothing was sent.")
+    # Tuples, or objects that can be indexed like one; some of Redshift's drivers name columns in bytes.
+    names = [column[0] for column in cursor.description]
+    return [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names]
+
+
+def rows_of(cursor: Any) -> Iterator[Sequence[Any]]:
+    """
+    Read the rows, a thousand at a time, each in the order of the columns.
+
+    :param cursor: of a DB-API driver, after its query.
+    :raises SendosoConfigError: if more results follow, as after two queries in one text: their rows would be lost.
+    """
+    names = [column[0] for column in cursor.description]
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        for row in rows:
+            # A connection may be set to dict cursors.
+            yield [row[name] for name in names] if isinstance(row, Mapping) else row
+    if _more_results(cursor):
+        raise SendosoConfigError("sql returned more than one result; it must be one query. Nothing was sent.")
+
+
+def _more_results(cursor: Any) -> bool:
+    # Optional in the DB-API: drivers without it have no such method, or one that raises. What follows the rows of a
+    # stored procedure is its status, a result without columns.
+    try:
+        return bool(cursor.nextset()) and bool(cursor.description)
+    except Exception:
+        return False

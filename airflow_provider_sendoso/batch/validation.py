@@ -1,0 +1,96 @@
+"""What is wrong with a row beyond its fields' own rules, found before anything is sent; in words without its values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import Address, Gift, GiftSend
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.batch.catalogue import Catalogue
+    from airflow_provider_sendoso.batch.spool import Spool
+
+Check = Callable[[str], str | None]
+
+UNKNOWN_GIFT = "gift_id is not in the catalogue"
+
+
+def gift_problem(gift: Gift | None, send: GiftSend) -> str | None:
+    """
+    Say why a gift cannot go to a recipient.
+
+    :param gift: as the catalogue has it; ``None``, or one of which it is not known whether it goes by post, is left to
+        Sendoso to judge.
+    :param send: what is to be sent to whom.
+    :return: ``None`` if nothing is known to be wrong.
+    """
+    return address_problem(send.recipient.address) if gift is not None and gift.physical else None
+
+
+def address_problem(address: Address | None) -> str | None:
+    """
+    Say what a parcel's address lacks.
+
+    :param address: the recipient's.
+    :return: ``None`` for one that is complete.
+    """
+    if address is None:
+        return "there is no address, and the gift goes by post"
+    missing = [f"address_{name}" for name in address.missing()]
+    if not missing:
+        return None
+    return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, and the gift goes by post"
+
+
+def strict_email_check() -> Check:
+    """
+    Make the check of ``strict_email``: the grammar of RFC 5321 and names that can exist, without asking the DNS.
+
+    :return: a function of an e-mail address that says what is wrong with it.
+    :raises SendosoConfigError: where the package that checks is not installed.
+    """
+    try:
+        # What pydantic's EmailStr calls, which would also take `Ada <ada@example.com>`, and send that.
+        from email_validator import EmailNotValidError, validate_email
+    except ImportError:
+        raise SendosoConfigError(
+            "strict_email needs the package email-validator: pip install 'airflow-provider-sendoso[email]'. Nothing "
+            "was sent."
+        ) from None
+
+    def check(email: str) -> str | None:
+        try:
+            validate_email(email, check_deliverability=False)
+        except EmailNotValidError:  # its words quote the address
+            return "email is not an e-mail address (strict_email)"
+        return None
+
+    return check
+
+
+def check_gifts(spool: Spool, catalogue: Catalogue, *, own_gift: bool) -> None:
+    """
+    Find the rows whose gift goes by post and whose address is incomplete.
+
+    The catalogue is read only if there is a row without a complete address, and no further than it takes. If that was
+    to its end, the rows whose gift it does not hold are known to be wrong as well.
+
+    :param spool: filled.
+    :param catalogue: of the account.
+    :param own_gift: whether all rows have the batch's own gift; an unknown one is no row's fault, and the first answer
+        to a send says so.
+    :raises SendosoError: if the catalogue could not be read.
+    """
+    rejected = 0
+    for gift_id in spool.gift_ids(without_address=True):
+        gift = catalogue.find(gift_id)
+        if gift is not None and gift.physical:
+            rejected += spool.reject_unaddressed(gift_id)
+    if catalogue.complete and not own_gift:
+        for gift_id in spool.gift_ids():
+            if catalogue.find(gift_id) is None:
+                rejected += spool.reject(gift_id, UNKNOWN_GIFT)
+    if rejected:
+        spool.mark_duplicates()
