@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --editable '.[postgres]' --group dev
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --editable '.[postgres,mysql]' --group dev
 	touch $@
 
 bench: $(READY)

@@ -23,7 +23,12 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "operators": [{"integration-name": integration, "python-modules": [f"{package}.operators.sendoso"]}],
+        "operators": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.operators.sendoso", f"{package}.operators.ledger"],
+            }
+        ],
         "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.sendoso"]}],
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
         "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],

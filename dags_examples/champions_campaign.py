@@ -4,8 +4,8 @@ One gift for each champion of a warehouse table: the table, the batch, and the w
 Set three connections, in the UI, in a secrets backend or as environment variables ``AIRFLOW_CONN_<ID>``:
 
 - ``sendoso_default``: type ``sendoso``, login and password are the client ID and client secret of your Sendoso app;
-- ``sendoso_ledger``: a PostgreSQL database (or a SQLite file, for a single machine) where the provider remembers who
-  was sent what. Keep it: it is what makes running this DAG again harmless;
+- ``sendoso_ledger``: a PostgreSQL or MySQL database (or a SQLite file, for a single machine) where the provider
+  remembers who was sent what. Keep it: it is what makes running this DAG again harmless;
 - ``warehouse``: the database that has the table ``champions``, any that Airflow has a SQL hook for.
 
 Run it as often as you like. Within one campaign nobody is sent a second gift, whether a task is retried, cleared or

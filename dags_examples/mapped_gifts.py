@@ -1,8 +1,8 @@
 """
 Different gifts for a few people, one mapped task each, from a list that is made at run time.
 
-Set the connections ``sendoso_default`` (client ID and client secret) and ``sendoso_ledger`` (a PostgreSQL database, or
-a SQLite file for a single machine).
+Set the connections ``sendoso_default`` (client ID and client secret) and ``sendoso_ledger`` (a PostgreSQL or MySQL
+database, or a SQLite file for a single machine).
 
 Mapping shows every person as a task of its own, to be retried or cleared alone. Airflow starts two or three mapped
 tasks a second, so send more than a few dozen gifts with ``BatchSendOperator``: see ``champions_campaign.py``.

@@ -1,8 +1,8 @@
 """
 One gift for one person, and a wait until it has arrived.
 
-Set the connections ``sendoso_default`` (client ID and client secret) and ``sendoso_ledger`` (a PostgreSQL database, or
-a SQLite file for a single machine), then trigger the DAG with the person's details.
+Set the connections ``sendoso_default`` (client ID and client secret) and ``sendoso_ledger`` (a PostgreSQL or MySQL
+database, or a SQLite file for a single machine), then trigger the DAG with the person's details.
 
 By default the gift is sent once per DAG run: clearing or retrying the task does not send a second one, triggering the
 DAG again does. Set ``dedupe_scope`` to something that outlives a run to make it once and for all.

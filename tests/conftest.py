@@ -1,9 +1,10 @@
-"""What the tests share: a real PostgreSQL, a local Sendoso on a real socket, and connections as users set them."""
+"""What the tests share: real databases, a local Sendoso on a real socket, and connections as users set them."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
 
 import pytest  # noqa: E402
 from sqlalchemy import create_engine, text  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+import mysql_server  # noqa: E402
 
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
 
@@ -81,6 +85,49 @@ def postgres_database(postgres_socket_dir: str) -> Callable[[], PostgresDatabase
     return make
 
 
+@dataclass(frozen=True)
+class MysqlDatabase:
+    """An empty database of the tests' server, which listens on a Unix socket."""
+
+    socket: str
+    name: str
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The database as an Airflow connection."""
+        extra = {"client": "pymysql", "unix_socket": self.socket}
+        return {"conn_type": "mysql", "host": "localhost", "login": "root", "schema": self.name, "extra": extra}
+
+    @property
+    def url(self) -> str:
+        return f"mysql+pymysql://root@localhost/{self.name}?unix_socket={self.socket}"
+
+
+@pytest.fixture(scope="session")
+def mysql_socket() -> Iterator[str]:
+    """A real MySQL or MariaDB, for the whole session."""
+    server = mysql_server.find_server()
+    if server is None:
+        pytest.skip(f"There is no MySQL server; {mysql_server.INSTALL}.")
+    with mysql_server.running(server) as socket:
+        yield socket
+
+
+@pytest.fixture(scope="session")
+def mysql_database(mysql_socket: str) -> Callable[[], MysqlDatabase]:
+    """Makes an empty database."""
+
+    def make() -> MysqlDatabase:
+        database = MysqlDatabase(mysql_socket, f"test_{uuid.uuid4().hex}")
+        admin = create_engine(MysqlDatabase(mysql_socket, "").url)
+        with admin.begin() as connection:
+            connection.execute(text(f"CREATE DATABASE {database.name}"))
+        admin.dispose()
+        return database
+
+    return make
+
+
 @pytest.fixture
 def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets an Airflow connection the way users do: ``set_connection("my_conn", {...} or "uri")``."""
@@ -92,13 +139,14 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_it
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The connection of an empty ledger database, on each database that a ledger can be."""
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    make: Callable[[], PostgresDatabase] = request.getfixturevalue("postgres_database")
-    return make().connection
+    make = request.getfixturevalue("postgres_database" if request.param == "postgresql" else "mysql_database")
+    connection: dict[str, Any] = make().connection
+    return connection
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +189,35 @@ def ledger(ledger_connection: dict[str, Any], set_connection: Callable[..., None
     """An empty ledger behind ``sendoso_ledger``; returns the connection."""
     set_connection("sendoso_ledger", ledger_connection)
     return ledger_connection
+
+
+@pytest.fixture
+def make_open(sendoso: Sandbox, ledger: Any) -> Callable[..., list[str]]:
+    """Makes sends whose outcome is not known, by their recipients; returns their keys."""
+    from sqlalchemy import update
+
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.schema import sends
+    from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+
+    def make(
+        *recipients: str, scope: str = "q4", batch_id: str = "batch-1", reason: str = "http_500", lapsed: bool = True
+    ) -> list[str]:
+        hook = SendosoHook()
+        account, book = hook.config.account, hook.ledger
+        batch = Batch(batch_id, account, scope, "email", "campaign", "gifts", "run-1", -1)
+        book.sends.open_batch(batch)
+        keys = [book.send_key(account, scope, recipient) for recipient in recipients]
+        for number, key in enumerate(keys, 1):
+            (claim,) = book.sends.claim(
+                batch, "owner", 60, [Wanted(key, "payload", "gift-mug", f"C-{number}")]
+            ).values()
+            assert isinstance(claim, Claim)
+            assert book.sends.begin_post(claim, 60)
+            assert book.sends.finish(claim, State.UNKNOWN, reason=reason)
+        if lapsed:
+            gone = update(sends).where(sends.c.send_key.in_(keys)).values(lease_until=0.0)
+            book._database.run(lambda connection: connection.execute(gone))
+        return keys
+
+    return make

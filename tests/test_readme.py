@@ -16,7 +16,7 @@ EXPORTS = re.findall(r"^export (AIRFLOW_CONN_\w+=.*)$", README, re.M)
 
 
 def test_there_is_something_to_test():
-    assert (len(DAGS), len(EXPORTS)) == (3, 4)
+    assert (len(DAGS), len(EXPORTS)) == (3, 5)
 
 
 @pytest.mark.parametrize("source", DAGS)
@@ -36,4 +36,4 @@ def test_a_connection_is_understood(line: str, monkeypatch: pytest.MonkeyPatch):
         config = SendosoHook(conn_id).config
         assert (config.base_url, config.client_id) == ("https://app.sendoso.com", "CLIENT_ID")
     else:
-        assert SendosoHook.get_connection(conn_id).conn_type in ("postgres", "sqlite")
+        assert SendosoHook.get_connection(conn_id).conn_type in ("postgres", "mysql", "sqlite")

@@ -1,1 +1,1 @@
-"""What a person does at a shell: authorise the provider once, and take that back."""
+"""What a person does at a shell: authorise the provider once, take that back, and look after the ledger."""

@@ -73,7 +73,8 @@ def authorize(
     else:
         answer = _received(redirect_uri, timeout, lambda: say(f"Open this address and authorise:\n{url}"))
     code = _checked(answer, state)
-    session = SendosoSession(config, MemoryTokenStore(), LocalPace(SPACING / config.requests_per_second))
+    pace = hook.session.pace if store else LocalPace(SPACING / config.requests_per_second)
+    session = SendosoSession(config, MemoryTokenStore(), pace)
     grant = _exchange(session, config, code, redirect_uri)
     # First what cannot be had again, then the friendly words.
     if store:

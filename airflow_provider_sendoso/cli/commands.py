@@ -31,6 +31,13 @@ class _Command:
     options: tuple[_Option, ...]
 
 
+@dataclass(frozen=True)
+class _Group:
+    name: str
+    help: str
+    commands: tuple[_Command | _Group, ...]
+
+
 def _authorize(arguments: argparse.Namespace) -> None:
     from airflow_provider_sendoso.cli.authorize import authorize
 
@@ -51,9 +58,62 @@ def _revoke(arguments: argparse.Namespace) -> None:
     print(f"{revoked} tokens revoked and forgotten." if revoked else "There was no token to revoke.")
 
 
-_CONN_ID = _Option("--conn-id", {"default": "sendoso_default", "help": "the Sendoso connection (%(default)s)"})
+def _list(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.ledger import list_sends
 
-COMMANDS = (
+    list_sends(
+        arguments.conn_id,
+        dedupe_scope=arguments.scope,
+        batch_id=arguments.batch,
+        states=arguments.state,
+        reason=arguments.reason,
+        limit=arguments.limit,
+        as_json=arguments.json,
+    )
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.ledger import show
+
+    show(
+        arguments.conn_id,
+        send_key=arguments.send_key,
+        send_id=arguments.send_id,
+        recipient=arguments.recipient,
+        dedupe_scope=arguments.scope,
+        as_json=arguments.json,
+    )
+
+
+def _resolve(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.ledger import resolve
+
+    resolve(
+        arguments.conn_id,
+        send_keys=arguments.send_key or (),
+        recipients=arguments.recipient or (),
+        batch_id=arguments.batch,
+        dedupe_scope=arguments.scope,
+        reason=arguments.reason,
+        sent=arguments.sent,
+        not_sent=arguments.not_sent,
+        send_id=arguments.send_id,
+        why=arguments.why,
+        by=arguments.by,
+        yes=arguments.yes,
+    )
+
+
+def _ddl(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.ledger import print_ddl
+
+    print_ddl(arguments.dialect)
+
+
+_CONN_ID = _Option("--conn-id", {"default": "sendoso_default", "help": "the Sendoso connection (%(default)s)"})
+_JSON = _Option("--json", {"action": "store_true", "help": "print JSON, for a program to read"})
+
+COMMANDS: tuple[_Command | _Group, ...] = (
     _Command(
         "authorize",
         "let a person authorise the connection, and store the refresh token that comes of it",
@@ -74,6 +134,66 @@ COMMANDS = (
         ),
     ),
     _Command("revoke", "revoke the stored tokens, and forget them", _revoke, (_CONN_ID,)),
+    _Group(
+        "ledger",
+        "look at sends whose outcome is not known, and decide about them",
+        (
+            _Command(
+                "list",
+                "list the sends whose outcome is not known, or those in other states",
+                _list,
+                (
+                    _CONN_ID,
+                    _Option("--scope", {"help": "only those of a dedupe_scope"}),
+                    _Option("--batch", {"help": "only those of a batch_id"}),
+                    _Option("--state", {"nargs": "+", "help": "the states, like sent or refused (unknown held)"}),
+                    _Option("--reason", {"help": "only those with this reason, like http_500"}),
+                    _Option("--limit", {"type": int, "default": 100, "help": "how many to show (%(default)s)"}),
+                    _JSON,
+                ),
+            ),
+            _Command(
+                "show",
+                "show all that is known of a send, and what was decided about it",
+                _show,
+                (
+                    _CONN_ID,
+                    _Option("--send-key", {"help": "its key, or the first 8 or more digits of it"}),
+                    _Option("--send-id", {"help": "its id at Sendoso"}),
+                    _Option("--recipient", {"help": "who it is for, as in the rows (an e-mail, say); is only hashed"}),
+                    _Option("--scope", {"help": "the recipient's dedupe_scope (all of the account)"}),
+                    _JSON,
+                ),
+            ),
+            _Command(
+                "resolve",
+                "record what you have found out about sends: they were sent, or they were not and are sent again",
+                _resolve,
+                (
+                    _CONN_ID,
+                    _Option("--send-key", {"action": "append", "help": "a send; may be given several times"}),
+                    _Option(
+                        "--recipient", {"action": "append", "help": "a send of --scope; may be given several times"}
+                    ),
+                    _Option("--batch", {"help": "all that is open in a batch_id"}),
+                    _Option("--scope", {"help": "all that is open in a dedupe_scope, or the --recipient's"}),
+                    _Option("--reason", {"help": "of a batch or a scope only those with this reason"}),
+                    _Option("--sent", {"action": "store_true", "help": "the gift is there"}),
+                    _Option("--not-sent", {"action": "store_true", "help": "it is not: the next run sends it again"}),
+                    _Option("--send-id", {"help": "Sendoso's id of the one gift that is there"}),
+                    _Option("--why", {"required": True, "help": "how you know; is recorded, so name nobody"}),
+                    _Option("--by", {"help": "who you are; is recorded (the user of the operating system)"}),
+                    _Option("--yes", {"action": "store_true", "help": "do not ask before a whole batch or scope"}),
+                ),
+            ),
+            _Command(
+                "ddl",
+                "print the statements that make a ledger, for a DBA",
+                _ddl,
+                (_Option("--dialect", {"required": True, "help": "postgresql or sqlite"}),),
+            ),
+        ),
+    ),
 )
 
 
@@ -86,38 +206,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_sendoso", description="Commands of the Sendoso provider for Apache Airflow."
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for command in COMMANDS:
-        sub = commands.add_parser(command.name, help=command.help, description=command.help)
-        for option in command.options:
-            sub.add_argument(option.flag, **option.settings)
-        sub.set_defaults(run=command.run)
+    _add(parser, COMMANDS)
     parsed = parser.parse_args(arguments)
     _run(parsed.run, parsed)
 
 
 def get_cli_commands() -> list[CLICommand]:
     """Return the commands for Airflow's own command line."""
+    return [_for_airflow(_Group("sendoso", "Authorise the Sendoso provider, and look after its ledger", COMMANDS))]
+
+
+def _add(parser: argparse.ArgumentParser, commands: Sequence[_Command | _Group]) -> None:
+    parsers = parser.add_subparsers(required=True, metavar="command")
+    for command in commands:
+        sub = parsers.add_parser(command.name, help=command.help, description=command.help)
+        if isinstance(command, _Group):
+            _add(sub, command.commands)
+            continue
+        for option in command.options:
+            sub.add_argument(option.flag, **option.settings)
+        sub.set_defaults(run=command.run)
+
+
+def _for_airflow(command: _Command | _Group) -> CLICommand:
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-    return [
-        GroupCommand(
-            name="sendoso",
-            help="Authorise the Sendoso provider",
-            subcommands=[
-                ActionCommand(
-                    name=command.name,
-                    help=command.help,
-                    func=lambda parsed, run=command.run: _run(run, parsed),
-                    args=tuple(
-                        Arg((option.flag,), **option.settings)  # type: ignore[no-untyped-call]
-                        for option in command.options
-                    ),
-                )
-                for command in COMMANDS
-            ],
-        )
-    ]
+    if isinstance(command, _Group):
+        return GroupCommand(command.name, command.help, [_for_airflow(sub) for sub in command.commands])
+    return ActionCommand(
+        name=command.name,
+        help=command.help,
+        func=lambda parsed: _run(command.run, parsed),
+        args=tuple(
+            Arg((option.flag,), **option.settings)  # type: ignore[no-untyped-call]
+            for option in command.options
+        ),
+    )
 
 
 def _run(run: Callable[[argparse.Namespace], None], parsed: argparse.Namespace) -> None:

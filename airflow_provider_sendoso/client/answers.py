@@ -140,15 +140,28 @@ def answer_or_raise(request: Request, exchange: Exchange) -> Answer:
     :raises SendosoConnectionError: without an answer.
     :raises SendosoApiError: for an answer that is an error, or not the API's.
     """
+    answer = success_or_raise(request, exchange)
+    if answer.json is None:
+        raise SendosoServerError(
+            answer.status, f"{request} answered {answer.status} with {_kind(answer)}.", answer.request_id
+        )
+    return answer
+
+
+def success_or_raise(request: Request, exchange: Exchange) -> Answer:
+    """
+    Return a 2xx answer, whatever its body; raise what anything else means.
+
+    :param request: what was asked; named in the error, its values replaced in the API's words.
+    :param exchange: what became of it.
+    :raises SendosoConnectionError: without an answer.
+    :raises SendosoApiError: for an answer that is an error.
+    """
     answer = exchange.answer
     if answer is None:
         raise SendosoConnectionError(f"{request} got no answer from Sendoso ({exchange.error}).")
     if not 200 <= answer.status < 300:
         raise api_error(request, answer)
-    if answer.json is None:
-        raise SendosoServerError(
-            answer.status, f"{request} answered {answer.status} with {_kind(answer)}.", answer.request_id
-        )
     return answer
 
 

@@ -57,7 +57,7 @@ class SendosoSession:
     ) -> None:
         self.config = config
         self.pace = pace
-        # A renewal is a slot and a request, twice at the most; the lease outlasts them.
+        # A claim on the token is renewed between slot and request; a longer wait for the slot costs only another look.
         lease = 2 * (config.timeout + _SLOT_MARGIN)
         self.tokens = TokenManager(config, token_store, self.paced, lease=lease, mask=mask)
         self.sleep = sleep
@@ -114,15 +114,23 @@ class SendosoSession:
         """
         return str(self._patiently(lambda: self.tokens.renew(stale)))
 
-    def paced(self, request: Request, token: str | None = None, *, poll: bool = False) -> Exchange:
+    def paced(
+        self,
+        request: Request,
+        token: str | None = None,
+        *,
+        before: Callable[[], None] = lambda: None,
+        poll: bool = False,
+    ) -> Exchange:
         """
         Make one call when it is its turn; never repeated.
 
         :param request: what to ask.
         :param token: the Bearer token, for a request that needs it.
+        :param before: done when it is this call's turn; see :meth:`await_turn`.
         :param poll: whether the call has to leave most of the rate to sends.
         """
-        self.await_turn(poll=poll)
+        self.await_turn(before=before, poll=poll)
         return self.call(request, token)
 
     def await_turn(
@@ -174,7 +182,9 @@ class SendosoSession:
             case Auth.BEARER:
                 return _Authorization(f"Bearer {token}")
             case Auth.BASIC:
-                return HTTPBasicAuth(self.config.client_id, self.config.client_secret.get_secret_value())
+                # As bytes in UTF-8 (RFC 7617): text would be encoded as Latin-1, in which much cannot be said.
+                secret = self.config.client_secret.get_secret_value()
+                return HTTPBasicAuth(self.config.client_id.encode(), secret.encode())
             case Auth.NONE:
                 return _Authorization(None)
 

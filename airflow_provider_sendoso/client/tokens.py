@@ -2,7 +2,8 @@
 
 Read, fresh? use it. Otherwise claim, read again, request, store, release. No transaction of the store stays open
 across HTTP, and whoever loses the claim waits for the winner's token instead of asking for one. A refresh token dies
-when it is used, so what it was traded for is durable before the new access token is used for anything.
+when it is used, so what it was traded for is durable before the new access token is used for anything; and all of it
+happens in a thread that an exception raised in the caller does not reach.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from airflow_provider_sendoso.client.answers import Exchange
+from airflow_provider_sendoso.client.answers import Exchange, success_or_raise
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.client.oauth import Grant, Tokens, renewal
+from airflow_provider_sendoso.client.errand import Errand
+from airflow_provider_sendoso.client.oauth import Grant, Tokens, renewal, revoke_request
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoLedgerError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _POLL = 0.2
 
@@ -40,14 +44,28 @@ class TokenStore(Protocol):
     def claim(self, owner: str, lease: float) -> bool:
         """Become the one who renews, for ``lease`` seconds; ``False`` while another is."""
 
+    def renew(self, owner: str, lease: float) -> bool:
+        """Stay the one who renews, for ``lease`` seconds from now; ``False`` if ``owner`` has lost the claim."""
+
     def store(self, owner: str, text: str, renew_after: float) -> bool:
         """Keep what should be renewed after so many seconds; ``False`` if ``owner`` has lost the claim."""
 
     def release(self, owner: str) -> None:
         """Give the claim back."""
 
-    def clear(self) -> None:
-        """Forget what was stored."""
+    def clear(self, owner: str) -> bool:
+        """Forget what was stored; ``False`` if ``owner`` has lost the claim."""
+
+
+class Ask(Protocol):
+    """Makes one request of the manager's when it is its turn."""
+
+    def __call__(self, request: Request, *, before: Callable[[], None]) -> Exchange:
+        """Do ``before`` when the turn has come, then make the request; what ``before`` raises keeps it from leaving."""
+
+
+class _ClaimLost(Exception):
+    """Another process has taken the claim, and what was read under it may be spent."""
 
 
 class MemoryTokenStore:
@@ -67,6 +85,10 @@ class MemoryTokenStore:
         """Always succeed: the manager's own lock keeps other threads out."""
         return True
 
+    def renew(self, owner: str, lease: float) -> bool:
+        """Always succeed, likewise."""
+        return True
+
     def store(self, owner: str, text: str, renew_after: float) -> bool:
         """Keep it."""
         self._stored = (text, time.monotonic() + renew_after)
@@ -75,9 +97,10 @@ class MemoryTokenStore:
     def release(self, owner: str) -> None:
         """Do nothing: there is no claim."""
 
-    def clear(self) -> None:
+    def clear(self, owner: str) -> bool:
         """Forget what was stored."""
         self._stored = None
+        return True
 
 
 class TokenManager:
@@ -86,8 +109,8 @@ class TokenManager:
 
     :param config: the connection.
     :param store: where tokens are kept.
-    :param ask: makes one token request; called only while holding the claim.
-    :param lease: seconds that a claim on the renewal lasts; longer than ``ask`` can take.
+    :param ask: makes one request; called only while holding the claim.
+    :param lease: seconds that a claim on the renewal lasts; longer than a request can take.
     :param mask: called with every token the moment it exists, before anything else can see it.
     """
 
@@ -95,7 +118,7 @@ class TokenManager:
         self,
         config: ClientConfig,
         store: TokenStore,
-        ask: Callable[[Request], Exchange],
+        ask: Ask,
         *,
         lease: float,
         mask: Callable[[str], None] = lambda token: None,
@@ -105,8 +128,10 @@ class TokenManager:
         self._ask = ask
         self._lease = lease
         self._mask = mask
-        self._owner = ""
         self._lock = threading.Lock()
+        # Whose turn it is with the lock, and under which name it claims.
+        self._errand: Errand[Any]
+        self._owner = ""
         self._cached: tuple[str, float] | None = None
 
     def cached(self) -> str | None:
@@ -133,45 +158,77 @@ class TokenManager:
         :param grant: of an authorisation code.
         :raises SendosoConnectionError: if another process is renewing all the while.
         """
-        with self._lock:
-            self._claimed(lambda: self._keep(Tokens().granted(grant), grant))
+        self._alone(lambda: self._claimed(lambda: self._keep(Tokens().granted(grant), grant)))
+
+    def revoke(self) -> int:
+        """
+        Revoke the stored tokens at Sendoso and forget them, here and in the store; nobody renews meanwhile.
+
+        :return: how many there were.
+        :raises SendosoError: if Sendoso did not revoke one; then none is forgotten.
+        """
+        return self._alone(lambda: self._claimed(self._revoked))
 
     def stored(self) -> Tokens:
         """Return what the store holds, fresh or not."""
         stored = self._store.read()
         return self._masked(Tokens.load(stored[0] if stored else None))
 
-    def forget(self) -> None:
-        """Forget all tokens, here and in the store."""
-        self._cached = None
-        self._store.clear()
-
     def _obtain(self, stale: str | None) -> str:
-        with self._lock:
-            fresh = self._fresh(stale)
-            return fresh or self._claimed(lambda: self._fresh(stale) or self._renewed(), lambda: self._fresh(stale))
+        def fresh() -> str | None:
+            return self._fresh(stale)
 
-    def _claimed(self, work: Callable[[], str], meanwhile: Callable[[], str | None] = lambda: None) -> str:
-        """Do the work while holding the claim, or return what turns up while another holds it."""
-        give_up = time.monotonic() + 2 * self._lease
-        # Another one for every claim: a forked process must not take its parent's claim for its own.
-        owner = self._owner = uuid.uuid4().hex
-        while not self._store.claim(owner, self._lease):
-            if time.monotonic() > give_up:
-                raise SendosoConnectionError(
-                    "No access token: another process has been renewing it for too long. Nothing was sent."
-                )
-            time.sleep(_POLL)
-            if found := meanwhile():
-                return found
-        try:
-            crash_point("token-claimed")
-            return work()
-        finally:
+        return self._alone(lambda: fresh() or self._claimed(lambda: fresh() or self._renewed(), fresh))
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Do the work in a thread, one at a time: also after one that nobody waits for any longer."""
+
+        def locked() -> T:
+            with self._lock:
+                self._errand = errand
+                return work()
+
+        errand = Errand(locked)
+        return errand.run()
+
+    def _claimed(self, work: Callable[[], T], meanwhile: Callable[[], T | None] = lambda: None) -> T:
+        """
+        Do the work while holding the claim, or return what turns up while another holds it.
+
+        Work that finds the claim lost is begun again under a new one, and reads again what the store holds.
+        """
+        while True:
+            give_up = time.monotonic() + 2 * self._lease
+            # Another one for every claim: a forked process must not take its parent's claim for its own.
+            owner = self._owner = uuid.uuid4().hex
+            while not self._store.claim(owner, self._lease):
+                if time.monotonic() > give_up:
+                    raise SendosoConnectionError(
+                        "No access token: another process has been renewing it for too long. Nothing was sent."
+                    )
+                time.sleep(_POLL)
+                self._errand.check()
+                if found := meanwhile():
+                    return found
             try:
-                self._store.release(owner)
-            except SendosoLedgerError as error:
-                log.warning("The claim on the token could not be given back and lapses by itself: %s", error)
+                crash_point("token-claimed")
+                return work()
+            except _ClaimLost:
+                log.info("Another process has taken the claim on the token; starting over.")
+            finally:
+                try:
+                    self._store.release(owner)
+                except SendosoLedgerError as error:
+                    log.warning("The claim on the token could not be given back and lapses by itself: %s", error)
+
+    def _asked(self, request: Request) -> Exchange:
+        return self._ask(request, before=self._before_a_request)
+
+    def _before_a_request(self) -> None:
+        """Look again after the wait for a slot, during which the lease may have lapsed and another have renewed."""
+        if not self._store.renew(self._owner, self._lease):
+            raise _ClaimLost
+        self._errand.commit()
 
     def _renewed(self) -> str:
         steps = renewal(self._config, self.stored())
@@ -181,15 +238,26 @@ class TokenManager:
                 if isinstance(step, Tokens):
                     if not self._store.store(self._owner, step.dump(), 0.0):
                         # Somebody has renewed while this process slept: what was refused was spent by them.
-                        return self._claimed(lambda: self._fresh(stale=None) or self._renewed())
+                        raise _ClaimLost
                     step = next(steps)
                 else:
-                    exchange = self._ask(step)
+                    exchange = self._asked(step)
                     crash_point("token-granted")
                     step = steps.send(exchange)
         except StopIteration as end:
             tokens, grant = end.value
             return self._keep(tokens, grant)
+
+    def _revoked(self) -> int:
+        stored = self.stored()
+        tokens = [token for token in (stored.refresh_token, stored.access_token) if token is not None]
+        for token in tokens:
+            request = revoke_request(token)
+            success_or_raise(request, self._asked(request))
+        self._cached = None
+        if not self._store.clear(self._owner):
+            raise _ClaimLost
+        return len(tokens)
 
     def _keep(self, tokens: Tokens, grant: Grant) -> str:
         self._masked(tokens)

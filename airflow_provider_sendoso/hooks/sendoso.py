@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.client.answers import answer_or_raise, api_error, read_send
+from airflow_provider_sendoso.client.answers import api_error, read_send
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
     get_send_request,
@@ -22,7 +22,6 @@ from airflow_provider_sendoso.client.endpoints import (
     list_gifts_request,
     me_request,
 )
-from airflow_provider_sendoso.client.oauth import revoke_request
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.pages import Pages
@@ -140,16 +139,7 @@ class SendosoHook(BaseHook):
         :return: how many there were.
         :raises SendosoError: if Sendoso did not revoke one; then none is forgotten.
         """
-        session = self.session
-        stored = session.tokens.stored()
-        tokens = [token for token in (stored.refresh_token, stored.access_token) if token is not None]
-        for token in tokens:
-            request = revoke_request(token)
-            exchange = session.paced(request)
-            if exchange.status != 200:
-                answer_or_raise(request, exchange)
-        session.tokens.forget()
-        return len(tokens)
+        return self.session.tokens.revoke()
 
     # -- sends ---------------------------------------------------------------------------------------------------
 
@@ -386,10 +376,17 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
             "keepalives_idle": _LEDGER_TIMEOUT,
             "tcp_user_timeout": 1000 * _LEDGER_TIMEOUT,
         }
+    elif connection.conn_type == "mysql":
+        engine_kwargs["connect_args"] = {
+            "charset": "utf8mb4",
+            "connect_timeout": _LEDGER_TIMEOUT,
+            "read_timeout": 2 * _LEDGER_TIMEOUT,  # longer than a statement waits for a row
+            "write_timeout": _LEDGER_TIMEOUT,
+        }
     elif connection.conn_type != "sqlite":
         raise SendosoConfigError(
-            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, or sqlite for a "
-            "single machine. Nothing was sent."
+            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
+            "sqlite for a single machine. Nothing was sent."
         )
     uri = connection.get_uri()
     with _lock:
@@ -421,5 +418,6 @@ def _no_ledger(conn_id: str) -> str:
         f"There is no ledger: the Airflow connection {conn_id!r} does not exist, and without a ledger nobody would "
         "remember who was sent a gift. Nothing was sent. For one machine set "
         f"{variable}='sqlite:////var/lib/airflow/sendoso_ledger.db', for many "
-        f"{variable}='postgres://user:password@host:5432/sendoso' (or make the connection in the UI)."
+        f"{variable}='postgres://user:password@host:5432/sendoso' or "
+        f"{variable}='mysql://user:password@host:3306/sendoso' (or make the connection in the UI)."
     )

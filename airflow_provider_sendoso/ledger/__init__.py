@@ -15,7 +15,7 @@ class Ledger:
     """
     The small SQL database that remembers, opened and with its tables in place.
 
-    :param engine: PostgreSQL or SQLite.
+    :param engine: PostgreSQL, MySQL, MariaDB or SQLite.
     :raises SendosoConfigError: for a database that cannot be a ledger.
     :raises SendosoLedgerError: for one that does not answer.
     """

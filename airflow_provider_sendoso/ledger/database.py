@@ -7,15 +7,16 @@ import hmac
 import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import event, inspect, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateColumn, Table
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
@@ -29,10 +30,13 @@ _OPEN_PATIENCE = 2.0
 """The same for opening the ledger, where a database that is not there is more likely than one that is busy."""
 
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
+_CREATE_PATIENCE_S = 10
 _BUSY_TIMEOUT_MS = 30_000
 _LOCK_TIMEOUT_MS = 5_000
 _IDLE_TIMEOUT_MS = 15_000
 _TRANSIENT = (OperationalError, InternalError, InterfaceError)
+_MYSQL_TRANSIENT = frozenset({1020, 1205, 1213})
+"""Changed since it was read, lock time-out, deadlock: one of MySQL's drivers has no class of errors for them."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Database:
     """
     Runs transactions on the ledger's engine.
 
-    :param engine: PostgreSQL or SQLite, with ``hide_parameters``.
+    :param engine: PostgreSQL, MySQL, MariaDB or SQLite, with ``hide_parameters``.
     :raises SendosoConfigError: for any other database, and for a SQLite one that would not outlive the process.
     """
 
@@ -73,9 +77,11 @@ class Database:
             _prepare_sqlite(engine)
         elif self.dialect == "postgresql":
             _prepare_postgresql(engine)
+        elif self.dialect == "mysql":
+            _prepare_mysql(engine)
         else:
             raise SendosoConfigError(
-                f"The ledger's database is {self.dialect}; use PostgreSQL, or SQLite for a single machine."
+                f"The ledger's database is {self.dialect}; use PostgreSQL, MySQL, or SQLite for a single machine."
             )
 
     def run(self, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
@@ -88,12 +94,12 @@ class Database:
         """
         try:
             return self._once(work)
-        except _TRANSIENT:
-            pass  # the exception: only now is it worth setting up what repeats
         except SQLAlchemyError as error:
-            raise self._error(error) from None
+            if not _is_transient(error):
+                raise self._error(error) from None
+            # the exception: only now is it worth setting up what repeats
         retrying = Retrying(
-            retry=retry_if_exception_type(_TRANSIENT),
+            retry=retry_if_exception(_is_transient),
             stop=stop_after_delay(patience),
             wait=wait_random_exponential(multiplier=0.02, max=1.0),
             reraise=True,
@@ -112,8 +118,16 @@ class Database:
         :param table: with a primary key.
         :param rows: in the order of their keys, so that two transactions do not deadlock.
         """
-        insert = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
-        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+        insert: Any
+        if self.dialect == "mysql":
+            # An update to what is there already: INSERT IGNORE would also ignore values that do not fit.
+            key = next(iter(table.primary_key))
+            insert = mysql.insert(table).on_duplicate_key_update({key.name: key})
+        elif self.dialect == "postgresql":
+            insert = postgresql.insert(table).on_conflict_do_nothing()
+        else:
+            insert = sqlite.insert(table).on_conflict_do_nothing()
+        connection.execute(insert, list(rows))
 
     def open(self) -> Identity:
         """
@@ -165,6 +179,8 @@ class Database:
         schema.metadata.create_all(connection)
         for version in range(found + 1, schema.SCHEMA_VERSION + 1):
             for column in schema.ADDED.get(version, ()):
+                if column.name in {there["name"] for there in inspect(connection).get_columns(column.table.name)}:
+                    continue  # on MySQL each change commits by itself: an upgrade that was killed has come this far
                 added = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {added}"))
         if found < schema.SCHEMA_VERSION:
@@ -175,6 +191,10 @@ class Database:
         """Let one process change the tables while the others wait here; SQLite's transaction has the lock already."""
         if self.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
+        elif self.dialect == "mysql":
+            # There every change of a table commits, and a lock goes with its connection: this one is closed after use.
+            connection.detach()
+            connection.execute(text(f"SELECT GET_LOCK('{schema.identity.name}', {_CREATE_PATIENCE_S})"))
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -207,6 +227,29 @@ def _prepare_postgresql(engine: Engine) -> None:
         connection.commit()
 
     event.listen(engine, "connect", on_connect)
+
+
+def _prepare_mysql(engine: Engine) -> None:
+    def on_connect(connection: Any, record: Any) -> None:
+        with closing(connection.cursor()) as cursor:
+            # As on PostgreSQL: each statement sees what was committed before it.
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            # What does not fit is an error; and UTC has no hour that comes twice.
+            cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), time_zone = '+00:00'")
+            # As on PostgreSQL; MySQL ends what is idle in a transaction only together with what is idle.
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT_MS // 1000}")
+            cursor.execute(f"SET SESSION wait_timeout = {_IDLE_TIMEOUT_MS // 1000}")
+        connection.commit()
+
+    event.listen(engine, "connect", on_connect)
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, _TRANSIENT):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or next(iter(getattr(error.orig, "args", ())), None) in _MYSQL_TRANSIENT
 
 
 def _first_line(error: SQLAlchemyError) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from airflow_provider_sendoso.ledger import schema
 
-DIALECTS: dict[str, type[Dialect]] = {"postgresql": postgresql.dialect, "sqlite": sqlite.dialect}
+DIALECTS: dict[str, type[Dialect]] = {
+    "mysql": mysql.dialect,
+    "postgresql": postgresql.dialect,
+    "sqlite": sqlite.dialect,
+}
 
 
 def ddl(dialect: str) -> str:

@@ -36,7 +36,7 @@ class LedgerPace:
         slot = _later(pace.c.tat, db_now())
         self._take = {
             True: self._update(slot=slot, tat=slot + interval),
-            False: self._update(slot=slot, tat=slot + interval, send_at=slot),
+            False: self._update(slot=slot, send_at=slot, tat=slot + interval),
         }
         self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
         turn = _later(pace.c.poll_tat, db_now())
@@ -66,7 +66,8 @@ class LedgerPace:
         self._database.run(lambda connection: self._run(connection, push, self._until_slot))
 
     def _update(self, **values: Any) -> Update:
-        return update(pace).where(self._this_row).values(**values)
+        # In the order given: MySQL assigns one after the other, and what comes later sees what came before.
+        return update(pace).where(self._this_row).ordered_values(*((pace.c[name], values[name]) for name in values))
 
     def _run(self, connection: Connection, statement: Update, wait: Select[Any]) -> float:
         if connection.execute(statement).rowcount == 0:

@@ -153,3 +153,14 @@ def _sqlite_now(element: db_now, compiler: Any, **kw: Any) -> str:
 @compiles(db_now, "postgresql")
 def _postgresql_now(element: db_now, compiler: Any, **kw: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+@compiles(db_now, "mysql")
+def _mysql_now(element: db_now, compiler: Any, **kw: Any) -> str:
+    # Not NOW(), which stands still while a statement waits for a row. The connection's time zone is UTC.
+    return "CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS DOUBLE)"
+
+
+for _table in metadata.tables.values():
+    # Whatever the server's defaults are: with transactions, and comparing keys and scopes by their code points.
+    _table.kwargs.update(mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_bin")

@@ -9,7 +9,7 @@ that comes late. What a person or a search decides about UNKNOWN and HELD is in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -232,16 +232,14 @@ class SendLedger:
             values |= {"status": status, "status_at": db_now()}
         return self._transition(claim, (State.POSTING, State.UNKNOWN, State.HELD), values, OUTCOME_PATIENCE)
 
-    def lapse(self, *, account: str, dedupe_scope: str) -> None:
+    def lapse(self, **where: str) -> None:
         """
-        Turn POSTING sends of a scope whose lease has lapsed into UNKNOWN: their process died, or was frozen.
+        Turn POSTING sends whose lease has lapsed into UNKNOWN: their process died, or was frozen.
 
-        :param account: whose scope it is.
-        :param dedupe_scope: the scope.
+        :param where: columns and values, like ``account=…`` or ``account=…, dedupe_scope=…``.
         """
         self._update(
-            sends.c.account == account,
-            sends.c.dedupe_scope == dedupe_scope,
+            *_equal(where),
             sends.c.state == State.POSTING,
             sends.c.lease_until <= db_now(),
             **_PROCESS_LOST,
@@ -259,6 +257,15 @@ class SendLedger:
         :param send_keys: at most a few dozen; those that the ledger does not know are left out.
         """
         return {record.send_key: record for record in self._read(sends.c.send_key.in_(send_keys))}
+
+    def read_prefix(self, account: str, prefix: str) -> list[Record]:
+        """
+        Read the rows of an account whose key begins so: one, if the prefix is good for anything.
+
+        :param account: whose they are.
+        :param prefix: hexadecimal digits, which have no meaning in a pattern.
+        """
+        return self._read(sends.c.account == account, sends.c.send_key.like(f"{prefix}%"))
 
     def find(self, account: str, send_id: str) -> Record | None:
         """
@@ -288,6 +295,17 @@ class SendLedger:
         """
         query = select(scopes.c.dedupe_scope).where(scopes.c.account == account).order_by(scopes.c.created_at)
         return [str(name) for name in self._database.run(lambda connection: connection.execute(query).scalars().all())]
+
+    def batch(self, batch_id: str) -> Batch | None:
+        """
+        Read which task instance a batch is.
+
+        :param batch_id: as its operator returned it.
+        """
+        of_scope = and_(scopes.c.account == batches.c.account, scopes.c.dedupe_scope == batches.c.dedupe_scope)
+        query = select(batches, scopes.c.recipient_key).where(batches.c.batch_id == batch_id, of_scope)
+        row = self._database.run(lambda connection: connection.execute(query).first())
+        return None if row is None else Batch(**{f.name: getattr(row, f.name) for f in fields(Batch)})
 
     def batch_exists(self, batch_id: str) -> bool:
         """Say whether the ledger knows a batch."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database, Identity
@@ -19,9 +20,10 @@ from airflow_provider_sendoso.ledger.schema import db_now, tokens
 _STORE_PATIENCE = 60.0
 """Seconds for which a store is repeated: a refresh token that is not stored is lost for good."""
 
-_ROOM = "." * 8192
-"""Taken by a claim and given up by the store: a database that is full refuses the claim, before a refresh token has
-been traded for one that could not be stored."""
+_ROOM = 8192
+"""Bytes that a claim takes and the store gives up: a database that is full refuses the claim, before a refresh token
+has been traded for one that could not be stored. What is given up is free at once in SQLite; PostgreSQL frees it later,
+but has shown that it could write as much a moment before."""
 
 
 class LedgerTokenStore:
@@ -63,10 +65,17 @@ class LedgerTokenStore:
             new = {"token_key": self._token_key, "renew_at": 0.0, "lease_until": 0.0, "renewals": 0}
             self._database.insert_ignore(connection, tokens, [new])
             free = or_(tokens.c.owner.is_(None), tokens.c.owner == owner, tokens.c.lease_until <= db_now())
-            claimed = {"owner": owner, "lease_until": db_now() + lease, "room": _ROOM}
+            claimed = {"owner": owner, "lease_until": db_now() + lease, "room": _room()}
             return connection.execute(update(tokens).where(self._this_row, free).values(**claimed)).rowcount == 1
 
         return self._database.run(work)
+
+    def renew(self, owner: str, lease: float) -> bool:
+        """Stay the one who renews, for ``lease`` seconds from now; ``False`` if ``owner`` has lost the claim."""
+        # A store in between, of a refresh token that was refused, has given up the room.
+        held = {"lease_until": db_now() + lease, "room": func.coalesce(tokens.c.room, _room())}
+        statement = update(tokens).where(self._this_row, tokens.c.owner == owner).values(**held)
+        return self._database.run(lambda connection: connection.execute(statement).rowcount == 1)
 
     def store(self, owner: str, text: str, renew_after: float) -> bool:
         """Keep what should be renewed after so many seconds; ``False`` if ``owner`` has lost the claim."""
@@ -81,9 +90,9 @@ class LedgerTokenStore:
         """Give the claim back."""
         self._update({"owner": None}, tokens.c.owner == owner)
 
-    def clear(self) -> None:
-        """Forget what was stored."""
-        self._update({"ciphertext": None, "renew_at": 0.0})
+    def clear(self, owner: str) -> bool:
+        """Forget what was stored; ``False`` if ``owner`` has lost the claim."""
+        return self._update({"ciphertext": None, "renew_at": 0.0}, tokens.c.owner == owner)
 
     def _update(self, values: Mapping[str, Any], *where: Any, patience: float = PATIENCE) -> bool:
         mine = (self._this_row, *where)
@@ -96,3 +105,8 @@ class LedgerTokenStore:
             return connection.execute(statement).rowcount == 1
 
         return self._database.run(work, patience)
+
+
+def _room() -> str:
+    # Random, because PostgreSQL compresses what it can; base64 makes four characters of three bytes.
+    return secrets.token_urlsafe(_ROOM * 3 // 4)

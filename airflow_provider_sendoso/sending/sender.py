@@ -91,10 +91,11 @@ class Sender:
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._absent: frozenset[str] = frozenset()
         self._elsewhere: list[Job] = []
-        self._held: list[Job] = []
+        self._held: dict[int, tuple[Job, bool]] = {}  # by row, with whether this try posted it
         self._refusals: list[tuple[Job, Claim, str]] = []
         self._refused_alike: str | None = None
         self._unknowns = 0
+        self._answered = False
         self._outage = False
         self._halted = False
         self._renewed_at = 0.0
@@ -187,13 +188,14 @@ class Sender:
                 outcome = RowOutcome.REFUSED
             case State.UNKNOWN | State.HELD:
                 outcome = RowOutcome.HELD
-                self._held.append(job)
+                self._held.setdefault(job.number, (job, False))
             case _:
                 self._elsewhere.append(job)
                 return
         words = "refused before, with the same content" if outcome is RowOutcome.REFUSED else ""
+        posted = self._held.get(job.number, (job, False))[1]
         self._record(
-            Result(job.number, outcome, record.reason, words, record.send_id, record.gift_id, record.posted_at)
+            Result(job.number, outcome, record.reason, words, record.send_id, record.gift_id, record.posted_at, posted)
         )
 
     def _wait_for_room(self) -> bool:
@@ -202,13 +204,15 @@ class Sender:
             if self._outage and not self._in_flight:
                 self._probe()
             busy = len(self._in_flight)
+            # One alone until an answer has come: of every try that falls into an outage, one send is left unknown.
+            limit = self._width.limit if self._answered else 1
             patience = max(_UNKNOWNS_IN_A_ROW, self._width.limit)
             if self._unknowns >= patience:
                 raise SendosoError(
                     f"Stopped: the outcome of {self._unknowns} sends in a row is not known. They are held and will not "
                     "be sent again; the rows after them were not posted and wait for a retry."
                 )
-            room = busy < self._width.limit and busy + self._unknowns < patience and not self._outage
+            room = busy < limit and busy + self._unknowns < patience and not self._outage
             self._look_up(0.0 if room else _GLANCE)
             if room and not self._outage:
                 return True
@@ -260,11 +264,11 @@ class Sender:
             return
         self._record(result)
         if result.outcome is RowOutcome.HELD:
-            self._held.append(job)
+            self._held[job.number] = (job, True)
             self._unknowns += 1
-            self._outage = True
+            self._outage, self._answered = True, False
         elif posted.latency is not None:
-            self._unknowns = 0
+            self._unknowns, self._answered = 0, True
             self._width.saw(posted.latency)
         if posted.not_recorded is not None:
             # The one fact that the ledger does not have: hash and id, for a person to write it down.
@@ -347,8 +351,7 @@ class Sender:
         if not self._held or self._stopped():
             return
         self._reconciler.run()
-        held, self._held = self._held, []
-        for chunk in chunks(held):
+        for chunk in chunks([job for job, _ in self._held.values()]):
             records = self._sends.read([self._send_key(job) for job in chunk])
             for job in chunk:
                 record = records[self._send_key(job)]

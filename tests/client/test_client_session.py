@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 import requests
 
@@ -107,6 +109,12 @@ class TestWhatIsSent:
         requests_mock.post(f"{URL}/x", json={})
         session.paced(Request("POST", "/x", auth=auth), "token-1")
         assert requests_mock.last_request.headers.get("Authorization") == header
+
+    def test_a_client_outside_latin_1_speaks_utf_8(self, session_on, requests_mock):
+        requests_mock.post(f"{URL}/x", json={})
+        session_on(URL, client_secret="ü-🔑").paced(Request("POST", "/x", auth=Auth.BASIC))
+        scheme, text = requests_mock.last_request.headers["Authorization"].split()
+        assert (scheme, base64.b64decode(text).decode()) == ("Basic", "sandbox:ü-🔑")
 
     def test_one_slot_for_each_request(self, session, requests_mock, pace):
         requests_mock.get(ME, [status(503), {"json": {}}])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
 from pydantic import SecretStr
@@ -39,13 +41,18 @@ class FarSide:
         self.takes = 0.0
         self.refresh_token = "refresh-0"
         self.tried: list[str] = []
+        self.revoked: list[str] = []
 
-    def ask(self, request: Request) -> Exchange:
+    def ask(self, request: Request, *, before: Callable[[], None]) -> Exchange:
+        before()
         time.sleep(self.takes)
         if self.error:
             raise self.error
         if self.status != 200:
             return answered(self.status, {})
+        if request.path == "/oauth/revoke":
+            self.revoked.append(request.params["token"])
+            return Exchange(Phase.ANSWERED, Answer(204, {}, b""))
         grant = {"expires_in": self.lifetime}
         if request.json["grant_type"] == "refresh_token":
             self.tried.append(request.json["refresh_token"])
@@ -75,6 +82,12 @@ class SharedStore(MemoryTokenStore):
                 return False
             self.owner = owner
             return True
+
+    def renew(self, owner: str, lease: float) -> bool:
+        return self.owner == owner
+
+    def clear(self, owner: str) -> bool:
+        return self.owner == owner and super().clear(owner)
 
     def store(self, owner: str, text: str, renew_after: float) -> bool:
         if self.owner != owner:
@@ -288,8 +301,8 @@ class TestRefreshTokens:
         ids=["they have gone on", "they have the one that we spent", "they have none"],
     )
     def test_who_has_slept_through_the_lease_keeps_the_chain_that_lives(self, store, far, theirs, refresh_token, token):
-        def sleep_through(request: Request) -> Exchange:
-            exchange = FarSide.ask(far, request)
+        def sleep_through(request: Request, **how: Callable[[], None]) -> Exchange:
+            exchange = FarSide.ask(far, request, **how)
             store.release(store.owner)
             assert store.claim("somebody else", 60)
             store.store("somebody else", theirs.dump(), 3600)
@@ -311,12 +324,50 @@ class TestAdopt:
         assert ours.stored() == Tokens("by-hand", "refresh-by-hand")
         assert store.owner is None
 
-    def test_forget(self, store, far):
+
+class TestRevoke:
+    def test_ends_all_and_forgets_all(self, store, far):
+        ours = manager(store, far, AUTHORISED)
+        ours.get()
+        assert ours.revoke() == 2  # both answered with 204, which has no body
+        assert far.revoked == ["refresh-1", "token-1"]
+        assert (ours.cached(), ours.stored(), store.owner) == (None, Tokens(), None)
+        assert ours.revoke() == 0
+
+    def test_the_next_token_is_a_new_one(self, store, far):
         ours = manager(store, far)
         ours.get()
-        ours.forget()
-        assert (ours.cached(), ours.stored()) == (None, Tokens())
+        ours.revoke()
         assert ours.get() == "token-2"
+
+    def test_what_somebody_else_has_stored_meanwhile_is_revoked_too(self, store, far, monkeypatch):
+        """Asleep after the last answer: the claim was another's since, and what they left is not just forgotten."""
+        ours = manager(store, far, AUTHORISED)
+        ours.get()
+
+        def sleep_through(owner: str) -> bool:
+            monkeypatch.undo()
+            store.owner = "somebody else"
+            store.store("somebody else", Tokens("their-token", "their-refresh").dump(), 3600)
+            store.release("somebody else")
+            return store.clear(owner)
+
+        monkeypatch.setattr(store, "clear", sleep_through)
+        assert ours.revoke() == 2
+        assert far.revoked == ["refresh-1", "token-1", "their-refresh", "their-token"]
+        assert ours.stored() == Tokens()
+
+    def test_nobody_renews_meanwhile(self, store, far):
+        ours, theirs = manager(store, far), manager(store, far)
+        ours.get()
+        far.takes = 0.2
+        with ThreadPoolExecutor(1) as pool:
+            revoking = pool.submit(ours.revoke)
+            while store.owner is None:
+                time.sleep(0.001)
+            assert theirs.renew("token-1") == "token-2"
+            assert revoking.result() == 1
+        assert theirs.stored().access_token == "token-2"
 
 
 class TestMasking:
@@ -339,3 +390,29 @@ class TestMasking:
     def test_no_repr_has_a_token(self, shown):
         assert "t0ken" not in repr(shown)
         assert "r3fresh" not in repr(shown)
+
+
+class TestTheThread:
+    def test_an_error_comes_with_its_traceback_and_its_cause(self, store, far):
+        cause, error = ValueError("cause"), KeyError("unexpected")
+        error.__cause__, far.error = cause, error
+        with pytest.raises(KeyError) as caught:
+            manager(store, far).get()
+        assert (caught.value, caught.value.__cause__) == (error, cause)
+        assert [entry.name for entry in caught.traceback][-1] == "ask"
+
+    def test_it_has_its_callers_context(self, store, far):
+        """Airflow and its logging find there which task it is."""
+        task: ContextVar[str] = ContextVar("task", default="none")
+        task.set("mine")
+        seen: list[str] = []
+        manager(store, far, mask=lambda token: seen.append(task.get())).get()
+        assert seen == ["mine"]
+
+    def test_none_is_left(self, store, far):
+        before = set(threading.enumerate())
+        ours = manager(store, far)
+        ours.renew(ours.get())
+        for thread in set(threading.enumerate()) - before:
+            thread.join(1)  # its last words are said after its caller has gone on
+            assert not thread.is_alive()

@@ -20,19 +20,26 @@ from airflow_provider_sendoso.ledger.schema import metadata, sends
 
 
 @pytest.fixture(scope="session")
-def ledger_database(postgres_socket_dir: str) -> dict[str, Any]:
+def postgresql_ledger(postgres_socket_dir: str) -> dict[str, Any]:
     """The server's own database: making another for every test takes longer than the tests."""
     return {"conn_type": "postgres", "host": postgres_socket_dir, "login": "postgres", "schema": "postgres"}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mysql_ledger(mysql_database: Callable[[], Any]) -> dict[str, Any]:
+    """One database for all of these tests."""
+    connection: dict[str, Any] = mysql_database().connection
+    return connection
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def ledger_connection(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """The connection of a ledger database without tables."""
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    connection: dict[str, Any] = request.getfixturevalue("ledger_database")
+    connection: dict[str, Any] = request.getfixturevalue(f"{request.param}_ledger")
     engine = create_engine(ledger_workers.ledger_url(connection))
     metadata.drop_all(engine)
     engine.dispose()
@@ -70,7 +77,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def at_once() -> Callable[..., list[Any]]:
     """Runs a function in several processes that start together; returns what they returned, in order."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["airflow_provider_sendoso.operators.sendoso", "sqlalchemy.dialects.postgresql"])
+    context.set_forkserver_preload(
+        ["airflow_provider_sendoso.operators.sendoso", "sqlalchemy.dialects.postgresql", "pymysql"]
+    )
 
     def run(function: Callable[..., Any], arguments: Sequence[Sequence[Any]]) -> list[Any]:
         barrier, results = context.Barrier(len(arguments)), context.Queue()

@@ -18,7 +18,7 @@ from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, SendLedger, Wanted
+from airflow_provider_sendoso.ledger.sends import Batch, Claim, SendLedger, State, Wanted
 from airflow_provider_sendoso.operators import sendoso as operators
 
 
@@ -37,6 +37,8 @@ def ledger_url(connection: dict[str, Any]) -> str:
     """The URL of a ledger that a test has set as an Airflow connection."""
     if connection["conn_type"] == "sqlite":
         return f"sqlite:///{connection['host']}"
+    if connection["conn_type"] == "mysql":
+        return f"mysql+pymysql://root@localhost/{connection['schema']}?unix_socket={connection['extra']['unix_socket']}"
     return f"postgresql://{connection['login']}@/{connection['schema']}?host={connection['host']}"
 
 
@@ -89,6 +91,13 @@ def claim_everything(url: str, owner: str, keys: Sequence[str]) -> list[str]:
         found = ledger.sends.claim(batch, owner, 60, wanted)
         had += [key for key, claim in found.items() if isinstance(claim, Claim)]
     return had
+
+
+def resolve(url: str, key: str, person: str) -> bool:
+    """Decide about a send, as a person who has just read it; say whether this one's decision was the one."""
+    ledger = open_ledger(url)
+    record = ledger.sends.read([key])[key]
+    return ledger.resolutions.resolve(record, State.SENT, resolved_by=person, why="looked", send_id="id-1")
 
 
 def reserve_slots(url: str, account: str, interval: float, count: int) -> list[float]:

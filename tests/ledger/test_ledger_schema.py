@@ -11,13 +11,17 @@ from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import create_engine, inspect, text, update
+from sqlalchemy import create_engine, inspect, select, text, update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity
+from airflow_provider_sendoso.ledger.ddl import ddl
+from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity, metadata
+from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+
+BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
 
 def test_eight_processes_that_open_it_at_once_find_one_ledger(url: str, at_once: Callable[..., list[Any]]) -> None:
@@ -54,6 +58,113 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(opened: Ledger, u
         ledger_workers.open_ledger(url)
 
 
+@pytest.fixture
+def version_1(opened: Ledger) -> Ledger:
+    """A ledger as version 1 made it, with a send of unknown outcome in it."""
+    claim = opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", "gift-mug", "C-1")])["key"]
+    assert isinstance(claim, Claim)
+    opened.sends.begin_post(claim, 60)
+    opened.sends.finish(claim, State.UNKNOWN, reason="http_500")
+
+    def take_back(connection: Any) -> None:
+        connection.execute(text("DROP TABLE sendoso_resolutions"))
+        connection.execute(text("ALTER TABLE sendoso_sends DROP COLUMN resend_of"))
+        connection.execute(update(identity).values(schema_version=1))
+
+    opened._database.run(take_back)
+    return opened
+
+
+def layout(ledger: Ledger) -> dict[str, Any]:
+    """Tables with their columns and indexes."""
+    found = inspect(ledger._database.engine)
+    return {
+        table: (
+            sorted((column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)),
+            sorted((str(index["name"]), tuple(index["column_names"])) for index in found.get_indexes(table)),
+            found.get_pk_constraint(table)["constrained_columns"],
+        )
+        for table in found.get_table_names()
+    }
+
+
+def test_a_ledger_of_version_1_is_upgraded_in_place(version_1: Ledger, url: str) -> None:
+    upgraded = ledger_workers.open_ledger(url)
+    assert upgraded.identity == version_1.identity
+    (record,) = upgraded.sends.records(*State)
+    assert (record.send_key, record.state, record.reason, record.row_ref) == ("key", State.UNKNOWN, "http_500", "C-1")
+    assert record.resend_of is None
+    assert upgraded.resolutions.resolve(record, State.SENT, resolved_by="ada", why="looked", send_id="id-1")
+    assert len(upgraded.resolutions.history("key")) == 1
+
+    version = upgraded._database.run(lambda connection: connection.execute(select(identity.c.schema_version)).scalar())
+    assert version == SCHEMA_VERSION
+    assert ledger_workers.open_ledger(url).identity == version_1.identity
+
+
+def test_an_upgraded_ledger_looks_like_a_new_one(url: str, request: pytest.FixtureRequest, opened: Ledger) -> None:
+    new = layout(opened)
+    request.getfixturevalue("version_1")
+    assert layout(opened) != new
+    assert layout(ledger_workers.open_ledger(url)) == new
+
+
+def test_eight_processes_that_upgrade_it_at_once(
+    version_1: Ledger, url: str, at_once: Callable[..., list[Any]]
+) -> None:
+    uuids = at_once(ledger_workers.ledger_uuid, [(url,)] * 8)
+    assert set(uuids) == {version_1.identity.ledger_uuid}
+    assert [record.send_key for record in ledger_workers.open_ledger(url).sends.records(*State)] == ["key"]
+
+
+def by_hand(url: str) -> str:
+    """Do as a DBA does with what ``ledger ddl`` prints; return the dialect."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in ddl(engine.dialect.name).split(";\n\n"):
+            connection.execute(text(statement.rstrip(";")))
+    engine.dispose()
+    return engine.dialect.name
+
+
+def test_what_ddl_prints_is_what_the_provider_makes(url: str) -> None:
+    by_hand(url)
+    ledger = ledger_workers.open_ledger(url)
+    made_by_hand = layout(ledger)
+    assert ledger.identity.ledger_uuid
+    metadata.drop_all(ledger._database.engine)
+    assert made_by_hand == layout(ledger_workers.open_ledger(url))
+
+
+@pytest.mark.parametrize("ledger_connection", ["postgresql"], indirect=True)
+def test_a_ledger_made_by_hand_needs_no_right_to_make_tables(url: str) -> None:
+    by_hand(url)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in (
+            "CREATE ROLE sender LOGIN",
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO sender",
+        ):
+            connection.execute(text(statement))
+    try:
+        ledger = ledger_workers.open_ledger(url.replace("postgres@", "sender@"))
+        assert isinstance(ledger.sends.claim(BATCH, "owner", 60, [Wanted("key", "p", "gift", None)])["key"], Claim)
+        ledger._database.engine.dispose()
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DROP OWNED BY sender"))
+            connection.execute(text("DROP ROLE sender"))
+        engine.dispose()
+
+
+def test_scopes_are_compared_by_their_code_points(opened: Ledger) -> None:
+    batch = Batch("batch", "account", "Gärten 🎁", "email", "dag", "task", "run", -1)
+    opened.sends.open_batch(batch)
+    assert opened.sends.scope_exists("account", "Gärten 🎁")
+    assert not any(opened.sends.scope_exists("account", other) for other in ("gärten 🎁", "Garten 🎁", "Gärten 🎀"))
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///ledger.db", "sqlite:///file:x?uri=true"])
 def test_a_sqlite_database_that_would_be_forgotten_is_refused(url: str) -> None:
     with pytest.raises(SendosoConfigError, match="absolute path"):
@@ -63,7 +174,7 @@ def test_a_sqlite_database_that_would_be_forgotten_is_refused(url: str) -> None:
 @pytest.mark.parametrize("dialect", ["snowflake", "bigquery", "mssql", "oracle"])
 def test_other_databases_are_refused(dialect: str) -> None:
     engine: Any = SimpleNamespace(dialect=SimpleNamespace(name=dialect))
-    with pytest.raises(SendosoConfigError, match=f"{dialect}; use PostgreSQL, or SQLite"):
+    with pytest.raises(SendosoConfigError, match=f"{dialect}; use PostgreSQL, MySQL, or SQLite"):
         Database(engine)
 
 

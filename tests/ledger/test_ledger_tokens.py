@@ -8,7 +8,7 @@ from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
@@ -28,6 +28,10 @@ def keep(store: LedgerTokenStore, token: str, renew_after: float = 100) -> None:
     assert store.claim("owner", 60)
     store.store("owner", token, renew_after)
     store.release("owner")
+
+
+def lapse(opened: Ledger) -> None:
+    opened._database.run(lambda connection: connection.execute(update(tokens).values(lease_until=0.0)))
 
 
 def test_a_token_is_kept_and_read_with_the_time_it_has_left(store: LedgerTokenStore) -> None:
@@ -75,8 +79,47 @@ def test_only_one_renews_at_a_time_until_its_lease_lapses(store: LedgerTokenStor
     assert not store.claim("two", 60)
     store.release("two")
     assert not store.claim("two", 60)
-    opened._database.run(lambda connection: connection.execute(update(tokens).values(lease_until=0.0)))
+    lapse(opened)
     assert store.claim("two", 60)
+
+
+def test_a_claim_is_renewed_until_another_has_it(store: LedgerTokenStore, opened: Ledger) -> None:
+    assert not store.renew("one", 60)  # nobody's yet
+    assert store.claim("one", 60)
+    lapse(opened)
+    assert store.renew("one", 60)  # lapsed, but still one's own
+    assert not store.claim("two", 60)
+    lapse(opened)
+    assert store.claim("two", 60)
+    assert not store.renew("one", 60)
+    store.release("two")
+    assert not store.renew("one", 60)  # two may have renewed: what one has read is old
+
+
+def test_who_lost_the_claim_clears_nothing(store: LedgerTokenStore) -> None:
+    keep(store, "token-1")
+    assert not store.clear("owner")
+    assert store.read() is not None
+    assert store.claim("owner", 60)
+    assert store.clear("owner")
+    assert store.read() is None
+
+
+def test_the_room_of_a_claim_takes_its_bytes(store: LedgerTokenStore, opened: Ledger) -> None:
+    """PostgreSQL would compress what can be compressed, and then a claim would say little about a full disk."""
+    bytes_of = func.pg_column_size if opened._database.dialect == "postgresql" else func.length
+
+    def room() -> int | None:
+        return opened._database.run(lambda connection: connection.execute(select(bytes_of(tokens.c.room))).scalar())
+
+    assert store.claim("one", 60)
+    assert (room() or 0) >= 8192
+    assert store.store("one", "token-1", 100)
+    assert room() is None
+    assert store.renew("one", 60)  # as before a second request
+    assert (room() or 0) >= 8192
+    store.release("one")
+    assert room() is None
 
 
 def test_who_lost_the_claim_stores_nothing(store: LedgerTokenStore) -> None:

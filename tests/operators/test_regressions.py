@@ -69,7 +69,7 @@ def test_last_row_unknown(sendoso, ledger, batch, execute, people):
 
 
 def test_five_unknown_at_the_end(sendoso, ledger, batch, execute, people):
-    sendoso.fault("drop_after", times=5, method="POST", path=SENDS)
+    sendoso.fault("drop_before", times=5, method="POST", path=SENDS)
     assert execute(batch(recipients=people(5), on_held="continue"))["held"] == 5
 
 
@@ -159,7 +159,7 @@ def test_a_frozen_transaction_does_not_stop_the_deployment(sendoso, set_connecti
 
 
 def test_probe_403(sendoso, ledger, batch, execute):
-    sendoso.fault("drop_after", method="POST", path=SENDS)
+    sendoso.fault("drop_before", method="POST", path=SENDS)
     sendoso.fault("status", times=100, method="GET", path="/api/v3/gifts", status=403)
     assert execute(batch(on_held="continue"))["sent"] == 2
 

@@ -32,6 +32,9 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "champions_campaign.send_gifts",
         "mapped_gifts.choose_gifts",
         "mapped_gifts.send",
+        "sendoso_ledger.list_open",
+        "sendoso_ledger.resolve",
+        "sendoso_ledger.to_be_resolved",
         "thank_you.arrived",
         "thank_you.thank",
     ]

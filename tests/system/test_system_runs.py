@@ -144,6 +144,44 @@ def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]
     assert here.posts() == 3
 
 
+def test_held_sends_are_listed_and_decided_about_with_a_form(airflow: Any, champions: Any) -> None:
+    champions.sendoso.fault("error_before", method="POST", path="/api/v3/sends")
+    held = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
+    assert held.state == "failed"
+    assert counts(held) == (6, 2, 0, 1, 1, 1, 1, 0)
+    batch_id = held.xcoms["send_gifts"]["batch_id"]
+    ((send_key, state, reason),) = champions.read_ledger(
+        "UPDATE sendoso_sends SET lease_until = 0 WHERE state IN ('UNKNOWN', 'HELD') RETURNING send_key, state, reason"
+    )
+
+    listed = airflow.run("sendoso_ledger", "2026-01-02T00:00:00+00:00", champions.environment)
+    assert listed.state == "success", listed.log[-5000:]
+    assert listed.tasks == {"list_open": "success", "to_be_resolved": "success", "resolve": "skipped"}
+    assert listed.xcoms["list_open"] == [
+        {"dedupe_scope": "champions-2026-q4", "batch_id": batch_id, "state": state, "reason": reason, "sends": 1}
+    ]
+    assert f"{send_key}  {state}  {reason}" in listed.log
+
+    form = {"action": "resolve", "batch_id": batch_id, "resolution": "not_sent", "why": ""}
+    unsaid = airflow.run("sendoso_ledger", "2026-01-03T00:00:00+00:00", champions.environment, form)
+    assert unsaid.tasks["resolve"] == "failed"
+    assert "Nothing was changed" in unsaid.log
+    assert champions.read_ledger("SELECT * FROM sendoso_resolutions") == []
+
+    form["why"] = "nothing of it in the send tracker"
+    resolved = airflow.run("sendoso_ledger", "2026-01-04T00:00:00+00:00", champions.environment, form)
+    assert resolved.state == "success", resolved.log[-5000:]
+    assert (resolved.xcoms["resolve"]["resolved"], resolved.xcoms["resolve"]["skipped"]) == (1, 0)
+    written = champions.read_ledger("SELECT send_key, to_state, why, resolved_by FROM sendoso_resolutions")
+    assert written == [(send_key, "READY", form["why"], "dag_test")]
+
+    again = airflow.run("champions_campaign", "2026-01-05T00:00:00+00:00", champions.environment)
+    assert counts(again) == (6, 1, 2, 1, 1, 1, 0, 0)
+    assert champions.emails() == REACHED
+    kept = " ".join((listed.log, unsaid.log, resolved.log)).casefold()
+    assert [cell for row in CHAMPIONS for cell in row[3:4] if cell and cell.casefold() in kept] == []
+
+
 def test_run_without_a_ledger_fails_and_sends_nothing(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     elsewhere = json.dumps(

@@ -64,12 +64,29 @@ def one_postgres_database(postgres_socket_dir: str) -> Callable[[], dict[str, An
     return empty
 
 
+@pytest.fixture(scope="session")
+def one_mysql_database(mysql_database: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
+    """Empties the one MySQL database of these tests."""
+    database = mysql_database()
+
+    def empty() -> dict[str, Any]:
+        engine = create_engine(database.url)
+        schema.metadata.drop_all(engine)
+        engine.dispose()
+        connection: dict[str, Any] = database.connection
+        return connection
+
+    return empty
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The connection of an empty ledger database, on each database that a ledger can be."""
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    empty: Callable[[], dict[str, Any]] = request.getfixturevalue("one_postgres_database")
+    empty: Callable[[], dict[str, Any]] = request.getfixturevalue(
+        "one_postgres_database" if request.param == "postgresql" else "one_mysql_database"
+    )
     return empty()
 
 
@@ -78,6 +95,8 @@ def ledger_url(ledger: dict[str, Any]) -> str:
     """The empty ledger, for SQLAlchemy."""
     if ledger["conn_type"] == "sqlite":
         return f"sqlite:///{ledger['host']}"
+    if ledger["conn_type"] == "mysql":
+        return f"mysql+pymysql://root@localhost/{ledger['schema']}?unix_socket={ledger['extra']['unix_socket']}"
     return f"postgresql+psycopg://postgres@/{ledger['schema']}?host={ledger['host']}"
 
 

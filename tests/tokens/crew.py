@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg  # noqa: F401  (here, so that not each process spends its time on it)
+import pymysql  # noqa: F401
 from sqlalchemy import create_engine
+from sqlalchemy.dialects.mysql import pymysql as _mysql  # noqa: F401
 from sqlalchemy.dialects.postgresql import psycopg as _dialect  # noqa: F401
 
 from airflow_provider_sendoso import crashpoints

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -349,6 +350,28 @@ def test_an_error_is_one_line_and_an_exit_code(arguments, monkeypatch, refreshin
     assert "\n" not in str(raised.value.code)
 
 
+@on_sqlite
+@pytest.mark.parametrize(("store", "waits"), [(True, True), (False, False)])
+def test_its_requests_have_their_turn_in_the_ledgers_pace(sandbox, ledger, refreshing, store, waits):
+    """Sendoso has asked the account to wait, and another process was told; with --no-store nobody knows of it."""
+    hook = SendosoHook()
+    hook.get_conn().pace.push_back(1.5)
+    started = time.monotonic()
+    _pasting("http://127.0.0.1:9/callback", store=store)
+    [exchanged] = [request for request in sandbox.requests if request.path == "/oauth/token"]
+    assert (exchanged.received_at - started > 1.0) is waits
+
+
+@on_sqlite
+def test_both_of_its_requests_take_a_slot(sandbox, ledger, connect):
+    connect(grant_type="refresh_token", requests_per_second=2)
+    _pasting("http://127.0.0.1:9/callback")
+    times = [request.received_at for request in sandbox.requests if request.path in ("/oauth/token", "/api/v3/me")]
+    assert len(times) == 2
+    assert SendosoHook().get_conn().pace.reserve(poll=False) > 0.3  # the third slot is not now
+    assert times[1] - times[0] > 0.4
+
+
 # revoke.
 
 
@@ -388,6 +411,50 @@ def test_what_could_not_be_revoked_is_not_forgotten(sandbox, ledger, refreshing,
     with pytest.raises(Exception, match="answered 500"):
         hook.revoke_tokens()
     assert hook.get_conn().tokens.stored() == stored
+    assert hook.revoke_tokens() == 2
+    assert hook.get_conn().tokens.stored().refresh_token is None
+
+
+def test_nobody_renews_while_the_tokens_are_revoked(sandbox, ledger, refreshing, make_session, token_requests):
+    """A renewal in between would leave a refresh token that is alive at Sendoso, and known to nobody."""
+    _pasting("http://127.0.0.1:9/callback")
+    hook = SendosoHook()
+    stale = hook.get_conn().token()
+    other = make_session(hook.config)
+    other.sleep = time.sleep
+    sandbox.fault("slow", delay=0.5, accept_first=False, path="/oauth/revoke")
+    with ThreadPoolExecutor(1) as pool:
+        revoking = pool.submit(hook.revoke_tokens)
+        while not any(request.path == "/oauth/revoke" for request in sandbox.requests):
+            assert not revoking.done()
+            time.sleep(0.01)
+        with pytest.raises(SendosoAuthError, match="airflow sendoso authorize"):
+            other.renew(stale)
+        assert revoking.result() == 2
+    assert token_requests() == [200]  # the code's
+    assert sandbox._app.tokens._refresh_tokens == {}
+    assert hook.get_conn().tokens.stored().access_token is None
+
+
+@on_sqlite
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_any_2xx_has_revoked(sandbox, ledger, refreshing, status):
+    """An answer without a body is one, too."""
+    _pasting("http://127.0.0.1:9/callback")
+    sandbox.fault("status", times=2, status=status, body="", path="/oauth/revoke")
+    assert SendosoHook().revoke_tokens() == 2
+    assert SendosoHook().get_conn().tokens.stored().refresh_token is None
+
+
+@on_sqlite
+def test_a_client_that_is_not_written_in_latin_letters(sandbox, ledger, connect, set_connection):
+    """Basic auth speaks UTF-8 (RFC 7617)."""
+    client_id, secret = "Geschenke für 山田", "schlüssel-🔑"
+    sandbox._app.tokens.client_id, sandbox._app.tokens.client_secret = client_id, secret
+    fields = connect(grant_type="refresh_token", refresh_token=sandbox.issue_refresh_token())
+    set_connection("sendoso_default", fields | {"login": client_id, "password": secret})
+    hook = SendosoHook()
+    assert hook.get_conn().token()
     assert hook.revoke_tokens() == 2
     assert hook.get_conn().tokens.stored().refresh_token is None
 

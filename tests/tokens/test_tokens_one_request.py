@@ -11,6 +11,9 @@ from sqlalchemy import text
 PROCESSES = 64
 LEASE = 1.5
 
+on_each_database = pytest.mark.parametrize("ledger_connection", ["sqlite", "postgresql", "mysql"], indirect=True)
+"""With MySQL, which the other tests here leave out: they are long, and know no more of it than these."""
+
 
 @pytest.fixture
 def expired(make_session, make_config, make_engine, sandbox):
@@ -25,6 +28,7 @@ def expired(make_session, make_config, make_engine, sandbox):
     return prepare
 
 
+@on_each_database
 def test_64_processes_with_an_expired_token_make_one_request(
     crew, expired, connection, make_config, ledger_url, sandbox, token_requests
 ):
@@ -43,6 +47,7 @@ def test_64_processes_with_an_expired_token_make_one_request(
     assert token_requests() == [200, 200]  # the preparation's, and one for all of them
 
 
+@on_each_database
 def test_many_processes_on_an_empty_ledger(crew, connection, ledger_url, sandbox, token_requests):
     """Nobody has made the tables yet, and the connection's refresh token is all there is."""
     seed = sandbox.issue_refresh_token()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,118 @@ def test_client_credentials_asleep(make_session, make_config, token_requests):
     assert make_session(config).token() in (token, *theirs)
 
 
+# Waiting through the lease.
+
+
+class FrozenPace:
+    """A pace whose first slot comes up only when the process has been frozen and others have done what they do."""
+
+    def __init__(self, pace, meanwhile) -> None:
+        self._pace = pace
+        self._meanwhile = [meanwhile]
+
+    def __getattr__(self, name):
+        return getattr(self._pace, name)
+
+    def reserve(self, *, poll):
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        return self._pace.reserve(poll=poll)
+
+
+def frozen(make_session, config, lease: float, meanwhile):
+    session = make_session(config, lease=lease)
+    session.pace = FrozenPace(session.pace, meanwhile)
+    return session
+
+
+def test_frozen_before_the_request_while_another_renewed(
+    make_session, make_config, make_engine, sandbox, token_requests
+):
+    """What was read under the claim is spent by then, and is not sent: theirs is taken."""
+    config = make_config(sandbox.issue_refresh_token())
+    theirs = []
+
+    def meanwhile() -> None:
+        time.sleep(0.5)
+        theirs.append(make_session(config, lease=5).token())
+
+    assert frozen(make_session, config, 0.2, meanwhile).token() == theirs[0]
+    assert token_requests() == [200]
+    overdue(make_engine)
+    assert make_session(config).token() != theirs[0]
+    assert token_requests() == [200, 200]
+
+
+def test_frozen_after_a_401_while_another_took_the_claim_and_renewed_nothing(
+    make_session, make_config, sandbox, token_requests
+):
+    """The token that was refused is still what the store holds: it is not handed out again."""
+    config = make_config(sandbox.issue_refresh_token())
+    stale = make_session(config).token()
+
+    def meanwhile() -> None:
+        time.sleep(0.5)
+        store = make_session(config).tokens._store
+        assert store.claim("another", 5)
+        store.release("another")
+
+    assert frozen(make_session, config, 0.2, meanwhile).renew(stale) != stale
+    assert token_requests() == [200, 200]
+
+
+def test_frozen_before_the_request_while_another_holds_the_claim(
+    make_session, make_config, book, sandbox, token_requests
+):
+    """They have not renewed yet, or never will: their claim is waited for like any other."""
+    config = make_config(sandbox.issue_refresh_token())
+    store = book.tokens(config.identity, "sandbox")
+    lapses = []
+
+    def meanwhile() -> None:
+        time.sleep(0.6)
+        assert store.claim("another", 0.6)
+        lapses.append(time.monotonic() + 0.6)
+
+    assert frozen(make_session, config, 0.5, meanwhile).token()
+    assert time.monotonic() >= lapses[0] - 0.05
+    assert token_requests() == [200]
+
+
+def test_frozen_before_the_request_while_nobody_came(make_session, make_config, sandbox, token_requests):
+    """The lease has lapsed, but the claim is still this process's: it is renewed, and the request may take its time."""
+    config = make_config(sandbox.issue_refresh_token())
+    sandbox.fault("slow", delay=0.5, path="/oauth/token")
+    with ThreadPoolExecutor(1) as pool:
+        ours = pool.submit(frozen(make_session, config, 1.0, lambda: time.sleep(1.2)).token)
+        while not token_requests():
+            time.sleep(0.01)
+        token = make_session(config, lease=5).token()  # with the old lease it would take the claim, and be refused
+        assert ours.result() == token
+    assert token_requests() == [200]
+
+
+def test_a_refused_refresh_token_leaves_room_for_the_next_grant(
+    make_session, make_config, make_engine, sandbox, monkeypatch, token_requests
+):
+    """Having it stored as spent has given up the room; before the connection's is tried there is room again."""
+    make_session(make_config(sandbox.issue_refresh_token())).token()
+    sandbox.reset()
+    overdue(make_engine)
+    session = make_session(make_config(sandbox.issue_refresh_token()))
+    rooms = []
+
+    def watched(request, token, real=session._exchange):
+        with make_engine().connect() as connection:
+            rooms.append(connection.execute(text("SELECT length(room) FROM sendoso_tokens")).scalar())
+        return real(request, token)
+
+    monkeypatch.setattr(session, "_exchange", watched)
+    assert session.token()
+    assert token_requests() == [400, 200]
+    assert rooms == [8192, 8192]
+
+
 # At rest.
 
 
@@ -364,5 +477,5 @@ def test_hosts_side_by_side_do_not_mix(make_session, make_config, sandbox):
         tokens = [make_session(config).token() for config in (here, there, here, there)]
         assert tokens[:2] == tokens[2:]
         assert tokens[0] != tokens[1]
-        make_session(here).tokens.forget()
+        make_session(here).tokens.revoke()
         assert make_session(there).token() == tokens[1]

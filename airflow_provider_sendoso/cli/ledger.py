@@ -1,0 +1,277 @@
+"""The ledger at a shell: what is open, what is known of a send, and a person's decision about it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from airflow_provider_sendoso import resolving
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
+from airflow_provider_sendoso.ledger.resolutions import OPEN
+from airflow_provider_sendoso.ledger.sends import Record, State
+from airflow_provider_sendoso.models import normalise_key
+
+Say = Callable[[str], None]
+
+
+def list_sends(
+    conn_id: str,
+    *,
+    dedupe_scope: str | None,
+    batch_id: str | None,
+    states: Sequence[str] | None,
+    reason: str | None,
+    limit: int,
+    as_json: bool,
+    say: Say = print,
+) -> None:
+    """
+    Show the sends in some states, by default those whose outcome is not known.
+
+    :param conn_id: the Sendoso connection, which says whose sends and which ledger.
+    :param dedupe_scope: only those of a scope.
+    :param batch_id: only those of a batch.
+    :param states: in whatever case.
+    :param reason: only those with this reason.
+    :param limit: how many to show; all are counted.
+    :param as_json: for a program to read.
+    :param say: shows a line.
+    :raises SendosoConfigError: for a state, batch or scope that there is not.
+    """
+    wanted = _states(states)
+    ledger, account = _open(conn_id)
+    found = resolving.find(ledger, account, wanted, batch_id=batch_id, dedupe_scope=dedupe_scope, reason=reason)
+    shown: list[dict[str, Any]] = []
+    counts: Counter[tuple[str, str | None]] = Counter()
+    for record in found:
+        counts[record.state.value, record.reason] += 1
+        if len(shown) < limit:
+            shown.append(resolving.describe(ledger, record))
+    total = sum(counts.values())
+    counted = [{"state": state, "reason": why, "sends": number} for (state, why), number in counts.most_common()]
+    if as_json:
+        say(json.dumps({"sends": shown, "total": total, "counts": counted}))
+        return
+    for described in shown:
+        say("\n".join(resolving.as_lines(described)))
+    if len(shown) < total:
+        say(f"… and {total - len(shown)} more: raise --limit, or narrow the list.")
+    for count in counted:
+        say(f"{count['sends']:>8}  {count['state']}  {count['reason'] or ''}".rstrip())
+    said = "/".join(wanted)
+    say(f"{total:>8}  in all, of account {account!r}, in ledger {ledger.identity.ledger_uuid} ({said}).")
+
+
+def show(
+    conn_id: str,
+    *,
+    send_key: str | None,
+    send_id: str | None,
+    recipient: str | None,
+    dedupe_scope: str | None,
+    as_json: bool,
+    say: Say = print,
+) -> None:
+    """
+    Show all that the ledger knows of a send, and what was decided about it.
+
+    :param conn_id: the Sendoso connection.
+    :param send_key: whole or its first digits, or
+    :param send_id: as Sendoso named it, or
+    :param recipient: whatever identifies one in the scope, like an e-mail; it is hashed and not shown.
+    :param dedupe_scope: of the recipient; ``None`` looks in all scopes of the account.
+    :param as_json: for a program to read.
+    :param say: shows a line.
+    :raises SendosoConfigError: for a send that the ledger does not know.
+    """
+    if [send_key, send_id, recipient].count(None) != 2:
+        raise SendosoConfigError("Name the send by one of --send-key, --send-id and --recipient.")
+    if dedupe_scope is not None and recipient is None:
+        raise SendosoConfigError("--scope goes with --recipient; keys and ids name one send by themselves.")
+    ledger, account = _open(conn_id)
+    if send_key is not None:
+        records = resolving.read(ledger, account, [send_key])
+    elif send_id is not None:
+        found = ledger.sends.find(account, send_id)
+        records = [] if found is None else [found]
+    else:
+        scopes = ledger.sends.scopes(account) if dedupe_scope is None else [dedupe_scope]
+        keys = _keys(ledger, account, scopes, [recipient or ""])
+        records = [known[key] for key in keys if (known := ledger.sends.read([key]))]
+    if not records:
+        what = f"send id {send_id}" if send_id is not None else "send to that recipient"
+        where = f" in scope {dedupe_scope!r}" if dedupe_scope is not None else ""
+        raise SendosoConfigError(
+            f"The ledger {ledger.identity.ledger_uuid} knows no {what}{where} of the account {account!r}: it was never "
+            "tried with this ledger. (A replacement is found by its key or id only.)"
+        )
+    told = [_whole(ledger, record) for record in records]
+    if as_json:
+        say(json.dumps(told))
+        return
+    for number, send in enumerate(told):
+        say(("\n" if number else "") + _as_text(send))
+
+
+def resolve(
+    conn_id: str,
+    *,
+    send_keys: Sequence[str],
+    recipients: Sequence[str],
+    batch_id: str | None,
+    dedupe_scope: str | None,
+    reason: str | None,
+    sent: bool,
+    not_sent: bool,
+    send_id: str | None,
+    why: str,
+    by: str | None,
+    yes: bool,
+    say: Say = print,
+    ask: Callable[[str], str] = input,
+) -> None:
+    """
+    Write down what a person has found out about sends whose outcome was not known.
+
+    :param conn_id: the Sendoso connection.
+    :param send_keys: whole or their first digits, or
+    :param recipients: of ``dedupe_scope``; hashed and not shown, or
+    :param batch_id: all that is open in a batch, or
+    :param dedupe_scope: all that is open in a scope.
+    :param reason: narrows a batch or a scope.
+    :param sent: the gifts were found, or
+    :param not_sent: they did not go out, and the next run sends them.
+    :param send_id: of the one gift that was found.
+    :param why: how the person knows.
+    :param by: who they are; ``None`` takes the user of the operating system.
+    :param yes: ask nothing.
+    :param say: shows a line.
+    :param ask: asks for one.
+    :raises SendosoConfigError: for arguments that do not say what is meant; nothing was changed.
+    :raises SendosoError: if nothing could be resolved, or some of it only later.
+    """
+    if sent == not_sent:
+        raise SendosoConfigError("Say what you have found out: either --sent or --not-sent. Nothing was changed.")
+    if recipients and dedupe_scope is None:
+        raise SendosoConfigError("--recipient needs --scope: only together they name a send. Nothing was changed.")
+    resolution = "sent" if sent else "not_sent"
+    decision = resolving.Decision.parse(resolution, why=why, resolved_by=by or _os_user(), send_id=send_id)
+    named = [*send_keys, *recipients]
+    scope = None if recipients else dedupe_scope
+    resolving.check_selection(send_keys=named, batch_id=batch_id, dedupe_scope=scope, reason=reason)
+    ledger, account = _open(conn_id)
+    keys = [*send_keys]
+    for number, recipient in enumerate(recipients, 1):
+        (key,) = _keys(ledger, account, [dedupe_scope or ""], [recipient])
+        if not ledger.sends.read([key]):
+            raise SendosoConfigError(
+                f"The ledger {ledger.identity.ledger_uuid} knows no send to --recipient number {number} in scope "
+                f"{dedupe_scope!r} of the account {account!r}. Nothing was changed."
+            )
+        keys.append(key)
+    records = resolving.select(ledger, account, send_keys=keys, batch_id=batch_id, dedupe_scope=scope, reason=reason)
+    if not keys and not yes:
+        _confirm(records, resolution, say, ask)
+    tally = resolving.resolve(ledger, records, decision)
+    failure = tally.failure()
+    if failure is not None:
+        raise failure
+    for line in tally.lines():
+        say(line)
+
+
+def print_ddl(dialect: str, say: Say = print) -> None:
+    """
+    Print the statements that make an empty ledger; needs no connection.
+
+    :param dialect: a key of :data:`~airflow_provider_sendoso.ledger.ddl.DIALECTS`.
+    :param say: shows a line.
+    :raises SendosoConfigError: for another one.
+    """
+    if dialect not in DIALECTS:
+        raise SendosoConfigError(f"There is no ledger on {dialect!r}; use one of {', '.join(DIALECTS)}.")
+    say(ddl(dialect))
+
+
+def _open(conn_id: str) -> tuple[Ledger, str]:
+    hook = SendosoHook(conn_id)
+    return hook.ledger, hook.config.account
+
+
+def _states(words: Sequence[str] | None) -> Sequence[State]:
+    if not words:
+        return OPEN
+    known = {state.value: state for state in State}
+    if not all(word.upper() in known for word in words):
+        raise SendosoConfigError(f"--state takes one or more of {', '.join(name.lower() for name in known)}.")
+    return [known[word.upper()] for word in words]
+
+
+def _keys(ledger: Ledger, account: str, scopes: Sequence[str], recipients: Sequence[str]) -> list[str]:
+    keys = []
+    for recipient in recipients:
+        try:
+            recipient_key = normalise_key(recipient)
+        except ValueError:
+            recipient_key = None
+        if recipient_key is None:
+            raise SendosoConfigError("--recipient is empty, or not text. Nothing was changed.")
+        keys += [ledger.send_key(account, scope, recipient_key) for scope in scopes]
+    return keys
+
+
+def _whole(ledger: Ledger, record: Record) -> dict[str, Any]:
+    batch = ledger.sends.batch(record.batch_id)
+    instance = ("dag_id", "task_id", "run_id", "map_index", "recipient_key")
+    return (
+        resolving.describe(ledger, record)
+        | {"account": record.account}
+        | {name: getattr(batch, name, None) for name in instance}
+        | {
+            "resolutions": [
+                {
+                    "resolved_at": resolving.moment(one.resolved_at),
+                    "from_state": one.from_state.value,
+                    "to_state": one.to_state.value,
+                    "send_id": one.send_id,
+                    "resolved_by": one.resolved_by,
+                    "why": one.why,
+                }
+                for one in ledger.resolutions.history(record.send_key)
+            ]
+        }
+    )
+
+
+def _as_text(send: dict[str, Any]) -> str:
+    lines = [f"{name:<14}{value}" for name, value in send.items() if name != "resolutions" and value is not None]
+    for one in send["resolutions"]:
+        sent_as = f", send id {one['send_id']}" if one["send_id"] is not None else ""
+        lines.append(f"{one['resolved_at']}  {one['from_state']} -> {one['to_state']}{sent_as}")
+        lines.append(f"    by {one['resolved_by']}: {one['why']}")
+    return "\n".join(lines)
+
+
+def _confirm(records: Sequence[Record], resolution: str, say: Say, ask: Callable[[str], str]) -> None:
+    for (state, reason), number in Counter((record.state.value, record.reason) for record in records).most_common():
+        say(f"{number:>8}  {state}  {reason or ''}".rstrip())
+    consequence = "they count as sent" if resolution == "sent" else "the next run SENDS THEM AGAIN"
+    try:
+        answer = ask(f"Resolve these {len(records)} sends as {resolution}, so that {consequence}? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise SendosoConfigError("Not confirmed. Nothing was changed.")
+
+
+def _os_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        raise SendosoConfigError("The operating system knows no name for you: use --by. Nothing was changed.") from None

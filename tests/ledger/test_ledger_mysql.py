@@ -1,0 +1,148 @@
+"""What MySQL and its drivers do differently, and the ledger must not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, select, text, update
+from sqlalchemy.engine import Connection, Engine
+
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger import Ledger, database
+from airflow_provider_sendoso.ledger.schema import db_now, scopes, sends
+from airflow_provider_sendoso.ledger.sends import Batch, Wanted
+
+BATCH = Batch("batch", "account", "scope", "email", "dag", "task", "run", -1)
+
+
+@pytest.fixture(params=["pymysql", "mysqlconnector"])
+def engine(request: pytest.FixtureRequest, mysql_database: Callable[[], Any]) -> Iterator[Engine]:
+    """An empty database, by each driver that comes as a wheel."""
+    url = mysql_database().url.replace("pymysql", request.param)
+    engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def opened(engine: Engine) -> Ledger:
+    """A ledger with two sends."""
+    ledger = Ledger(engine)
+    ledger.sends.claim(BATCH, "owner", 60, [Wanted(key, "payload", "gift", None) for key in "ab"])
+    return ledger
+
+
+def touch(key: str) -> Any:
+    return update(sends).where(sends.c.send_key == key).values(reason="touched")
+
+
+@pytest.mark.parametrize("client", ["pymysql", "mysql-connector-python"])
+def test_the_driver_is_the_connections_choice(
+    client: str, sendoso: Any, mysql_database: Callable[[], Any], set_connection: Callable[..., None]
+) -> None:
+    connection = mysql_database().connection
+    connection["extra"]["client"] = client
+    set_connection("sendoso_ledger", connection)
+    assert SendosoHook().ledger.identity.ledger_uuid
+
+
+def test_a_deadlock_is_repeated(opened: Ledger) -> None:
+    both_have_one, runs = threading.Barrier(2), []
+
+    def work(connection: Connection, first: str, second: str) -> None:
+        connection.execute(touch(first))
+        runs.append(first)
+        if len(runs) <= 2:
+            both_have_one.wait(5)
+        connection.execute(touch(second))
+
+    threads = [
+        threading.Thread(target=opened._database.run, args=(lambda connection, order=order: work(connection, *order),))
+        for order in ("ab", "ba")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(runs) == 3
+
+
+def test_a_lock_time_out_is_repeated(engine: Engine, opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_LOCK_TIMEOUT_MS", 1000)
+    other = Ledger(create_engine(engine.url))._database
+    with engine.begin() as holding:
+        holding.execute(touch("a"))
+        waiting = threading.Thread(target=other.run, args=(lambda connection: connection.execute(touch("a")),))
+        waiting.start()
+        waiting.join(1.5)
+        assert waiting.is_alive()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    other.engine.dispose()
+
+
+def test_a_lost_connection_is_repeated(engine: Engine, opened: Ledger) -> None:
+    runs = []
+
+    def work(connection: Connection) -> int:
+        runs.append(connection.execute(text("SELECT CONNECTION_ID()")).scalar())
+        if len(runs) == 1:
+            with engine.connect() as other:
+                other.execute(text(f"KILL {runs[0]}"))
+        return connection.execute(touch("a")).rowcount
+
+    assert opened._database.run(work) == 1
+    assert len(runs) == 2
+
+
+def test_a_process_that_is_frozen_in_a_transaction_loses_it(
+    engine: Engine, opened: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_IDLE_TIMEOUT_MS", 1000)
+    frozen = Ledger(create_engine(engine.url))._database.engine
+    holding = frozen.connect()
+    holding.execute(touch("a"))
+    began = time.monotonic()
+    opened._database.run(lambda connection: connection.execute(touch("a")))
+    assert 0.5 < time.monotonic() - began < 4
+    holding.invalidate()
+    frozen.dispose()
+
+
+def test_rows_that_an_update_finds_unchanged_are_counted(opened: Ledger) -> None:
+    for _ in range(2):
+        assert opened._database.run(lambda connection: connection.execute(touch("a"))).rowcount == 1
+
+
+@pytest.mark.parametrize("change", [{"account": "a" * 191}, {"recipient_key": None}])
+def test_what_does_not_fit_is_neither_cut_nor_ignored(opened: Ledger, change: dict[str, Any]) -> None:
+    row = {"account": "a", "dedupe_scope": "scope", "recipient_key": "email", "created_at": 1.0} | change
+    with pytest.raises(SendosoLedgerError, match=next(iter(change))):
+        opened._database.run(lambda connection: opened._database.insert_ignore(connection, scopes, [row]))
+
+
+def test_the_clock_is_utc_and_moves_while_a_statement_waits(engine: Engine, opened: Ledger) -> None:
+    def stamp() -> None:
+        late = update(sends).where(sends.c.send_key == "a").values(posted_at=db_now())
+        opened._database.run(lambda connection: connection.execute(late))
+
+    with engine.begin() as holding:
+        holding.execute(touch("a"))
+        waiting = threading.Thread(target=stamp)
+        waiting.start()
+        waiting.join(0.3)
+        released = holding.execute(select(db_now())).scalar_one()
+    waiting.join(5)
+    assert released == pytest.approx(time.time(), abs=0.5)
+    posted = opened._database.run(lambda connection: connection.execute(select(sends.c.posted_at)).scalars().first())
+    assert posted >= released
+
+
+def test_the_lock_of_who_creates_goes_with_its_connection(engine: Engine, opened: Ledger) -> None:
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT IS_FREE_LOCK('sendoso_ledger')")).scalar() == 1
