@@ -19,12 +19,15 @@ class Pages:
 
     :param request: the request of the whole collection; ``page`` and ``per_page`` are added to it.
     :param collection: the name under which an answer holds its items, like ``gifts``.
+    :param until_empty: whether to walk on to an empty page, for a caller to whom a missing item proves something.
     """
 
     request: Request
     collection: str
+    until_empty: bool = False
     page: int = 1
     done: bool = False
+    repeated: bool = False
     _last: list[Any] = field(default_factory=list)
 
     def next_request(self) -> Request:
@@ -46,11 +49,11 @@ class Pages:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise SendosoServerError(200, f"{self.request} answered without a list of {self.collection!r}.")
         # A server that does not know paging repeats itself: the same page twice is the end, not a loop.
-        repeated = items == self._last
-        self.done = len(items) < _page_size(body) or repeated
+        self.repeated = bool(items) and items == self._last
+        self.done = self.repeated or len(items) < (1 if self.until_empty else _page_size(body))
         self.page += 1
         self._last = items
-        return [] if repeated else items
+        return [] if self.repeated else items
 
 
 def _page_size(body: Any) -> int:

@@ -208,9 +208,15 @@ class SendLedger:
         return self._transition(claim, (State.CLAIMED, State.POSTING), values)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
-        """Commit that the POST was answered with "not sent" and will be made again, as a claim of ``lease`` seconds."""
+        """
+        Commit that the POST was answered with "not sent" and will be made again, as a claim of ``lease`` seconds.
+
+        A send that was given up for UNKNOWN meanwhile is not: what is known of this attempt would be of two POSTs.
+
+        :return: ``False`` if it may not be made again by this attempt.
+        """
         values = {"state": State.CLAIMED, "lease_until": db_now() + lease}
-        return self._transition(claim, (State.POSTING, State.UNKNOWN), values, OUTCOME_PATIENCE)
+        return self._transition(claim, (State.POSTING,), values, OUTCOME_PATIENCE)
 
     def finish(
         self,
@@ -411,6 +417,7 @@ def _take(
         "owner": owner,
         "attempt": record.attempt + 1,
         "lease_until": db_now() + lease,
+        "dedupe_scope": batch.dedupe_scope,  # another only for a replacement, whose key has no scope
         "batch_id": batch.batch_id,
         "row_ref": want.row_ref,
         "gift_id": want.gift_id,

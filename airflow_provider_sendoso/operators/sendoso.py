@@ -168,7 +168,8 @@ class SendGiftOperator(_SendOperator):
     :param lease: seconds or timedelta that a claim lasts without being renewed.
     :param claim_timeout: seconds or timedelta to wait while another run is on the same send.
     :param sendoso_conn_id: the connection (templated).
-    :return: the send's id (``str``); for one that was sent before, the recorded id.
+    :return: the send's id (``str``); for one that was sent before, the recorded id; ``None`` where a person has
+        resolved it as sent without one.
     :raises SendosoConfigError: for wrong arguments, or no ledger; nothing was sent.
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
@@ -216,7 +217,7 @@ class SendGiftOperator(_SendOperator):
         self.dedupe_scope = dedupe_scope
         self.resend_of = resend_of
 
-    def execute(self, context: Context) -> str:
+    def execute(self, context: Context) -> str | None:
         """Send the gift, or find that it was sent."""
         _refuse({"touch_id": self.touch_id})
         send = gift_send(
@@ -243,9 +244,9 @@ class SendGiftOperator(_SendOperator):
             self._defer_until_settled(sender)
         return self._judge(batch, send.gift_id, results[-1])
 
-    def _judge(self, batch: Batch, gift_id: str, result: Result) -> str:
+    def _judge(self, batch: Batch, gift_id: str, result: Result) -> str | None:
         match result.outcome:
-            case RowOutcome.SENT | RowOutcome.ALREADY_SENT if result.send_id is not None:
+            case RowOutcome.SENT | RowOutcome.ALREADY_SENT:
                 if result.gift_id != gift_id:
                     raise SendosoConfigError(
                         f"In the scope {batch.dedupe_scope!r} this recipient was already sent {result.gift_id!r} "
@@ -253,7 +254,8 @@ class SendGiftOperator(_SendOperator):
                         "another dedupe_scope."
                     )
                 verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
-                self.log.info("%s: %s, in scope %s.", verb, result.send_id, batch.dedupe_scope)
+                # Without an id where a person has found the gift and did not write it down.
+                self.log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
                 return result.send_id
             case RowOutcome.REFUSED:
                 raise result.error or SendosoRowsError(
@@ -438,10 +440,10 @@ class BatchSendOperator(_SendOperator):
                     raise
             held = self._log_rows(spool)
             summary = self._summary(batch, spool)
+            if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
+                self._push(context, summary)
+                self._defer_until_settled(sender)
             failure = failure or self._judge(summary, held, spool)
-        if isinstance(failure, SendHeldError):
-            self._push(context, summary)
-            self._defer_until_settled(sender)
         if failure is not None:
             self._push(context, summary)
             raise failure

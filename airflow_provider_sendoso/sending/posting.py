@@ -104,6 +104,8 @@ class Poster:
                     self._sends.finish(claim, State.READY, reason=outcome.reason)
                     return self._stop(job, request, exchange, outcome)
             if not self._sends.post_again(claim, self._lease):
+                # Late, but known: it was not sent. Whoever claims it next may post it.
+                self._sends.finish(claim, State.READY, reason=outcome.reason)
                 return Posted(None)
             if outcome.verdict is Verdict.RENEW:
                 token, renewed = self._session.renew(token), True

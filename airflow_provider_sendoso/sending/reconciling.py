@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -39,15 +39,15 @@ _CLOCKS_APART = 3600.0
 
 @dataclass
 class _Scan:
-    """One walk through the list of sends: what was found by mark, and whether it can prove an absence."""
+    """One walk through the list of sends: the marks in it, what was found by them, and whether it was whole."""
 
-    found: dict[str, dict[str, Send]]
+    marks: set[str] = field(default_factory=set)
+    found: dict[str, dict[str, Send]] = field(default_factory=dict)
     complete: bool = False
-    shows_marks: bool = False
 
-    @property
-    def proves(self) -> bool:
-        return self.complete and self.shows_marks
+    def proves_absent(self, mark: str) -> bool:
+        # A list that shows no marks at all says nothing about any.
+        return self.complete and bool(self.marks) and mark not in self.marks
 
 
 class Reconciler:
@@ -70,12 +70,12 @@ class Reconciler:
         self._scope = {"account": account, "dedupe_scope": dedupe_scope}
         self._settled_after = session.config.timeout + settle_time
 
-    def run(self, *, prove: bool = False) -> frozenset[str]:
+    def run(self, *, prove: bool = False) -> dict[str, Record]:
         """
         Look for every send of the scope whose outcome is not known, once.
 
         :param prove: whether to find out which of them are proven not to have gone out.
-        :return: the keys of those; they are resolved by whoever wants to send them.
+        :return: those, by send key, as they are now: the proof is worth nothing for any later POST of the same send.
         :raises SendosoLedgerError: if the ledger does not answer; a Sendoso that does not is only logged.
         """
         self._ledger.sends.lapse(**self._scope)
@@ -84,38 +84,37 @@ class Reconciler:
             for record in self._ledger.sends.records(*OPEN, **self._scope)
         }
         if not unresolved:
-            return frozenset()
+            return {}
         log.info("Looking for %d sends of unknown outcome in Sendoso.", len(unresolved))
         # Settled before the list is read, not while it is.
-        settled = {m: r for m, r in unresolved.items() if self.settles_in(r) <= 0} if prove else {}
+        settled = {mark for mark, record in unresolved.items() if prove and self.settles_in(record) <= 0}
         try:
             scan = self._scan(unresolved, whole=bool(settled))
             missing = self._take_found(unresolved, scan)
-            candidates = settled.keys() & missing.keys() if scan.proves else set()
-            absent: frozenset[str] = frozenset()
-            if candidates:
-                again = self._scan(unresolved, whole=True)
-                missing = self._take_found(missing, again)
-                if again.proves:
-                    absent = frozenset(settled[mark].send_key for mark in candidates & missing.keys())
+            absent = {mark for mark in settled & missing.keys() if scan.proves_absent(mark)}
+            if absent:
+                scan = self._scan(missing, whole=True)
+                missing = self._take_found(missing, scan)
+                absent = {mark for mark in absent if scan.proves_absent(mark)}
         except SendosoNotFoundError:
             log.warning("This Sendoso has no list of sends; %d sends are held for a person.", len(unresolved))
-            missing, absent = unresolved, frozenset()
+            missing, absent = unresolved, set()
         except (SendosoApiError, SendosoConnectionError) as error:
             log.warning("Sends of unknown outcome could not be looked for: %s", error)
-            return frozenset()
+            return {}
         self._ledger.resolutions.hold([record for record in missing.values() if record.state is State.UNKNOWN])
         crash_point("reconciled")
         log.info("Found %d, held %d, proven absent %d.", len(unresolved) - len(missing), len(missing), len(absent))
-        return absent
+        return {missing[mark].send_key: replace(missing[mark], state=State.HELD) for mark in absent}
 
     def settles_in(self, record: Record) -> float:
         """
         Return the seconds until the absence of a send can be proven, not positive once it can.
 
-        :param record: the send.
+        :param record: the send; not before its process counts as dead.
         """
-        return self._settled_after - (record.posted_ago if record.posted_ago is not None else 0.0)
+        posted_ago = record.posted_ago if record.posted_ago is not None else 0.0
+        return max(self._settled_after - posted_ago, record.lease_left)
 
     def _take_found(self, unresolved: Mapping[str, Record], scan: _Scan) -> dict[str, Record]:
         """Resolve what a walk has found, and return the rest."""
@@ -139,10 +138,10 @@ class Reconciler:
 
     def _scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> _Scan:
         """Walk through the list, newest first if it is; unless all of it is wanted, until it can hold no more."""
-        scan = _Scan({})
+        scan = _Scan()
         give_up = time.monotonic() + _LONGEST_SCAN
         oldest = min(record.posted_at or 0.0 for record in unresolved.values()) - _CLOCKS_APART
-        pages = Pages(list_sends_request(), "sends")
+        pages = Pages(list_sends_request(), "sends", until_empty=whole)
         last: float | None = None
         newest_first = True
         while not pages.done:
@@ -158,7 +157,7 @@ class Reconciler:
             if time.monotonic() > give_up:
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", _LONGEST_SCAN)
                 return scan
-        scan.complete = True
+        scan.complete = not pages.repeated
         return scan
 
     def _note(self, scan: _Scan, item: Mapping[str, Any], unresolved: Mapping[str, Record]) -> None:
@@ -166,7 +165,7 @@ class Reconciler:
         mark = metadata.get(METADATA_KEY) if isinstance(metadata, Mapping) else None
         if not isinstance(mark, str):
             return
-        scan.shows_marks = True
+        scan.marks.add(mark)
         if mark in unresolved:
             send = read_send(item)
             if send is not None:

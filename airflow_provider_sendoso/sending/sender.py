@@ -89,7 +89,7 @@ class Sender:
         self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
         self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
-        self._absent: frozenset[str] = frozenset()
+        self._absent: dict[str, Record] = {}
         self._elsewhere: list[Job] = []
         self._held: dict[int, tuple[Job, bool]] = {}  # by row, with whether this try posted it
         self._refusals: list[tuple[Job, Claim, str]] = []
@@ -165,7 +165,7 @@ class Sender:
     def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
         wanted = {key: self._wanted(key, job) for key, job in by_key.items()}
         found = self._sends.claim(self._batch, self._owner, self._lease, list(wanted.values()))
-        absent = [key for key in self._absent & by_key.keys() if self._reopen(found[key])]
+        absent = [key for key in self._absent.keys() & by_key.keys() if self._reopen(self._absent.pop(key))]
         if absent:
             found |= self._sends.claim(self._batch, self._owner, self._lease, [wanted[key] for key in absent])
         for key, claim in found.items():
@@ -173,9 +173,10 @@ class Sender:
                 self._differing += claim.payload_hash != wanted[key].payload_hash
         return found
 
-    def _reopen(self, record: Claim | Record) -> bool:
-        return isinstance(record, Record) and self._ledger.resolutions.resolve(
-            record, State.READY, resolved_by=RECONCILE, why="not in two complete lists after the settle time"
+    def _reopen(self, proven_absent: Record) -> bool:
+        """Make a send ready again, unless anything has happened to it since it was proven absent."""
+        return self._ledger.resolutions.resolve(
+            proven_absent, State.READY, resolved_by=RECONCILE, why="not in two complete lists after the settle time"
         )
 
     def _as_it_stands(self, job: Job, record: Record) -> None:

@@ -388,7 +388,7 @@ def test_ddl_needs_no_connection(run, dialect):
 
 
 def test_ddl_refuses_what_cannot_be_a_ledger(fail):
-    assert "use one of postgresql, sqlite" in fail("ddl", "--dialect", "snowflake")
+    assert "use one of mysql, postgresql, sqlite" in fail("ddl", "--dialect", "snowflake")
 
 
 # Airflow's own command line, and a process.

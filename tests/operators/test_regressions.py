@@ -183,15 +183,12 @@ def test_pushback_down(sendoso, ledger, batch, execute, monkeypatch):
 def test_timeout_xcom(sendoso, ledger, batch, ti, people, monkeypatch):
     from airflow.sdk.exceptions import AirflowTaskTimeout
 
-    exchange = SendosoSession._exchange
-
-    def third(*args):
+    def after_two(self):
         if len(sendoso.sends) == 2:
             raise AirflowTaskTimeout
-        return exchange(*args)
 
-    monkeypatch.setattr(SendosoSession, "_exchange", third)
+    monkeypatch.setattr("airflow_provider_sendoso.operators.sendoso._Progress.__call__", after_two)
     task = ti("run-1")
     with pytest.raises(AirflowTaskTimeout):
-        batch().execute({"ti": task})
+        batch(max_in_flight=1).execute({"ti": task})
     assert task.xcom["return_value"]["sent"] == 2
