@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.sandbox import Sandbox
 from soak.fates import Fate, Kind, draw, draw_crash
 from soak.guests import Batch, Warehouse
@@ -98,8 +99,9 @@ class Driver:
         """Start the process that tries are forked from, which imports Airflow: once, and before time is taken."""
         self._open(Batch("warm-up", "warm-up", []))
         run = self.runs.pop()
-        run.running = Try(Told(run.batch.run_id, 1, {"dedupe_scope": "warm-up", "on_absent": "hold"}, run.directory, self._environment))
-        while not run.running.is_over:
+        conf = {"dedupe_scope": run.batch.dedupe_scope, "on_absent": "hold"}
+        one = Try(Told(run.batch.run_id, 1, conf, run.directory, self._environment))
+        while not one.is_over:
             time.sleep(_TICK)
 
     # -- the phases ------------------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ class Driver:
             return
         self.counts["summaries"] += 1
         run.summary = summary
-        counted = sum(summary[name] for name in OUTCOMES)
+        counted = sum(summary[name] for name in RowOutcome)
         if not counted == summary["rows"] == len(run.batch.emails):
             self.wrong.append(f"{run.batch.run_id}: {len(run.batch.emails)} rows, but try {one.told.number}: {summary}")
 
@@ -279,6 +281,3 @@ class Driver:
     def _thaw(self, one: Try) -> None:
         one.signal_task(signal.SIGCONT)
         one.signal_supervisor(signal.SIGCONT)
-
-
-OUTCOMES = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")

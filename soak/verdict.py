@@ -85,9 +85,7 @@ def _agree(record: Record | None, sends: list[Send]) -> bool:
         return record is not None and record.state in _WHY_NOT
     if record is None:
         return False
-    return record.state in (State.UNKNOWN, State.HELD) or (
-        record.state is State.SENT and record.send_id == sends[0].id
-    )
+    return record.state in (State.UNKNOWN, State.HELD) or (record.state is State.SENT and record.send_id == sends[0].id)
 
 
 def _evidence(email: str, record: Record | None, resolutions: list[Resolution], sandbox: Sandbox, mark: str) -> str:
