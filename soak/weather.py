@@ -1,4 +1,4 @@
-"""What goes wrong at the server, all the time: a fault for the next few requests, every now and then an outage."""
+"""What goes wrong at the server, all the time: a fault for a moment, every now and then an outage."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from soak.settings import TIMEOUT
 _SENDS = "/api/v3/sends"
 _LONGEST_OUTAGE = 60.0
 _BETWEEN_OUTAGES = 20.0
-_BETWEEN_FAULTS = 0.5
+_BETWEEN_FAULTS = 0.4
 """Seconds, on average."""
+_LONGEST_FAULT = 0.15
 
 _REVOCATIONS = 0.02
 """The share of faults that make the token invalid instead."""
@@ -93,7 +94,8 @@ class Weather:
         name, options = self._chance.choice(_FAULTS)
         # Mostly sends, where it hurts; sometimes whatever comes: tokens, probes, the list of sends.
         where = {"method": "POST", "path": _SENDS} if self._chance.random() < 0.8 else {}
-        self._sandbox.fault(name, times=self._chance.randint(1, 3), **where, **options)
+        # For a moment, not for a number of requests: where few come, those would pile up until nothing gets through.
+        self._sandbox.fault(name, seconds=self._chance.uniform(0.01, _LONGEST_FAULT), **where, **options)
 
     def _outage(self, now: float) -> None:
         self.outages += 1
