@@ -39,10 +39,12 @@ class Case:
     threads: int
     polls: int = 0
     stops: bool = False
+    width: int = 1
 
 
 CASES = (
     Case("1 process x 1 thread", "ours", 1, 1),
+    Case("1 batch, as wide as it likes", "ours", 1, 1, width=0),
     Case("1 x 4", "ours", 1, 4),
     Case("4 x 1", "ours", 4, 1),
     Case("8 x 4", "ours", 8, 4),
@@ -50,6 +52,8 @@ CASES = (
     Case("4 x 1, with SIGSTOPs", "ours", 4, 1, stops=True),
     Case("1 x 1", "pyrate-limiter", 1, 1),
     Case("4 x 1", "pyrate-limiter", 4, 1),
+    Case("8 x 4", "pyrate-limiter", 8, 4),
+    Case("4 x 1, with SIGSTOPs", "pyrate-limiter", 4, 1, stops=True),
 )
 
 
@@ -63,6 +67,8 @@ class Work:
     bucket: str
     threads: int
     name: str
+    width: int = 1
+    """POSTs at once in one batch; 0 lets it choose."""
 
 
 # -- the worker ----------------------------------------------------------------------------------------------------
@@ -161,7 +167,7 @@ def send_loop(told: Work, session, ledger, stop: threading.Event):
             own_gift=True,
             lease=60,
             claim_timeout=60,
-            max_in_flight=told.width,
+            max_in_flight=told.width or None,
             stopped=stop.is_set,
         )
         sender.send(jobs(), lambda result: None)
@@ -232,7 +238,9 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[ob
     with Sandbox(rate=RATE, step=3600) as sandbox:
         bucket = str(directory / f"bucket-{random.getrandbits(32)}.db")
         kind = "pyrate" if case.limiter == "pyrate-limiter" else "sends"
-        works = [Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}") for n in range(case.processes)]
+        works = [
+            Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width) for n in range(case.processes)
+        ]
         works += [Work("polls", sandbox.url, ledger, bucket, 1, f"poll-{n}") for n in range(case.polls)]
         # One after another: they get ready at the cost of seconds of processor time each.
         workers = [start(told) for told in works]

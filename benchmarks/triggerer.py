@@ -37,9 +37,7 @@ class Wait(BaseOperator):
     def __init__(self, *, send_id, **kwargs):
         super().__init__(**kwargs)
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls="airflow_provider_sendoso.triggers.sendoso.SendStatusTrigger",
-            trigger_kwargs=dict(send_ids=[send_id], poke_interval=30.0, deadline={deadline}),
-            next_method="execute_complete",
+            trigger_cls="{trigger_cls}", trigger_kwargs={trigger_kwargs}, next_method="execute_complete"
         )
 
     def execute_complete(self, context, event=None):
@@ -55,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--triggers", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to count with all of them waiting")
+    parser.add_argument("--control", action="store_true", help="Airflow's own timer instead of ours, for comparison")
     parser.add_argument("--patience", type=float, default=1800.0, help="seconds for all of them to be deferred")
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="triggerer-"))
@@ -85,7 +84,7 @@ def main() -> None:
         ).json()["send"]
         ours = len(sandbox.requests)
         (home / "dags").mkdir()
-        source = DAG.format(triggers=arguments.triggers, send_id=send["id"], deadline=time.time() + 86_400)
+        source = DAG.format(triggers=arguments.triggers, send_id=send["id"], **trigger(arguments.control))
         (home / "dags" / "waiting.py").write_text(source)
         environment = airflow_environment(home, metadata, socket_dir, sandbox.url)
         log = (home / "airflow.log").open("w")
@@ -97,7 +96,9 @@ def main() -> None:
             begin(environment, log)
             started = time.monotonic()
             wait_for_triggers(engine, arguments.triggers, started + arguments.patience)
-            while len(sandbox.requests) - ours < SETTLED:
+            if arguments.control:
+                time.sleep(SETTLED / 10)
+            while not arguments.control and len(sandbox.requests) - ours < SETTLED:
                 if time.monotonic() > started + arguments.patience:
                     raise RuntimeError("the triggerer asked nothing in time")
                 time.sleep(0.5)
@@ -111,10 +112,11 @@ def main() -> None:
                 json.dumps(
                     {
                         "airflow": airflow_version(),
+                        "trigger": "Airflow's DateTimeTrigger" if arguments.control else "SendStatusTrigger",
                         "triggers": arguments.triggers,
                         "waiting after s": round(deferred_after),
                         "token requests": sum(r.path == "/oauth/token" for r in everything),
-                        "while starting": figures(everything[: -len(counted)], deferred_after),
+                        "while starting": figures(everything[: len(everything) - len(counted)], deferred_after),
                         "while waiting": figures(counted, arguments.seconds),
                         "loop blocked warnings": blocked,
                         "triggerer": triggerer_usage(standalone.pid),
@@ -129,6 +131,18 @@ def main() -> None:
             except subprocess.TimeoutExpired:
                 os.killpg(standalone.pid, signal.SIGKILL)
             server.cleanup()
+
+
+def trigger(control: bool) -> dict[str, str]:
+    """Which trigger, and its arguments as source."""
+    if control:
+        from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+
+        moment = "__import__('pendulum').now('UTC').add(days=1)"
+        module = TimeDeltaTrigger.__module__
+        return {"trigger_cls": f"{module}.DateTimeTrigger", "trigger_kwargs": f"dict(moment={moment})"}
+    ours = f"dict(send_ids=[send_id], poke_interval=30.0, deadline={time.time() + 86_400})"
+    return {"trigger_cls": "airflow_provider_sendoso.triggers.sendoso.SendStatusTrigger", "trigger_kwargs": ours}
 
 
 def figures(requests: list[Any], seconds: float) -> dict[str, Any]:
@@ -209,7 +223,13 @@ def triggerer_usage(group: int) -> dict[str, float]:
         times = process.cpu_times()
         return times.user + times.system, process.memory_info().rss / 2**20
 
-    found = [p for p in psutil.process_iter(["cmdline"]) if "triggerer" in " ".join(p.info["cmdline"] or [])]
+    # Airflow's, not this script, which has the sandbox in it.
+    mine = os.getpid()
+    found = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "triggerer" in " ".join(process.info["cmdline"] or []) and process.pid != mine
+    ]
     if not found:
         return {}
     cpu, memory = max(usage(process) for process in found)

@@ -24,7 +24,8 @@ CREATE TABLE rows (
     outcome TEXT NOT NULL,
     reason TEXT,
     send_id TEXT,
-    posted_at REAL
+    posted_at REAL,
+    send_key TEXT
 )
 """
 
@@ -38,6 +39,7 @@ class Spooled:
     reason: str | None
     send_id: str | None
     posted_at: float | None
+    send_key: str | None
 
     @property
     def name(self) -> str:
@@ -131,8 +133,8 @@ class Spool:
         self.recorded += 1
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
-            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ? WHERE number = ?",
-            (result.outcome, reason, result.send_id, result.posted_at, result.number),
+            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ? WHERE number = ?",
+            (result.outcome, reason, result.send_id, result.posted_at, result.send_key, result.number),
         )
 
     def counts(self) -> Counter[RowOutcome]:
@@ -159,7 +161,8 @@ class Spool:
         :param limit: how many at the most.
         """
         rows = self._db.execute(
-            "SELECT number, row_ref, reason, send_id, posted_at FROM rows WHERE outcome = ? ORDER BY number LIMIT ?",
+            "SELECT number, row_ref, reason, send_id, posted_at, send_key FROM rows WHERE outcome = ? "
+            "ORDER BY number LIMIT ?",
             (outcome, limit),
         )
         return [Spooled(*row) for row in rows]

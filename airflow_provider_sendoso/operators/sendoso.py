@@ -264,7 +264,10 @@ class SendGiftOperator(_SendOperator):
                 )
             case RowOutcome.HELD:
                 when = _moment(result.posted_at)
-                what = f"The send posted at {when} in scope {batch.dedupe_scope!r} has no known outcome"
+                what = (
+                    f"The send {_short(result.send_key)}, posted at {when} in scope {batch.dedupe_scope!r}, has no "
+                    "known outcome"
+                )
                 error = SendOutcomeUnknownError if result.posted else SendHeldError
                 raise error(f"{what} ({result.reason}). {_WHAT_TO_DO}")
             case _:
@@ -550,7 +553,7 @@ class BatchSendOperator(_SendOperator):
             self.log.warning("Refused %s: %s.", row.name, row.reason)
         held = spool.rows(RowOutcome.HELD, _NAMED)
         for row in held:
-            self.log.warning("Held %s, posted at %s: %s.", row.name, _moment(row.posted_at), row.reason)
+            self.log.warning("Held %s: %s.", row.name, _posted(row))
         return held
 
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: Spool) -> SendosoError | None:
@@ -561,7 +564,7 @@ class BatchSendOperator(_SendOperator):
                 "Retry the task: who was sent a gift is not sent another."
             )
         if held and self.on_held == "fail":
-            names = "; ".join(f"{row.name}, posted at {_moment(row.posted_at)}, {row.reason}" for row in held)
+            names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
             more = summary.count(RowOutcome.HELD) - len(held)
             return SendHeldError(
                 f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
@@ -667,6 +670,15 @@ def _share_or_count(name: str, value: Any) -> float | None:
     if not number >= 0 or (isinstance(number, float) and number > 1):
         raise SendosoConfigError(f"{name} is {value!r}; use a count like 10 or a share like 0.1. Nothing was sent.")
     return number
+
+
+def _posted(row: Spooled) -> str:
+    return f"posted at {_moment(row.posted_at)}, {row.reason}, key {_short(row.send_key)}"
+
+
+def _short(send_key: str | None) -> str:
+    """The beginning of a send key, as much of it as a person types."""
+    return send_key[:12] if send_key else "unknown"
 
 
 def _moment(epoch: float | None) -> str:

@@ -51,6 +51,7 @@ class Result:
     :param words: what the API said, the row's own values replaced by ``<field>``.
     :param gift_id: what was sent, for a send that the ledger knew already: the gift it knows.
     :param posted_at: epoch seconds.
+    :param send_key: the send's name in the ledger; commands take its beginning.
     :param posted: whether this try posted it.
     :param error: what a refusal means as an exception.
     """
@@ -62,6 +63,7 @@ class Result:
     send_id: str | None = None
     gift_id: str | None = None
     posted_at: float | None = None
+    send_key: str | None = None
     posted: bool = False
     error: SendosoApiError | None = None
 

@@ -171,6 +171,7 @@ class Poster:
             outcome.send_id,
             job.gift_send.gift_id,
             time.time(),
+            claim.send_key,
             True,
             api_error(request, exchange.answer) if state is State.REFUSED and exchange.answer else None,
         )

@@ -196,7 +196,17 @@ class Sender:
         words = "refused before, with the same content" if outcome is RowOutcome.REFUSED else ""
         posted = self._held.get(job.number, (job, False))[1]
         self._record(
-            Result(job.number, outcome, record.reason, words, record.send_id, record.gift_id, record.posted_at, posted)
+            Result(
+                job.number,
+                outcome,
+                record.reason,
+                words,
+                record.send_id,
+                record.gift_id,
+                record.posted_at,
+                record.send_key,
+                posted,
+            )
         )
 
     def _wait_for_room(self) -> bool:
@@ -335,9 +345,9 @@ class Sender:
             except Exception as error:  # the first error is on its way already; a log line may fail, too
                 with suppress(Exception):
                     log.debug("Also: %s", error)
-        for job, _ in self._in_flight.values():
+        for job, claim in self._in_flight.values():
             # Its row stays POSTING until its thread has an answer, or its lease lapses.
-            self._record(Result(job.number, RowOutcome.HELD, "no_answer_yet", posted=True))
+            self._record(Result(job.number, RowOutcome.HELD, "no_answer_yet", send_key=claim.send_key, posted=True))
 
     def _release(self) -> None:
         try:
