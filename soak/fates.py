@@ -13,7 +13,7 @@ _ONCE = ("claimed", "reconciled")
 _OFTEN = ("slot-taken", "posting-committed", "posted", "outcome-committed")
 # Rare: nobody gets a token until the lease of a renewal that was killed has lapsed, and nothing happens for a minute.
 _TOKEN = ("token-claimed", "token-granted", "token-stored")
-_TOKEN_SHARE = 0.02
+_TOKEN_SHARE = 0.01
 
 
 class Kind(StrEnum):

@@ -16,7 +16,7 @@ _BETWEEN_FAULTS = 0.4
 """Seconds, on average."""
 _LONGEST_FAULT = 0.15
 
-_REVOCATIONS = 0.02
+_REVOCATIONS = 0.01
 """The share of faults that make the token invalid instead."""
 
 # The later of the two kinds of "slow" accepts a send long after the client has hung up.
