@@ -72,12 +72,15 @@ def soak(kind: str, seconds: float, seed: int, directory: Path) -> tuple[dict[st
 
     with ledger_database(kind, directory) as database, Sandbox(step=0, rate=0) as sandbox:
         driver = Driver(sandbox, database, directory, random.Random(seed))
-        driver.warm_up()
-        began = time.monotonic()
-        driver.chaos(seconds)
-        driver.calm()
-        held = sum(run.state == "failed" for run in driver.runs)
-        driver.settle()
+        try:
+            driver.warm_up()
+            began = time.monotonic()
+            driver.chaos(seconds)
+            driver.calm()
+            held = sum(run.state == "failed" for run in driver.runs)
+            driver.settle()
+        finally:
+            driver.close()
         verdict = judge(sandbox, database, driver.runs)
     counts = driver.counts
     figures = {

@@ -148,6 +148,13 @@ class Driver:
         self._finish(held, "resend", fate)
         self._let_everything_end()
 
+    def close(self) -> None:
+        """Leave no process behind, however the soak ends."""
+        for _, one in self._tries:
+            one.signal_supervisor(signal.SIGKILL)
+            one.signal_task(signal.SIGKILL)
+        self._tries.clear()
+
     # -- what a scheduler does -------------------------------------------------------------------------------------
 
     def _finish(self, runs: list[Run], on_absent: str, fate: Callable[[Run], Fate]) -> None:
@@ -231,10 +238,14 @@ class Driver:
             self.wrong.append(f"{run.batch.run_id}: {len(run.batch.emails)} rows, but try {one.told.number}: {summary}")
 
     def _let_everything_end(self) -> None:
-        """Start nothing more, wake what is frozen, and wait until no process is left."""
-        while self._tries:
+        """Start nothing more, and wait until no process is left: also those that are frozen wake up and end."""
+        end = time.monotonic() + _PATIENCE
+        while self._tries and time.monotonic() < end:
             self._step()
             time.sleep(_TICK)
+        for run, one in self._tries:
+            self.wrong.append(f"{run.batch.run_id} try {one.told.number} does not end")
+        self.close()
 
     # -- what fate does --------------------------------------------------------------------------------------------
 

@@ -56,8 +56,9 @@ class Try:
 
     def signal_supervisor(self, number: signal.Signals) -> None:
         """Send the supervisor a signal, if it still lives."""
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(self._supervisor.pid).send_signal(number)
+        if self._supervisor.is_alive():
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(self._supervisor.pid).send_signal(number)
 
     @property
     def supervised(self) -> bool:
