@@ -11,7 +11,9 @@ from soak.settings import TIMEOUT
 
 _SENDS = "/api/v3/sends"
 _LONGEST_OUTAGE = 60.0
-_BETWEEN_OUTAGES = 20.0
+_OUTAGE = 6.0
+_BETWEEN_OUTAGES = 30.0
+"""Seconds, on average; from the end of one to the beginning of the next."""
 _BETWEEN_FAULTS = 0.4
 """Seconds, on average."""
 _LONGEST_FAULT = 0.15
@@ -50,7 +52,7 @@ class Weather:
 
     :param sandbox: the server.
     :param chance: decides when and how.
-    :param seconds: for how long; outages last up to an eighth of it.
+    :param seconds: for how long; no outage lasts longer than an eighth of it.
     """
 
     def __init__(self, sandbox: Sandbox, chance: random.Random, seconds: float) -> None:
@@ -59,7 +61,7 @@ class Weather:
         self._longest = min(_LONGEST_OUTAGE, seconds / 8)
         now = time.monotonic()
         self._next_fault = now
-        self._next_outage = now + chance.expovariate(2 / _BETWEEN_OUTAGES)
+        self._next_outage = now + chance.expovariate(3 / _BETWEEN_OUTAGES)
         self._up_again: float | None = None
         self.faults = 0
         self.outages = 0
@@ -76,8 +78,7 @@ class Weather:
             self._next_fault = now + self._chance.expovariate(1 / _BETWEEN_FAULTS)
             self._fault()
         if now >= self._next_outage:
-            self._next_outage = now + self._chance.expovariate(1 / _BETWEEN_OUTAGES)
-            self._outage(now)
+            self._next_outage = now + self._outage(now) + self._chance.expovariate(1 / _BETWEEN_OUTAGES)
 
     def clear(self) -> None:
         """Let the sun shine."""
@@ -97,11 +98,13 @@ class Weather:
         # For a moment, not for a number of requests: where few come, those would pile up until nothing gets through.
         self._sandbox.fault(name, seconds=self._chance.uniform(0.01, _LONGEST_FAULT), **where, **options)
 
-    def _outage(self, now: float) -> None:
+    def _outage(self, now: float) -> float:
+        """Begin an outage, and return how long it lasts."""
         self.outages += 1
-        lasts = self._chance.uniform(0.5, self._longest)
+        lasts = min(self._longest, 0.5 + self._chance.expovariate(1 / _OUTAGE))
         if self._chance.random() < 0.5:
             self._sandbox.fault("error_before", seconds=lasts, status=503)
         else:
             self._sandbox.stop()
             self._up_again = now + lasts
+        return lasts
