@@ -70,7 +70,7 @@ def postgres_socket_dir() -> Iterator[str]:
     server.cleanup()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def postgres_database(postgres_socket_dir: str) -> Callable[[], PostgresDatabase]:
     """Makes an empty database."""
 

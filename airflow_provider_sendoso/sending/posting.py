@@ -107,6 +107,7 @@ class Poster:
                 # Late, but known: it was not sent. Whoever claims it next may post it.
                 self._sends.finish(claim, State.READY, reason=outcome.reason)
                 return Posted(None)
+            crash_point("put-off")
             if outcome.verdict is Verdict.RENEW:
                 token, renewed = self._session.renew(token), True
             elif exchange.answer is None and attempt < _ATTEMPTS:

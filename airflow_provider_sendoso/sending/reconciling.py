@@ -130,6 +130,7 @@ class Reconciler:
                     send_id=sends[0].id,
                     status=sends[0].status,
                 )
+                crash_point("found")
                 continue
             if sends:
                 log.error("Send key %s is in Sendoso %d times.", record.send_key, len(sends))

@@ -167,6 +167,7 @@ class Sender:
         found = self._sends.claim(self._batch, self._owner, self._lease, list(wanted.values()))
         absent = [key for key in self._absent.keys() & by_key.keys() if self._reopen(self._absent.pop(key))]
         if absent:
+            crash_point("reopened")
             found |= self._sends.claim(self._batch, self._owner, self._lease, [wanted[key] for key in absent])
         for key, claim in found.items():
             if isinstance(claim, Record) and claim.state is State.SENT:
@@ -352,6 +353,7 @@ class Sender:
     def _release(self) -> None:
         try:
             self._sends.release(self._owner)
+            crash_point("released")
         except SendosoLedgerError as error:
             log.warning("Claims could not be given back and lapse within %.0f s: %s", self._lease, error)
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import create_engine
 
-from airflow_provider_sendoso import sending
 from airflow_provider_sendoso.client.endpoints import me_request
 from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, SendLedger, State, Wanted
+from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.operators import sendoso as operators
+from airflow_provider_sendoso.sending import posting
 
 
 class FakeTI:
@@ -123,22 +122,15 @@ def read(connections: dict[str, dict[str, Any]], count: int) -> int:
 
 
 def send_batch(
-    connections: dict[str, dict[str, Any]],
-    run_id: str,
-    recipients: list[dict[str, Any]],
-    lease: float = 60,
-    die_at: tuple[str, int] | None = None,
+    connections: dict[str, dict[str, Any]], run_id: str, recipients: list[dict[str, Any]], lease: float = 60
 ) -> tuple[str, dict[str, Any]]:
     """
     Run a batch as Airflow would run its task; return the name of the error, or "", and the summary.
 
     :param lease: seconds, shorter than the operator lets users have it, so that tests need not wait.
-    :param die_at: a point of the protocol, and at how many passes of it the process kills itself.
     """
     _set(connections)
-    operators._SHORTEST_LEASE, sending._POST_MARGIN = 0.1, 0.1
-    if die_at:
-        _die(*die_at)
+    operators._SHORTEST_LEASE, posting._MARGIN = 0.1, 0.1
     ti = FakeTI(run_id)
     operator = operators.BatchSendOperator(
         task_id=ti.task_id,
@@ -148,6 +140,7 @@ def send_batch(
         dedupe_scope="campaign",
         lease=lease,
         claim_timeout=20,
+        max_in_flight=4,
     )
     try:
         return "", operator.execute({"ti": ti})
@@ -158,24 +151,3 @@ def send_batch(
 def _set(connections: dict[str, dict[str, Any]]) -> None:
     for conn_id, connection in connections.items():
         os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
-
-
-def _die(point: str, passes: int) -> None:
-    name = "begin_post" if "POSTING" in point else "finish"
-    commit = getattr(SendLedger, name)
-    left = passes
-
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def deadly(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0 and point.startswith("before"):
-            die()
-        result = commit(*args, **kwargs)
-        if left == 0:
-            die()
-        return result
-
-    setattr(SendLedger, name, deadly)

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, update
 from tenacity import wait_none
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trying import SCOPE, FakeTI, Try, people
+from trying import SCOPE, Try, one_try, sendoso_connection
 
 from airflow_provider_sendoso.client.session import SendosoSession
-from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.schema import metadata
-from airflow_provider_sendoso.models import RowOutcome
-from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from airflow_provider_sendoso.ledger.schema import metadata, sends
 from airflow_provider_sendoso.sandbox import Sandbox
 
 
@@ -54,27 +51,7 @@ def ledger_connection(
 @pytest.fixture
 def send(sendoso: Sandbox, ledger: dict[str, Any], set_connection: Callable[..., None]) -> Callable[..., Try]:
     """Runs one try of a batch: to five people, unless told otherwise."""
-    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
-    set_connection("sendoso_default", connection | {"extra": {"requests_per_second": 1000, "timeout": 0.5}})
-
-    def one_try(recipients: int | list[dict[str, Any]] = 5, run_id: str = "run-1", **changes: Any) -> Try:
-        arguments: dict[str, Any] = {
-            "recipients": people(recipients) if isinstance(recipients, int) else recipients,
-            "gift_id": "gift-donation-trees",
-            "message": "Thank you",
-            "dedupe_scope": SCOPE,
-            "claim_timeout": 2,
-            "max_in_flight": 1,
-        }
-        ti = FakeTI(run_id)
-        try:
-            summary, error = BatchSendOperator(task_id="gifts", **(arguments | changes)).execute({"ti": ti}), None
-        except SendosoError as raised:
-            summary, error = ti.xcom["return_value"], raised
-        assert sum(summary[outcome] for outcome in RowOutcome) == summary["rows"], "the counts do not add up"
-        counts = {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
-        return Try(type(error).__name__ if error else "", counts, error)
-
+    set_connection("sendoso_default", sendoso_connection(sendoso, requests_per_second=1000, timeout=0.5))
     return one_try
 
 
@@ -84,6 +61,14 @@ def states(ledger: dict[str, Any]) -> Callable[[], dict[str, int]]:
     return lambda: {
         state.value: count for state, count in SendosoHook().ledger.sends.states(dedupe_scope=SCOPE).items()
     }
+
+
+@pytest.fixture
+def an_hour_later(ledger: dict[str, Any]) -> Callable[[], None]:
+    """Lets every lease lapse, and makes every POST an hour older, as if time had passed."""
+    columns = ("lease_until", "posted_at")
+    earlier = update(sends).values({name: sends.c[name] - 3600 for name in columns})
+    return lambda: SendosoHook().ledger._database.run(lambda connection: connection.execute(earlier))
 
 
 @pytest.fixture(autouse=True)

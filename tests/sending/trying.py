@@ -1,11 +1,17 @@
-"""What the tests of the protocol say about a try of a batch."""
+"""One try of a batch, here or in a process that is to die: importable there by name, so a module of its own."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_sendoso import crashpoints
 from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 
 SENDS = "/api/v3/sends"
@@ -36,3 +42,44 @@ def people(count: int) -> list[dict[str, Any]]:
 
 def posts(sandbox: Sandbox) -> int:
     return sum(request.method == "POST" and request.path == SENDS for request in sandbox.requests)
+
+
+def sendoso_connection(sandbox: Sandbox, **extra: Any) -> dict[str, Any]:
+    connection = {"conn_type": "sendoso", "host": sandbox.url, "login": "sandbox", "password": "sandbox"}
+    return connection | {"extra": extra}
+
+
+def batch(recipients: int | list[dict[str, Any]] = 5, **changes: Any) -> BatchSendOperator:
+    """A batch to so many people."""
+    arguments: dict[str, Any] = {
+        "recipients": people(recipients) if isinstance(recipients, int) else recipients,
+        "gift_id": "gift-donation-trees",
+        "message": "Thank you",
+        "dedupe_scope": SCOPE,
+        "claim_timeout": 2,
+        "max_in_flight": 1,
+    }
+    return BatchSendOperator(task_id="gifts", **(arguments | changes))
+
+
+def one_try(
+    recipients: int | list[dict[str, Any]] = 5, run_id: str = "run-1", method: str = "execute", **changes: Any
+) -> Try:
+    """Run one try of a batch, or with another ``method`` what Airflow calls after a deferral."""
+    ti = FakeTI(run_id)
+    try:
+        summary, error = getattr(batch(recipients, **changes), method)({"ti": ti}), None
+    except SendosoError as raised:
+        summary, error = ti.xcom["return_value"], raised
+    assert sum(summary[outcome] for outcome in RowOutcome) == summary["rows"], "the counts do not add up"
+    counts = {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
+    return Try(type(error).__name__ if error else "", counts, error)
+
+
+def die(connections: dict[str, dict[str, Any]], crash_point: str, changes: dict[str, Any]) -> None:
+    """Run a try that is killed on its way; for a process of its own."""
+    for conn_id, connection in connections.items():
+        os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
+    os.environ["SENDOSO_CRASH_POINT"] = crash_point
+    importlib.reload(crashpoints)  # it reads the environment when it is imported
+    one_try(**changes)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
+import requests
 
 from airflow_provider_sendoso.sandbox import Sandbox
 
@@ -162,3 +168,129 @@ def world(postgres_database: Callable[[], Any]) -> Iterator[Callable[..., World]
     yield make
     for sandbox in started:
         sandbox.stop()
+
+
+class LiveAirflow:
+    """
+    A whole Airflow that runs by itself: scheduler with LocalExecutor, DAG processor, triggerer and API server.
+
+    It gives up a task whose supervisor is dead after 20 seconds instead of 300.
+
+    :param home: for its files.
+    :param dags: the folder of its DAGs.
+    :param metadata: its database.
+    """
+
+    def __init__(self, home: Path, dags: Path, metadata: Any) -> None:
+        self._log = home / "airflow.log"
+        api, task_logs, trigger_logs = _free_ports(3)
+        self._url = f"http://127.0.0.1:{api}"
+        settings = {
+            "CORE__DAGS_FOLDER": str(dags),
+            "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "CORE__EXECUTION_API_SERVER_URL": f"{self._url}/execution/",
+            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__LOAD_EXAMPLES": "False",
+            "CORE__PARALLELISM": "20",
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "DATABASE__SQL_ALCHEMY_CONN": metadata.url.replace("+psycopg:", "+psycopg2:"),
+            "API__HOST": "127.0.0.1",
+            "API__PORT": str(api),
+            "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+            "LOGGING__WORKER_LOG_SERVER_PORT": str(task_logs),
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+            "USAGE_DATA_COLLECTION__ENABLED": "False",
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+        }
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        environment |= {f"AIRFLOW__{name}": value for name, value in settings.items()}
+        environment |= {"AIRFLOW_HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self._home = home
+        with self._log.open("wb") as log:
+            command = [sys.executable, "-W", "ignore", "-m", "airflow", "standalone"]
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def wait_for_dags(self, dag_ids: set[str]) -> None:
+        """Wait until it can run these DAGs."""
+        self.wait_until(self._answers, "Airflow answers")
+        token = requests.get(f"{self._url}/auth/token", timeout=60).json()["access_token"]
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self.wait_until(
+            lambda: dag_ids <= {dag["dag_id"] for dag in self.api("GET", "dags")["dags"]}, f"DAGs: {dag_ids}"
+        )
+
+    def api(self, method: str, path: str, **body: Any) -> Any:
+        """Ask the REST API, as a user does."""
+        answer = requests.request(
+            method, f"{self._url}/api/v2/{path}", json=body or None, headers=self._headers, timeout=60
+        )
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def task_log(self, dag_id: str, run_id: str, try_number: int) -> str:
+        """Read what a task has logged in one of its tries, nothing if it has not come to that."""
+        folder = self._home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=send"
+        log = folder / f"attempt={try_number}.log"
+        return log.read_text() if log.exists() else ""
+
+    @staticmethod
+    def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
+        """Return the first true answer; the patience is for a machine that is busy with something else."""
+        give_up = time.monotonic() + patience
+        while not (answer := condition()):
+            assert time.monotonic() < give_up, f"in {patience:.0f} s it never came to this: {what}"
+            time.sleep(0.3)
+        return answer
+
+    def close(self) -> None:
+        """Kill every process of it, the orphans too, and see that they are gone."""
+
+        def are_gone() -> bool:
+            for process in (left := self._processes()):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.poll()
+            return not left
+
+        self.wait_until(are_gone, "Airflow's processes are gone", patience=60)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text(errors="replace")[-5000:]
+        with suppress(requests.RequestException, ValueError):
+            health = requests.get(f"{self._url}/api/v2/monitor/health", timeout=10).json()
+            parts = ("scheduler", "dag_processor", "triggerer")
+            return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
+        return False
+
+    def _processes(self) -> list[psutil.Process]:
+        """Everything in its session: a task has a process group of its own, and an orphan no parent, but they stay."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                if os.getsid(process.pid) == self._process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def live_airflow(postgres_database: Callable[[], Any]) -> Iterator[LiveAirflow]:
+    """An Airflow with the DAGs that are there to be killed."""
+    home = Path(tempfile.mkdtemp(prefix="airflow-live-"))
+    airflow = LiveAirflow(home, Path(__file__).with_name("dags"), postgres_database())
+    try:
+        yield airflow
+    finally:
+        airflow.close()

@@ -1,0 +1,203 @@
+"""A run that is killed at a named step: what the ledger holds then, what Sendoso has, and how the next tries end it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trying import SENDS, Try, die, sendoso_connection
+
+import airflow_provider_sendoso
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.resolutions import Resolution
+from airflow_provider_sendoso.ledger.sends import State
+from airflow_provider_sendoso.sandbox import Sandbox
+
+TIMEOUT = 60.0
+AT_LAST = (TIMEOUT,) * 3
+"""Three answers that come when the process is dead."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """
+    A try for five people that is killed.
+
+    :param at: the crash point, and at which passage.
+    :param states: what the ledger holds then.
+    :param accepted: how many sends Sendoso has accepted by then.
+    :param next_try: the counts of the next one, after the leases of the dead process.
+    :param width: POSTs at once.
+    :param answers: seconds until Sendoso answers a POST, one after the other; ``None`` for a 429.
+    :param resends: whether the killed try sends again what is absent.
+    """
+
+    at: str
+    states: dict[str, int]
+    accepted: int
+    next_try: dict[str, int]
+    width: int = 1
+    answers: tuple[float | None, ...] = ()
+    resends: bool = field(default=False, kw_only=True)
+
+    def __str__(self) -> str:
+        return f"{self.at}-{self.width}-at-once{'-resending' if self.resends else ''}"
+
+
+ALL_SENT = {"sent": 5}
+ONE_HELD = {"sent": 4, "held": 1}
+
+WHILE_SENDING = [
+    Kill("claimed", {"CLAIMED": 5}, 0, ALL_SENT),
+    Kill("slot-taken:3", {"SENT": 2, "CLAIMED": 3}, 2, ALL_SENT),
+    # Sendoso never got the third, which nobody can know: it is looked for, and held.
+    Kill("posting-committed:3", {"SENT": 2, "POSTING": 1, "CLAIMED": 2}, 2, ONE_HELD),
+    # The same in the ledger, but Sendoso has it: found again by its mark.
+    Kill("posted:3", {"SENT": 2, "POSTING": 1, "CLAIMED": 2}, 3, ALL_SENT),
+    Kill("outcome-committed:3", {"SENT": 3, "CLAIMED": 2}, 3, ALL_SENT),
+    Kill("put-off", {"SENT": 2, "CLAIMED": 3}, 2, ALL_SENT, 1, (0, 0, None)),
+    Kill("released", {"SENT": 5}, 5, ALL_SENT),
+    # The first goes alone until it is answered, the other four at once.
+    Kill("claimed", {"CLAIMED": 5}, 0, ALL_SENT, 4),
+    Kill("slot-taken:5", {"SENT": 1, "POSTING": 3, "CLAIMED": 1}, 4, ALL_SENT, 4, (0, *AT_LAST)),
+    Kill("posting-committed:5", {"SENT": 1, "POSTING": 4}, 4, ONE_HELD, 4, (0, *AT_LAST)),
+    Kill("posted:2", {"SENT": 1, "POSTING": 4}, 5, ALL_SENT, 4, (0, 2, *AT_LAST)),
+    Kill("outcome-committed:2", {"SENT": 2, "POSTING": 3}, 5, ALL_SENT, 4, (0, 2, *AT_LAST)),
+    Kill("put-off", {"SENT": 1, "POSTING": 3, "CLAIMED": 1}, 4, ALL_SENT, 4, (0, *AT_LAST, None)),
+    Kill("released", {"SENT": 5}, 5, ALL_SENT, 4),
+]
+
+# Before these, of two sends of unknown outcome Sendoso has got one.
+WHILE_LOOKING = [Kill("found", {"SENT": 4, "UNKNOWN": 1}, 4, ONE_HELD, width) for width in (1, 4)] + [
+    kill
+    for width in (1, 4)
+    for kill in (
+        Kill("reconciled", {"SENT": 4, "HELD": 1}, 4, ONE_HELD, width),
+        Kill("reopened", {"SENT": 4, "READY": 1}, 4, ALL_SENT, width, resends=True),
+        Kill("slot-taken", {"SENT": 4, "CLAIMED": 1}, 4, ALL_SENT, width, resends=True),
+        Kill("posting-committed", {"SENT": 4, "POSTING": 1}, 4, ONE_HELD, width, resends=True),
+        Kill("posted", {"SENT": 4, "POSTING": 1}, 5, ALL_SENT, width, resends=True),
+    )
+]
+
+
+@pytest.fixture
+def killed(sendoso: Sandbox, ledger: dict[str, Any]) -> Callable[[Kill], None]:
+    """Runs a try in a process of its own, until it has killed itself."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["airflow_provider_sendoso.operators.sendoso", "sqlalchemy.dialects.postgresql"])
+
+    def run(kill: Kill) -> None:
+        # With several POSTs at once their slots are so far apart that each has reached Sendoso before the next.
+        rate = 3 if kill.width > 1 and kill.answers else 1000
+        connections = {
+            "sendoso_default": sendoso_connection(sendoso, requests_per_second=rate, timeout=TIMEOUT),
+            "sendoso_ledger": ledger,
+        }
+        for delay in kill.answers:
+            if delay is None:
+                sendoso.fault("throttle", method="POST", path=SENDS, retry_after=1)
+            else:
+                sendoso.fault("slow", method="POST", path=SENDS, delay=delay)
+        changes: dict[str, Any] = {"max_in_flight": kill.width}
+        if kill.resends:
+            changes |= {"on_absent": "resend", "settle_time": 0}
+        process = context.Process(target=die, args=(connections, kill.at, changes))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        sendoso.clear_faults()
+
+    return run
+
+
+def decided() -> list[Resolution]:
+    """Everything that a search or a person has decided, in any order."""
+    ledger = SendosoHook().ledger
+    return [one for record in ledger.sends.records(*State) for one in ledger.resolutions.history(record.send_key)]
+
+
+def everybody_gets_one_in_the_end(sendoso: Sandbox, send: Callable[..., Try], later: Callable[[], None]) -> None:
+    later()
+    assert send(on_absent="resend", settle_time=0) == Try("", ALL_SENT)
+    assert send(run_id="run-2") == Try("", {"already_sent": 5})
+    assert len(sendoso.sends) == 5
+    assert sendoso.duplicates() == {}
+
+
+@pytest.mark.parametrize("kill", WHILE_SENDING, ids=str)
+def test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    an_hour_later: Callable[[], None],
+    killed: Callable[[Kill], None],
+    kill: Kill,
+) -> None:
+    killed(kill)
+    assert states() == kill.states
+    assert accepted(sendoso, kill.accepted) == kill.accepted
+    # Until its leases have lapsed it might still be alive.
+    sent = kill.states.get("SENT", 0)
+    too_early = send(claim_timeout=0)
+    assert too_early.counts == {name: n for name, n in {"sent": sent, "not_reached": 5 - sent}.items() if n}
+    assert states() == kill.states
+    an_hour_later()
+    assert send() == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
+    assert len(sendoso.sends) == kill.next_try["sent"]
+    assert len(decided()) == kill.accepted - sent  # each was found by its mark
+    assert {one.to_state for one in decided()} <= {State.SENT}
+    everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
+
+
+@pytest.mark.parametrize("kill", WHILE_LOOKING, ids=str)
+def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_is_finished_by_the_next(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    an_hour_later: Callable[[], None],
+    killed: Callable[[Kill], None],
+    kill: Kill,
+) -> None:
+    sendoso.fault("drop_after", method="POST", path=SENDS)
+    sendoso.fault("drop_before", method="POST", path=SENDS)
+    sendoso.fault("error_before", times=100, method="GET", path=SENDS)
+    assert send() == Try("SendHeldError", {"sent": 3, "held": 2})
+    assert states() == {"SENT": 3, "UNKNOWN": 2}
+    sendoso.clear_faults()
+    an_hour_later()
+    killed(kill)
+    assert states() == kill.states
+    assert accepted(sendoso, kill.accepted) == kill.accepted
+    an_hour_later()
+    assert send() == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
+    everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
+
+
+def test_every_crash_point_is_in_some_test() -> None:
+    package = Path(airflow_provider_sendoso.__file__).parent
+    named = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r'^ +crash_point\("([^"]+)"\)', path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    of_tokens = {name for name in named if name.startswith("token-")}  # in tests/tokens
+    tried = {kill.at.partition(":")[0] for kill in WHILE_SENDING + WHILE_LOOKING}
+    assert named - of_tokens == tried
+    tokens = "\n".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].glob("tokens/test_*.py"))
+    assert [name for name in of_tokens if f'"{name}"' not in tokens] == []
+
+
+def accepted(sendoso: Sandbox, expected: int) -> int:
+    """How many sends Sendoso has accepted; what the dead process wrote last may take a moment to be read."""
+    patience = time.monotonic() + 2
+    while len(sendoso.sends) < expected and time.monotonic() < patience:
+        time.sleep(0.01)
+    return len(sendoso.sends)

@@ -1,0 +1,425 @@
+"""
+Whatever Airflow and its users do to a running task: no gift twice, no recipient lost.
+
+One real Airflow, and a story for each thing that can happen. A story takes a minute, nearly all of it spent waiting
+for Airflow or for a lease, so all that were selected are played at once, each with a DAG, a Sendoso and a ledger of
+its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from airflow_provider_sendoso.sandbox import Sandbox
+
+SENDS = "/api/v3/sends"
+COUNTS = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")
+
+
+class Stage:
+    """
+    Where a story is played: one DAG, a local Sendoso, an empty ledger, and the connections between them.
+
+    Sendoso accepts a gift at once and answers a second later, so that there is something in flight to be killed.
+    """
+
+    def __init__(self, airflow: Any, dag_id: str, make_database: Callable[[], Any]) -> None:
+        self.airflow = airflow
+        self.dag_id = dag_id
+        self.make_database = make_database
+        self.ledger = make_database()
+        self.sandbox = Sandbox(step=0, rate=0)
+
+    def __enter__(self) -> Stage:
+        self.sandbox.start()
+        self.sandbox.fault("slow", times=10**6, method="POST", path=SENDS, delay=1.0)
+        extra = {"requests_per_second": 50, "timeout": 8, "ledger_conn_id": f"{self.dag_id}_ledger"}
+        login = {"login": "sandbox", "password": "sandbox"}
+        self.connect(self.dag_id, conn_type="sendoso", host=self.sandbox.url, extra=json.dumps(extra), **login)
+        self.connect(f"{self.dag_id}_ledger", **self.ledger.connection)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            tasks = self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/~/taskInstances")["task_instances"]
+            for task in tasks:
+                error.add_note(f"{self.dag_id} {task['dag_run_id']}: {task['state']} in try {task['try_number']}")
+                error.add_note(self.log(task["dag_run_id"])[-5000:])
+            error.add_note(f"{len(self.sandbox.sends)} gifts, ledger: {dict(self.states())}")
+        self.sandbox.stop()
+
+    def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
+        return self.airflow.wait_until(condition, f"{self.dag_id}: {what}")
+
+    # -- Airflow ---------------------------------------------------------------------------------------------------
+
+    def connect(self, conn_id: str, **connection: Any) -> None:
+        self.airflow.api("POST", "connections", connection_id=conn_id, **connection)
+
+    def trigger(self) -> str:
+        return self.airflow.api("POST", f"dags/{self.dag_id}/dagRuns", logical_date=None)["dag_run_id"]
+
+    def task(self, run_id: str) -> dict[str, Any]:
+        return self.airflow.api("GET", self._task_path(run_id))
+
+    def process(self, run_id: str) -> psutil.Process:
+        """The process that the task's code runs in; its parent is the supervisor."""
+        return psutil.Process(self.wait_until(lambda: self.task(run_id)["pid"], "the task has a process"))
+
+    def is_over(self, run_id: str) -> bool:
+        return self.run_state(run_id) in ("success", "failed")
+
+    def run_state(self, run_id: str) -> str:
+        return self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/{run_id}")["state"]
+
+    def wait_for_end(self, run_id: str) -> str:
+        """Wait for the end of the run, not of its task: what is cleared between the two is never run again."""
+        self.wait_until(lambda: self.is_over(run_id), "the run is over")
+        assert self.task(run_id)["state"] == self.run_state(run_id)
+        return self.run_state(run_id)
+
+    def wait_for_try(self, run_id: str, number: int) -> None:
+        self.wait_until(lambda: self.task(run_id)["try_number"] == number, f"try {number}")
+
+    def summary(self, run_id: str) -> dict[str, Any]:
+        return self.airflow.api("GET", f"{self._task_path(run_id)}/xcomEntries/return_value")["value"]
+
+    def counts(self, run_id: str) -> dict[str, int]:
+        """The counts of a run that are not zero; together they are the rows."""
+        summary = self.summary(run_id)
+        counts = {name: summary[name] for name in COUNTS if summary[name]}
+        assert sum(counts.values()) == summary["rows"]
+        return counts
+
+    def clear(self, run_id: str) -> None:
+        self.airflow.api(
+            "POST",
+            f"dags/{self.dag_id}/clearTaskInstances",
+            dry_run=False,
+            only_failed=False,
+            task_ids=["send"],
+            dag_run_id=run_id,
+        )
+
+    def mark_failed(self, run_id: str) -> None:
+        self.airflow.api("PATCH", self._task_path(run_id), new_state="failed")
+
+    def log(self, run_id: str, try_number: int | None = None) -> str:
+        return self.airflow.task_log(self.dag_id, run_id, try_number or self.task(run_id)["try_number"])
+
+    def _task_path(self, run_id: str) -> str:
+        return f"dags/{self.dag_id}/dagRuns/{run_id}/taskInstances/send"
+
+    # -- Sendoso and the ledger ------------------------------------------------------------------------------------
+
+    def wait_for_gifts(self, count: int) -> None:
+        self.wait_until(lambda: len(self.sandbox.sends) >= count, f"{count} gifts")
+
+    def assert_everybody_has_one_gift(self, people: int) -> None:
+        """Sendoso has accepted one for each, and the ledger has the id of every one."""
+        assert self.sandbox.duplicates() == {}
+        gifts = Counter(send.body["email"] for send in self.sandbox.sends)
+        assert gifts == {f"ada{number}@example.com": 1 for number in range(people)}
+        recorded = self.read("SELECT state, send_id FROM sendoso_sends")
+        assert {(row["state"], row["send_id"]) for row in recorded} == {
+            ("SENT", send.id) for send in self.sandbox.sends
+        }
+
+    def states(self) -> dict[str, int]:
+        return Counter(row["state"] for row in self.read("SELECT state FROM sendoso_sends"))
+
+    def found(self) -> int:
+        """How many sends of unknown outcome were found in Sendoso by their mark."""
+        decided = self.read("SELECT to_state, resolved_by FROM sendoso_resolutions")
+        assert all((row["to_state"], row["resolved_by"]) == ("SENT", "reconcile") for row in decided)
+        return len(decided)
+
+    def read(self, query: str) -> list[dict[str, Any]]:
+        with psycopg.connect(
+            host=self.ledger.socket_dir, user="postgres", dbname=self.ledger.name, row_factory=dict_row
+        ) as database:
+            return database.execute(query).fetchall()
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """An orphan that nobody waits for stays as a zombie; it has ended."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+# -- the stories: each is also the id of its DAG -------------------------------------------------------------------
+
+
+def kill_with_two_in_flight(stage: Stage) -> str:
+    """Kill the task while two gifts are accepted and not answered for."""
+    stage.sandbox.clear_faults()
+    stage.sandbox.fault("slow", times=4, method="POST", path=SENDS)
+    stage.sandbox.fault("slow", times=2, method="POST", path=SENDS, delay=6.0)
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(6)
+    task.kill()
+    return run_id
+
+
+def task_is_killed(stage: Stage) -> None:
+    """What was in flight is found by its mark; the other rows of the dead try wait for its lease."""
+    run_id = kill_with_two_in_flight(stage)
+
+    assert stage.wait_for_end(run_id) == "success"
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(12)
+    assert stage.counts(run_id) == {"sent": 12}
+    assert stage.found() == 2
+
+
+def task_is_killed_and_sends_cannot_be_listed(stage: Stage) -> None:
+    """What was in flight is held, for a person or a later run; no try sends it again."""
+    run_id = kill_with_two_in_flight(stage)
+    stage.sandbox.fault("status", times=10**6, method="GET", path=SENDS, status=404)
+
+    assert stage.wait_for_end(run_id) == "failed"
+    assert stage.task(run_id)["try_number"] == 2  # not retried
+    assert stage.counts(run_id) == {"sent": 10, "held": 2}
+    assert stage.states() == {"SENT": 10, "HELD": 2}
+    assert len(stage.sandbox.sends) == 12
+    stage.sandbox.clear_faults()
+
+    stage.clear(run_id)
+    stage.wait_for_try(run_id, 3)
+    assert stage.wait_for_end(run_id) == "success"
+    stage.assert_everybody_has_one_gift(12)
+    assert stage.counts(run_id) == {"sent": 12}
+    assert stage.found() == 2
+
+
+def supervisor_is_killed(stage: Stage) -> None:
+    """The orphan sends on, until it says how far it is and nobody listens; it gives back what it has not sent."""
+    run_id = stage.trigger()
+    orphan = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    orphan.parent().kill()
+
+    stage.wait_until(lambda: is_gone(orphan), "the orphan has ended")
+    gifts = len(stage.sandbox.sends)
+    assert 4 <= gifts < 40
+    assert stage.states() == {"SENT": gifts, "READY": 40 - gifts}
+    stage.sandbox.clear_faults()
+
+    assert stage.wait_for_end(run_id) == "success"
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(40)
+    assert stage.counts(run_id) == {"sent": 40}
+    assert stage.found() == 0
+
+
+def machine_is_frozen_and_thaws_beside_the_next_try(stage: Stage) -> None:
+    """Whoever was given up for dead and is not goes on beside the next try, and finds every claim of its own lost."""
+    run_id = stage.trigger()
+    old = stage.process(run_id)
+    supervisor = old.parent()
+    stage.wait_for_gifts(4)
+    supervisor.suspend()
+    old.suspend()
+
+    frozen_at = len(stage.sandbox.sends)
+    stage.wait_for_try(run_id, 2)
+    stage.wait_for_gifts(frozen_at + 4)
+    # First without its supervisor, which would find out that the task is not its own any more, and kill it.
+    old.resume()
+    assert not stage.is_over(run_id)
+    assert stage.wait_for_end(run_id) == "success"
+    supervisor.resume()
+    stage.wait_until(lambda: is_gone(old), "the old process has ended")
+
+    assert "Another run is on" in stage.log(run_id, 1)
+    assert stage.task(run_id)["state"] == "success"
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(40)
+    assert stage.counts(run_id) == {"sent": 40}
+
+
+def task_is_cleared_while_it_runs(stage: Stage) -> None:
+    """Airflow ends the old process in its own time, and starts a new one."""
+    run_id = stage.trigger()
+    old = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    stage.clear(run_id)
+
+    stage.wait_for_try(run_id, 2)
+    assert stage.wait_for_end(run_id) == "success"
+    assert is_gone(old)
+    stage.assert_everybody_has_one_gift(24)
+    assert stage.counts(run_id) == {"sent": 24}
+
+
+def user_marks_it_failed(stage: Stage) -> None:
+    """The task is told to stop before it is killed, and uses the time: nothing it posted is unknown."""
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    stage.mark_failed(run_id)
+
+    stage.wait_until(lambda: is_gone(task), "the task has ended")
+    assert stage.wait_for_end(run_id) == "failed"
+    gifts = len(stage.sandbox.sends)
+    assert stage.states() == {"SENT": gifts, "READY": 40 - gifts}
+    stage.sandbox.clear_faults()
+
+    stage.clear(run_id)
+    stage.wait_for_try(run_id, 2)
+    assert stage.wait_for_end(run_id) == "success"
+    stage.assert_everybody_has_one_gift(40)
+    assert stage.counts(run_id) == {"sent": 40}
+    assert stage.found() == 0
+
+
+def runs_and_backfill_share_a_scope(stage: Stage) -> None:
+    """Five runs, claim by claim beside each other; whoever is late finds that the others were sent theirs."""
+    stage.sandbox.clear_faults()
+    stage.sandbox.fault("slow", times=10**6, method="POST", path=SENDS, delay=0.3)
+    run_ids = [stage.trigger(), stage.trigger()]
+    days = {"from_date": "2025-03-01T00:00:00Z", "to_date": "2025-03-03T00:00:00Z"}
+    stage.airflow.api("POST", "backfills", dag_id=stage.dag_id, **days)
+
+    runs = f"dags/{stage.dag_id}/dagRuns"
+    run_ids += [
+        run["dag_run_id"] for run in stage.airflow.api("GET", runs)["dag_runs"] if run["run_type"] == "backfill"
+    ]
+    assert len(run_ids) == 5
+    for run_id in run_ids:
+        assert stage.wait_for_end(run_id) == "success"
+        assert stage.task(run_id)["try_number"] == 1
+    stage.assert_everybody_has_one_gift(150)
+    counts = [stage.counts(run_id) for run_id in run_ids]
+    assert all(count.get("sent", 0) + count.get("already_sent", 0) == 150 for count in counts)
+    assert sum(count.get("sent", 0) for count in counts) == 150
+    assert stage.found() == 0
+
+
+def execution_times_out(stage: Stage) -> None:
+    """What is in flight is waited for, what is claimed is given back, and the summary is there before the next try."""
+    run_id = stage.trigger()
+    stage.wait_until(lambda: stage.task(run_id)["state"] == "up_for_retry", "the time is out")
+    first = stage.counts(run_id)
+    gifts = len(stage.sandbox.sends)
+    assert "AirflowTaskTimeout" in stage.log(run_id, 1)
+    assert 0 < gifts < 80
+    assert first == {"sent": gifts, "not_reached": 80 - gifts}
+    states = stage.states()
+    assert states["SENT"] == gifts
+    assert states.keys() <= {"SENT", "READY"}
+    stage.sandbox.clear_faults()
+
+    assert stage.wait_for_end(run_id) == "success"
+    stage.assert_everybody_has_one_gift(80)
+    assert stage.counts(run_id) == {"sent": 80}
+    assert stage.found() == 0
+
+
+def task_gets_sigterm(stage: Stage) -> None:
+    """On Airflow 3 nothing is raised in the task: it notices by itself, finishes what is in flight and fails."""
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    task.terminate()
+
+    stage.wait_until(lambda: is_gone(task), "the task has ended")
+    gifts = len(stage.sandbox.sends)
+    assert 4 <= gifts < 24
+    stage.wait_until(lambda: "rows were not reached" in stage.log(run_id, 1), "the log says why it ended")
+
+    assert stage.wait_for_end(run_id) == "success"
+    assert stage.task(run_id)["try_number"] == 2
+    stage.assert_everybody_has_one_gift(24)
+    assert stage.counts(run_id) == {"sent": 24}
+    assert stage.found() == 0
+
+
+def ledger_is_another_one(stage: Stage) -> None:
+    """Airflow remembers which ledger the first try used; another one knows nothing of what that try has sent."""
+    run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    task.terminate()
+    stage.wait_until(lambda: stage.task(run_id)["state"] == "up_for_retry", "the task waits for its next try")
+    gifts = len(stage.sandbox.sends)
+    right, wrong = stage.ledger.connection, stage.make_database().connection
+    ledger = {"connection_id": f"{stage.dag_id}_ledger"}
+    stage.airflow.api("PATCH", f"connections/{ledger['connection_id']}", **ledger, **wrong)
+
+    assert stage.wait_for_end(run_id) == "failed"
+    assert stage.task(run_id)["try_number"] == 2  # not retried
+    assert "An earlier try of this task used the ledger" in stage.log(run_id)
+    assert len(stage.sandbox.sends) == gifts < 24
+
+    stage.airflow.api("PATCH", f"connections/{ledger['connection_id']}", **ledger, **right)
+    stage.clear(run_id)
+    stage.wait_for_try(run_id, 3)
+    assert stage.wait_for_end(run_id) == "success"
+    stage.assert_everybody_has_one_gift(24)
+    assert stage.counts(run_id) == {"sent": 24}
+
+
+def send_never_arrived(stage: Stage) -> None:
+    """Deferred until its absence is proven, then sent again."""
+    stage.sandbox.clear_faults()
+    stage.sandbox.fault("drop_before", method="POST", path=SENDS)
+    run_id = stage.trigger()
+    stage.wait_until(lambda: stage.task(run_id)["state"] == "deferred", "the task is deferred")
+    assert stage.counts(run_id) == {"sent": 2, "held": 1}
+    assert len(stage.sandbox.sends) == 2
+
+    assert stage.wait_for_end(run_id) == "success"
+    assert stage.task(run_id)["try_number"] == 1
+    stage.assert_everybody_has_one_gift(3)
+    assert stage.counts(run_id) == {"sent": 3}
+    decided = stage.read("SELECT from_state, to_state, resolved_by FROM sendoso_resolutions")
+    assert [tuple(row.values()) for row in decided] == [("HELD", "READY", "reconcile")]
+
+
+STORIES = (
+    task_is_killed,
+    task_is_killed_and_sends_cannot_be_listed,
+    supervisor_is_killed,
+    machine_is_frozen_and_thaws_beside_the_next_try,
+    task_is_cleared_while_it_runs,
+    user_marks_it_failed,
+    runs_and_backfill_share_a_scope,
+    execution_times_out,
+    task_gets_sigterm,
+    ledger_is_another_one,
+    send_never_arrived,
+)
+
+
+@pytest.fixture(scope="module")
+def played(
+    request: pytest.FixtureRequest, live_airflow: Any, postgres_database: Callable[[], Any]
+) -> Iterator[dict[str, Future[None]]]:
+    """Every story that was selected, being played."""
+
+    def play(story: Callable[[Stage], None]) -> None:
+        with Stage(live_airflow, story.__name__, postgres_database) as stage:
+            story(stage)
+
+    selected = [item.callspec.params["story"] for item in request.session.items if item.path == request.path]
+    live_airflow.wait_for_dags({story.__name__ for story in STORIES})
+    with ThreadPoolExecutor(len(selected)) as threads:
+        yield {story.__name__: threads.submit(play, story) for story in selected}
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_no_gift_twice_and_nobody_lost_when(story: Callable[[Stage], None], played: dict[str, Future[None]]) -> None:
+    played[story.__name__].result()
