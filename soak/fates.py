@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from soak.settings import POSTING_LEASE
 
-# The points that a try comes to once, and those that it comes to for every POST.
-_ONCE = ("claimed", "reconciled")
+# The points that a try comes to once or not at all, and those that it comes to for every POST.
+_ONCE = ("claimed", "put-off", "found", "reconciled", "reopened", "released")
 _OFTEN = ("slot-taken", "posting-committed", "posted", "outcome-committed")
 # Rare: nobody gets a token until the lease of a renewal that was killed has lapsed, and nothing happens for a minute.
 _TOKEN = ("token-claimed", "token-granted", "token-stored")
@@ -80,7 +80,7 @@ def draw_crash(chance: random.Random, tokens: bool = False) -> Fate:
     """
     if tokens and chance.random() < _TOKEN_SHARE:
         name, most = chance.choice(_TOKEN), 1
-    elif chance.random() < 0.2:
+    elif chance.random() < 0.3:
         name, most = chance.choice(_ONCE), 1
     else:
         name, most = chance.choice(_OFTEN), 25
