@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench soak clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -31,6 +31,9 @@ $(READY): pyproject.toml constraints.txt
 bench: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --group bench
 	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
+
+soak: $(READY)
+	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
 
 clean:
 	rm -rf $(VENV) .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -105,6 +105,7 @@ class App:
 
     async def _meet(self, request: web.Request, handler: Handler, received: Received) -> web.StreamResponse:
         received.client_id = await self._client_of(request)
+        received.airflow_key = _read_mark(await request.read())
         if not self.pace.admits(received.client_id, time.monotonic()):
             raise throttled(self.retry_after)
 
@@ -254,6 +255,15 @@ def _read_fields(request: web.Request, raw: bytes) -> Mapping[str, Any]:
         return read_object(raw)
     except Refusal:
         return {}
+
+
+def _read_mark(raw: bytes) -> str | None:
+    """Read the mark of a send, whatever becomes of the request: it tells which POSTs were one recipient's."""
+    try:
+        metadata = read_object(raw)["send"]["metadata"]
+        return str(metadata["airflow_key"])
+    except (Refusal, KeyError, TypeError):
+        return None
 
 
 def _read_price(query: Mapping[str, str], name: str) -> float | None:

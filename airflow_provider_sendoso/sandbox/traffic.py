@@ -18,6 +18,7 @@ class Received:
     :param received_at: when its headers were read, in monotonic seconds
     :param client_id: who made it, if known
     :param status: what was answered; ``None`` if the connection was dropped, and until there is an answer
+    :param airflow_key: the mark in a send's metadata, if it has one
     """
 
     method: str
@@ -25,6 +26,7 @@ class Received:
     received_at: float
     client_id: str | None = None
     status: int | None = None
+    airflow_key: str | None = None
 
 
 class Traffic:

@@ -1,0 +1,23 @@
+"""The DAG of the soak: a batch whose people are chosen by its run, and whose knobs are small so that much happens."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from soak.settings import CLAIM_TIMEOUT, DAG_ID, LEASE, SETTLE_TIME, TASK_ID
+
+with DAG(DAG_ID, schedule=None):
+    BatchSendOperator(
+        task_id=TASK_ID,
+        sql="SELECT * FROM people JOIN invited USING (email) WHERE run_id = '{{ run_id }}' ORDER BY email",
+        conn_id="warehouse",
+        gift_id="gift-donation-trees",
+        message="Thank you, {first_name}.",
+        dedupe_scope="{{ dag_run.conf['dedupe_scope'] }}",
+        on_absent="{{ dag_run.conf['on_absent'] }}",
+        lease=LEASE,
+        claim_timeout=CLAIM_TIMEOUT,
+        settle_time=SETTLE_TIME,
+        retries=1,
+    )

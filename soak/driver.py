@@ -1,0 +1,294 @@
+"""The three phases, and the part of Airflow's scheduler that they need: start tries, retry, resume, clear."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.sandbox import Sandbox
+from soak.fates import Fate, Kind, draw, draw_crash
+from soak.guests import Batch, Warehouse
+from soak.ledgers import LedgerDatabase
+from soak.settings import ACCOUNT, POSTING_LEASE, RATE, SETTLE_TIME, TIMEOUT
+from soak.task_process import Told
+from soak.tries import Try
+from soak.weather import Weather
+
+_AT_ONCE = 8
+"""Tries that run at the same time; on two processors, more would mostly wait for each other."""
+
+_OPEN = 24
+"""Batches that are under way: more than run at once, because many wait for the lease of a try that was killed."""
+
+_TICK = 0.02
+_PATIENCE = 240.0
+"""Seconds after which a batch that is left in peace has to be done."""
+
+
+@dataclass
+class Run:
+    """
+    A batch in the driver's hands.
+
+    :param batch: what it is to send.
+    :param directory: of what its tries leave.
+    :param state: what its last try ended in, as Airflow names it; empty until then.
+    """
+
+    batch: Batch
+    directory: Path
+    state: str = ""
+    tries: int = 0
+    due: float = 0.0
+    next_method: str | None = None
+    running: Try | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether Airflow would not try it again by itself."""
+        return self.state in ("success", "failed")
+
+
+class Driver:
+    """
+    Runs batches, and does to them what their fates say.
+
+    :param sandbox: the server; it has to run.
+    :param ledger: the ledger's database.
+    :param directory: for everything that is written.
+    :param chance: decides everything that is left to chance.
+    """
+
+    def __init__(self, sandbox: Sandbox, ledger: LedgerDatabase, directory: Path, chance: random.Random) -> None:
+        self.runs: list[Run] = []
+        self.counts: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._sandbox = sandbox
+        self._directory = directory
+        self._chance = chance
+        self._warehouse = Warehouse(directory / "warehouse.db", chance)
+        self._tries: list[tuple[Run, Try]] = []
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        sendoso = {
+            "conn_type": "sendoso",
+            "host": sandbox.url,
+            "login": "sandbox",
+            "password": "sandbox",
+            "extra": {"account": ACCOUNT, "requests_per_second": RATE, "timeout": TIMEOUT},
+        }
+        connections = {
+            "SENDOSO_DEFAULT": sendoso,
+            "SENDOSO_LEDGER": ledger.connection,
+            "WAREHOUSE": self._warehouse.connection,
+        }
+        self._environment = {f"AIRFLOW_CONN_{name}": json.dumps(value) for name, value in connections.items()}
+
+    def warm_up(self) -> None:
+        """Start the process that tries are forked from, which imports Airflow: once, and before time is taken."""
+        self._open(Batch("warm-up", "warm-up", []))
+        run = self.runs.pop()
+        conf = {"dedupe_scope": run.batch.dedupe_scope, "on_absent": "hold"}
+        one = Try(Told(run.batch.run_id, 1, conf, run.directory, self._environment))
+        while not one.is_over:
+            time.sleep(_TICK)
+
+    # -- the phases ------------------------------------------------------------------------------------------------
+
+    def chaos(self, seconds: float) -> None:
+        """
+        Start batch after batch, in bad weather, each try with a fate of its own.
+
+        :param seconds: for how long.
+        """
+        weather = Weather(self._sandbox, self._chance, seconds)
+        batches = self._warehouse.batches()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            weather.step()
+            self._step()
+            if sum(not run.done for run in self.runs) < _OPEN and self._room() and not self._due(self.runs):
+                self._open(next(batches))
+            self._start(self.runs, "hold", lambda run: draw(self._chance))
+            time.sleep(_TICK)
+        weather.clear()
+        self.counts |= Counter(faults=weather.faults, outages=weather.outages)
+        self._let_everything_end()
+
+    def calm(self) -> None:
+        """Let every batch end, and look for what is unknown, in peace."""
+        for run in self.runs:
+            if run.state == "failed":
+                run.state = ""  # cleared
+        self._finish(self.runs, "hold", lambda run: Fate(Kind.NOTHING))
+        self._let_everything_end()
+
+    def settle(self) -> None:
+        """Prove absent and send again what is held; the first try of each batch is to be killed on the way."""
+        held = [run for run in self.runs if run.state == "failed"]
+        before = {run.batch.run_id: run.tries for run in held}
+
+        def fate(run: Run) -> Fate:
+            again = run.tries - before[run.batch.run_id] > 1
+            return Fate(Kind.NOTHING) if again else draw_crash(self._chance)
+
+        for run in held:
+            run.state = ""
+        self._finish(held, "resend", fate)
+        self._let_everything_end()
+
+    def close(self) -> None:
+        """Leave no process behind, however the soak ends."""
+        for _, one in self._tries:
+            one.signal_supervisor(signal.SIGKILL)
+            one.signal_task(signal.SIGKILL)
+        self._tries.clear()
+
+    # -- what a scheduler does -------------------------------------------------------------------------------------
+
+    def _finish(self, runs: list[Run], on_absent: str, fate: Callable[[Run], Fate]) -> None:
+        end = time.monotonic() + _PATIENCE
+        while not all(run.done for run in runs) and time.monotonic() < end:
+            self._step()
+            self._start(runs, on_absent, fate)
+            time.sleep(_TICK)
+
+    def _open(self, batch: Batch) -> None:
+        directory = self._directory / batch.run_id
+        directory.mkdir()
+        self.runs.append(Run(batch, directory))
+
+    def _start(self, runs: Iterable[Run], on_absent: str, fate: Callable[[Run], Fate]) -> None:
+        """Start the tries that are due, as long as there is room."""
+        for run in self._due(runs)[: self._room()]:
+            run.tries += 1
+            drawn = fate(run)
+            told = Told(
+                run.batch.run_id,
+                run.tries,
+                {"dedupe_scope": run.batch.dedupe_scope, "on_absent": on_absent},
+                run.directory,
+                self._environment | {"SENDOSO_CRASH_POINT": drawn.crash_point},
+                run.next_method,
+            )
+            run.next_method = None
+            run.running = Try(told)
+            self._tries.append((run, run.running))
+            self.counts["tries"] += 1
+            self._befall(run, run.running, drawn)
+
+    def _due(self, runs: Iterable[Run]) -> list[Run]:
+        now = time.monotonic()
+        due = [run for run in runs if not run.done and run.running is None and run.due <= now]
+        return sorted(due, key=lambda run: run.due)
+
+    def _room(self) -> int:
+        return max(0, _AT_ONCE - sum(run.running is not None for run in self.runs))
+
+    def _step(self) -> None:
+        """Do what is due, and take in the tries that are over."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            heapq.heappop(self._later)[2]()
+        for run, one in list(self._tries):
+            if run.running is one and not one.supervised:
+                # An orphan goes on, but Airflow has given it up.
+                self._conclude(run, one)
+            if one.is_over:
+                self._tries.remove((run, one))
+                self._take_in(run, one)
+
+    def _conclude(self, run: Run, one: Try) -> None:
+        """Decide what comes after a try as Airflow does."""
+        facts = one.facts()
+        run.running = None
+        run.state = facts.get("state", "killed")
+        run.due = time.monotonic() + self._chance.uniform(0.1, 2.0)
+        if run.state == "deferred":
+            # As long as the trigger may take at most.
+            run.due = time.monotonic() + TIMEOUT + SETTLE_TIME + 1.0
+            run.next_method = facts["next_method"]
+
+    def _take_in(self, run: Run, one: Try) -> None:
+        """Count how a try ended, and check that it has counted everybody."""
+        facts = one.facts()
+        self.counts["task kills"] += one.task_was_killed
+        self.counts["crash points"] += one.task_was_killed and bool(one.told.environment["SENDOSO_CRASH_POINT"])
+        self.counts["supervisor kills"] += one.supervisor_was_killed
+        state = facts.get("state")
+        summary = facts.get("summary")
+        if summary is None:
+            if state == "success":
+                self.wrong.append(f"{run.batch.run_id} try {run.tries} succeeded without a summary")
+            return
+        self.counts["summaries"] += 1
+        run.summary = summary
+        counted = sum(summary[name] for name in RowOutcome)
+        if not counted == summary["rows"] == len(run.batch.emails):
+            self.wrong.append(f"{run.batch.run_id}: {len(run.batch.emails)} rows, but try {one.told.number}: {summary}")
+
+    def _let_everything_end(self) -> None:
+        """Start nothing more, and wait until no process is left: also those that are frozen wake up and end."""
+        end = time.monotonic() + _PATIENCE
+        while self._tries and time.monotonic() < end:
+            self._step()
+            time.sleep(_TICK)
+        for run, one in self._tries:
+            self.wrong.append(f"{run.batch.run_id} try {one.told.number} does not end")
+        self.close()
+
+    # -- what fate does --------------------------------------------------------------------------------------------
+
+    def _befall(self, run: Run, one: Try, fate: Fate) -> None:
+        if fate.kind in (Kind.NOTHING, Kind.CRASH):
+            return
+        # From the task's own start, which is some way after the supervisor's.
+        self._when_started(one, lambda: self._at(fate.after, lambda: self._strike(run, one, fate)))
+
+    def _when_started(self, one: Try, act: Callable[[], None]) -> None:
+        if one.task is not None:
+            act()
+        elif one.supervised:
+            self._at(_TICK, lambda: self._when_started(one, act))
+
+    def _at(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._later, (time.monotonic() + seconds, next(self._numbers), act))
+
+    def _strike(self, run: Run, one: Try, fate: Fate) -> None:
+        if not one.supervised or "state" in one.facts():
+            return  # too late, it was quicker
+        match fate.kind:
+            case Kind.KILL:
+                one.signal_task(signal.SIGKILL)
+            case Kind.ORPHAN:
+                one.signal_supervisor(signal.SIGKILL)
+            case Kind.TERM:
+                self.counts["terms"] += 1
+                one.signal_supervisor(signal.SIGTERM)
+            case Kind.STOP:
+                self.counts["stops"] += 1
+                one.signal_task(signal.SIGSTOP)
+                self._at(fate.lasts, lambda: one.signal_task(signal.SIGCONT))
+            case Kind.FREEZE:
+                self.counts["stops"] += 1
+                self.counts["stops beyond the lease"] += fate.lasts > POSTING_LEASE
+                one.signal_supervisor(signal.SIGSTOP)
+                one.signal_task(signal.SIGSTOP)
+                self._at(fate.lasts, lambda: self._thaw(one))
+                # No heartbeat any more: given up for dead.
+                run.running = None
+                run.due = time.monotonic() + self._chance.uniform(0.1, 0.7)
+
+    def _thaw(self, one: Try) -> None:
+        one.signal_task(signal.SIGCONT)
+        one.signal_supervisor(signal.SIGCONT)

@@ -1,0 +1,64 @@
+"""Who is to be sent a gift: scopes of people, and DAG runs over overlapping parts of one scope, several at once."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_PEOPLE = 150
+_INVITED = 90
+_RUNS = 4
+"""DAG runs over one scope: each recipient is in two or three of them."""
+
+
+@dataclass
+class Batch:
+    """
+    One DAG run, over all its tries.
+
+    :param run_id: of the DAG run.
+    :param dedupe_scope: the scope, which other runs share.
+    :param emails: of the recipients: the rows that each try reads.
+    """
+
+    run_id: str
+    dedupe_scope: str
+    emails: list[str] = field(repr=False)
+
+
+class Warehouse:
+    """
+    A SQLite database with the people, from which the DAG's query reads those that its run has invited.
+
+    :param path: of the new file.
+    :param chance: decides who is invited to what.
+    """
+
+    def __init__(self, path: Path, chance: random.Random) -> None:
+        self.connection = {"conn_type": "sqlite", "host": str(path)}
+        self._path = path
+        self._chance = chance
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")  # lets tries read while the next people are written
+            database.execute("CREATE TABLE people (email TEXT PRIMARY KEY, first_name, last_name)")
+            database.execute("CREATE TABLE invited (run_id, email, PRIMARY KEY (run_id, email))")
+
+    def batches(self) -> Iterator[Batch]:
+        """Think up one scope after the other, without end."""
+        scope = 0
+        while True:
+            scope += 1
+            people = [(f"p{n}.s{scope}@example.com", "Ada", f"Lovelace {n}") for n in range(_PEOPLE)]
+            runs = [
+                Batch(f"s{scope}-r{n}", f"scope-{scope}", sorted(self._chance.sample([p[0] for p in people], _INVITED)))
+                for n in range(1, _RUNS + 1)
+            ]
+            with closing(sqlite3.connect(self._path)) as database, database:
+                database.executemany("INSERT INTO people VALUES (?, ?, ?)", people)
+                invited = [(run.run_id, email) for run in runs for email in run.emails]
+                database.executemany("INSERT INTO invited VALUES (?, ?)", invited)
+            yield from runs

@@ -1,0 +1,100 @@
+"""What the server has accepted against what the ledger says, recipient by recipient."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from sqlalchemy import create_engine
+
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.resolutions import Resolution
+from airflow_provider_sendoso.ledger.sends import Record, State
+from airflow_provider_sendoso.models import METADATA_KEY, normalise_key
+from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sandbox.account import Send
+from soak.driver import Run
+from soak.ledgers import LedgerDatabase
+from soak.settings import ACCOUNT
+
+_WHY_NOT = (State.REFUSED, State.UNKNOWN, State.HELD)
+"""What may stand in the ledger for a recipient who was sent nothing."""
+
+
+@dataclass
+class Verdict:
+    """
+    What became of everybody.
+
+    :param counts: what is to be reported.
+    :param duplicates: recipients who were sent more than one gift, with all that is known of each.
+    :param lost: recipients whose gift the ledger and the server do not agree about.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    duplicates: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+def judge(sandbox: Sandbox, database: LedgerDatabase, runs: list[Run]) -> Verdict:
+    """
+    Look at every recipient who was invited to anything.
+
+    :param sandbox: the server.
+    :param database: the ledger's.
+    :param runs: all batches.
+    """
+    engine = create_engine(database.url)
+    ledger = Ledger(engine)
+    records = {record.send_key: record for record in ledger.sends.records(*State, account=ACCOUNT)}
+    accepted: defaultdict[str, list[Send]] = defaultdict(list)
+    for send in sandbox.sends:
+        accepted[send.body["email"]].append(send)
+    verdict = Verdict()
+    history: list[Resolution] = []
+    scope_of = {email: run.batch.dedupe_scope for run in runs for email in run.batch.emails}
+    for email, scope in scope_of.items():
+        key = ledger.send_key(ACCOUNT, scope, normalise_key(email) or "")
+        record, sends, resolutions = records.get(key), accepted.pop(email, []), ledger.resolutions.history(key)
+        history += resolutions
+        if len(sends) > 1:
+            verdict.duplicates.append(_evidence(email, record, resolutions, sandbox, ledger.airflow_key(key)))
+        elif not _agree(record, sends):
+            verdict.lost.append(_evidence(email, record, resolutions, sandbox, ledger.airflow_key(key)))
+    verdict.lost += [f"{email} was sent a gift and invited to nothing" for email in accepted]
+    engine.dispose()
+    states = Counter(record.state for record in records.values())
+    found, again = (sum(one.to_state is state for one in history) for state in (State.SENT, State.READY))
+    left = states[State.UNKNOWN] + states[State.HELD]
+    verdict.counts = {
+        "recipients": len(scope_of),
+        "posts": sum(request.method == "POST" and request.path.endswith("/sends") for request in sandbox.requests),
+        "accepted": len(sandbox.sends),
+        "refused": states[State.REFUSED],
+        "unknown": found + again + left,
+        "found again": found,
+        "proven absent and sent again": again,
+        "held": left,
+    }
+    return verdict
+
+
+def _agree(record: Record | None, sends: list[Send]) -> bool:
+    """Say whether the ledger knows what the server has accepted, or says why it has accepted nothing."""
+    if not sends:
+        return record is not None and record.state in _WHY_NOT
+    if record is None:
+        return False
+    return record.state in (State.UNKNOWN, State.HELD) or (record.state is State.SENT and record.send_id == sends[0].id)
+
+
+def _evidence(email: str, record: Record | None, resolutions: list[Resolution], sandbox: Sandbox, mark: str) -> str:
+    lines = [f"{email}, {METADATA_KEY} {mark}", f"  ledger: {record}"]
+    lines += [f"  resolution: {resolution}" for resolution in resolutions]
+    lines += [f"  server, request: {request}" for request in sandbox.requests if request.airflow_key == mark]
+    lines += [
+        f"  server, accepted: {send.id} at {send.accepted_at:.3f}, {send.body.get('metadata')}"
+        for send in sandbox.sends
+        if send.body["email"] == email
+    ]
+    return "\n".join(lines)

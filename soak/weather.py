@@ -1,0 +1,110 @@
+"""What goes wrong at the server, all the time: a fault for a moment, every now and then an outage."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from airflow_provider_sendoso.sandbox import Sandbox
+from soak.settings import TIMEOUT
+
+_SENDS = "/api/v3/sends"
+_LONGEST_OUTAGE = 60.0
+_OUTAGE = 6.0
+_BETWEEN_OUTAGES = 30.0
+"""Seconds, on average; from the end of one to the beginning of the next."""
+_BETWEEN_FAULTS = 0.4
+"""Seconds, on average."""
+_LONGEST_FAULT = 0.15
+
+_REVOCATIONS = 0.01
+"""The share of faults that make the token invalid instead."""
+
+# The later of the two kinds of "slow" accepts a send long after the client has hung up.
+_LATE = {"delay": 1.5 * TIMEOUT}
+
+_FAULTS: list[tuple[str, dict[str, Any]]] = [
+    ("drop_before", {}),
+    ("drop_after", {}),
+    ("error_after", {"status": 500}),
+    ("error_after", {"status": 502}),
+    ("error_before", {"status": 500}),
+    ("error_before", {"status": 503}),
+    ("garbage", {"accept": True}),
+    ("garbage", {"accept": False}),
+    ("truncate", {}),
+    ("redirect", {}),
+    ("throttle", {"retry_after": None}),
+    ("throttle", {"retry_after": 0}),
+    ("throttle", {"retry_after": 1}),
+    ("slow", {"delay": 0.4 * TIMEOUT}),
+    ("slow", {**_LATE, "accept_first": True}),
+    ("slow", {**_LATE, "accept_first": False}),
+    ("status", {"status": 409}),
+    ("status", {"status": 422}),
+]
+
+
+class Weather:
+    """
+    Makes the server misbehave.
+
+    :param sandbox: the server.
+    :param chance: decides when and how.
+    :param seconds: for how long; no outage lasts longer than an eighth of it.
+    """
+
+    def __init__(self, sandbox: Sandbox, chance: random.Random, seconds: float) -> None:
+        self._sandbox = sandbox
+        self._chance = chance
+        self._longest = min(_LONGEST_OUTAGE, seconds / 8)
+        now = time.monotonic()
+        self._next_fault = now
+        self._next_outage = now + chance.expovariate(3 / _BETWEEN_OUTAGES)
+        self._up_again: float | None = None
+        self.faults = 0
+        self.outages = 0
+
+    def step(self) -> None:
+        """Do what is due; called many times a second."""
+        now = time.monotonic()
+        if self._up_again is not None:
+            if now >= self._up_again:
+                self._sandbox.start()
+                self._up_again = None
+            return
+        if now >= self._next_fault:
+            self._next_fault = now + self._chance.expovariate(1 / _BETWEEN_FAULTS)
+            self._fault()
+        if now >= self._next_outage:
+            self._next_outage = now + self._outage(now) + self._chance.expovariate(1 / _BETWEEN_OUTAGES)
+
+    def clear(self) -> None:
+        """Let the sun shine."""
+        if self._up_again is not None:
+            self._sandbox.start()
+            self._up_again = None
+        self._sandbox.clear_faults()
+
+    def _fault(self) -> None:
+        self.faults += 1
+        if self._chance.random() < _REVOCATIONS:
+            self._sandbox.revoke_tokens()
+            return
+        name, options = self._chance.choice(_FAULTS)
+        # Mostly sends, where it hurts; sometimes whatever comes: tokens, probes, the list of sends.
+        where = {"method": "POST", "path": _SENDS} if self._chance.random() < 0.8 else {}
+        # For a moment, not for a number of requests: where few come, those would pile up until nothing gets through.
+        self._sandbox.fault(name, seconds=self._chance.uniform(0.01, _LONGEST_FAULT), **where, **options)
+
+    def _outage(self, now: float) -> float:
+        """Begin an outage, and return how long it lasts."""
+        self.outages += 1
+        lasts = min(self._longest, 0.5 + self._chance.expovariate(1 / _OUTAGE))
+        if self._chance.random() < 0.5:
+            self._sandbox.fault("error_before", seconds=lasts, status=503)
+        else:
+            self._sandbox.stop()
+            self._up_again = now + lasts
+        return lasts

@@ -1,0 +1,105 @@
+"""A short soak on each ledger, and that its verdict notices what it is there to notice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from sqlalchemy import create_engine
+
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.sandbox import Sandbox
+from soak.driver import Run
+from soak.guests import Batch as Invitations
+from soak.ledgers import LedgerDatabase
+from soak.settings import ACCOUNT
+from soak.verdict import judge
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("ledger", ["sqlite", "postgresql"])
+def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: str) -> None:
+    command = [sys.executable, "-m", "soak", "--seconds", "20", "--ledger", ledger, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    output = done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"ledger"')]
+    assert lines, output
+    figures = json.loads(lines[0])
+    assert figures["duplicates"] == 0, output
+    assert figures["lost"] == 0, output
+    assert done.returncode == 0, output
+    assert figures["kills"] >= 10, "too few kills to say anything"
+    assert figures["unknown"] > 0
+    assert figures["accepted"] > 100
+
+
+class World:
+    """A server and a ledger that say about one recipient whatever a test has them say."""
+
+    email = "ada@example.com"
+
+    def __init__(self, sandbox: Sandbox, directory: Path) -> None:
+        self.sandbox = sandbox
+        self.directory = directory
+        self.database = LedgerDatabase({}, f"sqlite:///{directory}/ledger.db")
+        self.ledger = Ledger(create_engine(self.database.url))
+
+    def accept(self, times: int) -> str:
+        """Have the server accept a gift for her, so many times; return the id of the first."""
+        credentials = {"grant_type": "client_credentials", "client_id": "sandbox", "client_secret": "sandbox"}
+        token = requests.post(f"{self.sandbox.url}/oauth/token", json=credentials).json()["access_token"]
+        send = {"gift_id": "gift-donation-trees", "first_name": "A", "last_name": "L", "email": self.email}
+        for _ in range(times):
+            requests.post(
+                f"{self.sandbox.url}/api/v3/sends",
+                json={"send": send | {"message": "Thanks"}},
+                headers={"Authorization": f"Bearer {token}"},
+            ).raise_for_status()
+        return self.sandbox.sends[0].id if times else "send-none"
+
+    def record(self, state: State, send_id: str | None) -> None:
+        """Have the ledger know this of her."""
+        batch = Batch("b", ACCOUNT, "scope", "email", "dag", "task", "run", -1)
+        key = self.ledger.send_key(ACCOUNT, "scope", self.email)
+        claim = self.ledger.sends.claim(batch, "me", 60, [Wanted(key, "hash", "gift-donation-trees", None)])[key]
+        assert isinstance(claim, Claim)
+        self.ledger.sends.begin_post(claim, 60)
+        self.ledger.sends.finish(claim, state, send_id=send_id)
+
+    def judge(self) -> tuple[int, int]:
+        """Return the numbers of duplicates and of lost recipients."""
+        runs = [Run(Invitations("run", "scope", [self.email]), self.directory)]
+        verdict = judge(self.sandbox, self.database, runs)
+        return len(verdict.duplicates), len(verdict.lost)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "state", "known", "verdict"),
+    [
+        (1, State.SENT, True, (0, 0)),
+        (0, State.REFUSED, False, (0, 0)),
+        (0, State.HELD, False, (0, 0)),
+        (1, State.HELD, False, (0, 0)),
+        (2, State.SENT, True, (1, 0)),
+        (0, State.SENT, True, (0, 1)),
+        (1, State.SENT, False, (0, 1)),
+        (1, State.REFUSED, False, (0, 1)),
+        (0, State.READY, False, (0, 1)),
+        (0, None, False, (0, 1)),
+        (1, None, False, (0, 1)),
+    ],
+)
+def test_the_verdict(
+    sandbox: Sandbox, tmp_path: Path, accepted: int, state: State | None, known: bool, verdict: tuple[int, int]
+) -> None:
+    world = World(sandbox, tmp_path)
+    send_id = world.accept(accepted)
+    if state is not None:
+        world.record(state, send_id if known else None)
+    assert world.judge() == verdict
