@@ -62,7 +62,7 @@ class SendStatus(StrEnum):
 
 
 class RowOutcome(StrEnum):
-    """What became of one row of a batch: every row is counted in exactly one of seven; a dry run has an eighth."""
+    """What became of one row of a batch: every row is counted in exactly one of these seven."""
 
     SENT = "sent"
     """By this batch, earlier tries of its task included."""
@@ -78,8 +78,6 @@ class RowOutcome(StrEnum):
     """Posted, and what became of it is not known: a gift may have gone out."""
     NOT_REACHED = "not_reached"
     """This try did not get to it, or another run is on it."""
-    WOULD_SEND = "would_send"
-    """In a dry run only: a real one would post it."""
 
 
 def row_name(number: int, row_ref: str | None) -> str:

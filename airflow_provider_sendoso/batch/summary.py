@@ -9,6 +9,9 @@ from typing import Any
 from airflow_provider_sendoso.batch.pricing import Cost
 from airflow_provider_sendoso.models import RowOutcome
 
+WOULD_SEND = "would_send"
+"""What a dry run calls the rows that a real one would post."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -47,7 +50,7 @@ class Summary:
             "batch_id": self.batch_id,
             "dedupe_scope": self.dedupe_scope,
             "rows": self.rows,
-            **{outcome.value: self.count(outcome) for outcome in self._outcomes},
+            **self._named_counts,
             "estimated_cost": amount,
             "currency": None if amount is None or self.cost is None else self.cost.currency,
             "fingerprint": self.fingerprint,
@@ -56,13 +59,15 @@ class Summary:
 
     def as_text(self) -> str:
         """Return the counts as one line for the log."""
-        counts = ", ".join(f"{outcome.value} {self.count(outcome)}" for outcome in self._outcomes)
+        counts = ", ".join(f"{name} {count}" for name, count in self._named_counts.items())
         what = "Dry run of batch" if self.dry_run else "Batch"
         return f"{what} {self.batch_id} in scope {self.dedupe_scope!r}: {self.rows} rows: {counts}."
 
     @property
-    def _outcomes(self) -> list[RowOutcome]:
-        return [outcome for outcome in RowOutcome if self.dry_run or outcome is not RowOutcome.WOULD_SEND]
+    def _named_counts(self) -> dict[str, int]:
+        counts = {outcome.value: self.count(outcome) for outcome in RowOutcome}
+        # Whom a dry run does not reach is whom a real one would send to.
+        return counts | {WOULD_SEND: counts["not_reached"], "not_reached": 0} if self.dry_run else counts
 
     def nobody_was_sent(self) -> bool:
         """Say whether there were rows that could not be sent, and none that was."""

@@ -38,7 +38,7 @@ def preview(
     :param ledger: is only read.
     :param batch: whose rows they are; it need not be known to the ledger.
     :param jobs: in order; no two that make the same send.
-    :param record: takes what would become of a row.
+    :param record: takes what would become of a row; ``not_reached`` are those that would be posted.
     :param charged: takes each row that would be posted, or was by this batch and may have gone out: what costs money.
     """
     seen = Preview()
@@ -52,9 +52,9 @@ def preview(
             payload_hash = ledger.payload_hash(job.gift_send.model_dump_json())
             outcome, reason = _outcome(known.get(key), batch, payload_hash)
             found = known.get(key)
-            mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.WOULD_SEND
+            mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.NOT_REACHED
             record(Result(job.number, outcome, reason, send_key=key))
-            if mine or outcome is RowOutcome.WOULD_SEND:
+            if mine or outcome is RowOutcome.NOT_REACHED:
                 # A sum, because the rows of a query without ORDER BY come in another order every time.
                 digest = ledger.identity.digest("fingerprint", key, payload_hash)
                 total = (total + int(digest, 16)) % _MODULUS
@@ -76,4 +76,4 @@ def _outcome(record: Record | None, batch: Batch, payload_hash: str) -> tuple[Ro
         case State.UNKNOWN | State.HELD | State.POSTING:
             return RowOutcome.HELD, record.reason if record else None
         case _:
-            return RowOutcome.WOULD_SEND, None
+            return RowOutcome.NOT_REACHED, None

@@ -141,20 +141,14 @@ def test_no_rows_are_a_success(
 
 REFUSED_ARGUMENTS = [
     ({"touch_id": 123}, "touch_id: not supported"),
-    ({"dry_run": True}, "dry_run: not supported"),
-    ({"dry_run": "True"}, "dry_run: not supported"),
     ({"dry_run": "perhaps"}, "dry_run is 'perhaps', neither true nor false"),
-    ({"approved_fingerprint": "abc"}, "approved_fingerprint: not supported"),
-    ({"max_sends": 10}, "max_sends: not supported"),
-    ({"max_sends": "0"}, "max_sends: not supported"),
-    ({"max_cost": 100.0}, "max_cost: not supported"),
     ({"results_table": "results"}, "results_table: not supported"),
     ({"on_absent": "ignore"}, "on_absent is 'ignore'; use one of 'hold', 'resend'"),
     ({"max_in_flight": 0}, "max_in_flight is 0; use a number from 1 to 16"),
     ({"max_in_flight": "17"}, "max_in_flight is '17'; use a number from 1 to 16"),
     ({"max_in_flight": True}, "max_in_flight is True; use a number from 1 to 16"),
     ({"settle_time": "soon"}, "settle_time must be a timedelta or a number"),
-    ({"touch_id": 1, "max_cost": 5, "results_table": "r"}, "touch_id, max_cost, results_table: not supported"),
+    ({"touch_id": 1, "results_table": "r"}, "touch_id, results_table: not supported"),
     ({"lease": 5}, "lease is 5 s; give it at least 10 s"),
     ({"lease": -1}, "lease must be"),
     ({"on_invalid": "ignore"}, "on_invalid is 'ignore'; use one of 'skip', 'fail'"),
@@ -202,17 +196,6 @@ def test_columns_of_what_is_not_supported_yet_are_refused(
     row = people(1)[0] | {column: "1", "gift_id": "gift-donation-trees"}
     with pytest.raises(SendosoConfigError, match=f"'{column}'.*not supported yet; nothing was sent"):
         execute(batch(recipients=[row], gift_id=None))
-    assert sendoso.requests == []
-
-
-def test_a_limit_on_the_connection_that_cannot_be_kept_is_not_ignored(
-    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any
-) -> None:
-    extra = {"max_sends_per_batch": 1}
-    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
-    set_connection("sendoso_default", connection | {"extra": extra})
-    with pytest.raises(SendosoConfigError, match="max_sends_per_batch"):
-        execute(batch())
     assert sendoso.requests == []
 
 

@@ -89,7 +89,7 @@ def test_row_ref_pg(sendoso, set_connection, postgres_database, batch, execute, 
 
 @pytest.mark.parametrize("limit", [{"max_sends": 0}, {"max_cost": 0}, {"max_cost": 0.0}])
 def test_limit_zero(sendoso, ledger, batch, execute, limit):
-    with pytest.raises(SendosoConfigError):
+    with pytest.raises(SendosoLimitError):
         execute(batch(**limit))
 
 
