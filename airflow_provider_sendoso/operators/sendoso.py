@@ -444,6 +444,7 @@ class BatchSendOperator(_SendOperator):
         sender = self._sender(batch, _set(self.gift_id) is not None, _width(self.max_in_flight))
         limits = self._limits()
         self._check_ledger(context)
+        self.hook.ledger.sends.check_scope(batch)
         with Spool() as spool:
             self._fill(spool)
             self._check_replacements(batch, spool)
@@ -452,7 +453,6 @@ class BatchSendOperator(_SendOperator):
             self._log_invalid(spool)
             failure: SendosoError | None = self._refuse_invalid(spool, max_invalid)
             if dry_run:
-                self.hook.ledger.sends.check_scope(batch)
                 summary, failure = self._dry_run(batch, spool, limits, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)

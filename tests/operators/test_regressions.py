@@ -18,6 +18,7 @@ from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
     SendosoLedgerError,
+    SendosoLimitError,
     SendosoRateLimitError,
     SendOutcomeUnknownError,
 )
