@@ -22,6 +22,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoConnectionError,
     SendosoError,
     SendosoLedgerError,
+    SendosoResultsError,
     SendosoNotFoundError,
     SendosoRateLimitError,
     SendosoRowsError,
@@ -45,6 +46,7 @@ NOT_RETRIED = {
 RETRIED = {
     SendosoError,
     SendosoLedgerError,
+    SendosoResultsError,
     SendosoConnectionError,
     SendosoApiError,
     SendosoRateLimitError,

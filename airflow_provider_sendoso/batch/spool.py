@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from airflow_provider_sendoso.batch.results import Cells, Outcome
 from airflow_provider_sendoso.batch.rows import Row
 from airflow_provider_sendoso.models import GiftSend, RowOutcome, row_name
 from airflow_provider_sendoso.sending import Job, Result
@@ -20,13 +22,15 @@ CREATE TABLE rows (
     resend_of TEXT,
     dedupe_key TEXT GENERATED ALWAYS AS (coalesce('resend_of ' || resend_of, 'recipient ' || recipient_key)) STORED,
     row_ref TEXT,
+    gift_id TEXT,
     gift_send TEXT,
     outcome TEXT NOT NULL,
     reason TEXT,
     send_id TEXT,
     posted_at REAL,
     send_key TEXT
-)
+);
+CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 """
 
 
@@ -77,14 +81,15 @@ class Spool:
         """
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_send, outcome, reason) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_id, gift_send, outcome, reason) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     row.number,
                     row.recipient_key,
                     row.resend_of,
                     row.row_ref,
+                    row.gift_send.gift_id if row.gift_send else None,
                     row.gift_send.model_dump_json() if row.gift_send else None,
                     RowOutcome.NOT_REACHED if row.gift_send else RowOutcome.INVALID,
                     row.problem,
@@ -133,8 +138,17 @@ class Spool:
         self.recorded += 1
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
-            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ? WHERE number = ?",
-            (result.outcome, reason, result.send_id, result.posted_at, result.send_key, result.number),
+            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ?, "
+            "gift_id = coalesce(?, gift_id) WHERE number = ?",
+            (
+                result.outcome,
+                reason,
+                result.send_id,
+                result.posted_at,
+                result.send_key,
+                result.gift_id,
+                result.number,
+            ),
         )
 
     def counts(self) -> Counter[RowOutcome]:
@@ -166,3 +180,43 @@ class Spool:
             (outcome, limit),
         )
         return [Spooled(*row) for row in rows]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Read what became of every row, in their order and in pages."""
+        after = 0
+        while True:
+            page = self._db.execute(
+                "SELECT number, recipient_key, resend_of, row_ref, gift_id, outcome, reason, send_id, posted_at "
+                "FROM rows WHERE number > ? ORDER BY number LIMIT 500",
+                (after,),
+            ).fetchall()
+            for number, recipient_key, resend_of, row_ref, gift_id, outcome, *rest in page:
+                yield Outcome(number, recipient_key, resend_of, row_ref, gift_id, RowOutcome(outcome), *rest)
+            if not page:
+                return
+            after = page[-1][0]
+
+    def stage(self, pages: Iterable[Sequence[Cells]]) -> None:
+        """
+        Keep finished rows of the results table on disk, in the place of earlier ones.
+
+        :param pages: read from this spool while they are kept.
+        """
+        self._db.execute("DELETE FROM staged")
+        for page in pages:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT INTO staged (cells) VALUES (?)", [(json.dumps(row),) for row in page])
+            self._db.execute("COMMIT")
+
+    def staged(self) -> Iterator[Cells]:
+        """Read the finished rows, in pages."""
+        after = 0
+        while True:
+            page = self._db.execute(
+                "SELECT number, cells FROM staged WHERE number > ? ORDER BY number LIMIT 500", (after,)
+            ).fetchall()
+            for _, cells in page:
+                yield json.loads(cells)
+            if not page:
+                return
+            after = page[-1][0]

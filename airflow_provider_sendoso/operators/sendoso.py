@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseHook, BaseOperator
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
-from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+from airflow_provider_sendoso.batch.results import ResultsTable, write_results
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
@@ -24,6 +24,7 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
+from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import RowOutcome, normalise_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
@@ -32,6 +33,7 @@ from airflow_provider_sendoso.sending.width import MOST
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 _NAMED = 20
 """Rows that a log or an error names before it only counts."""
@@ -307,7 +309,8 @@ class BatchSendOperator(_SendOperator):
         what a kill or an outage may leave unknown.
     :param lease: seconds or timedelta that a claim lasts without being renewed.
     :param settle_time: seconds or timedelta after a POST's deadline until its absence can be proven.
-    :param results_table: not supported yet (templated).
+    :param results_table: a table that holds one row per input row after every try, written through ``conn_id``, also
+        for ``recipients``; created where it is missing (templated).
     :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
     :param sendoso_conn_id: the connection (templated).
     :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows`` and the seven counts; no personal data.
@@ -420,6 +423,7 @@ class BatchSendOperator(_SendOperator):
         self._check_connection()
         self._check_ledger(context)
         failure: SendosoError | None = None
+        results = self._prepare_results(batch)
         with Spool() as spool:
             self._fill(spool)
             self._check_replacements(batch, spool)
@@ -440,13 +444,17 @@ class BatchSendOperator(_SendOperator):
                 except BaseException:
                     # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
                     self._push(context, self._summary(batch, spool))
+                    self._write_results(results, batch, spool)
                     raise
             held = self._log_rows(spool)
             summary = self._summary(batch, spool)
+            if results is not None:
+                self._push(context, summary)  # the task may be killed while it writes
+            unwritten = self._write_results(results, batch, spool)
             if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
                 self._push(context, summary)
                 self._defer_until_settled(sender)
-            failure = failure or self._judge(summary, held, spool)
+            failure = failure or self._judge(summary, held, spool) or unwritten
         if failure is not None:
             self._push(context, summary)
             raise failure
@@ -471,7 +479,6 @@ class BatchSendOperator(_SendOperator):
                 "approved_fingerprint": self.approved_fingerprint,
                 "max_sends": self.max_sends,
                 "max_cost": self.max_cost,
-                "results_table": self.results_table,
             }
         )
         _one_of("on_invalid", self.on_invalid, ("skip", "fail"))
@@ -482,6 +489,8 @@ class BatchSendOperator(_SendOperator):
             raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
         if self.sql is not None and not self.conn_id:
             raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
+        if _set(self.results_table) is not None and not self.conn_id:
+            raise SendosoConfigError("results_table needs conn_id, the connection of its database; nothing was sent.")
         return _share_or_count("max_invalid", self.max_invalid)
 
     def _check_connection(self) -> None:
@@ -521,18 +530,17 @@ class BatchSendOperator(_SendOperator):
         return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
 
     def _warehouse(self) -> DbApiHook:
-        hook = BaseHook.get_connection(str(self.conn_id)).get_hook(  # type: ignore[no-untyped-call]
-            hook_params=dict(self.hook_params or {})
-        )
-        if not isinstance(hook, DbApiHook):
-            raise SendosoConfigError(
-                f"The connection {self.conn_id!r} has a {type(hook).__name__}, which does not run SQL; "
-                "use one of a database. Nothing was sent."
-            )
-        # Its own log line would show the parameters, which may be personal.
-        hook.log_sql = False
+        hook = warehouse_hook(str(self.conn_id), self.hook_params)
         self.log.info("Reading recipients through %s with a %s.", self.conn_id, type(hook).__name__)
         return hook
+
+    def _prepare_results(self, batch: Batch) -> ResultsTable | None:
+        """Prove before the first send that the results can be written after the last."""
+        if _set(self.results_table) is None:
+            return None
+        results = ResultsTable(warehouse_hook(str(self.conn_id), self.hook_params), str(self.results_table).strip())
+        results.prepare(batch)
+        return results
 
     def _check_replacements(self, batch: Batch, spool: Spool) -> None:
         for number, resend_of in spool.replacements():
@@ -555,6 +563,18 @@ class BatchSendOperator(_SendOperator):
         for row in held:
             self.log.warning("Held %s: %s.", row.name, _posted(row))
         return held
+
+    def _write_results(self, results: ResultsTable | None, batch: Batch, spool: Spool) -> SendosoError | None:
+        """Rewrite the results, and return why that could not be done: it must not hide how the sends went."""
+        if results is None:
+            return None
+        try:
+            write_results(results, batch, spool, self.hook.ledger)
+        except SendosoError as error:
+            self.log.error("%s", error)
+            return error
+        self.log.info("Results of %d rows are in %s.", spool.counts().total(), results.name)
+        return None
 
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: Spool) -> SendosoError | None:
         """Decide between success and failure; the order says which matters more."""
