@@ -51,7 +51,7 @@ _PAGE = 1000
 """Statuses to a transaction."""
 
 _ATTEMPTS = 3
-_wait = wait_random(1, 3)
+_wait = wait_random(1, 3)  # seconds
 
 _MOMENT = TIMESTAMP().with_variant(mysql.DATETIME(fsp=3), "mysql")  # MySQL's own ends in 2038 and knows time zones
 
@@ -148,7 +148,7 @@ def with_ledger(row: Outcome, record: Record | None, batch_id: str) -> Outcome:
 
 
 _KEY_MISSING = re.compile(r"the recipient key \((?P<field>\w+)\) ")
-_PROBLEM = re.compile(r"(?P<field>\w+),? (?P<reason>(?:is|has|must|named) .*)", re.DOTALL)
+_PROBLEM = re.compile(r"(?P<field>\w+),? (?P<reason>(?:is|has|must|may|needs|names|named) .*)", re.DOTALL)
 
 
 def split_problem(problem: str) -> tuple[str | None, str]:
@@ -275,13 +275,7 @@ class ResultsTable:
         :raises SendosoResultsError: if that cannot be done.
         """
         try:
-            with closing(_Session(self._hook)) as session:
-                self._find_or_create(session)
-                # Under an id that no batch has: also where nothing can be rolled back, no row of anybody's is touched.
-                test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
-                session.execute(self._insert(2), [*_longest(test), *_shortest(test)])
-                session.execute(*self._delete(test.batch_id))
-                session.rollback()
+            _patiently(self._prepare, batch)
         except Exception as error:
             # The database's words only: what it was asked holds nothing personal, but its exception may chain.
             raise SendosoResultsError(
@@ -294,14 +288,11 @@ class ResultsTable:
         Put these rows in the place of all that the table has of their batch, in one transaction.
 
         :param batch_id: the rows' own.
-        :param rows: called once for every attempt; a deadlock, or a connection that broke, is tried again.
+        :param rows: called once for every attempt.
         :raises SendosoResultsError: if the database would not have it.
         """
-        attempts = Retrying(
-            retry=retry_if_exception_type(Exception), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
-        )
         try:
-            attempts(self._rewrite, batch_id, rows)
+            _patiently(self._rewrite, batch_id, rows)
         except Exception as error:
             raise SendosoResultsError(
                 f"{self._where[:1].upper()}{self._where[1:]} could not be rewritten: {_words(error)}. It is as it was "
@@ -333,6 +324,15 @@ class ResultsTable:
             raise SendosoResultsError(
                 f"The statuses in {self._where} could not be refreshed: {_words(error)}. {_RIGHTS}"
             ) from None
+
+    def _prepare(self, batch: Batch) -> None:
+        with closing(_Session(self._hook)) as session:
+            self._find_or_create(session)
+            # Under an id that no batch has: also where nothing can be rolled back, no row of anybody's is touched.
+            test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
+            session.execute(self._insert(2), [*_longest(test), *_shortest(test)])
+            session.execute(*self._delete(test.batch_id))
+            session.rollback()
 
     def _find_or_create(self, session: _Session) -> None:
         names = ", ".join(map(self._quote, COLUMNS))
@@ -497,6 +497,14 @@ class _Session:
         for closable in (self._cursor, self._connection):
             with suppress(Exception):
                 closable.close()
+
+
+def _patiently(work: Callable[..., None], *arguments: Any) -> None:
+    """Do it again after a deadlock or a lost connection; each database has its own words for these: after anything."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(Exception), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
+    )
+    retrying(work, *arguments)
 
 
 class _UnusableError(Exception):
