@@ -187,7 +187,7 @@ def cells(
     row = with_ledger(row, record, batch.batch_id)
     sent = row.outcome in (RowOutcome.SENT, RowOutcome.ALREADY_SENT)
     invalid = row.outcome is RowOutcome.INVALID and row.reason
-    name, reason = split_problem(str(row.reason)) if invalid else (None, row.reason)
+    name, reason = split_problem(str(row.reason)) if invalid else (None, None if sent else row.reason)
     price = price_of(row.gift_id) if price_of is not None and row.gift_id is not None else None
     status = record if sent else None
     values: dict[str, str | int | None] = {
