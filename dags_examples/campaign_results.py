@@ -1,8 +1,8 @@
 """
 A campaign whose results are in a table: what became of every row, and a query for who has not received theirs.
 
-Set the connections ``sendoso_default``, ``sendoso_ledger`` and ``warehouse``, as for ``champions_campaign.py``. The role
-of ``warehouse`` may read ``champions``, and may create ``sendoso_results`` or write to it.
+Set the connections ``sendoso_default``, ``sendoso_ledger`` and ``warehouse``, as for ``champions_campaign.py``. The
+user of ``warehouse`` reads ``champions``, and has to be able to create ``sendoso_results`` or to write to it.
 
 The table has one row for each row of ``champions``, without anybody's name or address: ``row_ref`` leads back to them.
 After every try of ``send_gifts`` it is rewritten; when the wait is over, ``status`` says what became of the gifts.
@@ -58,6 +58,7 @@ with DAG(
         task_id="not_received",
         conn_id="warehouse",
         # The last run of a campaign says it for all of it: what earlier runs have sent is in it as already_sent.
+        # Parameters are named as PostgreSQL and MySQL have them.
         sql="""
             SELECT row_ref, outcome, field, reason, status
             FROM sendoso_results
