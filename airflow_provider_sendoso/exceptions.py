@@ -34,6 +34,10 @@ class SendosoLedgerError(SendosoError):
     """The ledger database did not answer or refused a statement; retrying may help."""
 
 
+class SendosoResultsError(SendosoError):
+    """A results table could not be written; what was sent is in the ledger, and retrying may help."""
+
+
 class SendosoConnectionError(SendosoError):
     """Sendoso could not be reached; nothing was sent."""
 

@@ -24,6 +24,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoLedgerError,
     SendosoNotFoundError,
     SendosoRateLimitError,
+    SendosoResultsError,
     SendosoRowsError,
     SendosoServerError,
     SendosoStatusError,
@@ -45,6 +46,7 @@ NOT_RETRIED = {
 RETRIED = {
     SendosoError,
     SendosoLedgerError,
+    SendosoResultsError,
     SendosoConnectionError,
     SendosoApiError,
     SendosoRateLimitError,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from airflow_provider_sendoso.batch.results import Cells, Outcome
 from airflow_provider_sendoso.batch.rows import Row
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import GiftSend, RowOutcome, row_name
@@ -29,7 +31,8 @@ CREATE TABLE rows (
     send_id TEXT,
     posted_at REAL,
     send_key TEXT
-)
+);
+CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 """
 
 
@@ -200,8 +203,17 @@ class Spool:
         self.refused += result.outcome is RowOutcome.REFUSED
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
-            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ? WHERE number = ?",
-            (result.outcome, reason, result.send_id, result.posted_at, result.send_key, result.number),
+            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ?, "
+            "gift_id = coalesce(?, gift_id) WHERE number = ?",
+            (
+                result.outcome,
+                reason,
+                result.send_id,
+                result.posted_at,
+                result.send_key,
+                result.gift_id,
+                result.number,
+            ),
         )
 
     def counts(self) -> Counter[RowOutcome]:
@@ -242,3 +254,43 @@ class Spool:
             (outcome, limit),
         )
         return [Spooled(*row) for row in rows]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Read what became of every row, in their order and in pages."""
+        after = 0
+        while True:
+            page = self._db.execute(
+                "SELECT number, recipient_key, resend_of, row_ref, gift_id, outcome, reason, send_id, posted_at "
+                "FROM rows WHERE number > ? ORDER BY number LIMIT 500",
+                (after,),
+            ).fetchall()
+            for number, recipient_key, resend_of, row_ref, gift_id, outcome, *rest in page:
+                yield Outcome(number, recipient_key, resend_of, row_ref, gift_id, RowOutcome(outcome), *rest)
+            if not page:
+                return
+            after = page[-1][0]
+
+    def stage(self, pages: Iterable[Sequence[Cells]]) -> None:
+        """
+        Keep finished rows of the results table on disk, in the place of earlier ones.
+
+        :param pages: read from this spool while they are kept.
+        """
+        self._db.execute("DELETE FROM staged")
+        for page in pages:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT INTO staged (cells) VALUES (?)", [(json.dumps(row),) for row in page])
+            self._db.execute("COMMIT")
+
+    def staged(self) -> Iterator[Cells]:
+        """Read the finished rows, in pages."""
+        after = 0
+        while True:
+            page = self._db.execute(
+                "SELECT number, cells FROM staged WHERE number > ? ORDER BY number LIMIT 500", (after,)
+            ).fetchall()
+            for _, cells in page:
+                yield json.loads(cells)
+            if not page:
+                return
+            after = page[-1][0]

@@ -106,6 +106,7 @@ class Record:
     posted_ago: float | None
     status: str | None
     resend_of: str | None
+    status_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -491,4 +492,5 @@ def record_of(row: Any, now: float) -> Record:
         posted_ago=None if row.posted_at is None else now - row.posted_at,
         status=row.status,
         resend_of=row.resend_of,
+        status_at=row.status_at,
     )

@@ -11,14 +11,14 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseHook, BaseOperator
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
-from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_sendoso.batch.catalogue import Catalogue
 from airflow_provider_sendoso.batch.cursor import columns_of, rows_of
 from airflow_provider_sendoso.batch.limits import Limits
-from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, estimate
+from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, estimate, price_of
+from airflow_provider_sendoso.batch.results import ResultsTable, write_results
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
@@ -32,6 +32,7 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
+from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import RowOutcome, normalise_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
@@ -41,6 +42,7 @@ from airflow_provider_sendoso.sending.width import MOST
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 _NAMED = 20
 """Rows that a log or an error names before it only counts."""
@@ -322,7 +324,8 @@ class BatchSendOperator(_SendOperator):
         what a kill or an outage may leave unknown.
     :param lease: seconds or timedelta that a claim lasts without being renewed.
     :param settle_time: seconds or timedelta after a POST's deadline until its absence can be proven.
-    :param results_table: not supported yet (templated).
+    :param results_table: a table that holds one row per input row after every try, written through ``conn_id``, also
+        for ``recipients``; created where it is missing (templated).
     :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
     :param sendoso_conn_id: the connection (templated).
     :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows``, the seven counts, ``estimated_cost`` and
@@ -445,6 +448,7 @@ class BatchSendOperator(_SendOperator):
         limits = self._limits()
         self._check_ledger(context)
         self.hook.ledger.sends.check_scope(batch)
+        results = self._prepare_results(batch)
         with Spool() as spool:
             self._fill(spool)
             self._check_replacements(batch, spool)
@@ -453,17 +457,22 @@ class BatchSendOperator(_SendOperator):
             self._log_invalid(spool)
             failure: SendosoError | None = self._refuse_invalid(spool, max_invalid)
             if dry_run:
-                summary, failure = self._dry_run(batch, spool, limits, failure)
+                summary, failure = self._dry_run(batch, spool, limits, results, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)
-                summary, failure = self._send(context, batch, spool, sender, limits, failure)
+                summary, failure = self._send(context, batch, spool, sender, limits, results, failure)
         if failure is not None:
             self._push(context, summary)
             raise failure
         return summary.as_json()
 
     def _dry_run(
-        self, batch: Batch, spool: Spool, limits: Limits, failure: SendosoError | None
+        self,
+        batch: Batch,
+        spool: Spool,
+        limits: Limits,
+        results: ResultsTable | None,
+        failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
         """Say what would be sent and what it would cost; the ledger is only read."""
         seen, cost = self._preview(batch, spool, spool.record)
@@ -474,7 +483,8 @@ class BatchSendOperator(_SendOperator):
             batch.batch_id, batch.dedupe_scope, spool.counts(), cost, seen.fingerprint, balance, dry_run=True
         )
         self.log.info("%s", summary.as_text())
-        return summary, failure or self._why_refused(limits, seen, cost)
+        unwritten = self._write_results(results, batch, spool, would_send=True)
+        return summary, failure or self._why_refused(limits, seen, cost) or unwritten
 
     def _send(
         self,
@@ -483,6 +493,7 @@ class BatchSendOperator(_SendOperator):
         spool: Spool,
         sender: Sender,
         limits: Limits,
+        results: ResultsTable | None,
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
         """Send what may be sent; whatever happens, say how far it got."""
@@ -499,13 +510,15 @@ class BatchSendOperator(_SendOperator):
             except BaseException:
                 # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
                 self._push(context, self._summary(batch, spool, fingerprint))
+                self._write_results(results, batch, spool)
                 raise
         held = self._log_rows(spool)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
+        self._push(context, summary)  # the task may be killed while it writes
+        unwritten = self._write_results(results, batch, spool)
         if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
-            self._push(context, summary)
             self._defer_until_settled(sender)
-        return summary, failure or self._judge(summary, held, spool)
+        return summary, failure or self._judge(summary, held, spool) or unwritten
 
     def _summary(self, batch: Batch, spool: Spool, fingerprint: str | None, cost: Cost | None = None) -> Summary:
         summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint)
@@ -519,7 +532,7 @@ class BatchSendOperator(_SendOperator):
     # -- before the first send -----------------------------------------------------------------------------------
 
     def _check_arguments(self) -> float | None:
-        _refuse({"touch_id": self.touch_id, "results_table": self.results_table})
+        _refuse({"touch_id": self.touch_id})
         _one_of("on_invalid", self.on_invalid, ("skip", "fail"))
         _one_of("on_held", self.on_held, ("fail", "continue"))
         if _set(self.metadata) is not None and not isinstance(self.metadata, Mapping):
@@ -528,6 +541,8 @@ class BatchSendOperator(_SendOperator):
             raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
         if self.sql is not None and not self.conn_id:
             raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
+        if _set(self.results_table) is not None and not self.conn_id:
+            raise SendosoConfigError("results_table needs conn_id, the connection of its database; nothing was sent.")
         return _share_or_count("max_invalid", self.max_invalid)
 
     def _limits(self) -> Limits:
@@ -571,6 +586,14 @@ class BatchSendOperator(_SendOperator):
             self.log.warning("The catalogue could not be read, so the cost is not estimated: %s", error)
             return None
 
+    def _price_of(self, gift_id: str) -> tuple[Decimal, str] | None:
+        try:
+            gift = self._catalogue.find(gift_id)
+        except SendosoError:
+            return None
+        price = price_of(gift_id, gift, _amount("shipping_estimate", self.shipping_estimate))
+        return None if isinstance(price, str) else (price.amount, price.currency)
+
     @cached_property
     def _catalogue(self) -> Catalogue:
         return Catalogue(self.hook.list_gifts)
@@ -608,16 +631,7 @@ class BatchSendOperator(_SendOperator):
         return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
 
     def _warehouse(self) -> DbApiHook:
-        hook = BaseHook.get_connection(str(self.conn_id)).get_hook(  # type: ignore[no-untyped-call]
-            hook_params=dict(self.hook_params or {})
-        )
-        if not isinstance(hook, DbApiHook):
-            raise SendosoConfigError(
-                f"The connection {self.conn_id!r} has a {type(hook).__name__}, which does not run SQL; "
-                "use one of a database. Nothing was sent."
-            )
-        # Its own log line would show the parameters, which may be personal.
-        hook.log_sql = False
+        hook = warehouse_hook(str(self.conn_id), self.hook_params)
         self.log.info("Reading recipients through %s with a %s.", self.conn_id, type(hook).__name__)
         return hook
 
@@ -638,6 +652,14 @@ class BatchSendOperator(_SendOperator):
                 f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
             )
         return None
+
+    def _prepare_results(self, batch: Batch) -> ResultsTable | None:
+        """Prove before the first send that the results can be written after the last."""
+        if _set(self.results_table) is None:
+            return None
+        results = ResultsTable(warehouse_hook(str(self.conn_id), self.hook_params), str(self.results_table).strip())
+        results.prepare(batch)
+        return results
 
     def _check_replacements(self, batch: Batch, spool: Spool) -> None:
         for number, resend_of in spool.replacements():
@@ -660,6 +682,20 @@ class BatchSendOperator(_SendOperator):
         for row in held:
             self.log.warning("Held %s: %s.", row.name, _posted(row))
         return held
+
+    def _write_results(
+        self, results: ResultsTable | None, batch: Batch, spool: Spool, *, would_send: bool = False
+    ) -> SendosoError | None:
+        """Rewrite the results, and return why that could not be done: it must not hide how the sends went."""
+        if results is None:
+            return None
+        try:
+            write_results(results, batch, spool, self.hook.ledger, price_of=self._price_of, would_send=would_send)
+        except SendosoError as error:
+            self.log.error("%s", error)
+            return error
+        self.log.info("Results of %d rows are in %s.", spool.counts().total(), results.name)
+        return None
 
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: Spool) -> SendosoError | None:
         """Decide between success and failure; the order says which matters more."""

@@ -18,13 +18,17 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_sendoso.batch.results import refresh_statuses
 from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoConfigError,
     SendosoError,
+    SendosoResultsError,
     SendosoStatusError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
+from airflow_provider_sendoso.ledger.sends import State
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
 from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES, Goal, Watch, good_enough
 
@@ -52,11 +56,15 @@ class SendStatusSensor(BaseSensorOperator):
         failed (templated).
     :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable``.
     :param poke_interval: seconds or timedelta between two looks.
+    :param results_table: a batch's ``results_table``, whose ``status`` is brought up to date when the wait has ended,
+        however it ended (templated).
+    :param conn_id: the connection of that table (templated).
     :param sendoso_conn_id: the connection (templated).
     :return: for one send its status; for a list ``{id: status}``; for a batch or scope ``sends``, ``reached``,
         ``counts`` by status, ``failed`` and at most 100 ``failed_ids``.
     :raises SendosoStatusError: if too many sends failed or came back.
     :raises SendosoConfigError: for wrong arguments, or a batch that the ledger does not know.
+    :raises SendosoResultsError: if the results table could not be brought up to date.
     """
 
     template_fields: Sequence[str] = (
@@ -66,6 +74,8 @@ class SendStatusSensor(BaseSensorOperator):
         "target_statuses",
         "failed_statuses",
         "min_delivered",
+        "results_table",
+        "conn_id",
         "sendoso_conn_id",
     )
     ui_color = "#e6f1f2"
@@ -81,6 +91,8 @@ class SendStatusSensor(BaseSensorOperator):
         min_delivered: float | str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: timedelta | float = 300,
+        results_table: str | None = None,
+        conn_id: str | None = None,
         sendoso_conn_id: str = SendosoHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -92,6 +104,8 @@ class SendStatusSensor(BaseSensorOperator):
         self.failed_statuses = failed_statuses
         self.min_delivered = min_delivered
         self.deferrable = deferrable
+        self.results_table = results_table
+        self.conn_id = conn_id
         self.sendoso_conn_id = sendoso_conn_id
         self._failures = 0
 
@@ -159,6 +173,7 @@ class SendStatusSensor(BaseSensorOperator):
         self.log.info("Sends by status: %s.", watch.counts() or "no sends")
         if watch.unsettled(goal):
             return PokeReturnValue(is_done=False)
+        self._refresh_results({send_id: status.value for send_id, status in watch.statuses.items() if status})
         report = watch.report(goal, named=self._send_ids() is not None)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(report))
 
@@ -171,8 +186,13 @@ class SendStatusSensor(BaseSensorOperator):
         match event:
             case {"status": "settled", "report": Mapping() as report}:
                 self.log.info("Sends by status: %s.", report["counts"] or "no sends")
+                self._refresh_results(report["statuses"])
                 return self._conclude(report)
             case {"status": "timeout", "report": Mapping() as report}:
+                try:
+                    self._refresh_results(report["statuses"])
+                except SendosoResultsError as error:
+                    self.log.error("%s", error)  # that it timed out is what the task fails with
                 raise AirflowSensorTimeout(
                     f"After {self.timeout:g} s not all sends are settled. By status: {report['counts']}."
                 )
@@ -193,6 +213,8 @@ class SendStatusSensor(BaseSensorOperator):
             raise SendosoConfigError(f"Give one of send_id, batch_id and dedupe_scope; got {what}.")
         self._share()
         self._send_ids()
+        if self._results_table() is not None and not self.conn_id:
+            raise SendosoConfigError("results_table needs conn_id, the connection of its database.")
         return self._goal()
 
     def _share(self) -> float | None:
@@ -217,6 +239,36 @@ class SendStatusSensor(BaseSensorOperator):
                     "rather than a template that renders it as text."
                 )
         return [str(send_id) for send_id in ids]
+
+    def _results_table(self) -> str | None:
+        table = str(self.results_table).strip() if self.results_table is not None else ""
+        return None if table in ("", "None") else table
+
+    def _refresh_results(self, looked: Mapping[str, str] | None) -> None:
+        """
+        Bring the results table up to date.
+
+        :param looked: the statuses just seen, by send id; ``None``: what the ledger has noted.
+        """
+        table = self._results_table()
+        if table is None:
+            return
+        names = {"batch_id": self.batch_id, "dedupe_scope": self.dedupe_scope}
+        where = {name: str(value) for name, value in names.items() if value is not None}
+        statuses: Iterable[tuple[str, str, float | None]]
+        if looked is not None:
+            now = time.time()
+            statuses = ((send_id, status, now) for send_id, status in looked.items())
+        else:
+            account = {"account": self.hook.config.account}
+            records = self.hook.ledger.sends.records(State.SENT, **account, **where)
+            statuses = (
+                (record.send_id, record.status, record.status_at)
+                for record in records
+                if record.send_id is not None and record.status is not None
+            )
+        refresh_statuses(warehouse_hook(str(self.conn_id)), table, where, statuses)
+        self.log.info("Statuses in %s are up to date.", table)
 
     def _conclude(self, report: Mapping[str, Any]) -> Any:
         """Return what the task returns, or raise what it fails with."""

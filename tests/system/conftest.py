@@ -148,6 +148,11 @@ class World:
             else:
                 database.execute(statement)
 
+    def read_warehouse(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the warehouse."""
+        with psycopg.connect(host=self.warehouse.socket_dir, user="postgres", dbname=self.warehouse.name) as database:
+            return database.execute(query).fetchall()
+
     def read_ledger(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the ledger's database."""
         with psycopg.connect(host=self.ledger.socket_dir, user="postgres", dbname=self.ledger.name) as database:

@@ -34,6 +34,11 @@ def counts(run: Any) -> tuple[int, ...]:
     return tuple(run.xcoms["send_gifts"][name] for name in COUNTS)
 
 
+def references(run: Any) -> list[str]:
+    """The ``row_ref`` of each row that the query returned; XCom keeps a tuple with its type."""
+    return [row["__data__"][0] for row in run.xcoms["not_received"]]
+
+
 @pytest.fixture
 def champions(world: Callable[..., Any]) -> Any:
     return with_champions(world())
@@ -113,6 +118,27 @@ def test_nothing_personal_is_left_in_log_xcom_and_ledger(airflow: Any, champions
 
     personal = {cell for row in CHAMPIONS for cell in row[1:7] if cell and cell not in ("Again", "Address", "Without")}
     assert [cell for cell in personal if re.search(rf"\b{re.escape(cell.casefold())}\b", kept)] == []
+
+
+def test_results_say_who_has_not_received_theirs_and_name_nobody(airflow: Any, champions: Any) -> None:
+    champions.sendoso.fault("status", method="POST", path="/api/v3/sends", status=422)
+    run = airflow.run("campaign_results", "2026-01-01T00:00:00+00:00", champions.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    assert (counts(run)[:4], sum(counts(run)[4:6])) == ((6, 2, 0, 1), 3)
+    rows = champions.read_warehouse("SELECT row_ref, outcome, status FROM sendoso_results ORDER BY row_number")
+    assert [row_ref for row_ref, _, _ in rows] == [row[0] for row in CHAMPIONS]
+    assert [status for _, outcome, status in rows if outcome == "sent"] == ["delivered"] * 2
+    missing = [row_ref for row_ref, outcome, _ in rows if outcome not in ("sent", "duplicate")]
+    assert references(run) == missing
+    assert len(missing) == 3
+    kept = str(champions.read_warehouse("SELECT * FROM sendoso_results"))
+    assert [cell for row in CHAMPIONS for cell in row[3:5] if cell and cell in kept] == []
+
+    again = airflow.run("campaign_results", "2026-01-02T00:00:00+00:00", champions.environment)
+    assert counts(again)[:3] == (6, 0, 2)
+    assert champions.read_warehouse("SELECT count(*) FROM sendoso_results WHERE status = 'delivered'") == [(4,)]
+    assert references(again) == missing
 
 
 def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable[..., Any]) -> None:

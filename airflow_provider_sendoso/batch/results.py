@@ -1,0 +1,570 @@
+"""The results table: one row per input row, in a database of the author's, through any DB-API hook of Airflow's."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import TIMESTAMP, Column, Integer, MetaData, Numeric, String, Table
+from sqlalchemy.dialects import mysql, registry
+from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql.elements import quoted_name
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from airflow_provider_sendoso.batch.summary import WOULD_SEND
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
+from airflow_provider_sendoso.ledger.sends import Batch, Record, State
+from airflow_provider_sendoso.models import LONGEST_ID, RowOutcome
+from airflow_provider_sendoso.sending.jobs import chunks
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    from airflow_provider_sendoso.batch.spool import Spool
+
+Cells = Sequence[str | int | None]
+"""A row of the table; moments and amounts are text, which every database turns into its own types."""
+
+PriceOf = Callable[[str], tuple[Decimal, str] | None]
+"""What a gift costs and in which currency, by its id; ``None`` where that is not known."""
+
+LONGEST_REASON = 500
+
+_ROWS = 100
+"""Rows to a statement: fast over a network, and within what databases allow of parameters."""
+
+_PAGE = 1000
+"""Statuses to a transaction."""
+
+_ATTEMPTS = 3
+_wait = wait_random(1, 3)  # seconds
+
+_MOMENT = TIMESTAMP().with_variant(mysql.DATETIME(fsp=3), "mysql")  # MySQL's own ends in 2038 and knows time zones
+
+_RIGHTS = (
+    "It takes the rights to SELECT, INSERT and DELETE there (for the sensor: SELECT and UPDATE), and to create the "
+    "table where it is missing."
+)
+
+
+def _columns() -> list[Column[Any]]:
+    return [
+        Column("batch_id", String(32), primary_key=True),
+        Column("dedupe_scope", String(LONGEST_SCOPE), nullable=False),
+        Column("dag_id", String(250), nullable=False),
+        Column("run_id", String(250), nullable=False),
+        Column("row_number", Integer, primary_key=True, autoincrement=False),
+        Column("row_ref", String(250)),
+        Column("recipient_key_hash", String(64)),
+        Column("outcome", String(16), nullable=False),
+        Column("field", String(190)),
+        Column("reason", String(LONGEST_REASON)),
+        Column("send_id", String(LONGEST_ID)),
+        Column("tracking_code", String(LONGEST_ID)),
+        Column("gift_id", String(LONGEST_ID)),
+        Column("touch_id", String(LONGEST_ID)),
+        Column("sent_at", _MOMENT),
+        Column("estimated_cost", Numeric(18, 4)),
+        Column("currency", String(16)),
+        Column("status", String(16)),
+        Column("status_at", _MOMENT),
+    ]
+
+
+COLUMNS = tuple(column.name for column in _columns())
+
+
+# -- rows: pure --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What became of one row, as the spool has it.
+
+    :param number: from 1.
+    :param recipient_key: normalised; ``None`` where it is absent.
+    :param resend_of: the id of the send that this one replaces.
+    :param row_ref: the column that its author declared not personal.
+    :param gift_id: the gift that the row names, or, once that is known, the gift that was sent.
+    :param outcome: one of the seven.
+    :param reason: why.
+    :param posted_at: epoch seconds.
+    """
+
+    number: int
+    recipient_key: str | None = field(repr=False)
+    resend_of: str | None
+    row_ref: str | None
+    gift_id: str | None
+    outcome: RowOutcome
+    reason: str | None
+    send_id: str | None
+    posted_at: float | None
+
+
+def with_ledger(row: Outcome, record: Record | None, batch_id: str) -> Outcome:
+    """
+    Say what the ledger knows of a row that this try did not get to the end of.
+
+    A try that fails early has reached nobody, and yet an earlier one may have sent: the table must never say of a
+    gift that went out that it did not, because somebody would send it by hand.
+
+    :param row: as this try left it.
+    :param record: the ledger's, where it has one.
+    :param batch_id: of this batch.
+    """
+    if record is None or row.outcome in (RowOutcome.DUPLICATE, RowOutcome.INVALID, RowOutcome.REFUSED):
+        return row
+    match record.state:
+        case State.SENT:
+            outcome = RowOutcome.SENT if record.batch_id == batch_id else RowOutcome.ALREADY_SENT
+        case State.POSTING | State.UNKNOWN | State.HELD:
+            outcome = RowOutcome.HELD
+        case _:
+            return row
+    return replace(
+        row,
+        outcome=outcome,
+        reason=row.reason if outcome is row.outcome else record.reason,
+        send_id=record.send_id,
+        gift_id=record.gift_id or row.gift_id,
+        posted_at=record.posted_at,
+    )
+
+
+_KEY_MISSING = re.compile(r"the recipient key \((?P<field>\w+)\) ")
+_PROBLEM = re.compile(r"(?P<field>\w+),? (?P<reason>(?:is|has|must|may|needs|names|named) .*)", re.DOTALL)
+
+
+def split_problem(problem: str) -> tuple[str | None, str]:
+    """
+    Split a validation problem into the field that it begins with and the reason.
+
+    :param problem: like ``email is not an e-mail address``; of several the first gives the field.
+    :return: the field, ``None`` where it names none, and the rest.
+    """
+    if missing := _KEY_MISSING.match(problem):
+        return missing["field"], problem
+    if split := _PROBLEM.fullmatch(problem):
+        return split["field"], split["reason"]
+    return None, problem
+
+
+def cells(
+    batch: Batch,
+    row: Outcome,
+    recipient_key_hash: str | None,
+    record: Record | None,
+    *,
+    price_of: PriceOf | None = None,
+    would_send: bool = False,
+) -> Cells:
+    """
+    Make a row of the table, in the order of its columns.
+
+    :param batch: whose row it is.
+    :param row: what became of it.
+    :param recipient_key_hash: the ledger's name for the send.
+    :param record: the ledger's, for the status of what was sent.
+    :param price_of: the price of a gift.
+    :param would_send: whether what was not reached would have been sent, which is what a dry run finds.
+    """
+    row = with_ledger(row, record, batch.batch_id)
+    sent = row.outcome in (RowOutcome.SENT, RowOutcome.ALREADY_SENT)
+    invalid = row.outcome is RowOutcome.INVALID and row.reason
+    name, reason = split_problem(str(row.reason)) if invalid else (None, None if sent else row.reason)
+    price = price_of(row.gift_id) if price_of is not None and row.gift_id is not None else None
+    status = record if sent else None
+    values: dict[str, str | int | None] = {
+        "batch_id": batch.batch_id,
+        "dedupe_scope": batch.dedupe_scope,
+        "dag_id": batch.dag_id,
+        "run_id": batch.run_id,
+        "row_number": row.number,
+        "row_ref": row.row_ref,
+        "recipient_key_hash": recipient_key_hash,
+        "outcome": WOULD_SEND if would_send and row.outcome is RowOutcome.NOT_REACHED else row.outcome.value,
+        "field": name,
+        "reason": reason.replace("\0", "")[:LONGEST_REASON] if reason else None,
+        "send_id": row.send_id,
+        "gift_id": row.gift_id,
+        "sent_at": moment(row.posted_at) if sent else None,
+        "estimated_cost": str(price[0]) if price else None,
+        "currency": price[1] if price else None,
+        "status": status.status if status else None,
+        "status_at": moment(status.status_at) if status else None,
+    }
+    return tuple(values.get(name) for name in COLUMNS)
+
+
+def moment(epoch: float | None) -> str | None:
+    """
+    Write a moment as SQL does, in UTC.
+
+    :param epoch: seconds since 1970.
+    """
+    if epoch is None:
+        return None
+    return datetime.fromtimestamp(epoch, UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+
+_PART = r'(?:[^\W\d][\w$]*|"[\w $#@-]+")'
+_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
+
+
+def sql_name(table: str, dialect: Dialect) -> str:
+    """
+    Write a table's name for a database, and nothing else than a name.
+
+    A plain name stays as it is, so that it means what it means in a query there; one in double quotes is quoted as
+    that database does it.
+
+    :param table: with or without schema and database, like ``gifts.sendoso_results`` or ``"Gift Results"``.
+    :param dialect: the database's.
+    :raises SendosoConfigError: for anything else.
+    """
+    if not _NAME.fullmatch(table):
+        raise SendosoConfigError(
+            f"results_table is {table!r}; use a table's name, like sendoso_results or gifts.sendoso_results, with "
+            "double quotes around a part that is no plain name. Nothing was sent."
+        )
+    quote = dialect.identifier_preparer.quote_identifier
+    return re.sub(r'"([^"]*)"', lambda part: quote(part[1]), table)
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+
+class ResultsTable:
+    """
+    One table of results behind a hook; looks nothing up before it is used.
+
+    :param hook: of the author's connection.
+    :param table: its name, as it is written in SQL there.
+    :raises SendosoConfigError: for a name that is none.
+    """
+
+    def __init__(self, hook: DbApiHook, table: str) -> None:
+        self._hook = hook
+        self._table = table
+        self._dialect = _dialect(hook)
+        self.name = sql_name(table, self._dialect)
+        self._where = f"the results table {table!r} (connection {hook.get_conn_id()!r})"
+        self._batch_id = self._quote("batch_id")
+
+    def prepare(self, batch: Batch) -> None:
+        """
+        Create the table if it is missing, and prove that rows can be written and deleted, without leaving any.
+
+        :param batch: whose rows will come.
+        :raises SendosoResultsError: if that cannot be done.
+        """
+        try:
+            _patiently(self._prepare, batch)
+        except Exception as error:
+            # The database's words only: what it was asked holds nothing personal, but its exception may chain.
+            raise SendosoResultsError(
+                f"{self._where[:1].upper()}{self._where[1:]} cannot be written: {_words(error)}. {_RIGHTS} "
+                "Nothing was sent by this try."
+            ) from None
+
+    def rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]]) -> None:
+        """
+        Put these rows in the place of all that the table has of their batch, in one transaction.
+
+        :param batch_id: the rows' own.
+        :param rows: called once for every attempt.
+        :raises SendosoResultsError: if the database would not have it.
+        """
+        try:
+            _patiently(self._rewrite, batch_id, rows)
+        except Exception as error:
+            raise SendosoResultsError(
+                f"{self._where[:1].upper()}{self._where[1:]} could not be rewritten: {_words(error)}. It is as it was "
+                "before. What was sent is in the ledger and is not sent again; the next try rewrites the table."
+            ) from None
+
+    def refresh(self, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]) -> None:
+        """
+        Bring the statuses of sends up to date, where they differ.
+
+        :param where: columns and values, like ``batch_id``; empty for whatever rows have these sends.
+        :param statuses: send id, status, and since when it is known, in epoch seconds.
+        :raises SendosoResultsError: if the database would not have it.
+        """
+        conditions = "".join(f" AND {self._quote(name)} = {self._hook.placeholder}" for name in where)
+        try:
+            with closing(_Session(self._hook)) as session:
+                # Whatever the statuses are read from is read between transactions: it may be the same database.
+                for page in chunks(statuses, _PAGE):
+                    for status, status_at, send_ids in _alike(page):
+                        session.execute(
+                            self._update(conditions, len(send_ids)),
+                            [status, status_at, *send_ids, status, *where.values()],
+                        )
+                    session.commit()
+        except SendosoResultsError:
+            raise
+        except Exception as error:
+            raise SendosoResultsError(
+                f"The statuses in {self._where} could not be refreshed: {_words(error)}. {_RIGHTS}"
+            ) from None
+
+    def _prepare(self, batch: Batch) -> None:
+        with closing(_Session(self._hook)) as session:
+            self._find_or_create(session)
+            # Under an id that no batch has: also where nothing can be rolled back, no row of anybody's is touched.
+            test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
+            session.execute(self._insert(2), [*_longest(test), *_shortest(test)])
+            session.execute(*self._delete(test.batch_id))
+            session.rollback()
+
+    def _find_or_create(self, session: _Session) -> None:
+        names = ", ".join(map(self._quote, COLUMNS))
+        query = f"SELECT {names} FROM {self.name} WHERE 1 = 0"  # noqa: S608  # names of ours, and one that was checked
+        try:
+            session.read(query)
+            return
+        except Exception:
+            session.rollback()
+        created: Exception | None = None
+        try:
+            session.execute(str(CreateTable(self._definition()).compile(dialect=self._dialect)))
+            session.commit()
+        except Exception as error:
+            created = error
+            session.rollback()
+        # Created by us, or by another task at the same moment; a table with other columns is still one.
+        try:
+            session.read(query)
+        except Exception as error:
+            if created is None:
+                raise
+            raise _UnusableError(
+                f"it does not have the columns that it should ({_words(error)}), and could not be created "
+                f"({_words(created)})"
+            ) from None
+        if created is None:
+            self._index(session)
+
+    def _index(self, session: _Session) -> None:
+        """Let the sensor find sends quickly, where the database has indexes."""
+        last = self._table.split(".")[-1]
+        name = re.sub(r"\W", "", last)[:50] + "_send_id"
+        try:
+            session.execute(f"CREATE INDEX {name} ON {self.name} ({self._quote('send_id')})")
+            session.commit()
+        except Exception:
+            session.rollback()
+
+    def _rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]]) -> None:
+        with closing(_Session(self._hook)) as session:
+            session.execute(*self._delete(batch_id))
+            for chunk in chunks(rows(), _ROWS):
+                session.execute(self._insert(len(chunk)), [cell for row in chunk for cell in row])
+            session.commit()
+
+    def _definition(self) -> Table:
+        # Whatever the defaults of a MySQL are: with transactions, and with all of Unicode.
+        name = quoted_name(self.name, quote=False)
+        return Table(name, MetaData(), *_columns(), mysql_engine="InnoDB", mysql_charset="utf8mb4")
+
+    def _insert(self, rows: int) -> str:
+        row = f"({', '.join([self._hook.placeholder] * len(COLUMNS))})"
+        names = ", ".join(map(self._quote, COLUMNS))
+        return f"INSERT INTO {self.name} ({names}) VALUES {', '.join([row] * rows)}"  # noqa: S608
+
+    def _delete(self, batch_id: str) -> tuple[str, Cells]:
+        statement = f"DELETE FROM {self.name} WHERE {self._batch_id} = {self._hook.placeholder}"  # noqa: S608
+        return statement, [batch_id]
+
+    def _update(self, conditions: str, send_ids: int) -> str:
+        value = self._hook.placeholder
+        status, status_at, send_id = map(self._quote, ("status", "status_at", "send_id"))
+        return (
+            f"UPDATE {self.name} SET {status} = {value}, {status_at} = {value} "  # noqa: S608
+            f"WHERE {send_id} IN ({', '.join([value] * send_ids)}) AND ({status} IS NULL OR {status} <> {value})"
+            f"{conditions}"
+        )
+
+    def _quote(self, column: str) -> str:
+        return str(self._dialect.identifier_preparer.quote(column))
+
+
+def write_results(
+    table: ResultsTable,
+    batch: Batch,
+    spool: Spool,
+    ledger: Ledger,
+    *,
+    price_of: PriceOf | None = None,
+    would_send: bool = False,
+) -> None:
+    """
+    Rewrite a batch's rows from its spool and the ledger, with as much memory for a million as for a hundred.
+
+    :param table: where to.
+    :param batch: whose rows they are.
+    :param spool: what became of them.
+    :param ledger: what is known of them besides; read before the table's transaction begins.
+    :param price_of: the price of a gift.
+    :param would_send: whether this is a dry run's result.
+    :raises SendosoResultsError: if the table could not be written.
+    :raises SendosoLedgerError: if the ledger could not be read; the table is as it was.
+    """
+    spool.stage(_rows(batch, spool, ledger, price_of, would_send))
+    table.rewrite(batch.batch_id, spool.staged)
+
+
+def refresh_statuses(
+    hook: DbApiHook, table: str, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]
+) -> None:
+    """
+    Bring the statuses in a results table up to date; see :meth:`ResultsTable.refresh`.
+
+    :param hook: of the author's connection.
+    :param table: the table's name.
+    :param where: columns and values, like ``batch_id``.
+    :param statuses: send id, status, and since when it is known.
+    """
+    ResultsTable(hook, table).refresh(where, statuses)
+
+
+class _Session:
+    """
+    A connection whose statements are one transaction until they are committed or rolled back.
+
+    :param hook: opens it.
+    """
+
+    def __init__(self, hook: DbApiHook) -> None:
+        self._is_mysql = hook.dialect_name == "mysql"
+        self._connection: Any = hook.get_conn()
+        if hook.supports_autocommit:
+            hook.set_autocommit(self._connection, False)
+        self._cursor: Any = self._connection.cursor()
+        # DuckDB's cursor is a connection of its own, whose transactions begin by hand.
+        self._by_hand = hasattr(self._cursor, "begin")
+        self._transaction = self._cursor if self._by_hand else self._connection
+        self._begun = False
+
+    def execute(self, statement: str, values: Cells = ()) -> None:
+        if not self._begun:
+            self._begun = True
+            if self._by_hand:
+                self._cursor.begin()
+            if self._is_mysql:
+                # Or deleting what is not there locks the gap, and two mapped tasks that fill it are a deadlock.
+                self._cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        if values:
+            self._cursor.execute(statement, tuple(values))
+        else:
+            self._cursor.execute(statement)
+
+    def read(self, query: str) -> None:
+        self.execute(query)
+        self._cursor.fetchall()
+
+    def commit(self) -> None:
+        if self._begun:
+            self._transaction.commit()
+            self._begun = False
+
+    def rollback(self) -> None:
+        # Where the connection is gone, so is the transaction; the error that matters is another one.
+        if self._begun:
+            with suppress(Exception):
+                self._transaction.rollback()
+            self._begun = False
+
+    def close(self) -> None:
+        self.rollback()
+        for closable in (self._cursor, self._connection):
+            with suppress(Exception):
+                closable.close()
+
+
+def _patiently(work: Callable[..., None], *arguments: Any) -> None:
+    """Do it again after a deadlock or a lost connection; each database has its own words for these: after anything."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(Exception), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
+    )
+    retrying(work, *arguments)
+
+
+class _UnusableError(Exception):
+    """The table is not what it should be; the message is the whole reason."""
+
+
+def _rows(
+    batch: Batch, spool: Spool, ledger: Ledger, price_of: PriceOf | None, would_send: bool
+) -> Iterator[list[Cells]]:
+    for page in chunks(spool.outcomes(), _ROWS):
+        keys = [
+            ledger.send_key(batch.account, batch.dedupe_scope, row.recipient_key, row.resend_of)
+            if row.recipient_key is not None
+            else None
+            for row in page
+        ]
+        records = ledger.sends.read([key for key in keys if key is not None])
+        yield [
+            cells(batch, row, key, records.get(key or ""), price_of=price_of, would_send=would_send)
+            for row, key in zip(page, keys, strict=True)
+        ]
+
+
+def _alike(page: Iterable[tuple[str, str, float | None]]) -> Iterator[tuple[str, str | None, list[str]]]:
+    """Bring together the sends that have come to the same status within the same second."""
+
+    def since(item: tuple[str, str, float | None]) -> tuple[str, float]:
+        _, status, status_at = item
+        return status, -1.0 if status_at is None else float(int(status_at))
+
+    for (status, second), items in groupby(sorted(page, key=since), key=since):
+        for chunk in chunks((send_id for send_id, _, _ in items), _ROWS):
+            yield status, None if second < 0 else moment(second), chunk
+
+
+def _longest(batch: Batch) -> Cells:
+    """Make a row that needs all the room that there should be."""
+    now = moment(datetime.now(UTC).timestamp())
+    return (
+        *(batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 1, "x" * 250, "x" * 64, "already_sent"),
+        *("x" * 190, "x" * LONGEST_REASON, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID),
+        *(now, "12345678.9012", "USD", "processing", now),
+    )
+
+
+def _shortest(batch: Batch) -> Cells:
+    """Make a row with as many NULLs as there can be, and a reference that takes all of Unicode."""
+    nulls = [None] * (len(COLUMNS) - 8)
+    return (batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 2, "é🎁", None, WOULD_SEND, *nulls)
+
+
+def _dialect(hook: DbApiHook) -> Dialect:
+    """Return what SQLAlchemy knows of the database, which is how it writes names and types; nothing is connected to."""
+    try:
+        loaded: Dialect = registry.load(hook.dialect_name)()
+    except NoSuchModuleError:
+        return DefaultDialect()
+    return loaded
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, _UnusableError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

@@ -1,0 +1,32 @@
+"""The hook of the author's own database, whichever that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+
+def warehouse_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) -> DbApiHook:
+    """
+    Return the hook of a connection that runs SQL.
+
+    :param conn_id: the connection.
+    :param hook_params: for the hook's constructor.
+    :raises SendosoConfigError: for a connection of another kind.
+    """
+    hook = BaseHook.get_connection(conn_id).get_hook(  # type: ignore[no-untyped-call]
+        hook_params=dict(hook_params or {})
+    )
+    if not isinstance(hook, DbApiHook):
+        raise SendosoConfigError(
+            f"The connection {conn_id!r} has a {type(hook).__name__}, which does not run SQL; "
+            "use one of a database. Nothing was sent."
+        )
+    # Its own log line would show the parameters, which may be personal.
+    hook.log_sql = False
+    return hook
