@@ -200,7 +200,7 @@ LONGEST_TEXT = 255
 """Characters of a name, a line of an address and the like (inferred: what such a column usually has room for)."""
 
 LONGEST_MESSAGE = 2000
-"""Characters of a message (inferred: no limit is published; it stops a wrong column, Sendoso decides what a card holds)."""
+"""Characters of a message (inferred: none is published; it stops a wrong column, Sendoso decides what a card holds)."""
 
 LONGEST_VALUE = 1000
 """Characters of one value of the metadata (inferred)."""

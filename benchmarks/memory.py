@@ -1,8 +1,9 @@
 """How much more memory a batch of a million rows takes than one of a thousand, at its peak.
 
-Each batch runs in a process of its own: rows from a real cursor (SQLite's, over a file) are read, validated and spooled,
-their addresses checked, the jobs handed one by one to a sender that sends nothing, and its results recorded. What is
-compared is the highest resident size of each process, less what it had when it had imported Airflow and this package.
+Each batch runs in a process of its own: rows from a real cursor (SQLite's, over a file) are read, validated and
+spooled, their addresses checked, the jobs handed one by one to a sender that sends nothing, and its results recorded.
+What is compared is the highest resident size of each process, less what it had when it had imported Airflow and this
+package.
 Run it with
 
     python benchmarks/memory.py --rows 1000000
@@ -32,7 +33,7 @@ def resident() -> float:
 
 
 class Peak:
-    """The highest resident size since the start, looked at a hundred times a second: the system's own cannot be reset."""
+    """The highest resident size since the start, looked at often: the system's own figure cannot be reset."""
 
     def __init__(self) -> None:
         self.before = self.highest = resident()
@@ -54,9 +55,9 @@ def make_people(path: str, rows: int) -> None:
     sql = """
         CREATE TABLE people AS
         WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {rows})
-        SELECT n AS customer_id, 'Zoë' AS first_name, 'Lovelace' || n AS last_name, 'zoe' || n || '@example.com' AS email,
-               n || ' St James''s Square' AS address_line1, CASE WHEN n % 10 THEN 'London' END AS city,
-               'SW1Y 4JH' AS postal_code, 'GB' AS country
+        SELECT n AS customer_id, 'Zoë' AS first_name, 'Lovelace' || n AS last_name,
+               'zoe' || n || '@example.com' AS email, n || ' St James''s Square' AS address_line1,
+               CASE WHEN n % 10 THEN 'London' END AS city, 'SW1Y 4JH' AS postal_code, 'GB' AS country
         FROM numbers
     """
     connection = sqlite3.connect(path)

@@ -254,7 +254,9 @@ class TestRecipient:
 class TestAddress:
     WHOLE: ClassVar = {"line1": "12 St James's Square", "city": "London", "postal_code": "SW1Y 4JH", "country": "GB"}
 
-    @pytest.mark.parametrize(("country", "code"), [("GB", "GB"), (" us ", "US"), ("De", "DE"), ("", None), (None, None)])
+    @pytest.mark.parametrize(
+        ("country", "code"), [("GB", "GB"), (" us ", "US"), ("De", "DE"), ("", None), (None, None)]
+    )
     def test_a_country_is_a_code_in_any_case(self, country, code):
         assert Address(country=country).country == code
 

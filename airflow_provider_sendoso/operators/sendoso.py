@@ -14,7 +14,7 @@ from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_sendoso.batch.catalogue import Catalogue
-from airflow_provider_sendoso.batch.cursor import columns_of, rows_of
+from airflow_provider_sendoso.batch.cursor import columns_of, read_query, rows_of
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
@@ -506,7 +506,7 @@ class BatchSendOperator(_SendOperator):
         def read(cursor: Any) -> None:
             spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
 
-        hook.run(str(self.sql), parameters=self.parameters or None, handler=read)
+        read_query(hook, str(self.sql), self.parameters or None, read)
 
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
         arguments = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import pytest
@@ -31,8 +32,11 @@ def spooled(*rows, own_gift=None):
     return spool
 
 
-def row(gift_id, address=NOWHERE, email=None, number=iter(range(10**6))):
-    return ("Ada", "Lovelace", email or f"ada{next(number)}@example.com", gift_id, *address)
+NUMBERS = itertools.count()
+
+
+def row(gift_id, address=NOWHERE, email=None):
+    return ("Ada", "Lovelace", email or f"ada{next(NUMBERS)}@example.com", gift_id, *address)
 
 
 def outcomes(spool):

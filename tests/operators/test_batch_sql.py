@@ -9,9 +9,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk import DAG
 from sqlalchemy import create_engine, text
 
+from airflow_provider_sendoso.batch.cursor import read_query, rows_of
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -152,6 +154,64 @@ def test_hook_params_reach_the_hook(
     options = {"options": "-c search_path=gifts"}
     summary = execute(batch(sql="SELECT * FROM people", conn_id="warehouse", hook_params=options))
     assert summary["sent"] == 1
+
+
+POSTGRES_QUERIES = [
+    ("SELECT 'A' first_name, 'L' last_name, %(email)s::text email", {"email": "a@x.org"}),
+    ("SELECT 'A' first_name, 'L' last_name, %s::text email;", ["a@x.org"]),
+    ("SELECT '100 %' first_name, 'L' last_name, 'a@x.org' email", None),
+    # None of these can have a named cursor.
+    ("INSERT INTO people VALUES ('A', 'L', 'a@x.org') RETURNING *", None),
+    ("WITH new AS (INSERT INTO people VALUES ('A', 'L', 'a@x.org') RETURNING *) SELECT * FROM new", None),
+]
+
+
+@pytest.mark.parametrize(("sql", "parameters"), POSTGRES_QUERIES)
+def test_postgresql_keeps_the_rows_where_it_can(
+    sendoso: Sandbox,
+    ledger: Any,
+    batch: Make,
+    execute: Execute,
+    set_connection: Any,
+    postgres_database: Any,
+    sql: str,
+    parameters: Any,
+) -> None:
+    database = postgres_database()
+    set_connection("warehouse", database.connection)
+    engine = create_engine(database.url)
+    with engine.begin() as connected:
+        connected.execute(text("CREATE TABLE people (first_name text, last_name text, email text)"))
+    summary = execute(batch(sql=sql, conn_id="warehouse", parameters=parameters))
+    assert (summary["rows"], summary["sent"]) == (1, 1)
+    with engine.begin() as connected:
+        assert connected.execute(text("SELECT count(*) FROM people")).scalar() == int("INSERT" in sql)
+
+
+def test_postgresqls_rows_are_read_through_a_named_cursor(postgres_database: Any, set_connection: Any) -> None:
+    set_connection("warehouse", postgres_database().connection)
+    hook = PostgresHook(postgres_conn_id="warehouse")
+    seen: list[Any] = []
+
+    def read(cursor: Any) -> None:
+        seen.append((cursor.name, len(list(rows_of(cursor)))))
+
+    read_query(hook, "SELECT * FROM generate_series(1, 3000)", None, read)
+    assert seen == [("sendoso_rows", 3000)]
+    with pytest.raises(ZeroDivisionError):
+        read_query(hook, "SELECT 1", None, lambda cursor: 1 // 0)
+    with pytest.raises(Exception, match="no_such_table"):
+        read_query(hook, "SELECT * FROM no_such_table", None, read)
+
+
+def test_two_queries_in_one_text_are_refused_by_postgresql_too(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any, postgres_database: Any
+) -> None:
+    set_connection("warehouse", postgres_database().connection)
+    one = "SELECT 'A' first_name, 'L' last_name, 'a@x.org' email"
+    with pytest.raises(SendosoConfigError, match="more than one result; it must be one query"):
+        execute(batch(sql=f"{one}; {one}", conn_id="warehouse"))
+    assert sendoso.requests == []
 
 
 def test_many_rows_are_fetched_in_parts(

@@ -76,7 +76,7 @@ class Imitation(DbApiHook):
         return Connected()
 
 
-# -- Snowflake: names in upper case, a description of named tuples, dict rows for those who set them ---------------------
+# -- Snowflake: names in upper case, a description of named tuples, dict rows for those who set them -------------------
 
 
 class ResultMetadata(NamedTuple):
@@ -111,7 +111,7 @@ class SnowflakeDictHook(SnowflakeHook):
     cursor_class = SnowflakeDictCursor
 
 
-# -- BigQuery: legacy SQL by default, rows as lists, no rows for DML, no transactions, no insert_rows --------------------
+# -- BigQuery: legacy SQL by default, rows as lists, no rows for DML, no transactions, no insert_rows ------------------
 
 
 class BigQueryCursor(Cursor):
@@ -147,7 +147,7 @@ class BigQueryStatementHook(BigQueryHook):
     cursor_class = BigQueryStatementCursor
 
 
-# -- Databricks, and any driver whose rows are objects: they can be indexed, and refuse a result that is not rows --------
+# -- Databricks, and any driver whose rows are objects: they can be indexed, and refuse a result that is not rows ------
 
 
 class Row:
@@ -174,7 +174,7 @@ class DatabricksHook(Imitation):
             raise TypeError(f"Expected Sequence[Row] or Row, but got {type(result)}")
 
 
-# -- Redshift: some drivers name columns in bytes ------------------------------------------------------------------------
+# -- Redshift: some drivers name columns in bytes ----------------------------------------------------------------------
 
 
 class RedshiftCursor(Cursor):
@@ -187,7 +187,7 @@ class RedshiftHook(Imitation):
     cursor_class = RedshiftCursor
 
 
-# -- drivers that hand out one result after the other --------------------------------------------------------------------
+# -- drivers that hand out one result after the other ------------------------------------------------------------------
 
 
 class TwoResultsCursor(Cursor):
@@ -217,7 +217,7 @@ class ProcedureHook(Imitation):
     cursor_class = ProcedureCursor
 
 
-# -- a connection that is lost in the middle -----------------------------------------------------------------------------
+# -- a connection that is lost in the middle ---------------------------------------------------------------------------
 
 
 class DyingCursor(Cursor):
