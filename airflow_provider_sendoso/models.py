@@ -127,7 +127,7 @@ def normalise_text(value: Any) -> str | None:
     if value is None:
         return None
     if type(value) is str and value.isascii() and value.isprintable():
-        return value.strip() or None  # most cells: nothing in them that the rest looks for
+        return value.strip() or None  # nothing in it that the rest looks for
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             return None
@@ -164,6 +164,8 @@ def normalise_key(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
+    if type(value) is str and value.isascii() and value.isprintable():
+        return value.strip() or None  # as below, without two more calls for most cells of a million rows
     try:
         return normalise_text(value)
     except (TypeError, ValueError):
@@ -198,16 +200,17 @@ LONGEST_TEXT = 255
 """Characters of a name, a line of an address and the like (inferred: what such a column usually has room for)."""
 
 LONGEST_MESSAGE = 2000
-"""Characters of a message (inferred: no limit is published; it stops a wrong column, and Sendoso decides the rest)."""
+"""Characters of a message (inferred: none is published; it stops a wrong column, Sendoso decides what a card holds)."""
 
 LONGEST_VALUE = 1000
 """Characters of one value of the metadata (inferred)."""
 
-Id = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
+# Lengths stand before what makes text of a cell: there they are checked by pydantic's core, and not in Python.
+Id = Annotated[str, Field(max_length=LONGEST_ID, pattern=r"^[^\x00]*$"), BeforeValidator(_required_text)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_text)]
 OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_text)]
-Text = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_TEXT)]
-Message = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_MESSAGE)]
-Email = Annotated[str, BeforeValidator(_required_text), Field(max_length=LONGEST_TEXT), AfterValidator(_email)]
+Message = Annotated[str, Field(max_length=LONGEST_MESSAGE), BeforeValidator(_required_text)]
+Email = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_text), AfterValidator(_email)]
 Country = Annotated[str | None, BeforeValidator(_country)]
 
 
@@ -247,8 +250,17 @@ class Address(_Model):
 
     def missing(self) -> list[str]:
         """Name the parts that are absent and that a parcel needs (seed; that a state is one of them, inferred)."""
-        needed = ("line1", "city", "postal_code", "country", *(("state",) if self.country in WITH_STATES else ()))
-        return [name for name in needed if getattr(self, name) is None]
+        values = vars(self)
+        needed = _NEEDED_WITH_STATE if self.country in WITH_STATES else _NEEDED
+        return [name for name in needed if values[name] is None]
+
+
+_NEEDED = ("line1", "city", "postal_code", "country")
+_NEEDED_WITH_STATE = ("line1", "city", "state", "postal_code", "country")
+
+
+def _address(address: Address | None) -> Address | None:
+    return address if address is not None and any(vars(address).values()) else None
 
 
 class Recipient(_Model):
@@ -259,7 +271,8 @@ class Recipient(_Model):
     email: Email
     company: OptionalText = None
     title: OptionalText = None
-    address: Address | None = None
+    address: Annotated[Address | None, AfterValidator(_address)] = None
+    """``None`` also for one of blanks."""
 
 
 class GiftSend(_Model):

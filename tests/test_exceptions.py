@@ -22,6 +22,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoConnectionError,
     SendosoError,
     SendosoLedgerError,
+    SendosoLimitError,
     SendosoNotFoundError,
     SendosoRateLimitError,
     SendosoResultsError,
@@ -35,6 +36,7 @@ from airflow_provider_sendoso.exceptions import (
 NOT_RETRIED = {
     SendosoConfigError,
     SendosoRowsError,
+    SendosoLimitError,
     SendosoStatusError,
     SendOutcomeUnknownError,
     SendHeldError,

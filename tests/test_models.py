@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import datetime
 import math
 import traceback
 import unicodedata
 import uuid
 from decimal import Decimal
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from airflow_provider_sendoso.models import (
+    LONGEST_MESSAGE,
+    LONGEST_TEXT,
+    LONGEST_VALUE,
     Address,
     Gift,
     GiftSend,
@@ -150,7 +155,11 @@ class TestText:
         assert normalise_text(value) is None
 
     @pytest.mark.parametrize(
-        "value", [b"Ada", bytearray(b"Ada"), memoryview(b"Ada"), ["Ada"], ("Ada",), {"Ada"}, {"Ada": 1}]
+        "value",
+        [
+            *(b"Ada", bytearray(b"Ada"), memoryview(b"Ada"), ["Ada"], ("Ada",), {"Ada"}, {"Ada": 1}),
+            *(frozenset({"Ada"}), array.array("i", [1]), range(2)),
+        ],
     )
     def test_what_is_no_text(self, value):
         with pytest.raises(TypeError, match=rf"^{type(value).__name__} is not text$"):
@@ -210,7 +219,11 @@ class TestRecipient:
         assert Recipient.model_validate(ADA | {"email": email}).email == email
 
     @pytest.mark.parametrize(
-        "email", ["ada", "ada@", "@example.com", "ada@example", "a b@example.com", "a@b@example.com", "a@b..com", 42]
+        "email",
+        [
+            *("ada", "ada@", "@example.com", "ada@example", "a b@example.com", "a@b@example.com", "a@b..com", 42),
+            *("Ada<ada@example.com>", "ada@example.com,", "ada@example.com;eve", "ada,@example.com"),
+        ],
     )
     def test_no_e_mail(self, email):
         assert problems(Recipient, ADA | {"email": email}) == [("email", "is not an e-mail address")]
@@ -236,6 +249,53 @@ class TestRecipient:
     def test_is_frozen(self):
         with pytest.raises(ValidationError):
             Recipient.model_validate(ADA).email = "eve@example.com"
+
+
+class TestAddress:
+    WHOLE: ClassVar = {"line1": "12 St James's Square", "city": "London", "postal_code": "SW1Y 4JH", "country": "GB"}
+
+    @pytest.mark.parametrize(
+        ("country", "code"), [("GB", "GB"), (" us ", "US"), ("De", "DE"), ("", None), (None, None)]
+    )
+    def test_a_country_is_a_code_in_any_case(self, country, code):
+        assert Address(country=country).country == code
+
+    @pytest.mark.parametrize("country", ["United Kingdom", "UK", "XX", "GBR", "826", 44, "Ğ", "ＧＢ"])
+    def test_no_country(self, country):
+        assert problems(Address, {"country": country}) == [
+            ("country", "is not a two-letter code of ISO 3166, like GB or US")
+        ]
+
+    @pytest.mark.parametrize("missing", ["line1", "city", "postal_code", "country"])
+    def test_what_a_parcel_needs(self, missing):
+        assert Address(**self.WHOLE).missing() == []
+        assert Address(**self.WHOLE | {missing: " "}).missing() == [missing]
+
+    @pytest.mark.parametrize("country", ["US", "ca"])
+    def test_some_countries_have_states(self, country):
+        assert Address(**self.WHOLE | {"country": country}).missing() == ["state"]
+        assert Address(**self.WHOLE | {"country": country, "state": "CA"}).missing() == []
+
+    def test_an_address_of_blanks_is_none(self):
+        address = dict.fromkeys(self.WHOLE, " ")
+        assert Recipient.model_validate(ADA | {"address": address}).address is None
+        assert Recipient.model_validate(ADA | {"address": {}}).address is None
+
+
+class TestLengths:
+    @pytest.mark.parametrize("name", ["first_name", "last_name", "company", "title"])
+    def test_of_a_recipients_texts(self, name):
+        Recipient.model_validate(ADA | {name: "x" * LONGEST_TEXT})
+        assert problems(Recipient, ADA | {name: "x" * (LONGEST_TEXT + 1)}) == [(name, "is longer than 255 characters")]
+
+    def test_of_a_message_and_metadata(self):
+        longest = {"message": "😀" * LONGEST_MESSAGE, "metadata": {"a": "x" * LONGEST_VALUE}}
+        GiftSend.model_validate(MUG | longest)
+        ten_megabytes = "x" * 10_000_000
+        assert problems(GiftSend, MUG | {"message": ten_megabytes, "metadata": {"a": ten_megabytes}}) == [
+            ("message", "is longer than 2000 characters"),
+            ("metadata_a", "is longer than 1000 characters"),
+        ]
 
 
 class TestGiftSend:
@@ -302,6 +362,29 @@ class TestAnswers:
         fields = dict.fromkeys(("name", "category", "currency"), value) | {"price": [value]}
         gift = Gift.model_validate({"id": 7, **fields})
         assert (gift.name, gift.category, gift.currency, gift.price) == (None, None, None, None)
+
+    @pytest.mark.parametrize(
+        ("fields", "physical"),
+        [
+            # The sandbox's fields, and the seed's four kinds.
+            ({"category": "swag", "delivery_type": "mail"}, True),
+            ({"category": "egift", "delivery_type": "email"}, False),
+            ({"category": "Physical items"}, True),
+            ({"category": "eGift cards"}, False),
+            ({"category": "E-Gift Card"}, False),
+            ({"category": "Branded swag"}, True),
+            ({"category": "Charitable donations"}, False),
+            ({"physical": True, "category": "other"}, True),
+            ({"physical": False, "category": "swag"}, False),
+            ({"delivery_type": None, "type": "donation"}, False),
+            # Unknown: left to Sendoso.
+            ({}, None),
+            ({"category": "Large gifts"}, None),
+            ({"category": 5, "delivery_type": ["mail"]}, None),
+        ],
+    )
+    def test_whether_it_goes_by_post(self, fields, physical):
+        assert Gift.model_validate({"id": 1, **fields}).physical is physical
 
     @pytest.mark.parametrize("price", ["free", "", math.nan, math.inf, {"amount": 5}, [], True])
     def test_no_price(self, price):

@@ -186,7 +186,8 @@ def cells(
     sent = row.outcome in (RowOutcome.SENT, RowOutcome.ALREADY_SENT)
     invalid = row.outcome is RowOutcome.INVALID and row.reason
     name, reason = split_problem(str(row.reason)) if invalid else (None, None if sent else row.reason)
-    price = price_of(row.gift_id) if price_of is not None and row.gift_id is not None else None
+    proposed = would_send and row.outcome is RowOutcome.NOT_REACHED
+    price = price_of(row.gift_id) if price_of and row.gift_id and (sent or proposed) else None
     status = record if sent else None
     values: dict[str, str | int | None] = {
         "batch_id": batch.batch_id,
@@ -196,7 +197,7 @@ def cells(
         "row_number": row.number,
         "row_ref": row.row_ref,
         "recipient_key_hash": recipient_key_hash,
-        "outcome": WOULD_SEND if would_send and row.outcome is RowOutcome.NOT_REACHED else row.outcome.value,
+        "outcome": WOULD_SEND if proposed else row.outcome.value,
         "field": name,
         "reason": reason.replace("\0", "")[:LONGEST_REASON] if reason else None,
         "send_id": row.send_id,

@@ -93,6 +93,9 @@ class RowReader:
         self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
         self._metadata = {str(name): value for name, value in layout.metadata.items()}
         self._fields = self._resolve_fields(layout.column_map)
+        self._recipient_cells = self._cells_of({name: name for name in RECIPIENT_FIELDS})
+        self._address_cells = self._cells_of({f"address_{name}": name for name in ADDRESS_FIELDS})
+        self._send_cells = self._cells_of({name: name for name in SEND_FIELDS})
         self._metadata_columns = {
             _metadata_name(name): position
             for position, name in enumerate(map(str, columns))
@@ -143,18 +146,22 @@ class RowReader:
         return Row(number, None, row_ref, None, problem)
 
     def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
-        values = {name: cells[position] for name, position in self._fields.items()} | self._arguments
-        values["message"] = self._message.render(cells) if self._message else values.get("message")
-        address = {name: normalise_text(values.get(f"address_{name}")) for name in ADDRESS_FIELDS}
-        recipient = {name: values.get(name) for name in RECIPIENT_FIELDS}
+        # Text is normalised by the model, once; what is NULL is not given to it at all.
+        recipient = {name: cell for name, position in self._recipient_cells if (cell := cells[position]) is not None}
+        address = {name: cell for name, position in self._address_cells if (cell := cells[position]) is not None}
+        if address:
+            recipient["address"] = address
+        send = {name: cell for name, position in self._send_cells if (cell := cells[position]) is not None}
+        send |= self._arguments
+        if self._message is not None:
+            send["message"] = self._message.render(cells)
         metadata = {name: _plain(cells[position]) for name, position in self._metadata_columns.items()}
-        return GiftSend.model_validate(
-            {
-                **{name: values.get(name) for name in SEND_FIELDS},
-                "recipient": recipient | {"address": address if any(address.values()) else None},
-                "metadata": {k: v for k, v in (metadata | self._metadata).items() if v is not None},
-            }
-        )
+        metadata |= self._metadata
+        send["metadata"] = {name: value for name, value in metadata.items() if value is not None}
+        return GiftSend.model_validate(send | {"recipient": recipient})
+
+    def _cells_of(self, fields: Mapping[str, str]) -> list[tuple[str, int]]:
+        return [(name, self._fields[field]) for field, name in fields.items() if field in self._fields]
 
     def _resend_of(self, cells: Sequence[Any]) -> str | None:
         position = self._fields.get(RESEND_OF)

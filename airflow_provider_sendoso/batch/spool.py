@@ -98,8 +98,8 @@ class Spool:
                     row.row_ref,
                     row.gift_send and row.gift_send.gift_id,
                     row.if_mailed,
-                    row.gift_send.model_dump_json() if row.gift_send else None,
-                    RowOutcome.NOT_REACHED if row.gift_send else RowOutcome.INVALID,
+                    row.gift_send.model_dump_json(exclude_none=True) if row.gift_send else None,
+                    (RowOutcome.NOT_REACHED if row.gift_send else RowOutcome.INVALID).value,
                     row.problem,
                 )
                 for row in rows

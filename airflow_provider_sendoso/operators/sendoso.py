@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from airflow_provider_sendoso.batch.catalogue import Catalogue
-from airflow_provider_sendoso.batch.cursor import columns_of, rows_of
+from airflow_provider_sendoso.batch.cursor import columns_of, read_query, rows_of
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, estimate, price_of
 from airflow_provider_sendoso.batch.results import ResultsTable, write_results
@@ -609,7 +609,7 @@ class BatchSendOperator(_SendOperator):
         def read(cursor: Any) -> None:
             spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
 
-        hook.run(str(self.sql), parameters=self.parameters or None, handler=read)
+        read_query(hook, str(self.sql), self.parameters or None, read)
 
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
         arguments = {

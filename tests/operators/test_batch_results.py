@@ -101,7 +101,10 @@ def test_every_row_is_there_with_what_became_of_it(
         read("gift_id, status, sent_at IS NOT NULL, status_at IS NOT NULL")[1:3]
         == [("gift-donation-trees", "pending", True, True)] * 2
     )
-    assert read("tracking_code, touch_id, estimated_cost, currency") == [(None,) * 4] * 6
+    assert read("tracking_code, touch_id") == [(None, None)] * 6
+    # The gift is a donation: what it costs is its price, of what was sent and of nothing else.
+    costs = [(cost and float(cost), currency) for cost, currency in read("estimated_cost, currency")]
+    assert costs == [(None, None), *[(15.0, "USD")] * 2, *[(None, None)] * 3]
 
 
 def test_nobody_is_in_it(

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk import DAG
 from sqlalchemy import create_engine, text
 
+from airflow_provider_sendoso.batch.cursor import read_query, rows_of
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -30,7 +33,7 @@ ROWS = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
 def warehouse(
     request: pytest.FixtureRequest, tmp_path: Path, set_connection: Callable[..., None]
 ) -> Callable[[str, Any], None]:
@@ -38,6 +41,8 @@ def warehouse(
     if request.param == "sqlite":
         connection: Any = {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")}
         engine = create_engine(f"sqlite:///{tmp_path}/warehouse.db")
+    elif request.param == "duckdb":
+        return duckdb_warehouse(tmp_path, set_connection)
     else:
         database = request.getfixturevalue("postgres_database")()
         connection, engine = database.connection, create_engine(database.url)
@@ -50,6 +55,21 @@ def warehouse(
 
     run(TABLE)
     run(f"INSERT INTO champions VALUES ({', '.join(f':p{n}' for n in range(8))})", *ROWS)
+    return run
+
+
+def duckdb_warehouse(tmp_path: Path, set_connection: Callable[..., None]) -> Callable[[str, Any], None]:
+    """The same on DuckDB, whose SQLAlchemy dialect is a package of its own."""
+    set_connection("warehouse", {"conn_type": "duckdb", "host": str(tmp_path / "warehouse.duckdb")})
+
+    def run(statement: str, *rows: Any) -> None:
+        with duckdb.connect(tmp_path / "warehouse.duckdb") as connected:
+            for row in rows or [()]:
+                connected.execute(statement, row)
+
+    # Its NUMERIC has three decimals, which come as Decimal("1.000").
+    run(TABLE)
+    run(f"INSERT INTO champions VALUES ({', '.join('?' * 8)})", *ROWS)
     return run
 
 
@@ -69,7 +89,7 @@ def test_rows_arrive_as_they_are_in_the_warehouse(
     assert (summary["rows"], summary["sent"], summary["invalid"]) == (4, 2, 2)
     zoe, li = (send.body for send in sendoso.sends)
     assert (zoe["first_name"], zoe["last_name"], zoe["company"]) == (ROWS[0][1], ROWS[0][2], ROWS[0][4])
-    assert (zoe["message"], li["message"]) == ("Zoë, 1 points", "李, 2.5 points")
+    assert (zoe["message"], li["message"].replace("2.500", "2.5")) == ("Zoë, 1 points", "李, 2.5 points")
     assert zoe["metadata"] == {"campaign": "q4", "segment": "gold", "airflow_key": zoe["metadata"]["airflow_key"]}
     assert "company" not in li
     assert "notes" not in zoe
@@ -111,6 +131,18 @@ def test_a_sql_file_is_read_and_rendered(
     assert sendoso.sends[0].body["email"] == "file@example.com"
 
 
+def test_the_log_says_which_field_came_from_which_column(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, warehouse: Any, read_logs: Callable[[], str]
+) -> None:
+    layout = {"column_map": {"first_name": "given_name"}, "metadata": {"campaign": "q4"}}
+    execute(batch(sql="SELECT * FROM champions", conn_id="warehouse", **layout))
+    logs = read_logs()
+    given, family = ("given_name", "last_name") if "PostgresHook" in logs else ("GIVEN_NAME", "LAST_NAME")
+    assert f"Fields: first_name from {given}, last_name from {family}, email from " in logs
+    assert "metadata_segment from metadata_segment, gift_id from argument" in logs
+    assert "metadata_campaign from argument" in logs
+
+
 def test_hook_params_reach_the_hook(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any, postgres_database: Any
 ) -> None:
@@ -122,6 +154,64 @@ def test_hook_params_reach_the_hook(
     options = {"options": "-c search_path=gifts"}
     summary = execute(batch(sql="SELECT * FROM people", conn_id="warehouse", hook_params=options))
     assert summary["sent"] == 1
+
+
+POSTGRES_QUERIES = [
+    ("SELECT 'A' first_name, 'L' last_name, %(email)s::text email", {"email": "a@x.org"}),
+    ("SELECT 'A' first_name, 'L' last_name, %s::text email;", ["a@x.org"]),
+    ("SELECT '100 %' first_name, 'L' last_name, 'a@x.org' email", None),
+    # None of these can have a named cursor.
+    ("INSERT INTO people VALUES ('A', 'L', 'a@x.org') RETURNING *", None),
+    ("WITH new AS (INSERT INTO people VALUES ('A', 'L', 'a@x.org') RETURNING *) SELECT * FROM new", None),
+]
+
+
+@pytest.mark.parametrize(("sql", "parameters"), POSTGRES_QUERIES)
+def test_postgresql_keeps_the_rows_where_it_can(
+    sendoso: Sandbox,
+    ledger: Any,
+    batch: Make,
+    execute: Execute,
+    set_connection: Any,
+    postgres_database: Any,
+    sql: str,
+    parameters: Any,
+) -> None:
+    database = postgres_database()
+    set_connection("warehouse", database.connection)
+    engine = create_engine(database.url)
+    with engine.begin() as connected:
+        connected.execute(text("CREATE TABLE people (first_name text, last_name text, email text)"))
+    summary = execute(batch(sql=sql, conn_id="warehouse", parameters=parameters))
+    assert (summary["rows"], summary["sent"]) == (1, 1)
+    with engine.begin() as connected:
+        assert connected.execute(text("SELECT count(*) FROM people")).scalar() == int("INSERT" in sql)
+
+
+def test_postgresqls_rows_are_read_through_a_named_cursor(postgres_database: Any, set_connection: Any) -> None:
+    set_connection("warehouse", postgres_database().connection)
+    hook = PostgresHook(postgres_conn_id="warehouse")
+    seen: list[Any] = []
+
+    def read(cursor: Any) -> None:
+        seen.append((cursor.name, len(list(rows_of(cursor)))))
+
+    read_query(hook, "SELECT * FROM generate_series(1, 3000)", None, read)
+    assert seen == [("sendoso_rows", 3000)]
+    with pytest.raises(ZeroDivisionError):
+        read_query(hook, "SELECT 1", None, lambda cursor: 1 // 0)
+    with pytest.raises(Exception, match="no_such_table"):
+        read_query(hook, "SELECT * FROM no_such_table", None, read)
+
+
+def test_two_queries_in_one_text_are_refused_by_postgresql_too(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any, postgres_database: Any
+) -> None:
+    set_connection("warehouse", postgres_database().connection)
+    one = "SELECT 'A' first_name, 'L' last_name, 'a@x.org' email"
+    with pytest.raises(SendosoConfigError, match="more than one result; it must be one query"):
+        execute(batch(sql=f"{one}; {one}", conn_id="warehouse"))
+    assert sendoso.requests == []
 
 
 def test_many_rows_are_fetched_in_parts(

@@ -33,6 +33,8 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "campaign_results.send_gifts",
         "champions_campaign.gifts_arrived",
         "champions_campaign.send_gifts",
+        "gifts_in_shards.choose_recipients",
+        "gifts_in_shards.send_gifts",
         "mapped_gifts.choose_gifts",
         "mapped_gifts.send",
         "sendoso_ledger.list_open",

@@ -51,7 +51,7 @@ def test_campaign_reaches_each_recipient_once_and_waits_in_the_trigger(airflow: 
     assert run.state == "success", run.log[-5000:]
     assert run.tasks == {"send_gifts": "success", "gifts_arrived": "success"}
     assert here.emails() == REACHED
-    assert counts(run) == (6, 3, 0, 1, 1, 1, 0, 0)
+    assert counts(run) == (6, 3, 0, 1, 0, 2, 0, 0)
     assert run.xcoms["send_gifts"]["dedupe_scope"] == "champions-2026-q4"
     assert "running trigger in line" in run.log
     arrived = run.xcoms["gifts_arrived"]
@@ -73,7 +73,7 @@ def test_second_run_of_a_campaign_sends_nobody_again(airflow: Any, champions: An
     run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment)
 
     assert run.state == "success", run.log[-5000:]
-    assert counts(run) == (6, 0, 3, 1, 1, 1, 0, 0)
+    assert counts(run) == (6, 0, 3, 1, 0, 2, 0, 0)
     assert champions.posts() == posts
     assert champions.emails() == REACHED
 
@@ -98,7 +98,7 @@ def test_somebody_new_in_the_table_is_sent_theirs_by_the_next_run(airflow: Any, 
     )
     run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment)
 
-    assert counts(run) == (7, 1, 3, 1, 1, 1, 0, 0)
+    assert counts(run) == (7, 1, 3, 1, 0, 2, 0, 0)
     assert champions.emails() == sorted([*REACHED, "kahu@example.net"])
 
 
@@ -106,7 +106,7 @@ def test_another_campaign_is_another_gift(airflow: Any, champions: Any) -> None:
     airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment, {"campaign": "spring"})
 
-    assert counts(run) == (6, 3, 0, 1, 1, 1, 0, 0)
+    assert counts(run) == (6, 3, 0, 1, 0, 2, 0, 0)
     assert champions.emails() == sorted(REACHED * 2)
 
 
@@ -170,11 +170,25 @@ def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]
     assert here.posts() == 3
 
 
+def test_shards_of_a_batch_take_their_recipients_from_a_task_and_share_a_scope(
+    airflow: Any, world: Callable[..., Any]
+) -> None:
+    here = world()
+    run = airflow.run("gifts_in_shards", "2026-01-01T00:00:00+00:00", here.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    assert here.emails() == ["ada@example.com", "grace@example.com", "katherine@example.com"]
+    shards = [run.xcoms[f"send_gifts[{index}]"] for index in range(2)]
+    assert [(shard["rows"], shard["sent"], shard["already_sent"]) for shard in shards] == [(2, 2, 0), (2, 1, 1)]
+    assert {shard["dedupe_scope"] for shard in shards} == {"speakers-2026"}
+    assert "first_name from first_name, last_name from last_name, email from email, gift_id from argument" in run.log
+
+
 def test_held_sends_are_listed_and_decided_about_with_a_form(airflow: Any, champions: Any) -> None:
     champions.sendoso.fault("error_before", method="POST", path="/api/v3/sends")
     held = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     assert held.state == "failed"
-    assert counts(held) == (6, 2, 0, 1, 1, 1, 1, 0)
+    assert counts(held) == (6, 2, 0, 1, 0, 2, 1, 0)
     batch_id = held.xcoms["send_gifts"]["batch_id"]
     ((send_key, state, reason),) = champions.read_ledger(
         "UPDATE sendoso_sends SET lease_until = 0 WHERE state IN ('UNKNOWN', 'HELD') RETURNING send_key, state, reason"
@@ -202,7 +216,7 @@ def test_held_sends_are_listed_and_decided_about_with_a_form(airflow: Any, champ
     assert written == [(send_key, "READY", form["why"], "dag_test")]
 
     again = airflow.run("champions_campaign", "2026-01-05T00:00:00+00:00", champions.environment)
-    assert counts(again) == (6, 1, 2, 1, 1, 1, 0, 0)
+    assert counts(again) == (6, 1, 2, 1, 0, 2, 0, 0)
     assert champions.emails() == REACHED
     kept = " ".join((listed.log, unsaid.log, resolved.log)).casefold()
     assert [cell for row in CHAMPIONS for cell in row[3:4] if cell and cell.casefold() in kept] == []

@@ -1,0 +1,187 @@
+"""What is wrong with a row beyond its fields' own rules."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import pytest
+
+from airflow_provider_sendoso.batch.catalogue import Catalogue
+from airflow_provider_sendoso.batch.rows import Layout, RowReader
+from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.validation import check_gifts, gift_problem, strict_email_check
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoConnectionError
+from airflow_provider_sendoso.models import Gift, GiftSend, RowOutcome
+
+COLUMNS = ("first_name", "last_name", "email", "gift_id", "address_line1", "city", "state", "postal_code", "country")
+HOME = ("12 St James's Square", "London", None, "SW1Y 4JH", "gb")
+NOWHERE = (None,) * 5
+GIFTS = [
+    Gift.model_validate({"id": "mug", "category": "swag"}),
+    Gift.model_validate({"id": "coffee", "category": "egift"}),
+    Gift.model_validate({"id": "mystery"}),
+]
+NO_ADDRESS = "there is no address, and the gift goes by post"
+
+
+def spooled(*rows, own_gift=None):
+    reader = RowReader(COLUMNS, Layout({"message": "Thanks", "gift_id": own_gift}))
+    spool = Spool()
+    spool.fill(reader.read(number, row) for number, row in enumerate(rows, 1))
+    return spool
+
+
+NUMBERS = itertools.count()
+
+
+def row(gift_id, address=NOWHERE, email=None):
+    return ("Ada", "Lovelace", email or f"ada{next(NUMBERS)}@example.com", gift_id, *address)
+
+
+def outcomes(spool):
+    found = {}
+    for outcome in RowOutcome:
+        for spooled_row in spool.rows(outcome, 100):
+            found[spooled_row.number] = (outcome.value, spooled_row.reason)
+    return [found[number] for number in sorted(found)]
+
+
+class Counted:
+    def __init__(self, gifts=GIFTS):
+        self.read, self._gifts = 0, gifts
+
+    def __call__(self):
+        for gift in self._gifts:
+            self.read += 1
+            yield gift
+
+
+class TestGiftProblem:
+    SEND = GiftSend.model_validate(
+        {
+            "gift_id": "mug",
+            "message": "Thanks",
+            "recipient": {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
+        }
+    )
+
+    @pytest.mark.parametrize(
+        ("gift", "problem"), [(GIFTS[0], NO_ADDRESS), (GIFTS[1], None), (GIFTS[2], None), (None, None)]
+    )
+    def test_only_what_goes_by_post_needs_an_address(self, gift, problem):
+        assert gift_problem(gift, self.SEND) == problem
+
+    @pytest.mark.parametrize(
+        ("address", "problem"),
+        [
+            (HOME, None),
+            (("1 Road", "Town", None, None, "GB"), "address_postal_code is missing, and the gift goes by post"),
+            (
+                ("1 Road", None, None, None, "US"),
+                "address_city, address_state, address_postal_code are missing, and the gift goes by post",
+            ),
+        ],
+    )
+    def test_what_is_missing_is_named(self, address, problem):
+        spool = spooled(row("mug", address))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert outcomes(spool) == [("invalid", problem) if problem else ("not_reached", None)]
+
+
+class TestCheckGifts:
+    def test_rows_of_several_gifts(self):
+        spool = spooled(row("mug"), row("mug", HOME), row("coffee"), row("mystery"))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert outcomes(spool) == [("invalid", NO_ADDRESS), *[("not_reached", None)] * 3]
+        assert [job.number for job in spool.jobs()] == [2, 3, 4]
+
+    def test_the_catalogue_is_not_read_where_every_address_is_complete(self):
+        load = Counted()
+        check_gifts(spooled(row("mug", HOME), row("no-such-gift", HOME)), Catalogue(load), own_gift=False)
+        check_gifts(spooled(), Catalogue(load), own_gift=False)
+        assert load.read == 0
+
+    def test_it_is_read_no_further_than_the_gift(self):
+        load = Counted()
+        check_gifts(spooled(row("mug"), row("mug")), Catalogue(load), own_gift=False)
+        assert load.read == 1
+
+    def test_a_gift_that_a_whole_catalogue_lacks(self):
+        spool = spooled(row("no-such-gift"), row("nor-this", HOME), row("mug", HOME))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        unknown = ("invalid", "gift_id is not in the catalogue")
+        assert outcomes(spool) == [unknown, unknown, ("not_reached", None)]
+
+    def test_an_unknown_gift_of_the_batch_is_no_rows_fault(self):
+        spool = spooled(row("mug"), own_gift="no-such-gift")
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=True)
+        assert outcomes(spool) == [("not_reached", None)]
+
+    def test_an_empty_catalogue_proves_nothing(self):
+        spool = spooled(row("mug"))
+        check_gifts(spool, Catalogue(list), own_gift=False)
+        assert outcomes(spool) == [("not_reached", None)]
+
+    def test_an_error_is_the_callers_and_changes_nothing(self):
+        def gone():
+            raise SendosoConnectionError("gone")
+
+        spool = spooled(row("mug"))
+        with pytest.raises(SendosoConnectionError):
+            check_gifts(spool, Catalogue(gone), own_gift=False)
+        assert outcomes(spool) == [("not_reached", None)]
+
+    def test_the_next_row_of_a_recipient_takes_the_place_of_a_rejected_one(self):
+        email = "ada@example.com"
+        rows = [row("mug", NOWHERE, email), row("mug", HOME, email), row("mug", HOME, "ADA@example.com")]
+        spool = spooled(*rows)
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert [outcome for outcome, _ in outcomes(spool)] == ["invalid", "not_reached", "duplicate"]
+
+    def test_more_gifts_than_a_page(self):
+        spool = spooled(*(row(f"gift-{number}") for number in range(1200)))
+        gifts = [Gift.model_validate({"id": f"gift-{number}", "category": "swag"}) for number in range(1199)]
+        check_gifts(spool, Catalogue(lambda: gifts), own_gift=False)
+        assert spool.reasons(RowOutcome.INVALID) == [(NO_ADDRESS, 1199), ("gift_id is not in the catalogue", 1)]
+
+
+class TestStrictEmail:
+    @pytest.mark.parametrize("email", ["ada@example.com", "zoë@example.com", "a+b@example.co.uk"])
+    def test_fine(self, email):
+        assert strict_email_check()(email) is None
+
+    @pytest.mark.parametrize("email", ["a..b@example.com", "ada@-example.com", "ada@example.test", "ada.@example.com"])
+    def test_not_fine_and_not_quoted(self, email):
+        spool = spooled(row("mug", HOME, email))
+        assert outcomes(spool) == [("not_reached", None)]
+        reader = RowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
+        read = reader.read(1, row("mug", HOME, email))
+        assert (read.gift_send, read.problem) == (None, "email is not an e-mail address (strict_email)")
+
+    def test_without_the_package(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "email_validator", None)
+        with pytest.raises(SendosoConfigError, match=r"pip install 'airflow-provider-sendoso\[email\]'"):
+            RowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
+        RowReader(COLUMNS, Layout({"message": "Thanks"}))
+
+
+class TestOddRows:
+    def test_a_row_of_nulls(self):
+        spool = spooled((None,) * len(COLUMNS))
+        assert outcomes(spool) == [("invalid", "the recipient key (email) is missing")]
+
+    def test_a_cell_of_ten_megabytes(self):
+        spool = spooled(("x" * 10_000_000, "Lovelace", "ada@example.com", "mug", *HOME))
+        assert outcomes(spool) == [("invalid", "first_name is longer than 255 characters")]
+
+    @pytest.mark.parametrize("country", ["United Kingdom", "UK", b"GB", ["GB"]])
+    def test_a_country_that_is_none(self, country):
+        spool = spooled(row("mug", (*HOME[:4], country)))
+        ((outcome, reason),) = outcomes(spool)
+        assert outcome == "invalid"
+        assert reason.startswith("address_country is not")
+
+    @pytest.mark.parametrize("name", ["Jose\u0301", "Jos\u00e9", "عائشة", "😀", "O'Brien", "Ö" * 255])
+    def test_names_that_are_fine(self, name):
+        assert outcomes(spooled((name, "Lovelace", "ada@example.com", "mug", *HOME))) == [("not_reached", None)]

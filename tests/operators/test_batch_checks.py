@@ -1,0 +1,157 @@
+"""BatchSendOperator finding what is wrong before anything is sent, and mapped tasks that share a scope."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoRowsError
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from airflow_provider_sendoso.sandbox import Sandbox
+
+Make = Callable[..., BatchSendOperator]
+Execute = Callable[..., Any]
+
+GIFTS = "/api/v3/gifts"
+HOME = {"line1": "12 St James's Square", "city": "London", "postal_code": "SW1Y 4JH", "country": "gb"}
+
+
+def counts(summary: dict[str, Any]) -> dict[str, int]:
+    assert sum(summary[outcome] for outcome in RowOutcome) == summary["rows"]
+    return {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
+
+
+def readings(sendoso: Sandbox) -> int:
+    """How many times a page of the catalogue was asked for."""
+    return sum(request.path.startswith(GIFTS) for request in sendoso.requests)
+
+
+def test_an_incomplete_address_of_a_parcel_is_found_before_it_is_sent(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, read_logs: Callable[[], str]
+) -> None:
+    rows = people(3)
+    rows[0]["address"] = HOME
+    rows[1]["address"] = HOME | {"city": " "}
+    assert counts(execute(batch(recipients=rows, gift_id="gift-mug", row_ref="last_name"))) == {"sent": 1, "invalid": 2}
+    assert sendoso.sends[0].body["address"]["country"] == "GB"
+    logs = read_logs()
+    assert "Invalid row 2 (Lovelace2): address_city is missing, and the gift goes by post" in logs
+    assert "Invalid because there is no address, and the gift goes by post: 1" in logs
+    assert "St James" not in logs
+
+
+def test_on_invalid_fail_and_max_invalid_count_these_rows_too(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
+) -> None:
+    rows = people(2)
+    rows[0]["address"] = HOME
+    for limit in ({"on_invalid": "fail"}, {"max_invalid": 0}):
+        with pytest.raises(SendosoRowsError, match="there is no address, and the gift goes by post"):
+            execute(batch(recipients=rows, gift_id="gift-mug", **limit))
+    assert sendoso.sends == []
+
+
+@pytest.mark.parametrize(
+    ("gift_id", "address", "read"), [("gift-mug", HOME, 0), ("gift-mug", None, 1), ("gift-donation-trees", None, 1)]
+)
+def test_the_catalogue_is_read_once_and_only_for_rows_without_an_address(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, gift_id: str, address: Any, read: int
+) -> None:
+    rows = [row | {"address": address} for row in people(3)]
+    rows[0]["address"] = HOME
+    execute(batch(recipients=rows, gift_id=gift_id))
+    assert readings(sendoso) == read
+
+
+def test_no_gift_of_the_catalogue(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, read_logs: Callable[[], str]
+) -> None:
+    rows = [row | {"gift_id": gift} for row, gift in zip(people(2), ("gift-donation-trees", "no-such"), strict=True)]
+    assert counts(execute(batch(recipients=rows, gift_id=None))) == {"sent": 1, "invalid": 1}
+    assert "Invalid row 2: gift_id is not in the catalogue" in read_logs()
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_without_a_catalogue_sendoso_checks_the_addresses(
+    sendoso: Sandbox,
+    ledger: Any,
+    batch: Make,
+    execute: Execute,
+    people: Any,
+    read_logs: Callable[[], str],
+    status: int,
+) -> None:
+    sendoso.fault("status", times=50, method="GET", path=GIFTS, status=status)
+    rows = people(2)
+    rows[0]["address"] = HOME
+    assert counts(execute(batch(recipients=rows, gift_id="gift-mug"))) == {"sent": 1, "refused": 1}
+    assert "Addresses are left to Sendoso to check: its catalogue could not be read" in read_logs()
+
+
+@pytest.mark.parametrize(("strict_email", "invalid"), [(False, 0), (True, 1), ("True", 1), ("False", 0)])
+def test_strict_email(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, strict_email: Any, invalid: int
+) -> None:
+    rows = people(2)
+    rows[0]["email"] = "ada..lovelace@example.com"
+    assert execute(batch(recipients=rows, strict_email=strict_email))["invalid"] == invalid
+
+
+def test_strict_email_that_is_neither(sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute) -> None:
+    with pytest.raises(SendosoConfigError, match="strict_email is 'perhaps', neither true nor false"):
+        execute(batch(strict_email="perhaps"))
+
+
+def test_twenty_rows_are_named_and_the_rest_is_counted(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, read_logs: Callable[[], str]
+) -> None:
+    rows = people(31)
+    for row in rows[1:]:
+        row["email"] = "nobody"
+    execute(batch(recipients=rows))
+    logs = read_logs()
+    assert logs.count("Invalid row ") == 20
+    assert "Invalid because email is not an e-mail address: 30" in logs
+
+
+def test_columns_of_the_address_without_their_prefix(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
+) -> None:
+    row = people(1)[0] | {"address_line1": "1 Road", "CITY": "London", "postal_code": "SW1Y 4JH", "Country": "GB"}
+    execute(batch(recipients=[row], gift_id="gift-mug"))
+    assert sendoso.sends[0].body["address"] == HOME | {"line1": "1 Road", "country": "GB"}
+
+
+def test_mapped_tasks_that_share_a_scope_send_each_recipient_one_gift(
+    sendoso: Sandbox, ledger: Any, batch: Make, ti: Any, people: Any
+) -> None:
+    everybody = people(5)
+    shards = [everybody[:3], everybody[2:]]  # number 3 is in both
+    summaries = [batch(recipients=shard).execute({"ti": ti("run-1", index)}) for index, shard in enumerate(shards)]
+    assert [counts(summary) for summary in summaries] == [{"sent": 3}, {"already_sent": 1, "sent": 2}]
+    assert len({summary["batch_id"] for summary in summaries}) == 2
+    again = [batch(recipients=shard).execute({"ti": ti("run-1", index)}) for index, shard in enumerate(shards)]
+    assert again == summaries
+    assert len(sendoso.sends) == 5
+
+
+def test_recipients_as_xcom_holds_them(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
+) -> None:
+    # What a task returned has been through JSON; what mapped tasks returned is a sequence that is read as it is used.
+    class LazySequence:
+        def __init__(self, items: list[Any]) -> None:
+            self._items = items
+
+        def __iter__(self) -> Any:
+            return iter(self._items)
+
+        def __len__(self) -> int:
+            return len(self._items)
+
+    returned = json.loads(json.dumps(people(2)))
+    assert counts(execute(batch(recipients=LazySequence(returned)))) == {"sent": 2}
