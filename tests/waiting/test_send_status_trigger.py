@@ -198,7 +198,7 @@ async def test_a_defect_fires_an_error_without_its_text(sent: Sent, monkeypatch:
     def broken(*args: Any) -> Any:
         raise ZeroDivisionError("ada@example.com")
 
-    monkeypatch.setattr("airflow_provider_sendoso.triggers.sendoso.read_send_answer", broken)
+    monkeypatch.setattr("airflow_provider_sendoso.waiting.read_send_answer", broken)
     event = await fire(trigger(send_ids=sent(None)))
     assert event == {"status": "error", "message": "ZeroDivisionError", "retryable": True}
 
