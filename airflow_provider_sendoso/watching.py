@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.waiting import Goal, Watch, look
@@ -58,6 +58,7 @@ class Wait:
         self._list_id = list_id
         self._where = {"batch_id": batch_id, "dedupe_scope": dedupe_scope}
         self._recalled = False
+        self._up_to_date = False
         self._due: list[str] = []
         self._written_at = time.monotonic()
 
@@ -69,6 +70,7 @@ class Wait:
         :raises SendosoError: if that cannot be read.
         """
         now = time.time()
+        self._up_to_date = False
         if not self.named:
             recorded = self.hook.recorded_sends(**self._where)
         elif not self._recalled:
@@ -81,7 +83,7 @@ class Wait:
             status = SendStatus(known.status) if known.status else None
             asked_at = None if known.noted_ago is None else now - known.noted_ago
             self.watch.recall(known.send_id, status, now - known.made_ago, asked_at)
-        self._recalled = True
+        self._recalled = self._up_to_date = True
         self._due = self.watch.due(self.goal, now, self.every)
         return self._due
 
@@ -113,11 +115,7 @@ class Wait:
         :raises SendosoError: if nothing has answered for too many rounds.
         """
         self.watch.check()
-        return self._recalled and not self.watch.dead_rounds and not self.watch.open(self.goal)
-
-    def failed(self, error: SendosoError) -> None:
-        """Note a round that failed before anybody was asked, and say so."""
-        self.watch.fail_round(error)
+        return self._up_to_date and not self.watch.open(self.goal)
 
     def complain(self) -> None:
         """Log that the last round failed, if it did."""

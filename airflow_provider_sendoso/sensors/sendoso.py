@@ -178,7 +178,7 @@ class SendStatusSensor(BaseSensorOperator):
             if patient or len(due) <= FEW:
                 self._ask(wait, self.hook.session)
         except TRANSIENT_ERRORS as error:
-            wait.failed(error)
+            wait.watch.fail_round(error)
         wait.complain()
         # Rescheduled, every look is a process of its own that cannot count: there the timeout is the bound.
         over = wait.is_over()

@@ -124,7 +124,7 @@ class SendStatusTrigger(BaseTrigger):
         try:
             await asyncio.to_thread(wait.recall)
         except TRANSIENT_ERRORS as error:
-            wait.failed(error)
+            wait.watch.fail_round(error)
             return
         left = self.deadline - time.time()
         try:
