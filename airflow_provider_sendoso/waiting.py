@@ -38,6 +38,7 @@ NOT_FOUND = "not_found"
 """What a report calls a send whose id Sendoso does not know (404, seed)."""
 
 _HOUR = 3600.0
+_DAY = 24 * _HOUR
 _ROUNDS_SHIPPED = 12  # an hour, at the default poke_interval of five minutes
 _ROUNDS_AT_LEAST = 2
 _OF_ITS_AGE = 0.25
@@ -131,7 +132,7 @@ class Watched:
     :param made_at: epoch seconds; where nobody knows, when the wait first heard of it.
     :param asked_at: epoch seconds of the last look, by whomever; ``None`` before the first.
     :param not_found: Sendoso does not know the id.
-    :param unlisted: the list was walked and is without it, so it is asked by itself.
+    :param unlisted_until: epoch seconds until which it is asked by itself: the list was walked and is without it.
     :param failing_since: how many answers the wait had had when this send stopped giving any; ``None``: it does.
     """
 
@@ -139,7 +140,7 @@ class Watched:
     status: SendStatus | None = None
     asked_at: float | None = None
     not_found: bool = False
-    unlisted: bool = False
+    unlisted_until: float = 0.0
     failing_since: int | None = None
 
 
@@ -353,12 +354,14 @@ def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Gener
     Look for many sends in the list (inferred; a page may repeat a row, or miss one that has moved), newest first.
 
     A page costs what a send costs, so the walk ends when it has found them, or has become half as long as asking them
-    all. What it has not found then is not looked for there again.
+    all. What it has not found is not looked for there again for a day: it may be older than the walk is long, or no
+    gift send at all.
 
     :return: the sends that were found, with their status.
     """
     seen = set[str]()
-    wanted = {send_id for send_id in due if not watch.sends[send_id].unlisted}
+    now = clock()
+    wanted = {send_id for send_id in due if watch.sends[send_id].unlisted_until <= now}
     if watch.no_list or len(wanted) <= FEW:
         return seen
     longest = len(wanted) // 2
@@ -370,17 +373,18 @@ def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Gener
             watch.answers += 1
             for item in items:
                 # Looked up before it is read: most of an account's sends may be none of ours.
-                send = read_send(item) if str(item.get("id")) in wanted else None
+                send_id = str(item.get("id"))
+                send = read_send(item) if send_id in wanted else None
                 if send is not None and send.status is not None:
-                    watch.note(send.id, send.status, clock())
-                    wanted.remove(send.id)
-                    seen.add(send.id)
+                    watch.note(send_id, send.status, clock())
+                    wanted.remove(send_id)
+                    seen.add(send_id)
     except TRANSIENT_ERRORS:
         return seen  # perhaps the next round's list answers; one by one it shows who is down
     except SendosoApiError:
         watch.no_list = True
     for send_id in wanted:
-        watch.sends[send_id].unlisted = True
+        watch.sends[send_id].unlisted_until = now + _DAY
     return seen
 
 

@@ -27,7 +27,7 @@ class Wait:
     """
     The sends that are waited for, and the round that is due.
 
-    Everything here but :meth:`begin` reads or writes the ledger and blocks meanwhile.
+    :meth:`recall` and :meth:`write` block while they read and write the ledger; nothing else here does.
 
     :param hook: with its connections resolved.
     :param goal: what is waited for.

@@ -271,8 +271,8 @@ class Sendoso:
         self.down = down
         self.asked: list[str] = []
 
-    def serve(self, watch, due):
-        steps = look(watch, due, clock=lambda: 1.0)
+    def serve(self, watch, due, now=1.0):
+        steps = look(watch, due, clock=lambda: now)
         try:
             request = next(steps)
             while True:
@@ -352,6 +352,15 @@ class TestLook:
         sendoso.asked.clear()
         sendoso.serve(ours, ids)
         assert sendoso.asked == ids
+        sendoso.asked.clear()
+        sendoso.serve(ours, ids, now=DAY + 2)
+        assert sendoso.asked[:2] == ["page 1", "page 2"]
+
+    def test_ids_that_are_numbers(self):
+        ours, ids = many(12, prefix="")
+        sendoso = Sendoso(pages=[rows(map(int, ids[i : i + 4])) for i in (0, 4, 8)])
+        sendoso.serve(ours, ids)
+        assert ours.counts() == {"shipped": 12}
 
     def test_a_walk_is_at_most_half_as_long_as_asking_them_all(self):
         ours, ids = many(20)

@@ -14,12 +14,13 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from sqlalchemy import and_, func, literal, select, update
+from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
+from airflow_provider_sendoso.models import SendStatus
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
@@ -28,6 +29,8 @@ _PAGE = 1000
 
 _AT_ONCE = 500
 """Ids in one statement: well below what any of the databases takes."""
+
+_TERMINAL = [status for status in SendStatus if status.terminal]
 
 _PROCESS_LOST = {"state": "UNKNOWN", "reason": "process_lost", "finished_at": db_now()}
 
@@ -316,6 +319,8 @@ class SendLedger:
         """
         Note how far many sends have come, a few hundred to a statement.
 
+        What has arrived, failed or come back is not under way again: such a status was read before, and is noted late.
+
         :param account: whose they are.
         :param statuses: by send id; ids that the ledger does not know are left out.
         """
@@ -324,7 +329,9 @@ class SendLedger:
             by_status.setdefault(status, []).append(send_id)
         for status, send_ids in by_status.items():
             for some in _some(sorted(send_ids)):
-                these = (sends.c.account == account, sends.c.send_id.in_(some))
+                these = [sends.c.account == account, sends.c.send_id.in_(some)]
+                if not SendStatus(status).terminal:
+                    these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL)))
                 self._update(*these, status=status, status_at=db_now())
 
     def progress(self, **where: str) -> Iterator[Progress]:

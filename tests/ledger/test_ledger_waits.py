@@ -36,6 +36,15 @@ def test_statuses_are_noted_and_found_again(opened: Ledger) -> None:
         assert known.noted_ago is None or 0 <= known.noted_ago < 60
 
 
+def test_news_that_are_noted_late_do_not_undo_an_end(opened: Ledger) -> None:
+    send(opened, "a", "b")
+    opened.sends.note_statuses("account", {"a": "delivered", "b": "pending"})
+    opened.sends.note_statuses("account", {"a": "shipped", "b": "shipped"})
+    assert statuses(opened, batch_id="batch") == {"a": "delivered", "b": "shipped"}
+    opened.sends.note_statuses("account", {"a": "returned"})
+    assert statuses(opened, batch_id="batch") == {"a": "returned", "b": "shipped"}
+
+
 def test_only_the_accounts_own_sends_are_noted_and_found(opened: Ledger) -> None:
     send(opened, "a")
     opened.sends.note_statuses("another", {"a": "failed"})
