@@ -131,6 +131,20 @@ def read_send(body: Any) -> Send | None:
         return None
 
 
+def read_send_answer(send_id: str, body: Any) -> Send:
+    """
+    Read the answer to the request for one send.
+
+    :param send_id: what was asked for.
+    :param body: the answer's JSON.
+    :raises SendosoServerError: for an answer that is no send.
+    """
+    send = read_send(body)
+    if send is None:
+        raise SendosoServerError(200, f"Sendoso answered without a send when asked for {send_id!r}.")
+    return send
+
+
 def answer_or_raise(request: Request, exchange: Exchange) -> Answer:
     """
     Return a 2xx answer with a JSON body; raise what anything else means.

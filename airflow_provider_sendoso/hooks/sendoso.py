@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.client.answers import api_error, read_send
+from airflow_provider_sendoso.client.answers import api_error, read_send, read_send_answer
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
     get_send_request,
@@ -36,7 +36,7 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import State
+from airflow_provider_sendoso.ledger.sends import Progress
 from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Send, field_errors
 
 if TYPE_CHECKING:
@@ -219,6 +219,17 @@ class SendosoHook(BaseHook):
         :param dedupe_scope: a scope of this connection's account.
         :raises SendosoConfigError: for a batch or scope that the ledger does not know.
         """
+        return [send.send_id for send in self.recorded_sends(batch_id=batch_id, dedupe_scope=dedupe_scope)]
+
+    def recorded_sends(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> Iterator[Progress]:
+        """
+        Read from the ledger what was sent and how far it has come.
+
+        :param batch_id: of a batch, as its operator returned it, or
+        :param dedupe_scope: a scope of this connection's account.
+        :return: an iterator over pages, read as it is used.
+        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        """
         sends = self.ledger.sends
         if batch_id is not None:
             known, where = sends.batch_exists(batch_id), {"batch_id": batch_id}
@@ -231,7 +242,46 @@ class SendosoHook(BaseHook):
                 f"The ledger {self.ledger.identity.ledger_uuid} knows no {', '.join(map('='.join, where.items()))}. "
                 "Is it the ledger that the batch was sent with?"
             )
-        return [record.send_id for record in sends.records(State.SENT, **where) if record.send_id is not None]
+        return sends.progress(**where)
+
+    def recorded_among(self, send_ids: Iterable[str]) -> Iterator[Progress]:
+        """
+        Read from the ledger, where there is one, how far those of some sends have come that it knows.
+
+        :param send_ids: as Sendoso named them.
+        """
+        if self._ledger is None:
+            return iter(())
+        return self._ledger.sends.progress_of(self.config.account, send_ids)
+
+    def note_statuses(self, statuses: Mapping[str, str]) -> None:
+        """
+        Write into the ledger, where there is one, how far sends have come; those that it does not know are left out.
+
+        :param statuses: by send id.
+        :raises SendosoLedgerError: where the ledger does not answer.
+        """
+        if self._ledger is not None:
+            self._ledger.sends.note_statuses(self.config.account, statuses)
+
+    def keep_list(self, send_ids: Sequence[str], seconds: float) -> str | None:
+        """
+        Keep a list of sends in the ledger, so that a trigger's arguments need not hold it.
+
+        :param send_ids: the list.
+        :param seconds: for how long it will be read.
+        :return: what it is found by; ``None`` without a ledger.
+        """
+        return None if self._ledger is None else self._ledger.lists.keep(send_ids, seconds)
+
+    def kept_list(self, list_id: str) -> list[str]:
+        """
+        Read a list of sends that was kept in the ledger.
+
+        :param list_id: of :meth:`keep_list`.
+        :raises SendosoLedgerError: if it is not there.
+        """
+        return self.ledger.lists.read(list_id)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -350,20 +400,6 @@ def gift_send(
     except ValidationError as error:
         problems = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
         raise SendosoConfigError(f"The send is not valid: {problems}. Nothing was sent.") from None
-
-
-def read_send_answer(send_id: str, body: Any) -> Send:
-    """
-    Read the answer to the request for one send.
-
-    :param send_id: what was asked for.
-    :param body: the answer's JSON.
-    :raises SendosoServerError: for an answer that is no send.
-    """
-    send = read_send(body)
-    if send is None:
-        raise SendosoServerError(200, f"Sendoso answered without a send when asked for {send_id!r}.")
-    return send
 
 
 def _fields_of_me(body: Any) -> Mapping[str, Any]:

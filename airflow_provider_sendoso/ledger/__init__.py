@@ -6,6 +6,7 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.limiter import LedgerPace
+from airflow_provider_sendoso.ledger.lists import Lists
 from airflow_provider_sendoso.ledger.resolutions import Resolutions
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
@@ -25,6 +26,7 @@ class Ledger:
         self.identity: Identity = self._database.open()
         self.sends = SendLedger(self._database)
         self.resolutions = Resolutions(self._database)
+        self.lists = Lists(self._database)
 
     def send_key(self, account: str, dedupe_scope: str, recipient_key: str, resend_of: str | None = None) -> str:
         """

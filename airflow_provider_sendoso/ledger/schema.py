@@ -19,10 +19,11 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
@@ -132,6 +133,16 @@ pace = Table(
 """``tat``: when the next slot is free (the "theoretical arrival time" of a leaky bucket); ``slot``: the last one taken;
 ``send_at``: when a send last asked; ``poll_tat`` and ``poll_slot``: the same as the first two for the polls' queue."""
 
+
+lists = Table(
+    "sendoso_lists",
+    metadata,
+    Column("list_id", String(32), primary_key=True),
+    Column("send_ids", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
+    Column("keep_until", Moment, nullable=False),
+)
+"""Lists of sends that deferred sensors wait for: thousands of ids are too much for the arguments of a trigger. Since
+version 3."""
 
 ADDED: dict[int, tuple[Column[Any], ...]] = {2: (sends.c.resend_of,)}
 """Columns by the schema version that brought them, which an older ledger is given; new tables come by themselves."""

@@ -8,23 +8,29 @@ that comes late. What a person or a search decides about UNKNOWN and HELD is in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from sqlalchemy import and_, func, literal, select, update
+from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
+from airflow_provider_sendoso.models import SendStatus
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
 
 _PAGE = 1000
+
+_AT_ONCE = 500
+"""Ids in one statement: well below what any of the databases takes."""
+
+_TERMINAL = [status for status in SendStatus if status.terminal]
 
 _PROCESS_LOST = {"state": "UNKNOWN", "reason": "process_lost", "finished_at": db_now()}
 
@@ -107,6 +113,22 @@ class Record:
     status: str | None
     resend_of: str | None
     status_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """
+    How far a send that was accepted has come, as far as the ledger knows.
+
+    :param status: one of the six; ``None`` while it was never read.
+    :param made_ago: seconds since it was sent, on the database's clock.
+    :param noted_ago: seconds since its status was read; ``None`` if it never was.
+    """
+
+    send_id: str
+    status: str | None
+    made_ago: float
+    noted_ago: float | None
 
 
 @dataclass(frozen=True)
@@ -305,6 +327,51 @@ class SendLedger:
         """
         self._update(sends.c.account == account, sends.c.send_id == send_id, status=status, status_at=db_now())
 
+    def note_statuses(self, account: str, statuses: Mapping[str, str]) -> None:
+        """
+        Note how far many sends have come, a few hundred to a statement.
+
+        What has arrived, failed or come back is not under way again: such a status was read before, and is noted late.
+
+        :param account: whose they are.
+        :param statuses: by send id; ids that the ledger does not know are left out.
+        """
+        by_status: dict[str, list[str]] = {}
+        for send_id, status in statuses.items():
+            by_status.setdefault(status, []).append(send_id)
+        for status, send_ids in by_status.items():
+            for some in _some(sorted(send_ids)):
+                these = [sends.c.account == account, sends.c.send_id.in_(some)]
+                if not SendStatus(status).terminal:
+                    these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL)))
+                self._update(*these, status=status, status_at=db_now())
+
+    def progress(self, **where: str) -> Iterator[Progress]:
+        """
+        Read how far what was sent has come, in pages.
+
+        :param where: columns and values, like ``batch_id=…``.
+        """
+        this = (sends.c.state == State.SENT, sends.c.send_id.is_not(None), *_equal(where))
+        after = ""
+        while True:
+            page = self._progress(*this, sends.c.send_key > after)
+            yield from (progress for _, progress in page)
+            if len(page) < _PAGE:
+                return
+            after = page[-1][0]
+
+    def progress_of(self, account: str, send_ids: Iterable[str]) -> Iterator[Progress]:
+        """
+        Read how far some sends have come, in pages.
+
+        :param account: whose they are.
+        :param send_ids: as Sendoso named them; those that the ledger does not know are left out.
+        """
+        for some in _some(list(send_ids)):
+            for _, progress in self._progress(sends.c.account == account, sends.c.send_id.in_(some)):
+                yield progress
+
     def scopes(self, account: str) -> list[str]:
         """
         Name the scopes of an account.
@@ -380,6 +447,21 @@ class SendLedger:
 
         return self._database.run(work)
 
+    def _progress(self, *where: Any) -> list[tuple[str, Progress]]:
+        """Read only the columns that a wait needs: it reads thousands of rows in every round."""
+        made_at = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
+        query = select(sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at)
+        query = query.where(*where).order_by(sends.c.send_key).limit(_PAGE)
+
+        def work(connection: Connection) -> list[tuple[str, Progress]]:
+            now = _now(connection)
+            return [
+                (key, Progress(send_id, status, now - made, None if noted is None else now - noted))
+                for key, send_id, status, made, noted in connection.execute(query)
+            ]
+
+        return self._database.run(work)
+
     def _exists(self, *where: Any) -> bool:
         query = select(literal(1)).where(*where).limit(1)
         return self._database.run(lambda connection: connection.execute(query).first()) is not None
@@ -450,6 +532,10 @@ def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
             return record.payload_hash != want.payload_hash
         case _:
             return False
+
+
+def _some(send_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (send_ids[first : first + _AT_ONCE] for first in range(0, len(send_ids), _AT_ONCE))
 
 
 def _equal(where: dict[str, str]) -> list[Any]:

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_sendoso.batch.results import refresh_statuses
+from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoConfigError,
@@ -30,13 +31,17 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import State
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
-from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES, Goal, Watch, good_enough
+from airflow_provider_sendoso.waiting import FEW, NAMED, Goal, good_enough
+from airflow_provider_sendoso.watching import Wait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 _GRACE = timedelta(minutes=5)
 """What the scheduler waits beyond the trigger's own deadline, for a triggerer that is down."""
+
+_LONGEST_POKE = 60.0
+"""Seconds that a poke may take, if ``poke_interval`` is not longer: the timeout is looked at between two pokes."""
 
 
 class SendStatusSensor(BaseSensorOperator):
@@ -45,7 +50,11 @@ class SendStatusSensor(BaseSensorOperator):
 
     At or beyond a target counts as reached: ``pending < processing < shipped < delivered``. One send that fails
     fails the task at once, without retries. Of many, all are waited for, then ``min_delivered`` decides. With no
-    sends at all it succeeds.
+    sends at all it succeeds. An id that Sendoso does not know counts as failed, as ``not_found``.
+
+    One send is looked at every ``poke_interval``. Of many, a shipped one is looked at every twelfth time (once an hour
+    at the default), any other after a quarter of its age, every second time to once an hour; through the list of sends
+    where that takes fewer requests. What is read is kept in the ledger for the sends that it knows.
 
     :param send_id: one id, or a list of ids (templated), or
     :param batch_id: as ``BatchSendOperator`` returned it (templated), or
@@ -60,8 +69,8 @@ class SendStatusSensor(BaseSensorOperator):
         however it ended (templated).
     :param conn_id: the connection of that table (templated).
     :param sendoso_conn_id: the connection (templated).
-    :return: for one send its status; for a list ``{id: status}``; for a batch or scope ``sends``, ``reached``,
-        ``counts`` by status, ``failed`` and at most 100 ``failed_ids``.
+    :return: for one send its status; for a list of at most 100 ``{id: status}``; for a longer one, a batch or a scope
+        ``sends``, ``reached``, ``counts`` by status, ``failed`` and at most 100 ``failed_ids``.
     :raises SendosoStatusError: if too many sends failed or came back.
     :raises SendosoConfigError: for wrong arguments, or a batch that the ledger does not know.
     :raises SendosoResultsError: if the results table could not be brought up to date.
@@ -107,12 +116,23 @@ class SendStatusSensor(BaseSensorOperator):
         self.results_table = results_table
         self.conn_id = conn_id
         self.sendoso_conn_id = sendoso_conn_id
-        self._failures = 0
 
     @cached_property
     def hook(self) -> SendosoHook:
         """The hook, built at the first use."""
         return SendosoHook(self.sendoso_conn_id)
+
+    @cached_property
+    def _wait(self) -> Wait:
+        """What this process knows of the sends."""
+        return Wait(
+            self.hook,
+            self._goal(),
+            float(self.poke_interval),
+            send_ids=self._send_ids(),
+            batch_id=self.batch_id,
+            dedupe_scope=self.dedupe_scope,
+        )
 
     def execute(self, context: Context) -> Any:
         """Look once; what is not settled then is waited for here or in the triggerer."""
@@ -123,9 +143,14 @@ class SendStatusSensor(BaseSensorOperator):
         look = self._first_look(context)
         if look:
             return look.xcom_value
+        send_ids, list_id = self._send_ids(), None
+        if send_ids is not None and len(send_ids) > NAMED:
+            # Without a ledger they have to be the trigger's arguments: Airflow carries 10,000 (measured).
+            list_id = self.hook.keep_list(send_ids, self.timeout)
         self.defer(
             trigger=SendStatusTrigger(
-                send_ids=self._send_ids(),
+                send_ids=send_ids if list_id is None else None,
+                list_id=list_id,
                 batch_id=self.batch_id,
                 dedupe_scope=self.dedupe_scope,
                 target_statuses=[status.value for status in goal.targets],
@@ -141,7 +166,7 @@ class SendStatusSensor(BaseSensorOperator):
     def _first_look(self, context: Context) -> PokeReturnValue:
         """Poke as Airflow's own loop would, which a deferrable sensor does not go through."""
         try:
-            return self.poke(context)
+            return self._look(patient=False)
         except AirflowException as error:
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException("Skipping, as soft_fail or never_fail asks.") from error
@@ -151,31 +176,54 @@ class SendStatusSensor(BaseSensorOperator):
             raise
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look at the sends once."""
-        goal = self._goal()
-        goal.check_host(self.hook.config.base_url)
-        watch = Watch()
+        """Look at the sends that are due."""
+        return self._look(patient=True)
+
+    def _look(self, *, patient: bool) -> PokeReturnValue:
+        """
+        Look at the sends that are due.
+
+        :param patient: whether to ask for many: otherwise that is left to the triggerer, which needs no worker for it.
+        """
+        wait = self._wait
+        wait.goal.check_host(self.hook.config.base_url)
         try:
-            send_ids = self._send_ids()
-            if send_ids is None:
-                send_ids = self.hook.recorded_send_ids(batch_id=self.batch_id, dedupe_scope=self.dedupe_scope)
-            watch.add(send_ids)
-            for send_id in send_ids:
-                watch.statuses[send_id] = self.hook.get_send(send_id).status
-            self._failures = 0
+            due = wait.recall()
+            if patient or len(due) <= FEW:
+                self._ask(wait, self.hook.session)
         except TRANSIENT_ERRORS as error:
-            # Rescheduled, every look is a process of its own that cannot count: there the timeout is the bound.
-            self._failures += 1
-            if self._failures > TRANSIENT_FAILURES:
-                raise
-            self.log.warning("Could not look at the sends, %d times in a row: %s", self._failures, error)
+            wait.watch.fail_round(error)
+        wait.complain()
+        # Rescheduled, every look is a process of its own that cannot count: there the timeout is the bound.
+        over = wait.is_over()
+        self.log.info("Sends by status: %s.", wait.watch.counts() or "no sends")
+        if not over:
             return PokeReturnValue(is_done=False)
-        self.log.info("Sends by status: %s.", watch.counts() or "no sends")
-        if watch.unsettled(goal):
-            return PokeReturnValue(is_done=False)
-        self._refresh_results({send_id: status.value for send_id, status in watch.statuses.items() if status})
-        report = watch.report(goal, named=self._send_ids() is not None)
+        report = wait.watch.report(wait.goal, named=wait.named)
+        self._refresh_results(report["statuses"])
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(report))
+
+    def _ask(self, wait: Wait, session: SendosoSession) -> None:
+        """Go through a round; what there is no time for is due in the next one."""
+        until = time.monotonic() + min(max(_LONGEST_POKE, wait.every), self.timeout)
+        steps = wait.begin()
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = session.read(request)
+                except SendosoError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+                if wait.has_news:
+                    wait.write()
+                if time.monotonic() > until:
+                    break
+        except StopIteration:
+            pass
+        finally:
+            wait.write()
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """

@@ -9,14 +9,17 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_sendoso.client.async_session import shared_session
-from airflow_provider_sendoso.client.endpoints import get_send_request
+from airflow_provider_sendoso.client.async_session import AsyncSendosoSession, shared_session
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook, read_send_answer
-from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES, Goal, Watch
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.waiting import Goal
+from airflow_provider_sendoso.watching import Wait
 
 _SHORTEST_PAUSE = 1.0
 """Seconds between two rounds at the least, whatever ``poke_interval`` says."""
+
+_LAST_LOOK = 10.0
+"""Seconds that the round at the deadline may take beyond it."""
 
 
 class SendStatusTrigger(BaseTrigger):
@@ -26,7 +29,10 @@ class SendStatusTrigger(BaseTrigger):
     The event's ``status`` is ``settled`` or ``timeout``, with the ``report`` of the wait, or ``error``, with
     ``message`` and whether it is ``retryable``.
 
+    Of many sends only those are asked in a round that are due, see :func:`~airflow_provider_sendoso.waiting.pause`.
+
     :param send_ids: the sends, or
+    :param list_id: a list of them that the hook has kept in the ledger, where they are many, or
     :param batch_id: a batch, whose sends are read from the ledger, or
     :param dedupe_scope: a scope, likewise.
     :param target_statuses: at or beyond one of them counts as reached.
@@ -40,6 +46,7 @@ class SendStatusTrigger(BaseTrigger):
         self,
         *,
         send_ids: Sequence[str] | None = None,
+        list_id: str | None = None,
         batch_id: str | None = None,
         dedupe_scope: str | None = None,
         target_statuses: Sequence[str] = ("delivered",),
@@ -50,6 +57,7 @@ class SendStatusTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.send_ids = None if send_ids is None else list(send_ids)
+        self.list_id = list_id
         self.batch_id = batch_id
         self.dedupe_scope = dedupe_scope
         self.target_statuses = list(target_statuses)
@@ -62,6 +70,7 @@ class SendStatusTrigger(BaseTrigger):
         """Return what the trigger is made again from, in another process."""
         arguments = (
             "send_ids",
+            "list_id",
             "batch_id",
             "dedupe_scope",
             "target_statuses",
@@ -90,30 +99,54 @@ class SendStatusTrigger(BaseTrigger):
         hook = SendosoHook(self.sendoso_conn_id)
         await hook.aprepare()
         goal.check_host(hook.config.base_url)
-        watch = Watch()
-        failures = 0
+        wait = Wait(
+            hook,
+            goal,
+            max(self.poke_interval, _SHORTEST_PAUSE),
+            send_ids=self.send_ids,
+            list_id=self.list_id,
+            batch_id=self.batch_id,
+            dedupe_scope=self.dedupe_scope,
+        )
         async with shared_session(hook.session) as session:
             while True:
-                try:
-                    watch.add(await self._send_ids(hook))
-                    for send_id in watch.unsettled(goal):
-                        answer = await session.read(get_send_request(send_id))
-                        watch.statuses[send_id] = read_send_answer(send_id, answer.json).status
-                    failures = 0
-                except TRANSIENT_ERRORS as error:
-                    failures += 1
-                    if failures > TRANSIENT_FAILURES:
-                        raise
-                    self.log.warning("Could not look at the sends, %d times in a row: %s", failures, error)
-                report = watch.report(goal, named=self.send_ids is not None)
-                if not failures and not watch.unsettled(goal):
-                    return {"status": "settled", "report": report}
+                await self._round(wait, session)
+                wait.complain()
+                if wait.is_over():
+                    return {"status": "settled", "report": wait.watch.report(goal, named=wait.named)}
                 left = self.deadline - time.time()
                 if left <= 0:
-                    return {"status": "timeout", "report": report}
-                await asyncio.sleep(min(max(self.poke_interval, _SHORTEST_PAUSE), left))
+                    return {"status": "timeout", "report": wait.watch.report(goal, named=wait.named)}
+                await asyncio.sleep(min(wait.every, left))
 
-    async def _send_ids(self, hook: SendosoHook) -> list[str]:
-        if self.send_ids is not None:
-            return self.send_ids
-        return await asyncio.to_thread(hook.recorded_send_ids, batch_id=self.batch_id, dedupe_scope=self.dedupe_scope)
+    async def _round(self, wait: Wait, session: AsyncSendosoSession) -> None:
+        """Ask for what is due, and stop at the deadline; whatever was read by then is in the ledger."""
+        try:
+            await asyncio.to_thread(wait.recall)
+        except TRANSIENT_ERRORS as error:
+            wait.watch.fail_round(error)
+            return
+        left = self.deadline - time.time()
+        try:
+            async with asyncio.timeout(left if left > 0 else _LAST_LOOK):
+                await self._look(wait, session)
+        except TimeoutError:
+            pass
+        finally:
+            await asyncio.to_thread(wait.write)
+
+    async def _look(self, wait: Wait, session: AsyncSendosoSession) -> None:
+        steps = wait.begin()
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = await session.read(request)
+                except SendosoError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+                if wait.has_news:
+                    await asyncio.to_thread(wait.write)
+        except StopIteration:
+            return

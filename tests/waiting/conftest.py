@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 from tenacity import wait_none
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.schema import sends
+from airflow_provider_sendoso.ledger.sends import Batch, State
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
+
+sys.path.insert(0, str(Path(__file__).parent))  # for ``watchers``
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +94,48 @@ def sent_batch(patient: Sandbox, ledger: Any) -> Callable[..., dict[str, Any]]:
         return summary
 
     return make
+
+
+@pytest.fixture
+def recorded(patient: Sandbox, ledger: Any) -> Callable[..., list[str]]:
+    """
+    Puts a batch of many sends into the sandbox and the ledger, without sending them one by one.
+
+    Their status at Sendoso is the first argument's, the ledger has never read it; returns their ids.
+    """
+
+    def make(
+        count: int, status: str | None = None, *, batch_id: str = "batch-1", known: str | None = None
+    ) -> list[str]:
+        app, hook = patient._app, SendosoHook()
+        account, book = hook.config.account, hook.ledger
+
+        def accept() -> list[str]:
+            body = {"gift_id": "gift-mug", "email": "ada@example.com", "first_name": "Ada", "last_name": "L"}
+            ids = [app.account.accept(body, "sandbox").id for _ in range(count)]
+            if status is not None:
+                for send_id in ids:
+                    app.account.finish(send_id, status)
+            return ids
+
+        ids = patient._ask(accept)
+        book.sends.open_batch(Batch(batch_id, account, "q4", "email", "campaign", "gifts", "run-1", -1))
+        now = time.time()
+        row = {"account": account, "dedupe_scope": "q4", "state": State.SENT, "attempt": 1, "lease_until": 0.0}
+        row |= {"batch_id": batch_id, "gift_id": "gift-mug", "payload_hash": "p", "created_at": now, "posted_at": now}
+        row |= {"status": known, "status_at": now if known else None}
+        rows = [row | {"send_key": book.send_key(account, "q4", send_id), "send_id": send_id} for send_id in ids]
+        book._database.run(lambda connection: connection.execute(insert(sends), rows))
+        return ids
+
+    return make
+
+
+@pytest.fixture
+def in_ledger(ledger: Any) -> Callable[[], Counter[str | None]]:
+    """Counts the ledger's sends by status."""
+
+    def count() -> Counter[str | None]:
+        return Counter(record.status for record in SendosoHook().ledger.sends.records(State.SENT))
+
+    return count

@@ -295,6 +295,7 @@ def test_it_defers_with_all_it_was_given_and_an_absolute_deadline(sent: Sent) ->
     assert isinstance(trigger, SendStatusTrigger)
     assert trigger.serialize()[1] == {
         "send_ids": ids,
+        "list_id": None,
         "batch_id": None,
         "dedupe_scope": None,
         "target_statuses": ["shipped"],

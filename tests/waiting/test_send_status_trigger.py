@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.triggers.base import TriggerEvent
+from watchers import fire, gets, largest_gap, trigger
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.limiter import LedgerPace
@@ -24,23 +24,6 @@ Sent = Callable[..., list[str]]
 @pytest.fixture(autouse=True)
 def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_sendoso.triggers.sendoso._SHORTEST_PAUSE", 0.02)
-
-
-def trigger(seconds: float = 20, **arguments: Any) -> SendStatusTrigger:
-    return SendStatusTrigger(**({"deadline": time.time() + seconds, "poke_interval": 0.02} | arguments))
-
-
-async def fire(waiting: SendStatusTrigger) -> dict[str, Any]:
-    """Run it to its end; it fires exactly once, with what JSON can carry."""
-    events = [event async for event in waiting.run()]
-    assert len(events) == 1
-    assert isinstance(events[0], TriggerEvent)
-    assert json.loads(json.dumps(events[0].payload)) == events[0].payload
-    return events[0].payload
-
-
-def gets(sandbox: Sandbox) -> int:
-    return sum(request.method == "GET" for request in sandbox.requests)
 
 
 def test_it_is_made_again_from_plain_json_with_the_same_deadline() -> None:
@@ -198,7 +181,7 @@ async def test_a_defect_fires_an_error_without_its_text(sent: Sent, monkeypatch:
     def broken(*args: Any) -> Any:
         raise ZeroDivisionError("ada@example.com")
 
-    monkeypatch.setattr("airflow_provider_sendoso.triggers.sendoso.read_send_answer", broken)
+    monkeypatch.setattr("airflow_provider_sendoso.waiting.read_send_answer", broken)
     event = await fire(trigger(send_ids=sent(None)))
     assert event == {"status": "error", "message": "ZeroDivisionError", "retryable": True}
 
@@ -209,17 +192,6 @@ async def test_a_cancelled_trigger_fires_nothing(sent: Sent) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def largest_gap(work: Any) -> float:
-    """The longest time for which the loop could not do anything else while it did some work."""
-    task, largest, last = asyncio.ensure_future(work), 0.0, time.monotonic()
-    while not task.done():
-        await asyncio.sleep(0.005)
-        now = time.monotonic()
-        largest, last = max(largest, now - last), now
-    await task
-    return largest
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
