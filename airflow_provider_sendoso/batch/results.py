@@ -311,11 +311,11 @@ class ResultsTable:
             with closing(_Session(self._hook)) as session:
                 # Whatever the statuses are read from is read between transactions: it may be the same database.
                 for page in chunks(statuses, _PAGE):
-                    for status, status_at, send_ids in _alike(page):
-                        session.execute(
-                            self._update(conditions, len(send_ids)),
-                            [status, status_at, *send_ids, status, *where.values()],
-                        )
+                    for status, since in _by_status(page):
+                        moments = [cell for send_id, status_at in since for cell in (send_id, status_at)]
+                        send_ids = [send_id for send_id, _ in since]
+                        values = [status, *moments, *send_ids, status, *where.values()]
+                        session.execute(self._update(conditions, len(since)), values)
                     session.commit()
         except SendosoResultsError:
             raise
@@ -366,7 +366,8 @@ class ResultsTable:
         last = self._table.split(".")[-1]
         name = re.sub(r"\W", "", last)[:50] + "_send_id"
         try:
-            session.execute(f"CREATE INDEX {name} ON {self.name} ({self._quote('send_id')})")
+            columns = ", ".join(map(self._quote, ("send_id", "batch_id")))
+            session.execute(f"CREATE INDEX {name} ON {self.name} ({columns})")
             session.commit()
         except Exception:
             session.rollback()
@@ -392,12 +393,14 @@ class ResultsTable:
         statement = f"DELETE FROM {self.name} WHERE {self._batch_id} = {self._hook.placeholder}"  # noqa: S608
         return statement, [batch_id]
 
-    def _update(self, conditions: str, send_ids: int) -> str:
+    def _update(self, conditions: str, sends: int) -> str:
         value = self._hook.placeholder
         status, status_at, send_id = map(self._quote, ("status", "status_at", "send_id"))
+        # The ELSE is never taken; it says of which type the moments are.
+        moments = f"CASE {send_id} {f'WHEN {value} THEN {value} ' * sends}ELSE {status_at} END"
         return (
-            f"UPDATE {self.name} SET {status} = {value}, {status_at} = {value} "  # noqa: S608
-            f"WHERE {send_id} IN ({', '.join([value] * send_ids)}) AND ({status} IS NULL OR {status} <> {value})"
+            f"UPDATE {self.name} SET {status} = {value}, {status_at} = {moments} "  # noqa: S608
+            f"WHERE {send_id} IN ({', '.join([value] * sends)}) AND ({status} IS NULL OR {status} <> {value})"
             f"{conditions}"
         )
 
@@ -527,16 +530,17 @@ def _rows(
         ]
 
 
-def _alike(page: Iterable[tuple[str, str, float | None]]) -> Iterator[tuple[str, str | None, list[str]]]:
-    """Bring together the sends that have come to the same status within the same second."""
+def _by_status(
+    page: Iterable[tuple[str, str, float | None]],
+) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """Bring together what one statement can update: sends with the same status, each with its moment."""
 
-    def since(item: tuple[str, str, float | None]) -> tuple[str, float]:
-        _, status, status_at = item
-        return status, -1.0 if status_at is None else float(int(status_at))
+    def status_of(item: tuple[str, str, float | None]) -> str:
+        return item[1]
 
-    for (status, second), items in groupby(sorted(page, key=since), key=since):
-        for chunk in chunks((send_id for send_id, _, _ in items), _ROWS):
-            yield status, None if second < 0 else moment(second), chunk
+    for status, items in groupby(sorted(page, key=status_of), key=status_of):
+        for chunk in chunks(((send_id, moment(status_at)) for send_id, _, status_at in items), _ROWS):
+            yield status, chunk
 
 
 def _longest(batch: Batch) -> Cells:
