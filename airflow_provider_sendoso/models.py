@@ -128,6 +128,8 @@ def normalise_text(value: Any) -> str | None:
         return None
     if type(value) is str and value.isascii() and value.isprintable():
         return value.strip() or None  # nothing in it that the rest looks for
+    if type(value) is int:
+        return str(value)
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             return None

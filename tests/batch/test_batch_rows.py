@@ -74,6 +74,20 @@ class TestColumns:
         assert (row.gift_send.recipient.first_name, row.gift_send.recipient.last_name) == ("Ada", "Lovelace")
         assert row.recipient_key == "ada@example.com"
 
+    @pytest.mark.parametrize(
+        ("columns", "layout", "city"),
+        [
+            (["City"], {}, "first"),
+            (["city", "ADDRESS_CITY"], {}, "second"),
+            (["city", "town"], {"column_map": {"city": "town"}}, "second"),
+            (["city", "town"], {"column_map": {"address_city": "town"}}, "second"),
+        ],
+    )
+    def test_parts_of_an_address_need_no_prefix(self, columns, layout, city):
+        arguments = ARGUMENTS | {"message": "How is {city}?"}
+        send = read(columns, ["first", "second"], arguments, **layout).gift_send
+        assert (send.recipient.address.city, send.message) == (city, f"How is {city}?")
+
     def test_where_each_field_comes_from(self):
         ours = reader(["GIVEN", "last_name", "email", "gift_id"], column_map={"first_name": "given"})
         assert ours.sources == {

@@ -179,7 +179,8 @@ def test_shards_of_a_batch_take_their_recipients_from_a_task_and_share_a_scope(
     assert run.state == "success", run.log[-5000:]
     assert here.emails() == ["ada@example.com", "grace@example.com", "katherine@example.com"]
     shards = [run.xcoms[f"send_gifts[{index}]"] for index in range(2)]
-    assert [(shard["rows"], shard["sent"], shard["already_sent"]) for shard in shards] == [(2, 2, 0), (2, 1, 1)]
+    # Which of the two goes first is Airflow's choice.
+    assert sorted((shard["rows"], shard["sent"], shard["already_sent"]) for shard in shards) == [(2, 1, 1), (2, 2, 0)]
     assert {shard["dedupe_scope"] for shard in shards} == {"speakers-2026"}
     assert "first_name from first_name, last_name from last_name, email from email, gift_id from argument" in run.log
 
