@@ -514,9 +514,11 @@ class BatchSendOperator(_SendOperator):
                 raise
         held = self._log_rows(spool)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
-        self._push(context, summary)  # the task may be killed while it writes
+        if results is not None:
+            self._push(context, summary)  # the task may be killed while it writes
         unwritten = self._write_results(results, batch, spool)
         if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
+            self._push(context, summary)
             self._defer_until_settled(sender)
         return summary, failure or self._judge(summary, held, spool) or unwritten
 

@@ -212,20 +212,21 @@ async def test_the_loop_goes_on_while_ledger_and_sendoso_are_slow(
     reserve = LedgerPace.reserve
 
     def slow_reserve(self: LedgerPace, *, poll: bool) -> float:
-        time.sleep(0.3)
+        time.sleep(1.5)
         return reserve(self, poll=poll)
 
     monkeypatch.setattr(LedgerPace, "reserve", slow_reserve)
     monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})
     patient.revoke_tokens()
-    patient.fault("slow", times=2, delay=0.3)
-    assert await largest_gap(fire(trigger(send_ids=ids))) < 0.25
+    patient.fault("slow", times=2, delay=1.5)
+    # Anything that blocks the loop blocks it for 1.5 s; a machine that is busy with something else does for less.
+    assert await largest_gap(fire(trigger(send_ids=ids))) < 1.0
 
 
 async def test_a_locked_ledger_does_not_stop_the_loop(sent_batch: Any, ledger: dict[str, Any]) -> None:
     summary = await asyncio.to_thread(sent_batch, "delivered")
     other = sqlite3.connect(ledger["host"], isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
-    asyncio.get_running_loop().call_later(0.6, other.execute, "ROLLBACK")
-    assert await largest_gap(fire(trigger(batch_id=summary["batch_id"]))) < 0.25
+    asyncio.get_running_loop().call_later(1.5, other.execute, "ROLLBACK")
+    assert await largest_gap(fire(trigger(batch_id=summary["batch_id"]))) < 1.0
     assert SendosoHook().ledger.sends.batch_exists(summary["batch_id"])
