@@ -30,6 +30,8 @@ $(READY): pyproject.toml constraints.txt
 
 bench: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --group bench
+	$(BIN)/python benchmarks/batch.py --ledger sqlite --ledger postgresql
+	$(BIN)/python benchmarks/wait.py
 	$(BIN)/python benchmarks/validate.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
