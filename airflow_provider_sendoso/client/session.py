@@ -104,7 +104,7 @@ class SendosoSession:
 
         :raises SendosoAuthError: for credentials that Sendoso does not accept.
         """
-        return str(self._patiently(self.tokens.get))
+        return self.tokens.cached() or str(self._patiently(self.tokens.get))
 
     def renew(self, stale: str) -> str:
         """

@@ -14,12 +14,13 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from sqlalchemy import and_, func, literal, or_, select, update
+from sqlalchemy import and_, bindparam, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
-from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
+from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, Moment, batches, db_now, scopes, sends
 from airflow_provider_sendoso.models import SendStatus
 
 OUTCOME_PATIENCE = 60.0
@@ -50,6 +51,48 @@ class State(StrEnum):
     """Posted, and what became of it is not known."""
     HELD = "HELD"
     """Looked for and not found: for a person to decide."""
+
+
+# The statements of every send are built once: building one costs more than running it.
+_LEASE = db_now() + bindparam("lease", type_=Moment)
+_THIS_ATTEMPT = and_(sends.c.send_key == bindparam("this_key"), sends.c.attempt == bindparam("this_attempt"))
+_MINE = and_(_THIS_ATTEMPT, sends.c.owner == bindparam("this_owner"))
+_AS_READ = and_(_THIS_ATTEMPT, sends.c.state == bindparam("from_state"))
+
+
+def _move(*expected: State) -> Update:
+    """A transition from one of the expected states; what it leads to is still to be said."""
+    return update(sends).where(_MINE, sends.c.state.in_(expected))
+
+
+_BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(state=State.POSTING, lease_until=_LEASE, posted_at=db_now())
+_POST_AGAIN = _move(State.POSTING).values(state=State.CLAIMED, lease_until=_LEASE)
+_FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
+    state=bindparam("to_state"),
+    reason=bindparam("to_reason"),
+    send_id=bindparam("to_send_id"),
+    finished_at=db_now(),
+)
+_FINISH_WITH_STATUS = _FINISH.values(status=bindparam("to_status"), status_at=db_now())
+_REOPEN = _move(State.REFUSED).values(state=State.READY)
+_STATE = select(sends.c.state).where(_MINE)
+_LOSE = update(sends).where(_AS_READ).values(**_PROCESS_LOST)
+_CLAIM = (
+    update(sends)
+    .where(_AS_READ)
+    .values(
+        state=State.CLAIMED,
+        owner=bindparam("to_owner"),
+        attempt=sends.c.attempt + 1,
+        lease_until=_LEASE,
+        dedupe_scope=bindparam("to_scope"),
+        batch_id=bindparam("to_batch"),
+        row_ref=bindparam("to_row_ref"),
+        gift_id=bindparam("to_gift"),
+        payload_hash=bindparam("to_payload"),
+        reason=None,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -238,8 +281,7 @@ class SendLedger:
         :param lease: seconds after which another run may take the POST's process for dead.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
-        values = {"state": State.POSTING, "lease_until": db_now() + lease, "posted_at": db_now()}
-        return self._transition(claim, (State.CLAIMED, State.POSTING), values)
+        return self._transition(claim, _BEGIN_POST, State.POSTING, lease=lease)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
         """
@@ -249,8 +291,7 @@ class SendLedger:
 
         :return: ``False`` if it may not be made again by this attempt.
         """
-        values = {"state": State.CLAIMED, "lease_until": db_now() + lease}
-        return self._transition(claim, (State.POSTING,), values, OUTCOME_PATIENCE)
+        return self._transition(claim, _POST_AGAIN, State.CLAIMED, OUTCOME_PATIENCE, lease=lease)
 
     def finish(
         self,
@@ -267,10 +308,10 @@ class SendLedger:
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
         :return: ``False`` if the attempt is not this owner's any more.
         """
-        values = {"state": state, "reason": reason, "send_id": send_id, "finished_at": db_now()}
-        if status is not None:
-            values |= {"status": status, "status_at": db_now()}
-        return self._transition(claim, (State.POSTING, State.UNKNOWN, State.HELD), values, OUTCOME_PATIENCE)
+        outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
+        if status is None:
+            return self._transition(claim, _FINISH, state, OUTCOME_PATIENCE, **outcome)
+        return self._transition(claim, _FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome, to_status=status)
 
     def lapse(self, **where: str) -> None:
         """
@@ -288,7 +329,7 @@ class SendLedger:
     def reopen(self, claims: Sequence[Claim]) -> None:
         """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
         for claim in claims:
-            self._transition(claim, (State.REFUSED,), {"state": State.READY})
+            self._transition(claim, _REOPEN, State.READY)
 
     def read(self, send_keys: Sequence[str]) -> dict[str, Record]:
         """
@@ -426,17 +467,15 @@ class SendLedger:
             after = page[-1].send_key
 
     def _transition(
-        self, claim: Claim, expected: Sequence[State], values: dict[str, Any], patience: float = PATIENCE
+        self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        mine = and_(sends.c.send_key == claim.send_key, sends.c.owner == claim.owner, sends.c.attempt == claim.attempt)
+        mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
 
         def work(connection: Connection) -> bool:
-            done = connection.execute(update(sends).where(mine, sends.c.state.in_(expected)).values(**values))
-            if done.rowcount == 1:
+            if connection.execute(statement, mine | values).rowcount == 1:
                 return True
             # A commit that went through while its answer was lost is found here when the work is repeated.
-            state = connection.execute(select(sends.c.state).where(mine)).scalar()
-            return bool(state == values["state"])
+            return bool(connection.execute(_STATE, mine).scalar() == state)
 
         return self._database.run(work, patience)
 
@@ -494,31 +533,23 @@ def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
 def _take(
     connection: Connection, batch: Batch, owner: str, lease: float, want: Wanted, record: Record
 ) -> Claim | Record:
-    this_row = and_(
-        sends.c.send_key == record.send_key,
-        sends.c.state == record.state,
-        sends.c.attempt == record.attempt,
-        sends.c.owner == record.owner,
-    )
+    as_read = {"this_key": record.send_key, "this_attempt": record.attempt, "from_state": record.state}
     lapsed = record.lease_left <= 0
     if record.state is State.POSTING and lapsed:
-        connection.execute(update(sends).where(this_row).values(**_PROCESS_LOST))
+        connection.execute(_LOSE, as_read)
         return _read(connection, record.send_key)
     if not _free(record, want, owner, lapsed):
         return record
     claimed = {
-        "state": State.CLAIMED,
-        "owner": owner,
-        "attempt": record.attempt + 1,
-        "lease_until": db_now() + lease,
-        "dedupe_scope": batch.dedupe_scope,  # another only for a replacement, whose key has no scope
-        "batch_id": batch.batch_id,
-        "row_ref": want.row_ref,
-        "gift_id": want.gift_id,
-        "payload_hash": want.payload_hash,
-        "reason": None,
+        "to_owner": owner,
+        "lease": lease,
+        "to_scope": batch.dedupe_scope,  # another only for a replacement, whose key has no scope
+        "to_batch": batch.batch_id,
+        "to_row_ref": want.row_ref,
+        "to_gift": want.gift_id,
+        "to_payload": want.payload_hash,
     }
-    taken = connection.execute(update(sends).where(this_row).values(**claimed)).rowcount == 1
+    taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
     return Claim(record.send_key, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
 
 
