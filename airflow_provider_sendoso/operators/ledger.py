@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
 from airflow_provider_sendoso import resolving
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.operators.arguments import given
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -81,17 +82,17 @@ class ResolveHeldOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve the sends; log and push the counts before anything is raised."""
         decision = resolving.Decision.parse(
-            _set(self.resolution),
-            why=_set(self.why),
-            resolved_by=_set(self.resolved_by) or _who(context),
-            send_id=_set(self.send_id),
+            given(self.resolution),
+            why=given(self.why),
+            resolved_by=given(self.resolved_by) or _who(context),
+            send_id=given(self.send_id),
         )
         hook = SendosoHook(self.sendoso_conn_id)
         which: dict[str, Any] = {
             "send_keys": _keys(self.send_keys),
-            "batch_id": _set(self.batch_id),
-            "dedupe_scope": _set(self.dedupe_scope),
-            "reason": _set(self.reason),
+            "batch_id": given(self.batch_id),
+            "dedupe_scope": given(self.dedupe_scope),
+            "reason": given(self.reason),
         }
         resolving.check_selection(**which)
         records = resolving.select(hook.ledger, hook.config.account, **which)
@@ -115,12 +116,7 @@ def _keys(given: Any) -> list[str]:
     elif not isinstance(given, Iterable):
         raise SendosoConfigError("send_keys must be a list, or text. Nothing was changed.")
     keys = [str(key).strip("'\" ") for key in given]
-    return [key for key in keys if _set(key) is not None]
-
-
-def _set(value: Any) -> Any:
-    """Return an argument, or ``None`` for one that a template has rendered to nothing."""
-    return None if isinstance(value, str) and value.strip() in ("", "None") else value
+    return [key for key in keys if given(key) is not None]
 
 
 def _who(context: Context) -> str:

@@ -30,6 +30,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import State
+from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
 from airflow_provider_sendoso.waiting import FEW, NAMED, Goal, good_enough
 from airflow_provider_sendoso.watching import Wait
@@ -266,10 +267,10 @@ class SendStatusSensor(BaseSensorOperator):
         return self._goal()
 
     def _share(self) -> float | None:
-        if self.min_delivered is None or str(self.min_delivered).strip() in ("", "None"):
+        if given(self.min_delivered) is None:
             return None
         try:
-            share = float(self.min_delivered)
+            share = float(str(self.min_delivered))
         except (TypeError, ValueError):
             share = -1.0
         if not 0 <= share <= 1:
