@@ -107,15 +107,15 @@ class ResolveHeldOperator(BaseOperator):
         return tally.as_json()
 
 
-def _keys(given: Any) -> list[str]:
+def _keys(value: Any) -> list[str]:
     """Take the keys from a list, or from what a form or a rendered list has made of one."""
-    if given is None:
+    if value is None:
         return []
-    if isinstance(given, str):
-        given = re.split(r"[\s,]+", given.strip("[]\n\t "))
-    elif not isinstance(given, Iterable):
+    if isinstance(value, str):
+        value = re.split(r"[\s,]+", value.strip("[]\n\t "))
+    elif not isinstance(value, Iterable):
         raise SendosoConfigError("send_keys must be a list, or text. Nothing was changed.")
-    keys = [str(key).strip("'\" ") for key in given]
+    keys = [str(key).strip("'\" ") for key in value]
     return [key for key in keys if given(key) is not None]
 
 
