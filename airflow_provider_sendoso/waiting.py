@@ -152,6 +152,7 @@ class Watch:
     :param sends: by id.
     :param answers: how many answers there were, pages of the list among them.
     :param dead_rounds: rounds in a row that had none.
+    :param round_from: ``answers`` when the present round began.
     :param error: of the last of these.
     :param no_list: this Sendoso has no list of sends.
     :param news: statuses that were read and are not in the ledger yet.
@@ -160,6 +161,7 @@ class Watch:
     sends: dict[str, Watched] = field(default_factory=dict)
     answers: int = 0
     dead_rounds: int = 0
+    round_from: int = 0
     error: SendosoError | None = None
     no_list: bool = False
     news: dict[str, SendStatus] = field(default_factory=dict)
@@ -233,7 +235,8 @@ class Watch:
         send = self.sends[send_id]
         send.asked_at = now
         if send.failing_since is None:
-            send.failing_since = self.answers
+            # From the round's beginning: whether others answer does not depend on who of them was asked first.
+            send.failing_since = self.round_from
 
     def note_not_found(self, send_id: str, error: SendosoError, now: float) -> None:
         """
@@ -323,6 +326,7 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
     :raises SendosoError: thrown in, if waiting cannot mend it.
     """
     before, failed = watch.answers, list[str]()
+    watch.round_from = before
     error: SendosoError | None = None
     seen = yield from _walk(watch, due, clock)
     in_a_row = 0

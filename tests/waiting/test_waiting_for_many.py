@@ -253,14 +253,15 @@ async def test_a_list_that_is_not_in_the_ledger_is_an_error_that_the_next_try_me
 
 
 @on_sqlite
+@pytest.mark.parametrize("which", [0, 2, 4])
 async def test_one_send_that_always_fails_does_not_end_the_wait(
-    recorded: Recorded, patient: Sandbox, in_ledger: InLedger
+    recorded: Recorded, patient: Sandbox, in_ledger: InLedger, which: int
 ) -> None:
     ids = await asyncio.to_thread(recorded, 5, "delivered")
-    patient.fault("error_before", times=TRANSIENT_FAILURES + 3, path=f"{LIST}/{ids[2]}")
+    patient.fault("error_before", times=TRANSIENT_FAILURES + 3, path=f"{LIST}/{ids[which]}")
     event = await fire(trigger(batch_id="batch-1"))
     assert (event["status"], event["report"]["counts"]) == ("settled", {"delivered": 5})
-    assert asked(patient).count(ids[2]) == TRANSIENT_FAILURES + 4
+    assert asked(patient).count(ids[which]) == TRANSIENT_FAILURES + 4
     assert len(asked(patient)) == TRANSIENT_FAILURES + 4 + 4
 
 
