@@ -23,7 +23,7 @@ from soak.verdict import judge
 ROOT = Path(__file__).parents[2]
 
 
-# On PostgreSQL the soak is run by hand (`make soak`): here its driver was seen to stand still after every try had ended.
+# On PostgreSQL it is run by hand (`make soak`): there its driver was seen to stand still after every try had ended.
 @pytest.mark.parametrize("ledger", ["sqlite"])
 def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: str) -> None:
     command = [sys.executable, "-m", "soak", "--seconds", "20", "--ledger", ledger, "--json"]
