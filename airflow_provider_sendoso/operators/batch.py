@@ -413,7 +413,8 @@ class BatchSendOperator(SendOperator):
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
 
     def _refuse_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoRowsError | None:
-        invalid, rows = spool.counts()[RowOutcome.INVALID], spool.counts().total()
+        counts = spool.counts()  # once: each is a walk through all rows
+        invalid, rows = counts[RowOutcome.INVALID], counts.total()
         if invalid and self.on_invalid == "fail":
             return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
         if too_many_invalid(invalid, rows, max_invalid):

@@ -1,4 +1,4 @@
-"""A short soak on each ledger, and that its verdict notices what it is there to notice."""
+"""A short soak, and that its verdict notices what it is there to notice."""
 
 from __future__ import annotations
 
