@@ -201,10 +201,12 @@ class Driver:
         while self._later and self._later[0][0] <= time.monotonic():
             heapq.heappop(self._later)[2]()
         for run, one in list(self._tries):
-            if run.running is one and not one.supervised:
+            # Looked at first, and once: whoever is over is also concluded, even if it dies between two looks.
+            is_over = one.is_over
+            if run.running is one and (is_over or not one.supervised):
                 # An orphan goes on, but Airflow has given it up.
                 self._conclude(run, one)
-            if one.is_over:
+            if is_over:
                 self._tries.remove((run, one))
                 self._take_in(run, one)
 

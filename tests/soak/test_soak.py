@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +15,17 @@ from sqlalchemy import create_engine
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.sandbox import Sandbox
-from soak.driver import Run
+from soak.driver import Driver, Run
 from soak.guests import Batch as Invitations
 from soak.ledgers import LedgerDatabase
 from soak.settings import ACCOUNT
+from soak.task_process import Told
 from soak.verdict import judge
 
 ROOT = Path(__file__).parents[2]
 
 
-# On PostgreSQL it is run by hand (`make soak`): there its driver was seen to stand still after every try had ended.
-@pytest.mark.parametrize("ledger", ["sqlite"])
+@pytest.mark.parametrize("ledger", ["sqlite", "postgresql"])
 def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: str) -> None:
     command = [sys.executable, "-m", "soak", "--seconds", "20", "--ledger", ledger, "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
@@ -38,6 +39,42 @@ def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: 
     assert figures["kills"] >= 10, "too few kills to say anything"
     assert figures["unknown"] > 0
     assert figures["accepted"] > 100
+
+
+class Dying:
+    """A try that is over from the third look on."""
+
+    def __init__(self, number: int) -> None:
+        self.looks = 0
+        self.task_was_killed = self.supervisor_was_killed = False
+        self.told = Told("run", number, {}, Path(), {"SENDOSO_CRASH_POINT": ""})
+
+    def facts(self) -> dict[str, str]:
+        return {"state": "failed"}
+
+    @property
+    def supervised(self) -> bool:
+        self.looks += 1
+        return self.looks < 3
+
+    @property
+    def is_over(self) -> bool:
+        return not self.supervised
+
+
+@pytest.mark.parametrize("looked_at_before", [0, 1])
+def test_a_try_that_dies_between_two_looks_makes_way_for_the_next(
+    sandbox: Sandbox, tmp_path: Path, looked_at_before: int
+) -> None:
+    driver = Driver(sandbox, LedgerDatabase({}, ""), tmp_path, random.Random(1))
+    one = Dying(1)
+    one.looks = looked_at_before
+    run = Run(Invitations("run", "scope", []), tmp_path, tries=1, running=one)
+    driver._tries.append((run, one))
+    while driver._tries:
+        driver._step()
+    assert run.running is None
+    assert run.done
 
 
 class World:
