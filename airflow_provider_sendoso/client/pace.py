@@ -10,7 +10,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from airflow_provider_sendoso.exceptions import SendosoRateLimitError
 
@@ -27,14 +28,24 @@ _STALE = 0.020
 _PATIENCE = 3
 
 
+Within = Callable[[Any], None]
+"""Something to be done in the transaction of a slot, which it is given; ``None`` where the pace has none."""
+
+
 class Pace(Protocol):
     """Hands out slots."""
 
     def queue(self) -> float:
         """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
 
-    def reserve(self, *, poll: bool) -> float:
-        """Take the next slot, for a poll or for anything that sends need; return the seconds until it comes up."""
+    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
+        """
+        Take the next slot.
+
+        :param poll: whether it is for a poll, or for anything that sends need.
+        :param within: done along with it if the slot is free now, and only then; what it raises gives the slot back.
+        :return: seconds until the slot comes up; 0 for now, and then ``within`` is done.
+        """
 
     def push_back(self, seconds: float) -> None:
         """Let nobody of the account call for so many seconds: what a ``Retry-After`` asks for."""
@@ -56,11 +67,13 @@ class LocalPace:
         """Never wait: without a ledger there are no sends."""
         return 0.0
 
-    def reserve(self, *, poll: bool) -> float:
+    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
         """Take the process's next slot; return the seconds until it comes up."""
         with self._lock:
             now = time.monotonic()
             slot = max(self._free_at, now)
+            if within is not None and slot == now:
+                within(None)
             self._free_at = slot + self._interval
             return slot - now
 
@@ -70,14 +83,34 @@ class LocalPace:
             self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 
-def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> float:
+@dataclass(frozen=True)
+class Turn:
+    """
+    A slot that has come up.
+
+    :param due: when, in monotonic seconds.
+    :param at_once: whether it was free when it was taken, so that what belonged to it was done within its transaction.
+    """
+
+    due: float
+    at_once: bool
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is too old to be used: the next ones are not far behind."""
+        return time.monotonic() - self.due > _STALE
+
+
+def wait_for_slot(
+    pace: Pace, *, poll: bool, within: Within | None = None, sleep: Callable[[float], None] = time.sleep
+) -> Turn:
     """
     Block until it is this call's turn.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
+    :param within: done along with a slot that is free at once.
     :param sleep: waits for a number of seconds.
-    :return: when the slot came up, in monotonic seconds; see :func:`is_late`.
     :raises SendosoRateLimitError: for a turn that is minutes away.
     """
     steps = _steps(poll)
@@ -85,13 +118,13 @@ def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = ti
     try:
         while True:
             if isinstance(step, str):
-                step = steps.send(_ask(pace, step, poll))
+                step = steps.send(_ask(pace, step, poll, within))
             else:
                 sleep(step)
                 step = next(steps)
     except StopIteration as end:
-        due: float = end.value
-        return due
+        turn: Turn = end.value
+        return turn
 
 
 async def await_slot(pace: Pace, *, poll: bool) -> None:
@@ -114,20 +147,11 @@ async def await_slot(pace: Pace, *, poll: bool) -> None:
         return
 
 
-def _ask(pace: Pace, step: str, poll: bool) -> float:
-    return pace.queue() if step == "queue" else pace.reserve(poll=poll)
+def _ask(pace: Pace, step: str, poll: bool, within: Within | None = None) -> float:
+    return pace.queue() if step == "queue" else pace.reserve(poll=poll, within=within)
 
 
-def is_late(due: float) -> bool:
-    """
-    Say whether a slot is too old to be used: the next ones are not far behind.
-
-    :param due: when it came up, in monotonic seconds.
-    """
-    return time.monotonic() - due > _STALE
-
-
-def _steps(poll: bool) -> Generator[str | float, float | None, float]:
+def _steps(poll: bool) -> Generator[str | float, float | None, Turn]:
     """
     What a caller does to get its turn, for both kinds of callers: names of questions, and seconds to sleep.
 
@@ -144,11 +168,11 @@ def _steps(poll: bool) -> Generator[str | float, float | None, float]:
             raise SendosoRateLimitError(
                 429, f"Sendoso has asked this account to wait; the next call is due in {delay:.0f} s.", None, delay
             )
-        due = time.monotonic() + delay
+        turn = Turn(time.monotonic() + delay, at_once=delay == 0)
         if delay > 0:
             yield delay
-        if not is_late(due):
-            return due
+        if not turn.is_late:
+            return turn
     raise AssertionError("there is always another pause")
 
 

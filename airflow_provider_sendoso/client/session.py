@@ -17,7 +17,7 @@ from airflow_provider_sendoso.client.answers import Answer, Exchange, answer_or_
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
-from airflow_provider_sendoso.client.pace import Pace, is_late, wait_for_slot
+from airflow_provider_sendoso.client.pace import Pace, Within, wait_for_slot
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
@@ -137,6 +137,7 @@ class SendosoSession:
         self,
         *,
         before: Callable[[], None] = lambda: None,
+        within: Within | None = None,
         poll: bool = False,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -145,14 +146,16 @@ class SendosoSession:
 
         :param before: done when it is this call's turn, and again with another turn if it took so long that the first
             is over; what it raises keeps the call from being made.
+        :param within: done instead of ``before``, in the slot's own transaction, for a slot that is free at once.
         :param poll: whether the call has to leave most of the rate to sends.
         :param sleep: waits for a number of seconds, or raises if the call is not to be made any more.
         """
         for _ in range(_ROUNDS):
             with self._turns[poll]:
-                due = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep)
-            before()
-            if not is_late(due):
+                turn = wait_for_slot(self.pace, poll=poll, within=within, sleep=sleep or self.sleep)
+            if within is None or not turn.at_once:
+                before()
+            if not turn.is_late:
                 return
 
     def call(self, request: Request, token: str | None = None) -> Exchange:

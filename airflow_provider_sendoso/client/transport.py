@@ -39,6 +39,7 @@ class Transport:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
+        self._watchdog = _Watchdog(timeout)
         self._local = threading.local()
 
     def exchange(
@@ -70,10 +71,8 @@ class Transport:
         except Exception as error:
             return Exchange(Phase.NOT_CONNECTED, error=_name(error))
         note = _notes.note = _Note()
-        watchdog = threading.Timer(self._timeout, note.cut)
-        watchdog.daemon = True
-        watchdog.start()
         try:
+            self._watchdog.watch(note)
             with http.send(prepared, timeout=self._timeout, allow_redirects=False, **settings) as response:
                 body = _read_body(response)
                 given = {name.lower(): value for name, value in response.headers.items()}
@@ -84,7 +83,7 @@ class Transport:
             # Whatever it is: once the first byte has left, the far side may have acted on the request.
             return Exchange(note.phase or phase_of(error), error="Timeout" if note.was_cut else _name(error))
         finally:
-            watchdog.cancel()
+            self._watchdog.forget(note)
             self._local.last_used = time.monotonic()
 
     def close(self) -> None:
@@ -103,7 +102,7 @@ class Transport:
         return http
 
 
-@dataclass
+@dataclass(eq=False)
 class _Note:
     """How far the request of this thread got."""
 
@@ -117,6 +116,49 @@ class _Note:
         if self.sock is not None:
             with suppress(OSError):  # it may have ended by itself
                 self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Watchdog:
+    """
+    Ends requests whose time is over; one thread for all of them, for a timer each costs as much as sending one.
+
+    :param timeout: seconds, the same for every request, so that the first one in is the first one due.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._due: dict[_Note, float] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, note: _Note) -> None:
+        """End this request when its time is over."""
+        with self._changed:
+            self._due[note] = time.monotonic() + self._timeout
+            if self._thread is None or not self._thread.is_alive():  # or not in this process: it was forked
+                self._thread = threading.Thread(target=self._run, name="sendoso-watchdog", daemon=True)
+                self._thread.start()
+            elif len(self._due) == 1:
+                self._changed.notify()
+
+    def forget(self, note: _Note) -> None:
+        """Leave this request alone, from here on: it is over."""
+        with self._changed:
+            self._due.pop(note, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due:
+                    self._changed.wait()
+                note, due = next(iter(self._due.items()))
+                wait = due - time.monotonic()
+                if wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                del self._due[note]
+                # Before anybody is told to forget it: its connection may serve another request after that.
+                note.cut()
 
 
 _notes = threading.local()

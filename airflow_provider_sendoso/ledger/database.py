@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -73,6 +74,8 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
+        # SQLite has one writer at a time, and lets the others sleep for longer and longer: in one process, in turns.
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
         if self.dialect == "sqlite":
             _prepare_sqlite(engine)
         elif self.dialect == "postgresql":
@@ -144,7 +147,7 @@ class Database:
         )
 
     def _once(self, work: Callable[[Connection], T]) -> T:
-        with self.engine.begin() as connection:
+        with self._turn, self.engine.begin() as connection:
             return work(connection)
 
     def _open(self, connection: Connection) -> Identity:

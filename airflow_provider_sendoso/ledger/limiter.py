@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import case, select, update
@@ -55,10 +56,21 @@ class LedgerPace:
 
         return max(0.0, self._database.run(work))
 
-    def reserve(self, *, poll: bool) -> float:
-        """Take the account's next slot; return the seconds until it comes up, 0 for now."""
-        take = self._take[poll]
-        return max(0.0, self._database.run(lambda connection: self._run(connection, take, self._until_slot)))
+    def reserve(self, *, poll: bool, within: Callable[[Connection], None] | None = None) -> float:
+        """
+        Take the account's next slot.
+
+        :param within: done in the same transaction if the slot is free now, and only then.
+        :return: seconds until the slot comes up; 0 for now, and then ``within`` is committed.
+        """
+
+        def work(connection: Connection) -> float:
+            wait = self._run(connection, self._take[poll], self._until_slot)
+            if within is not None and wait <= 0:
+                within(connection)
+            return wait
+
+        return max(0.0, self._database.run(work))
 
     def push_back(self, seconds: float) -> None:
         """Let nobody of the account call for so many seconds."""

@@ -274,13 +274,16 @@ class SendLedger:
         """Give back all claims of an owner that it has not posted."""
         self._update(sends.c.owner == owner, sends.c.state == State.CLAIMED, state=State.READY, owner=None)
 
-    def begin_post(self, claim: Claim, lease: float) -> bool:
+    def begin_post(self, claim: Claim, lease: float, connection: Connection | None = None) -> bool:
         """
         Commit that a POST is about to be made; again, if it was put off.
 
         :param lease: seconds after which another run may take the POST's process for dead.
+        :param connection: of a transaction that somebody else commits; without it, one of its own.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
+        if connection is not None:
+            return _transit(connection, claim, _BEGIN_POST, State.POSTING, lease=lease)
         return self._transition(claim, _BEGIN_POST, State.POSTING, lease=lease)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
@@ -469,15 +472,9 @@ class SendLedger:
     def _transition(
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
-
-        def work(connection: Connection) -> bool:
-            if connection.execute(statement, mine | values).rowcount == 1:
-                return True
-            # A commit that went through while its answer was lost is found here when the work is repeated.
-            return bool(connection.execute(_STATE, mine).scalar() == state)
-
-        return self._database.run(work, patience)
+        return self._database.run(
+            lambda connection: _transit(connection, claim, statement, state, **values), patience
+        )
 
     def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
@@ -528,6 +525,14 @@ def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "resend_of": want.resend_of,
         "created_at": now,
     }
+
+
+def _transit(connection: Connection, claim: Claim, statement: Update, state: State, **values: Any) -> bool:
+    mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
+    if connection.execute(statement, mine | values).rowcount == 1:
+        return True
+    # A commit that went through while its answer was lost is found here when the work is repeated.
+    return bool(connection.execute(_STATE, mine).scalar() == state)
 
 
 def _take(

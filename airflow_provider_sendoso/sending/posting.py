@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, api_error
 from airflow_provider_sendoso.client.endpoints import Request, gift_send_request
@@ -120,7 +121,7 @@ class Poster:
         posting = False
         lapses_at = 0.0
 
-        def commit_posting() -> None:
+        def commit_posting(transaction: Any = None) -> None:
             nonlocal posting, lapses_at
             if self._halted():
                 raise Halted
@@ -128,14 +129,15 @@ class Poster:
             # From before the commit: however long that took, the lease is not believed to last longer than it does.
             lapses_at = time.clock_gettime(_CLOCK) + self._lease
             posting = True  # perhaps: a commit whose answer was lost has happened
-            if not self._sends.begin_post(claim, self._lease):
+            if not self._sends.begin_post(claim, self._lease, transaction):
                 posting = False
                 raise _ClaimLost
 
         try:
             # What is left of the lease has to cover the POST: a process that was frozen since the commit begins anew.
             while time.clock_gettime(_CLOCK) > lapses_at - self._timeout - _MARGIN / 3:
-                self._session.await_turn(before=commit_posting, sleep=self._sleep)
+                # Where the slot is free at once, both are one transaction: half of what the ledger costs a send.
+                self._session.await_turn(before=commit_posting, within=commit_posting, sleep=self._sleep)
         except BaseException:
             if posting:
                 self._sends.post_again(claim, self._lease)

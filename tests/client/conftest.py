@@ -13,6 +13,7 @@ from tenacity import wait_none
 
 from airflow_provider_sendoso.client import retrying
 from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.pace import Within
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 
@@ -32,8 +33,10 @@ class FreePace:
         self.asked.append("queue")
         return 0.0
 
-    def reserve(self, *, poll: bool) -> float:
+    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
         self.asked.append("poll" if poll else "send")
+        if within is not None:
+            within(None)
         return 0.0
 
     def push_back(self, seconds: float) -> None:

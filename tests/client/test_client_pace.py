@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from airflow_provider_sendoso.client import pace as pace_module
-from airflow_provider_sendoso.client.pace import LONGEST_WAIT, SPACING, LocalPace, await_slot, wait_for_slot
+from airflow_provider_sendoso.client.pace import LONGEST_WAIT, SPACING, LocalPace, Within, await_slot, wait_for_slot
 from airflow_provider_sendoso.exceptions import SendosoRateLimitError
 
 
@@ -87,9 +87,12 @@ class Slots:
         self.calls.append("queue")
         return self.in_queue
 
-    def reserve(self, *, poll: bool) -> float:
+    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
         self.calls.append("poll" if poll else "send")
-        return self.delays.pop(0) if self.delays else 0.0
+        delay = self.delays.pop(0) if self.delays else 0.0
+        if within is not None and delay == 0:
+            within("transaction")
+        return delay
 
     def push_back(self, seconds: float) -> None:
         raise AssertionError("waiting pushes nobody back")

@@ -244,6 +244,20 @@ class TestPacedCallsAreNot:
         assert seen == [(1, 0)]
         assert call.call_count == 1
 
+    @pytest.mark.parametrize(("delay", "done"), [(0.0, ["within transaction"]), (0.01, ["before"])])
+    def test_what_belongs_to_a_slot_is_done_within_its_transaction_if_it_is_free(
+        self, session, monkeypatch, pace, delay, done
+    ):
+        def reserve(*, poll: bool, within) -> float:
+            if delay == 0:
+                within("transaction")
+            return delay
+
+        monkeypatch.setattr(pace, "reserve", reserve)
+        seen = []
+        session.await_turn(before=lambda: seen.append("before"), within=lambda given: seen.append(f"within {given}"))
+        assert seen == done
+
     def test_what_before_raises_keeps_the_call_from_being_made(self, session, requests_mock):
         call = requests_mock.post(SENDS, json={})
 

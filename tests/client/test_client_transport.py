@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -274,6 +275,40 @@ class TestTheDeadline:
         session = session_on(server.url, timeout=0.3)
         assert [session.paced(POST, "t").status for _ in range(3)] == [201] * 3
         assert len(server.connections) == 1
+
+
+    def test_is_kept_for_many_requests_at_once_by_one_thread(self, session_on, raw_server):
+        def handle(connection: socket.socket) -> None:
+            read_request(connection)
+            time.sleep(0.5)
+            connection.sendall(OK)
+
+        slow = session_on(raw_server(handle).url, timeout=0.3)
+        patient = session_on(raw_server(handle).url, timeout=5)
+        before = [thread.name for thread in threading.enumerate()].count("sendoso-watchdog")
+        with ThreadPoolExecutor(12) as pool:
+            cut = [pool.submit(slow.paced, POST, "t") for _ in range(6)]
+            answered = [pool.submit(patient.paced, POST, "t") for _ in range(6)]
+            time.sleep(0.2)
+            names = [thread.name for thread in threading.enumerate()]
+            assert {future.result().error for future in cut} == {"Timeout"}
+            assert {future.result().status for future in answered} == {201}
+        assert names.count("sendoso-watchdog") - before == 2, names
+
+    def test_holds_for_a_request_after_the_first(self, session_on, raw_server):
+        answers = [OK]
+
+        def handle(connection: socket.socket) -> None:
+            while read_request(connection):
+                if answers:
+                    connection.sendall(answers.pop())
+
+        session = session_on(raw_server(handle).url, timeout=0.3)
+        assert session.paced(POST, "t").status == 201
+        time.sleep(0.4)  # the first one's time is over, and nobody cares
+        started = time.monotonic()
+        assert session.paced(POST, "t").error in ("Timeout", "ReadTimeout", "TimeoutError")
+        assert 0.2 < time.monotonic() - started < 1.3
 
 
 def drip(connection: socket.socket, what: bytes) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import ledger_workers
 import pytest
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.schema import pace as pace_table
 from airflow_provider_sendoso.sandbox import Sandbox
 
 CLOCK_ERROR = 0.01
@@ -49,6 +52,39 @@ def test_a_shorter_push_back_takes_nothing_back(opened: Ledger) -> None:
     pace.push_back(50)
     pace.push_back(1)
     assert pace.reserve(poll=False) > 49
+
+
+def test_what_belongs_to_a_free_slot_is_committed_with_it(opened: Ledger) -> None:
+    pace, other = opened.pace("account", 10.0, 5), opened.pace("other", 10.0, 5)
+
+    def push_other(connection: Connection) -> None:
+        connection.execute(update(pace_table).where(pace_table.c.account == "other").values(tat=0.0, slot=77.0))
+
+    other.reserve(poll=False)
+    assert pace.reserve(poll=False, within=push_other) == 0
+    assert slot_of(opened, "other") == 77
+
+
+def test_what_belongs_to_a_slot_that_comes_later_is_not_done(opened: Ledger) -> None:
+    pace = opened.pace("account", 10.0, 5)
+    pace.reserve(poll=False)
+    assert pace.reserve(poll=False, within=refuse) == pytest.approx(10, abs=0.5)
+
+
+def test_a_free_slot_is_given_back_if_what_belongs_to_it_fails(opened: Ledger) -> None:
+    pace = opened.pace("account", 10.0, 5)
+    with pytest.raises(KeyError):
+        pace.reserve(poll=False, within=refuse)
+    assert pace.reserve(poll=False) == 0
+
+
+def refuse(connection: Connection) -> None:
+    raise KeyError
+
+
+def slot_of(ledger: Ledger, account: str) -> float:
+    query = select(pace_table.c.slot).where(pace_table.c.account == account)
+    return float(ledger._database.run(lambda connection: connection.execute(query).scalar_one()))
 
 
 def test_accounts_do_not_disturb_each_other(opened: Ledger) -> None:

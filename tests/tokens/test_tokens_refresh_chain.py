@@ -241,10 +241,10 @@ class FrozenPace:
     def __getattr__(self, name):
         return getattr(self._pace, name)
 
-    def reserve(self, *, poll):
+    def reserve(self, *, poll, within=None):
         if self._meanwhile:
             self._meanwhile.pop()()
-        return self._pace.reserve(poll=poll)
+        return self._pace.reserve(poll=poll, within=within)
 
 
 def frozen(make_session, config, lease: float, meanwhile):
