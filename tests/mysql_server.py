@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 INSTALL = "install MariaDB or MySQL (mariadb-server, mysql-server, brew install mariadb)"
@@ -51,7 +52,8 @@ def running(server: Path) -> Iterator[str]:
         # MariaDB needs no system tables where nobody's rights are looked up; MySQL cannot do without them.
         if "MariaDB" not in _run([*command, "--version"], environment):
             _run([*command, "--initialize-insecure"], environment)
-        command += ["--skip-grant-tables", "--skip-networking", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
+        command += ["--skip-grant-tables", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
+        command += ["--bind-address=127.0.0.1", f"--port={_free_port()}"]
         # These databases outlive nothing: the disk is not waited for.
         command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]
         log = folder / "log"
@@ -66,6 +68,12 @@ def running(server: Path) -> Iterator[str]:
         finally:
             process.kill()
             process.wait()
+
+
+def _free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        port: int = listening.getsockname()[1]
+        return port
 
 
 def _fetch() -> None:

@@ -472,9 +472,7 @@ class SendLedger:
     def _transition(
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        return self._database.run(
-            lambda connection: _transit(connection, claim, statement, state, **values), patience
-        )
+        return self._database.run(lambda connection: _transit(connection, claim, statement, state, **values), patience)
 
     def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:

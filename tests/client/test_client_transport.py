@@ -276,7 +276,6 @@ class TestTheDeadline:
         assert [session.paced(POST, "t").status for _ in range(3)] == [201] * 3
         assert len(server.connections) == 1
 
-
     def test_is_kept_for_many_requests_at_once_by_one_thread(self, session_on, raw_server):
         def handle(connection: socket.socket) -> None:
             read_request(connection)

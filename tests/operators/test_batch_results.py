@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
@@ -42,24 +43,42 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "_wait", wait_none())
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "duckdb"])
 def read(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> Iterator[Read]:
     """Reads columns of the results, in the order of the rows, from the database behind ``warehouse``."""
     if request.param == "sqlite":
         set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
         engine = create_engine(f"sqlite:///{tmp_path}/warehouse.db")
+    elif request.param == "duckdb":
+        set_connection("warehouse", {"conn_type": "duckdb", "host": str(tmp_path / "warehouse.duckdb")})
+        engine = None  # SQLAlchemy's dialect is another package
+    elif request.param == "mysql":
+        database = request.getfixturevalue("mysql_database")()
+        engine = create_engine(database.url)
+        # Of the hook's two drivers the one that needs no compiler, which knows no Unix sockets here.
+        with engine.connect() as connected:
+            port = connected.execute(text("SELECT @@port")).scalar()
+        address = {"host": "127.0.0.1", "port": port, "login": "root", "schema": database.name}
+        extra = {"client": "mysql-connector-python"}
+        set_connection("warehouse", {"conn_type": "mysql", **address, "extra": extra})
     else:
         database = request.getfixturevalue("postgres_database")()
         set_connection("warehouse", database.connection)
         engine = create_engine(database.url)
 
     def run(columns: str = "row_number, outcome") -> list[tuple[Any, ...]]:
+        query = f"SELECT {columns} FROM {TABLE} ORDER BY run_id, batch_id, row_number"
+        if engine is None:
+            with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connected:
+                return list(connected.sql(query).fetchall())
+        if request.param == "mysql":
+            query = query.replace("row_number", "`row_number`")  # a reserved word there
         with engine.connect() as connected:
-            query = text(f"SELECT {columns} FROM {TABLE} ORDER BY run_id, batch_id, row_number")
-            return [tuple(row) for row in connected.execute(query)]
+            return [tuple(row) for row in connected.execute(text(query))]
 
     yield run
-    engine.dispose()
+    if engine is not None:
+        engine.dispose()
 
 
 @pytest.fixture

@@ -318,11 +318,11 @@ def test_a_claim_that_is_lost_before_the_post_posts_nothing(
 ) -> None:
     begin_post, lost = SendLedger.begin_post, []
 
-    def lose_the_first(self: SendLedger, claim: Any, lease: float) -> bool:
+    def lose_the_first(self: SendLedger, claim: Any, lease: float, *transaction: Any) -> bool:
         if not lost:
             lost.append(claim)
             return False
-        return begin_post(self, claim, lease)
+        return begin_post(self, claim, lease, *transaction)
 
     monkeypatch.setattr(SendLedger, "begin_post", lose_the_first)
     assert send() == Try("", {"sent": 5})
