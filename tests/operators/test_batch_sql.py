@@ -9,8 +9,8 @@ from typing import Any
 
 import duckdb
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.postgres.hooks.postgres import PostgresHook
-from airflow.sdk import DAG
 from sqlalchemy import create_engine, text
 
 from airflow_provider_sendoso.batch.cursor import read_query, rows_of

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 import pytest
+from airflow.providers.common.compat.sdk import Connection
 from airflow.providers.common.sql.hooks.sql import DbApiHook
-from airflow.sdk import Connection
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoRowsError
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator

@@ -182,7 +182,7 @@ def test_pushback_down(sendoso, ledger, batch, execute, monkeypatch):
 
 
 def test_timeout_xcom(sendoso, ledger, batch, ti, people, monkeypatch):
-    from airflow.sdk.exceptions import AirflowTaskTimeout
+    from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
     def after_two(self):
         if len(sendoso.sends) == 2:

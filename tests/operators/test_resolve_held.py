@@ -7,8 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook

@@ -41,7 +41,7 @@ def ledger_connection(
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     socket_dir = request.getfixturevalue("postgres_socket_dir")
-    engine = create_engine(f"postgresql+psycopg://postgres@/postgres?host={socket_dir}")
+    engine = create_engine(f"postgresql://postgres@/postgres?host={socket_dir}")
     metadata.drop_all(engine)
     engine.dispose()
     monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})

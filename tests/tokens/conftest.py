@@ -48,7 +48,7 @@ def one_postgres_database(postgres_socket_dir: str) -> Callable[[], dict[str, An
     name = f"tokens_{uuid.uuid4().hex}"
 
     def url(database: str) -> str:
-        return f"postgresql+psycopg://postgres@/{database}?host={postgres_socket_dir}"
+        return f"postgresql://postgres@/{database}?host={postgres_socket_dir}"
 
     admin = create_engine(url("postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -97,7 +97,7 @@ def ledger_url(ledger: dict[str, Any]) -> str:
         return f"sqlite:///{ledger['host']}"
     if ledger["conn_type"] == "mysql":
         return f"mysql+pymysql://root@localhost/{ledger['schema']}?unix_socket={ledger['extra']['unix_socket']}"
-    return f"postgresql+psycopg://postgres@/{ledger['schema']}?host={ledger['host']}"
+    return f"postgresql://postgres@/{ledger['schema']}?host={ledger['host']}"
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
+    DAG,
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow.serialization import serialized_objects
 
 from airflow_provider_sendoso.exceptions import (
@@ -34,6 +33,11 @@ from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
 from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:  # Airflow 2
+    from airflow.exceptions import AirflowRescheduleException
 
 Sent = Callable[..., list[str]]
 SentBatch = Callable[..., dict[str, Any]]
