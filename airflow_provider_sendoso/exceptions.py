@@ -30,6 +30,10 @@ class SendosoStatusError(SendosoError, AirflowFailException):
     """Sends that were waited for have failed or came back."""
 
 
+class SendosoNotReachedError(SendosoError):
+    """Some rows were not reached, and no gift went out for them; a retry goes on with them."""
+
+
 class SendosoLedgerError(SendosoError):
     """The ledger database did not answer or refused a statement; retrying may help."""
 

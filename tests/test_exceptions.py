@@ -24,6 +24,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoLedgerError,
     SendosoLimitError,
     SendosoNotFoundError,
+    SendosoNotReachedError,
     SendosoRateLimitError,
     SendosoResultsError,
     SendosoRowsError,
@@ -47,6 +48,7 @@ NOT_RETRIED = {
 }
 RETRIED = {
     SendosoError,
+    SendosoNotReachedError,
     SendosoLedgerError,
     SendosoResultsError,
     SendosoConnectionError,

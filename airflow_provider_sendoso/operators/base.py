@@ -17,6 +17,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.operators.arguments import one_of, seconds
+from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.sending import Sender
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class SendOperator(BaseOperator):
         claim_timeout: float | timedelta = 600,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**for_this_airflow(kwargs))
         self.sendoso_conn_id = sendoso_conn_id
         self.on_absent = on_absent
         self.settle_time = settle_time

@@ -24,6 +24,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
     SendosoError,
     SendosoLimitError,
+    SendosoNotReachedError,
     SendosoRowsError,
 )
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
@@ -470,7 +471,7 @@ class BatchSendOperator(SendOperator):
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: Spool) -> SendosoError | None:
         """Decide between success and failure; the order says which matters more."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
-            return SendosoError(
+            return SendosoNotReachedError(
                 f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "
                 "Retry the task: who was sent a gift is not sent another."
             )

@@ -12,6 +12,7 @@ from airflow_provider_sendoso import resolving
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.operators.arguments import given
+from airflow_provider_sendoso.retries import for_this_airflow
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -68,7 +69,7 @@ class ResolveHeldOperator(BaseOperator):
         sendoso_conn_id: str = SendosoHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**for_this_airflow(kwargs))
         self.send_keys = send_keys
         self.batch_id = batch_id
         self.dedupe_scope = dedupe_scope

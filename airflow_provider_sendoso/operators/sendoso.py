@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
-    SendosoError,
+    SendosoNotReachedError,
     SendosoRowsError,
     SendOutcomeUnknownError,
 )
@@ -153,4 +153,4 @@ class SendGiftOperator(SendOperator):
                 error = SendOutcomeUnknownError if result.posted else SendHeldError
                 raise error(f"{what} ({result.reason}). {WHAT_TO_DO}")
             case _:
-                raise SendosoError(f"The send was not posted ({result.reason}); no gift went out. Retry the task.")
+                raise SendosoNotReachedError(f"The send was not posted ({result.reason}); no gift went out. Retry the task.")

@@ -31,6 +31,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import State
 from airflow_provider_sendoso.operators.arguments import given
+from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
 from airflow_provider_sendoso.waiting import FEW, NAMED, Goal, good_enough
 from airflow_provider_sendoso.watching import Wait
@@ -106,7 +107,7 @@ class SendStatusSensor(BaseSensorOperator):
         sendoso_conn_id: str = SendosoHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        super().__init__(poke_interval=poke_interval, **for_this_airflow(kwargs))
         self.send_id = send_id
         self.batch_id = batch_id
         self.dedupe_scope = dedupe_scope
