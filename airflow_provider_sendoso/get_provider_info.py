@@ -32,6 +32,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.sendoso"]}],
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
         "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],
+        "notifications": [f"{package}.notifications.sendoso.SendosoNotifier"],
         "cli": [f"{package}.cli.commands.get_cli_commands"],
         "connection-types": [
             {

@@ -100,18 +100,10 @@ class SendOperator(BaseOperator):
             )
 
     def _batch(self, context: Context, dedupe_scope: Any, recipient_key: str) -> Batch:
-        scope = str(dedupe_scope).strip() if dedupe_scope is not None else ""
-        if scope in ("", "None"):
-            raise SendosoConfigError(
-                "dedupe_scope is empty (perhaps a template without a value). It says within what a recipient gets at "
-                "most one gift; nothing was sent."
-            )
         ti = context["ti"]
         map_index = ti.map_index if isinstance(ti.map_index, int) else -1  # -1: not mapped
-        ids = (ti.dag_id, ti.task_id, ti.run_id, str(map_index))
-        batch_id = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
         account = self.hook.config.account
-        return Batch(batch_id, account, scope, recipient_key, ti.dag_id, ti.task_id, ti.run_id, map_index)
+        return make_batch(account, dedupe_scope, recipient_key, ti.dag_id, ti.task_id, ti.run_id, map_index)
 
     def _sender(self, batch: Batch, own_gift: bool, max_in_flight: int | None = None) -> Sender:
         one_of("on_absent", self.on_absent, ("hold", "resend"))
@@ -130,6 +122,37 @@ class SendOperator(BaseOperator):
             resend_absent=self.on_absent == "resend",
             stopped=lambda: self._stopped,
         )
+
+
+def make_batch(
+    account: str,
+    dedupe_scope: Any,
+    recipient_key: str,
+    dag_id: str,
+    task_id: str,
+    run_id: str,
+    map_index: int = -1,
+    *more: str,
+) -> Batch:
+    """
+    Name what one task instance sends, the same over all its tries.
+
+    :param account: whose money it is.
+    :param dedupe_scope: as its template has rendered it.
+    :param recipient_key: what identifies a recipient within the scope.
+    :param map_index: -1 for a task that is not mapped.
+    :param more: what tells apart several batches of one task instance.
+    :raises SendosoConfigError: for an empty scope.
+    """
+    scope = str(dedupe_scope).strip() if dedupe_scope is not None else ""
+    if scope in ("", "None"):
+        raise SendosoConfigError(
+            "dedupe_scope is empty (perhaps a template without a value). It says within what a recipient gets at "
+            "most one gift; nothing was sent."
+        )
+    ids = (dag_id, task_id, run_id, str(map_index), *more)
+    batch_id = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
+    return Batch(batch_id, account, scope, recipient_key, dag_id, task_id, run_id, map_index)
 
 
 class Progress:

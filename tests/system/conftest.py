@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,6 +213,7 @@ class LiveAirflow:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         environment |= {f"AIRFLOW__{name}": value for name, value in settings.items()}
         environment |= {"AIRFLOW_HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self.metadata = metadata
         self._home = home
         with self._log.open("wb") as log:
             command = [sys.executable, "-W", "ignore", "-m", "airflow", "standalone"]
@@ -303,3 +304,58 @@ def live_airflow(postgres_database: Callable[[], Any]) -> Iterator[LiveAirflow]:
         yield airflow
     finally:
         airflow.close()
+
+
+class Stage:
+    """A DAG of the live Airflow, with a Sendoso and a ledger of its own."""
+
+    def __init__(self, airflow: Any, dag_id: str, sandbox: Sandbox, ledger: Any) -> None:
+        self.airflow, self.dag_id, self.sandbox, self.ledger = airflow, dag_id, sandbox, ledger
+
+    def trigger(self) -> str:
+        return self.airflow.api("POST", f"dags/{self.dag_id}/dagRuns", logical_date=None)["dag_run_id"]
+
+    def task(self, run_id: str) -> dict[str, Any]:
+        return self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/{run_id}/taskInstances/send")
+
+    def clear(self, run_id: str) -> None:
+        """Run the task again."""
+        tries = self.task(run_id)["try_number"]
+        self.airflow.api(
+            "POST", f"dags/{self.dag_id}/clearTaskInstances", dry_run=False, only_failed=False, dag_run_id=run_id
+        )
+        self.wait_until(lambda: self.task(run_id)["try_number"] > tries, "the next try")
+
+    def log(self, run_id: str) -> str:
+        return self.airflow.task_log(self.dag_id, run_id, self.task(run_id)["try_number"])
+
+    def emails(self) -> list[str]:
+        return sorted(send.body["email"] for send in self.sandbox.sends)
+
+    def ask_ledger(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(host=self.ledger.socket_dir, user="postgres", dbname=self.ledger.name) as database:
+            return database.execute(statement).fetchall()
+
+    def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
+        return self.airflow.wait_until(condition, f"{self.dag_id}: {what}")
+
+
+@pytest.fixture
+def stage(live_airflow: Any, postgres_database: Callable[[], Any]) -> Callable[[str], Any]:
+    """Sets up a DAG of the live Airflow that names its connections after itself and has one task, ``send``."""
+    @contextmanager
+    def make(dag_id: str) -> Iterator[Stage]:
+        live_airflow.wait_for_dags({dag_id})
+        ledger = postgres_database()
+        with Sandbox(step=0, rate=0) as sandbox:
+            extra = {"requests_per_second": 50, "timeout": 8, "ledger_conn_id": f"{dag_id}_ledger"}
+            login = {"login": "sandbox", "password": "sandbox"}
+            connections = {
+                dag_id: {"conn_type": "sendoso", "host": sandbox.url, "extra": json.dumps(extra), **login},
+                f"{dag_id}_ledger": ledger.connection,
+            }
+            for conn_id, connection in connections.items():
+                live_airflow.api("POST", "connections", connection_id=conn_id, **connection)
+            yield Stage(live_airflow, dag_id, sandbox, ledger)
+
+    return make

@@ -22,7 +22,7 @@ def guarded(airflow: Any) -> dict[str, list[str]]:
 
 
 def test_every_module_imports(guarded: dict[str, list[str]]) -> None:
-    for name in ("operators", "sensors", "hooks", "triggers"):
+    for name in ("operators", "sensors", "hooks", "triggers", "notifications"):
         assert f"airflow_provider_sendoso.{name}.sendoso" in guarded["modules"]
 
 
@@ -45,6 +45,7 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "sendoso_ledger.to_be_resolved",
         "thank_you.arrived",
         "thank_you.thank",
+        "welcome_gift.make_workspace",
     ]
 
 

@@ -155,6 +155,26 @@ def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable
     assert here.posts() == 1
 
 
+def test_a_success_callback_sends_once_however_often_the_run_is_cleared(
+    airflow: Any, world: Callable[..., Any]
+) -> None:
+    here = world()
+    conf = {"first_name": "Ximena", "last_name": "Ordóñez", "email": "ximena@example.org"}
+    for _ in range(2):
+        run = airflow.run("welcome_gift", "2026-01-01T00:00:00+00:00", here.environment, conf)
+        assert run.tasks == {"make_workspace": "success"}, run.log[-5000:]
+    assert here.emails() == ["ximena@example.org"]
+    assert here.sendoso.sends[0].body["message"] == "Welcome, Ximena. Your workspace is ready."
+    assert f"Sent: {here.sendoso.sends[0].id}, in scope welcome_gift/make_workspace/{run.run_id}/callback" in run.log
+
+    refused = {"email": "nobody@example.org"}
+    here.sendoso.fault("status", method="POST", path="/api/v3/sends", status=422, body={"message": "no nobody@example"})
+    run = airflow.run("welcome_gift", "2026-01-02T00:00:00+00:00", here.environment, conf | refused)
+    assert run.tasks == {"make_workspace": "success"}
+    assert "POST /api/v3/sends answered 422" in run.log
+    assert "nobody@example" not in run.log
+
+
 def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     run = airflow.run("mapped_gifts", "2026-01-01T00:00:00+00:00", here.environment)

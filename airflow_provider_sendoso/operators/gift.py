@@ -1,0 +1,110 @@
+"""One gift through the ledger, and what became of it in words: what the operator and the notifier share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_sendoso.exceptions import (
+    SendHeldError,
+    SendosoConfigError,
+    SendosoNotReachedError,
+    SendosoRowsError,
+    SendOutcomeUnknownError,
+)
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
+from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.models import GiftSend, RowOutcome, normalise_key
+from airflow_provider_sendoso.operators.arguments import given
+from airflow_provider_sendoso.operators.base import WHAT_TO_DO, Progress, moment, short_key
+from airflow_provider_sendoso.sending import Job, Result, Sender
+from airflow_provider_sendoso.sending.replacing import why_not_replaceable
+
+RECIPIENT_KEY = "email"
+"""What identifies the recipient of one gift within its scope."""
+
+
+@dataclass(frozen=True)
+class OneGift:
+    """
+    One gift to one recipient.
+
+    :param send: what to send to whom.
+    :param resend_of: the id of the send that it replaces.
+    """
+
+    send: GiftSend = field(repr=False)
+    resend_of: str | None = None
+
+    @classmethod
+    def of(cls, *, resend_of: Any = None, **arguments: Any) -> OneGift:
+        """
+        Read a gift from arguments, as people and templates give them.
+
+        :param resend_of: the id of the send that it replaces.
+        :param arguments: of :func:`~airflow_provider_sendoso.hooks.sendoso.gift_send`.
+        :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+        """
+        recipient: Mapping[str, Any] | None = arguments.pop("recipient")
+        send = gift_send(recipient=recipient, **{name: given(value) for name, value in arguments.items()})
+        replaced = given(resend_of)
+        return cls(send, None if replaced is None else str(replaced))
+
+    def go(self, hook: SendosoHook, batch: Batch, sender: Sender, log: Any) -> Result:
+        """
+        Send it, or find that it was sent.
+
+        :param hook: the connection.
+        :param batch: whose only send it is.
+        :param sender: of that batch.
+        :param log: takes progress.
+        :raises SendosoError: for what is not the recipient's fault; no gift went out.
+        """
+        if self.resend_of is not None:
+            problem = why_not_replaceable(hook.session, hook.ledger, batch.account, self.resend_of)
+            if problem is not None:
+                raise SendosoConfigError(f"{problem}. Nothing was sent.")
+        hook.ledger.sends.open_batch(batch)
+        job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
+        results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
+        sender.send([job], results.append, Progress(log))
+        return results[-1]
+
+    def conclude(self, batch: Batch, result: Result, log: Any) -> str | None:
+        """
+        Return the send's id, or raise what it came to instead.
+
+        :param batch: whose only send it is.
+        :param result: of :meth:`go`.
+        :param log: takes the id.
+        """
+        match result.outcome:
+            case RowOutcome.SENT | RowOutcome.ALREADY_SENT:
+                if result.gift_id != self.send.gift_id:
+                    raise SendosoConfigError(
+                        f"In the scope {batch.dedupe_scope!r} this recipient was already sent {result.gift_id!r} "
+                        f"(send {result.send_id}), not {self.send.gift_id!r}. Nothing more was sent; for another gift "
+                        "use another dedupe_scope."
+                    )
+                verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
+                # Without an id where a person has found the gift and did not write it down.
+                log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
+                return result.send_id
+            case RowOutcome.REFUSED:
+                raise result.error or SendosoRowsError(
+                    f"Sendoso refused this send before ({result.reason}) and its content is the same, so it was not "
+                    "posted again. No gift went out; correct the recipient, the gift or the message."
+                )
+            case RowOutcome.HELD:
+                when = moment(result.posted_at)
+                what = (
+                    f"The send {short_key(result.send_key)}, posted at {when} in scope {batch.dedupe_scope!r}, has no "
+                    "known outcome"
+                )
+                error = SendOutcomeUnknownError if result.posted else SendHeldError
+                raise error(f"{what} ({result.reason}). {WHAT_TO_DO}")
+            case _:
+                raise SendosoNotReachedError(
+                    f"The send was not posted ({result.reason}); no gift went out. Retry the task."
+                )
