@@ -11,6 +11,12 @@ def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata."""
     integration = "Sendoso"
     package = "airflow_provider_sendoso"
+    asset_uris = {
+        "schemes": ["sendoso"],
+        "handler": f"{package}.assets.sendoso.sanitize_uri",
+        "factory": f"{package}.assets.sendoso.create_asset",
+        "to_openlineage_converter": f"{package}.assets.sendoso.convert_asset_to_openlineage",
+    }
     return {
         "package-name": "airflow-provider-sendoso",
         "name": integration,
@@ -33,6 +39,8 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
         "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],
         "notifications": [f"{package}.notifications.sendoso.SendosoNotifier"],
+        "asset-uris": [asset_uris],
+        "dataset-uris": [asset_uris],  # Airflow 2
         "cli": [f"{package}.cli.commands.get_cli_commands"],
         "connection-types": [
             {

@@ -11,7 +11,13 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 _ROWS_AT_ONCE = 1000
 
 
-def read_query(hook: Any, sql: str, parameters: Any, read: Callable[[Any], None]) -> None:
+def read_query(
+    hook: Any,
+    sql: str,
+    parameters: Any,
+    read: Callable[[Any], None],
+    report: Callable[[Any, str, Any], Any] = lambda hook, sql, cursor: None,
+) -> None:
     """
     Run a query and hand its cursor over.
 
@@ -22,13 +28,16 @@ def read_query(hook: Any, sql: str, parameters: Any, read: Callable[[Any], None]
     :param sql: the query.
     :param parameters: of the query, or ``None``.
     :param read: reads the cursor to its end.
+    :param report: told of hook, query and cursor where the hook itself, which reports what it runs, did not run it.
     """
     postgres = getattr(hook, "conn_type", None) == "postgres"
-    if not postgres or not _read_through_named_cursor(hook, sql, parameters, read):
+    if not postgres or not _read_through_named_cursor(hook, sql, parameters, read, report):
         hook.run(sql, parameters=parameters, handler=read)
 
 
-def _read_through_named_cursor(hook: Any, sql: str, parameters: Any, read: Callable[[Any], None]) -> bool:
+def _read_through_named_cursor(
+    hook: Any, sql: str, parameters: Any, read: Callable[[Any], None], report: Callable[[Any, str, Any], Any]
+) -> bool:
     with closing(hook.get_conn()) as connection:
         if type(connection).__module__.partition(".")[0] != "psycopg":
             return False  # psycopg2's named cursors do not know their columns before the first row
@@ -39,6 +48,7 @@ def _read_through_named_cursor(hook: Any, sql: str, parameters: Any, read: Calla
                 # Only a plain query can have a named cursor; one that is wrong fails again, in the hook's own words.
                 return False
             read(cursor)
+            report(hook, sql, cursor)
         connection.commit()  # as the hook does: the query may have called a function that writes
     return True
 

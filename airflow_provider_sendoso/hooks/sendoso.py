@@ -38,6 +38,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Progress
 from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Send, field_errors
+from airflow_provider_sendoso.observing.lineage import report_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -189,6 +190,7 @@ class SendosoHook(BaseHook):
             outcome = classify(request, exchange, renewed=True, own_gift=True)
         sent = read_send(exchange.answer.json) if exchange.answer else None
         if outcome.verdict is Verdict.SENT and sent is not None:
+            report_output(self, self.config.account)
             return sent
         if outcome.verdict is Verdict.UNKNOWN:
             raise SendOutcomeUnknownError(

@@ -148,7 +148,7 @@ class SendosoNotifier(BaseNotifier):
             lease=_LEASE,
             claim_timeout=seconds("claim_timeout", self.claim_timeout),
         )
-        gift.conclude(batch, gift.go(hook, batch, sender, self.log), self.log)
+        gift.conclude(batch, gift.go(type(self).__name__, hook, batch, sender, self.log), self.log)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,15 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.observing.lineage import (
+    Query,
+    note_asset_events,
+    openlineage_of,
+    report_output,
+    report_query,
+)
+from airflow_provider_sendoso.observing.metrics import SendMetrics
+from airflow_provider_sendoso.observing.spans import span
 from airflow_provider_sendoso.operators.arguments import (
     amount,
     count,
@@ -48,6 +57,7 @@ from airflow_provider_sendoso.sending.replacing import why_not_replaceable
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.common.sql.hooks.sql import DbApiHook
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 _NAMED = 20
 """Rows that a log or an error names before it only counts."""
@@ -206,6 +216,7 @@ class BatchSendOperator(SendOperator):
         self.shipping_estimate = shipping_estimate
         self.max_in_flight = max_in_flight
         self.results_table = results_table
+        self._sent: tuple[Batch, int] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
@@ -217,8 +228,9 @@ class BatchSendOperator(SendOperator):
         self._check_ledger(context)
         self.hook.ledger.sends.check_scope(batch)
         results = self._prepare_results(batch)
-        with Spool() as spool:
-            self._fill(spool)
+        with span("batch", {"batch_id": batch.batch_id, "conn_id": self.sendoso_conn_id}) as describe, Spool() as spool:
+            with span("read"):
+                self._fill(spool)
             self._check_replacements(batch, spool)
             if self._refuse_invalid(spool, max_invalid) is None:
                 self._check_gifts(spool)
@@ -229,6 +241,8 @@ class BatchSendOperator(SendOperator):
             else:
                 self.hook.ledger.sends.open_batch(batch)
                 summary, failure = self._send(context, batch, spool, sender, limits, results, failure)
+            describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
+            self._report(context, batch, summary)
         if failure is not None:
             self._push(context, summary)
             raise failure
@@ -265,6 +279,7 @@ class BatchSendOperator(SendOperator):
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
         """Send what may be sent; whatever happens, say how far it got."""
+        metrics = SendMetrics(self.sendoso_conn_id, type(self).__name__, batch)
         fingerprint = None
         if failure is None and limits.any:
             seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
@@ -272,19 +287,23 @@ class BatchSendOperator(SendOperator):
             failure = self._why_refused(limits, seen, cost)
         if failure is None:
             try:
-                sender.send(spool.jobs(), spool.record, Progress(self.log, spool))
+                with span("send"):
+                    sender.send(spool.jobs(), metrics.watch(spool.record), Progress(self.log, spool))
             except SendosoError as error:
                 failure = error
             except BaseException:
                 # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
-                self._push(context, self._summary(batch, spool, fingerprint))
+                summary = self._summary(batch, spool, fingerprint)
+                self._push(context, summary)
                 self._write_results(results, batch, spool)
+                metrics.end(summary.counts)
                 raise
         held = self._log_rows(spool)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
         if results is not None:
             self._push(context, summary)  # the task may be killed while it writes
         unwritten = self._write_results(results, batch, spool)
+        metrics.end(summary.counts)
         if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
             self._push(context, summary)
             self._defer_until_settled(sender)
@@ -298,6 +317,28 @@ class BatchSendOperator(SendOperator):
     def _push(self, context: Context, summary: Summary) -> None:
         if self.do_xcom_push:
             context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=summary.as_json())
+
+    def _report(self, context: Context, batch: Batch, summary: Summary) -> None:
+        """Tell those who look at assets and lineage; a dry run has sent nothing, and says so."""
+        sent = 0 if summary.dry_run else summary.count(RowOutcome.SENT)
+        self._sent = batch, sent
+        if sent:
+            report_output(self.hook, batch.account, batch.dedupe_scope)
+        extra = summary.as_json() | {"dry_run": summary.dry_run}
+        note_asset_events(context, self.outlets, batch.account, batch.dedupe_scope, extra)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """
+        Say for OpenLineage which tables were read and where the gifts went; called after each try, failed ones too.
+
+        :param task_instance: not looked at.
+        :return: ``None`` for a try that did not come to sending.
+        """
+        if self._sent is None:
+            return None
+        batch, sent = self._sent
+        query = None if self.sql is None else Query(self.sql, str(self.conn_id), self.hook_params)
+        return openlineage_of(query, batch.account, batch.dedupe_scope, sent)
 
     # -- before the first send -----------------------------------------------------------------------------------
 
@@ -379,7 +420,7 @@ class BatchSendOperator(SendOperator):
         def read(cursor: Any) -> None:
             spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
 
-        read_query(hook, str(self.sql), self.parameters or None, read)
+        read_query(hook, str(self.sql), self.parameters or None, read, report_query)
 
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
         arguments = {

@@ -16,6 +16,9 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import GiftSend, RowOutcome, normalise_key
+from airflow_provider_sendoso.observing.lineage import report_output
+from airflow_provider_sendoso.observing.metrics import SendMetrics
+from airflow_provider_sendoso.observing.spans import span
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.operators.base import WHAT_TO_DO, Progress, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
@@ -51,10 +54,11 @@ class OneGift:
         replaced = given(resend_of)
         return cls(send, None if replaced is None else str(replaced))
 
-    def go(self, hook: SendosoHook, batch: Batch, sender: Sender, log: Any) -> Result:
+    def go(self, caller: str, hook: SendosoHook, batch: Batch, sender: Sender, log: Any) -> Result:
         """
         Send it, or find that it was sent.
 
+        :param caller: the class that sends it, for metrics.
         :param hook: the connection.
         :param batch: whose only send it is.
         :param sender: of that batch.
@@ -68,7 +72,15 @@ class OneGift:
         hook.ledger.sends.open_batch(batch)
         job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
-        sender.send([job], results.append, Progress(log))
+        metrics = SendMetrics(hook.sendoso_conn_id, caller, batch)
+        try:
+            with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
+                sender.send([job], metrics.watch(results.append), Progress(log))
+                describe({"outcome": results[-1].outcome.value})
+        finally:
+            metrics.end({results[-1].outcome: 1})
+        if results[-1].outcome is RowOutcome.SENT:
+            report_output(hook, batch.account)
         return results[-1]
 
     def conclude(self, batch: Batch, result: Result, log: Any) -> str | None:

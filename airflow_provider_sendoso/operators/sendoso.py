@@ -104,7 +104,7 @@ class SendGiftOperator(SendOperator):
         batch = self._batch(context, self.dedupe_scope, RECIPIENT_KEY)
         sender = self._sender(batch, own_gift=True)
         self._check_ledger(context)
-        result = gift.go(self.hook, batch, sender, self.log)
+        result = gift.go(type(self).__name__, self.hook, batch, sender, self.log)
         if result.outcome is RowOutcome.HELD:
             self._defer_until_settled(sender)
         return gift.conclude(batch, result, self.log)

@@ -343,6 +343,7 @@ class Stage:
 @pytest.fixture
 def stage(live_airflow: Any, postgres_database: Callable[[], Any]) -> Callable[[str], Any]:
     """Sets up a DAG of the live Airflow that names its connections after itself and has one task, ``send``."""
+
     @contextmanager
     def make(dag_id: str) -> Iterator[Stage]:
         live_airflow.wait_for_dags({dag_id})

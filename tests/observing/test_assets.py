@@ -1,0 +1,64 @@
+"""``sendoso://`` assets: one URI for one scope, however it is written."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from airflow.providers.common.compat.sdk import Asset
+from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_sendoso.assets.sendoso import (
+    asset_uri,
+    convert_asset_to_openlineage,
+    create_asset,
+    openlineage_name,
+    sanitize_uri,
+)
+
+SAME = {
+    "sendoso://app.sendoso.com/q4": ["sendoso://app.sendoso.com/q4/", "SENDOSO://app.sendoso.com//q4"],
+    "sendoso://app.sendoso.com/dag/task/run-1": ["sendoso://app.sendoso.com/dag/task/run-1/"],
+    "sendoso://app.sendoso.com/Q4%20champions": ["sendoso://app.sendoso.com/Q4 champions"],
+    "sendoso://EU%20team/q4": ["sendoso://EU team/q4"],
+    "sendoso://127.0.0.1:8765/q4": ["sendoso://127.0.0.1:8765/q4"],
+    "sendoso://app.sendoso.com/%E9%8A%80%E5%BA%A7": ["sendoso://app.sendoso.com/銀座"],
+    "sendoso://app.sendoso.com/": ["sendoso://app.sendoso.com"],
+}
+
+
+@pytest.mark.parametrize("uri", SAME)
+def test_airflow_takes_them_for_one_asset(uri: str) -> None:
+    assert {Asset(other).uri for other in [uri, *SAME[uri]]} == {uri}
+
+
+@pytest.mark.parametrize(
+    "uri", ["sendoso:///q4", "sendoso://user@app.sendoso.com/q4", "sendoso://app.sendoso.com/a?b=1"]
+)
+def test_what_is_no_such_uri_is_refused_where_it_is_written(uri: str) -> None:
+    with pytest.raises(ValueError, match="sendoso://<account>/<dedupe_scope>"):
+        Asset(uri)
+
+
+@given(account=st.text(min_size=1, max_size=40), scope=st.text(max_size=40))
+def test_the_uri_of_a_scope_stays_as_it_is(account: str, scope: str) -> None:
+    uri = asset_uri(account, scope)
+    assert sanitize_uri(urlsplit(uri)).geturl() == uri
+    assert uri.isascii()
+
+
+def test_openlineage_knows_it_by_account_and_scope() -> None:
+    assert openlineage_name(asset_uri("app.sendoso.com", "q4 champions")) == (
+        "sendoso://app.sendoso.com",
+        "q4 champions",
+    )
+    dataset = convert_asset_to_openlineage(create_asset(account="app.sendoso.com"), None)
+    assert (dataset.namespace, dataset.name) == ("sendoso://app.sendoso.com", "sends")
+
+
+def test_airflow_makes_one_from_the_scheme() -> None:
+    factory = ProvidersManagerTaskRuntime().asset_factories["sendoso"]
+    asset = factory(account="app.sendoso.com", dedupe_scope="q4", extra={"rows": 3})
+    assert (asset.uri, asset.extra) == ("sendoso://app.sendoso.com/q4", {"rows": 3})
