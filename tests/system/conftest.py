@@ -342,21 +342,24 @@ class Stage:
 
 @pytest.fixture
 def stage(live_airflow: Any, postgres_database: Callable[[], Any]) -> Callable[[str], Any]:
-    """Sets up a DAG of the live Airflow that names its connections after itself and has one task, ``send``."""
+    """Sets up a DAG of the live Airflow that names its connection after itself, or as told."""
 
     @contextmanager
-    def make(dag_id: str) -> Iterator[Stage]:
+    def make(dag_id: str, conn_id: str | None = None) -> Iterator[Stage]:
         live_airflow.wait_for_dags({dag_id})
+        conn_id = conn_id or dag_id
         ledger = postgres_database()
         with Sandbox(step=0, rate=0) as sandbox:
-            extra = {"requests_per_second": 50, "timeout": 8, "ledger_conn_id": f"{dag_id}_ledger"}
+            extra = {"requests_per_second": 50, "timeout": 8, "ledger_conn_id": f"{conn_id}_ledger"}
             login = {"login": "sandbox", "password": "sandbox"}
             connections = {
-                dag_id: {"conn_type": "sendoso", "host": sandbox.url, "extra": json.dumps(extra), **login},
-                f"{dag_id}_ledger": ledger.connection,
+                conn_id: {"conn_type": "sendoso", "host": sandbox.url, "extra": json.dumps(extra), **login},
+                f"{conn_id}_ledger": ledger.connection,
             }
-            for conn_id, connection in connections.items():
-                live_airflow.api("POST", "connections", connection_id=conn_id, **connection)
+            for name, connection in connections.items():
+                live_airflow.api("POST", "connections", connection_id=name, **connection)
             yield Stage(live_airflow, dag_id, sandbox, ledger)
+            for name in connections:
+                live_airflow.delete(f"connections/{name}")
 
     return make
