@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AssetAlias, get_hook_lineage_collector
+from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+from airflow.providers.common.compat.sdk import AssetAlias
 
 from airflow_provider_sendoso.assets.sendoso import SCHEME, asset_uri, create_asset, openlineage_name
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
@@ -28,7 +29,8 @@ def report_output(hook: BaseHook, account: str, dedupe_scope: str | None = None)
     :param dedupe_scope: in which; ``None`` for gifts that are not a batch's.
     """
     of_what = {"account": account, "dedupe_scope": dedupe_scope}
-    get_hook_lineage_collector().add_output_asset(context=hook, scheme=SCHEME, asset_kwargs=of_what)
+    collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
+    collector.add_output_asset(context=hook, scheme=SCHEME, asset_kwargs=of_what)
 
 
 @harmless
