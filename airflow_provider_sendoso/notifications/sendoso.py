@@ -13,6 +13,7 @@ from airflow.providers.common.compat.notifier import BaseNotifier
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.observing.metrics import SendMetrics
 from airflow_provider_sendoso.operators.arguments import refuse, seconds
 from airflow_provider_sendoso.operators.base import make_batch
 from airflow_provider_sendoso.operators.gift import RECIPIENT_KEY, OneGift
@@ -148,7 +149,8 @@ class SendosoNotifier(BaseNotifier):
             lease=_LEASE,
             claim_timeout=seconds("claim_timeout", self.claim_timeout),
         )
-        gift.conclude(batch, gift.go(type(self).__name__, hook, batch, sender, self.log), self.log)
+        metrics = SendMetrics(self.sendoso_conn_id, type(self).__name__, batch)
+        gift.conclude(gift.go(hook, sender, metrics, self.log), metrics, self.log)
 
 
 @dataclass(frozen=True)

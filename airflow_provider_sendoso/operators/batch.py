@@ -303,10 +303,10 @@ class BatchSendOperator(SendOperator):
         if results is not None:
             self._push(context, summary)  # the task may be killed while it writes
         unwritten = self._write_results(results, batch, spool)
-        metrics.end(summary.counts)
         if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
             self._push(context, summary)
             self._defer_until_settled(sender)
+        metrics.end(summary.counts)
         return summary, failure or self._judge(summary, held, spool) or unwritten
 
     def _summary(self, batch: Batch, spool: Spool, fingerprint: str | None, cost: Cost | None = None) -> Summary:

@@ -14,7 +14,6 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
-from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import GiftSend, RowOutcome, normalise_key
 from airflow_provider_sendoso.observing.lineage import report_output
 from airflow_provider_sendoso.observing.metrics import SendMetrics
@@ -54,17 +53,17 @@ class OneGift:
         replaced = given(resend_of)
         return cls(send, None if replaced is None else str(replaced))
 
-    def go(self, caller: str, hook: SendosoHook, batch: Batch, sender: Sender, log: Any) -> Result:
+    def go(self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any) -> Result:
         """
         Send it, or find that it was sent.
 
-        :param caller: the class that sends it, for metrics.
         :param hook: the connection.
-        :param batch: whose only send it is.
-        :param sender: of that batch.
+        :param sender: of the batch whose only send it is.
+        :param metrics: of the same batch.
         :param log: takes progress.
         :raises SendosoError: for what is not the recipient's fault; no gift went out.
         """
+        batch = metrics.batch
         if self.resend_of is not None:
             problem = why_not_replaceable(hook.session, hook.ledger, batch.account, self.resend_of)
             if problem is not None:
@@ -72,25 +71,27 @@ class OneGift:
         hook.ledger.sends.open_batch(batch)
         job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
-        metrics = SendMetrics(hook.sendoso_conn_id, caller, batch)
-        try:
-            with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
+        with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
+            try:
                 sender.send([job], metrics.watch(results.append), Progress(log))
-                describe({"outcome": results[-1].outcome.value})
-        finally:
-            metrics.end({results[-1].outcome: 1})
+            except BaseException:
+                metrics.end({results[-1].outcome: 1})
+                raise
+            describe({"outcome": results[-1].outcome.value})
         if results[-1].outcome is RowOutcome.SENT:
             report_output(hook, batch.account)
         return results[-1]
 
-    def conclude(self, batch: Batch, result: Result, log: Any) -> str | None:
+    def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:
         """
         Return the send's id, or raise what it came to instead.
 
-        :param batch: whose only send it is.
         :param result: of :meth:`go`.
+        :param metrics: of the batch whose only send it is.
         :param log: takes the id.
         """
+        batch = metrics.batch
+        metrics.end({result.outcome: 1})
         match result.outcome:
             case RowOutcome.SENT | RowOutcome.ALREADY_SENT:
                 if result.gift_id != self.send.gift_id:

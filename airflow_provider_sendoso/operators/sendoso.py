@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.observing.metrics import SendMetrics
 from airflow_provider_sendoso.operators.arguments import refuse
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
@@ -104,7 +105,8 @@ class SendGiftOperator(SendOperator):
         batch = self._batch(context, self.dedupe_scope, RECIPIENT_KEY)
         sender = self._sender(batch, own_gift=True)
         self._check_ledger(context)
-        result = gift.go(type(self).__name__, self.hook, batch, sender, self.log)
+        metrics = SendMetrics(self.sendoso_conn_id, type(self).__name__, batch)
+        result = gift.go(self.hook, sender, metrics, self.log)
         if result.outcome is RowOutcome.HELD:
             self._defer_until_settled(sender)
-        return gift.conclude(batch, result, self.log)
+        return gift.conclude(result, metrics, self.log)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Asset, AssetAlias
+from airflow.providers.common.compat.sdk import Asset, AssetAlias, TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.lineage import HookLineageCollector
 from opentelemetry import trace
@@ -110,6 +111,20 @@ class TestMetrics:
         with pytest.raises(SendHeldError):
             batch().execute(context())
         assert counted == {"sent": 2, "held": 1}
+
+    @pytest.mark.parametrize("make", [lambda **changes: batch(**changes), lambda **changes: gift(**changes)])
+    def test_a_task_that_is_deferred_is_counted_when_it_has_ended(
+        self, sendoso: Sandbox, counted: Counter[str], make: Callable[..., Any]
+    ) -> None:
+        sendoso.fault("drop_before", method="POST", path=SENDS)
+        operator = make(on_absent="resend", settle_time=0)
+        with pytest.raises(TaskDeferred):
+            operator.execute(context())
+        assert "held" not in counted
+        sent = counted["sent"]
+        with suppress(SendHeldError):  # if the deadline of its POST is not over yet
+            operator.execute_after_settling(context())
+        assert counted["held"] + counted["sent"] - sent == 1
 
     def test_a_refusal_is_counted_by_the_try_that_got_it(self, sendoso: Sandbox, counted: Counter[str]) -> None:
         sendoso.fault("status", method="POST", path=SENDS, status=422)
@@ -228,7 +243,6 @@ class TestSpans:
         assert "ada@example.com" not in ended.to_json()
 
     def test_a_deferral_is_no_error(self, spans: InMemorySpanExporter) -> None:
-        from airflow.providers.common.compat.sdk import TaskDeferred
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
         deferred = TaskDeferred(trigger=TimeDeltaTrigger(delta=timedelta(1)), method_name="x")
