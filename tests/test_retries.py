@@ -10,8 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, RetryAction, RetryDecision
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow.serialization import serialized_objects
 
 from airflow_provider_sendoso import retries
@@ -27,6 +26,9 @@ from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
 from airflow_provider_sendoso.retries import SendosoRetryPolicy
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+
+pytest.importorskip("airflow.sdk.definitions.retry_policy", reason="Airflow before 3.3 has no retry policies")
+from airflow.providers.common.compat.sdk import RetryAction, RetryDecision
 
 MINUTE = timedelta(minutes=1)
 

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
@@ -95,6 +96,7 @@ class TestSends:
         assert {send.body["message"] for send in sendoso.sends} == {"From run-1"}
         assert callback.recipient["email"] == "{{ ti.task_id }}@example.com"
 
+    @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 has no asynchronous notifiers")
     def test_in_a_triggerer_it_sends_without_blocking_it(self, sendoso: Sandbox) -> None:
         sendoso.fault("slow", method="POST", path=SENDS, delay=0.5)
 
@@ -122,15 +124,16 @@ class TestSends:
         assert len(sendoso.sends) == 1
 
     def test_the_task_and_its_callback_are_two_gifts(self, sendoso: Sandbox) -> None:
+        callback = notifier()
         with DAG("sales", schedule=None) as dag:
             task = SendGiftOperator(
-                task_id="thank", gift_id="gift-egift-coffee", recipient=ADA, message="1", on_success_callback=notifier()
+                task_id="thank", gift_id="gift-egift-coffee", recipient=ADA, message="1", on_success_callback=callback
             )
         context = of_task("thank") | {"dag": dag, "task": task}
         copied = copy.deepcopy(task)
         copied.render_template_fields(context)
         copied.execute(context)
-        task.on_success_callback[0](context)
+        callback(context)
         assert [send.body["gift_id"] for send in sendoso.sends] == ["gift-egift-coffee", "gift-donation-trees"]
 
 
@@ -151,7 +154,7 @@ SCOPES = {
 @pytest.mark.parametrize("whose", SCOPES)
 def test_the_default_scope_is_whose_callback_it_is(sendoso: Sandbox, ledger: Any, whose: str) -> None:
     context, scope = SCOPES[whose]
-    notifier()(dict(context))
+    notifier().notify(dict(context))
     assert scopes() == [scope]
 
 
@@ -173,7 +176,7 @@ WRONG = [
     ({"gift_id": None}, "gift_id is missing"),
     ({"recipient": {"email": "Ada-at-home"}}, "first_name is missing.*email is not an e-mail address"),
     ({"touch_id": 5}, "touch_id: not supported"),
-    ({"dedupe_scope": "{{ '' }}"}, "dedupe_scope is empty"),
+    ({"dedupe_scope": " "}, "dedupe_scope is empty"),
     ({"claim_timeout": "soon"}, "claim_timeout must be"),
 ]
 
@@ -183,7 +186,7 @@ def test_what_is_wrong_is_named_without_its_value(
     sendoso: Sandbox, ledger: Any, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(SendosoConfigError, match=words) as caught:
-        notifier(**changes)(of_task())
+        notifier(**changes).notify(of_task())
     assert "Ada-at-home" not in str(caught.value)
     assert sendoso.requests == []
 
@@ -196,7 +199,7 @@ def test_without_a_context_it_sends_nothing(sendoso: Sandbox, ledger: Any) -> No
 
 def test_without_a_ledger_it_sends_nothing(sendoso: Sandbox) -> None:
     with pytest.raises(SendosoConfigError, match="AIRFLOW_CONN_SENDOSO_LEDGER="):
-        notifier()(of_task())
+        notifier().notify(of_task())
     assert sendoso.requests == []
 
 
@@ -204,15 +207,15 @@ def test_a_refusal_is_raised_for_airflow_to_log(sendoso: Sandbox, ledger: Any) -
     body = {"success": False, "message": "ada@example.com is not eligible"}
     sendoso.fault("status", method="POST", path=SENDS, status=422, body=body)
     with pytest.raises(SendosoUnprocessableError, match='answered 422: "<email> is not eligible"'):
-        notifier()(of_task())
+        notifier().notify(of_task())
 
 
 def test_an_unknown_outcome_is_held_and_never_posted_again(sendoso: Sandbox, ledger: Any) -> None:
     sendoso.fault("drop_before", method="POST", path=SENDS)
     with pytest.raises(SendOutcomeUnknownError, match="may have gone out"):
-        notifier()(of_task())
+        notifier().notify(of_task())
     with pytest.raises(SendHeldError, match="no known outcome"):
-        notifier()(of_task())
+        notifier().notify(of_task())
     assert sendoso.sends == []
 
 
