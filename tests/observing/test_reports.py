@@ -205,6 +205,9 @@ class TestHookLineage:
     def test_a_dry_run_goes_nowhere(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
         batch(dry_run=True).execute(context())
         assert outputs(collector) == []
+        for dry_run in (False, True):  # the same task again: its gifts are out, and the dry run has not sent them
+            batch(dry_run=dry_run).execute(context())
+        assert len(outputs(collector)) == 1
 
     def test_one_gift_goes_to_the_account(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
         gift().execute(context())
