@@ -198,7 +198,7 @@ class LiveAirflow:
             "CORE__LOAD_EXAMPLES": "False",
             "CORE__PARALLELISM": "20",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "DATABASE__SQL_ALCHEMY_CONN": metadata.url.replace("+psycopg:", "+psycopg2:"),
+            "DATABASE__SQL_ALCHEMY_CONN": metadata.url.replace("postgresql:", "postgresql+psycopg2:"),
             "API__HOST": "127.0.0.1",
             "API__PORT": str(api),
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
