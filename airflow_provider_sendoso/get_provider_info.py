@@ -33,6 +33,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.sendoso"]}],
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
         "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],
+        "extra-links": [f"{package}.links.sendoso.SendosoLink", f"{package}.links.sendoso.TrackingLink"],
         "cli": [f"{package}.cli.commands.get_cli_commands"],
         "connection-types": [
             {

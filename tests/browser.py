@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 INSTALL = "install Chromium or Chrome (chromium, google-chrome, brew install chromium)"
 
 # It talks to this machine and to nothing else, so it needs no sandbox, which a container would not let it have.
-_FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync --disable-dev-shm-usage""".split()
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 
 _FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -58,7 +67,8 @@ def running(browser: Path) -> Iterator[BrowserContext]:
     """
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as name, sync_playwright() as driver:
+    empty = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+    with empty as name, sync_playwright() as driver:
         folder, environment = Path(name), dict(os.environ)
         if browser.is_relative_to(debian.ENVIRONMENT):
             fetched, fonts = browser.parents[3], folder / "fonts.conf"

@@ -6,16 +6,17 @@ With ``SCREENSHOTS`` set to a folder, the walk leaves the pictures of the docs t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browser as browsers
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-import browser as browsers
 from airflow_provider_sendoso.connection_form import FIELDS
 from airflow_provider_sendoso.sandbox import Sandbox
 
@@ -191,3 +192,57 @@ def test_connection_is_added_tested_and_edited(
     connections.save()
     expect(connections.test()).to_contain_text("Bad Request")
     live_airflow.delete("connections/sendoso_default")
+
+
+@pytest.fixture
+def run(live_airflow: Any, ledger: None, sandbox: Sandbox) -> Iterator[str]:
+    """A run of the DAG of the links, whose first task is still sending."""
+    live_airflow.wait_for_dags({"links"})
+    connection = {"conn_type": "sendoso", "host": sandbox.url, "login": "sandbox", "password": SECRET}
+    rates = {"sendoso_default": 100, "sendoso_slow": 0.1}
+    for conn_id, rate in rates.items():
+        extra = json.dumps({"requests_per_second": rate, "account": conn_id})
+        live_airflow.api("POST", "connections", connection_id=conn_id, extra=extra, **connection)
+    run_id = live_airflow.api("POST", "dags/links/dagRuns", logical_date=None)["dag_run_id"]
+    yield run_id
+    live_airflow.api("PATCH", f"dags/links/dagRuns/{run_id}", state="failed")
+    for conn_id in rates:
+        live_airflow.delete(f"connections/{conn_id}")
+
+
+def test_links_are_there_while_a_task_runs_and_when_it_has_failed(
+    page: Page, live_airflow: Any, sandbox: Sandbox, run: str, shoot: Callable[..., None]
+) -> None:
+    def state(task: str) -> str | None:
+        task_id, _, map_index = task.partition("/mapped/")
+        tasks = live_airflow.api("GET", f"dags/links/dagRuns/{run}/taskInstances?map_index={map_index or -1}")
+        states = {found["task_id"]: found["state"] for found in tasks["task_instances"]}
+        return states.get(task_id)
+
+    def links(task: str) -> dict[str, str]:
+        """Open a task's page, wait for a link, and return all that are there."""
+        page.goto(f"{live_airflow.url}/dags/links/runs/{run}/tasks/{task}/details")
+        expect(page.get_by_role("link", name="Sendoso", exact=True)).to_be_visible()
+        found = page.get_by_role("link", name=re.compile("^(Sendoso|Gift tracking)$")).all()
+        return {link.inner_text(): str(link.get_attribute("href")) for link in found}
+
+    # While it sends.
+    live_airflow.wait_until(lambda: state("long") == "running", "the batch is being sent")
+    assert links("long") == {"Sendoso": sandbox.url}
+    assert state("long") == "running"
+    shoot("link-while-it-runs")
+
+    # One of the mapped tasks has sent its gift, and its link leads to it.
+    ended = ("success", "failed")
+    live_airflow.wait_until(lambda: state("mapped/mapped/0") in ended and state("mapped/mapped/1") in ended, "they end")
+    assert (state("mapped/mapped/0"), state("mapped/mapped/1")) == ("success", "failed")
+    (send,) = [send for send in sandbox.sends if send.body["email"] == "ada@example.com"]
+    tracking = f"{sandbox.url}/?send={send.id}"
+    assert links("mapped/mapped/0") == {"Sendoso": sandbox.url, "Gift tracking": tracking}
+    shoot("link-tracking")
+    page.goto(tracking)
+    expect(page.get_by_role("cell", name="Ada Lovelace")).to_be_visible()
+
+    # The other one was refused.
+    assert links("mapped/mapped/1") == {"Sendoso": sandbox.url}
+    shoot("link-of-a-failed-task")
