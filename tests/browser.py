@@ -32,7 +32,11 @@ _FLAGS = [
 
 _FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>/usr/share/fonts</dir><dir>{fetched}/usr/share/fonts</dir><cachedir>{cache}</cachedir></fontconfig>
+<fontconfig>
+<dir>/usr/share/fonts</dir><dir>{fetched}/usr/share/fonts</dir><cachedir>{cache}</cachedir>
+<alias binding="same"><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+<match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>
+</fontconfig>
 """
 
 
