@@ -64,7 +64,7 @@ def shoot(page: Page, tmp_path: Path) -> Callable[..., None]:
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     # In the docs it is where its own help says that it is.
-    with Sandbox(step=0, rate=0, port=8765 if SCREENSHOTS else 0, client_secret=SECRET) as server:
+    with Sandbox(step=1000, rate=0, port=8765 if SCREENSHOTS else 0, client_secret=SECRET) as server:
         yield server
 
 
@@ -257,3 +257,8 @@ def test_links_are_there_while_a_task_runs_and_when_it_has_failed(
 
     # The other one was refused.
     assert links("mapped/mapped/1") == {"Sendoso": sandbox.url}
+
+    # The sensor has given its process back, and waits.
+    live_airflow.wait_until(lambda: state("deferred") == "deferred", "the sensor waits")
+    assert links("deferred") == {"Sendoso": sandbox.url}
+    assert (state("deferred"), state("long")) == ("deferred", "running")

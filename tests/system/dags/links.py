@@ -1,4 +1,4 @@
-"""The DAG of the links in ``test_system_ui.py``: a task that takes its time, and mapped ones of which one fails."""
+"""The DAG of the links in ``test_system_ui.py``: tasks that take their time, and mapped ones of which one fails."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
+from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 
 def recipient(first_name: str, **more: Any) -> dict[str, Any]:
@@ -24,6 +25,13 @@ with DAG("links", schedule=None):
         **gift,
     )
     # The gift does not go to France.
-    SendGiftOperator.partial(task_id="mapped", **gift).expand(
+    mapped = SendGiftOperator.partial(task_id="mapped", **gift).expand(
         recipient=[recipient("Ada"), recipient("Blaise", address={"country": "FR"})]
+    )
+    # Waits in the triggerer for the one that was sent.
+    mapped >> SendStatusSensor(
+        task_id="deferred",
+        send_id="{{ ti.xcom_pull(task_ids='mapped', map_indexes=0) }}",
+        deferrable=True,
+        trigger_rule="all_done",
     )
