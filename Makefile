@@ -7,7 +7,7 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench soak clean
+.PHONY: demo test lint types bench soak screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -39,6 +39,10 @@ bench: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
+
+# The pictures in the docs, taken on the walk that the tests take: look at them before you commit them.
+screenshots: $(READY)
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py
 
 clean:
 	rm -rf $(VENV) .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

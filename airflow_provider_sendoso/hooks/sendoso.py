@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
+from airflow_provider_sendoso import connection_form
 from airflow_provider_sendoso.client.answers import api_error, read_send, read_send_answer
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
@@ -328,7 +328,13 @@ class SendosoHook(BaseHook):
             return None
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say who the connection is for Sendoso and whether the ledger answers, or exactly what is wrong."""
+        """
+        Say who the connection is for Sendoso, what is left to spend, the rate, and whether the ledger answers.
+
+        Nothing is sent and nothing is asked twice. It is behind Airflow's button *Test Connection*.
+
+        :return: whether the connection works, and that, or exactly what is wrong; no secret and nobody's name.
+        """
         try:
             session, ledger = self.session, self._ledger
             session.tokens.get()
@@ -338,7 +344,7 @@ class SendosoHook(BaseHook):
         except (SendosoError, AirflowNotFoundException) as error:
             return False, str(error)
         remembered = (
-            f"Ledger {ledger.identity.ledger_uuid} answers."
+            f"The ledger {self.config.ledger_conn_id!r} ({ledger.identity.ledger_uuid}) answers."
             if ledger
             else f"No ledger: reads work, sends need the connection {self.config.ledger_conn_id!r}."
         )
@@ -353,18 +359,20 @@ class SendosoHook(BaseHook):
                 return ""  # published, but not part of the seed: a token is proof enough
             raise
         who = f" as user {fields['id']}" if fields.get("id") else ""
-        return who + (f", balance {fields['balance']}" if fields.get("balance") is not None else "")
+        balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
+        return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
 
-    # -- the form, for Airflow 2.11; Airflow 3 reads get_provider_info ----------------------------------------------
+    # -- the form, for Airflow 2.11; Airflow 3 reads the provider's metadata ---------------------------------------
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's own fields."""
+        return connection_form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Relabel the standard fields of the connection form."""
-        return {
-            "hidden_fields": ["schema"],
-            "relabeling": {"login": "Client ID", "password": "Client Secret", "host": "Base URL"},
-            "placeholders": {"host": "https://app.sendoso.com", "extra": json.dumps({"requests_per_second": 10})},
-        }
+        """Return how the connection form's standard fields look."""
+        return connection_form.field_behaviour()
 
 
 def gift_send(

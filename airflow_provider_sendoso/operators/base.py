@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from airflow_provider_sendoso.batch.spool import Spool
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.operators.arguments import one_of, seconds
 from airflow_provider_sendoso.sending import Sender
@@ -39,6 +41,8 @@ _LEDGER_UUID = "sendoso_ledger_uuid"
 
 class SendOperator(BaseOperator):
     """What both operators share: the hook, the batch's identity, and stopping when the task is killed."""
+
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
 
     def __init__(
         self,
@@ -97,6 +101,10 @@ class SendOperator(BaseOperator):
                 f"{self.hook.config.ledger_conn_id!r} now leads to {here}. Is it a local file on another machine, or "
                 "was it lost or restored? It does not know who was sent a gift; nothing was sent by this try."
             )
+
+    def _push_link(self, context: Context) -> None:
+        """Link the task to Sendoso before anything is sent: a batch is long."""
+        SendosoLink().push(context, self.hook.config.base_url)
 
     def _batch(self, context: Context, dedupe_scope: Any, recipient_key: str) -> Batch:
         scope = str(dedupe_scope).strip() if dedupe_scope is not None else ""

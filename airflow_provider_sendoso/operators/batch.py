@@ -211,6 +211,7 @@ class BatchSendOperator(SendOperator):
         max_invalid = self._check_arguments()
         dry_run = truth("dry_run", self.dry_run)
         batch = self._batch(context, self.dedupe_scope, self.recipient_key)
+        self._push_link(context)
         sender = self._sender(batch, given(self.gift_id) is not None, width(self.max_in_flight))
         limits = self._limits()
         self._check_ledger(context)

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import resolving
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.operators.arguments import given
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class ResolveHeldOperator(BaseOperator):
         "resolved_by",
         "sendoso_conn_id",
     )
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
     ui_color = "#fde8d7"
 
     def __init__(
@@ -95,6 +97,7 @@ class ResolveHeldOperator(BaseOperator):
             "reason": given(self.reason),
         }
         resolving.check_selection(**which)
+        SendosoLink().push(context, hook.config.base_url)
         records = resolving.select(hook.ledger, hook.config.account, **which)
         tally = resolving.resolve(hook.ledger, records, decision)
         for line in tally.lines():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import BaseOperatorLink
+
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -14,6 +16,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.sendoso import gift_send
 from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.models import RowOutcome, normalise_key
 from airflow_provider_sendoso.operators.arguments import given, refuse
 from airflow_provider_sendoso.operators.base import WHAT_TO_DO, Progress, SendOperator, moment, short_key
@@ -72,6 +75,7 @@ class SendGiftOperator(SendOperator):
         "sendoso_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"recipient": "json", "metadata": "json"}
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(), TrackingLink())
     ui_color = "#fde8d7"
 
     def __init__(
@@ -111,6 +115,7 @@ class SendGiftOperator(SendOperator):
             metadata=given(self.metadata),
         )
         batch = self._batch(context, self.dedupe_scope, "email")
+        self._push_link(context)
         sender = self._sender(batch, own_gift=True)
         self._check_ledger(context)
         resend_of = given(self.resend_of)
@@ -124,6 +129,8 @@ class SendGiftOperator(SendOperator):
         sender.send([job], results.append, Progress(self.log))
         if results[-1].outcome is RowOutcome.HELD:
             self._defer_until_settled(sender)
+        if results[-1].tracking_url is not None:
+            TrackingLink().push(context, results[-1].tracking_url)
         return self._judge(batch, send.gift_id, results[-1])
 
     def _judge(self, batch: Batch, gift_id: str, result: Result) -> str | None:

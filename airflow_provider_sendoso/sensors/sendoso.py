@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    BaseOperatorLink,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -30,6 +31,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import State
+from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
 from airflow_provider_sendoso.waiting import FEW, NAMED, Goal, good_enough
@@ -88,6 +90,7 @@ class SendStatusSensor(BaseSensorOperator):
         "conn_id",
         "sendoso_conn_id",
     )
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
     ui_color = "#e6f1f2"
 
     def __init__(
@@ -138,6 +141,7 @@ class SendStatusSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Look once; what is not settled then is waited for here or in the triggerer."""
         goal = self._check_arguments()
+        SendosoLink().push(context, self.hook.config.base_url)
         if not self.deferrable:
             return super().execute(context)
         deadline = time.time() + self.timeout

@@ -40,6 +40,7 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "gifts_in_shards.send_gifts",
         "mapped_gifts.choose_gifts",
         "mapped_gifts.send",
+        "sendoso_check.check",
         "sendoso_ledger.list_open",
         "sendoso_ledger.resolve",
         "sendoso_ledger.to_be_resolved",

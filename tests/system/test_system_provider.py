@@ -9,9 +9,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from airflow.providers_manager import ProvidersManager
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
+from airflow_provider_sendoso.connection_form import FIELD_BEHAVIOUR, FIELDS
 from airflow_provider_sendoso.get_provider_info import get_provider_info
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
@@ -40,14 +41,15 @@ def test_connection_type_is_known() -> None:
     assert hook.connection_id_attribute_name == SendosoHook.conn_name_attr
 
 
-def test_connection_form_has_the_fields() -> None:
-    manager = ProvidersManager()
-    fields = {
-        name.rpartition("__")[2] for name in manager.connection_form_widgets if name.startswith("extra__sendoso__")
-    }
-    assert {"requests_per_second", "ledger_conn_id", "account", "timeout", "scope"} <= fields
-    behaviour = manager.field_behaviours["sendoso"]
-    assert behaviour["relabeling"] == {"host": "Base URL", "login": "Client ID", "password": "Client Secret"}
+def test_connection_form_is_the_metadata() -> None:
+    """Airflow 3.2 and newer make the form without the hook's methods."""
+    (form,) = [form for form in HookMetaService.hook_meta_data() if form.connection_type == "sendoso"]
+    assert form.standard_fields is not None
+    titles = {name: field.title for name, field in form.standard_fields if field is not None and field.title}
+    assert titles == FIELD_BEHAVIOUR["relabeling"]
+    assert form.extra_fields is not None
+    shown = {name: (field["schema"]["title"], field["description"]) for name, field in form.extra_fields.items()}
+    assert shown == {name: (field["label"], field["description"]) for name, field in FIELDS.items()}
 
 
 @pytest.mark.parametrize("kind", ["operators", "sensors", "hooks", "triggers"])
@@ -61,14 +63,29 @@ def test_info_keeps_to_the_runtime_schema() -> None:
     jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
 
 
-def test_connection_types_keep_to_the_strict_schema() -> None:
+def strict_schema() -> dict[str, Any]:
+    """Airflow's own of a ``provider.yaml``, as far as what it describes is there when Airflow runs."""
     whole = schema("provider.yaml.schema.json")
-    part = whole | {"properties": {"connection-types": whole["properties"]["connection-types"]}, "required": []}
-    jsonschema.validate({"connection-types": get_provider_info()["connection-types"]}, part)
+    runtime = schema("provider_info.schema.json")["properties"]
+    properties = {name: rule for name, rule in whole["properties"].items() if name in runtime or name == "versions"}
+    return whole | {"properties": properties, "required": [], "additionalProperties": False}
 
 
-def test_strict_schema_notices_a_typo() -> None:
-    whole = schema("provider.yaml.schema.json")
-    connection_type = get_provider_info()["connection-types"][0] | {"ui-field-behaviour": {"relabelling": {}}}
+def test_info_keeps_to_the_strict_schema() -> None:
+    jsonschema.validate(get_provider_info(), strict_schema())
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [{"ui-field-behaviour": {"relabelling": {}}}, {"conn-fields": {"timeout": {"label": "Timeout"}}}],
+)
+def test_strict_schema_notices_a_typo(typo: dict[str, Any]) -> None:
+    info = get_provider_info()
+    info["connection-types"] = [info["connection-types"][0] | typo]
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate([connection_type], whole["properties"]["connection-types"])
+        jsonschema.validate(info, strict_schema())
+
+
+def test_strict_schema_notices_a_key_that_is_none() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(get_provider_info() | {"extra-link": []}, strict_schema())

@@ -244,3 +244,24 @@ def test_run_without_a_ledger_fails_and_sends_nothing(airflow: Any, world: Calla
     assert run.tasks["thank"] == "failed"
     assert "AIRFLOW_CONN_NO_SUCH_LEDGER=" in run.log
     assert here.sendoso.requests == []
+
+
+def test_check_says_what_the_connection_is_good_for(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    run = airflow.run("sendoso_check", "2026-01-01T00:00:00+00:00", here.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    assert f"Connected to {here.sendoso.url} as user 1, balance 1000.0" in run.log
+    assert re.search(r"The ledger 'sendoso_ledger' \([-0-9a-f]{36}\) answers", run.log)
+    assert here.emails() == []
+
+
+def test_check_fails_with_what_is_wrong(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    wrong = {"conn_type": "sendoso", "host": here.sendoso.url, "login": "sandbox", "password": "wr0ng-s3cret"}
+    environment = here.environment | {"AIRFLOW_CONN_OTHER": json.dumps(wrong)}
+    run = airflow.run("sendoso_check", "2026-01-02T00:00:00+00:00", environment, {"sendoso_conn_id": "other"})
+
+    assert (run.state, run.tasks) == ("failed", {"check": "failed"})
+    assert "did not grant a token (invalid_client)" in run.log
+    assert "wr0ng-s3cret" not in run.log
