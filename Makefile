@@ -34,6 +34,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/wait.py
 	$(BIN)/python benchmarks/validate.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/parse.py
 	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
 
 soak: $(READY)

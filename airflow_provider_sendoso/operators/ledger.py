@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_sendoso import resolving
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.operators.arguments import given
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class ResolveHeldOperator(BaseOperator):
         send_id: str | None = None,
         why: str,
         resolved_by: str | None = None,
-        sendoso_conn_id: str = SendosoHook.default_conn_name,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,6 +80,12 @@ class ResolveHeldOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve the sends; log and push the counts before anything is raised."""
+        # What only a run needs is imported by a run: a DAG file is parsed every few seconds.
+        from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
+        from airflow_provider_sendoso import resolving
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
         decision = resolving.Decision.parse(
             given(self.resolution),
             why=given(self.why),
