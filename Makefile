@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench soak clean
+.PHONY: demo test lint types docs bench soak clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -28,6 +28,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --editable '.[postgres,mysql]' --group dev
 	touch $@
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 bench: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --group bench
 	$(BIN)/python benchmarks/batch.py --ledger sqlite --ledger postgresql
@@ -41,4 +45,4 @@ soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
 
 clean:
-	rm -rf $(VENV) .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) docs/_build .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
