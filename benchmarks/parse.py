@@ -5,8 +5,8 @@ Twice: as Airflow 3's DAG processor does it, every ``min_file_process_interval``
 that has Airflow loaded reads the file and serialises its DAG), and as a process of its own, like ``python dag.py``,
 where Airflow's own imports are most of it.
 
-Run it with ``python benchmarks/parse.py``; ``--runs`` says how many of each, taken in turns. What is counted is CPU time,
-which holds on a machine that has other work to do.
+Run it with ``python benchmarks/parse.py``; ``--runs`` says how many of each, taken in turns. What is counted is CPU
+time, which holds on a machine that has other work to do.
 """
 
 from __future__ import annotations
