@@ -7,7 +7,7 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench soak screenshots clean
+.PHONY: demo test lint types docs bench soak screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -29,12 +29,17 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --editable '.[postgres,mysql]' --group dev
 	touch $@
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 bench: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
 	$(BIN)/python benchmarks/batch.py --ledger sqlite --ledger postgresql
 	$(BIN)/python benchmarks/wait.py
 	$(BIN)/python benchmarks/validate.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/parse.py
 	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
 
 soak: $(READY)
@@ -45,4 +50,4 @@ screenshots: $(READY)
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py
 
 clean:
-	rm -rf $(VENV) .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) docs/_build .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

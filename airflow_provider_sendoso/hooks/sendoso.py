@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
-from airflow_provider_sendoso import connection_form
+from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
 from airflow_provider_sendoso.client.answers import api_error, read_send, read_send_answer
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
@@ -25,7 +25,6 @@ from airflow_provider_sendoso.client.endpoints import (
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.pages import Pages
-from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
@@ -41,6 +40,8 @@ from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Send, 
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_sendoso.client.session import SendosoSession
 
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
@@ -61,7 +62,7 @@ class SendosoHook(BaseHook):
     """
 
     conn_name_attr = "sendoso_conn_id"
-    default_conn_name = "sendoso_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "sendoso"
     hook_name = "Sendoso"
 
@@ -463,6 +464,9 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
 
 
 def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
+    # Here, because a DAG file that imports the hook is parsed every few seconds, and `requests` is most of its cost.
+    from airflow_provider_sendoso.client.session import SendosoSession
+
     secret = config.client_secret.get_secret_value()
     mask_secret(secret)
     if config.refresh_token is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -35,6 +35,8 @@ class _PushedLink(BaseOperatorLink):
         :param operator: the task.
         :param ti_key: the task's instance.
         """
+        from airflow.providers.common.compat.sdk import XCom  # heavy, and not for a DAG file's parser
+
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
 

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, BaseOperatorLink
+from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
-from airflow_provider_sendoso import resolving
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.operators.arguments import given
 
@@ -67,7 +66,7 @@ class ResolveHeldOperator(BaseOperator):
         send_id: str | None = None,
         why: str,
         resolved_by: str | None = None,
-        sendoso_conn_id: str = SendosoHook.default_conn_name,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +82,12 @@ class ResolveHeldOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve the sends; log and push the counts before anything is raised."""
+        # What only a run needs is imported by a run: a DAG file is parsed every few seconds.
+        from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
+        from airflow_provider_sendoso import resolving
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
         decision = resolving.Decision.parse(
             given(self.resolution),
             why=given(self.why),

@@ -29,11 +29,6 @@ def test_providers_list_has_it(airflow: Any) -> None:
     assert [row["version"] for row in listed if row["package_name"] == PACKAGE] == [version(PACKAGE)]
 
 
-def test_providers_get_has_it(airflow: Any) -> None:
-    shown = airflow.cli("providers", "get", PACKAGE, "--full", "--output", "json")
-    assert "airflow_provider_sendoso.hooks.sendoso.SendosoHook" in shown
-
-
 def test_connection_type_is_known() -> None:
     hook = ProvidersManagerTaskRuntime().hooks["sendoso"]
     assert hook is not None

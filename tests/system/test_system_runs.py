@@ -156,6 +156,35 @@ def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable
     assert here.posts() == 1
 
 
+def test_the_catalogue_chooses_the_gift(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    run = airflow.run("choose_a_gift", "2026-01-01T00:00:00+00:00", here.environment, {"max_price": 30})
+
+    assert run.state == "success", run.log[-5000:]
+    assert run.xcoms["dearest_egift"] == "gift-egift-books"
+    assert [send.body["gift_id"] for send in here.sendoso.sends] == ["gift-egift-books"]
+
+    none = airflow.run("choose_a_gift", "2026-01-02T00:00:00+00:00", here.environment, {"max_price": 1})
+    assert none.tasks == {"dearest_egift": "failed", "thank": "upstream_failed"}
+    assert here.posts() == 1
+
+
+def test_a_gift_that_came_back_is_replaced_once(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    first = airflow.run("thank_you", "2026-01-01T00:00:00+00:00", here.environment).xcoms["thank"]
+    conf = {"resend_of": first}
+    early = airflow.run("replaced_gift", "2026-01-02T00:00:00+00:00", here.environment, conf)
+    assert early.state == "failed"
+    assert "only failed and returned ones are replaced" in early.log
+
+    here.sendoso.finish(first, "returned")
+    run = airflow.run("replaced_gift", "2026-01-03T00:00:00+00:00", here.environment, conf)
+    assert run.state == "success", run.log[-5000:]
+    again = airflow.run("replaced_gift", "2026-01-04T00:00:00+00:00", here.environment, conf)
+    assert again.xcoms == run.xcoms
+    assert here.posts() == 2
+
+
 def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     run = airflow.run("mapped_gifts", "2026-01-01T00:00:00+00:00", here.environment)
