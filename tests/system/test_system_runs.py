@@ -36,7 +36,7 @@ def counts(run: Any) -> tuple[int, ...]:
 
 
 def references(run: Any) -> list[str]:
-    """The ``row_ref`` of each row that the query returned; XCom keeps a tuple with its type, before Airflow 3 a list."""
+    """The ``row_ref`` of each row that the query returned; XCom of Airflow 3 keeps a tuple with its type."""
     return [(row["__data__"] if isinstance(row, dict) else row)[0] for row in run.xcoms["not_received"]]
 
 
