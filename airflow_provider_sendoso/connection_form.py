@@ -1,5 +1,6 @@
 """
-The connection's form, written once: Airflow 3 reads it as the provider's metadata, 2.11 as the hook's widgets.
+The connection's form, written once: Airflow 3.2 and newer read it as the provider's metadata, older ones as the
+hook's widgets.
 
 Saving the form writes every field into the connection's extra, those left empty as ``null``: unset. So only the
 drop-down has a default; any other would be written down at the first save, and would stay when the provider's changes.
@@ -88,16 +89,16 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def field_behaviour() -> dict[str, Any]:
-    """Return how the standard fields look, as a hook says it in Airflow 2.11."""
+    """Return how the standard fields look, as a hook says it before Airflow 3.2."""
     return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
 
 
 def widgets() -> dict[str, Any]:
     """
-    Return the fields as the widgets of Airflow 2.11, whose form is made by flask-appbuilder.
+    Return the fields as widgets of flask-appbuilder, with which Airflow makes its forms before 3.2.
 
-    That form knows text, passwords and whole numbers: a choice is text that is checked there, any other number is text
-    that is checked when the connection is used.
+    Such a form knows text, passwords and whole numbers: a choice is text that is checked there, any other number is
+    text that is checked when the connection is used.
     """
     from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found]
         BS3PasswordFieldWidget,

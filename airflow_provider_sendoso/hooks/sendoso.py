@@ -363,7 +363,7 @@ class SendosoHook(BaseHook):
         balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
         return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
 
-    # -- the form, for Airflow 2.11; Airflow 3 reads the provider's metadata ---------------------------------------
+    # -- the form, before Airflow 3.2; newer ones read the provider's metadata ---------------------------------------
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:

@@ -53,13 +53,18 @@ def render(
         tiles=_tiles(state, rate),
         statuses=_statuses(state["counts"]),
         duplicates=_duplicates(repeats),
-        only="" if only is None else f'<p class="note">Only <code>{escape(only)}</code>. {_link("All sends", {})}</p>',
-        sends=_sends(listed, repeats, {gift.id: gift.name for gift in gifts}),
+        only="" if only is None else _only(only, found=bool(listed)),
+        sends=_sends(listed, repeats, {gift.id: gift.name for gift in gifts}) if listed or only is None else "",
         faults=_faults(state["faults"]),
         fault_line=escape(f"curl -d '{_EXAMPLE_FAULT}' {url}/sandbox/faults"),
         export_line=escape(export_line(url, login, password)),
         gifts="".join(_gift(gift) for gift in gifts),
     )
+
+
+def _only(send_id: str, found: bool) -> str:
+    words = "Only" if found else "There is no send"
+    return f'<p class="note">{words} <code>{escape(send_id)}</code>. {_link("All sends", {})}</p>'
 
 
 def _link(words: str, query: dict[str, str]) -> str:

@@ -91,8 +91,8 @@ class TestField:
                 resolve({name: value})
 
 
-class TestOn2_11:
-    """Its form is made of widgets; flask-appbuilder, which gives them their looks, does not run beside Airflow 3."""
+class TestBefore3_2:
+    """The form is made of widgets; flask-appbuilder, which gives them their looks, is not there on newer Airflows."""
 
     @pytest.fixture
     def form(self, monkeypatch: pytest.MonkeyPatch) -> type[wtforms.Form]:

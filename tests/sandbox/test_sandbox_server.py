@@ -111,7 +111,7 @@ class TestPage:
             assert send["recipient"]["email"] in page
             assert other["recipient"]["email"] not in page
             assert f'href="/?paused=&amp;send={send["id"]}"' in page
-        assert "&lt;b&gt;" in self.page(client, "/?send=<b>")
+        assert "There is no send <code>&lt;b&gt;</code>" in self.page(client, "/?send=<b>")
 
     def test_duplicates_stand_out(self, client):
         client.send()

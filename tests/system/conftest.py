@@ -20,8 +20,14 @@ import psutil
 import psycopg
 import pytest
 import requests
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_sendoso.sandbox import Sandbox
+
+# What these are about is not there before: forms made of metadata, and the pages that the walk goes through.
+collect_ignore = ([] if AIRFLOW_V_3_2_PLUS else ["test_system_form.py"]) + (
+    [] if AIRFLOW_V_3_3_PLUS else ["test_system_ui.py"]
+)
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags_examples"

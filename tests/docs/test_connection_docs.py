@@ -12,7 +12,7 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.connection_form import FIELDS
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "connection.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([^|]+) \| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", PAGE, re.M)
 EXPORTS = re.findall(r"^export (AIRFLOW_CONN_\w+=.*)$", PAGE, re.M)
