@@ -3,10 +3,11 @@
 
 PYTHON ?= python3
 VENV := .venv
+CONSTRAINTS := constraints/airflow-3.3.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types bench soak clean
+.PHONY: demo test lint types docs bench soak screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -21,23 +22,32 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --editable '.[postgres,mysql]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) uv
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --editable '.[postgres,mysql]' --group dev
 	touch $@
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 bench: $(READY)
-	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints constraints.txt --group bench
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
 	$(BIN)/python benchmarks/batch.py --ledger sqlite --ledger postgresql
 	$(BIN)/python benchmarks/wait.py
 	$(BIN)/python benchmarks/validate.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/parse.py
 	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
 
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
 
+# The pictures in the docs, taken on the walk that the tests take: look at them before you commit them.
+screenshots: $(READY)
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py
+
 clean:
-	rm -rf $(VENV) .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) docs/_build .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_sendoso import __version__
+from airflow_provider_sendoso.connection_form import FIELD_BEHAVIOUR, FIELDS
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -41,58 +42,15 @@ def get_provider_info() -> dict[str, Any]:
         "notifications": [f"{package}.notifications.sendoso.SendosoNotifier"],
         "asset-uris": [asset_uris],
         "dataset-uris": [asset_uris],  # Airflow 2
+        "extra-links": [f"{package}.links.sendoso.SendosoLink", f"{package}.links.sendoso.TrackingLink"],
         "cli": [f"{package}.cli.commands.get_cli_commands"],
         "connection-types": [
             {
                 "connection-type": "sendoso",
                 "hook-class-name": f"{package}.hooks.sendoso.SendosoHook",
                 "hook-name": integration,
-                "ui-field-behaviour": {
-                    "hidden-fields": ["schema"],
-                    "relabeling": {"host": "Base URL", "login": "Client ID", "password": "Client Secret"},
-                    "placeholders": {"host": "https://app.sendoso.com"},
-                },
-                "conn-fields": {
-                    "grant_type": {
-                        "label": "Grant type",
-                        "description": "How tokens are obtained; refresh_token after `airflow sendoso authorize`.",
-                        "schema": {
-                            "type": ["string", "null"],
-                            "enum": ["client_credentials", "refresh_token"],
-                            "default": "client_credentials",
-                        },
-                    },
-                    "refresh_token": {
-                        "label": "Refresh token",
-                        "description": "Only for grant type refresh_token; the ledger's newer one wins.",
-                        "schema": {"type": ["string", "null"], "format": "password"},
-                    },
-                    "requests_per_second": {
-                        "label": "Requests per second",
-                        "description": "Ceiling for all calls of the account together; Sendoso's default is 10.",
-                        "schema": {"type": ["number", "null"]},
-                    },
-                    "ledger_conn_id": {
-                        "label": "Ledger connection",
-                        "description": "The connection of the ledger database; default sendoso_ledger.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "account": {
-                        "label": "Account",
-                        "description": "What ledger rows and the rate belong to; default: the host.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "timeout": {
-                        "label": "Timeout",
-                        "description": "Seconds that one request may take; default 30.",
-                        "schema": {"type": ["number", "null"]},
-                    },
-                    "scope": {
-                        "label": "OAuth scope",
-                        "description": "Space-separated; default: what the client has.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                },
+                "ui-field-behaviour": FIELD_BEHAVIOUR,
+                "conn-fields": FIELDS,
             }
         ],
     }

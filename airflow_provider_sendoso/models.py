@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -294,7 +295,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        return ((name, getattr(self, name)) for name in type(self).model_fields)
+        return ((name, getattr(self, name)) for name, field in type(self).model_fields.items() if field.repr)
 
 
 def _id(value: Any) -> str:
@@ -327,6 +328,21 @@ def _status(value: Any) -> SendStatus | None:
     return SendStatus.from_word(str(value)) or SendStatus.PROCESSING
 
 
+def _web_address(value: Any) -> str | None:
+    """Take an address that a browser may be sent to; anything else, like ``javascript:``, is not one."""
+    if not isinstance(value, str) or len(value) > _LONGEST_ADDRESS or not value.isprintable() or " " in value:
+        return None
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.username is None
+    except ValueError:
+        return None
+    return value if usable else None
+
+
+_LONGEST_ADDRESS = 2000
+
+
 class Send(_Answer):
     """A send, as the API returned it; fields that are not named here are kept as attributes."""
 
@@ -334,6 +350,8 @@ class Send(_Answer):
     status: Annotated[SendStatus | None, BeforeValidator(_status)] = None
     status_word: str | None = None
     """The status in the API's own word."""
+    tracking_url: Annotated[str | None, BeforeValidator(_web_address)] = Field(default=None, repr=False)
+    """Where it can be followed (published for eGifts of campaigns; that other sends have one, too, is inferred)."""
 
 
 class Gift(_Answer):

@@ -52,7 +52,7 @@ class ExecutionApi:
                 return httpx.Response(200, json={"value": values[key]}) if key in values else _not_found()
             case "PUT", ["store", "ti", _, key]:
                 self._keep(self._values() | {key: body["value"]})
-            case "GET", ["connections" | "variables", _]:
+            case "GET", ["connections" | "variables" | "xcoms", *_]:
                 return _not_found()
         return httpx.Response(200, json={})
 

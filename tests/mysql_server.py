@@ -6,17 +6,15 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-INSTALL = "install MariaDB or MySQL (mariadb-server, mysql-server, brew install mariadb)"
+import debian
 
-_FETCHED = Path(sys.prefix) / "mariadb"
-"""In the virtual environment: fetched once, and gone with it."""
+INSTALL = "install MariaDB or MySQL (mariadb-server, mysql-server, brew install mariadb)"
 
 
 def find_server() -> Path | None:
@@ -29,11 +27,12 @@ def find_server() -> Path | None:
     found = shutil.which("mariadbd", path=path) or shutil.which("mysqld", path=path)
     if found:
         return Path(found)
-    if not shutil.which("apt-get"):
+    if not debian.has_apt():
         return None
-    if not _FETCHED.exists():
-        _fetch()
-    return _FETCHED / "usr" / "sbin" / "mariadbd"
+    try:
+        return debian.fetch("mariadb", "mariadb-server-core") / "usr" / "sbin" / "mariadbd"
+    except RuntimeError as error:
+        raise RuntimeError(f"No MySQL server for the tests; {INSTALL}. {error}") from None
 
 
 @contextmanager
@@ -45,13 +44,13 @@ def running(server: Path) -> Iterator[str]:
         command = [str(server), "--no-defaults", f"--datadir={folder}/data"]
         if os.geteuid() == 0:
             command.append("--user=root")
-        if server.is_relative_to(_FETCHED):
-            command.append(f"--basedir={_FETCHED}/usr")
-            libraries = {str(library.parent) for library in _FETCHED.rglob("*.so.*")}
-            environment["LD_LIBRARY_PATH"] = os.pathsep.join(sorted(libraries))
+        if server.is_relative_to(debian.ENVIRONMENT):
+            unpacked = server.parents[2]
+            command.append(f"--basedir={unpacked}/usr")
+            environment["LD_LIBRARY_PATH"] = debian.library_path(unpacked)
         # MariaDB needs no system tables where nobody's rights are looked up; MySQL cannot do without them.
-        if "MariaDB" not in _run([*command, "--version"], environment):
-            _run([*command, "--initialize-insecure"], environment)
+        if "MariaDB" not in debian.run([*command, "--version"], environment):
+            debian.run([*command, "--initialize-insecure"], environment)
         command += ["--skip-grant-tables", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
         command += ["--bind-address=127.0.0.1", f"--port={_free_port()}"]
         # These databases outlive nothing: the disk is not waited for.
@@ -74,29 +73,3 @@ def _free_port() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         port: int = listening.getsockname()[1]
         return port
-
-
-def _fetch() -> None:
-    with tempfile.TemporaryDirectory(dir=_FETCHED.parent, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        for place in ("lists/partial", "cache/archives/partial"):
-            (folder / place).mkdir(parents=True)
-        # With lists and a cache of its own, apt needs neither root nor an `apt-get update` of the machine's.
-        apt = ["apt-get", "--yes", "-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User=root"]
-        apt += ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
-        _run([*apt, "update"])
-        _run([*apt, "install", "--download-only", "--no-install-recommends", "mariadb-server-core"])
-        for package in (folder / "cache" / "archives").glob("*.deb"):
-            _run(["dpkg", "-x", str(package), str(folder / "unpacked")])
-        try:
-            (folder / "unpacked").rename(_FETCHED)
-        except OSError:
-            if not _FETCHED.exists():  # if it does, another session was faster
-                raise
-
-
-def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"No MySQL server for the tests; {INSTALL}. {' '.join(command)}: {done.stdout}")
-    return done.stdout

@@ -191,7 +191,7 @@ COMMANDS: tuple[_Command | _Group, ...] = (
                 "ddl",
                 "print the statements that make a ledger, for a DBA",
                 _ddl,
-                (_Option("--dialect", {"required": True, "help": "postgresql or sqlite"}),),
+                (_Option("--dialect", {"required": True, "help": "postgresql, mysql or sqlite"}),),
             ),
         ),
     ),

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -219,6 +220,21 @@ def api_words(request: Request, answer: Answer) -> str:
     return "no message"
 
 
+def tracking_url(request: Request, send: Send) -> str | None:
+    """
+    Return where a send can be followed; ``None`` also where the address holds a value of the request.
+
+    It is shown to whoever may look at the task, so nobody's name or e-mail may be in it.
+
+    :param request: what was sent.
+    :param send: what the API made of it.
+    """
+    if send.tracking_url is None:
+        return None
+    text = unquote(send.tracking_url)
+    return send.tracking_url if _without_values(text, request) == _plain(text) else None
+
+
 def _kind(answer: Answer) -> str:
     if not answer.body.strip():
         return "an empty body"
@@ -228,13 +244,17 @@ def _kind(answer: Answer) -> str:
 
 
 def _without_values(words: str, request: Request) -> str:
-    words = unicodedata.normalize("NFC", html.unescape(words[:_LONGEST_WORDS]))
+    words = _plain(words[:_LONGEST_WORDS])
     values = sorted(_leaves("", {**request.params, **(request.json or {})}), key=lambda leaf: -len(leaf[1]))
     for name, value in values:
         # A short value is part of many words; a longer one is the person's even where it is glued to others.
         edges = (r"(?<!\w)", r"(?!\w)") if len(value) <= _SHORT and value.isascii() else ("", "")
         words = re.sub(edges[0] + re.escape(value) + edges[1], f"<{name}>".replace("\\", ""), words, flags=re.I)
     return _EMAIL_IN_TEXT.sub("<email>", words)
+
+
+def _plain(words: str) -> str:
+    return unicodedata.normalize("NFC", html.unescape(words))
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.client.pace import await_slot
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.session import HEADERS, SendosoSession
+from airflow_provider_sendoso.client.transport import LARGEST_BODY
 
 
 class AsyncSendosoSession:
@@ -84,9 +85,13 @@ class AsyncSendosoSession:
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as response:
-                body = await response.read()
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(64 * 1024):
+                    body += chunk
+                    if len(body) > LARGEST_BODY:
+                        return Exchange(Phase.LOST, error="the answer is too large")
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Exchange(Phase.ANSWERED, Answer(response.status, headers, body))
+                return Exchange(Phase.ANSWERED, Answer(response.status, headers, bytes(body)))
         except Exception as error:
             # Only reads are made here, so it does not matter how far one got.
             return Exchange(Phase.LOST, error=type(error).__name__)

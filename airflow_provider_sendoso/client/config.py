@@ -15,6 +15,8 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 DEFAULT_HOST = "https://app.sendoso.com"
 _HOSTNAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 
+_PORTS = {"https": 443, "http": 80}
+
 DEFAULT_LEDGER_CONN_ID = "sendoso_ledger"
 
 
@@ -124,7 +126,7 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
         )
     loopback = _is_loopback(hostname)
     scheme = parts.scheme or (schema or "").strip().lower() or ("http" if loopback else "https")
-    if scheme not in ("http", "https"):
+    if scheme not in _PORTS:
         raise SendosoConfigError(
             f"The Sendoso connection {conn_id!r} has the scheme {scheme!r}; use https (or http for loopback)."
         )
@@ -134,7 +136,8 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
             "network in the clear: use https (http is allowed for loopback only, as for the sandbox)."
         )
     literal = f"[{hostname}]" if ":" in hostname else hostname
-    port_part = f":{given_port}" if given_port else ""
+    # The scheme's own port says nothing: with and without it, it is the same Sendoso and the same tokens.
+    port_part = f":{given_port}" if given_port and given_port != _PORTS[scheme] else ""
     return f"{scheme}://{literal}{port_part}", hostname
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, read_send
+from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, read_send, tracking_url
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.models import SendStatus
 
@@ -41,6 +41,7 @@ class Outcome:
     :param send_id: of a send that was accepted.
     :param status: of a send that was accepted, where the answer says it.
     :param retry_after: seconds the API asked to wait.
+    :param tracking_url: where a send that was accepted can be followed, if the answer says so.
     """
 
     verdict: Verdict
@@ -49,6 +50,7 @@ class Outcome:
     send_id: str | None = None
     status: SendStatus | None = None
     retry_after: float | None = None
+    tracking_url: str | None = None
 
 
 def classify(request: Request, exchange: Exchange, *, renewed: bool, own_gift: bool) -> Outcome:
@@ -74,7 +76,8 @@ def classify(request: Request, exchange: Exchange, *, renewed: bool, own_gift: b
             send = read_send(answer.json)
             if send is None:
                 return Outcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
-            return Outcome(Verdict.SENT, "accepted", send_id=send.id, status=send.status)
+            url = tracking_url(request, send)
+            return Outcome(Verdict.SENT, "accepted", send_id=send.id, status=send.status, tracking_url=url)
         case 429:
             patient = (answer.retry_after or 0) <= LONGEST_RETRY_AFTER
             verdict = Verdict.RETRY if patient else Verdict.STOP

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
+from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
 from airflow_provider_sendoso.client.answers import api_error, read_send, read_send_answer
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
@@ -25,7 +25,6 @@ from airflow_provider_sendoso.client.endpoints import (
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.pages import Pages
-from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
@@ -42,6 +41,8 @@ from airflow_provider_sendoso.observing.lineage import report_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_sendoso.client.session import SendosoSession
 
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
@@ -62,7 +63,7 @@ class SendosoHook(BaseHook):
     """
 
     conn_name_attr = "sendoso_conn_id"
-    default_conn_name = "sendoso_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "sendoso"
     hook_name = "Sendoso"
 
@@ -330,7 +331,13 @@ class SendosoHook(BaseHook):
             return None
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say who the connection is for Sendoso and whether the ledger answers, or exactly what is wrong."""
+        """
+        Say who the connection is for Sendoso, what is left to spend, the rate, and whether the ledger answers.
+
+        Nothing is sent and nothing is asked twice. It is behind Airflow's button *Test Connection*.
+
+        :return: whether the connection works, and that, or exactly what is wrong; no secret and nobody's name.
+        """
         try:
             session, ledger = self.session, self._ledger
             session.tokens.get()
@@ -340,7 +347,7 @@ class SendosoHook(BaseHook):
         except (SendosoError, AirflowNotFoundException) as error:
             return False, str(error)
         remembered = (
-            f"Ledger {ledger.identity.ledger_uuid} answers."
+            f"The ledger {self.config.ledger_conn_id!r} ({ledger.identity.ledger_uuid}) answers."
             if ledger
             else f"No ledger: reads work, sends need the connection {self.config.ledger_conn_id!r}."
         )
@@ -355,18 +362,20 @@ class SendosoHook(BaseHook):
                 return ""  # published, but not part of the seed: a token is proof enough
             raise
         who = f" as user {fields['id']}" if fields.get("id") else ""
-        return who + (f", balance {fields['balance']}" if fields.get("balance") is not None else "")
+        balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
+        return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
 
-    # -- the form, for Airflow 2.11; Airflow 3 reads get_provider_info ----------------------------------------------
+    # -- the form, before Airflow 3.2; newer ones read the provider's metadata ---------------------------------------
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's own fields."""
+        return connection_form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Relabel the standard fields of the connection form."""
-        return {
-            "hidden_fields": ["schema"],
-            "relabeling": {"login": "Client ID", "password": "Client Secret", "host": "Base URL"},
-            "placeholders": {"host": "https://app.sendoso.com", "extra": json.dumps({"requests_per_second": 10})},
-        }
+        """Return how the connection form's standard fields look."""
+        return connection_form.field_behaviour()
 
 
 def gift_send(
@@ -457,6 +466,9 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
 
 
 def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
+    # Here, because a DAG file that imports the hook is parsed every few seconds, and `requests` is most of its cost.
+    from airflow_provider_sendoso.client.session import SendosoSession
+
     secret = config.client_secret.get_secret_value()
     mask_secret(secret)
     if config.refresh_token is not None:

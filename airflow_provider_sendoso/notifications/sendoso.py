@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.notifier import BaseNotifier
 
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.observing.metrics import SendMetrics
 from airflow_provider_sendoso.operators.arguments import refuse, seconds
-from airflow_provider_sendoso.operators.base import make_batch
-from airflow_provider_sendoso.operators.gift import RECIPIENT_KEY, OneGift
-from airflow_provider_sendoso.sending import Sender
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 _LEASE = 60.0
 """Seconds that the claim on the send lasts without being renewed."""
@@ -81,7 +79,7 @@ class SendosoNotifier(BaseNotifier):
         dedupe_scope: str | None = None,
         resend_of: str | None = None,
         claim_timeout: float | timedelta = 5,
-        sendoso_conn_id: str = SendosoHook.default_conn_name,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -112,6 +110,8 @@ class SendosoNotifier(BaseNotifier):
         :raises SendOutcomeUnknownError: if the gift may have gone out.
         :raises SendHeldError: if that was so in an earlier run of the callback.
         """
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
         self._send(SendosoHook(self.sendoso_conn_id), context)
 
     async def async_notify(self, context: Context) -> None:
@@ -121,11 +121,19 @@ class SendosoNotifier(BaseNotifier):
         :param context: of the deadline.
         :raises SendosoError: as :meth:`notify`.
         """
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
         hook = SendosoHook(self.sendoso_conn_id)
         await hook.aprepare()
         await asyncio.to_thread(self._send, hook, context)
 
     def _send(self, hook: SendosoHook, context: Mapping[str, Any]) -> None:
+        # As everywhere: what only a run needs is not imported by a DAG file's parser.
+        from airflow_provider_sendoso.observing.metrics import SendMetrics
+        from airflow_provider_sendoso.operators.gift import RECIPIENT_KEY, OneGift
+        from airflow_provider_sendoso.operators.run import make_batch
+        from airflow_provider_sendoso.sending import Sender
+
         refuse({"touch_id": self.touch_id})
         gift = OneGift.of(
             gift_id=self.gift_id,

@@ -8,7 +8,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.sending.width import MOST
 
 
 def refuse(arguments: Mapping[str, Any]) -> None:
@@ -76,6 +75,8 @@ def amount(name: str, value: Any) -> Decimal | None:
 
 def width(value: Any) -> int | None:
     """Read ``max_in_flight``; ``None`` where none is given."""
+    from airflow_provider_sendoso.sending.width import MOST
+
     if given(value) is None:
         return None
     text = str(value).strip()

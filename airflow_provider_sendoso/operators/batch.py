@@ -1,66 +1,17 @@
-"""The operator that sends a whole batch: rows from a warehouse, validated, priced, sent, and accounted for."""
+"""The operator that sends a whole batch: its arguments. What it does with them is in ``batch_run``."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
-
-from airflow_provider_sendoso.batch.catalogue import Catalogue
-from airflow_provider_sendoso.batch.cursor import columns_of, read_query, rows_of
-from airflow_provider_sendoso.batch.limits import Limits
-from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, estimate, price_of
-from airflow_provider_sendoso.batch.results import ResultsTable, write_results
-from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
-from airflow_provider_sendoso.batch.spool import Spool, Spooled
-from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
-from airflow_provider_sendoso.batch.validation import check_gifts
-from airflow_provider_sendoso.exceptions import (
-    SendHeldError,
-    SendosoConfigError,
-    SendosoError,
-    SendosoLimitError,
-    SendosoNotReachedError,
-    SendosoRowsError,
-)
-from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.ledger.sends import Batch
-from airflow_provider_sendoso.models import RowOutcome
-from airflow_provider_sendoso.observing.lineage import (
-    Query,
-    note_asset_events,
-    openlineage_of,
-    report_output,
-    report_query,
-)
-from airflow_provider_sendoso.observing.metrics import SendMetrics
-from airflow_provider_sendoso.observing.spans import span
-from airflow_provider_sendoso.operators.arguments import (
-    amount,
-    count,
-    given,
-    one_of,
-    refuse,
-    share_or_count,
-    truth,
-    width,
-)
-from airflow_provider_sendoso.operators.base import WHAT_TO_DO, Progress, SendOperator, moment, short_key
-from airflow_provider_sendoso.sending import Result, Sender
-from airflow_provider_sendoso.sending.preview import Preview, preview
-from airflow_provider_sendoso.sending.replacing import why_not_replaceable
+from airflow_provider_sendoso.operators.base import SendOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-_NAMED = 20
-"""Rows that a log or an error names before it only counts."""
+    from airflow_provider_sendoso.ledger.sends import Batch
 
 
 class BatchSendOperator(SendOperator):
@@ -216,116 +167,14 @@ class BatchSendOperator(SendOperator):
         self.shipping_estimate = shipping_estimate
         self.max_in_flight = max_in_flight
         self.results_table = results_table
-        self._sent: tuple[Batch, int] | None = None
+        self.sent: tuple[Batch, int] | None = None
+        """What the last run in this process has sent, for OpenLineage."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
-        max_invalid = self._check_arguments()
-        dry_run = truth("dry_run", self.dry_run)
-        batch = self._batch(context, self.dedupe_scope, self.recipient_key)
-        sender = self._sender(batch, given(self.gift_id) is not None, width(self.max_in_flight))
-        limits = self._limits()
-        self._check_ledger(context)
-        self.hook.ledger.sends.check_scope(batch)
-        results = self._prepare_results(batch)
-        with span("batch", {"batch_id": batch.batch_id, "conn_id": self.sendoso_conn_id}) as describe, Spool() as spool:
-            with span("read"):
-                self._fill(spool)
-            self._check_replacements(batch, spool)
-            if self._refuse_invalid(spool, max_invalid) is None:
-                self._check_gifts(spool)
-            self._log_invalid(spool)
-            failure: SendosoError | None = self._refuse_invalid(spool, max_invalid)
-            if dry_run:
-                summary, failure = self._dry_run(batch, spool, limits, results, failure)
-            else:
-                self.hook.ledger.sends.open_batch(batch)
-                summary, failure = self._send(context, batch, spool, sender, limits, results, failure)
-            describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
-            self._report(context, batch, summary)
-        if failure is not None:
-            self._push(context, summary)
-            raise failure
-        return summary.as_json()
+        from airflow_provider_sendoso.operators.batch_run import BatchRun
 
-    def _dry_run(
-        self,
-        batch: Batch,
-        spool: Spool,
-        limits: Limits,
-        results: ResultsTable | None,
-        failure: SendosoError | None,
-    ) -> tuple[Summary, SendosoError | None]:
-        """Say what would be sent and what it would cost; the ledger is only read."""
-        seen, cost = self._preview(batch, spool, spool.record)
-        balance = self.hook.get_balance()
-        if cost is not None and cost.amount is not None and balance is not None and cost.amount > balance:
-            self.log.warning("That is more than the balance of %s.", balance)
-        summary = Summary(
-            batch.batch_id, batch.dedupe_scope, spool.counts(), cost, seen.fingerprint, balance, dry_run=True
-        )
-        self.log.info("%s", summary.as_text())
-        unwritten = self._write_results(results, batch, spool, would_send=True)
-        return summary, failure or self._why_refused(limits, seen, cost) or unwritten
-
-    def _send(
-        self,
-        context: Context,
-        batch: Batch,
-        spool: Spool,
-        sender: Sender,
-        limits: Limits,
-        results: ResultsTable | None,
-        failure: SendosoError | None,
-    ) -> tuple[Summary, SendosoError | None]:
-        """Send what may be sent; whatever happens, say how far it got."""
-        metrics = SendMetrics(self.sendoso_conn_id, type(self).__name__, batch)
-        fingerprint = None
-        if failure is None and limits.any:
-            seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
-            fingerprint = seen.fingerprint
-            failure = self._why_refused(limits, seen, cost)
-        if failure is None:
-            try:
-                with span("send"):
-                    sender.send(spool.jobs(), metrics.watch(spool.record), Progress(self.log, spool))
-            except SendosoError as error:
-                failure = error
-            except BaseException:
-                # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
-                summary = self._summary(batch, spool, fingerprint)
-                self._push(context, summary)
-                self._write_results(results, batch, spool)
-                metrics.end(summary.counts)
-                raise
-        held = self._log_rows(spool)
-        summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
-        if results is not None:
-            self._push(context, summary)  # the task may be killed while it writes
-        unwritten = self._write_results(results, batch, spool)
-        if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
-            self._push(context, summary)
-            self._defer_until_settled(sender)
-        metrics.end(summary.counts)
-        return summary, failure or self._judge(summary, held, spool) or unwritten
-
-    def _summary(self, batch: Batch, spool: Spool, fingerprint: str | None, cost: Cost | None = None) -> Summary:
-        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint)
-        self.log.info("%s", summary.as_text())
-        return summary
-
-    def _push(self, context: Context, summary: Summary) -> None:
-        if self.do_xcom_push:
-            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=summary.as_json())
-
-    def _report(self, context: Context, batch: Batch, summary: Summary) -> None:
-        """Tell those who look at assets and lineage; a dry run has sent nothing, and says so."""
-        sent = 0 if summary.dry_run else summary.count(RowOutcome.SENT)
-        self._sent = batch, sent
-        if sent:
-            report_output(self.hook, batch.account, batch.dedupe_scope)
-        extra = summary.as_json() | {"dry_run": summary.dry_run}
-        note_asset_events(context, self.outlets, batch.account, batch.dedupe_scope, extra)
+        return BatchRun(self, context).execute()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """
@@ -334,208 +183,10 @@ class BatchSendOperator(SendOperator):
         :param task_instance: not looked at.
         :return: ``None`` for a try that did not come to sending.
         """
-        if self._sent is None:
+        from airflow_provider_sendoso.observing.lineage import Query, openlineage_of
+
+        if self.sent is None:
             return None
-        batch, sent = self._sent
+        batch, sent = self.sent
         query = None if self.sql is None else Query(self.sql, str(self.conn_id), self.hook_params)
         return openlineage_of(query, batch.account, batch.dedupe_scope, sent)
-
-    # -- before the first send -----------------------------------------------------------------------------------
-
-    def _check_arguments(self) -> float | None:
-        refuse({"touch_id": self.touch_id})
-        one_of("on_invalid", self.on_invalid, ("skip", "fail"))
-        one_of("on_held", self.on_held, ("fail", "continue"))
-        if given(self.metadata) is not None and not isinstance(self.metadata, Mapping):
-            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
-        if (self.recipients is None) == (self.sql is None):
-            raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
-        if self.sql is not None and not self.conn_id:
-            raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
-        if given(self.results_table) is not None and not self.conn_id:
-            raise SendosoConfigError("results_table needs conn_id, the connection of its database; nothing was sent.")
-        return share_or_count("max_invalid", self.max_invalid)
-
-    def _limits(self) -> Limits:
-        return Limits(
-            max_sends=count("max_sends", self.max_sends),
-            max_cost=amount("max_cost", self.max_cost),
-            max_sends_per_batch=self.hook.config.max_sends_per_batch,
-            approved_fingerprint=given(self.approved_fingerprint),
-        )
-
-    def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
-        refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
-        return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
-
-    def _preview(
-        self, batch: Batch, spool: Spool, record: Callable[[Result], None] = lambda result: None, *, price: bool = True
-    ) -> tuple[Preview, Cost | None]:
-        """Look at what would be sent and, where somebody wants to know, at what it would cost."""
-        gifts: Counter[str] = Counter()
-        seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: gifts.update([job.gift_send.gift_id]))
-        if not price:
-            return seen, None
-        cost = estimate(gifts, self._catalogue.find, amount("shipping_estimate", self.shipping_estimate))
-        if cost.amount is None:
-            self.log.info("What it would cost is not known: %s.", "; ".join(cost.unknown[:_NAMED]))
-        else:
-            self.log.info(
-                "Estimated cost: %s %s (catalogue prices and, for physical gifts, %s USD fulfilment and shipping).",
-                cost.amount,
-                cost.currency,
-                FULFILMENT,
-            )
-        return seen, cost
-
-    def _cost_of_sent(self, spool: Spool) -> Cost | None:
-        """Estimate what this batch's gifts have cost; never a reason to fail, for they are out."""
-        gifts = spool.gifts(RowOutcome.SENT)
-        try:
-            return estimate(gifts, self._catalogue.find, amount("shipping_estimate", self.shipping_estimate))
-        except SendosoError as error:
-            self.log.warning("The catalogue could not be read, so the cost is not estimated: %s", error)
-            return None
-
-    def _price_of(self, gift_id: str) -> tuple[Decimal, str] | None:
-        try:
-            gift = self._catalogue.find(gift_id)
-        except SendosoError:
-            return None
-        price = price_of(gift_id, gift, amount("shipping_estimate", self.shipping_estimate))
-        return None if isinstance(price, str) else (price.amount, price.currency)
-
-    @cached_property
-    def _catalogue(self) -> Catalogue:
-        return Catalogue(self.hook.list_gifts)
-
-    def _fill(self, spool: Spool) -> None:
-        if self.recipients is not None:
-            columns, rows = flatten(self.recipients)
-            if rows:
-                spool.fill(self._read(columns, rows))
-            return
-        hook = self._warehouse()
-
-        def read(cursor: Any) -> None:
-            spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
-
-        read_query(hook, str(self.sql), self.parameters or None, read, report_query)
-
-    def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
-        arguments = {
-            "gift_id": given(self.gift_id),
-            "message": given(self.message),
-            "variant_id": given(self.variant_id),
-            "team_id": given(self.team_id),
-        }
-        layout = Layout(
-            arguments,
-            given(self.metadata) or {},
-            self.column_map or {},
-            self.recipient_key,
-            self.row_ref or None,
-            truth("strict_email", self.strict_email),
-        )
-        reader = RowReader(columns, layout)
-        self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
-        return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
-
-    def _warehouse(self) -> DbApiHook:
-        hook = warehouse_hook(str(self.conn_id), self.hook_params)
-        self.log.info("Reading recipients through %s with a %s.", self.conn_id, type(hook).__name__)
-        return hook
-
-    def _check_gifts(self, spool: Spool) -> None:
-        """Look for incomplete addresses of gifts that go by post; Sendoso does, where the catalogue cannot be read."""
-        catalogue = self._catalogue
-        try:
-            check_gifts(spool, catalogue, own_gift=given(self.gift_id) is not None)
-        except SendosoError as error:
-            self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
-
-    def _refuse_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoRowsError | None:
-        counts = spool.counts()  # once: each is a walk through all rows
-        invalid, rows = counts[RowOutcome.INVALID], counts.total()
-        if invalid and self.on_invalid == "fail":
-            return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
-        if too_many_invalid(invalid, rows, max_invalid):
-            return SendosoRowsError(
-                f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
-            )
-        return None
-
-    def _prepare_results(self, batch: Batch) -> ResultsTable | None:
-        """Prove before the first send that the results can be written after the last."""
-        if given(self.results_table) is None:
-            return None
-        results = ResultsTable(warehouse_hook(str(self.conn_id), self.hook_params), str(self.results_table).strip())
-        results.prepare(batch)
-        return results
-
-    def _check_replacements(self, batch: Batch, spool: Spool) -> None:
-        for number, resend_of in spool.replacements():
-            problem = why_not_replaceable(self.hook.session, self.hook.ledger, batch.account, resend_of)
-            if problem is not None:
-                spool.record(Result(number, RowOutcome.INVALID, problem))
-
-    # -- afterwards ----------------------------------------------------------------------------------------------
-
-    def _log_invalid(self, spool: Spool) -> None:
-        for row in spool.rows(RowOutcome.INVALID, _NAMED):
-            self.log.warning("Invalid %s: %s.", row.name, row.reason)
-        for reason, rows in spool.reasons(RowOutcome.INVALID):
-            self.log.info("Invalid because %s: %d.", reason, rows)
-
-    def _log_rows(self, spool: Spool) -> list[Spooled]:
-        for row in spool.rows(RowOutcome.REFUSED, _NAMED):
-            self.log.warning("Refused %s: %s.", row.name, row.reason)
-        held = spool.rows(RowOutcome.HELD, _NAMED)
-        for row in held:
-            self.log.warning("Held %s: %s.", row.name, _posted(row))
-        return held
-
-    def _write_results(
-        self, results: ResultsTable | None, batch: Batch, spool: Spool, *, would_send: bool = False
-    ) -> SendosoError | None:
-        """Rewrite the results, and return why that could not be done: it must not hide how the sends went."""
-        if results is None:
-            return None
-        try:
-            write_results(results, batch, spool, self.hook.ledger, price_of=self._price_of, would_send=would_send)
-        except SendosoError as error:
-            self.log.error("%s", error)
-            return error
-        self.log.info("Results of %d rows are in %s.", spool.counts().total(), results.name)
-        return None
-
-    def _judge(self, summary: Summary, held: Sequence[Spooled], spool: Spool) -> SendosoError | None:
-        """Decide between success and failure; the order says which matters more."""
-        if not_reached := summary.count(RowOutcome.NOT_REACHED):
-            return SendosoNotReachedError(
-                f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "
-                "Retry the task: who was sent a gift is not sent another."
-            )
-        if held and self.on_held == "fail":
-            names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
-            more = summary.count(RowOutcome.HELD) - len(held)
-            return SendHeldError(
-                f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
-                f'{WHAT_TO_DO} Everybody else is done. With on_held="continue" this does not fail the task.'
-            )
-        if summary.nobody_was_sent():
-            return SendosoRowsError(f"Nobody was sent a gift. {summary.as_text()} {_reasons(spool)}")
-        return None
-
-
-def _reasons(spool: Spool) -> str:
-    texts = [
-        f"{reason} ({rows})"
-        for outcome in (RowOutcome.INVALID, RowOutcome.REFUSED)
-        for reason, rows in spool.reasons(outcome)[:5]
-    ]
-    return f"Reasons: {'; '.join(texts)}." if texts else ""
-
-
-def _posted(row: Spooled) -> str:
-    return f"posted at {moment(row.posted_at)}, {row.reason}, key {short_key(row.send_key)}"

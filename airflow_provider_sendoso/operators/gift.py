@@ -19,7 +19,7 @@ from airflow_provider_sendoso.observing.lineage import report_output
 from airflow_provider_sendoso.observing.metrics import SendMetrics
 from airflow_provider_sendoso.observing.spans import span
 from airflow_provider_sendoso.operators.arguments import given
-from airflow_provider_sendoso.operators.base import WHAT_TO_DO, Progress, moment, short_key
+from airflow_provider_sendoso.operators.run import WHAT_TO_DO, Progress, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
 from airflow_provider_sendoso.sending.replacing import why_not_replaceable
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
-from airflow_provider_sendoso import resolving
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.retries import for_this_airflow
 
@@ -53,6 +53,7 @@ class ResolveHeldOperator(BaseOperator):
         "resolved_by",
         "sendoso_conn_id",
     )
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
     ui_color = "#fde8d7"
 
     def __init__(
@@ -66,7 +67,7 @@ class ResolveHeldOperator(BaseOperator):
         send_id: str | None = None,
         why: str,
         resolved_by: str | None = None,
-        sendoso_conn_id: str = SendosoHook.default_conn_name,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**for_this_airflow(kwargs))
@@ -82,6 +83,12 @@ class ResolveHeldOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve the sends; log and push the counts before anything is raised."""
+        # What only a run needs is imported by a run: a DAG file is parsed every few seconds.
+        from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
+        from airflow_provider_sendoso import resolving
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
         decision = resolving.Decision.parse(
             given(self.resolution),
             why=given(self.why),
@@ -96,6 +103,7 @@ class ResolveHeldOperator(BaseOperator):
             "reason": given(self.reason),
         }
         resolving.check_selection(**which)
+        SendosoLink().push(context, hook.config.base_url)
         records = resolving.select(hook.ledger, hook.config.account, **which)
         tally = resolving.resolve(hook.ledger, records, decision)
         for line in tally.lines():

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_sendoso.models import RowOutcome
-from airflow_provider_sendoso.observing.metrics import SendMetrics
-from airflow_provider_sendoso.operators.arguments import refuse
+from airflow.providers.common.compat.sdk import BaseOperatorLink
+
+from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
-from airflow_provider_sendoso.operators.gift import RECIPIENT_KEY, OneGift
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -63,6 +62,7 @@ class SendGiftOperator(SendOperator):
         "sendoso_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"recipient": "json", "metadata": "json"}
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(), TrackingLink())
     ui_color = "#fde8d7"
 
     def __init__(
@@ -92,21 +92,6 @@ class SendGiftOperator(SendOperator):
 
     def execute(self, context: Context) -> str | None:
         """Send the gift, or find that it was sent."""
-        refuse({"touch_id": self.touch_id})
-        gift = OneGift.of(
-            gift_id=self.gift_id,
-            recipient=self.recipient,
-            message=self.message,
-            variant_id=self.variant_id,
-            team_id=self.team_id,
-            metadata=self.metadata,
-            resend_of=self.resend_of,
-        )
-        batch = self._batch(context, self.dedupe_scope, RECIPIENT_KEY)
-        sender = self._sender(batch, own_gift=True)
-        self._check_ledger(context)
-        metrics = SendMetrics(self.sendoso_conn_id, type(self).__name__, batch)
-        result = gift.go(self.hook, sender, metrics, self.log)
-        if result.outcome is RowOutcome.HELD:
-            self._defer_until_settled(sender)
-        return gift.conclude(result, metrics, self.log)
+        from airflow_provider_sendoso.operators.gift_run import GiftRun
+
+        return GiftRun(self, context).execute()

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from airflow_provider_sendoso.sandbox.account import Account
+from airflow_provider_sendoso.sandbox.account import Account, Send
 from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authorization, render_consent
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
@@ -165,17 +165,21 @@ class App:
     async def _create_send(self, request: web.Request) -> web.Response:
         body = read_gift_send(await request.read())
         send = self.account.accept(body, self.tokens.authorise(_bearer(request)))
-        return web.json_response({"send": self.account.describe(send, now=send.accepted_at)}, status=201)
+        return web.json_response({"send": self._show(request, send, now=send.accepted_at)}, status=201)
 
     async def _list_sends(self, request: web.Request) -> web.Response:
         newest_first = self.account.sends()[::-1]
-        return _page_of("sends", newest_first, request.query, self.account.describe)
+        return _page_of("sends", newest_first, request.query, lambda send: self._show(request, send))
 
     async def _read_send(self, request: web.Request) -> web.Response:
         send = self.account.find(request.match_info["id"])
         if send is None:
             raise Refusal(404, "Send not found")
-        return web.json_response({"send": self.account.describe(send)})
+        return web.json_response({"send": self._show(request, send)})
+
+    def _show(self, request: web.Request, send: Send, now: float | None = None) -> dict[str, Any]:
+        """Show a send as the API does; that a gift send has an address to follow it at is inferred."""
+        return self.account.describe(send, now) | {"tracking_url": f"http://{request.host}/?send={send.id}"}
 
     # The sandbox's own.
 
@@ -188,6 +192,7 @@ class App:
             password=self.tokens.client_secret,
             rate=self.pace.rate,
             paused="paused" in request.query,
+            only=request.query.get("send"),
         )
         # A name may hold half of a surrogate pair, which JSON can write and UTF-8 cannot.
         return web.Response(body=html.encode(errors="replace"), content_type="text/html", charset="utf-8")

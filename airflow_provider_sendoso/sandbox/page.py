@@ -8,6 +8,7 @@ from html import escape
 from importlib import resources
 from string import Template
 from typing import Any
+from urllib.parse import urlencode
 
 from airflow_provider_sendoso.sandbox.catalogue import Gift
 from airflow_provider_sendoso.sandbox.connection import export_line
@@ -26,6 +27,7 @@ def render(
     password: str,
     rate: int,
     paused: bool = False,
+    only: str | None = None,
 ) -> str:
     """
     Write the page.
@@ -37,23 +39,36 @@ def render(
     :param password: the client secret
     :param rate: requests a second, 0 for no limit
     :param paused: whether it is to stay as it is
+    :param only: the id of the one send to list
     """
     template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     repeats = Counter(_duplicate_key(send) for send in state["sends"])
+    listed = [send for send in state["sends"] if only in (None, send["id"])]
+    here = {} if only is None else {"send": only}
     return Template(template).substitute(
         refresh="" if paused else _REFRESH,
         live="Paused" if paused else "Live",
         live_class="paused" if paused else "running",
-        toggle='<a href="/">Resume</a>' if paused else '<a href="/?paused">Pause</a>',
+        toggle=_link("Resume", here) if paused else _link("Pause", {"paused": ""} | here),
         tiles=_tiles(state, rate),
         statuses=_statuses(state["counts"]),
         duplicates=_duplicates(repeats),
-        sends=_sends(state["sends"], repeats, {gift.id: gift.name for gift in gifts}),
+        only="" if only is None else _only(only, found=bool(listed)),
+        sends=_sends(listed, repeats, {gift.id: gift.name for gift in gifts}) if listed or only is None else "",
         faults=_faults(state["faults"]),
         fault_line=escape(f"curl -d '{_EXAMPLE_FAULT}' {url}/sandbox/faults"),
         export_line=escape(export_line(url, login, password)),
         gifts="".join(_gift(gift) for gift in gifts),
     )
+
+
+def _only(send_id: str, found: bool) -> str:
+    words = "Only" if found else "There is no send"
+    return f'<p class="note">{words} <code>{escape(send_id)}</code>. {_link("All sends", {})}</p>'
+
+
+def _link(words: str, query: dict[str, str]) -> str:
+    return f'<a href="/{escape("?" + urlencode(query) if query else "")}">{words}</a>'
 
 
 def _tiles(state: dict[str, Any], rate: int) -> str:

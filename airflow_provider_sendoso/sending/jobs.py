@@ -54,6 +54,7 @@ class Result:
     :param send_key: the send's name in the ledger; commands take its beginning.
     :param posted: whether this try posted it.
     :param error: what a refusal means as an exception.
+    :param tracking_url: where a send that this try posted can be followed, if the answer says so.
     """
 
     number: int
@@ -66,6 +67,7 @@ class Result:
     send_key: str | None = None
     posted: bool = False
     error: SendosoApiError | None = None
+    tracking_url: str | None = None
 
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

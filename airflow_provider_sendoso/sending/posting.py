@@ -177,6 +177,7 @@ class Poster:
             claim.send_key,
             True,
             api_error(request, exchange.answer) if state is State.REFUSED and exchange.answer else None,
+            outcome.tracking_url,
         )
         latency = None if row_outcome is RowOutcome.HELD else time.monotonic() - begun
         lost = None if recorded else f"send key {claim.send_key} ended {state}, send id {outcome.send_id}"

@@ -13,13 +13,13 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    BaseOperatorLink,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
 
-from airflow_provider_sendoso.batch.results import refresh_statuses
-from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoConfigError,
@@ -27,17 +27,19 @@ from airflow_provider_sendoso.exceptions import (
     SendosoResultsError,
     SendosoStatusError,
 )
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.ledger.sends import State
+from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.retries import for_this_airflow
-from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
-from airflow_provider_sendoso.waiting import FEW, NAMED, Goal, good_enough
-from airflow_provider_sendoso.watching import Wait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_sendoso.client.session import SendosoSession
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.waiting import Goal
+    from airflow_provider_sendoso.watching import Wait
+
+# What only a run needs is imported by a run, in its methods: a DAG file is parsed every few seconds.
 
 _GRACE = timedelta(minutes=5)
 """What the scheduler waits beyond the trigger's own deadline, for a triggerer that is down."""
@@ -89,6 +91,7 @@ class SendStatusSensor(BaseSensorOperator):
         "conn_id",
         "sendoso_conn_id",
     )
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
     ui_color = "#e6f1f2"
 
     def __init__(
@@ -104,7 +107,7 @@ class SendStatusSensor(BaseSensorOperator):
         poke_interval: timedelta | float = 300,
         results_table: str | None = None,
         conn_id: str | None = None,
-        sendoso_conn_id: str = SendosoHook.default_conn_name,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **for_this_airflow(kwargs))
@@ -122,11 +125,15 @@ class SendStatusSensor(BaseSensorOperator):
     @cached_property
     def hook(self) -> SendosoHook:
         """The hook, built at the first use."""
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
         return SendosoHook(self.sendoso_conn_id)
 
     @cached_property
     def _wait(self) -> Wait:
         """What this process knows of the sends."""
+        from airflow_provider_sendoso.watching import Wait
+
         return Wait(
             self.hook,
             self._goal(),
@@ -138,7 +145,11 @@ class SendStatusSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once; what is not settled then is waited for here or in the triggerer."""
+        from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
+        from airflow_provider_sendoso.waiting import NAMED
+
         goal = self._check_arguments()
+        SendosoLink().push(context, self.hook.config.base_url)
         if not self.deferrable:
             return super().execute(context)
         deadline = time.time() + self.timeout
@@ -187,6 +198,8 @@ class SendStatusSensor(BaseSensorOperator):
 
         :param patient: whether to ask for many: otherwise that is left to the triggerer, which needs no worker for it.
         """
+        from airflow_provider_sendoso.waiting import FEW
+
         wait = self._wait
         wait.goal.check_host(self.hook.config.base_url)
         try:
@@ -254,6 +267,8 @@ class SendStatusSensor(BaseSensorOperator):
                 raise SendosoError(f"The trigger sent an event that says nothing about the sends: {event!r}.")
 
     def _goal(self) -> Goal:
+        from airflow_provider_sendoso.waiting import Goal
+
         return Goal.parse(self.target_statuses, self.failed_statuses)
 
     def _check_arguments(self) -> Goal:
@@ -303,6 +318,10 @@ class SendStatusSensor(BaseSensorOperator):
         table = self._results_table()
         if table is None:
             return
+        from airflow_provider_sendoso.batch.results import refresh_statuses
+        from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
+        from airflow_provider_sendoso.ledger.sends import State
+
         names = {"batch_id": self.batch_id, "dedupe_scope": self.dedupe_scope}
         where = {name: str(value) for name, value in names.items() if value is not None}
         statuses: Iterable[tuple[str, str, float | None]]
@@ -322,6 +341,8 @@ class SendStatusSensor(BaseSensorOperator):
 
     def _conclude(self, report: Mapping[str, Any]) -> Any:
         """Return what the task returns, or raise what it fails with."""
+        from airflow_provider_sendoso.waiting import good_enough
+
         one = isinstance(self.send_id, str | int)
         share = None if one else self._share()
         if not good_enough(report, share):

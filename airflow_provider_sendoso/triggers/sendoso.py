@@ -29,7 +29,7 @@ class SendStatusTrigger(BaseTrigger):
     The event's ``status`` is ``settled`` or ``timeout``, with the ``report`` of the wait, or ``error``, with
     ``message`` and whether it is ``retryable``.
 
-    Of many sends only those are asked in a round that are due, see :func:`~airflow_provider_sendoso.waiting.pause`.
+    Of many sends only those are asked in a round that are due: see ``SendStatusSensor``.
 
     :param send_ids: the sends, or
     :param list_id: a list of them that the hook has kept in the ledger, where they are many, or

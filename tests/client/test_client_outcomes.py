@@ -47,6 +47,43 @@ def outcome(
     return classify(POST, Exchange(Phase.ANSWERED, sent), renewed=renewed, own_gift=own_gift)
 
 
+TRACKING = "https://track.sendoso.com/gifts/3f9a"
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        (TRACKING, True),
+        ("http://127.0.0.1:8765/?send=send-1&copy=2", True),
+        # It would be shown to whoever may look at the task.
+        (f"{TRACKING}?to=ada@example.com", False),
+        (f"{TRACKING}?to=ADA%40example.com", False),
+        (f"{TRACKING}?to=somebody@else.org", False),
+        (f"{TRACKING}/ada", False),
+        (f"{TRACKING}/Canada", True),
+        # It is no place to send somebody's browser to.
+        ("javascript:alert(1)", False),
+        ("//track.sendoso.com/3f9a", False),
+        ("https://user:pw@track.sendoso.com/3f9a", False),
+        ("https://[::1", False),
+        ("https://", False),
+        ("https://track.sendoso.com/a b", False),
+        ("https://track.sendoso.com/\n", False),
+        ("https://track.sendoso.com/\ud800", False),
+        (f"https://track.sendoso.com/{'a' * 2000}", False),
+        ("", False),
+        (7, False),
+        (None, False),
+        ([TRACKING], False),
+    ],
+)
+def test_address_to_follow_a_send_at(url: object, kept: bool) -> None:
+    """Whatever is there, the gift went out."""
+    found = outcome(201, json.dumps({"send": {"id": "s-1", "tracking_url": url}}).encode())
+    assert (found.verdict, found.send_id) == (Verdict.SENT, "s-1")
+    assert found.tracking_url == (url if kept else None)
+
+
 @pytest.mark.parametrize(("renewed", "own_gift"), FLAGS)
 class TestWithoutAnAnswer:
     def test_before_the_first_byte_it_may_be_tried_again(self, renewed, own_gift):

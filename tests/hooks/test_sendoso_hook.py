@@ -323,14 +323,14 @@ class TestTestConnection:
     def test_success_without_a_ledger(self, hook, sendoso):
         assert hook.test_connection() == (
             True,
-            f"Connected to {sendoso.url} as user 1, balance 1000.0, 500 requests a second. "
+            f"Connected to {sendoso.url} as user 1, balance 1000.0, team balance 25000.0, 500 requests a second. "
             "No ledger: reads work, sends need the connection 'sendoso_ledger'.",
         )
 
     def test_success_with_one(self, hook, sendoso, ledger):
         ok, words = hook.test_connection()
         assert ok
-        assert words.endswith(f"Ledger {hook.ledger.identity.ledger_uuid} answers.")
+        assert words.endswith(f"The ledger 'sendoso_ledger' ({hook.ledger.identity.ledger_uuid}) answers.")
 
     def test_where_nobody_can_be_asked_who_one_is(self, hook, sendoso):
         sendoso.fault("status", times=9, path="/api/v3/me", status=404)

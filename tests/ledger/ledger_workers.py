@@ -17,7 +17,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.operators import base
+from airflow_provider_sendoso.operators import run
 from airflow_provider_sendoso.operators import sendoso as operators
 from airflow_provider_sendoso.sending import posting
 
@@ -131,7 +131,7 @@ def send_batch(
     :param lease: seconds, shorter than the operator lets users have it, so that tests need not wait.
     """
     _set(connections)
-    base._SHORTEST_LEASE, posting._MARGIN = 0.1, 0.1
+    run._SHORTEST_LEASE, posting._MARGIN = 0.1, 0.1
     ti = FakeTI(run_id)
     operator = operators.BatchSendOperator(
         task_id=ti.task_id,

@@ -40,7 +40,9 @@ def notifier(**changes: Any) -> SendosoNotifier:
 
 def of_task(task_id: str = "report", run_id: str = "run-1", map_index: Any = -1, **more: Any) -> dict[str, Any]:
     """What a task's callback is called with, as much of it as is used."""
-    ti = SimpleNamespace(dag_id="sales", task_id=task_id, run_id=run_id, map_index=map_index)
+    ti = SimpleNamespace(
+        dag_id="sales", task_id=task_id, run_id=run_id, map_index=map_index, xcom_push=lambda **pushed: None
+    )
     return {"ti": ti, "task": ti, "dag": DAG("sales", schedule=None), "run_id": run_id, **more}
 
 

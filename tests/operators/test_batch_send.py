@@ -353,7 +353,7 @@ def test_without_xcom_it_fails_as_well(sendoso: Sandbox, ledger: Any, batch: Mak
     task = ti("run-1")
     with pytest.raises(SendosoNotFoundError):
         batch(gift_id="no-such-gift", do_xcom_push=False).execute({"ti": task})
-    assert task.xcom == {}
+    assert task.xcom == {"sendoso_link": sendoso.url}
 
 
 def test_on_kill_claims_nothing_more_and_the_next_try_goes_on(

@@ -188,7 +188,7 @@ def test_timeout_xcom(sendoso, ledger, batch, ti, people, monkeypatch):
         if len(sendoso.sends) == 2:
             raise AirflowTaskTimeout
 
-    monkeypatch.setattr("airflow_provider_sendoso.operators.base.Progress.__call__", after_two)
+    monkeypatch.setattr("airflow_provider_sendoso.operators.run.Progress.__call__", after_two)
     task = ti("run-1")
     with pytest.raises(AirflowTaskTimeout):
         batch(max_in_flight=1).execute({"ti": task})

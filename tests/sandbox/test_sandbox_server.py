@@ -103,6 +103,16 @@ class TestPage:
         assert re.search(r"contact_id</i> 42<", page)
         assert "× sent" not in page
 
+    def test_an_address_for_each_send(self, sandbox, client):
+        sends = [client.send(email=f"{name}@example.com").json()["send"] for name in ("ada", "bob")]
+        for send, other in zip(sends, reversed(sends), strict=True):
+            assert send["tracking_url"] == f"{sandbox.url}/?send={send['id']}"
+            page = self.page(client, send["tracking_url"].removeprefix(sandbox.url))
+            assert send["recipient"]["email"] in page
+            assert other["recipient"]["email"] not in page
+            assert f'href="/?paused=&amp;send={send["id"]}"' in page
+        assert "There is no send <code>&lt;b&gt;</code>" in self.page(client, "/?send=<b>")
+
     def test_duplicates_stand_out(self, client):
         client.send()
         client.send(email="ADA@example.com")

@@ -15,10 +15,13 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-import airflow.sdk.execution_time.context as context
-from airflow.dag_processing.dagbag import DagBag
 from airflow.models.connection import Connection
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator  # noqa: F401  # what Airflow itself does when it is imported is not ours
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # before Airflow 3.1
+    from airflow.models.dagbag import DagBag
 
 FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "sqlite3.connect", "subprocess.Popen")
 
@@ -55,7 +58,10 @@ def parse(folder: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    context._get_connection = context._async_get_connection = lambda *args, **kwargs: refuse("lookup")
+    with suppress(ImportError):  # Airflow 2
+        import airflow.sdk.execution_time.context as context
+
+        context._get_connection = context._async_get_connection = lambda *args, **kwargs: refuse("lookup")
     Connection.get_connection_from_secrets = lambda *args, **kwargs: refuse("lookup")
     sys.addaudithook(audit)
     report = {"modules": import_all(), "tasks": parse(sys.argv[1]), "refused": list(refused)}

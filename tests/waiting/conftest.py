@@ -75,6 +75,9 @@ def sent_batch(patient: Sandbox, ledger: Any) -> Callable[..., dict[str, Any]]:
     class TI:
         dag_id, task_id, run_id, map_index = "dag", "gifts", "run-1", -1
 
+        def xcom_push(self, key: str, value: Any) -> None:
+            pass
+
     def make(*statuses: str | None) -> dict[str, Any]:
         recipients = [
             {"first_name": "Ada", "last_name": "L", "email": f"ada{number}@example.com"}

@@ -52,6 +52,9 @@ class RescheduledTI:
     def get_first_reschedule_date(self, context: Any) -> datetime:
         return self._first
 
+    def xcom_push(self, key: str, value: Any) -> None:
+        pass
+
 
 def sensor(**arguments: Any) -> SendStatusSensor:
     return SendStatusSensor(**({"task_id": "arrived", "deferrable": False, "poke_interval": 0.01} | arguments))

@@ -16,7 +16,7 @@ from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import Batch
 from airflow_provider_sendoso.models import RowOutcome
 
-PAGE = (Path(__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 NOT_RECEIVED, COST, WHO_GOT_WHAT = re.findall(r"^```sql\n(.*?)^```", PAGE, re.M | re.S)
 
 FIRST = Batch("b1", "acme", "q4-champions", "email", "campaign", "gifts", "manual__2026-11-17", -1)

@@ -1,0 +1,117 @@
+"""
+The connection's form, written once: Airflow 3.2 and newer read it as the provider's metadata, older ones as the
+hook's widgets.
+
+Saving the form writes every field into the connection's extra, those left empty as ``null``: unset. So only the
+drop-down has a default; any other would be written down at the first save, and would stay when the provider's changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema"],
+    "relabeling": {
+        "host": "Base URL",
+        "login": "Client ID",
+        "password": "Client Secret",
+        # Airflow 3.3.2 cannot test a connection that was stored without a port, and shows no placeholder there.
+        "port": "Port (443 for https)",
+    },
+    "placeholders": {"host": "https://app.sendoso.com"},
+}
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "grant_type": {
+        "label": "Grant type",
+        "description": (
+            "client_credentials for a client ID and secret from Settings > API in the Sendoso dashboard, or from "
+            "Sendoso's support. refresh_token for a client that a person authorises with the command: airflow sendoso "
+            "authorize."
+        ),
+        "schema": {
+            "type": ["string", "null"],
+            "enum": ["client_credentials", "refresh_token"],
+            "default": "client_credentials",
+        },
+    },
+    "refresh_token": {
+        "label": "Refresh token",
+        "description": (
+            "For the grant type refresh_token only, where airflow sendoso authorize --no-store has printed one. It is "
+            "used once; from then on the ledger has the newer one."
+        ),
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "scope": {
+        "label": "OAuth scope",
+        "description": "Space-separated, like: public write. Empty: what the client has. Sending needs write.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "ledger_conn_id": {
+        "label": "Ledger connection",
+        "description": (
+            "Id of the Airflow connection (Postgres, MySQL, or SQLite for a single machine) of the database that "
+            "remembers who was sent a gift. Empty: sendoso_ledger. Sends need one."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
+    "account": {
+        "label": "Account",
+        "description": (
+            "What sends, tokens and the rate belong to. Empty: the host. Give two Sendoso accounts on one host two "
+            "names; a changed name forgets who was sent a gift."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
+    "requests_per_second": {
+        "label": "Requests per second",
+        "description": "Ceiling for all tasks of the account together. Empty: 10, which is Sendoso's limit.",
+        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+    },
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "description": "What one request may take in all, up to 600. Empty: 30.",
+        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 600},
+    },
+    "max_sends_per_batch": {
+        "label": "Most sends in a batch",
+        "description": "No batch through this connection makes more; it is refused before its first. Empty: no limit.",
+        "schema": {"type": ["integer", "null"], "minimum": 0},
+    },
+    "via_from": {
+        "label": "Sent via",
+        "description": "The application that campaign sends name as their origin. Empty: Airflow. Keep it constant.",
+        "schema": {"type": ["string", "null"]},
+    },
+}
+
+
+def field_behaviour() -> dict[str, Any]:
+    """Return how the standard fields look, as a hook says it before Airflow 3.2."""
+    return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
+
+
+def widgets() -> dict[str, Any]:
+    """
+    Return the fields as widgets of flask-appbuilder, with which Airflow makes its forms before 3.2.
+
+    Such a form knows text, passwords and whole numbers: a choice is text that is checked there, any other number is
+    text that is checked when the connection is used.
+    """
+    from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found]
+        BS3PasswordFieldWidget,
+        BS3TextFieldWidget,
+    )
+    from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]
+    from wtforms.validators import Optional, any_of  # type: ignore[import-untyped]
+
+    def widget(label: str, description: str, schema: dict[str, Any]) -> Any:
+        secret = schema.get("format") == "password"
+        kind = PasswordField if secret else IntegerField if "integer" in schema["type"] else StringField
+        look = BS3PasswordFieldWidget() if secret else BS3TextFieldWidget()
+        checks = [Optional(), *([any_of(schema["enum"])] if "enum" in schema else [])]
+        return kind(label, checks, description=description, default=schema.get("default"), widget=look)
+
+    return {name: widget(**field) for name, field in FIELDS.items()}

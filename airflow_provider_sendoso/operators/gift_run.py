@@ -1,0 +1,50 @@
+"""One try of a single gift: it is sent, or found to have been sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_sendoso.links.sendoso import TrackingLink
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.observing.metrics import SendMetrics
+from airflow_provider_sendoso.operators.arguments import refuse
+from airflow_provider_sendoso.operators.gift import RECIPIENT_KEY, OneGift
+from airflow_provider_sendoso.operators.run import Run
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
+
+
+class GiftRun(Run):
+    """
+    What :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` does in a try.
+
+    :param operator: with its templates rendered.
+    :param context: of the task.
+    """
+
+    operator: SendGiftOperator
+
+    def execute(self) -> str | None:
+        """Send the gift, or find that it was sent."""
+        refuse({"touch_id": self.operator.touch_id})
+        gift = OneGift.of(
+            gift_id=self.operator.gift_id,
+            recipient=self.operator.recipient,
+            message=self.operator.message,
+            variant_id=self.operator.variant_id,
+            team_id=self.operator.team_id,
+            metadata=self.operator.metadata,
+            resend_of=self.operator.resend_of,
+        )
+        batch = self._batch(self.operator.dedupe_scope, RECIPIENT_KEY)
+        self._push_link()
+        sender = self._sender(batch, own_gift=True)
+        self._check_ledger()
+        metrics = SendMetrics(self.hook.sendoso_conn_id, type(self.operator).__name__, batch)
+        result = gift.go(self.hook, sender, metrics, self.log)
+        if result.outcome is RowOutcome.HELD:
+            self._defer_until_settled(sender)
+        if result.tracking_url is not None:
+            TrackingLink().push(self.context, result.tracking_url)
+        return gift.conclude(result, metrics, self.log)

@@ -1,0 +1,47 @@
+"""The matrix: every Airflow line that is supported, on every Python that both of us support.
+
+    nox --list
+    nox --session "tests-3.13(3.3)"
+
+``make test`` runs the newest Airflow by itself, and the oldest through the session ``oldest``.
+"""
+
+import sys
+
+import nox
+
+nox.needs_version = ">=2024.4"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["tests"]
+
+MATRIX = [
+    nox.param(python, airflow, id=airflow)
+    for airflow, pythons in {
+        "2.11": ("3.11", "3.12"),
+        "3.0": ("3.11", "3.12"),
+        "3.3": ("3.11", "3.12", "3.13"),
+    }.items()
+    for python in pythons
+]
+
+
+@nox.session
+@nox.parametrize(("python", "airflow"), MATRIX)
+def tests(session: nox.Session, airflow: str) -> None:
+    """Run the whole suite on one Airflow and one Python."""
+    run_tests(session, airflow)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """Run it on the oldest Airflow, with the Python that runs nox."""
+    if sys.version_info >= (3, 13):
+        session.skip("Airflow 2.11 does not run on Python 3.13 and newer")
+    run_tests(session, "2.11")
+
+
+def run_tests(session: nox.Session, airflow: str) -> None:
+    """Install what the tests need with the versions of this Airflow, and run them."""
+    constraints = f"constraints/airflow-{airflow}.txt"
+    session.install("--constraints", constraints, "--editable", ".[postgres,mysql]", "--group", "dev")
+    session.run("python", "-m", "pytest", *session.posargs)

@@ -1,0 +1,61 @@
+"""docs/connection.md: its fields are the form's, its lines are understood, and its pictures are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.connection_form import FIELDS
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "connection.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| ([^|]+) \| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", PAGE, re.M)
+EXPORTS = re.findall(r"^export (AIRFLOW_CONN_\w+=.*)$", PAGE, re.M)
+
+
+def test_fields_are_the_forms_in_its_order():
+    assert [(name, label) for label, name, _, _ in ROWS] == [(name, field["label"]) for name, field in FIELDS.items()]
+
+
+@pytest.mark.parametrize(("name", "said"), [(name, said) for _, name, said, _ in ROWS])
+def test_what_an_empty_field_means(name: str, said: str):
+    default = ClientConfig.model_fields[name].default
+    if said in ("none", "no limit", "what the client has"):
+        assert default is None
+    elif name == "account":
+        assert said == "the host"
+    else:
+        assert type(default)(said.strip("`")) == default
+
+
+def test_there_are_lines_to_test():
+    assert len(EXPORTS) == 2
+
+
+@pytest.mark.parametrize("line", EXPORTS)
+def test_a_line_is_understood(line: str, monkeypatch: pytest.MonkeyPatch):
+    name, value = shlex.split(line)[0].split("=", 1)
+    monkeypatch.setenv(name, value)
+    config = SendosoHook().config
+    assert (config.base_url, config.client_id, config.requests_per_second) == (
+        "https://app.sendoso.com",
+        "CLIENT_ID",
+        5,
+    )
+
+
+def test_pictures_are_there_and_each_is_shown():
+    """``make screenshots`` makes them."""
+    shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"\(images/([\w-]+\.png)\)", page.read_text())}
+    assert shown == {picture.name for picture in (DOCS / "images").iterdir()}
+
+
+def test_links_lead_somewhere():
+    for page in (DOCS / "connection.md", DOCS / "links.md"):
+        for target in re.findall(r"\]\(([^)#:]+)", page.read_text()):
+            assert (DOCS / target).exists(), f"{page.name}: {target}"

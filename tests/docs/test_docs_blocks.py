@@ -1,0 +1,188 @@
+"""Every code block of the README and of docs/ is run, or read by what would read it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import configparser
+import inspect
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+sys.path.insert(0, str(Path(__file__).parent))
+from blocks import ROOT, Block, blocks
+
+from airflow_provider_sendoso.cli import commands
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
+from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sandbox import __main__ as sandbox_shell
+from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+
+OURS = {kind.__name__: kind for kind in (BatchSendOperator, SendGiftOperator, ResolveHeldOperator, SendStatusSensor)}
+PROSE = ("", "text", "{toctree}", "{include}", "{eval-rst}")
+"""What is not code, and what Sphinx reads."""
+
+shell_blocks = pytest.mark.parametrize("block", blocks("shell"), ids=str)
+
+
+def test_every_block_is_in_a_language_that_is_tested_here() -> None:
+    known = {"python", "shell", "sql", "json", "toml", "ini", *PROSE}
+    assert [str(block) for block in blocks() if block.language not in known] == []
+    assert len(blocks("python")) > 5
+    assert len(blocks("shell")) > 20
+
+
+# -- Python ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("python") if "with DAG(" in block.text], ids=str)
+def test_a_dag_is_one_that_airflow_takes(block: Block, tmp_path: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    path = tmp_path / "dag_of_the_docs.py"
+    path.write_text(block.text, encoding="utf-8")
+    bag = DagBag(str(path))
+    assert bag.import_errors == {}
+    assert [task for dag in bag.dags.values() for task in dag.tasks]
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("python") if "with DAG(" not in block.text], ids=str)
+def test_other_python_runs(block: Block) -> None:
+    exec(compile(block.text, str(block), "exec"), {})
+
+
+def arguments_of(kind: type) -> set[str]:
+    """What an operator takes, Airflow's own arguments included."""
+    return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters} - {"self", "kwargs"}
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_no_operator_is_given_what_it_does_not_take(block: Block) -> None:
+    for call in ast.walk(ast.parse(block.text)):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in OURS:
+            given = {keyword.arg for keyword in call.keywords if keyword.arg}
+            assert given - arguments_of(OURS[call.func.id]) == set()
+
+
+# -- the shell -------------------------------------------------------------------------------------------------------
+
+
+def lines(block: Block) -> Iterator[list[str]]:
+    """The commands of a block as words; continued lines are one."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            yield words
+
+
+def ours(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    try:
+        parser.parse_args(words)
+    except SystemExit as error:
+        pytest.fail(f"not a command of ours: {words} ({error})")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    commands._add(parser, commands.COMMANDS)
+    return parser
+
+
+@shell_blocks
+def test_a_shell_reads_it(block: Block) -> None:
+    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@shell_blocks
+def test_its_commands_are_there(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in lines(block):
+        check_command(words, monkeypatch)
+
+
+def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    match words:
+        case ["airflow", "sendoso", *rest]:
+            ours(parser(), rest)
+        case ["airflow", "providers", "get", name, *_]:
+            assert name == "airflow-provider-sendoso"
+        case ["python", "-m", "airflow_provider_sendoso", *rest]:
+            ours(parser(), rest)
+        case ["python", "-m", "airflow_provider_sendoso.sandbox", *rest]:
+            ours(sandbox_shell._parser(), rest)
+        case ["python", "-m", "soak", *rest]:
+            known = (ROOT / "soak" / "__main__.py").read_text(encoding="utf-8")
+            assert [word for word in rest if word.startswith("--") and f'"{word}"' not in known] == []
+        case ["python", script, *rest]:
+            known = (ROOT / script).read_text(encoding="utf-8")
+            assert [word for word in rest if word.startswith("--") and f'"{word}"' not in known] == []
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+        case ["pip", "install", *rest] | ["uv", "pip", "install", *rest]:
+            asked = [word for word in rest if word.startswith("airflow-provider-sendoso")]
+            extras = {extra for word in asked for extra in re.findall(r"\[(.*)\]", word)}
+            assert asked
+            assert extras <= set(metadata("airflow-provider-sendoso").get_all("Provides-Extra") or ())
+        case ["export", setting] if setting.startswith("AIRFLOW_CONN_"):
+            check_connection(*setting.split("=", 1), monkeypatch)
+        case ["curl", "-X", "POST", address, "-d", body]:
+            check_fault(address, json.loads(body))
+        case ["echo", *_] | ["gcloud", *_]:
+            pass  # another's
+        case _:
+            pytest.fail(f"nobody has looked at this command: {words}")
+
+
+def check_connection(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    conn_id = variable.removeprefix("AIRFLOW_CONN_").lower()
+    if conn_id == "sendoso_ledger":
+        assert SendosoHook.get_connection(conn_id).conn_type in ("postgres", "mysql", "sqlite")
+    else:
+        config = SendosoHook(conn_id).config
+        assert config.base_url == "https://app.sendoso.com"
+        assert config.client_id == "CLIENT_ID"
+
+
+def check_fault(address: str, fault: dict[str, Any]) -> None:
+    assert address == "http://127.0.0.1:8765/sandbox/faults"
+    with Sandbox() as sandbox:
+        sandbox.fault(fault.pop("fault"), **fault)
+
+
+# -- data ------------------------------------------------------------------------------------------------------------
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "json": json.loads,
+    "toml": tomllib.loads,
+    "ini": lambda text: configparser.ConfigParser().read_string(text),
+}
+
+
+def test_data_can_be_read() -> None:
+    for block in blocks(*READERS):
+        READERS[block.language](block.text)
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("sql") if block.page != "docs/results.md"], ids=str)
+def test_sql_runs_on_a_ledger(
+    block: Block, sendoso: Any, ledger: dict[str, Any], make_open: Callable[..., Any]
+) -> None:
+    make_open("ada@example.com")
+    engine = SendosoHook().ledger._database.engine
+    with create_engine(engine.url).connect() as connection:
+        rows = connection.execute(text(block.text)).all()
+    assert len(rows) == 1

@@ -1,0 +1,66 @@
+"""The pages build without a warning, and nothing public is missing from the reference."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_sendoso.get_provider_info import get_provider_info
+
+sys.path.insert(0, str(Path(__file__).parent))
+from blocks import ROOT
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-W", "ignore", "-m", "sphinx", "-W", "--keep-going", "-E", "-q", "-b", "html"]
+    where = ["-d", str(folder / "doctrees"), str(ROOT / "docs"), str(folder / "html")]
+    done = subprocess.run([*command, *where], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "html"
+
+
+def public() -> set[str]:
+    """The classes that Airflow is told of, and the exceptions."""
+    info = get_provider_info()
+    kinds = ("operators", "sensors", "hooks", "triggers")
+    modules = {module for kind in kinds for entry in info[kind] for module in entry["python-modules"]}
+    found = set()
+    for name in (*modules, "airflow_provider_sendoso.exceptions"):
+        module = importlib.import_module(name)
+        names = getattr(module, "__all__", None) or [
+            key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == name
+        ]
+        found |= {f"{name}.{key}" for key in names}
+    return found
+
+
+def test_the_pages_build_without_a_warning_and_name_all_that_is_public(site: Path) -> None:
+    reference = (site / "reference.html").read_text(encoding="utf-8")
+    assert len(public()) > 15
+    assert [name for name in sorted(public()) if f'id="{name}"' not in reference] == []
+
+
+def test_every_page_is_in_the_site(site: Path) -> None:
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    assert pages <= {page.stem for page in site.glob("*.html")}
+
+
+def test_every_example_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\(\.\./dags_examples/(\w+\.py)\)", page))
+    assert named == {path.name for path in (ROOT / "dags_examples").glob("*.py")}
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", readme)
+    assert len(links) > 8
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -1,0 +1,48 @@
+"""docs/troubleshooting.md and the code say the same: no message is explained that is not there, none is left out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import messages
+
+PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+TEXTS = messages.texts()
+
+WRAPPERS = {
+    "… …",  # an error's own text with what to do, or two of them
+    "…. Nothing was sent.",  # of why_not_replaceable
+    "… Nothing was sent by this try.",  # of Limits.why_refused
+}
+
+
+def explained() -> list[str]:
+    """The messages in the first column of the page's tables."""
+    cells = re.findall(r"^\| (`.*?`) \|", PAGE, re.M)
+    return [message.strip("… ") for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+
+
+def pattern(message: str) -> re.Pattern[str]:
+    """A message of the page as it may stand in a text of the code."""
+    return re.compile(".*".join(map(re.escape, re.split("…", message))), re.S)
+
+
+@pytest.mark.parametrize("message", explained())
+def test_what_is_explained_is_in_the_code(message: str) -> None:
+    assert [text for text in TEXTS if pattern(message).search(text)], "nothing in the code says so any more"
+
+
+def test_what_the_code_raises_is_explained() -> None:
+    patterns = [pattern(message) for message in explained()]
+    raised = messages.raised() - WRAPPERS
+    assert len(raised) > 100
+    assert [text for text in sorted(raised) if not any(found.search(text) for found in patterns)] == []
+
+
+def test_a_message_is_explained_once() -> None:
+    assert sorted(set(explained())) == sorted(explained())

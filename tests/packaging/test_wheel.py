@@ -1,0 +1,130 @@
+"""What is published: the wheel and the sdist as ``python -m build`` makes them, and what Airflow sees of the wheel."""
+
+from __future__ import annotations
+
+import email
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_sendoso import __version__
+from airflow_provider_sendoso.get_provider_info import get_provider_info
+
+ROOT = Path(__file__).parents[2]
+NAME = f"airflow_provider_sendoso-{__version__}"
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> str:
+    """Run Python elsewhere than in the clone, whose folders would be imported there."""
+    command = [sys.executable, "-W", "ignore", *arguments]
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with both, made of the sdist as an index gets them; without a fresh environment, which needs one."""
+    folder = tmp_path_factory.mktemp("dist")
+    python("-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(built / f"{NAME}-py3-none-any.whl")
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return email.message_from_bytes(wheel.read(f"{NAME}.dist-info/METADATA"))
+
+
+def tracked(*folders: str) -> set[str]:
+    """The files of some folders, as they are in a clean clone."""
+    return {
+        str(path.relative_to(ROOT))
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not {"__pycache__", "_build"} & set(path.parts)
+    }
+
+
+def test_an_index_takes_both(built: Path) -> None:
+    assert sorted(path.name for path in built.iterdir()) == [f"{NAME}-py3-none-any.whl", f"{NAME}.tar.gz"]
+    python("-m", "twine", "check", "--strict", *map(str, built.iterdir()), cwd=built)
+
+
+def test_the_wheel_is_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    info = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
+    licence = {f"{NAME}.dist-info/licenses/LICENSE"}
+    assert set(wheel.namelist()) == tracked("airflow_provider_sendoso") | info | licence
+    assert {name for name in wheel.namelist() if not name.endswith(".py")} - info - licence == {
+        "airflow_provider_sendoso/py.typed",
+        "airflow_provider_sendoso/sandbox/page.html",
+    }
+
+
+def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
+    with tarfile.open(built / f"{NAME}.tar.gz") as archive:
+        names = {name.removeprefix(f"{NAME}/") for name in archive.getnames()}
+    folders = ("benchmarks", "constraints", "dags_examples", "demo", "docs", "soak", "tests")
+    assert names - {"PKG-INFO", ".gitignore"} == tracked("airflow_provider_sendoso", *folders) | {
+        "CHANGELOG.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "noxfile.py",
+        "pyproject.toml",
+    }
+
+
+def test_its_metadata_is_a_provider_s(metadata: Message) -> None:
+    assert (metadata["Name"], metadata["Version"]) == ("airflow-provider-sendoso", __version__)
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    classifiers = set(metadata.get_all("Classifier") or ())
+    assert {"Framework :: Apache Airflow", "Framework :: Apache Airflow :: Provider", "Typing :: Typed"} <= classifiers
+    assert set(metadata.get_all("Provides-Extra") or ()) >= {"postgres", "mysql", "email"}
+
+
+def test_it_caps_nobodys_airflow(metadata: Message) -> None:
+    asked = metadata.get_all("Requires-Dist") or []
+    assert "apache-airflow>=2.11.0" in asked
+    assert [line for line in asked if re.search(r"<|==|~=", line.partition(";")[0])] == []
+
+
+def test_the_version_is_said_once(metadata: Message) -> None:
+    assert get_provider_info()["versions"] == [metadata["Version"]]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.M)[0] == metadata["Version"]
+
+
+def test_airflow_shows_the_installed_wheel_whole(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    installed = tmp_path / "installed"
+    wheel.extractall(installed)
+    surroundings = {"PYTHONPATH": str(installed), "AIRFLOW_HOME": str(tmp_path)}
+    where = python(
+        "-c", "import airflow_provider_sendoso as it; print(it.__file__)", cwd=tmp_path, **surroundings
+    ).strip()
+    assert Path(where) == installed / "airflow_provider_sendoso" / "__init__.py"
+
+    command = ("-m", "airflow", "providers", "get", "airflow-provider-sendoso", "--full", "--output", "json")
+    (shown,) = json.loads(python(*command, cwd=tmp_path, **surroundings))
+    told = get_provider_info()
+    # Airflow takes the marks of a reST link out of the description.
+    assert shown.pop("description") == re.sub("`(.*) <(.*)>`__", r"\1 \2", told.pop("description").rstrip("."))
+    # Nor does it tell a number from its digits.
+    told = json.loads(json.dumps(told), parse_int=str)
+    assert {key: shown.get(key) for key in told} == told

@@ -1,0 +1,202 @@
+"""
+A world in which every secret and every personal value bears a mark, and whatever is kept is looked through for it.
+
+Every mark begins with the same letters, which nothing else does. So what leaks is found whole or in part, in any
+case, quoted or URL-encoded.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from tenacity import wait_none
+
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.schema import metadata
+from airflow_provider_sendoso.sandbox import Sandbox
+
+MARK = "zqx" + "zqx"
+SECRET = f"{MARK}clientsecret"
+COLUMNS = (
+    *("customer_id", "first_name", "last_name", "email", "company", "title"),
+    *("address_line1", "address_line2", "city", "state", "postal_code", "country"),
+    *("note", "metadata_contact", "salary"),
+)
+
+
+class FakeTI:
+    """As much of a task instance as the operators use."""
+
+    dag_id, task_id, map_index = "campaign", "gifts", -1
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.xcom: dict[str, Any] = {}
+
+    def get_first_reschedule_date(self, context: Any) -> datetime:
+        return datetime.now(UTC)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+
+def cells(number: int) -> tuple[str, ...]:
+    """One person's row: its reference, which its author has declared not personal, and marks."""
+    named = [f"{MARK}{name.replace('_', '')}{number}" for name in COLUMNS]
+    named[0], named[COLUMNS.index("country")] = f"C-{number}", "GB"
+    named[COLUMNS.index("email")] = f"{MARK}mailbox{number}@{MARK}host{number}.example"
+    return tuple(named)
+
+
+def message(number: int) -> str:
+    """What the batches' ``"{note}, {first_name}"`` becomes for a person."""
+    row = dict(zip(COLUMNS, cells(number), strict=True))
+    return f"{row['note']}, {row['first_name']}"
+
+
+def recipient(number: int) -> dict[str, Any]:
+    """The same person, as an argument."""
+    row = dict(zip(COLUMNS, cells(number), strict=True))
+    address = {"line1": row["address_line1"], "line2": row["address_line2"]}
+    address |= {name: row[name] for name in ("city", "state", "postal_code", "country")}
+    return {name: row[name] for name in ("first_name", "last_name", "email", "company", "title")} | {"address": address}
+
+
+class Marked:
+    """The world: a Sendoso, a ledger and a warehouse, and all that anybody could read afterwards."""
+
+    def __init__(self, sandbox: Sandbox, ledger: Any, warehouse: Any) -> None:
+        self.sandbox = sandbox
+        self._ledger = create_engine(ledger.url)
+        self._warehouse = create_engine(warehouse.url)
+        self.kept: list[str] = []
+
+    def fill(self, *numbers: int, **changes: str | None) -> None:
+        """Put people into the table ``champions``; changes are made to each of their rows."""
+        columns = ", ".join(f"{name} text" for name in COLUMNS)
+        with self._warehouse.begin() as connection:
+            connection.execute(text(f"CREATE TABLE IF NOT EXISTS champions ({columns})"))
+            for number in numbers:
+                row = dict(zip(COLUMNS, cells(number), strict=True)) | changes
+                connection.execute(text(f"INSERT INTO champions VALUES (:{', :'.join(COLUMNS)})"), row)
+
+    def echo(self, number: int, **fault: Any) -> None:
+        """Let the next answer to a send repeat all that it was told of a person."""
+        row = dict(zip(COLUMNS, cells(number), strict=True))
+        told = [row[name] for name in COLUMNS if name not in ("customer_id", "note", "salary")]
+        words = " / ".join((*told, message(number)))
+        body = {"success": False, "message": f"Cannot send to {words}", "errors": [words]}
+        self.sandbox.fault("status", **{"method": "POST", "path": "/api/v3/sends", "status": 422, "body": body} | fault)
+
+    def keep(self, *values: Any) -> None:
+        """Remember what somebody could read."""
+        self.kept += [f"{value!s} {value!r}" for value in values]
+
+    def run(self, operator: Any, run_id: str = "run-1", method: str = "execute", **arguments: Any) -> Any:
+        """
+        Run a task's method; keep what it returns, pushes, raises and defers with.
+
+        :return: what it has returned, or else raised: a deferral is raised as well.
+        """
+        ti = FakeTI(run_id)
+        try:
+            result = getattr(operator, method)({"ti": ti, "dag_run": ti}, **arguments)
+        except BaseException as error:
+            result = error
+            self.keep(error.args, vars(error), *traceback.format_exception(error))
+            if hasattr(error, "trigger"):
+                self.keep(error.trigger.serialize(), error.kwargs, error.trigger)
+        self.keep(result, ti.xcom, operator)
+        return result
+
+    def tokens(self) -> set[str]:
+        """Every token that Sendoso has issued, and some of it is enough."""
+        issued = self.sandbox._app.tokens
+        return {token[:24] for token in (*issued._tokens, *issued._refresh_tokens, *issued._revoked)}
+
+    def databases(self) -> str:
+        """All rows of the ledger, and of the results."""
+        with self._ledger.connect() as connection:
+            rows = [row for table in metadata.sorted_tables for row in connection.execute(table.select())]
+        with self._warehouse.connect() as connection:
+            if connection.dialect.has_table(connection, "sendoso_results"):
+                rows += connection.execute(text("SELECT * FROM sendoso_results")).all()
+        return repr(rows)
+
+    def close(self) -> None:
+        self._ledger.dispose()
+        self._warehouse.dispose()
+
+
+@pytest.fixture
+def marked(
+    sandbox_with_secret: Sandbox,
+    postgres_database: Callable[[], Any],
+    set_connection: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Callable[[], str],
+    capfd: pytest.CaptureFixture[str],
+) -> Iterator[Marked]:
+    """The world; at the end of the test nothing that is kept may bear a mark, and something has to be kept."""
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
+    ledger, warehouse = postgres_database(), postgres_database()
+    set_connection("sendoso_ledger", ledger.connection | {"password": f"{MARK}ledgerpassword"})
+    set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
+    world = Marked(sandbox_with_secret, ledger, warehouse)
+    capfd.readouterr()
+    yield world
+    hook = SendosoHook()
+    world.keep(hook, hook.config, hook.session, hook.session.tokens, hook._ledger, logged(), *capfd.readouterr())
+    world.keep(world.databases())
+    kept = "\n".join(world.kept)
+    tokens = world.tokens()
+    world.close()
+    assert "Connection Retrieved" in kept  # the logs are among it
+    assert sorted(set(re.findall(rf".{{60}}{MARK}\w+", kept, re.I | re.S))) == []
+    assert [token for token in tokens if token in kept] == []
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """All that any logger was told in the whole of the test; pytest's own fixture forgets it before the end."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    names = ("airflow", "airflow.task", "airflow_provider_sendoso", "urllib3", "requests", "aiohttp", "asyncio")
+    loggers = [logging.getLogger(name) for name in names]
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", logging.INFO)
+    for logger in (root, *(logger for logger in loggers if not logger.propagate)):
+        logger.addHandler(handler)
+    before = [(logger, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    yield stream.getvalue
+    for logger, level in before:
+        logger.setLevel(level)
+    for logger in (root, *loggers):
+        logger.removeHandler(handler)
+
+
+@pytest.fixture
+def sandbox_with_secret(set_connection: Callable[..., None]) -> Iterator[Sandbox]:
+    """A Sendoso whose client has a marked secret, behind ``sendoso_default``."""
+    with Sandbox(step=0, rate=0, client_secret=SECRET) as sandbox:
+        set_connection(
+            "sendoso_default",
+            {
+                "conn_type": "sendoso",
+                "host": sandbox.url,
+                "login": "sandbox",
+                "password": SECRET,
+                "extra": {"requests_per_second": 500, "timeout": 2},
+            },
+        )
+        yield sandbox

@@ -1,0 +1,367 @@
+"""No secret and nobody's name is in a log, XCom, ledger, result, rendered template, trigger, exception or ``repr``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import MARK, SECRET, Marked, cells, message, recipient
+
+from airflow_provider_sendoso.cli import commands
+from airflow_provider_sendoso.exceptions import (
+    SendHeldError,
+    SendosoAuthError,
+    SendosoConfigError,
+    SendosoError,
+    SendosoLimitError,
+    SendosoRowsError,
+    SendosoStatusError,
+    SendosoUnprocessableError,
+    SendOutcomeUnknownError,
+)
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
+from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+
+SENDS = {"method": "POST", "path": "/api/v3/sends"}
+
+
+def batch(**changes: Any) -> BatchSendOperator:
+    arguments: dict[str, Any] = {
+        "task_id": "gifts",
+        "sql": "SELECT * FROM champions ORDER BY customer_id",
+        "conn_id": "warehouse",
+        "gift_id": "gift-mug",
+        "message": "{note}, {first_name}",
+        "metadata": {"campaign": "q4"},
+        "row_ref": "customer_id",
+        "dedupe_scope": "q4",
+        "results_table": "sendoso_results",
+        "max_in_flight": 1,
+        "claim_timeout": 1,
+    }
+    return BatchSendOperator(**(arguments | changes))
+
+
+def gift(number: int, **changes: Any) -> SendGiftOperator:
+    arguments: dict[str, Any] = {
+        "task_id": "thank",
+        "gift_id": "gift-mug",
+        "recipient": recipient(number),
+        "message": message(number),
+        "metadata": {"contact": cells(number)[-2]},
+        "dedupe_scope": "thanks",
+    }
+    return SendGiftOperator(**(arguments | changes))
+
+
+def test_the_marks_are_looked_for(marked: Marked) -> None:
+    """Without this, a search that finds nothing would show nothing."""
+    marked.fill(1)
+    marked.run(batch())
+    assert MARK in repr(marked.sandbox.sends)
+    assert re.search(MARK, str(cells(1)))
+    assert marked.tokens()
+
+
+# -- a batch ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_is_sent_and_met_again(marked: Marked) -> None:
+    marked.fill(1, 2, 2)
+    operator = batch()
+    summary = marked.run(operator)
+    assert (summary["sent"], summary["duplicate"]) == (2, 1)
+    marked.keep({name: getattr(operator, name) for name in operator.template_fields})
+    assert marked.run(batch(message="{note} once more, {first_name}"), "run-2")["already_sent"] == 2
+
+
+def test_rows_that_are_refused_in_words_that_repeat_them(marked: Marked) -> None:
+    marked.fill(1, 2)
+    marked.echo(1)
+    assert marked.run(batch())["refused"] == 1
+    assert marked.run(batch())["refused"] == 1
+
+
+INVALID = [
+    {"email": f"{MARK}nomail"},
+    {"email": f"{MARK}two@{MARK}at@example.com"},
+    {"country": f"{MARK}land"},
+    {"first_name": None},
+    {"postal_code": ""},
+    {"title": MARK * 500},
+    {"metadata_contact": MARK * 2000},
+    {"note": MARK * 5000},
+    {"note": None},
+]
+
+
+@pytest.mark.parametrize("changes", INVALID, ids=lambda changes: next(iter(changes)))
+@pytest.mark.parametrize("more", [{}, {"on_invalid": "fail"}, {"strict_email": True}], ids=["skip", "fail", "strict"])
+def test_rows_that_are_invalid(marked: Marked, changes: dict[str, str | None], more: dict[str, Any]) -> None:
+    marked.fill(1, 2, **changes)
+    assert isinstance(marked.run(batch(**more)), SendosoRowsError)
+    assert marked.sandbox.sends == []
+
+
+@pytest.mark.parametrize("fault", ["drop_after", "garbage", "truncate", "redirect"])
+def test_sends_that_are_held(marked: Marked, fault: str) -> None:
+    marked.sandbox.fault("status", times=9, method="GET", path="/api/v3/sends", status=404)
+    marked.fill(1, 2)
+    marked.sandbox.fault(fault, **SENDS)
+    assert isinstance(marked.run(batch()), SendHeldError)
+    assert isinstance(marked.run(batch(), "run-2"), SendHeldError)
+    assert marked.run(batch(on_held="continue"), "run-3")["held"] == 1
+
+
+def test_sends_that_are_waited_for(marked: Marked) -> None:
+    marked.fill(1, 2)
+    marked.sandbox.fault("error_before", **SENDS)
+    deferred = marked.run(batch(on_absent="resend", settle_time=900))
+    assert type(deferred).__name__ == "TaskDeferred"
+
+
+@pytest.mark.parametrize("status", [500, 503, 409, 301])
+def test_an_outage_that_repeats_what_it_was_asked(marked: Marked, status: int) -> None:
+    marked.fill(1, 2, 3, 4, 5, 6)
+    marked.echo(1, status=status, times=50)
+    assert isinstance(marked.run(batch()), SendosoError)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429])
+def test_what_stops_a_batch(marked: Marked, status: int) -> None:
+    marked.fill(1, 2)
+    marked.echo(1, status=status, times=50)
+    assert isinstance(marked.run(batch()), SendosoError)
+
+
+def test_a_sendoso_that_is_away(marked: Marked) -> None:
+    marked.fill(1, 2)
+    marked.sandbox.stop()
+    assert isinstance(marked.run(batch()), SendosoError)
+    marked.sandbox.start()
+
+
+def test_a_task_that_is_killed(marked: Marked) -> None:
+    marked.fill(*range(1, 9))
+    marked.sandbox.fault("slow", times=50, delay=0.3, **SENDS)
+    operator = batch()
+    threading.Timer(1.0, operator.on_kill).start()
+    assert isinstance(marked.run(operator), SendosoError)
+
+
+def test_a_dry_run_and_what_its_limits_refuse(marked: Marked) -> None:
+    marked.fill(1, 2, 3)
+    dry = marked.run(batch(dry_run=True, shipping_estimate=9.5))
+    assert dry["would_send"] == 3
+    marked.fill(4)
+    for limit in ({"approved_fingerprint": dry["fingerprint"]}, {"max_sends": 1}, {"max_cost": 1}):
+        assert isinstance(marked.run(batch(**limit)), SendosoLimitError)
+    assert marked.sandbox.sends == []
+
+
+ARGUMENTS = [
+    {"column_map": {"first_name": "nobody"}},
+    {"message": "Dear {nobody}"},
+    {"message": "Dear {first_name!r}"},
+    {"recipient_key": "nobody"},
+    {"row_ref": "nobody"},
+    {"gift_id": "no-such-gift"},
+    {"sql": "SELECT 1; SELECT 2"},
+    {"results_table": "no_such_schema.results"},
+]
+
+
+@pytest.mark.parametrize("changes", ARGUMENTS, ids=str)
+def test_arguments_that_do_not_fit_the_rows(marked: Marked, changes: dict[str, Any]) -> None:
+    marked.fill(1)
+    assert isinstance(marked.run(batch(**changes)), SendosoError)
+    assert marked.sandbox.sends == []
+
+
+def test_recipients_from_a_task(marked: Marked) -> None:
+    people = [recipient(1), recipient(2) | {"email": f"{MARK}nomail"}, recipient(3) | {"title": [f"{MARK}list"]}]
+    operator = batch(sql=None, row_ref=None, message="Thank you, {first_name}", recipients=people)
+    assert marked.run(operator)["invalid"] == 2
+    assert isinstance(marked.run(batch(sql=None, recipients=[f"{MARK}text"])), SendosoConfigError)
+
+
+# -- one gift ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_gift(marked: Marked) -> None:
+    assert marked.run(gift(1)) == marked.run(gift(1)) == marked.sandbox.sends[0].id
+    assert isinstance(marked.run(gift(1, gift_id="gift-notebook")), SendosoConfigError)
+
+
+def test_one_gift_that_is_refused_in_words_that_repeat_it(marked: Marked) -> None:
+    marked.echo(1)
+    assert isinstance(marked.run(gift(1)), SendosoUnprocessableError)
+    assert isinstance(marked.run(gift(1)), SendosoError)
+
+
+def test_one_gift_whose_outcome_is_not_known(marked: Marked) -> None:
+    marked.echo(1, status=500)
+    assert isinstance(marked.run(gift(1)), SendOutcomeUnknownError)
+    assert isinstance(marked.run(gift(1)), SendHeldError)
+
+
+@pytest.mark.parametrize("field", ["first_name", "email", "address", "company"])
+@pytest.mark.parametrize("value", [None, f"{MARK}wrong", {"key": f"{MARK}value"}, MARK * 900], ids=type)
+def test_a_recipient_that_is_not_one(marked: Marked, field: str, value: Any) -> None:
+    marked.run(gift(1, recipient=recipient(1) | {field: value}))
+
+
+def test_metadata_that_is_none(marked: Marked) -> None:
+    for metadata in ({"note": [f"{MARK}list"]}, {"note": MARK * 2000}, f"{MARK}text"):
+        assert isinstance(marked.run(gift(1, metadata=metadata)), SendosoConfigError)
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+def test_the_hook_alone(marked: Marked, status: int) -> None:
+    marked.echo(1, status=status, times=9)
+    with pytest.raises(SendosoError) as caught:
+        SendosoHook().send_gift(
+            gift_id="gift-mug", recipient=recipient(1), message=message(1), metadata={"contact": cells(1)[-2]}
+        )
+    marked.keep(caught.value, caught.value.args, vars(caught.value))
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_request_that_is_refused_in_words_that_repeat_it(marked: Marked) -> None:
+    body = {"error": "invalid_client", "error_description": f"no client with the secret {SECRET}"}
+    for status in (400, 401, 500):
+        marked.sandbox.fault("status", times=9, method="POST", path="/oauth/token", status=status, body=body)
+        assert isinstance(marked.run(gift(1)), SendosoError)
+        marked.keep(SendosoHook().test_connection())
+        marked.sandbox.clear_faults()
+
+
+def test_a_refresh_token(marked: Marked, set_connection: Any) -> None:
+    first = marked.sandbox.issue_refresh_token()
+    extra = {"requests_per_second": 500, "timeout": 2, "grant_type": "refresh_token", "refresh_token": first}
+    connection = {"conn_type": "sendoso", "host": marked.sandbox.url, "login": "sandbox", "password": SECRET}
+    set_connection("sendoso_default", connection | {"extra": extra})
+    marked.run(gift(1))
+    marked.sandbox.revoke_tokens()
+    marked.run(gift(2))
+    assert len(marked.sandbox.sends) == 2
+    assert [kept for kept in marked.kept if first[:24] in kept] == []
+    set_connection("sendoso_default", connection | {"extra": extra | {"refresh_token": f"{MARK}lost", "scope": "read"}})
+    assert isinstance(marked.run(gift(3)), SendosoAuthError)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": f"https://user:{SECRET}@example.com/path?{MARK}"},
+        {"host": "http://example.com"},
+        {"extra": {"refresh_token": [SECRET]}},
+        {"extra": {"timeout": SECRET}},
+        {"extra": {"grant_type": SECRET}},
+        {"extra": {"client_secret": SECRET}},
+        {"login": None},
+    ],
+    ids=str,
+)
+def test_a_connection_that_is_wrong(
+    marked: Marked, set_connection: Any, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {"conn_type": "sendoso", "host": marked.sandbox.url, "login": "sandbox", "password": SECRET}
+    set_connection("broken", good | changes)
+    assert isinstance(marked.run(gift(1, sendoso_conn_id="broken")), SendosoConfigError)
+    marked.keep(SendosoHook("broken").test_connection())
+
+
+def test_a_ledger_that_is_away(marked: Marked, set_connection: Any) -> None:
+    nowhere = {"conn_type": "postgres", "host": "127.0.0.1", "port": 9, "login": "ledger", "password": SECRET}
+    set_connection("nowhere", nowhere)
+    extra = {"ledger_conn_id": "nowhere"}
+    connection = {"conn_type": "sendoso", "host": marked.sandbox.url, "login": "sandbox", "password": SECRET}
+    set_connection("apart", connection | {"extra": extra})
+    assert isinstance(marked.run(gift(1, sendoso_conn_id="apart")), SendosoError)
+    marked.keep(SendosoHook("apart").test_connection())
+
+
+# -- the wait ----------------------------------------------------------------------------------------------------------
+
+
+def sensor(**changes: Any) -> SendStatusSensor:
+    return SendStatusSensor(task_id="arrived", **({"poke_interval": 0.1, "timeout": 2} | changes))
+
+
+async def events_of(trigger: Any) -> list[Any]:
+    return [event.payload async for event in trigger.run()]
+
+
+@pytest.mark.parametrize("mode", ["reschedule", "poke"])
+def test_a_wait_in_a_worker(marked: Marked, mode: str) -> None:
+    marked.fill(1, 2)
+    which = {"batch_id": marked.run(batch())["batch_id"], "results_table": "sendoso_results", "conn_id": "warehouse"}
+    first, second = (send.id for send in marked.sandbox.sends)
+    marked.sandbox.finish(first, "returned")
+    marked.sandbox.finish(second, "processing")
+    assert isinstance(marked.run(sensor(timeout=0.5, mode=mode, **which)), Exception)
+    marked.sandbox.finish(second, "delivered")
+    done: Any = None
+    while done is None or isinstance(done, AirflowRescheduleException):
+        done = marked.run(sensor(timeout=20, mode=mode, **which))
+    assert isinstance(done, SendosoStatusError)
+    assert marked.run(sensor(min_delivered=0.5, mode=mode, **which))["reached"] == 1
+
+
+def test_a_wait_in_the_triggerer(marked: Marked) -> None:
+    marked.fill(1, 2)
+    marked.run(batch())
+    for send in marked.sandbox.sends:
+        marked.sandbox.finish(send.id, "processing")
+    operator = sensor(dedupe_scope="q4", deferrable=True)
+    deferred = marked.run(operator)
+    assert type(deferred).__name__ == "TaskDeferred"
+    words = {"message": f"no more of {' '.join(cells(1))} {SECRET}"}
+    marked.sandbox.fault("status", times=2, method="GET", path="/api/v3/sends", status=500, body={"error": "busy"})
+    events = asyncio.run(events_of(deferred.trigger))
+    marked.keep(events)
+    marked.run(operator, method="execute_complete", event=events[-1])
+    marked.sandbox.fault("status", times=99, method="POST", path="/oauth/token", status=401, body=words)
+    marked.sandbox.revoke_tokens()
+    marked.keep(asyncio.run(events_of(deferred.trigger)))
+
+
+# -- held sends --------------------------------------------------------------------------------------------------------
+
+
+def test_what_people_see_and_decide(marked: Marked, capfd: pytest.CaptureFixture[str]) -> None:
+    marked.sandbox.fault("status", times=99, method="GET", path="/api/v3/sends", status=404)
+    marked.fill(1, 2)
+    marked.sandbox.fault("error_before", times=2, **SENDS)
+    marked.run(batch())
+    email = cells(1)[3]
+    for command in (
+        ["ledger", "list"],
+        ["ledger", "list", "--json"],
+        ["ledger", "show", "--recipient", email],
+        ["ledger", "show", "--recipient", email, "--scope", "q4", "--json"],
+        ["ledger", "show", "--recipient", f"{MARK}stranger@example.com"],
+        ["ledger", "resolve", "--recipient", f"{MARK}stranger@example.com", "--scope", "q4", "--sent", "--why", "seen"],
+        ["ledger", "resolve", "--recipient", email, "--scope", "q4", "--not-sent", "--why", "not in the list"],
+    ):
+        try:
+            commands.main(command)
+        except SystemExit as error:
+            marked.keep(error)
+        marked.keep(*capfd.readouterr())
+    marked.run(
+        ResolveHeldOperator(task_id="resolve", dedupe_scope="q4", resolution="sent", why="seen", resolved_by="me")
+    )
