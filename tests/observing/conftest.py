@@ -67,6 +67,7 @@ def run_task(
         notes = [json.loads(line) for line in (directory / "notes.jsonl").read_text().splitlines()]
         facts = {name: value for note in notes for name, value in note.items()}
         assert "ended" in facts, f"{done.stdout}{done.stderr}{log}"
-        return Tried(facts["ended"]["state"], facts["ended"], facts.get("value"), log + done.stdout + done.stderr)
+        returned = next((note["value"] for note in notes if note.get("xcom") == "return_value"), None)
+        return Tried(facts["ended"]["state"], facts["ended"], returned, log + done.stdout + done.stderr)
 
     return run

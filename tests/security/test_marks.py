@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import MARK, SECRET, Marked, cells, message, recipient
@@ -28,6 +32,8 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
+from airflow_provider_sendoso.observing import metrics
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
@@ -213,6 +219,43 @@ def test_one_gift_whose_outcome_is_not_known(marked: Marked) -> None:
     marked.echo(1, status=500)
     assert isinstance(marked.run(gift(1)), SendOutcomeUnknownError)
     assert isinstance(marked.run(gift(1)), SendHeldError)
+
+
+def test_a_callback(marked: Marked) -> None:
+    one, other = (
+        SendosoNotifier(
+            gift_id="gift-mug",
+            recipient=recipient(number),
+            message=message(number),
+            metadata={"contact": f"{MARK}metadatacontact{number}"},
+        )
+        for number in (1, 2)
+    )
+    for _ in range(2):
+        assert marked.run(one, method="notify") is None
+    marked.echo(2)
+    assert isinstance(marked.run(other, method="notify"), SendosoUnprocessableError)
+    assert len(marked.sandbox.sends) == 1
+
+
+def test_metrics_spans_and_lineage(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(metrics.Stats, "incr", lambda *args, **kwargs: marked.keep(args, kwargs))
+    marked.fill(1, 2, 2)
+    marked.echo(1)
+    operator = batch()
+    marked.run(operator)
+    lineage = operator.get_openlineage_facets_on_complete(None)
+    assert lineage.inputs
+    assert lineage.outputs
+    marked.keep(lineage)
+    marked.echo(3, status=403, times=100)
+    assert isinstance(marked.run(gift(3)), SendosoAuthError)
+    spans = exporter.get_finished_spans()
+    assert {span.name for span in spans} == {"sendoso.batch", "sendoso.read", "sendoso.send", "sendoso.gift"}
+    marked.keep(*(span.to_json() for span in spans))
 
 
 @pytest.mark.parametrize("field", ["first_name", "email", "address", "company"])
