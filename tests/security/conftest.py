@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from sqlalchemy import create_engine, text
 from tenacity import wait_none
 
@@ -151,6 +152,7 @@ def marked(
     set_connection("sendoso_ledger", ledger.connection | {"password": f"{MARK}ledgerpassword"})
     set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
     world = Marked(sandbox_with_secret, ledger, warehouse)
+    logging.getLogger("airflow_provider_sendoso").debug("The logs of the test begin.")
     capfd.readouterr()
     yield world
     hook = SendosoHook()
@@ -159,9 +161,16 @@ def marked(
     kept = "\n".join(world.kept)
     tokens = world.tokens()
     world.close()
-    assert "Connection Retrieved" in kept  # the logs are among it
+    assert "The logs of the test begin." in kept
     assert sorted(set(re.findall(rf".{{60}}{MARK}\w+", kept, re.I | re.S))) == []
     assert [token for token in tokens if token in kept] == []
+
+
+def mask_what_others_log(record: logging.LogRecord) -> bool:
+    """Apply Airflow 2's filter to what is not of this package, which has to do without it."""
+    from airflow.utils.log import secrets_masker
+
+    return "airflow_provider_sendoso" in record.name or secrets_masker._secrets_masker().filter(record)
 
 
 @pytest.fixture
@@ -169,6 +178,10 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     """All that any logger was told in the whole of the test; pytest's own fixture forgets it before the end."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
+    if not AIRFLOW_V_3_0_PLUS:
+        # On Airflow 2 a task's log is masked by a filter, which others rely on: a database's hook logs its URL.
+        monkeypatch.setattr("airflow.settings.MASK_SECRETS_IN_LOGS", True)
+        handler.addFilter(mask_what_others_log)
     names = ("airflow", "airflow.task", "airflow_provider_sendoso", "urllib3", "requests", "aiohttp", "asyncio")
     loggers = [logging.getLogger(name) for name in names]
     root = logging.getLogger()
