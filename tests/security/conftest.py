@@ -12,7 +12,6 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -41,9 +40,6 @@ class FakeTI:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.xcom: dict[str, Any] = {}
-
-    def get_first_reschedule_date(self, context: Any) -> datetime:
-        return datetime.now(UTC)
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcom[key] = value
