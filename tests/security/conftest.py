@@ -89,7 +89,7 @@ class Marked:
         """Let the next answer to a send repeat all that it was told of a person."""
         row = dict(zip(COLUMNS, cells(number), strict=True))
         told = [row[name] for name in COLUMNS if name not in ("customer_id", "note", "salary")]
-        words = " / ".join((*told, message(number)))
+        words = " / ".join((*told, message(number), f"'{row['note']}' is not allowed"))
         body = {"success": False, "message": f"Cannot send to {words}", "errors": [words]}
         self.sandbox.fault("status", **{"method": "POST", "path": "/api/v3/sends", "status": 422, "body": body} | fault)
 
