@@ -12,8 +12,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python -m demo
 
+# The newest Airflow that is supported, then the oldest.
 test: lint types
 	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/nox --session oldest
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The matrix: every Airflow line that is supported, on every Python that both of us support.
 
     nox --list
-    nox --session "tests-3.13(3.3)"
+    nox --session "tests(3.3, python 3.13)"
 
 ``make test`` runs the newest Airflow by itself, and the oldest through the session ``oldest``.
 """
@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests"]
 
 MATRIX = [
-    nox.param(python, airflow, id=airflow)
+    nox.param(python, airflow, id=f"{airflow}, python {python}")
     for airflow, pythons in {
         "2.11": ("3.11", "3.12"),
         "3.0": ("3.11", "3.12"),

@@ -6,7 +6,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -37,6 +37,7 @@ _LONGEST_QUOTE = 300
 _LONGEST_WORDS = 4000
 _SHORT = 3
 _A_DAY = 86_400.0
+_IN_QUOTES = re.compile(r"""(['"`‘“«])([^'"`‘’“”«»]{2,})(?=['"`’”»])""")
 _EMAIL_IN_TEXT = re.compile(r"[^\s@<>\"']{1,64}@[^\s@<>\"']{1,255}")
 
 
@@ -250,7 +251,17 @@ def _without_values(words: str, request: Request) -> str:
         # A short value is part of many words; a longer one is the person's even where it is glued to others.
         edges = (r"(?<!\w)", r"(?!\w)") if len(value) <= _SHORT and value.isascii() else ("", "")
         words = re.sub(edges[0] + re.escape(value) + edges[1], f"<{name}>".replace("\\", ""), words, flags=re.I)
+    words = _IN_QUOTES.sub(lambda found: _without_part(found, values), words)
     return _EMAIL_IN_TEXT.sub("<email>", words)
+
+
+def _without_part(found: re.Match[str], values: Iterable[tuple[str, str]]) -> str:
+    """Name the value out of which something is quoted: a word of the message that the API does not like, say."""
+    part = found[2].strip().casefold()
+    for name, value in values:
+        if part and part in value.casefold():
+            return f"{found[1]}<{name}>"
+    return found[0]
 
 
 def _plain(words: str) -> str:

@@ -338,6 +338,14 @@ class TestTheApisWords:
         assert "<last_name>" in quoted
         assert not any(part in quoted for part in ("Lovelace", "ada", "田中", "李", "rez", "Brien", "Jim", "Quinn"))
 
+    @pytest.mark.parametrize("quotes", ["''", '""', "``", "‘’", "“”", "«»"])
+    def test_a_part_of_a_value_that_is_quoted(self, quotes):
+        request = post(message="Get well soon after the operation, Ada", address={"line1": "12 St James Square"})
+        first, last = quotes
+        said = f"{first}Operation{last} is not allowed in {first}message{last}; is {first}St James{last} a street?"
+        wanted = f"{first}<message>{last} is not allowed in {first}message{last}; is {first}<line1>{last} a street?"
+        assert self.words(request, said) == f'"{wanted}"'
+
     def test_a_metadata_key_with_a_backslash(self):
         assert "Ada" not in self.words(post(metadata={"\\1": "Ada"}), "Ada is bad")
 

@@ -12,10 +12,10 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from sqlalchemy import create_engine, text
 from tenacity import wait_none
 
@@ -40,9 +40,6 @@ class FakeTI:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.xcom: dict[str, Any] = {}
-
-    def get_first_reschedule_date(self, context: Any) -> datetime:
-        return datetime.now(UTC)
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcom[key] = value
@@ -92,7 +89,7 @@ class Marked:
         """Let the next answer to a send repeat all that it was told of a person."""
         row = dict(zip(COLUMNS, cells(number), strict=True))
         told = [row[name] for name in COLUMNS if name not in ("customer_id", "note", "salary")]
-        words = " / ".join((*told, message(number)))
+        words = " / ".join((*told, message(number), f"'{row['note']}' is not allowed"))
         body = {"success": False, "message": f"Cannot send to {words}", "errors": [words]}
         self.sandbox.fault("status", **{"method": "POST", "path": "/api/v3/sends", "status": 422, "body": body} | fault)
 
@@ -151,6 +148,7 @@ def marked(
     set_connection("sendoso_ledger", ledger.connection | {"password": f"{MARK}ledgerpassword"})
     set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
     world = Marked(sandbox_with_secret, ledger, warehouse)
+    logging.getLogger("airflow_provider_sendoso").debug("The logs of the test begin.")
     capfd.readouterr()
     yield world
     hook = SendosoHook()
@@ -159,9 +157,16 @@ def marked(
     kept = "\n".join(world.kept)
     tokens = world.tokens()
     world.close()
-    assert "Connection Retrieved" in kept  # the logs are among it
+    assert "The logs of the test begin." in kept
     assert sorted(set(re.findall(rf".{{60}}{MARK}\w+", kept, re.I | re.S))) == []
     assert [token for token in tokens if token in kept] == []
+
+
+def mask_what_others_log(record: logging.LogRecord) -> bool:
+    """Apply Airflow 2's filter to what is not of this package, which has to do without it."""
+    from airflow.utils.log import secrets_masker
+
+    return "airflow_provider_sendoso" in record.name or secrets_masker._secrets_masker().filter(record)
 
 
 @pytest.fixture
@@ -169,6 +174,10 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     """All that any logger was told in the whole of the test; pytest's own fixture forgets it before the end."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
+    if not AIRFLOW_V_3_0_PLUS:
+        # On Airflow 2 a task's log is masked by a filter, which others rely on: a database's hook logs its URL.
+        monkeypatch.setattr("airflow.settings.MASK_SECRETS_IN_LOGS", True)
+        handler.addFilter(mask_what_others_log)
     names = ("airflow", "airflow.task", "airflow_provider_sendoso", "urllib3", "requests", "aiohttp", "asyncio")
     loggers = [logging.getLogger(name) for name in names]
     root = logging.getLogger()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 GUARDED = str(Path(__file__).with_name("guarded.py"))
 DAGS = str(Path(__file__).parents[2] / "dags_examples")
@@ -27,10 +28,8 @@ def test_every_module_imports(guarded: dict[str, list[str]]) -> None:
 
 
 def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
-    assert guarded["tasks"] == [
-        "approved_campaign.approve",
-        "approved_campaign.preview",
-        "approved_campaign.send_gifts",
+    approved = ["approved_campaign.approve", "approved_campaign.preview", "approved_campaign.send_gifts"]
+    assert guarded["tasks"] == (approved if AIRFLOW_V_3_1_PLUS else []) + [
         "campaign_results.gifts_arrived",
         "campaign_results.not_received",
         "campaign_results.send_gifts",
