@@ -10,6 +10,8 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 _ROWS_AT_ONCE = 1000
 
+_MORE_THAN_ONE = "sql returned more than one result; it must be one query. Nothing was sent."
+
 
 def read_query(
     hook: Any,
@@ -21,8 +23,9 @@ def read_query(
     """
     Run a query and hand its cursor over.
 
-    Through the hook's own ``run``, except with psycopg: its usual cursor takes all rows into memory before it gives the
-    first (220 MiB for a million of them), so there the rows stay in PostgreSQL, behind a named cursor.
+    Through the hook's own ``run``, except on PostgreSQL: the usual cursor of its drivers takes all rows into memory
+    before it gives the first (220 MiB for a million of them), so there the rows stay in PostgreSQL, behind a named
+    cursor.
 
     :param hook: a ``DbApiHook``.
     :param sql: the query.
@@ -39,11 +42,17 @@ def _read_through_named_cursor(
     hook: Any, sql: str, parameters: Any, read: Callable[[Any], None], report: Callable[[Any, str, Any], Any]
 ) -> bool:
     with closing(hook.get_conn()) as connection:
-        if type(connection).__module__.partition(".")[0] != "psycopg":
-            return False  # psycopg2's named cursors do not know their columns before the first row
+        driver = type(connection).__module__.partition(".")[0]
+        if driver not in ("psycopg", "psycopg2"):
+            return False
+        if driver == "psycopg2" and len(hook.split_sql_string(sql)) > 1:
+            # It would take the rows of one query and say nothing of the other's.
+            raise SendosoConfigError(_MORE_THAN_ONE)
         with connection.cursor(name="sendoso_rows") as cursor:
             try:
                 cursor.execute(sql, parameters)
+                if driver == "psycopg2":
+                    cursor.fetchmany(0)  # only then it knows its columns
             except Exception:
                 # Only a plain query can have a named cursor; one that is wrong fails again, in the hook's own words.
                 return False
@@ -80,7 +89,7 @@ def rows_of(cursor: Any) -> Iterator[Sequence[Any]]:
             # A connection may be set to dict cursors.
             yield [row[name] for name in names] if isinstance(row, Mapping) else row
     if _more_results(cursor):
-        raise SendosoConfigError("sql returned more than one result; it must be one query. Nothing was sent.")
+        raise SendosoConfigError(_MORE_THAN_ONE)
 
 
 def _more_results(cursor: Any) -> bool:

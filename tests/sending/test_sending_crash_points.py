@@ -68,8 +68,8 @@ WHILE_SENDING = [
     Kill("claimed", {"CLAIMED": 5}, 0, ALL_SENT, 4),
     Kill("slot-taken:5", {"SENT": 1, "POSTING": 3, "CLAIMED": 1}, 4, ALL_SENT, 4, (0, *AT_LAST)),
     Kill("posting-committed:5", {"SENT": 1, "POSTING": 4}, 4, ONE_HELD, 4, (0, *AT_LAST)),
-    Kill("posted:2", {"SENT": 1, "POSTING": 4}, 5, ALL_SENT, 4, (0, 2, *AT_LAST)),
-    Kill("outcome-committed:2", {"SENT": 2, "POSTING": 3}, 5, ALL_SENT, 4, (0, 2, *AT_LAST)),
+    Kill("posted:2", {"SENT": 1, "POSTING": 4}, 5, ALL_SENT, 4, (0, 5, *AT_LAST)),
+    Kill("outcome-committed:2", {"SENT": 2, "POSTING": 3}, 5, ALL_SENT, 4, (0, 5, *AT_LAST)),
     Kill("put-off", {"SENT": 1, "POSTING": 3, "CLAIMED": 1}, 4, ALL_SENT, 4, (0, *AT_LAST, None)),
     Kill("released", {"SENT": 5}, 5, ALL_SENT, 4),
 ]
