@@ -11,7 +11,7 @@ database, or a SQLite file for a single machine), unpause both DAGs, and trigger
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset, task
@@ -34,7 +34,14 @@ with DAG(dag_id="speaker_gifts", schedule=None, catchup=False, tags=["sendoso"],
         outlets=[GIFTS],
     )
 
-with DAG(dag_id="speaker_gifts_arrived", schedule=[GIFTS], catchup=False, tags=["sendoso"], doc_md=__doc__):
+with DAG(
+    dag_id="speaker_gifts_arrived",
+    schedule=[GIFTS],
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["sendoso"],
+    doc_md=__doc__,
+):
 
     @task
     def batches(**context: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from runpy import run_path
 
-globals().update(run_path(str(Path(__file__).parents[3] / "dags_examples" / "speaker_gifts.py")))
+# Under this file's name: a DAG that seems to come from another folder is taken for deleted after a minute.
+example = Path(__file__).parents[3] / "dags_examples" / "speaker_gifts.py"
+exec(compile(example.read_text(), __file__, "exec"))
