@@ -52,4 +52,4 @@ screenshots: $(READY)
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py
 
 clean:
-	rm -rf $(VENV) docs/_build .demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) docs/_build .demo .nox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
