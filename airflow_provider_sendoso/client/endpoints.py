@@ -91,13 +91,13 @@ def object_request(
     :param object_id: which one; ``None`` for all.
     :param child: what to read of it, like ``members``.
     :param filters: query parameters; ``None`` means unset, ``True`` is written ``true``.
-    :raises SendosoConfigError: for a part that is empty or leads elsewhere.
+    :raises SendosoConfigError: for a part that is empty, leads elsewhere, or is an e-mail address, which a path shows.
     """
     parts = [*str(name).split("/"), *(str(part) for part in (object_id, child) if part is not None)]
-    if any(part.strip() in ("", ".", "..") for part in parts):
+    if any(part.strip() in ("", ".", "..") or "@" in part for part in parts):
         raise SendosoConfigError(
-            "The name of an object of Sendoso, its id and the name of its child must not be empty or have empty parts. "
-            "Nothing was read."
+            "Sendoso's objects are read by a name and an id, neither of which may be empty, '.', '..' or an e-mail "
+            "address. Nothing was read."
         )
     params = {key: str(value).lower() if isinstance(value, bool) else value for key, value in filters.items()}
     return Request(

@@ -129,7 +129,8 @@ class Listing:
         walk.keys.update(rows)
         walk.stale = 0 if rows else walk.stale + 1
         # A short page is not the last where the total says that there is more.
-        more = bool(items) and self.total is not None and len(walk.keys) < self.total
+        walk.received += len(items)
+        more = bool(items) and self.total is not None and walk.received < self.total
         if (walk.pages.done and not more) or walk.pages.repeated or walk.stale == _MOST_STALE:
             self._end_walk()
         elif walk.pages.page > MOST_PAGES:
@@ -164,7 +165,7 @@ class Listing:
                 return True
         elif walk.pages.page == 2 or (walk.unpaged and walk.pages.repeated):
             return True
-        if walk.in_circles or self._before is None or not self._before <= walk.keys:
+        if walk.shrank or walk.in_circles or self._before is None or not self._before <= walk.keys:
             return False
         if self.total is not None and rows < self.total:
             log.warning("%s holds %d rows where Sendoso counts %d; two walks agree.", self.request, rows, self.total)
@@ -177,6 +178,8 @@ class _Walk:
 
     pages: Pages
     keys: set[str] = field(default_factory=set)
+    received: int = 0
+    """Rows, those included that it had met before."""
     first_total: int | None = None
     unpaged: bool = False
     shrank: bool = False

@@ -348,8 +348,9 @@ class TestTokensAreMasked:
 
 class TestPages:
     def test_are_read_as_they_are_used(self, session, requests_mock):
-        full = [{"id": number} for number in range(100)]
-        call = requests_mock.get(f"{URL}/api/v3/gifts", [{"json": {"gifts": full}}, {"json": {"gifts": full[:2]}}])
+        rows = [{"id": number} for number in range(102)]
+        pages = [{"json": {"gifts": page, "total_count": 102}} for page in (rows[:100], rows[100:])]
+        call = requests_mock.get(f"{URL}/api/v3/gifts", pages)
         walk = session.read_listing(Listing(Request("GET", "/api/v3/gifts"), "gifts"))
         next(walk)
         assert call.call_count == 1
