@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from airflow_provider_sendoso.client.answers import read_send
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.pages import Listing
-from airflow_provider_sendoso.exceptions import SendosoServerError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoServerError
 from airflow_provider_sendoso.models import Gift, Group, ReturnAddress, Send, SendosoObject, Touch, User
 
 T = TypeVar("T", bound=SendosoObject)
@@ -30,6 +30,9 @@ MODELS: Mapping[str, type[SendosoObject]] = {
 
 _COLLECTIONS = {"send": "sends"}
 """Under which name an answer holds its items, where that is not the path's own (published)."""
+
+_BY_CURSOR = ("marketplace/products",)
+"""Lists that know no ``page`` (published): read as if they did, their first page would pass for all of them."""
 
 
 def model_of(name: str) -> type[SendosoObject]:
@@ -79,7 +82,13 @@ def listing_of(name: str, request: Request) -> Listing:
 
     :param name: of its object or child.
     :param request: the request of all of it.
+    :raises SendosoConfigError: for a list that is paged by a cursor.
     """
+    if name in _BY_CURSOR:
+        raise SendosoConfigError(
+            f"The list {name!r} is paged by a cursor and cannot be walked through. Nothing was read. Read a page of it "
+            f"with get_object({name!r}, after=…)."
+        )
     name = name.rpartition("/")[2]
     return Listing(request, _COLLECTIONS.get(name, name))
 
@@ -103,7 +112,9 @@ def _object_in(body: Any) -> Any:
     if not isinstance(body, Mapping) or body.get("success") is False:
         return None
     inner = [value for value in body.values() if isinstance(value, Mapping)]
-    return inner[0] if "id" not in body and len(inner) == 1 else body
+    if "id" in body or len(inner) != 1:
+        return body
+    return inner[0] if "id" in inner[0] or len(body.keys() - {"success", "message"}) == 1 else body
 
 
 def _parsed(model: type[T], fields: Any) -> T | None:

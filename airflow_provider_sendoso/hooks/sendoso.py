@@ -411,7 +411,7 @@ class SendosoHook(BaseHook):
         :param filters: query parameters, passed through; names such as ``category_ids[]`` by ``**{…}``.
         :return: an iterator over pages, read as it is used; of the object's model where there is one, otherwise of
             :class:`~airflow_provider_sendoso.models.SendosoObject`.
-        :raises SendosoConfigError: for a name or an id that is none.
+        :raises SendosoConfigError: for a name or an id that is none, and for a list that is paged by a cursor.
         """
         return self._listed(model_of(child or name), name, object_id, child, filters)
 

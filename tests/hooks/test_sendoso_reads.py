@@ -172,6 +172,13 @@ class TestByName:
         requests_mock.get(f"{token}/wallets/3", json=body)
         assert hook.get_object("wallets", 3).id == "3"
 
+    def test_one_page_of_a_list_with_a_cursor(self, hook, token, requests_mock):
+        page = {"products": [{"id": 1}], "cursor": {"after": "x"}}
+        requests_mock.get(f"{token}/marketplace/products", json=page)
+        assert hook.get_object("marketplace/products", after="w").products == [{"id": 1}]
+        with pytest.raises(SendosoConfigError, match="'marketplace/products' is paged by a cursor"):
+            hook.list_objects("marketplace/products")
+
     @pytest.mark.parametrize("body", [[], 5, {"success": False, "id": 1}, {"success": True}, {"touch": {"id": None}}])
     def test_an_answer_without_it(self, hook, token, requests_mock, body):
         requests_mock.get(f"{token}/touches/3", json=body)
