@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
@@ -289,23 +290,14 @@ class GiftSend(_Model):
     metadata: dict[str, MetadataValue] = Field(default_factory=dict)
 
 
-class _Answer(BaseModel):
-    """A model of something the API returned: unknown fields are kept, and only what is named is shown."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        return ((name, getattr(self, name)) for name, field in type(self).model_fields.items() if field.repr)
-
-
 def _id(value: Any) -> str:
     if isinstance(value, bool):
         raise PydanticCustomError("not_text", "is not text")
     return _required_text(value)
 
 
-def _lenient(kind: type) -> BeforeValidator:
-    """Take a value of the catalogue if it is one of its kind; the seed does not print the shape."""
+def _lenient(kind: Any) -> BeforeValidator:
+    """Take a value if it is one of its kind: a list is worth more than one odd field of one of its rows."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def take(value: Any) -> Any:
@@ -319,6 +311,15 @@ def _lenient(kind: type) -> BeforeValidator:
 
 AnswerId = Annotated[str, BeforeValidator(_id), Field(max_length=LONGEST_ID)]
 LenientText = Annotated[str | None, _lenient(str)]
+LenientId = Annotated[str | None, _lenient(AnswerId)]
+LenientAmount = Annotated[Decimal | None, _lenient(Decimal)]
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+LenientMoment = Annotated[datetime | None, _lenient(Annotated[datetime, AfterValidator(_with_zone)])]
 
 
 def _status(value: Any) -> SendStatus | None:
@@ -343,7 +344,22 @@ def _web_address(value: Any) -> str | None:
 _LONGEST_ADDRESS = 2000
 
 
-class Send(_Answer):
+class SendosoObject(BaseModel):
+    """
+    Something that the API returned; fields that are not named here are kept as attributes.
+
+    Its ``repr`` shows only what is named, and nothing that holds somebody's name or address.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+
+    id: LenientId = None
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ((name, getattr(self, name)) for name, field in type(self).model_fields.items() if field.repr)
+
+
+class Send(SendosoObject):
     """A send, as the API returned it; fields that are not named here are kept as attributes."""
 
     id: AnswerId
@@ -354,13 +370,13 @@ class Send(_Answer):
     """Where it can be followed (published for eGifts of campaigns; that other sends have one, too, is inferred)."""
 
 
-class Gift(_Answer):
+class Gift(SendosoObject):
     """An item of the catalogue; every field but the id is optional, for the seed does not print the shape."""
 
     id: AnswerId
     name: LenientText = None
     category: LenientText = None
-    price: Annotated[Decimal | None, _lenient(Decimal)] = None
+    price: LenientAmount = None
     """Per item, in ``currency``, without fulfilment and shipping."""
     currency: LenientText = None
 
@@ -386,6 +402,68 @@ _DELIVERY_FIELDS = ("physical", "delivery_type", "delivery", "type", "subtype")
 _DELIVERY = re.compile(
     r"(?P<mailed>(?<![a-z])mail|physical|swag|parcel)|(?<![a-z])e[-_ ]?(mail|gift)|digital|virtual|donation|charit"
 )
+
+
+class Touch(SendosoObject):
+    """A campaign, which Sendoso's API calls a touch (published); the list holds the active ones only."""
+
+    id: AnswerId
+    name: LenientText = None
+    status: LenientText = None
+    delivery_type: LenientText = None
+    """``mail`` for a physical gift, ``email`` for an eGift."""
+    gift_id: LenientId = None
+    start_date: LenientMoment = None
+    """Nothing can be sent before; a time without a zone is taken for UTC (inferred)."""
+    end_date: LenientMoment = None
+    """Nothing can be sent after."""
+    starting_egift_price: LenientAmount = None
+    """The least that an eGift of it may be worth, in ``currency``; absent where the price is fixed."""
+    ending_egift_price: LenientAmount = None
+    """The most."""
+    currency: LenientText = None
+    ship_to_countries: Annotated[tuple[str, ...] | None, _lenient(tuple[str, ...])] = None
+    """ISO 3166 alpha-2."""
+    created_at: LenientMoment = None
+
+
+class Group(SendosoObject):
+    """A group of users with a budget of its own (published)."""
+
+    id: AnswerId
+    name: LenientText = None
+    team_id: LenientId = None
+    budget: LenientAmount = None
+    monthly_budget: LenientAmount = None
+    one_time_budget: LenientAmount = None
+    created_at: LenientMoment = None
+
+
+class User(SendosoObject):
+    """Somebody who may send (published); the ``repr`` shows no name and no e-mail."""
+
+    id: AnswerId
+    first_name: LenientText = Field(default=None, repr=False)
+    last_name: LenientText = Field(default=None, repr=False)
+    email: LenientText = Field(default=None, repr=False)
+    balance: LenientAmount = None
+    """What is left of this user's own money, in the account's currency."""
+    team_balance: LenientAmount = None
+    """What is left of the team's; only of the user behind the token."""
+    team_id: LenientId = None
+    team_group_id: LenientId = None
+
+
+class ReturnAddress(SendosoObject):
+    """Where gifts go back to (seed: that there are some; every field is inferred, after those of a campaign send)."""
+
+    id: AnswerId
+    name: LenientText = Field(default=None, repr=False)
+    address: LenientText = Field(default=None, repr=False)
+    city: LenientText = Field(default=None, repr=False)
+    state: LenientText = Field(default=None, repr=False)
+    zip: LenientText = Field(default=None, repr=False)
+    country: LenientText = Field(default=None, repr=False)
 
 
 def field_errors(error: ValidationError) -> list[tuple[str, str]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import METADATA_KEY, GiftSend
 
 
@@ -73,7 +75,36 @@ def list_gifts_request(filters: Mapping[str, Any]) -> Request:
 
     :param filters: query parameters; ``None`` means unset.
     """
-    return Request("GET", "/api/v3/gifts", params={k: v for k, v in filters.items() if v is not None})
+    return object_request("gifts", filters=filters)
+
+
+def object_request(
+    name: str,
+    object_id: str | int | None = None,
+    child: str | None = None,
+    filters: Mapping[str, Any] = MappingProxyType({}),
+) -> Request:
+    """
+    Build the request for ``/{object}[/{id}[/{child}]]`` (seed).
+
+    :param name: of the object, like ``touches``; it may have several parts, as ``marketplace/products`` has.
+    :param object_id: which one; ``None`` for all.
+    :param child: what to read of it, like ``members``.
+    :param filters: query parameters; ``None`` means unset, ``True`` is written ``true``.
+    :raises SendosoConfigError: for a part that is empty, leads elsewhere, or is an e-mail address, which a path shows.
+    """
+    parts = [*str(name).split("/"), *(str(part) for part in (object_id, child) if part is not None)]
+    if any(part.strip() in ("", ".", "..") or "@" in part for part in parts):
+        raise SendosoConfigError(
+            "Sendoso's objects are read by a name and an id, neither of which may be empty, '.', '..' or an e-mail "
+            "address. Nothing was read."
+        )
+    params = {key: str(value).lower() if isinstance(value, bool) else value for key, value in filters.items()}
+    return Request(
+        "GET",
+        "/".join(("/api/v3", *(quote(part, safe="") for part in parts))),
+        params={key: value for key, value in params.items() if value is not None},
+    )
 
 
 def me_request() -> Request:

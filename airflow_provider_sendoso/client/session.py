@@ -18,7 +18,7 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.client.pace import Pace, Within, wait_for_slot
-from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
 from airflow_provider_sendoso.client.transport import Transport
@@ -88,15 +88,15 @@ class SendosoSession:
             exchange = self.paced(request, self.tokens.renew(token), poll=True)
         return answer_or_raise(request, exchange)
 
-    def read_pages(self, pages: Pages) -> Iterator[dict[str, Any]]:
+    def read_listing(self, listing: Listing) -> Iterator[dict[str, Any]]:
         """
-        Walk through a collection.
+        Walk through a collection; a page is asked for when its first row is.
 
-        :param pages: the collection's state.
+        :param listing: the collection's state.
         :raises SendosoError: what is left after the retries.
         """
-        while not pages.done:
-            yield from pages.read(self.read(pages.next_request()).json)
+        while not listing.done:
+            yield from listing.read(self.read(listing.next_request()).json)
 
     def token(self) -> str:
         """

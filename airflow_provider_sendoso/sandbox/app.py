@@ -17,6 +17,7 @@ from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authoriz
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
 from airflow_provider_sendoso.sandbox.faults import Faults
+from airflow_provider_sendoso.sandbox.organisation import TOTALS, Organisation, collection_of
 from airflow_provider_sendoso.sandbox.pace import Pace
 from airflow_provider_sendoso.sandbox.page import render
 from airflow_provider_sendoso.sandbox.refusal import Refusal
@@ -46,6 +47,7 @@ class App:
     tokens: Tokens
     pace: Pace
     retry_after: int | None = 1
+    organisation: Organisation = field(default_factory=Organisation)
     faults: Faults = field(default_factory=lambda: Faults(time.monotonic))
     traffic: Traffic = field(default_factory=Traffic)
 
@@ -59,6 +61,9 @@ class App:
                 web.get("/oauth/authorize", self._consent),
                 web.post("/oauth/authorize", self._agree),
                 web.get("/api/v3/me", self._me),
+                *(web.get(f"/api/v3/{name}", self._list_of(name)) for name in TOTALS),
+                web.get("/api/v3/touches/{id}", self._read_touch),
+                web.get("/api/v3/groups/{id}/members", self._list_members),
                 web.get("/api/v3/gifts", self._list_gifts),
                 web.post("/api/v3/sends", self._create_send),
                 web.get("/api/v3/sends", self._list_sends),
@@ -85,7 +90,7 @@ class App:
 
     def reset(self) -> None:
         """Forget everything."""
-        for part in (self.account, self.tokens, self.pace, self.faults, self.traffic):
+        for part in (self.account, self.tokens, self.pace, self.organisation, self.faults, self.traffic):
             part.clear()
 
     # How a request is met, whatever it asks.
@@ -161,6 +166,28 @@ class App:
         query = request.query
         gifts = filter_gifts(query.get("category"), _read_price(query, "min_price"), _read_price(query, "max_price"))
         return _page_of("gifts", gifts, query, lambda gift: gift.as_json())
+
+    def _list_of(self, name: str) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            rows = self.organisation.rows(name)
+            if name == "touches" and (wanted := request.query.get("delivery_type")):
+                rows = [row for row in rows if row.get("delivery_type") == wanted]
+            return _page_of(collection_of(name), rows, request.query, lambda row: row, total=TOTALS[name])
+
+        return answer
+
+    async def _read_touch(self, request: web.Request) -> web.Response:
+        touch = self.organisation.find("touches", request.match_info["id"])
+        if touch is None:
+            raise Refusal(404, "Touch not found")
+        return web.json_response({"success": True, "touch": touch})
+
+    async def _list_members(self, request: web.Request) -> web.Response:
+        group = request.match_info["id"]
+        if self.organisation.find("groups", group) is None:
+            raise Refusal(404, "Group not found")
+        users = self.organisation.rows("users")
+        return web.json_response([user for user in users if str(user.get("team_group_id")) == group])
 
     async def _create_send(self, request: web.Request) -> web.Response:
         body = read_gift_send(await request.read())
@@ -291,7 +318,12 @@ def _read_count(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _page_of(
-    name: str, items: Sequence[_T], query: Mapping[str, str], show: Callable[[_T], dict[str, Any]]
+    name: str,
+    items: Sequence[_T],
+    query: Mapping[str, str],
+    show: Callable[[_T], dict[str, Any]],
+    *,
+    total: str = "total_count",
 ) -> web.Response:
     page = _read_count(query, "page", 1)
     per_page = min(_read_count(query, "per_page", _DEFAULT_PER_PAGE), _MAX_PER_PAGE)
@@ -301,6 +333,6 @@ def _page_of(
             name: [show(item) for item in items[first : first + per_page]],
             "current_page": page,
             "per_page": per_page,
-            "total_count": len(items),
+            total: len(items),
         }
     )

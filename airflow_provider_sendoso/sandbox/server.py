@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -169,6 +169,26 @@ class Sandbox:
         :raises KeyError: if there is no such send
         """
         self._ask(lambda: self._app.account.finish(send_id, status))
+
+    def add(self, name: str, row: Mapping[str, Any]) -> None:
+        """
+        Add a row to a list, as the newest, or replace the one that has its id.
+
+        :param name: ``touches``, ``groups``, ``users`` or ``return-addresses``
+        :param row: what the API is to show; with an ``id``
+        :raises KeyError: if there is no such list, or the row has no ``id``
+        """
+        self._ask(lambda: self._app.organisation.add(name, row))
+
+    def remove(self, name: str, object_id: str | int) -> None:
+        """
+        Remove a row from a list.
+
+        :param name: ``touches``, ``groups``, ``users`` or ``return-addresses``
+        :param object_id: its id
+        :raises KeyError: if there is no such list or row
+        """
+        self._ask(lambda: self._app.organisation.remove(name, str(object_id)))
 
     def reset(self) -> None:
         """Forget everything."""

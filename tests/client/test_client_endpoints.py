@@ -9,6 +9,7 @@ from airflow_provider_sendoso.client.endpoints import (
     gift_send_request,
     list_gifts_request,
     me_request,
+    object_request,
 )
 from airflow_provider_sendoso.models import GiftSend
 
@@ -77,6 +78,20 @@ class TestReads:
     def test_the_catalogue_with_the_filters_that_are_set(self):
         request = list_gifts_request({"category": "swag", "min_price": 0, "max_price": None})
         assert (request.path, request.params) == ("/api/v3/gifts", {"category": "swag", "min_price": 0})
+
+    @pytest.mark.parametrize(
+        ("name", "path"),
+        [
+            (("touches",), "/api/v3/touches"),
+            (("touches", 7), "/api/v3/touches/7"),
+            (("groups", 7, "members"), "/api/v3/groups/7/members"),
+            (("marketplace/products", "a/b?c"), "/api/v3/marketplace/products/a%2Fb%3Fc"),
+        ],
+    )
+    def test_an_object_by_its_name(self, name, path):
+        request = object_request(*name, filters={"open": True, "closed": False, "none": None, "ids[]": [1, 2]})
+        assert str(request) == f"GET {path}"
+        assert request.params == {"open": "true", "closed": "false", "ids[]": [1, 2]}
 
     def test_who_am_i(self):
         assert str(me_request()) == "GET /api/v3/me"

@@ -10,7 +10,7 @@ import requests
 from airflow_provider_sendoso.client.answers import Phase
 from airflow_provider_sendoso.client.endpoints import Auth, Request, me_request
 from airflow_provider_sendoso.client.oauth import Tokens
-from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import (
@@ -348,9 +348,10 @@ class TestTokensAreMasked:
 
 class TestPages:
     def test_are_read_as_they_are_used(self, session, requests_mock):
-        full = [{"id": number} for number in range(100)]
-        call = requests_mock.get(f"{URL}/api/v3/gifts", [{"json": {"gifts": full}}, {"json": {"gifts": full[:2]}}])
-        walk = session.read_pages(Pages(Request("GET", "/api/v3/gifts"), "gifts"))
+        rows = [{"id": number} for number in range(102)]
+        pages = [{"json": {"gifts": page, "total_count": 102}} for page in (rows[:100], rows[100:])]
+        call = requests_mock.get(f"{URL}/api/v3/gifts", pages)
+        walk = session.read_listing(Listing(Request("GET", "/api/v3/gifts"), "gifts"))
         next(walk)
         assert call.call_count == 1
         assert len(list(walk)) == 101

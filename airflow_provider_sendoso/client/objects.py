@@ -1,0 +1,126 @@
+"""Reading Sendoso's objects by name: which model an object has, where its answer holds it, and lists of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Self, TypeVar
+
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.client.answers import read_send
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.pages import Listing
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoServerError
+from airflow_provider_sendoso.models import Gift, Group, ReturnAddress, Send, SendosoObject, Touch, User
+
+T = TypeVar("T", bound=SendosoObject)
+
+MODELS: Mapping[str, type[SendosoObject]] = {
+    "gifts": Gift,
+    "groups": Group,
+    "me": User,
+    "members": User,
+    "return-addresses": ReturnAddress,
+    "send": Send,
+    "sends": Send,
+    "touches": Touch,
+    "users": User,
+}
+"""By name, a child's by the child's; anything else is a :class:`SendosoObject`."""
+
+_COLLECTIONS = {"send": "sends"}
+"""Under which name an answer holds its items, where that is not the path's own (published)."""
+
+_BY_CURSOR = ("marketplace/products",)
+"""Lists that know no ``page`` (published): read as if they did, their first page would pass for all of them."""
+
+
+def model_of(name: str) -> type[SendosoObject]:
+    """
+    Return the model of an object.
+
+    :param name: its own, or a child's, like ``members``.
+    """
+    return MODELS.get(name, SendosoObject)
+
+
+class Listed(Iterator[T], Generic[T]):
+    """
+    A list of Sendoso's, read page by page as it is used, and only once.
+
+    Each row comes once, also where the list changes while it is read; that a row may be missing is an error, never
+    silence.
+
+    :param listing: the state of the list.
+    :param walk: yields its rows.
+    :param model: what a row is.
+    """
+
+    def __init__(self, listing: Listing, walk: Callable[[Listing], Iterator[dict[str, Any]]], model: type[T]) -> None:
+        self._listing = listing
+        self._rows = walk(listing)
+        self._model = model
+
+    @property
+    def total(self) -> int | None:
+        """How many rows Sendoso counts, as of the last page; ``None`` before the first, and where it does not say."""
+        return self._listing.total
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        item = _parsed(self._model, next(self._rows))
+        if item is None:
+            raise SendosoServerError(200, f"{self._listing.request} has a row without an id.")
+        return item
+
+
+def listing_of(name: str, request: Request) -> Listing:
+    """
+    Return the state of a list.
+
+    :param name: of its object or child.
+    :param request: the request of all of it.
+    :raises SendosoConfigError: for a list that is paged by a cursor.
+    """
+    if name in _BY_CURSOR:
+        raise SendosoConfigError(
+            f"The list {name!r} is paged by a cursor and cannot be walked through. Nothing was read. Read a page of it "
+            f"with get_object({name!r}, after=…)."
+        )
+    name = name.rpartition("/")[2]
+    return Listing(request, _COLLECTIONS.get(name, name))
+
+
+def read_object(request: Request, model: type[T], body: Any) -> T:
+    """
+    Read one object, at the top level or inside a name of its own, as a touch is inside ``touch`` (published).
+
+    :param request: what was asked; named in the error.
+    :param model: what it is.
+    :param body: the answer's JSON.
+    :raises SendosoServerError: for an answer that holds none.
+    """
+    item = _parsed(model, _object_in(body))
+    if item is None:
+        raise SendosoServerError(200, f"{request} answered without such an object.")
+    return item
+
+
+def _object_in(body: Any) -> Any:
+    if not isinstance(body, Mapping) or body.get("success") is False:
+        return None
+    inner = [value for value in body.values() if isinstance(value, Mapping)]
+    if "id" in body or len(inner) != 1:
+        return body
+    return inner[0] if "id" in inner[0] or len(body.keys() - {"success", "message"}) == 1 else body
+
+
+def _parsed(model: type[T], fields: Any) -> T | None:
+    if issubclass(model, Send):
+        return read_send(fields)  # type: ignore[return-value]  # a Send, which T is here
+    try:
+        return model.model_validate(fields)
+    except ValidationError:
+        return None
