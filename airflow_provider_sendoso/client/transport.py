@@ -67,7 +67,7 @@ class Transport:
             prepared = http.prepare_request(
                 requests.Request(method, url, params=params, json=json, headers=headers, auth=auth)
             )
-            settings = http.merge_environment_settings(prepared.url, {}, True, None, None)
+            settings = self._settings(http, url)
         except Exception as error:
             return Exchange(Phase.NOT_CONNECTED, error=_name(error))
         note = _notes.note = _Note()
@@ -90,13 +90,24 @@ class Transport:
         """Close this thread's connections."""
         self._session().close()
 
+    def _settings(self, http: requests.Session, url: str) -> dict[str, Any]:
+        """Proxy and certificates as the environment has them; looked up once for a series of requests to a host."""
+        scheme, _, host, *_ = url.split("/", 3)
+        if (scheme, host) not in self._local.settings:
+            found = http.merge_environment_settings(url, {}, True, None, None)
+            self._local.settings[scheme, host] = dict(found)
+        settings: dict[str, Any] = self._local.settings[scheme, host]
+        return settings
+
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "http"):
             self._local.http = requests.Session()
             for scheme in ("http://", "https://"):
                 self._local.http.mount(scheme, _NotingAdapter(max_retries=0))
+            self._local.settings = {}
         elif time.monotonic() - self._local.last_used > _IDLE:
             self._local.http.close()
+            self._local.settings = {}
         self._local.last_used = time.monotonic()
         http: requests.Session = self._local.http
         return http

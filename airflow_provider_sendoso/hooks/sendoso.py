@@ -52,6 +52,7 @@ from airflow_provider_sendoso.models import (
     field_errors,
 )
 from airflow_provider_sendoso.observing.lineage import report_output
+from airflow_provider_sendoso.sending.width import MOST
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -581,6 +582,9 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
     """Open a ledger once per process: its engine keeps connections, and opening it looks at the tables."""
     # A file does not hang up: on SQLite there is nothing to ask before a connection is used again.
     engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": connection.conn_type == "mysql"}
+    if connection.conn_type != "sqlite":
+        # One for each POST at once: what the pool does not keep is connected anew for every transaction.
+        engine_kwargs["pool_size"] = MOST
     if connection.conn_type == "postgres":
         engine_kwargs["connect_args"] = {
             "connect_timeout": _LEDGER_TIMEOUT,

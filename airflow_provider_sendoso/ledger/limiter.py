@@ -7,8 +7,7 @@ from typing import Any
 
 from sqlalchemy import case, select, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql.dml import Update
-from sqlalchemy.sql.selectable import Select
+from sqlalchemy.sql.base import Executable
 
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import db_now, pace
@@ -36,15 +35,12 @@ class LedgerPace:
         # Built once: they run ten times a second, for days, and building them costs more than running them.
         slot = _later(pace.c.tat, db_now())
         self._take = {
-            True: self._update(slot=slot, tat=slot + interval),
-            False: self._update(slot=slot, send_at=slot, tat=slot + interval),
+            True: self._step(pace.c.slot, slot=slot, tat=slot + interval),
+            False: self._step(pace.c.slot, slot=slot, send_at=slot, tat=slot + interval),
         }
         self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
         turn = _later(pace.c.poll_tat, db_now())
-        self._line_up = self._update(poll_slot=turn, poll_tat=turn + poll_share * interval)
-        # Relative, and measured after the row was locked: no two clocks are compared.
-        self._until_slot = select(pace.c.slot - db_now()).where(self._this_row)
-        self._until_turn = select(pace.c.poll_slot - db_now()).where(self._this_row)
+        self._line_up = self._step(pace.c.poll_slot, poll_slot=turn, poll_tat=turn + poll_share * interval)
 
     def queue(self) -> float:
         """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
@@ -52,7 +48,7 @@ class LedgerPace:
         def work(connection: Connection) -> float:
             if not connection.execute(self._sending).scalar():
                 return 0.0
-            return self._run(connection, self._line_up, self._until_turn)
+            return self._run(connection, self._line_up)
 
         return max(0.0, self._database.run(work))
 
@@ -65,7 +61,7 @@ class LedgerPace:
         """
 
         def work(connection: Connection) -> float:
-            wait = self._run(connection, self._take[poll], self._until_slot)
+            wait = self._run(connection, self._take[poll])
             if within is not None and wait <= 0:
                 within(connection)
             return wait
@@ -74,18 +70,32 @@ class LedgerPace:
 
     def push_back(self, seconds: float) -> None:
         """Let nobody of the account call for so many seconds."""
-        push = self._update(tat=_later(pace.c.tat, db_now() + seconds))
-        self._database.run(lambda connection: self._run(connection, push, self._until_slot))
+        push = self._step(pace.c.slot, tat=_later(pace.c.tat, db_now() + seconds))
+        self._database.run(lambda connection: self._run(connection, push))
 
-    def _update(self, **values: Any) -> Update:
+    def _step(self, due: Any, **values: Any) -> list[Executable]:
+        """Build what moves the row on and then says how many seconds it is until ``due``."""
         # In the order given: MySQL assigns one after the other, and what comes later sees what came before.
-        return update(pace).where(self._this_row).ordered_values(*((pace.c[name], values[name]) for name in values))
+        move = update(pace).where(self._this_row).ordered_values(*((pace.c[name], values[name]) for name in values))
+        # Relative, and measured after the row was locked: no two clocks are compared.
+        left = due - db_now()
+        if self._database.dialect == "postgresql":
+            return [move.returning(left)]  # one way there and back less
+        return [move, select(left).where(self._this_row)]
 
-    def _run(self, connection: Connection, statement: Update, wait: Select[Any]) -> float:
-        if connection.execute(statement).rowcount == 0:
+    def _run(self, connection: Connection, step: list[Executable]) -> float:
+        left = _last_scalar(connection, step)
+        if left is None:
             self._database.insert_ignore(connection, pace, [{"account": self._account, **_EMPTY}])
-            connection.execute(statement)
-        return float(connection.execute(wait).scalar_one())
+            left = _last_scalar(connection, step)
+        return float(left)
+
+
+def _last_scalar(connection: Connection, step: list[Executable]) -> Any:
+    *moves, asks = step
+    for move in moves:
+        connection.execute(move)
+    return connection.execute(asks).scalar()
 
 
 def _later(first: Any, second: Any) -> Any:

@@ -94,6 +94,16 @@ _CLAIM = (
     )
 )
 
+_CLAIM_NEW = (
+    update(sends)
+    .where(
+        sends.c.send_key.in_(bindparam("these_keys", expanding=True)),
+        sends.c.state == bindparam("from_state"),
+        sends.c.attempt == 0,
+    )
+    .values(state=State.CLAIMED, owner=bindparam("to_owner"), attempt=1, lease_until=_LEASE)
+)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -258,7 +268,12 @@ class SendLedger:
                 select(sends).where(sends.c.send_key.in_(keys)).order_by(sends.c.send_key).with_for_update()
             ).fetchall()
             records = {row.send_key: record_of(row, now) for row in rows}
-            return {w.send_key: _take(connection, batch, owner, lease, w, records[w.send_key]) for w in in_order}
+            at_once = _take_new(connection, batch, owner, lease, in_order, records)
+            return {
+                want.send_key: at_once.get(want.send_key)
+                or _take(connection, batch, owner, lease, want, records[want.send_key])
+                for want in in_order
+            }
 
         return self._database.run(work)
 
@@ -531,6 +546,35 @@ def _transit(connection: Connection, claim: Claim, statement: Update, state: Sta
         return True
     # A commit that went through while its answer was lost is found here when the work is repeated.
     return bool(connection.execute(_STATE, mine).scalar() == state)
+
+
+def _take_new(
+    connection: Connection,
+    batch: Batch,
+    owner: str,
+    lease: float,
+    wanted: Sequence[Wanted],
+    records: Mapping[str, Record],
+) -> dict[str, Claim]:
+    """Claim the rows that are as this batch has just inserted them, in one statement: of most batches, all."""
+    new = {want.send_key for want in wanted if _is_new(records[want.send_key], batch, want)}
+    if not new:
+        return {}
+    values = {"these_keys": sorted(new), "from_state": State.READY, "to_owner": owner, "lease": lease}
+    if connection.execute(_CLAIM_NEW, values).rowcount != len(new):
+        return {}  # they are locked, so this does not happen; if it does, each is looked at by itself
+    return {key: Claim(key, owner, 1) for key in new}
+
+
+def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
+    stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope)
+    content = (record.row_ref, record.gift_id, record.payload_hash, record.reason)
+    return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope) and content == (
+        want.row_ref,
+        want.gift_id,
+        want.payload_hash,
+        None,
+    )
 
 
 def _take(

@@ -140,7 +140,7 @@ def test_a_retry_after_of_minutes_does_not_keep_a_killed_task(
     killer = threading.Thread(target=kill)
     killer.start()
     started = time.monotonic()
-    assert send() == Try("SendosoError", {"not_reached": 5})
+    assert send() == Try("SendosoNotReachedError", {"not_reached": 5})
     killer.join()
     assert time.monotonic() - started < 5
     assert states() == {"READY": 5}

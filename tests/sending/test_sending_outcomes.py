@@ -296,7 +296,7 @@ def test_an_outcome_that_cannot_be_recorded_is_logged_as_hash_and_id_and_never_s
     assert sendoso.sends[0].id in caplog.text
     assert "@example.com" not in caplog.text
     # The next try cannot know whether that process still lives, and sends to everybody else.
-    assert send(claim_timeout=0) == Try("SendosoError", {"sent": 4, "not_reached": 1})
+    assert send(claim_timeout=0) == Try("SendosoNotReachedError", {"sent": 4, "not_reached": 1})
     assert len(sendoso.sends) == 5
 
 

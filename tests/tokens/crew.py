@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ import psycopg  # noqa: F401  (here, so that not each process spends its time on
 import pymysql  # noqa: F401
 from sqlalchemy import create_engine
 from sqlalchemy.dialects.mysql import pymysql as _mysql  # noqa: F401
-from sqlalchemy.dialects.postgresql import psycopg as _dialect  # noqa: F401
+
+with suppress(ImportError):  # SQLAlchemy 1.4 has psycopg2's
+    from sqlalchemy.dialects.postgresql import psycopg as _dialect  # noqa: F401
 
 from airflow_provider_sendoso import crashpoints
 from airflow_provider_sendoso.client.config import ClientConfig

@@ -294,7 +294,7 @@ def test_a_ledger_that_another_has_locked(
         with pytest.raises(SendosoLedgerError, match=r"(?i)lock"):
             session.token()
         assert time.monotonic() - started < 20  # the ledger's own lock_timeout is 5 s
-        holder.rollback()
+        holder.exec_driver_sql("ROLLBACK")
     assert token_requests() == []
     assert session.token()
 

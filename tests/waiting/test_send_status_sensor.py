@@ -46,6 +46,8 @@ SentBatch = Callable[..., dict[str, Any]]
 class RescheduledTI:
     """A task instance that was rescheduled before, so many seconds ago."""
 
+    max_tries = 0
+
     def __init__(self, seconds: float = 0) -> None:
         self._first = datetime.now(UTC) - timedelta(seconds=seconds)
 
