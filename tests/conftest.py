@@ -161,6 +161,17 @@ def _operators_run_in_any_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _forget_secrets() -> Iterator[None]:
+    """Airflow 2 masks also a secret of one letter, which from then on is missing in everything that is logged."""
+    yield
+    if not AIRFLOW_V_3_0_PLUS:
+        from airflow.utils.log.secrets_masker import _secrets_masker
+
+        masker = _secrets_masker()
+        masker.patterns, masker.replacer = set(), None
+
+
+@pytest.fixture(autouse=True)
 def _forget_ledgers() -> Iterator[None]:
     """Close what a process keeps open for its lifetime: a test is a shorter one."""
     yield
