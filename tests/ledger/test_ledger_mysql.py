@@ -106,6 +106,7 @@ def test_a_process_that_is_frozen_in_a_transaction_loses_it(
     monkeypatch.setattr(database, "_IDLE_TIMEOUT_MS", 1000)
     frozen = Ledger(create_engine(engine.url))._database.engine
     holding = frozen.connect()
+    holding.begin()
     holding.execute(touch("a"))
     began = time.monotonic()
     opened._database.run(lambda connection: connection.execute(touch("a")))

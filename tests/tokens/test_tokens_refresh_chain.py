@@ -358,8 +358,8 @@ def test_no_token_lies_in_the_database_in_the_clear(make_session, make_config, m
     for secret in secrets:
         assert secret not in everything
     if ledger["conn_type"] == "sqlite":
-        # An open connection keeps the log of what was written from being folded into the file.
-        files = b"".join(Path(ledger["host"] + end).read_bytes() for end in ("", "-wal"))
+        # An open connection keeps the log of what was written from being folded into the file; 2.11 keeps none open.
+        files = b"".join(path.read_bytes() for end in ("", "-wal") if (path := Path(ledger["host"] + end)).exists())
         assert b"sendoso_tokens" in files
         for secret in secrets:
             assert secret.encode() not in files
