@@ -52,7 +52,6 @@ from airflow_provider_sendoso.models import (
     field_errors,
 )
 from airflow_provider_sendoso.observing.lineage import report_output
-from airflow_provider_sendoso.sending.width import MOST
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -63,6 +62,9 @@ _T = TypeVar("_T", bound=SendosoObject)
 
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
+
+_LEDGER_CONNECTIONS = 16
+"""Kept by a process, where it needs them: as many as a batch posts sends at once."""
 
 _ledgers: dict[str, Ledger] = {}
 _sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
@@ -583,8 +585,8 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
     # A file does not hang up: on SQLite there is nothing to ask before a connection is used again.
     engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": connection.conn_type == "mysql"}
     if connection.conn_type != "sqlite":
-        # One for each POST at once: what the pool does not keep is connected anew for every transaction.
-        engine_kwargs["pool_size"] = MOST
+        # What the pool does not keep is connected anew for every transaction.
+        engine_kwargs["pool_size"] = _LEDGER_CONNECTIONS
     if connection.conn_type == "postgres":
         engine_kwargs["connect_args"] = {
             "connect_timeout": _LEDGER_TIMEOUT,
