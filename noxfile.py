@@ -3,7 +3,8 @@
     nox --list
     nox --session "tests(3.3, python 3.13)"
 
-``make test`` runs the newest Airflow by itself, and the oldest through the session ``oldest``.
+``make test`` runs the newest Airflow, in the environment that everything else runs in; ``make test-oldest`` the session
+``oldest``.
 """
 
 import sys
