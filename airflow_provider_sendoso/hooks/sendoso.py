@@ -63,9 +63,6 @@ _T = TypeVar("_T", bound=SendosoObject)
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
 
-_LEDGER_CONNECTIONS = 16
-"""Kept by a process, where it needs them: as many as a batch posts sends at once."""
-
 _ledgers: dict[str, Ledger] = {}
 _sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
 _lock = threading.Lock()
@@ -584,9 +581,6 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
     """Open a ledger once per process: its engine keeps connections, and opening it looks at the tables."""
     # A file does not hang up: on SQLite there is nothing to ask before a connection is used again.
     engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": connection.conn_type == "mysql"}
-    if connection.conn_type != "sqlite":
-        # What the pool does not keep is connected anew for every transaction.
-        engine_kwargs["pool_size"] = _LEDGER_CONNECTIONS
     if connection.conn_type == "postgres":
         engine_kwargs["connect_args"] = {
             "connect_timeout": _LEDGER_TIMEOUT,
