@@ -136,7 +136,7 @@ class Poster:
         try:
             # What is left of the lease has to cover the POST: a process that was frozen since the commit begins anew.
             while time.clock_gettime(_CLOCK) > lapses_at - self._timeout - _MARGIN / 3:
-                # Where the slot is free at once, both are one transaction: half of what the ledger costs a send.
+                # Where the slot is free at once, both are one transaction, and a send costs two instead of three.
                 self._session.await_turn(before=commit_posting, within=commit_posting, sleep=self._sleep)
         except BaseException:
             if posting:
