@@ -131,7 +131,7 @@ class _Note:
 
 class _Watchdog:
     """
-    Ends requests whose time is over; one thread for all of them, for a timer each costs as much as sending one.
+    Ends requests whose time is over; one thread for all of them, for a timer each costs half of what sending one does.
 
     :param timeout: seconds, the same for every request, so that the first one in is the first one due.
     """

@@ -579,7 +579,8 @@ def _config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> C
 
 def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
     """Open a ledger once per process: its engine keeps connections, and opening it looks at the tables."""
-    # A file does not hang up: on SQLite there is nothing to ask before a connection is used again.
+    # Whether a connection still lives is asked on MySQL alone, where idle ones are ended on purpose. Elsewhere its
+    # first statement finds out, and is repeated.
     engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": connection.conn_type == "mysql"}
     if connection.conn_type == "postgres":
         engine_kwargs["connect_args"] = {

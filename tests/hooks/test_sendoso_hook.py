@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
+from sqlalchemy import create_engine, text
 from tenacity import wait_none
 
 from airflow_provider_sendoso.client import pages, retrying
@@ -513,3 +514,15 @@ def test_secrets_are_in_no_error_and_no_repr(sendoso, set_connection):
         hook.send_gift(**MUG)
     shown = f"{caught.value!r}{caught.value}{caught.value.__context__!r}{hook!r}{hook.config!r}{hook.session!r}"
     assert "p4ss-w0rd-1" not in shown + str(pickle.dumps(caught.value))
+
+
+def test_a_ledger_whose_connections_were_cut_is_connected_to_again(sendoso, postgres_database, set_connection) -> None:
+    database = postgres_database()
+    set_connection("sendoso_ledger", database.connection)
+    ledger = SendosoHook().ledger
+    admin = create_engine(database.url)
+    with admin.begin() as connection:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
+        assert connection.execute(text(cut), {"name": database.name}).scalars().all()
+    admin.dispose()
+    assert ledger.sends.scopes("account") == []
