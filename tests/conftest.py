@@ -172,15 +172,19 @@ def _forget_secrets() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _forget_ledgers() -> Iterator[None]:
-    """Close what a process keeps open for its lifetime: a test is a shorter one."""
-    yield
-    from airflow_provider_sendoso.hooks import sendoso
+def forget_ledgers() -> Iterator[Callable[[], None]]:
+    """Closes what a process keeps open for its lifetime: a test is a shorter one."""
 
-    for ledger in sendoso._ledgers.values():
-        ledger._database.engine.dispose()
-    sendoso._ledgers.clear()
-    sendoso._sessions.clear()
+    def forget() -> None:
+        from airflow_provider_sendoso.hooks import sendoso
+
+        for ledger in sendoso._ledgers.values():
+            ledger._database.engine.dispose()
+        sendoso._ledgers.clear()
+        sendoso._sessions.clear()
+
+    yield forget
+    forget()
 
 
 @pytest.fixture

@@ -33,9 +33,7 @@ def mysql_ledger(mysql_database: Callable[[], Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
-def ledger_connection(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The connection of a ledger database without tables."""
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
@@ -43,7 +41,6 @@ def ledger_connection(
     engine = create_engine(ledger_workers.ledger_url(connection))
     metadata.drop_all(engine)
     engine.dispose()
-    monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})
     return connection
 
 

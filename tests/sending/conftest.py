@@ -34,9 +34,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_connection(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """A ledger database without tables; on PostgreSQL the server's own, because making another takes long."""
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
@@ -44,7 +42,6 @@ def ledger_connection(
     engine = create_engine(f"postgresql://postgres@/postgres?host={socket_dir}")
     metadata.drop_all(engine)
     engine.dispose()
-    monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})
     return {"conn_type": "postgres", "host": socket_dir, "login": "postgres", "schema": "postgres"}
 
 

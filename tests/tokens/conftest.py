@@ -21,19 +21,11 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import TokenManager
-from airflow_provider_sendoso.hooks import sendoso as hook_module
 from airflow_provider_sendoso.ledger import Ledger, schema
 from airflow_provider_sendoso.sandbox import Sandbox
 
 ROOT = Path(airflow_provider_sendoso.__file__).parents[1]
 CREW = Path(__file__).with_name("crew.py")
-
-
-@pytest.fixture(autouse=True)
-def _no_sessions_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions and ledgers live as long as the process; ports and paths may come back."""
-    monkeypatch.setattr(hook_module, "_sessions", {})
-    monkeypatch.setattr(hook_module, "_ledgers", {})
 
 
 @pytest.fixture

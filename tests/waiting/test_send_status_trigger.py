@@ -203,6 +203,7 @@ async def test_the_loop_goes_on_while_ledger_and_sendoso_are_slow(
     set_connection: Any,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
+    forget_ledgers: Callable[[], None],
 ) -> None:
     if database == "sqlite":
         set_connection("sendoso_ledger", {"conn_type": "sqlite", "host": str(tmp_path / "slow.db")})
@@ -216,7 +217,7 @@ async def test_the_loop_goes_on_while_ledger_and_sendoso_are_slow(
         return reserve(self, poll=poll)
 
     monkeypatch.setattr(LedgerPace, "reserve", slow_reserve)
-    monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso._ledgers", {})
+    forget_ledgers()
     patient.revoke_tokens()
     patient.fault("slow", times=2, delay=1.5)
     # Anything that blocks the loop blocks it for 1.5 s; a machine that is busy with something else does for less.
