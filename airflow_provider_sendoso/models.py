@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -19,6 +20,9 @@ from airflow_provider_sendoso.countries import COUNTRIES, WITH_STATES
 
 METADATA_KEY = "airflow_key"
 """The metadata key that the ledger adds to a gift send, to find it again in the list of sends (inferred)."""
+
+TRACKING = "tracking:"
+"""What the id of a campaign send begins with: its answer has a tracking code, and no id (published)."""
 
 # One "@", a dot in the domain, no white space and nothing that parts two addresses or a name from one: enough to catch
 # a wrong column; Sendoso decides the rest.
@@ -279,6 +283,22 @@ class Recipient(_Model):
     """``None`` also for one of blanks."""
 
 
+class Delivery(StrEnum):
+    """How a campaign's gift reaches its recipient (published)."""
+
+    EMAIL = "email"
+    """An eGift."""
+    MAIL = "mail"
+    """A physical gift."""
+
+
+class AddressConfirmation(StrEnum):
+    """How a recipient is asked for an address (published)."""
+
+    EMAIL = "email"
+    LINK = "link"
+
+
 class GiftSend(_Model):
     """One gift of the catalogue to one recipient: what ``POST /api/v3/sends`` takes (seed)."""
 
@@ -288,6 +308,88 @@ class GiftSend(_Model):
     variant_id: OptionalText = None
     team_id: OptionalText = None
     metadata: dict[str, MetadataValue] = Field(default_factory=dict)
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        return Item(gift_id=self.gift_id)
+
+
+class CampaignRecipient(_Model):
+    """Who gets a campaign's gift: the e-mail is required, a name and an address for physical gifts (published)."""
+
+    first_name: OptionalText = None
+    last_name: OptionalText = None
+    email: Email
+    mobile_no: OptionalText = None
+    """Without it a parcel to outside the US fails silently (published)."""
+    address: Annotated[Address | None, AfterValidator(_address)] = None
+    company: Annotated[OptionalText, Field(exclude=True)] = None
+    """Taken, so that a recipient may be the same as a gift send's, and not sent: a campaign send has no such field."""
+    title: Annotated[OptionalText, Field(exclude=True)] = None
+    """Likewise."""
+
+    @property
+    def name(self) -> str | None:
+        """First and last name in one, as a campaign send takes them."""
+        return " ".join(part for part in (self.first_name, self.last_name) if part) or None
+
+
+class CampaignSend(_Model):
+    """
+    One gift of a campaign, or *touch*, to one recipient: what ``POST /api/v3/send`` takes (published).
+
+    Which of its three shapes a send has follows from the campaign and from the recipient: an eGift by e-mail, a
+    parcel to an address, or a parcel whose address the recipient is asked for.
+    """
+
+    touch_id: Id
+    recipient: CampaignRecipient
+    message: Annotated[Annotated[str, Field(max_length=LONGEST_MESSAGE)] | None, BeforeValidator(_text)] = None
+    address_confirmation: AddressConfirmation | None = None
+    """Ask a recipient for whom there is no address."""
+    expire_after_days: Annotated[int, Field(ge=2, le=7)] | None = None
+    """Days that the recipient has to answer, from 2 to 7 (published)."""
+    hide_product_info: bool | None = None
+    """Ask without saying what for."""
+    address_confirmation_message: OptionalText = None
+    """What the recipient reads when asked."""
+    delivery: Annotated[Delivery | None, Field(exclude=True)] = None
+    """Of the campaign, read from Sendoso once; no part of the content."""
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        return Item(touch_id=self.touch_id)
+
+    @property
+    def asks_for_address(self) -> bool:
+        """Whether the recipient of a physical gift is asked for an address."""
+        return self.address_confirmation is not None and self.recipient.address is None
+
+
+AnySend = GiftSend | CampaignSend
+"""What one row of a batch is made into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    What is sent: a gift of the catalogue, or the gift of a campaign.
+
+    :param gift_id: of the catalogue, or
+    :param touch_id: of the campaign.
+    """
+
+    gift_id: str | None = None
+    touch_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"campaign {self.touch_id}" if self.touch_id is not None else f"gift {self.gift_id}"
+
+
+NOTHING = Item()
+"""What is sent where that is not known."""
 
 
 def _id(value: Any) -> str:
@@ -426,6 +528,12 @@ class Touch(SendosoObject):
     """ISO 3166 alpha-2."""
     created_at: LenientMoment = None
 
+    @property
+    def delivery(self) -> Delivery | None:
+        """How its gifts reach their recipients; ``None`` where it says that in no word known here."""
+        word = (self.delivery_type or "").strip().casefold()
+        return Delivery(word) if word in list(Delivery) else None
+
 
 class Group(SendosoObject):
     """A group of users with a budget of its own (published)."""
@@ -491,5 +599,9 @@ def _reason(detail: Any) -> str:
             return str(detail["msg"])
         case "string_too_long":
             return f"is longer than {detail['ctx']['max_length']} characters"
+        case "enum":
+            return f"must be {detail['ctx']['expected']}"
+        case "greater_than_equal" | "less_than_equal":
+            return "must be from 2 to 7"  # expire_after_days, the only number
         case _:
             return "has a value of a wrong type"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from airflow_provider_sendoso.models import Gift
+from airflow_provider_sendoso.models import Delivery, Gift, Item, Touch
 
 FULFILMENT = Decimal(15)
 """USD for each physical gift: the upper end of 10 to 15 (seed)."""
@@ -44,6 +44,45 @@ class Cost:
     unknown: tuple[str, ...] = ()
 
 
+class Prices:
+    """
+    Estimates what sends cost.
+
+    :param find_gift: finds a gift in the catalogue.
+    :param find_touch: finds a campaign.
+    :param shipping: what shipping one physical gift is estimated at, in the gift's currency; ``None`` if not known.
+    """
+
+    def __init__(
+        self,
+        find_gift: Callable[[str], Gift | None],
+        find_touch: Callable[[str], Touch | None],
+        shipping: Decimal | None,
+    ) -> None:
+        self._find_gift = find_gift
+        self._find_touch = find_touch
+        self._shipping = shipping
+
+    def of(self, item: Item) -> Price | str:
+        """
+        Estimate the cost of one send, or say why it cannot be.
+
+        :param item: what is sent.
+        """
+        if item.touch_id is None:
+            gift_id = str(item.gift_id)
+            return price_of(gift_id, self._find_gift(gift_id), self._shipping)
+        touch = self._find_touch(item.touch_id)
+        if touch is None:
+            return f"{item} is not known"
+        most = touch.ending_egift_price or touch.starting_egift_price
+        if most is not None and touch.delivery is Delivery.EMAIL:
+            return Price(most, touch.currency or _USD)
+        if touch.gift_id is None:
+            return f"{item} does not say which gift it sends"
+        return price_of(touch.gift_id, self._find_gift(touch.gift_id), self._shipping)
+
+
 def price_of(gift_id: str, gift: Gift | None, shipping: Decimal | None) -> Price | str:
     """
     Estimate the cost of one send, or say why it cannot be.
@@ -69,18 +108,17 @@ def price_of(gift_id: str, gift: Gift | None, shipping: Decimal | None) -> Price
     return Price(gift.price + FULFILMENT + shipping, currency)
 
 
-def estimate(sends: Mapping[str, int], find: Callable[[str], Gift | None], shipping: Decimal | None) -> Cost:
+def estimate(sends: Mapping[Item, int], prices: Prices) -> Cost:
     """
     Estimate the cost of several sends.
 
-    :param sends: how many, by gift id.
-    :param find: finds a gift in the catalogue.
-    :param shipping: as in :func:`price_of`.
+    :param sends: how many, by what is sent.
+    :param prices: of each.
     """
     unknown: list[str] = []
     totals: Counter[str] = Counter()
-    for gift_id, count in sends.items():
-        price = price_of(gift_id, find(gift_id), shipping)
+    for item, count in sends.items():
+        price = prices.of(item)
         if isinstance(price, str):
             unknown.append(price)
         else:

@@ -26,7 +26,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResul
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.ledger.sends import Batch, Record, State
-from airflow_provider_sendoso.models import LONGEST_ID, RowOutcome
+from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, TRACKING, Item, RowOutcome
 from airflow_provider_sendoso.sending.jobs import chunks
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 Cells = Sequence[str | int | None]
 """A row of the table; moments and amounts are text, which every database turns into its own types."""
 
-PriceOf = Callable[[str], tuple[Decimal, str] | None]
-"""What a gift costs and in which currency, by its id; ``None`` where that is not known."""
+PriceOf = Callable[[Item], tuple[Decimal, str] | None]
+"""What a send costs and in which currency; ``None`` where that is not known."""
 
 LONGEST_REASON = 500
 
@@ -98,7 +98,7 @@ class Outcome:
     :param recipient_key: normalised; ``None`` where it is absent.
     :param resend_of: the id of the send that this one replaces.
     :param row_ref: the column that its author declared not personal.
-    :param gift_id: the gift that the row names, or, once that is known, the gift that was sent.
+    :param item: what the row names, or, once that is known, what was sent.
     :param outcome: one of the seven.
     :param reason: why.
     :param posted_at: epoch seconds.
@@ -108,7 +108,7 @@ class Outcome:
     recipient_key: str | None = field(repr=False)
     resend_of: str | None
     row_ref: str | None
-    gift_id: str | None
+    item: Item
     outcome: RowOutcome
     reason: str | None
     send_id: str | None
@@ -140,7 +140,7 @@ def with_ledger(row: Outcome, record: Record | None, batch_id: str) -> Outcome:
         outcome=outcome,
         reason=row.reason if outcome is row.outcome else record.reason,
         send_id=record.send_id,
-        gift_id=record.gift_id or row.gift_id,
+        item=row.item if record.item == NOTHING else record.item,
         posted_at=record.posted_at,
     )
 
@@ -179,7 +179,7 @@ def cells(
     :param row: what became of it.
     :param recipient_key_hash: the ledger's name for the send.
     :param record: the ledger's, for the status of what was sent.
-    :param price_of: the price of a gift.
+    :param price_of: the price of a send.
     :param would_send: whether what was not reached would have been sent, which is what a dry run finds.
     """
     row = with_ledger(row, record, batch.batch_id)
@@ -187,7 +187,7 @@ def cells(
     invalid = row.outcome is RowOutcome.INVALID and row.reason
     name, reason = split_problem(str(row.reason)) if invalid else (None, None if sent else row.reason)
     proposed = would_send and row.outcome is RowOutcome.NOT_REACHED
-    price = price_of(row.gift_id) if price_of and row.gift_id and (sent or proposed) else None
+    price = price_of(row.item) if price_of and row.item != NOTHING and (sent or proposed) else None
     status = record if sent else None
     values: dict[str, str | int | None] = {
         "batch_id": batch.batch_id,
@@ -201,7 +201,9 @@ def cells(
         "field": name,
         "reason": reason.replace("\0", "")[:LONGEST_REASON] if reason else None,
         "send_id": row.send_id,
-        "gift_id": row.gift_id,
+        "tracking_code": _tracking_code(row.send_id),
+        "gift_id": row.item.gift_id,
+        "touch_id": row.item.touch_id,
         "sent_at": moment(row.posted_at) if sent else None,
         "estimated_cost": str(price[0]) if price else None,
         "currency": price[1] if price else None,
@@ -209,6 +211,10 @@ def cells(
         "status_at": moment(status.status_at) if status else None,
     }
     return tuple(values.get(name) for name in COLUMNS)
+
+
+def _tracking_code(send_id: str | None) -> str | None:
+    return send_id[len(TRACKING) :] if send_id is not None and send_id.startswith(TRACKING) else None
 
 
 def moment(epoch: float | None) -> str | None:
@@ -424,7 +430,7 @@ def write_results(
     :param batch: whose rows they are.
     :param spool: what became of them.
     :param ledger: what is known of them besides; read before the table's transaction begins.
-    :param price_of: the price of a gift.
+    :param price_of: the price of a send.
     :param would_send: whether this is a dry run's result.
     :raises SendosoResultsError: if the table could not be written.
     :raises SendosoLedgerError: if the ledger could not be read; the table is as it was.

@@ -1,4 +1,4 @@
-"""Rows to gift sends: which column feeds which field, decided once, and then each row on its own."""
+"""Rows to sends of gifts and campaigns: which column feeds which field, decided once; then each row on its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.batch.validation import Check, address_problem, strict_email_check
+from airflow_provider_sendoso.batch.validation import Check, address_problem, mail_problem, strict_email_check
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     LONGEST_ID,
     METADATA_KEY,
+    AnySend,
+    CampaignSend,
     GiftSend,
     field_errors,
     normalise_key,
@@ -23,13 +25,23 @@ from airflow_provider_sendoso.models import (
 RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
 ADDRESS_FIELDS = ("line1", "line2", "city", "state", "postal_code", "country")
 SEND_FIELDS = ("message", "gift_id", "variant_id", "team_id")
+CAMPAIGN_RECIPIENT_FIELDS = (*RECIPIENT_FIELDS, "mobile_no")
+CAMPAIGN_FIELDS = ("message", "touch_id")
 RESEND_OF = "resend_of"
 METADATA_PREFIX = "metadata_"
 
-_FIELDS = (*RECIPIENT_FIELDS, *(f"address_{name}" for name in ADDRESS_FIELDS), *SEND_FIELDS, RESEND_OF)
+_FIELDS = (
+    *CAMPAIGN_RECIPIENT_FIELDS,
+    *(f"address_{name}" for name in ADDRESS_FIELDS),
+    *SEND_FIELDS,
+    "touch_id",
+    RESEND_OF,
+)
 _SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
 """Fields of the address that may leave out ``address_``; a column with it goes first."""
 _REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
+_CAMPAIGN_REQUIRED = ("email", "touch_id")
+_BOTH_REQUIRED = ("email",)
 _LONGEST_REF = 250
 
 
@@ -41,19 +53,21 @@ class Row:
     :param number: from 1.
     :param recipient_key: normalised; ``None`` where it is absent.
     :param row_ref: the column that its author declared not personal.
-    :param gift_send: ``None`` for a row that could not be accepted.
+    :param send: ``None`` for a row that could not be accepted.
     :param problem: then why, without a value.
     :param resend_of: the id of the send that this one replaces.
-    :param if_mailed: what would be wrong with the address of this row if its gift goes by post.
+    :param if_mailed: what would be wrong with this row if its gift goes by post.
+    :param country: where it would go by post, for a campaign, which ships to some only.
     """
 
     number: int
     recipient_key: str | None = field(repr=False)
     row_ref: str | None
-    gift_send: GiftSend | None
+    send: AnySend | None
     problem: str | None = None
     resend_of: str | None = None
     if_mailed: str | None = None
+    country: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,9 @@ class Layout:
     """
     What the author of a batch said about its rows.
 
-    :param arguments: the operator's own ``message``, ``gift_id``, ``variant_id``, ``team_id``: set ones beat columns.
+    :param arguments: the operator's own ``message``, ``gift_id``, ``touch_id``, ``variant_id``, ``team_id``: set ones
+        beat columns.
+    :param asking: how the recipients of campaigns are asked for their address, as :class:`CampaignSend` has it.
     :param metadata: the operator's own metadata.
     :param column_map: field to column, for those that differ.
     :param recipient_key: the field or column that identifies a recipient within the scope.
@@ -75,6 +91,7 @@ class Layout:
     recipient_key: str = "email"
     row_ref: str | None = None
     strict_email: bool = False
+    asking: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RowReader:
@@ -92,8 +109,11 @@ class RowReader:
         self._columns = _index(self._names)
         self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
         self._metadata = {str(name): value for name, value in layout.metadata.items()}
+        self._asking = {name: value for name, value in layout.asking.items() if value is not None}
         self._fields = self._resolve_fields(layout.column_map)
         self._recipient_cells = self._cells_of({name: name for name in RECIPIENT_FIELDS})
+        self._campaign_recipient_cells = self._cells_of({name: name for name in CAMPAIGN_RECIPIENT_FIELDS})
+        self._campaign_cells = self._cells_of({name: name for name in CAMPAIGN_FIELDS})
         self._address_cells = self._cells_of({f"address_{name}": name for name in ADDRESS_FIELDS})
         self._send_cells = self._cells_of({name: name for name in SEND_FIELDS})
         self._metadata_columns = {
@@ -132,11 +152,15 @@ class RowReader:
             if key is None:
                 return Row(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
             resend_of = self._resend_of(cells)
-            send = self._gift_send(cells)
+            send = self._gift_send(cells) if self._is_gift(cells) else self._campaign_send(cells)
             if self._strict and (problem := self._strict(send.recipient.email)):
                 raise _RowError(problem)
-            if_mailed = address_problem(send.recipient.address)
-            return Row(number, key, row_ref, send, resend_of=resend_of, if_mailed=if_mailed)
+            if isinstance(send, GiftSend):
+                if_mailed = address_problem(send.recipient.address)
+                return Row(number, key, row_ref, send, resend_of=resend_of, if_mailed=if_mailed)
+            address = send.recipient.address
+            country = None if address is None else address.country
+            return Row(number, key, row_ref, send, None, resend_of, mail_problem(send), country)
         except ValidationError as error:
             problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
         except _RowError as error:
@@ -145,20 +169,44 @@ class RowReader:
             problem = "a cell holds something that is not text"
         return Row(number, None, row_ref, None, problem)
 
+    def _is_gift(self, cells: Sequence[Any]) -> bool:
+        """Say whether a row asks for a gift of the catalogue rather than for a campaign's."""
+        if "gift_id" in self._arguments or "touch_id" in self._arguments:
+            return "gift_id" in self._arguments
+        gift_id, touch_id = (
+            None if (position := self._fields.get(name)) is None else normalise_text(cells[position])
+            for name in ("gift_id", "touch_id")
+        )
+        if (gift_id is None) == (touch_id is None) and "touch_id" in self._fields:
+            raise _RowError(f"gift_id and touch_id are {'missing' if gift_id is None else 'both there'}: give one")
+        return touch_id is None
+
+    def _campaign_send(self, cells: Sequence[Any]) -> CampaignSend:
+        send = self._content(cells, self._campaign_recipient_cells, self._campaign_cells)
+        send |= {name: value for name, value in self._arguments.items() if name == "touch_id"}
+        return CampaignSend.model_validate(send | self._asking)
+
     def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
-        # Text is normalised by the model, once; what is NULL is not given to it at all.
-        recipient = {name: cell for name, position in self._recipient_cells if (cell := cells[position]) is not None}
-        address = {name: cell for name, position in self._address_cells if (cell := cells[position]) is not None}
-        if address:
-            recipient["address"] = address
-        send = {name: cell for name, position in self._send_cells if (cell := cells[position]) is not None}
-        send |= self._arguments
-        if self._message is not None:
-            send["message"] = self._message.render(cells)
+        send = self._content(cells, self._recipient_cells, self._send_cells)
+        send |= {name: value for name, value in self._arguments.items() if name != "message"}
         metadata = {name: _plain(cells[position]) for name, position in self._metadata_columns.items()}
         metadata |= self._metadata
         send["metadata"] = {name: value for name, value in metadata.items() if value is not None}
-        return GiftSend.model_validate(send | {"recipient": recipient})
+        return GiftSend.model_validate(send)
+
+    def _content(
+        self, cells: Sequence[Any], recipient_cells: Sequence[tuple[str, int]], send_cells: Sequence[tuple[str, int]]
+    ) -> dict[str, Any]:
+        """Bring together what both kinds of sends have."""
+        # Text is normalised by the model, once; what is NULL is not given to it at all.
+        recipient = {name: cell for name, position in recipient_cells if (cell := cells[position]) is not None}
+        address = {name: cell for name, position in self._address_cells if (cell := cells[position]) is not None}
+        if address:
+            recipient["address"] = address
+        send = {name: cell for name, position in send_cells if (cell := cells[position]) is not None}
+        if self._message is not None:
+            send["message"] = self._message.render(cells)
+        return send | {"recipient": recipient}
 
     def _cells_of(self, fields: Mapping[str, str]) -> list[tuple[str, int]]:
         return [(name, self._fields[field]) for field, name in fields.items() if field in self._fields]
@@ -177,8 +225,6 @@ class RowReader:
             raise SendosoConfigError(
                 f"column_map names fields that no send has: {', '.join(unknown)}. Fields: {', '.join(_FIELDS)}."
             )
-        if "touch_id" in self._columns and "gift_id" not in self._arguments:
-            raise SendosoConfigError("There is a column 'touch_id': not supported yet; nothing was sent.")
         fields = {}
         for name in _FIELDS:
             if name in column_map:
@@ -188,11 +234,18 @@ class RowReader:
         for short, name in _SHORT.items():
             if name not in fields and short in self._columns:
                 fields[name] = self._columns[short]
-        missing = [name for name in _REQUIRED if name not in fields and name not in self._arguments]
+        there = fields.keys() | self._arguments.keys()
+        required: tuple[str, ...] = _REQUIRED
+        if "touch_id" in self._arguments or ("touch_id" in fields and "gift_id" not in there):
+            required = _CAMPAIGN_REQUIRED
+        elif "touch_id" in fields and "gift_id" not in self._arguments:
+            required = _BOTH_REQUIRED
+        missing = [name for name in required if name not in there]
         if missing:
             raise SendosoConfigError(
                 f"No column for {', '.join(missing)}. Columns of the result: {', '.join(self._columns) or 'none'}. "
-                "Name the column in column_map, or set gift_id and message as arguments. Nothing was sent."
+                "Name the column in column_map, or set gift_id and message, or touch_id, as arguments. Nothing was "
+                "sent."
             )
         return {name: position for name, position in fields.items() if name not in self._arguments}
 

@@ -13,7 +13,7 @@ from typing import Self
 from airflow_provider_sendoso.batch.results import Cells, Outcome
 from airflow_provider_sendoso.batch.rows import Row
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import GiftSend, RowOutcome, row_name
+from airflow_provider_sendoso.models import AnySend, CampaignSend, Delivery, GiftSend, Item, RowOutcome, row_name
 from airflow_provider_sendoso.sending import Job, Result
 
 _SCHEMA = """
@@ -24,8 +24,11 @@ CREATE TABLE rows (
     dedupe_key TEXT GENERATED ALWAYS AS (coalesce('resend_of ' || resend_of, 'recipient ' || recipient_key)) STORED,
     row_ref TEXT,
     gift_id TEXT,
+    touch_id TEXT,
+    delivery TEXT,
+    country TEXT,
     if_mailed TEXT,
-    gift_send TEXT,
+    send TEXT,
     outcome TEXT NOT NULL,
     reason TEXT,
     send_id TEXT,
@@ -88,24 +91,26 @@ class Spool:
         self._filled = True
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_id, if_mailed, gift_send, outcome, "
-            "reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_id, touch_id, country, if_mailed, send, "
+            "outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     row.number,
                     row.recipient_key,
                     row.resend_of,
                     row.row_ref,
-                    row.gift_send and row.gift_send.gift_id,
+                    row.send and row.send.item.gift_id,
+                    row.send and row.send.item.touch_id,
+                    row.country,
                     row.if_mailed,
-                    row.gift_send.model_dump_json(exclude_none=True) if row.gift_send else None,
-                    (RowOutcome.NOT_REACHED if row.gift_send else RowOutcome.INVALID).value,
+                    row.send.model_dump_json(exclude_none=True) if row.send else None,
+                    (RowOutcome.NOT_REACHED if row.send else RowOutcome.INVALID).value,
                     row.problem,
                 )
                 for row in rows
             ),
         )
-        self._db.execute("CREATE INDEX keys ON rows (dedupe_key, number) WHERE gift_send IS NOT NULL")
+        self._db.execute("CREATE INDEX keys ON rows (dedupe_key, number) WHERE send IS NOT NULL")
         self._db.execute("COMMIT")
         self.mark_duplicates()
 
@@ -123,7 +128,7 @@ class Spool:
             "UPDATE rows SET outcome = ?, reason = 'an earlier row has the same recipient key' "
             "WHERE outcome = ? AND EXISTS (SELECT 1 FROM rows AS earlier "
             "WHERE earlier.dedupe_key = rows.dedupe_key AND earlier.number < rows.number "
-            "AND earlier.gift_send IS NOT NULL AND earlier.outcome != ?)",
+            "AND earlier.send IS NOT NULL AND earlier.outcome != ?)",
             (RowOutcome.DUPLICATE, RowOutcome.NOT_REACHED, RowOutcome.INVALID),
         )
 
@@ -145,30 +150,56 @@ class Spool:
                 return
             after = page[-1][0]
 
-    def reject(self, gift_id: str, reason: str) -> int:
-        """
-        Make the rows of one gift invalid.
+    def touch_ids(self) -> list[str]:
+        """Return the campaigns that the rows ask for that are not invalid."""
+        query = "SELECT DISTINCT touch_id FROM rows WHERE touch_id IS NOT NULL AND outcome != ? ORDER BY 1"
+        return [touch_id for (touch_id,) in self._db.execute(query, (RowOutcome.INVALID,))]
 
-        :param gift_id: of rows that were not sent yet.
+    def note_delivery(self, touch_id: str, delivery: Delivery) -> None:
+        """
+        Note how a campaign's gifts reach their recipients.
+
+        :param touch_id: the campaign.
+        :param delivery: its own.
+        """
+        self._db.execute("UPDATE rows SET delivery = ? WHERE touch_id = ?", (delivery, touch_id))
+
+    def reject(self, item: Item, reason: str) -> int:
+        """
+        Make the rows that ask for one gift or campaign invalid.
+
+        :param item: of rows that were not sent yet.
         :param reason: without a row's values.
         :return: how many.
         """
-        return self._db.execute(
-            "UPDATE rows SET outcome = ?, reason = ? WHERE gift_id = ? AND outcome != ?",
-            (RowOutcome.INVALID, reason, gift_id, RowOutcome.INVALID),
-        ).rowcount
+        return self._reject(item, "?", [reason])
 
-    def reject_unaddressed(self, gift_id: str) -> int:
+    def reject_unaddressed(self, item: Item) -> int:
         """
-        Make the rows of a gift that goes by post invalid where their address is not complete.
+        Make the rows of what goes by post invalid where they cannot be sent a parcel.
 
-        :param gift_id: of rows that were not sent yet.
+        :param item: of rows that were not sent yet.
         :return: how many.
         """
+        return self._reject(item, "if_mailed", [], " AND if_mailed IS NOT NULL")
+
+    def reject_countries(self, item: Item, countries: Sequence[str]) -> int:
+        """
+        Make the rows of what goes by post invalid where it does not go to their country.
+
+        :param item: of rows that were not sent yet.
+        :param countries: those it goes to, ISO 3166 alpha-2.
+        :return: how many.
+        """
+        reason = "'address_country is ' || country || ', to which the campaign does not ship'"
+        where = " AND country IS NOT NULL AND country NOT IN (SELECT value FROM json_each(?))"
+        return self._reject(item, reason, [], where, json.dumps([country.upper() for country in countries]))
+
+    def _reject(self, item: Item, reason: str, reasons: Sequence[str], where: str = "", *values: str) -> int:
+        name = "gift_id" if item.touch_id is None else "touch_id"
         return self._db.execute(
-            "UPDATE rows SET outcome = ?, reason = if_mailed WHERE gift_id = ? AND if_mailed IS NOT NULL "
-            "AND outcome != ?",
-            (RowOutcome.INVALID, gift_id, RowOutcome.INVALID),
+            f"UPDATE rows SET outcome = ?, reason = {reason} WHERE {name} = ? AND outcome != ?{where}",  # noqa: S608
+            (RowOutcome.INVALID, *reasons, item.gift_id or item.touch_id, RowOutcome.INVALID, *values),
         ).rowcount
 
     def jobs(self) -> Iterator[Job]:
@@ -176,12 +207,12 @@ class Spool:
         after = 0
         while True:
             page = self._db.execute(
-                "SELECT number, recipient_key, gift_send, row_ref, resend_of FROM rows "
-                "WHERE number > ? AND gift_send IS NOT NULL AND outcome NOT IN (?, ?) ORDER BY number LIMIT 500",
+                "SELECT number, recipient_key, send, row_ref, resend_of, touch_id, delivery FROM rows "
+                "WHERE number > ? AND send IS NOT NULL AND outcome NOT IN (?, ?) ORDER BY number LIMIT 500",
                 (after, RowOutcome.DUPLICATE, RowOutcome.INVALID),
             ).fetchall()
-            for number, recipient_key, gift_send, row_ref, resend_of in page:
-                yield Job(number, recipient_key, GiftSend.model_validate_json(gift_send), row_ref, resend_of)
+            for number, recipient_key, text, row_ref, resend_of, touch_id, delivery in page:
+                yield Job(number, recipient_key, _send(text, touch_id, delivery), row_ref, resend_of)
             if not page:
                 return
             after = page[-1][0]
@@ -204,14 +235,15 @@ class Spool:
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
             "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ?, "
-            "gift_id = coalesce(?, gift_id) WHERE number = ?",
+            "gift_id = coalesce(?, gift_id), touch_id = coalesce(?, touch_id) WHERE number = ?",
             (
                 result.outcome,
                 reason,
                 result.send_id,
                 result.posted_at,
                 result.send_key,
-                result.gift_id,
+                result.item.gift_id,
+                result.item.touch_id,
                 result.number,
             ),
         )
@@ -221,14 +253,15 @@ class Spool:
         rows = self._db.execute("SELECT outcome, count(*) FROM rows GROUP BY outcome").fetchall()
         return Counter({RowOutcome(outcome): count for outcome, count in rows})
 
-    def gifts(self, outcome: RowOutcome) -> Counter[str]:
+    def items(self, outcome: RowOutcome) -> Counter[Item]:
         """
-        Count the gifts of the rows with one outcome, by gift id.
+        Count the rows with one outcome by what they ask for.
 
         :param outcome: which one.
         """
-        query = "SELECT gift_id, count(*) FROM rows WHERE outcome = ? GROUP BY 1"
-        return Counter(dict(self._db.execute(query, (outcome,)).fetchall()))
+        query = "SELECT gift_id, touch_id, count(*) FROM rows WHERE outcome = ? GROUP BY 1, 2"
+        rows = self._db.execute(query, (outcome,)).fetchall()
+        return Counter({Item(gift_id, touch_id): count for gift_id, touch_id, count in rows})
 
     def reasons(self, outcome: RowOutcome) -> list[tuple[str, int]]:
         """
@@ -260,12 +293,13 @@ class Spool:
         after = 0
         while True:
             page = self._db.execute(
-                "SELECT number, recipient_key, resend_of, row_ref, gift_id, outcome, reason, send_id, posted_at "
-                "FROM rows WHERE number > ? ORDER BY number LIMIT 500",
+                "SELECT number, recipient_key, resend_of, row_ref, gift_id, touch_id, outcome, reason, send_id, "
+                "posted_at FROM rows WHERE number > ? ORDER BY number LIMIT 500",
                 (after,),
             ).fetchall()
-            for number, recipient_key, resend_of, row_ref, gift_id, outcome, *rest in page:
-                yield Outcome(number, recipient_key, resend_of, row_ref, gift_id, RowOutcome(outcome), *rest)
+            for number, recipient_key, resend_of, row_ref, gift_id, touch_id, outcome, *rest in page:
+                item = Item(gift_id, touch_id)
+                yield Outcome(number, recipient_key, resend_of, row_ref, item, RowOutcome(outcome), *rest)
             if not page:
                 return
             after = page[-1][0]
@@ -294,3 +328,11 @@ class Spool:
             if not page:
                 return
             after = page[-1][0]
+
+
+def _send(text: str, touch_id: str | None, delivery: str | None) -> AnySend:
+    """Read what was spooled; how a campaign's gift is delivered was learnt after that."""
+    if touch_id is None:
+        return GiftSend.model_validate_json(text)
+    send = CampaignSend.model_validate_json(text)
+    return send if delivery is None else send.model_copy(update={"delivery": Delivery(delivery)})

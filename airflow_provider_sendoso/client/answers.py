@@ -28,7 +28,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoServerError,
     SendosoUnprocessableError,
 )
-from airflow_provider_sendoso.models import Send
+from airflow_provider_sendoso.models import LONGEST_ID, TRACKING, Send
 
 # The catalogue's and the campaign's own identifiers are nobody's personal data, and an error that names the
 # gift is worth more than one that says <gift_id>.
@@ -131,6 +131,23 @@ def read_send(body: Any) -> Send | None:
         return Send.model_validate(fields | {"status_word": word if isinstance(word, str) else None})
     except ValidationError:
         return None
+
+
+def read_campaign_send(body: Any) -> Send | None:
+    """
+    Read the answer to a campaign send: ``success`` and a ``tracking_code``, and no id (published).
+
+    :param body: the answer's JSON.
+    :return: the send, its id ``tracking:<code>``, or ``tracking:`` alone where it was accepted without a code; ``None``
+        where it does not say that it was accepted.
+    """
+    if not isinstance(body, Mapping) or body.get("success") is False:
+        return None
+    code = body.get("tracking_code")
+    code = str(code).strip() if isinstance(code, str | int) and not isinstance(code, bool) else ""
+    if len(TRACKING) + len(code) > LONGEST_ID or (not code and body.get("success") is not True):
+        return None
+    return Send(id=TRACKING + code, tracking_url=body.get("tracking_url"))
 
 
 def read_send_answer(send_id: str, body: Any) -> Send:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, read_send, tracking_url
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import TRACKING, Send, SendStatus
 
 LONGEST_RETRY_AFTER = 120.0
 """Seconds of ``Retry-After`` that are waited out; beyond, the claim is released and the task retried later."""
@@ -38,7 +40,7 @@ class Outcome:
     :param verdict: what to do with the send.
     :param reason: a short code, like ``http_422`` or ``lost``.
     :param words: what the API said, the request's own values replaced.
-    :param send_id: of a send that was accepted.
+    :param send_id: of a send that was accepted; ``None`` also for a campaign send that came without a tracking code.
     :param status: of a send that was accepted, where the answer says it.
     :param retry_after: seconds the API asked to wait.
     :param tracking_url: where a send that was accepted can be followed, if the answer says so.
@@ -53,16 +55,24 @@ class Outcome:
     tracking_url: str | None = None
 
 
-def classify(request: Request, exchange: Exchange, *, renewed: bool, own_gift: bool) -> Outcome:
+def classify(
+    request: Request,
+    exchange: Exchange,
+    *,
+    renewed: bool,
+    own_gift: bool,
+    read: Callable[[Any], Send | None] = read_send,
+) -> Outcome:
     """
-    Decide what a POST of a gift send led to.
+    Decide what a POST of a send led to.
 
     A 4xx other than 408 and 409 means *not sent* (inferred); a 5xx, 503 included, promises nothing.
 
     :param request: the POST.
     :param exchange: what became of it.
     :param renewed: whether the token was renewed already for this send.
-    :param own_gift: whether the gift is the batch's own, so that a 404 concerns every row.
+    :param own_gift: whether the gift or campaign is the batch's own, so that a 404 concerns every row.
+    :param read: reads the answer to such a send; ``None`` if it does not say that it was accepted.
     """
     if exchange.phase is Phase.NOT_CONNECTED:
         return Outcome(Verdict.RETRY, "not_connected", exchange.error)
@@ -73,11 +83,12 @@ def classify(request: Request, exchange: Exchange, *, renewed: bool, own_gift: b
     code = f"http_{answer.status}"
     match answer.status:
         case status if 200 <= status < 300:
-            send = read_send(answer.json)
+            send = read(answer.json)
             if send is None:
                 return Outcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
+            send_id = send.id if send.id != TRACKING else None
             url = tracking_url(request, send)
-            return Outcome(Verdict.SENT, "accepted", send_id=send.id, status=send.status, tracking_url=url)
+            return Outcome(Verdict.SENT, "accepted", send_id=send_id, status=send.status, tracking_url=url)
         case 429:
             patient = (answer.retry_after or 0) <= LONGEST_RETRY_AFTER
             verdict = Verdict.RETRY if patient else Verdict.STOP

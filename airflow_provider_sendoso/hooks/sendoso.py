@@ -15,10 +15,12 @@ from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
-from airflow_provider_sendoso.client.answers import api_error, read_send, read_send_answer
+from airflow_provider_sendoso.batch.validation import shaped
+from airflow_provider_sendoso.client.answers import api_error, read_campaign_send, read_send, read_send_answer
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
     Request,
+    campaign_send_request,
     get_send_request,
     gift_send_request,
     me_request,
@@ -34,6 +36,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
     SendosoConnectionError,
     SendosoError,
+    SendosoNotFoundError,
     SendosoServerError,
     SendOutcomeUnknownError,
 )
@@ -41,6 +44,8 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Progress
 from airflow_provider_sendoso.models import (
     METADATA_KEY,
+    AnySend,
+    CampaignSend,
     Gift,
     GiftSend,
     Group,
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
 
 _T = TypeVar("_T", bound=SendosoObject)
+_S = TypeVar("_S", GiftSend, CampaignSend)
 
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
@@ -164,12 +170,17 @@ class SendosoHook(BaseHook):
     def send_gift(
         self,
         *,
-        gift_id: str,
+        gift_id: str | None = None,
+        touch_id: int | str | None = None,
         recipient: Mapping[str, Any],
-        message: str,
+        message: str | None = None,
         variant_id: str | None = None,
         team_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        address_confirmation: str | None = None,
+        expire_after_days: int | None = None,
+        hide_product_info: bool | None = None,
+        address_confirmation_message: str | None = None,
     ) -> Send:
         """
         Send one gift, **without the ledger's protection**: called twice, it sends twice.
@@ -177,48 +188,81 @@ class SendosoHook(BaseHook):
         Use :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` wherever a task may be retried.
         The POST is never repeated once it may have been received.
 
-        :param gift_id: of the catalogue.
+        :param gift_id: of the catalogue, or
+        :param touch_id: a campaign, which is read first: its gift goes by e-mail or by post (published).
         :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
             (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed).
-        :param message: the note that goes with it.
+            A campaign's eGift needs the ``email`` alone; its parcel to outside the US also ``mobile_no`` (published).
+        :param message: the note that goes with it; optional for a campaign.
         :param variant_id: size or colour of a swag item.
         :param team_id: the team that pays.
         :param metadata: own keys and values.
-        :return: the send, with its ``id``.
+        :param address_confirmation: ``"email"`` or ``"link"``: ask for the address where there is none; of campaigns,
+            like the next three (published).
+        :param expire_after_days: days that the recipient has to answer, from 2 to 7.
+        :param hide_product_info: whether to ask without saying what for.
+        :param address_confirmation_message: what the recipient reads when asked.
+        :return: the send, with its ``id``; a campaign's is ``tracking:<code>``.
         :raises SendosoConfigError: for fields that are missing or wrong; nothing was sent.
         :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
         :raises SendosoApiError: if Sendoso refused it; nothing was sent.
         :raises SendOutcomeUnknownError: if the gift may have gone out; not retried by Airflow.
         """
-        send = gift_send(
+        send = make_send(
             gift_id=gift_id,
+            touch_id=touch_id,
             recipient=recipient,
             message=message,
             variant_id=variant_id,
             team_id=team_id,
             metadata=metadata,
+            asking={
+                "address_confirmation": address_confirmation,
+                "expire_after_days": expire_after_days,
+                "hide_product_info": hide_product_info,
+                "address_confirmation_message": address_confirmation_message,
+            },
         )
-        request = gift_send_request(send)
+        read = read_send
+        if isinstance(send, CampaignSend):
+            request = campaign_send_request(self.shaped(send), self.config.via_from)
+            read = read_campaign_send
+        else:
+            request = gift_send_request(send)
         token = self.session.token()
         exchange = self.session.paced(request, token)
-        outcome = classify(request, exchange, renewed=False, own_gift=True)
+        outcome = classify(request, exchange, renewed=False, own_gift=True, read=read)
         if outcome.verdict is Verdict.RENEW:
             exchange = self.session.paced(request, self.session.renew(token))
-            outcome = classify(request, exchange, renewed=True, own_gift=True)
-        sent = read_send(exchange.answer.json) if exchange.answer else None
+            outcome = classify(request, exchange, renewed=True, own_gift=True, read=read)
+        sent = read(exchange.answer.json) if exchange.answer else None
         if outcome.verdict is Verdict.SENT and sent is not None:
             report_output(self, self.config.account)
             return sent
         if outcome.verdict is Verdict.UNKNOWN:
             raise SendOutcomeUnknownError(
-                f"The outcome of {request} for the gift {send.gift_id!r} is not known ({outcome.reason}): it may have "
-                "gone out. Look in Sendoso before sending it again."
+                f"The outcome of {request} for the {send.item} is not known ({outcome.reason}): it may have gone out. "
+                "Look in Sendoso before sending it again."
             )
         if exchange.answer is None:
             raise SendosoConnectionError(
                 f"Sendoso ({self.config.base_url}) could not be reached ({exchange.error}); no gift went out."
             )
         raise api_error(request, exchange.answer)
+
+    def shaped(self, send: CampaignSend) -> CampaignSend:
+        """
+        Read a send's campaign, and return the send in the shape that follows from it.
+
+        :param send: as its arguments say.
+        :raises SendosoConfigError: if the campaign cannot be sent, or not like this; nothing was sent.
+        :raises SendosoError: if the campaign could not be read; nothing was sent.
+        """
+        try:
+            touch = self.get_touch(send.touch_id)
+        except SendosoNotFoundError:
+            touch = None
+        return shaped(send, touch)
 
     def get_send(self, send_id: str | int) -> Send:
         """
@@ -520,36 +564,55 @@ class SendosoHook(BaseHook):
         return connection_form.field_behaviour()
 
 
-def gift_send(
+def make_send(
     *,
     gift_id: str | None,
+    touch_id: int | str | None = None,
     recipient: Mapping[str, Any] | None,
     message: str | None,
     variant_id: str | None = None,
     team_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> GiftSend:
+    asking: Mapping[str, Any] = MappingProxyType({}),
+) -> AnySend:
     """
-    Build and validate a gift send from its arguments.
+    Build and validate a send from its arguments: of a gift, or of a campaign.
 
+    :param asking: how the recipient is asked for an address, as ``CampaignSend`` has it.
     :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
     """
+    asking = {name: value for name, value in asking.items() if value is not None}
+    if touch_id is not None:
+        extra = {"gift_id": gift_id, "variant_id": variant_id, "team_id": team_id, "metadata": metadata}
+        if named := [name for name, value in extra.items() if value is not None]:
+            raise SendosoConfigError(
+                f"{', '.join(named)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
+            )
+        fields = {"touch_id": touch_id, "recipient": recipient, "message": message, **asking}
+        return _validated(CampaignSend, fields)
+    if asking:
+        raise SendosoConfigError(
+            f"{', '.join(asking)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
+        )
     if metadata is not None and (not isinstance(metadata, Mapping) or METADATA_KEY in metadata):
         raise SendosoConfigError(
             f"metadata must be a dict, without the key {METADATA_KEY!r}, by which the ledger marks its sends. Nothing "
             "was sent."
         )
+    fields = {
+        "gift_id": gift_id,
+        "recipient": recipient,
+        "message": message,
+        "variant_id": variant_id,
+        "team_id": team_id,
+        "metadata": {k: v for k, v in (metadata or {}).items() if v is not None},
+    }
+    return _validated(GiftSend, fields)
+
+
+def _validated(model: type[_S], fields: Mapping[str, Any]) -> _S:
     try:
-        return GiftSend.model_validate(
-            {
-                "gift_id": gift_id,
-                "recipient": recipient,
-                "message": message,
-                "variant_id": variant_id,
-                "team_id": team_id,
-                "metadata": {k: v for k, v in (metadata or {}).items() if v is not None},
-            }
-        )
+        return model.model_validate(fields)
     except ValidationError as error:
         problems = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
         raise SendosoConfigError(f"The send is not valid: {problems}. Nothing was sent.") from None

@@ -10,6 +10,7 @@ from airflow_provider_sendoso.ledger.lists import Lists
 from airflow_provider_sendoso.ledger.resolutions import Resolutions
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
+from airflow_provider_sendoso.models import normalise_key
 
 
 class Ledger:
@@ -53,6 +54,15 @@ class Ledger:
         :param send_key: of :meth:`send_key`.
         """
         return self.identity.digest("airflow_key", self.identity.ledger_uuid, send_key)[:32]
+
+    def email_hash(self, account: str, email: str) -> str:
+        """
+        Return by what the recipient of a campaign send is known again in Sendoso's list of sends.
+
+        :param account: whose send it is.
+        :param email: in whatever case.
+        """
+        return self.identity.digest("email", account, normalise_key(email) or "")
 
     def payload_hash(self, payload: str) -> str:
         """

@@ -186,6 +186,11 @@ class Database:
                     continue  # on MySQL each change commits by itself: an upgrade that was killed has come this far
                 added = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {added}"))
+        for table in schema.metadata.tables.values():
+            there = {index["name"] for index in inspect(connection).get_indexes(table.name)}
+            for index in table.indexes:
+                if index.name not in there:
+                    index.create(connection)
         if found < schema.SCHEMA_VERSION:
             connection.execute(update(schema.identity).values(schema_version=schema.SCHEMA_VERSION))
         return connection.execute(select(schema.identity)).one()

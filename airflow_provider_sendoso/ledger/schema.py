@@ -23,7 +23,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
@@ -86,11 +86,17 @@ sends = Table(
     Column("posted_at", Moment),
     Column("finished_at", Moment),
     Column("resend_of", String(190)),
+    Column("touch_id", String(190)),
+    Column("email_hash", String(64)),
+    Column("bound_id", String(190)),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
     Index("sendoso_sends_send_id", "send_id"),
+    Index("sendoso_sends_bound_id", "account", "bound_id", unique=True),
 )
+"""Of a campaign send: ``touch_id`` is the campaign, ``email_hash`` by what its recipient is known again in Sendoso's
+list of sends, ``send_id`` its tracking code, and ``bound_id`` its id in that list, which no two sends share."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -144,8 +150,12 @@ lists = Table(
 """Lists of sends that deferred sensors wait for: thousands of ids are too much for the arguments of a trigger. Since
 version 3."""
 
-ADDED: dict[int, tuple[Column[Any], ...]] = {2: (sends.c.resend_of,)}
-"""Columns by the schema version that brought them, which an older ledger is given; new tables come by themselves."""
+ADDED: dict[int, tuple[Column[Any], ...]] = {
+    2: (sends.c.resend_of,),
+    4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id),
+}
+"""Columns by the schema version that brought them, which an older ledger is given, with their indexes; new tables come
+by themselves."""
 
 
 class db_now(FunctionElement[float]):

@@ -9,7 +9,7 @@ that comes late. What a person or a search decides about UNKNOWN and HELD is in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from sqlalchemy.sql.dml import Update
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, Moment, batches, db_now, scopes, sends
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import Item, SendStatus
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
@@ -89,6 +89,8 @@ _CLAIM = (
         batch_id=bindparam("to_batch"),
         row_ref=bindparam("to_row_ref"),
         gift_id=bindparam("to_gift"),
+        touch_id=bindparam("to_touch"),
+        email_hash=bindparam("to_email_hash"),
         payload_hash=bindparam("to_payload"),
         reason=None,
     )
@@ -128,13 +130,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run wants to send: the ledger's view of one row."""
+    """
+    What a run wants to send: the ledger's view of one row.
+
+    :param email_hash: of a campaign send's recipient.
+    """
 
     send_key: str
     payload_hash: str
-    gift_id: str
+    item: Item
     row_ref: str | None
     resend_of: str | None = None
+    email_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,8 @@ class Record:
     :param posted_at: epoch seconds of the last POST, on the database's clock.
     :param posted_ago: seconds since then.
     :param resend_of: the id of the send that this one replaces.
+    :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
+    :param bound_id: the id that a campaign send turned out to have in that list.
     """
 
     send_key: str
@@ -157,7 +166,7 @@ class Record:
     lease_left: float
     batch_id: str
     payload_hash: str
-    gift_id: str | None
+    item: Item
     send_id: str | None
     reason: str | None
     row_ref: str | None
@@ -166,6 +175,8 @@ class Record:
     status: str | None
     resend_of: str | None
     status_at: float | None = None
+    email_hash: str | None = None
+    bound_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,7 @@ class Progress:
     """
     How far a send that was accepted has come, as far as the ledger knows.
 
+    :param send_id: as it was asked for, where it has two: a tracking code and the id that it is bound to.
     :param status: one of the six; ``None`` while it was never read.
     :param made_ago: seconds since it was sent, on the database's clock.
     :param noted_ago: seconds since its status was read; ``None`` if it never was.
@@ -182,6 +194,10 @@ class Progress:
     status: str | None
     made_ago: float
     noted_ago: float | None
+    send_key: str
+    touch_id: str | None = None
+    email_hash: str | None = None
+    bound_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -373,7 +389,7 @@ class SendLedger:
         :param account: whose it is.
         :param send_id: as Sendoso named it.
         """
-        found = self._read(sends.c.account == account, sends.c.send_id == send_id)
+        found = self._read(sends.c.account == account, _named([send_id]))
         return found[0] if found else None
 
     def note_status(self, account: str, send_id: str, status: str) -> None:
@@ -384,7 +400,7 @@ class SendLedger:
         :param send_id: as Sendoso named it.
         :param status: one of the six.
         """
-        self._update(sends.c.account == account, sends.c.send_id == send_id, status=status, status_at=db_now())
+        self._update(sends.c.account == account, _named([send_id]), status=status, status_at=db_now())
 
     def note_statuses(self, account: str, statuses: Mapping[str, str]) -> None:
         """
@@ -400,7 +416,7 @@ class SendLedger:
             by_status.setdefault(status, []).append(send_id)
         for status, send_ids in by_status.items():
             for some in _some(sorted(send_ids)):
-                these = [sends.c.account == account, sends.c.send_id.in_(some)]
+                these = [sends.c.account == account, _named(some)]
                 if not SendStatus(status).terminal:
                     these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL)))
                 self._update(*these, status=status, status_at=db_now())
@@ -428,8 +444,59 @@ class SendLedger:
         :param send_ids: as Sendoso named them; those that the ledger does not know are left out.
         """
         for some in _some(list(send_ids)):
-            for _, progress in self._progress(sends.c.account == account, sends.c.send_id.in_(some)):
-                yield progress
+            asked = set(some)
+            for _, progress in self._progress(sends.c.account == account, _named(some)):
+                bound_id = progress.bound_id
+                by_bound_id = bound_id is not None and progress.send_id not in asked
+                yield replace(progress, send_id=str(bound_id)) if by_bound_id else progress
+
+    def bind(self, send_key: str, bound_id: str) -> bool:
+        """
+        Note which id a campaign send that was accepted has in Sendoso's list of sends: once, and none twice.
+
+        :param send_key: of the send.
+        :param bound_id: its id.
+        :return: ``False`` if it has one already, or another send has this one.
+        """
+        this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None))
+        values = {"bound_id": bound_id, "send_id": func.coalesce(sends.c.send_id, bound_id)}
+
+        def work(connection: Connection) -> bool:
+            account = select(sends.c.account).where(sends.c.send_key == send_key).scalar_subquery()
+            other = select(sends.c.send_key).where(sends.c.account == account, sends.c.bound_id == bound_id)
+            found = connection.execute(other).scalar()
+            if found is not None:
+                return bool(found == send_key)
+            return connection.execute(update(sends).where(*this).values(values)).rowcount == 1
+
+        return self._database.run(work)
+
+    def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
+        """
+        Say which ids of Sendoso's list are bound to a send.
+
+        :param account: whose they are.
+        :param ids: any number.
+        """
+        bound = set[str]()
+        for some in _some(list(ids)):
+            where = (sends.c.account == account, sends.c.bound_id.in_(some))
+            bound |= {str(record.bound_id) for record in self._read(*where)}
+        return bound
+
+    def accepted_campaign_sends(self, account: str, email_hashes: Iterable[str], newest: int) -> list[Record]:
+        """
+        Read the campaign sends that are known to have gone out to some recipients, and the newest ones to anybody.
+
+        :param account: whose they are.
+        :param email_hashes: of the recipients.
+        :param newest: how many of the others.
+        """
+        sent = (sends.c.account == account, sends.c.state == State.SENT, sends.c.touch_id.is_not(None))
+        found = {record.send_key: record for record in self._read(*sent, limit=newest)}
+        for some in _some(list(email_hashes)):
+            found |= {record.send_key: record for record in self._read(*sent, sends.c.email_hash.in_(some))}
+        return list(found.values())
 
     def scopes(self, account: str) -> list[str]:
         """
@@ -489,24 +556,29 @@ class SendLedger:
     ) -> bool:
         return self._database.run(lambda connection: _transit(connection, claim, statement, state, **values), patience)
 
-    def _read(self, *where: Any) -> list[Record]:
+    def _read(self, *where: Any, limit: int | None = None) -> list[Record]:
+        query = select(sends).where(*where)
+        if limit is not None:
+            query = query.order_by(sends.c.posted_at.desc()).limit(limit)
+
         def work(connection: Connection) -> list[Record]:
             now = _now(connection)
-            return [record_of(row, now) for row in connection.execute(select(sends).where(*where)).fetchall()]
+            return [record_of(row, now) for row in connection.execute(query).fetchall()]
 
         return self._database.run(work)
 
     def _progress(self, *where: Any) -> list[tuple[str, Progress]]:
         """Read only the columns that a wait needs: it reads thousands of rows in every round."""
         made_at = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
-        query = select(sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at)
+        campaign = (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
+        query = select(sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at, *campaign)
         query = query.where(*where).order_by(sends.c.send_key).limit(_PAGE)
 
         def work(connection: Connection) -> list[tuple[str, Progress]]:
             now = _now(connection)
             return [
-                (key, Progress(send_id, status, now - made, None if noted is None else now - noted))
-                for key, send_id, status, made, noted in connection.execute(query)
+                (key, Progress(send_id, status, now - made, None if noted is None else now - noted, key, *campaign))
+                for key, send_id, status, made, noted, *campaign in connection.execute(query)
             ]
 
         return self._database.run(work)
@@ -533,7 +605,9 @@ def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "lease_until": 0.0,
         "batch_id": batch.batch_id,
         "row_ref": want.row_ref,
-        "gift_id": want.gift_id,
+        "gift_id": want.item.gift_id,
+        "touch_id": want.item.touch_id,
+        "email_hash": want.email_hash,
         "payload_hash": want.payload_hash,
         "resend_of": want.resend_of,
         "created_at": now,
@@ -568,10 +642,11 @@ def _take_new(
 
 def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
     stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope)
-    content = (record.row_ref, record.gift_id, record.payload_hash, record.reason)
+    content = (record.row_ref, record.item, record.email_hash, record.payload_hash, record.reason)
     return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope) and content == (
         want.row_ref,
-        want.gift_id,
+        want.item,
+        want.email_hash,
         want.payload_hash,
         None,
     )
@@ -593,7 +668,9 @@ def _take(
         "to_scope": batch.dedupe_scope,  # another only for a replacement, whose key has no scope
         "to_batch": batch.batch_id,
         "to_row_ref": want.row_ref,
-        "to_gift": want.gift_id,
+        "to_gift": want.item.gift_id,
+        "to_touch": want.item.touch_id,
+        "to_email_hash": want.email_hash,
         "to_payload": want.payload_hash,
     }
     taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
@@ -614,6 +691,10 @@ def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
 
 def _some(send_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (send_ids[first : first + _AT_ONCE] for first in range(0, len(send_ids), _AT_ONCE))
+
+
+def _named(send_ids: Sequence[str]) -> Any:
+    return or_(sends.c.send_id.in_(send_ids), sends.c.bound_id.in_(send_ids))
 
 
 def _equal(where: dict[str, str]) -> list[Any]:
@@ -648,7 +729,7 @@ def record_of(row: Any, now: float) -> Record:
         lease_left=row.lease_until - now,
         batch_id=row.batch_id,
         payload_hash=row.payload_hash,
-        gift_id=row.gift_id,
+        item=Item(row.gift_id, row.touch_id),
         send_id=row.send_id,
         reason=row.reason,
         row_ref=row.row_ref,
@@ -657,4 +738,6 @@ def record_of(row: Any, now: float) -> Record:
         status=row.status,
         resend_of=row.resend_of,
         status_at=row.status_at,
+        email_hash=row.email_hash,
+        bound_id=row.bound_id,
     )

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.notifier import BaseNotifier
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.operators.arguments import refuse, seconds
+from airflow_provider_sendoso.operators.arguments import seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -36,7 +36,7 @@ class SendosoNotifier(BaseNotifier):
     posted then has an unknown outcome: it is held and never sent again on a guess.
 
     :param gift_id: of the catalogue (templated).
-    :param touch_id: a campaign; not supported yet.
+    :param touch_id: a campaign instead, of eGifts or with an address (published; templated).
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
         templated).
@@ -134,16 +134,7 @@ class SendosoNotifier(BaseNotifier):
         from airflow_provider_sendoso.operators.run import make_batch
         from airflow_provider_sendoso.sending import Sender
 
-        refuse({"touch_id": self.touch_id})
-        gift = OneGift.of(
-            gift_id=self.gift_id,
-            recipient=self.recipient,
-            message=self.message,
-            variant_id=self.variant_id,
-            team_id=self.team_id,
-            metadata=self.metadata,
-            resend_of=self.resend_of,
-        )
+        gift = OneGift.of(self)
         caller = _Caller.of(context)
         scope = caller.scope if self.dedupe_scope is None else self.dedupe_scope
         ids = (caller.dag_id, caller.task_id, caller.run_id, caller.map_index)

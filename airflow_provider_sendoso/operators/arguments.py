@@ -10,14 +10,31 @@ from typing import Any
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
-def refuse(arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that this version does not support yet."""
-    # Not by truth: a limit of 0 is a limit.
-    named = [name for name, value in arguments.items() if given(value) is not None and value is not False]
+def refuse_with_campaign(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a campaign send has no field for: what would not be sent must not look as if it were."""
+    named = [name for name, value in arguments.items() if given(value) is not None]
     if named:
         raise SendosoConfigError(
-            f"{', '.join(named)}: not supported by this version of airflow-provider-sendoso yet; nothing was sent."
+            f"{', '.join(named)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
         )
+
+
+def asking(operator: Any) -> dict[str, Any]:
+    """Read how an operator's recipients are asked for their address, as ``CampaignSend`` has it."""
+    how = given(operator.address_confirmation)
+    if how is not None:
+        one_of("address_confirmation", str(how), ("email", "link"))
+    days = count("expire_after_days", operator.expire_after_days)
+    if days is not None and not 2 <= days <= 7:
+        raise SendosoConfigError(f"expire_after_days is {days}; use a number from 2 to 7. Nothing was sent.")
+    hide = given(operator.hide_product_info)
+    values = {
+        "address_confirmation": how,
+        "expire_after_days": days,
+        "hide_product_info": None if hide is None else truth("hide_product_info", hide),
+        "address_confirmation_message": given(operator.address_confirmation_message),
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def given(value: Any) -> Any:

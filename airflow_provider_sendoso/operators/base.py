@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SendOperator(BaseOperator):
-    """What both operators share: the hook, the batch's identity, and stopping when the task is killed."""
+    """What both operators share: the hook, how campaigns ask for addresses, and stopping when the task is killed."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
 
@@ -32,9 +32,17 @@ class SendOperator(BaseOperator):
         settle_time: float | timedelta = 900,
         lease: float | timedelta = 60,
         claim_timeout: float | timedelta = 600,
+        address_confirmation: str | None = None,
+        expire_after_days: int | str | None = None,
+        hide_product_info: bool | str | None = None,
+        address_confirmation_message: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**for_this_airflow(kwargs))
+        self.address_confirmation = address_confirmation
+        self.expire_after_days = expire_after_days
+        self.hide_product_info = hide_product_info
+        self.address_confirmation_message = address_confirmation_message
         self.sendoso_conn_id = sendoso_conn_id
         self.on_absent = on_absent
         self.settle_time = settle_time

@@ -23,12 +23,17 @@ class BatchSendOperator(SendOperator):
     :param parameters: of the query (templated).
     :param hook_params: keyword arguments of the connection's hook (templated).
     :param recipients: a list of dicts instead of a query; ``address`` and ``metadata`` may be nested (templated).
-    :param gift_id: of the catalogue (templated); set, it beats a column of the same name. So do the next four.
-    :param touch_id: a campaign; not supported yet.
+    :param gift_id: of the catalogue (templated); set, it beats a column of the same name. So do the next five.
+    :param touch_id: a campaign instead, made in Sendoso (published; templated).
     :param message: the note, with ``{column}`` for values of the row (templated).
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
     :param metadata: own keys and values, added to the row's ``metadata_*`` columns (templated).
+    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
+        campaigns whose gifts go by post (published; templated). So are the next three.
+    :param expire_after_days: days that the recipient has to answer, from 2 to 7 (published; templated).
+    :param hide_product_info: whether to ask without saying what for (templated).
+    :param address_confirmation_message: what the recipient reads when asked (templated).
     :param column_map: field to column, for those that differ; columns match without case (templated).
     :param recipient_key: the field or column that identifies a recipient within the scope (templated).
     :param row_ref: a column that you declare not personal; logs and errors show it (templated).
@@ -79,6 +84,10 @@ class BatchSendOperator(SendOperator):
         "variant_id",
         "team_id",
         "metadata",
+        "address_confirmation",
+        "expire_after_days",
+        "hide_product_info",
+        "address_confirmation_message",
         "column_map",
         "recipient_key",
         "row_ref",

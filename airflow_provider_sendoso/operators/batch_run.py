@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
+from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
 from airflow_provider_sendoso.batch.catalogue import Catalogue
 from airflow_provider_sendoso.batch.cursor import columns_of, read_query, rows_of
 from airflow_provider_sendoso.batch.limits import Limits
-from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, estimate, price_of
+from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
 from airflow_provider_sendoso.batch.results import ResultsTable, write_results
 from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
@@ -29,16 +30,17 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import Batch
-from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.observing.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observing.metrics import SendMetrics
 from airflow_provider_sendoso.observing.spans import span
 from airflow_provider_sendoso.operators.arguments import (
     amount,
+    asking,
     count,
     given,
     one_of,
-    refuse,
+    refuse_with_campaign,
     share_or_count,
     truth,
     width,
@@ -73,7 +75,8 @@ class BatchRun(Run):
         dry_run = truth("dry_run", self.operator.dry_run)
         batch = self._batch(self.operator.dedupe_scope, self.operator.recipient_key)
         self._push_link()
-        sender = self._sender(batch, given(self.operator.gift_id) is not None, width(self.operator.max_in_flight))
+        own_gift = given(self.operator.gift_id) is not None or self._own_touch
+        sender = self._sender(batch, own_gift, width(self.operator.max_in_flight))
         limits = self._limits()
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
@@ -85,6 +88,7 @@ class BatchRun(Run):
             self._check_replacements(batch, spool)
             if self._refuse_invalid(spool, max_invalid) is None:
                 self._check_gifts(spool)
+                self._check_campaigns(batch, spool)
             self._log_invalid(spool)
             failure: SendosoError | None = self._refuse_invalid(spool, max_invalid)
             if dry_run:
@@ -180,7 +184,10 @@ class BatchRun(Run):
     # -- before the first send -----------------------------------------------------------------------------------
 
     def _check_arguments(self) -> float | None:
-        refuse({"touch_id": self.operator.touch_id})
+        if self._own_touch:
+            refuse_with_campaign(
+                {name: getattr(self.operator, name) for name in ("gift_id", "variant_id", "team_id", "metadata")}
+            )
         one_of("on_invalid", self.operator.on_invalid, ("skip", "fail"))
         one_of("on_held", self.operator.on_held, ("fail", "continue"))
         if given(self.operator.metadata) is not None and not isinstance(self.operator.metadata, Mapping):
@@ -209,11 +216,11 @@ class BatchRun(Run):
         self, batch: Batch, spool: Spool, record: Callable[[Result], None] = lambda result: None, *, price: bool = True
     ) -> tuple[Preview, Cost | None]:
         """Look at what would be sent and, where somebody wants to know, at what it would cost."""
-        gifts: Counter[str] = Counter()
-        seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: gifts.update([job.gift_send.gift_id]))
+        items: Counter[Item] = Counter()
+        seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: items.update([job.send.item]))
         if not price:
             return seen, None
-        cost = estimate(gifts, self._catalogue.find, amount("shipping_estimate", self.operator.shipping_estimate))
+        cost = estimate(items, self._prices)
         if cost.amount is None:
             self.log.info("What it would cost is not known: %s.", "; ".join(cost.unknown[:_NAMED]))
         else:
@@ -227,20 +234,31 @@ class BatchRun(Run):
 
     def _cost_of_sent(self, spool: Spool) -> Cost | None:
         """Estimate what this batch's gifts have cost; never a reason to fail, for they are out."""
-        gifts = spool.gifts(RowOutcome.SENT)
         try:
-            return estimate(gifts, self._catalogue.find, amount("shipping_estimate", self.operator.shipping_estimate))
+            return estimate(spool.items(RowOutcome.SENT), self._prices)
         except SendosoError as error:
             self.log.warning("The catalogue could not be read, so the cost is not estimated: %s", error)
             return None
 
-    def _price_of(self, gift_id: str) -> tuple[Decimal, str] | None:
+    def _price_of(self, item: Item) -> tuple[Decimal, str] | None:
         try:
-            gift = self._catalogue.find(gift_id)
+            price = self._prices.of(item)
         except SendosoError:
             return None
-        price = price_of(gift_id, gift, amount("shipping_estimate", self.operator.shipping_estimate))
         return None if isinstance(price, str) else (price.amount, price.currency)
+
+    @cached_property
+    def _prices(self) -> Prices:
+        shipping = amount("shipping_estimate", self.operator.shipping_estimate)
+        return Prices(self._catalogue.find, self._campaigns.find, shipping)
+
+    @cached_property
+    def _campaigns(self) -> Campaigns:
+        return Campaigns(self.hook.get_touch)
+
+    @property
+    def _own_touch(self) -> bool:
+        return given(self.operator.touch_id) is not None
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -262,6 +280,7 @@ class BatchRun(Run):
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Row]:
         arguments = {
             "gift_id": given(self.operator.gift_id),
+            "touch_id": given(self.operator.touch_id),
             "message": given(self.operator.message),
             "variant_id": given(self.operator.variant_id),
             "team_id": given(self.operator.team_id),
@@ -273,6 +292,7 @@ class BatchRun(Run):
             self.operator.recipient_key,
             self.operator.row_ref or None,
             truth("strict_email", self.operator.strict_email),
+            asking(self.operator),
         )
         reader = RowReader(columns, layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
@@ -290,6 +310,16 @@ class BatchRun(Run):
             check_gifts(spool, catalogue, own_gift=given(self.operator.gift_id) is not None)
         except SendosoError as error:
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
+
+    def _check_campaigns(self, batch: Batch, spool: Spool) -> None:
+        """Look for what cannot be sent of a campaign; without it the shape of its sends is not known."""
+        problem = check_campaigns(spool, self._campaigns, own_touch=self._own_touch)
+        if problem is None:
+            return
+        # Over a campaign that has ended, a task whose recipients were all sent theirs does not fail.
+        seen, _ = self._preview(batch, spool, price=False)
+        if seen.to_send:
+            raise SendosoConfigError(f"{problem} ({self.operator.touch_id}). Nothing was sent by this try.")
 
     def _refuse_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoRowsError | None:
         counts = spool.counts()  # once: each is a walk through all rows

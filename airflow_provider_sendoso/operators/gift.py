@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_sendoso.exceptions import (
@@ -13,8 +14,9 @@ from airflow_provider_sendoso.exceptions import (
     SendosoRowsError,
     SendOutcomeUnknownError,
 )
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook, gift_send
-from airflow_provider_sendoso.models import GiftSend, RowOutcome, normalise_key
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook, make_send
+from airflow_provider_sendoso.ledger.sends import Batch, State
+from airflow_provider_sendoso.models import AnySend, CampaignSend, RowOutcome, normalise_key
 from airflow_provider_sendoso.observing.lineage import report_output
 from airflow_provider_sendoso.observing.metrics import SendMetrics
 from airflow_provider_sendoso.observing.spans import span
@@ -36,21 +38,23 @@ class OneGift:
     :param resend_of: the id of the send that it replaces.
     """
 
-    send: GiftSend = field(repr=False)
+    send: AnySend = field(repr=False)
     resend_of: str | None = None
 
     @classmethod
-    def of(cls, *, resend_of: Any = None, **arguments: Any) -> OneGift:
+    def of(cls, source: Any, asking: Mapping[str, Any] = MappingProxyType({})) -> OneGift:
         """
-        Read a gift from arguments, as people and templates give them.
+        Read a gift from an operator or a notifier, with its templates rendered.
 
-        :param resend_of: the id of the send that it replaces.
-        :param arguments: of :func:`~airflow_provider_sendoso.hooks.sendoso.gift_send`.
+        :param source: has the arguments of :func:`~airflow_provider_sendoso.hooks.sendoso.make_send`, as people and
+            templates give them, and ``resend_of``.
+        :param asking: how the recipient of a campaign is asked for an address.
         :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
         """
-        recipient: Mapping[str, Any] | None = arguments.pop("recipient")
-        send = gift_send(recipient=recipient, **{name: given(value) for name, value in arguments.items()})
-        replaced = given(resend_of)
+        names = ("gift_id", "touch_id", "message", "variant_id", "team_id", "metadata")
+        arguments = {name: given(getattr(source, name)) for name in names}
+        send = make_send(recipient=source.recipient, asking=asking, **arguments)
+        replaced = given(source.resend_of)
         return cls(send, None if replaced is None else str(replaced))
 
     def go(self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any) -> Result:
@@ -68,8 +72,9 @@ class OneGift:
             problem = why_not_replaceable(hook.session, hook.ledger, batch.account, self.resend_of)
             if problem is not None:
                 raise SendosoConfigError(f"{problem}. Nothing was sent.")
+        hook.ledger.sends.check_scope(batch)
+        job = self._job(hook, batch)
         hook.ledger.sends.open_batch(batch)
-        job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
             try:
@@ -81,6 +86,16 @@ class OneGift:
         if results[-1].outcome is RowOutcome.SENT:
             report_output(hook, batch.account)
         return results[-1]
+
+    def _job(self, hook: SendosoHook, batch: Batch) -> Job:
+        """Make the batch's only row; a campaign is read for it, unless the gift is out: it may have ended since."""
+        key, send = normalise_key(self.send.recipient.email) or "", self.send
+        if isinstance(send, CampaignSend):
+            send_key = hook.ledger.send_key(batch.account, batch.dedupe_scope, key, self.resend_of)
+            known = hook.ledger.sends.read([send_key]).get(send_key)
+            if known is None or known.state is not State.SENT:
+                send = hook.shaped(send)
+        return Job(1, key, send, resend_of=self.resend_of)
 
     def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:
         """
@@ -94,16 +109,16 @@ class OneGift:
         metrics.end({result.outcome: 1})
         match result.outcome:
             case RowOutcome.SENT | RowOutcome.ALREADY_SENT:
-                if result.gift_id != self.send.gift_id:
+                if result.item != self.send.item:
                     raise SendosoConfigError(
-                        f"In the scope {batch.dedupe_scope!r} this recipient was already sent {result.gift_id!r} "
-                        f"(send {result.send_id}), not {self.send.gift_id!r}. Nothing more was sent; for another gift "
+                        f"In the scope {batch.dedupe_scope!r} this recipient was already sent the {result.item} "
+                        f"(send {result.send_id}), not the {self.send.item}. Nothing more was sent; for another gift "
                         "use another dedupe_scope."
                     )
                 verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
                 # Without an id where a person has found the gift and did not write it down.
                 log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
-                return result.send_id
+                return result.bound_id or result.send_id
             case RowOutcome.REFUSED:
                 raise result.error or SendosoRowsError(
                     f"Sendoso refused this send before ({result.reason}) and its content is the same, so it was not "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_sendoso.links.sendoso import TrackingLink
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.observing.metrics import SendMetrics
-from airflow_provider_sendoso.operators.arguments import refuse
+from airflow_provider_sendoso.operators.arguments import asking
 from airflow_provider_sendoso.operators.gift import RECIPIENT_KEY, OneGift
 from airflow_provider_sendoso.operators.run import Run
 
@@ -27,16 +27,7 @@ class GiftRun(Run):
 
     def execute(self) -> str | None:
         """Send the gift, or find that it was sent."""
-        refuse({"touch_id": self.operator.touch_id})
-        gift = OneGift.of(
-            gift_id=self.operator.gift_id,
-            recipient=self.operator.recipient,
-            message=self.operator.message,
-            variant_id=self.operator.variant_id,
-            team_id=self.operator.team_id,
-            metadata=self.operator.metadata,
-            resend_of=self.operator.resend_of,
-        )
+        gift = OneGift.of(self.operator, asking(self.operator))
         batch = self._batch(self.operator.dedupe_scope, RECIPIENT_KEY)
         self._push_link()
         sender = self._sender(batch, own_gift=True)

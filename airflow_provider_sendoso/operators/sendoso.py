@@ -22,14 +22,20 @@ class SendGiftOperator(SendOperator):
     Send one gift to one recipient, once within ``dedupe_scope``.
 
     :param gift_id: of the catalogue (templated).
-    :param touch_id: a campaign; not supported yet.
+    :param touch_id: a campaign instead, made in Sendoso (published; templated): exactly one of the two.
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
-        templated).
-    :param message: the note that goes with it (templated).
+        templated). An eGift of a campaign needs the ``email`` alone; a parcel of one to outside the US also
+        ``mobile_no`` (published).
+    :param message: the note that goes with it (templated); optional for a campaign.
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
     :param metadata: own keys and values, for attribution (templated).
+    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
+        campaigns whose gifts go by post (published; templated). So are the next three.
+    :param expire_after_days: days that the recipient has to answer, from 2 to 7 (published; templated).
+    :param hide_product_info: whether to ask without saying what for (templated).
+    :param address_confirmation_message: what the recipient reads when asked (templated).
     :param dedupe_scope: within which the recipient's e-mail gets at most one gift (templated); by default this task
         in this run, so that retries and clears do not send again.
     :param resend_of: the id of an earlier send that failed or came back, which this one replaces (templated); there
@@ -41,7 +47,7 @@ class SendGiftOperator(SendOperator):
     :param claim_timeout: seconds or timedelta to wait while another run is on the same send.
     :param sendoso_conn_id: the connection (templated).
     :return: the send's id (``str``); for one that was sent before, the recorded id; ``None`` where a person has
-        resolved it as sent without one.
+        resolved it as sent without one. A campaign's is ``tracking:<code>`` until its id is known from Sendoso's list.
     :raises SendosoConfigError: for wrong arguments, or no ledger; nothing was sent.
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
@@ -56,6 +62,10 @@ class SendGiftOperator(SendOperator):
         "variant_id",
         "team_id",
         "metadata",
+        "address_confirmation",
+        "expire_after_days",
+        "hide_product_info",
+        "address_confirmation_message",
         "dedupe_scope",
         "resend_of",
         "on_absent",

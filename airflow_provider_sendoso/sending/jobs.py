@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from airflow_provider_sendoso.exceptions import SendosoApiError
-from airflow_provider_sendoso.models import GiftSend, RowOutcome, row_name
+from airflow_provider_sendoso.models import NOTHING, AnySend, Item, RowOutcome, row_name
 
 T = TypeVar("T")
 
@@ -23,14 +23,14 @@ class Job:
 
     :param number: of the row, from 1.
     :param recipient_key: what identifies the recipient within the scope, normalised.
-    :param gift_send: what to send to whom.
+    :param send: what to send to whom.
     :param row_ref: a column that its author declared not personal.
     :param resend_of: the id of the send that this one replaces.
     """
 
     number: int
     recipient_key: str = field(repr=False)
-    gift_send: GiftSend
+    send: AnySend = field(repr=False)
     row_ref: str | None = None
     resend_of: str | None = None
 
@@ -49,11 +49,12 @@ class Result:
     :param outcome: one of the seven.
     :param reason: a short code, like ``http_422``.
     :param words: what the API said, the row's own values replaced by ``<field>``.
-    :param gift_id: what was sent, for a send that the ledger knew already: the gift it knows.
+    :param item: what was sent; for a send that the ledger knew already, what it knows.
     :param posted_at: epoch seconds.
     :param send_key: the send's name in the ledger; commands take its beginning.
     :param posted: whether this try posted it.
     :param error: what a refusal means as an exception.
+    :param bound_id: of a campaign send, the id that it has in Sendoso's list of sends.
     :param tracking_url: where a send that this try posted can be followed, if the answer says so.
     """
 
@@ -62,12 +63,13 @@ class Result:
     reason: str | None = None
     words: str = ""
     send_id: str | None = None
-    gift_id: str | None = None
+    item: Item = NOTHING
     posted_at: float | None = None
     send_key: str | None = None
     posted: bool = False
     error: SendosoApiError | None = None
     tracking_url: str | None = None
+    bound_id: str | None = None
 
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

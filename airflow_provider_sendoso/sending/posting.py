@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_sendoso.client.answers import Exchange, api_error
-from airflow_provider_sendoso.client.endpoints import Request, gift_send_request
+from airflow_provider_sendoso.client.answers import Exchange, api_error, read_campaign_send, read_send
+from airflow_provider_sendoso.client.endpoints import Request, campaign_send_request, gift_send_request
 from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Claim, State
-from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models import AnySend, CampaignSend, RowOutcome, Send
 from airflow_provider_sendoso.sending.jobs import Job, Result
 
 _ATTEMPTS = 6
@@ -88,7 +88,7 @@ class Poster:
         :raises Halted: if the batch is being stopped; the send was not posted.
         :raises SendosoError: if there is no token, no slot or no ledger; the send was not posted.
         """
-        request = gift_send_request(job.gift_send, self._ledger.airflow_key(claim.send_key))
+        request, read = self._request(job.send, claim)
         token = self._session.token()
         renewed = False
         for attempt in range(1, _ATTEMPTS + 1):
@@ -97,7 +97,7 @@ class Poster:
             except _ClaimLost:
                 return Posted(None)
             crash_point("posted")
-            outcome = classify(request, exchange, renewed=renewed, own_gift=self._own_gift)
+            outcome = classify(request, exchange, renewed=renewed, own_gift=self._own_gift, read=read)
             match outcome.verdict:
                 case Verdict.SENT | Verdict.REFUSED | Verdict.UNKNOWN:
                     return self._record(job, claim, request, exchange, outcome, begun)
@@ -115,6 +115,12 @@ class Poster:
                 # After a 429 the wait is in the pace, for everyone of the account.
                 self._sleep(min(2.0 ** (attempt - 1), _LONGEST_PAUSE))
         return self._stop(job, request, exchange, outcome)
+
+    def _request(self, send: AnySend, claim: Claim) -> tuple[Request, Callable[[Any], Send | None]]:
+        """Build the POST, and say how its answer is read."""
+        if isinstance(send, CampaignSend):
+            return campaign_send_request(send, self._session.config.via_from), read_campaign_send
+        return gift_send_request(send, self._ledger.airflow_key(claim.send_key)), read_send
 
     def _post_once(self, request: Request, token: str, claim: Claim) -> tuple[Exchange, float]:
         """POST behind a committed POSTING; return also when it began, in monotonic seconds."""
@@ -172,7 +178,7 @@ class Poster:
             outcome.reason,
             outcome.words,
             outcome.send_id,
-            job.gift_send.gift_id,
+            job.send.item,
             time.time(),
             claim.send_key,
             True,

@@ -49,7 +49,7 @@ def preview(
         }
         known = ledger.sends.read(list(by_key))
         for key, job in by_key.items():
-            payload_hash = ledger.payload_hash(job.gift_send.model_dump_json())
+            payload_hash = ledger.payload_hash(job.send.model_dump_json())
             outcome, reason = _outcome(known.get(key), batch, payload_hash)
             found = known.get(key)
             mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.NOT_REACHED

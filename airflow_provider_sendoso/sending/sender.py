@@ -21,7 +21,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE, Batch, Claim, Record, State, Wanted
-from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models import CampaignSend, RowOutcome
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
 from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
@@ -203,10 +203,11 @@ class Sender:
                 record.reason,
                 words,
                 record.send_id,
-                record.gift_id,
+                record.item,
                 record.posted_at,
                 record.send_key,
                 posted,
+                bound_id=record.bound_id,
             )
         )
 
@@ -377,5 +378,8 @@ class Sender:
         return self._ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of)
 
     def _wanted(self, key: str, job: Job) -> Wanted:
-        payload_hash = self._ledger.payload_hash(job.gift_send.model_dump_json())
-        return Wanted(key, payload_hash, job.gift_send.gift_id, job.row_ref, job.resend_of)
+        payload_hash = self._ledger.payload_hash(job.send.model_dump_json())
+        email_hash = None
+        if isinstance(job.send, CampaignSend):
+            email_hash = self._ledger.email_hash(self._batch.account, job.send.recipient.email)
+        return Wanted(key, payload_hash, job.send.item, job.row_ref, job.resend_of, email_hash)

@@ -28,7 +28,7 @@ class TestColumns:
     @pytest.mark.parametrize("spell", [str.upper, str.title, str])
     def test_match_without_case(self, spell):
         row = reader([spell(name) for name in COLUMNS]).read(1, CELLS)
-        assert row.gift_send.recipient.first_name == "Ada"
+        assert row.send.recipient.first_name == "Ada"
         assert row.recipient_key == "ada@example.com"
 
     def test_every_field(self):
@@ -46,7 +46,7 @@ class TestColumns:
             "variant_id": "v-1",
             "team_id": 7,
         }
-        send = read(cells, cells.values(), arguments={}).gift_send
+        send = read(cells, cells.values(), arguments={}).send
         assert (send.gift_id, send.message, send.variant_id, send.team_id) == (
             "gift-egift-books",
             "From the row",
@@ -61,17 +61,17 @@ class TestColumns:
     def test_arguments_that_are_set_beat_columns(self):
         arguments = {"gift_id": "gift-mug", "message": None, "variant_id": None, "team_id": "9"}
         columns = ("gift_id", "message", "variant_id", "team_id")
-        send = read(columns, ("gift-row", "Row", "v-row", "1"), arguments=arguments).gift_send
+        send = read(columns, ("gift-row", "Row", "v-row", "1"), arguments=arguments).send
         assert (send.gift_id, send.message, send.variant_id, send.team_id) == ("gift-mug", "Row", "v-row", "9")
 
     def test_other_columns_are_left_alone(self):
-        assert read(["shoe_size", "blob"], [42, b"\x00"]).gift_send is not None
+        assert read(["shoe_size", "blob"], [42, b"\x00"]).send is not None
 
     def test_column_map(self):
         columns = ["GIVEN", "Family", "first_name", "mail"]
         layout = {"column_map": {"first_name": "given", "last_name": "FAMILY", "email": "mail"}}
         row = reader(columns, **layout).read(1, ["Ada", "Lovelace", "not this", "ada@example.com"])
-        assert (row.gift_send.recipient.first_name, row.gift_send.recipient.last_name) == ("Ada", "Lovelace")
+        assert (row.send.recipient.first_name, row.send.recipient.last_name) == ("Ada", "Lovelace")
         assert row.recipient_key == "ada@example.com"
 
     @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ class TestColumns:
     )
     def test_parts_of_an_address_need_no_prefix(self, columns, layout, city):
         arguments = ARGUMENTS | {"message": "How is {city}?"}
-        send = read(columns, ["first", "second"], arguments, **layout).gift_send
+        send = read(columns, ["first", "second"], arguments, **layout).send
         assert (send.recipient.address.city, send.message) == (city, f"How is {city}?")
 
     def test_where_each_field_comes_from(self):
@@ -130,7 +130,7 @@ class TestWrongColumns:
 class TestMessage:
     def test_columns_are_filled_in(self):
         arguments = ARGUMENTS | {"message": "Dear {first_name} {LAST_NAME}, {n} years with {Company}!"}
-        send = read(["n", "company"], [3.0, " Engines "], arguments).gift_send
+        send = read(["n", "company"], [3.0, " Engines "], arguments).send
         assert send.message == "Dear Ada Lovelace, 3 years with Engines!"
 
     @pytest.mark.parametrize(
@@ -144,24 +144,24 @@ class TestMessage:
         ],
     )
     def test_escapes(self, message, text):
-        assert read(arguments=ARGUMENTS | {"message": message}).gift_send.message == text
+        assert read(arguments=ARGUMENTS | {"message": message}).send.message == text
 
     def test_a_field_means_its_mapped_column(self):
         columns = ["given", "first_name", "last_name", "email"]
         ours = reader(columns, ARGUMENTS | {"message": "Hi {first_name}"}, column_map={"first_name": "given"})
-        assert ours.read(1, ["Ada", "not this", "Lovelace", "ada@example.com"]).gift_send.message == "Hi Ada"
+        assert ours.read(1, ["Ada", "not this", "Lovelace", "ada@example.com"]).send.message == "Hi Ada"
 
     def test_what_a_value_holds_is_not_filled_in_again(self):
         row = read(["nick"], ["{email} {nick} {{"], ARGUMENTS | {"message": "Hi {nick}"})
-        assert row.gift_send.message == "Hi {email} {nick} {{"
+        assert row.send.message == "Hi {email} {nick} {{"
 
     def test_a_message_of_a_column_is_taken_as_it_is(self):
-        assert read(["message"], ["Hi {first_name}"], {"gift_id": "g"}).gift_send.message == "Hi {first_name}"
+        assert read(["message"], ["Hi {first_name}"], {"gift_id": "g"}).send.message == "Hi {first_name}"
 
     @pytest.mark.parametrize("empty", [None, "", "  ", math.nan])
     def test_an_empty_column_makes_the_row_invalid(self, empty):
         row = read(["nick"], [empty], ARGUMENTS | {"message": "Hi {nick}"})
-        assert (row.gift_send, row.problem) == (None, "nick, named in the message, is missing")
+        assert (row.send, row.problem) == (None, "nick, named in the message, is missing")
 
     @pytest.mark.parametrize(
         ("message", "words"),
@@ -190,7 +190,7 @@ class TestMetadata:
             [42, "gold", "x", "no name"],
             metadata={"segment": "argument wins", "campaign": "q4", "none": None},
         )
-        assert row.gift_send.metadata == {
+        assert row.send.metadata == {
             "contact_id": 42,
             "segment": "argument wins",
             "Mixed": "x",
@@ -210,13 +210,13 @@ class TestMetadata:
         ],
     )
     def test_values(self, cell, kept):
-        metadata = read(["metadata_key"], [cell]).gift_send.metadata
+        metadata = read(["metadata_key"], [cell]).send.metadata
         assert metadata == {"key": kept}
         assert type(metadata["key"]) is type(kept)
 
     @pytest.mark.parametrize("empty", [None, "", " ", math.nan])
     def test_what_is_empty_is_left_out(self, empty):
-        assert read(["metadata_key"], [empty]).gift_send.metadata == {}
+        assert read(["metadata_key"], [empty]).send.metadata == {}
 
 
 class TestCells:
@@ -233,15 +233,15 @@ class TestCells:
         ],
     )
     def test_names(self, name, kept):
-        assert reader().read(1, ("Ada", name, "ada@example.com")).gift_send.recipient.last_name == kept
+        assert reader().read(1, ("Ada", name, "ada@example.com")).send.recipient.last_name == kept
 
     @pytest.mark.parametrize("empty", [None, "", " \t", math.nan])
     def test_null_and_blank_are_absent(self, empty):
         row = reader((*COLUMNS, "company")).read(1, (empty, "Lovelace", "ada@example.com", empty))
-        assert (row.gift_send, row.problem) == (None, "first_name is missing")
+        assert (row.send, row.problem) == (None, "first_name is missing")
 
     def test_an_address_of_nothing_is_none(self):
-        assert read(["address_line1", "address_country"], [" ", None]).gift_send.recipient.address is None
+        assert read(["address_line1", "address_country"], [" ", None]).send.recipient.address is None
 
     def test_every_problem_of_a_row_is_named_without_its_values(self):
         row = reader((*COLUMNS, "address_city")).read(7, (None, "Lovelace", "nobody", "London"))
@@ -253,7 +253,7 @@ class TestCells:
         cells = [*CELLS, "London", "x"]
         cells[position] = cell
         row = reader((*COLUMNS, "address_city", "metadata_key")).read(1, cells)
-        assert row.gift_send is None
+        assert row.send is None
         assert "not text" in row.problem
         assert "s3cret" not in row.problem
 
@@ -263,7 +263,7 @@ class TestRecipientKey:
     def test_e_mails_compare_case_folded_and_are_sent_as_they_are(self, email):
         row = reader().read(1, ("Ada", "Lovelace", email))
         assert row.recipient_key == "ada@example.com"
-        assert row.gift_send.recipient.email == email.strip()
+        assert row.send.recipient.email == email.strip()
 
     @pytest.mark.parametrize("crm_id", [42, 42.0, "42", " 42", Decimal("42"), Decimal("42.0")])
     def test_a_number_is_the_same_key_whatever_the_driver_makes_of_it(self, crm_id):
@@ -281,7 +281,7 @@ class TestRecipientKey:
     @pytest.mark.parametrize("empty", [None, "", " ", math.nan])
     def test_an_absent_key_makes_the_row_invalid(self, empty):
         row = read(["crm_id"], [empty], recipient_key="crm_id")
-        assert (row.gift_send, row.problem) == (None, "the recipient key (crm_id) is missing")
+        assert (row.send, row.problem) == (None, "the recipient key (crm_id) is missing")
 
     def test_an_absent_e_mail_is_named_too(self):
         assert reader().read(1, ("Ada", "Lovelace", None)).problem == "the recipient key (email) is missing"
@@ -289,12 +289,12 @@ class TestRecipientKey:
     @pytest.mark.parametrize("email", ["\ufeffada@example.com", "ada@example.com\u200b", "ada@example.com\x00"])
     def test_what_cannot_be_seen_makes_no_other_recipient(self, email):
         row = reader().read(1, ("Ada", "Lovelace", email))
-        assert (row.recipient_key, row.gift_send.recipient.email) == ("ada@example.com", "ada@example.com")
+        assert (row.recipient_key, row.send.recipient.email) == ("ada@example.com", "ada@example.com")
 
     @pytest.mark.parametrize("email", ["a\u200bda@example.com", "ada@exam\u00adple.com", "ada\x00@example.com"])
     def test_inside_it_makes_the_row_invalid(self, email):
         row = reader().read(1, ("Ada", "Lovelace", email))
-        assert (row.gift_send, row.problem) == (None, "email is not an e-mail address")
+        assert (row.send, row.problem) == (None, "email is not an e-mail address")
 
     def test_a_key_is_in_no_repr(self):
         assert "ada" not in repr(reader().read(1, CELLS)).lower()
@@ -307,7 +307,7 @@ class TestRowRef:
 
     def test_is_there_for_invalid_rows_too(self):
         row = reader((*COLUMNS, "customer"), row_ref="customer").read(1, (None, None, None, "C-42"))
-        assert (row.gift_send, row.row_ref) == (None, "C-42")
+        assert (row.send, row.row_ref) == (None, "C-42")
 
 
 class TestFlatten:
@@ -333,13 +333,13 @@ class TestFlatten:
                 }
             ]
         )
-        send = reader(columns).read(1, rows[0]).gift_send
+        send = reader(columns).read(1, rows[0]).send
         assert (send.recipient.address.line1, send.recipient.address.postal_code) == ("1 High St", "SW1Y 4JH")
         assert send.metadata == {"contactId": 42}
 
     def test_an_address_of_none(self):
         columns, rows = flatten([dict(zip(COLUMNS, CELLS, strict=True)) | {"address": None, "metadata": None}])
-        assert reader(columns).read(1, rows[0]).gift_send.recipient.address is None
+        assert reader(columns).read(1, rows[0]).send.recipient.address is None
 
     def test_nothing(self):
         assert flatten([]) == ([], [])

@@ -85,7 +85,7 @@ class TestJobs:
         row = good(1, "ключ", "C-42", recipient=recipient, metadata={"a": 1, "b": "1", "c": True})
         spool.fill([row])
         (job,) = spool.jobs()
-        assert (job.number, job.recipient_key, job.row_ref, job.gift_send) == (1, "ключ", "C-42", row.gift_send)
+        assert (job.number, job.recipient_key, job.row_ref, job.send) == (1, "ключ", "C-42", row.send)
 
     def test_are_read_while_results_are_recorded(self, spool):
         spool.fill(good(number, str(number)) for number in range(1, 1201))

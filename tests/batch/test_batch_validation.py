@@ -157,7 +157,7 @@ class TestStrictEmail:
         assert outcomes(spool) == [("not_reached", None)]
         reader = RowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
         read = reader.read(1, row("mug", HOME, email))
-        assert (read.gift_send, read.problem) == (None, "email is not an e-mail address (strict_email)")
+        assert (read.send, read.problem) == (None, "email is not an e-mail address (strict_email)")
 
     def test_without_the_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "email_validator", None)

@@ -1,0 +1,69 @@
+"""The campaigns that a batch asks for: each read once, and what cannot be sent of them found before anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.validation import touch_problem
+from airflow_provider_sendoso.exceptions import SendosoNotFoundError
+from airflow_provider_sendoso.models import Delivery, Item, Touch
+
+
+class Campaigns:
+    """
+    Finds campaigns by their ids, asking for each once.
+
+    :param load: reads one, like ``SendosoHook.get_touch``.
+    """
+
+    def __init__(self, load: Callable[[str], Touch]) -> None:
+        self._load = load
+        self._touches: dict[str, Touch | None] = {}
+
+    def find(self, touch_id: str) -> Touch | None:
+        """
+        Look a campaign up.
+
+        :param touch_id: as a send names it.
+        :return: ``None`` for one that Sendoso does not know, or not for this account.
+        :raises SendosoError: if it could not be read; the next look reads it again.
+        """
+        if touch_id not in self._touches:
+            try:
+                self._touches[touch_id] = self._load(touch_id)
+            except SendosoNotFoundError:
+                self._touches[touch_id] = None
+        return self._touches[touch_id]
+
+
+def check_campaigns(spool: Spool, campaigns: Campaigns, *, own_touch: bool) -> str | None:
+    """
+    Find the rows that cannot be sent: a campaign outside its dates, an incomplete address, a country not shipped to.
+
+    :param spool: filled; it learns how each campaign's gifts are delivered.
+    :param campaigns: of the account.
+    :param own_touch: whether all rows have the batch's own campaign: then what is wrong with it is no row's fault.
+    :return: what is wrong with the batch's own campaign.
+    :raises SendosoError: if a campaign could not be read; nothing was sent.
+    """
+    rejected = 0
+    now = datetime.now(UTC)
+    for touch_id in spool.touch_ids():
+        item, touch = Item(touch_id=touch_id), campaigns.find(touch_id)
+        problem = touch_problem(touch, now)
+        if problem is not None or touch is None:
+            if own_touch:
+                return problem
+            rejected += spool.reject(item, str(problem))
+            continue
+        if touch.delivery is not None:
+            spool.note_delivery(touch_id, touch.delivery)
+        if touch.delivery is Delivery.MAIL:
+            rejected += spool.reject_unaddressed(item)
+            if touch.ship_to_countries:
+                rejected += spool.reject_countries(item, touch.ship_to_countries)
+    if rejected:
+        spool.mark_duplicates()
+    return None
