@@ -7,28 +7,29 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from airflow_provider_sendoso.sandbox.account import Account, Send
 from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authorization, render_consent
+from airflow_provider_sendoso.sandbox.campaign_validation import read_campaign_send, read_egift_links
+from airflow_provider_sendoso.sandbox.campaigns import Campaigns
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
 from airflow_provider_sendoso.sandbox.faults import Faults
 from airflow_provider_sendoso.sandbox.organisation import TOTALS, Organisation, collection_of
 from airflow_provider_sendoso.sandbox.pace import Pace
 from airflow_provider_sendoso.sandbox.page import render
+from airflow_provider_sendoso.sandbox.paging import page_of
 from airflow_provider_sendoso.sandbox.refusal import Refusal
 from airflow_provider_sendoso.sandbox.tokens import Tokens
+from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from airflow_provider_sendoso.sandbox.traffic import Received, Traffic
 from airflow_provider_sendoso.sandbox.validation import read_gift_send, read_object
 
-_MAX_PER_PAGE = 100  # published
-_DEFAULT_PER_PAGE = 25  # inferred
-
-_T = TypeVar("_T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -37,13 +38,15 @@ class App:
     """
     Everything the sandbox knows, and the routes to it. All of it belongs to the event loop's thread.
 
-    :param account: what was accepted
+    :param account: the gift sends that were accepted
+    :param campaigns: the campaign sends
     :param tokens: who may ask
     :param pace: how often they may
     :param retry_after: what a client that is too fast is told, in seconds; ``None`` tells nothing
     """
 
     account: Account
+    campaigns: Campaigns
     tokens: Tokens
     pace: Pace
     retry_after: int | None = 1
@@ -68,6 +71,9 @@ class App:
                 web.post("/api/v3/sends", self._create_send),
                 web.get("/api/v3/sends", self._list_sends),
                 web.get("/api/v3/sends/{id}", self._read_send),
+                web.post("/api/v3/send", self._create_campaign_send),
+                web.post("/api/v3/send/generate_egift_links", self._generate_egift_links),
+                web.get("/api/v3/send", self._list_campaign_sends),
                 web.get("/", self._page),
                 web.get("/sandbox/state", self._state),
                 web.post("/sandbox/reset", self._reset),
@@ -79,18 +85,63 @@ class App:
         return app
 
     def state(self) -> dict[str, Any]:
-        """Say what was received; ``duplicates`` counts the (gift, e-mail) pairs that were sent more than once."""
+        """
+        Say what was received.
+
+        ``duplicates`` counts the pairs of gift or campaign and e-mail that were sent more than once.
+        """
+        campaign_counts = self.campaigns.counts()
         return {
             "sends": [self.account.describe(send) for send in reversed(self.account.sends())],
-            "counts": self.account.counts(),
+            "campaign_sends": self.campaigns.state(),
+            "counts": {status: count + campaign_counts[status] for status, count in self.account.counts().items()},
             **self.traffic.summary(),
-            "duplicates": len(self.account.duplicates()),
+            "duplicates": len(self.duplicates()),
             "faults": self.faults.as_json(),
         }
 
+    def duplicates(self) -> dict[tuple[str, str], int]:
+        """Count the sends that share the gift or campaign and the e-mail, where there is more than one."""
+        return self.account.duplicates() | self.campaigns.duplicates()
+
+    def finish(self, send_id: str | int, status: str) -> None:
+        """
+        Force a send's status.
+
+        :param send_id: of a gift send; or the id or tracking code of a campaign send
+        :param status: one of the six; any word for a campaign send
+        :raises ValueError: if it cannot be that
+        :raises KeyError: if there is no such send
+        """
+        if self.campaigns.knows(send_id):
+            self.campaigns.finish(send_id, status)
+        else:
+            self.account.finish(str(send_id), status)
+
+    def preload(self, count: int, touch_ids: Sequence[str | int], email: str, spacing: float) -> None:
+        """
+        Make the Send Tracker list many old sends.
+
+        :param count: how many
+        :param touch_ids: the campaigns they are of, in turn
+        :param email: as for ``Campaigns.preload``, with the other one
+        :raises ValueError: if it cannot be done as asked
+        :raises KeyError: if there is no such campaign
+        """
+        touches = []
+        for touch_id in touch_ids:
+            touch = self._find_touch(str(touch_id))
+            if touch is None:
+                raise KeyError(touch_id)
+            touches.append(touch)
+        self.campaigns.preload(count, touches, email, spacing)
+
     def reset(self) -> None:
         """Forget everything."""
-        for part in (self.account, self.tokens, self.pace, self.organisation, self.faults, self.traffic):
+        for part in (
+            *(self.account, self.campaigns, self.tokens, self.pace),
+            *(self.organisation, self.faults, self.traffic),
+        ):
             part.clear()
 
     # How a request is met, whatever it asks.
@@ -165,14 +216,14 @@ class App:
     async def _list_gifts(self, request: web.Request) -> web.Response:
         query = request.query
         gifts = filter_gifts(query.get("category"), _read_price(query, "min_price"), _read_price(query, "max_price"))
-        return _page_of("gifts", gifts, query, lambda gift: gift.as_json())
+        return page_of("gifts", gifts, query, lambda gift: gift.as_json())
 
     def _list_of(self, name: str) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             rows = self.organisation.rows(name)
             if name == "touches" and (wanted := request.query.get("delivery_type")):
                 rows = [row for row in rows if row.get("delivery_type") == wanted]
-            return _page_of(collection_of(name), rows, request.query, lambda row: row, total=TOTALS[name])
+            return page_of(collection_of(name), rows, request.query, lambda row: row, total=TOTALS[name])
 
         return answer
 
@@ -196,7 +247,7 @@ class App:
 
     async def _list_sends(self, request: web.Request) -> web.Response:
         newest_first = self.account.sends()[::-1]
-        return _page_of("sends", newest_first, request.query, lambda send: self._show(request, send))
+        return page_of("sends", newest_first, request.query, lambda send: self._show(request, send))
 
     async def _read_send(self, request: web.Request) -> web.Response:
         send = self.account.find(request.match_info["id"])
@@ -208,12 +259,38 @@ class App:
         """Show a send as the API does; that a gift send has an address to follow it at is inferred."""
         return self.account.describe(send, now) | {"tracking_url": f"http://{request.host}/?send={send.id}"}
 
+    async def _create_campaign_send(self, request: web.Request) -> web.Response:
+        body, touch = read_campaign_send(await request.read(), self._find_touch, datetime.now(UTC))
+        send = self.campaigns.accept(body, touch, self.tokens.authorise(_bearer(request)))
+        answer = {"success": True, "message": "The send is on its way", "tracking_code": send.tracking_code}
+        if touch["delivery_type"] == "email":
+            answer["tracking_url"] = _address_of(request, send)
+        return web.json_response(answer)
+
+    async def _generate_egift_links(self, request: web.Request) -> web.Response:
+        bodies, touch = read_egift_links(await request.read(), self._find_touch, datetime.now(UTC))
+        client_id = self.tokens.authorise(_bearer(request))
+        sends = [self.campaigns.accept(body, touch, client_id) for body in bodies]
+        links = [
+            {"egift_link": _address_of(request, send), "recipient_email_or_phone_number": send.body["email"]}
+            for send in sends
+        ]
+        return web.json_response({"success": True, "egift_links": links})
+
+    async def _list_campaign_sends(self, request: web.Request) -> web.Response:
+        return page_of("sends", self.campaigns.tracker(), request.query, self.campaigns.describe)
+
+    def _find_touch(self, touch_id: str) -> dict[str, Any] | None:
+        touch = self.organisation.find("touches", touch_id)
+        return touch and touch | {"delivery_type": "email" if touch.get("delivery_type") == "email" else "mail"}
+
     # The sandbox's own.
 
     async def _page(self, request: web.Request) -> web.Response:
         html = render(
             state=self.state(),
             gifts=CATALOGUE,
+            touches=self.organisation.rows("touches"),
             url=f"http://{request.host}",
             login=self.tokens.client_id,
             password=self.tokens.client_secret,
@@ -259,6 +336,10 @@ async def _answer(work: Answer) -> web.StreamResponse:
         body = {"success": False, "message": error.reason}
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response(body, status=error.status, headers=allowed)
+
+
+def _address_of(request: web.Request, send: CampaignSend) -> str:
+    return f"http://{request.host}/?send={send.tracking_code}"
 
 
 def _is_below(path: str, top: str) -> bool:
@@ -308,31 +389,3 @@ def _read_price(query: Mapping[str, str], name: str) -> float | None:
     if not math.isfinite(price):
         raise Refusal(400, f"{name} is invalid")
     return price
-
-
-def _read_count(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise Refusal(400, f"{name} is invalid")
-    return int(text)
-
-
-def _page_of(
-    name: str,
-    items: Sequence[_T],
-    query: Mapping[str, str],
-    show: Callable[[_T], dict[str, Any]],
-    *,
-    total: str = "total_count",
-) -> web.Response:
-    page = _read_count(query, "page", 1)
-    per_page = min(_read_count(query, "per_page", _DEFAULT_PER_PAGE), _MAX_PER_PAGE)
-    first = (page - 1) * per_page
-    return web.json_response(
-        {
-            name: [show(item) for item in items[first : first + per_page]],
-            "current_page": page,
-            "per_page": per_page,
-            total: len(items),
-        }
-    )
