@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from airflow_provider_sendoso.client.answers import Answer, read_send, read_send_answer
 from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_sends_request
 from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.tracker import Tracked, Tracker
 from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoApiError,
@@ -23,7 +24,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoError,
     SendosoNotFoundError,
 )
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import TRACKING, SendStatus
 
 TRANSIENT_FAILURES = 5
 """Consecutive rounds in which nothing may answer, each after the session's own retries, before a wait gives up."""
@@ -156,6 +157,9 @@ class Watch:
     :param error: of the last of these.
     :param no_list: this Sendoso has no list of sends.
     :param news: statuses that were read and are not in the ledger yet.
+    :param tracked: those of the sends that are campaigns', which only the Send Tracker's list shows, by id.
+    :param digest: hashes an e-mail as the ledger has hashed those of the campaigns' recipients.
+    :param walked: walks through that list whose rows are still to be bound to sends, which takes the ledger.
     """
 
     sends: dict[str, Watched] = field(default_factory=dict)
@@ -165,6 +169,9 @@ class Watch:
     error: SendosoError | None = None
     no_list: bool = False
     news: dict[str, SendStatus] = field(default_factory=dict)
+    tracked: dict[str, Tracked] = field(default_factory=dict)
+    digest: Callable[[str], str] = str
+    walked: list[Tracker] = field(default_factory=list)
 
     def add(self, send_ids: Iterable[str], now: float) -> None:
         """
@@ -318,7 +325,8 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
     """
     Ask for sends: yields requests, is sent their answers, or thrown the errors that the session raised.
 
-    Many are first looked for in the list, and what is not there is asked one by one.
+    Many are first looked for in the list, and what is not there is asked one by one. Those of campaigns are looked for
+    in the Send Tracker's list, all in one walk; so are ids that no gift send has.
 
     :param watch: where the answers are noted.
     :param due: whom to ask, in this order.
@@ -328,17 +336,33 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
     before, failed = watch.answers, list[str]()
     watch.round_from = before
     error: SendosoError | None = None
-    seen = yield from _walk(watch, due, clock)
+    seen = set[str]()
+    unknown: dict[str, SendosoNotFoundError] = {}
+    of_campaigns = [send_id for send_id in due if send_id in watch.tracked]
+    if of_campaigns:
+        try:
+            yield from _track(watch, [watch.tracked[send_id] for send_id in of_campaigns], clock)
+        except TRANSIENT_ERRORS as transient:
+            error = transient
+            failed += of_campaigns
+            for send_id in of_campaigns:
+                watch.note_failure(send_id, clock())
+    due = [send_id for send_id in due if send_id not in watch.tracked]
+    seen = yield from _walk(watch, [send_id for send_id in due if not send_id.startswith(TRACKING)], clock)
     in_a_row = 0
     for send_id in due:
         if send_id in seen:
+            continue
+        if send_id.startswith(TRACKING):
+            lost = SendosoNotFoundError(404, f"The ledger knows no send {send_id!r}; only it knows whose code that is.")
+            watch.note_not_found(send_id, lost, clock())
             continue
         try:
             answer = yield get_send_request(send_id)
             send = read_send_answer(send_id, answer.json)
         except SendosoNotFoundError as not_found:
             watch.answers += 1
-            watch.note_not_found(send_id, not_found, clock())
+            unknown[send_id] = not_found
         except TRANSIENT_ERRORS as transient:
             error = transient
             failed.append(send_id)
@@ -350,7 +374,59 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
             watch.answers += 1
             watch.note(send_id, send.status, clock())
             in_a_row = 0
+    yield from _track_unknown(watch, unknown, clock)
     watch.end_round(before, failed, error)
+
+
+def _track(
+    watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float]
+) -> Generator[Request, Answer, None]:
+    """Walk through the Send Tracker's list for all sends of campaigns that are due."""
+    tracker = Tracker(tracked, watch.digest)
+    yield from _counted(watch, tracker)
+    for send in tracked:
+        found = tracker.seen.get(send.name)
+        watch.note(send.name, None if found is None else found.status, clock())
+    if tracker.candidates:
+        watch.walked.append(tracker)
+
+
+def _track_unknown(
+    watch: Watch, unknown: Mapping[str, SendosoNotFoundError], clock: Callable[[], float]
+) -> Generator[Request, Answer, None]:
+    """Look for ids that no gift send has among those of the Send Tracker's list: perhaps a campaign's."""
+    if not unknown:
+        return
+    tracked = [Tracked(send_id, "", "", 0.0, send_id) for send_id in unknown]
+    tracker = Tracker(tracked, watch.digest)
+    try:
+        yield from _counted(watch, tracker)
+    except TRANSIENT_ERRORS:
+        for send_id in unknown:
+            watch.note_failure(send_id, clock())
+        return
+    except SendosoApiError:
+        pass  # this Sendoso has no such list
+    for send in tracked:
+        found = tracker.seen.get(send.name)
+        if found is None:
+            watch.note_not_found(send.name, unknown[send.name], clock())
+        else:
+            watch.tracked[send.name] = send
+            watch.note(send.name, found.status, clock())
+
+
+def _counted(watch: Watch, tracker: Tracker) -> Generator[Request, Answer, None]:
+    """Walk, and count the answers."""
+    steps = tracker.walk()
+    try:
+        request = next(steps)
+        while True:
+            answer = yield request
+            watch.answers += 1
+            request = steps.send(answer)
+    except StopIteration:
+        return
 
 
 def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Generator[Request, Answer, set[str]]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.tracker import Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.sends import Progress
 from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.waiting import Goal, Watch, look
 
@@ -60,6 +63,9 @@ class Wait:
         self._recalled = False
         self._up_to_date = False
         self._due: list[str] = []
+        self._keys: dict[str, str] = {}
+        if hook.has_ledger:
+            self.watch.digest = partial(hook.ledger.email_hash, hook.config.account)
         self._written_at = time.monotonic()
 
     def recall(self) -> list[str]:
@@ -80,6 +86,7 @@ class Wait:
         else:
             recorded = iter(())
         for known in recorded:
+            self._track(known, now)
             status = SendStatus(known.status) if known.status else None
             asked_at = None if known.noted_ago is None else now - known.noted_ago
             self.watch.recall(known.send_id, status, now - known.made_ago, asked_at)
@@ -99,14 +106,49 @@ class Wait:
     def write(self) -> None:
         """Write into the ledger what was read; if it does not answer, the next time will do."""
         self._written_at = time.monotonic()
-        if not self.watch.news:
-            return
-        news, self.watch.news = self.watch.news, {}
+        news: dict[str, SendStatus] = {}
         try:
-            self.hook.note_statuses(news)
+            self._bind()
+            news, self.watch.news = self.watch.news, {}
+            if news:
+                self.hook.note_statuses(news)
         except SendosoLedgerError as error:
             log.warning("%d statuses are not in the ledger yet: %s", len(news), error)
             self.watch.news = news | self.watch.news
+
+    def _track(self, known: Progress, now: float) -> None:
+        """Remember of a campaign's send by what it is known in the Send Tracker's list."""
+        if known.touch_id is None or known.email_hash is None:
+            return
+        self._keys[known.send_id] = known.send_key
+        self.watch.tracked[known.send_id] = Tracked(
+            known.send_id, known.touch_id, known.email_hash, now - known.made_ago, known.bound_id
+        )
+
+    def _bind(self) -> None:
+        """Note in the ledger which rows of the Send Tracker's list are which sends, and what these say."""
+        walked, self.watch.walked = self.watch.walked, []
+        for tracker in walked:
+            account, sends = self.hook.config.account, self.hook.ledger.sends
+            taken = sends.bound_among(account, (row_id for rows in tracker.candidates.values() for row_id in rows))
+            hashes = {email_hash for email_hash, _ in tracker.candidates}
+            names = {send_key: send_id for send_id, send_key in self._keys.items()}
+            # By the names that they have here, if they have one: the others' rows are not to be taken for these.
+            others = [
+                Tracked(
+                    names.get(record.send_key, record.send_key),
+                    str(record.item.touch_id),
+                    str(record.email_hash),
+                    record.posted_at or 0.0,
+                    record.bound_id,
+                )
+                for record in sends.accepted_campaign_sends(account, hashes, 0)
+            ]
+            for name, send in tracker.assign(taken, self.hook.config.timeout, others).items():
+                tracked = self.watch.tracked.get(name)
+                if tracked is not None and sends.bind(self._keys[name], send.id):
+                    self.watch.tracked[name] = replace(tracked, bound_id=send.id)
+                    self.watch.note(name, send.status, time.time())
 
     def is_over(self) -> bool:
         """

@@ -126,21 +126,23 @@ class Tracker:
                 return
         self.complete = not pages.repeated
 
-    def assign(self, taken: Collection[str], latest: float) -> dict[str, Send]:
+    def assign(self, taken: Collection[str], latest: float, also: Iterable[Tracked] = ()) -> dict[str, Send]:
         """
-        Say which of the unbound sends is which row, where that is certain.
+        Say which of the unbound sends is which row.
 
-        Sends that were accepted are in the list: each takes the row nearest to it in time. What is left may be those
-        of unknown outcome, if there are as many rows as such sends; otherwise nothing is said of them.
+        Where a recipient has as many rows of a campaign as there are sends, they stand in the same order. Otherwise
+        those that were accepted take the rows nearest to them in time, for they are in the list; and of those of
+        unknown outcome nothing is said.
 
         :param taken: ids that are bound already.
         :param latest: seconds after its POST began at which a send may still appear.
+        :param also: sends that are not looked for, and whose rows must not be taken for those of others.
         :return: the rows, by the sends' names.
         """
         assigned: dict[str, Send] = {}
         by_key: dict[Key, list[Tracked]] = {}
-        for send in self._tracked:
-            if send.bound_id is None:
+        for send in {send.name: send for send in (*also, *self._tracked)}.values():
+            if send.bound_id is None and send.key in self._keys:
                 by_key.setdefault(send.key, []).append(send)
         for key, sends in by_key.items():
             found = self.candidates.get(key, {})
@@ -174,20 +176,24 @@ class Tracker:
             self.candidates.setdefault(key, {})[send.id] = Candidate(send, created_at(item))
 
 
-def _assign(sends: list[Tracked], free: dict[str, Candidate], latest: float) -> dict[str, Send]:
+def _assign(sends: list[Tracked], free: Mapping[str, Candidate], latest: float) -> dict[str, Send]:
+    """Assign the free rows of one recipient and campaign to the sends that may be theirs."""
+    sends = sorted(sends, key=lambda send: send.posted_at)
+    rows = [row for row in free.values() if any(_in_time(send, row, latest) for send in sends)]
+    rows.sort(key=lambda row: row.created_at or 0.0)
+    accepted = [send for send in sends if send.accepted]
+    for group in (sends, accepted):
+        # As many rows as sends: they stand in the same order, however far the clocks are apart.
+        pairs = list(zip(group, rows, strict=False))
+        if len(group) == len(rows) and all(_in_time(send, row, latest) for send, row in pairs):
+            return {send.name: row.send for send, row in pairs}
     assigned: dict[str, Send] = {}
-    for send in sorted((send for send in sends if send.accepted), key=lambda send: send.posted_at):
-        rows = [row_id for row_id, row in free.items() if _in_time(send, row, latest)]
-        if rows:
-            nearest = min(rows, key=lambda row_id: _apart(send, free[row_id]))
-            assigned[send.name] = free.pop(nearest).send
-    unknown = sorted((send for send in sends if not send.accepted), key=lambda send: send.posted_at)
-    rows = [row_id for row_id, row in free.items() if any(_in_time(send, row, latest) for send in unknown)]
-    rows.sort(key=lambda row_id: free[row_id].created_at or 0.0)
-    if len(rows) == len(unknown) and all(
-        _in_time(send, free[row_id], latest) for send, row_id in zip(unknown, rows, strict=True)
-    ):
-        assigned |= {send.name: free[row_id].send for send, row_id in zip(unknown, rows, strict=True)}
+    for send in accepted:
+        near = [row for row in rows if _in_time(send, row, latest)]
+        if near:
+            nearest = min(near, key=lambda row: _apart(send, row))
+            rows.remove(nearest)
+            assigned[send.name] = nearest.send
     return assigned
 
 
