@@ -349,7 +349,7 @@ class CampaignSend(_Model):
     address_confirmation: AddressConfirmation | None = None
     """Ask a recipient for whom there is no address."""
     expire_after_days: Annotated[int, Field(ge=2, le=7)] | None = None
-    """Days that the recipient has to answer, from 2 to 7 (published)."""
+    """Days that the recipient has to answer, from 2 to 7 (published); 7 where it is absent."""
     hide_product_info: bool | None = None
     """Ask without saying what for."""
     address_confirmation_message: OptionalText = None

@@ -378,9 +378,7 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
     watch.end_round(before, failed, error)
 
 
-def _track(
-    watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float]
-) -> Generator[Request, Answer, None]:
+def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float]) -> Generator[Request, Answer, None]:
     """Walk through the Send Tracker's list for all sends of campaigns that are due."""
     tracker = Tracker(tracked, watch.digest)
     yield from _counted(watch, tracker)

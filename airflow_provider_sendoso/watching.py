@@ -55,7 +55,7 @@ class Wait:
         self.hook = hook
         self.goal = goal
         self.every = every
-        self.watch = Watch()
+        self.watch = Watch(digest=lambda email: hook.ledger.email_hash(hook.config.account, email))
         self.named = send_ids is not None or list_id is not None
         self._send_ids = send_ids
         self._list_id = list_id
@@ -64,8 +64,6 @@ class Wait:
         self._up_to_date = False
         self._due: list[str] = []
         self._keys: dict[str, str] = {}
-        if hook.has_ledger:
-            self.watch.digest = partial(hook.ledger.email_hash, hook.config.account)
         self._written_at = time.monotonic()
 
     def recall(self) -> list[str]:

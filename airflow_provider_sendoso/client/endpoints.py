@@ -80,6 +80,10 @@ def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
     return Request("POST", "/api/v3/send", json={"send": _present(body)})
 
 
+_DAYS = 7
+"""That a recipient has to give an address, where nobody says otherwise: the most that there may be (published)."""
+
+
 def _addressed(send: CampaignSend) -> dict[str, Any]:
     address = send.recipient.address
     if address is None:
@@ -100,8 +104,8 @@ def _asking(send: CampaignSend) -> dict[str, Any]:
         "confirm_address": True,
         "address_confirmation_via": send.address_confirmation,
         "resume_with_unconfirmed_address": False,
-        "expire_after_days": send.expire_after_days,
-        "hide_product_info": send.hide_product_info,
+        "expire_after_days": _DAYS if send.expire_after_days is None else send.expire_after_days,
+        "hide_product_info": bool(send.hide_product_info),
         "address_confirmation_custom_message": send.address_confirmation_message,
     }
 

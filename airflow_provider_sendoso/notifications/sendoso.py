@@ -13,7 +13,7 @@ from airflow.providers.common.compat.notifier import BaseNotifier
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.operators.arguments import seconds
+from airflow_provider_sendoso.operators.arguments import asking, seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -36,7 +36,7 @@ class SendosoNotifier(BaseNotifier):
     posted then has an unknown outcome: it is held and never sent again on a guess.
 
     :param gift_id: of the catalogue (templated).
-    :param touch_id: a campaign instead, of eGifts or with an address (published; templated).
+    :param touch_id: a campaign instead, made in Sendoso (published; templated): exactly one of the two.
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
         templated).
@@ -44,6 +44,11 @@ class SendosoNotifier(BaseNotifier):
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
     :param metadata: own keys and values, for attribution (templated).
+    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
+        campaigns whose gifts go by post (published; templated). So are the next three.
+    :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
+    :param hide_product_info: whether to ask without saying what for (templated).
+    :param address_confirmation_message: what the recipient reads when asked (templated).
     :param dedupe_scope: within which the recipient's e-mail gets at most one gift (templated). By default the task in
         its run, ``<dag_id>/<task_id>/<run_id>/callback``, whatever the map index and whichever the callback; for a
         DAG's own callback and a deadline the run, ``<dag_id>/<run_id>/callback``.
@@ -61,6 +66,10 @@ class SendosoNotifier(BaseNotifier):
         "variant_id",
         "team_id",
         "metadata",
+        "address_confirmation",
+        "expire_after_days",
+        "hide_product_info",
+        "address_confirmation_message",
         "dedupe_scope",
         "resend_of",
         "sendoso_conn_id",
@@ -76,6 +85,10 @@ class SendosoNotifier(BaseNotifier):
         variant_id: str | None = None,
         team_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        address_confirmation: str | None = None,
+        expire_after_days: int | str | None = None,
+        hide_product_info: bool | str | None = None,
+        address_confirmation_message: str | None = None,
         dedupe_scope: str | None = None,
         resend_of: str | None = None,
         claim_timeout: float | timedelta = 5,
@@ -90,6 +103,10 @@ class SendosoNotifier(BaseNotifier):
         self.variant_id = variant_id
         self.team_id = team_id
         self.metadata = metadata
+        self.address_confirmation = address_confirmation
+        self.expire_after_days = expire_after_days
+        self.hide_product_info = hide_product_info
+        self.address_confirmation_message = address_confirmation_message
         self.dedupe_scope = dedupe_scope
         self.resend_of = resend_of
         self.claim_timeout = claim_timeout
@@ -134,7 +151,7 @@ class SendosoNotifier(BaseNotifier):
         from airflow_provider_sendoso.operators.run import make_batch
         from airflow_provider_sendoso.sending import Sender
 
-        gift = OneGift.of(self)
+        gift = OneGift.of(self, asking(self))
         caller = _Caller.of(context)
         scope = caller.scope if self.dedupe_scope is None else self.dedupe_scope
         ids = (caller.dag_id, caller.task_id, caller.run_id, caller.map_index)

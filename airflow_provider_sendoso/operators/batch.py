@@ -31,7 +31,7 @@ class BatchSendOperator(SendOperator):
     :param metadata: own keys and values, added to the row's ``metadata_*`` columns (templated).
     :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
         campaigns whose gifts go by post (published; templated). So are the next three.
-    :param expire_after_days: days that the recipient has to answer, from 2 to 7 (published; templated).
+    :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
     :param hide_product_info: whether to ask without saying what for (templated).
     :param address_confirmation_message: what the recipient reads when asked (templated).
     :param column_map: field to column, for those that differ; columns match without case (templated).

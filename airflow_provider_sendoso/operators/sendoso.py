@@ -33,7 +33,7 @@ class SendGiftOperator(SendOperator):
     :param metadata: own keys and values, for attribution (templated).
     :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
         campaigns whose gifts go by post (published; templated). So are the next three.
-    :param expire_after_days: days that the recipient has to answer, from 2 to 7 (published; templated).
+    :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
     :param hide_product_info: whether to ask without saying what for (templated).
     :param address_confirmation_message: what the recipient reads when asked (templated).
     :param dedupe_scope: within which the recipient's e-mail gets at most one gift (templated); by default this task

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_sendoso.batch.limits import Limits
-from airflow_provider_sendoso.batch.pricing import Cost, Price, estimate, price_of
-from airflow_provider_sendoso.models import Gift
+from airflow_provider_sendoso.batch.pricing import Cost, Price, Prices, estimate, price_of
+from airflow_provider_sendoso.models import Gift, Item, Touch
 
 USD_90 = Cost(Decimal(90), "USD")
 
@@ -44,12 +44,33 @@ def test_the_price_of_one_send(found: Gift | None, shipping: Decimal | None, pri
 
 def test_the_cost_of_several() -> None:
     found = {"a": gift(id="a"), "b": gift(id="b", price=1), "e": gift(id="e", currency="EUR")}
-    assert estimate({"a": 2, "b": 3}, found.get, None) == Cost(Decimal("40.00"), "USD")
-    assert estimate({}, found.get, None) == Cost(Decimal(0), "USD")
-    assert estimate({"a": 1, "x": 1}, found.get, None).unknown == ("x is not in the catalogue",)
-    assert estimate({"a": 1, "e": 1}, found.get, None) == Cost(
-        None, None, ("prices are in several currencies (EUR, USD)",)
-    )
+    prices = Prices(found.get, {}.get, None)
+
+    def cost(**sends: int) -> Cost:
+        return estimate({Item(gift_id): count for gift_id, count in sends.items()}, prices)
+
+    assert cost(a=2, b=3) == Cost(Decimal("40.00"), "USD")
+    assert cost() == Cost(Decimal(0), "USD")
+    assert cost(a=1, x=1).unknown == ("x is not in the catalogue",)
+    assert cost(a=1, e=1) == Cost(None, None, ("prices are in several currencies (EUR, USD)",))
+
+
+@pytest.mark.parametrize(
+    ("touch", "price"),
+    [
+        ({"delivery_type": "email", "starting_egift_price": 5, "ending_egift_price": 25}, Price(Decimal(25), "USD")),
+        ({"delivery_type": "email", "starting_egift_price": 5, "currency": "EUR"}, Price(Decimal(5), "EUR")),
+        ({"delivery_type": "email", "gift_id": "g"}, Price(Decimal("18.50"), "USD")),
+        ({"delivery_type": "mail", "gift_id": "box"}, Price(Decimal("42.50"), "USD")),
+        ({"delivery_type": "mail", "gift_id": 39}, "39 is not in the catalogue"),
+        ({"delivery_type": "mail"}, "campaign 101 does not say which gift it sends"),
+        (None, "campaign 101 is not known"),
+    ],
+)
+def test_the_price_of_a_campaigns_send(touch: dict[str, Any] | None, price: Price | str) -> None:
+    found = {"g": gift(), "box": gift(id="box", delivery_type="mail")}
+    touches = {} if touch is None else {"101": Touch.model_validate({"id": 101, **touch})}
+    assert Prices(found.get, touches.get, Decimal(9)).of(Item(touch_id="101")) == price
 
 
 @pytest.mark.parametrize(

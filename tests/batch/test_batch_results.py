@@ -28,7 +28,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResul
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Batch, Record, State
-from airflow_provider_sendoso.models import GiftSend, RowOutcome
+from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
 from airflow_provider_sendoso.sending import Result
 
 TABLE = "sendoso_results"
@@ -95,13 +95,13 @@ def the_table(name: str = TABLE) -> ResultsTable:
 
 def outcome(number: int = 1, **changes: Any) -> Outcome:
     key = f"ada{number}@example.com"
-    row = Outcome(number, key, None, f"C-{number}", "gift-mug", RowOutcome.SENT, None, None, None)
+    row = Outcome(number, key, None, f"C-{number}", Item("gift-mug"), RowOutcome.SENT, None, None, None)
     return dataclasses.replace(row, **changes)
 
 
 def record(state: State = State.SENT, **changes: Any) -> Record:
     row = Record(
-        *("key", "acme", "q4", state, "owner", 1, 0.0, "b1", "payload", "gift-mug", "snd-1", None, None),
+        *("key", "acme", "q4", state, "owner", 1, 0.0, "b1", "payload", Item("gift-mug"), "snd-1", None, None),
         *(MORNING, 1.0, "shipped", None, MORNING + 60),
     )
     return dataclasses.replace(row, **changes)
@@ -158,7 +158,7 @@ def test_a_row_has_what_the_table_promises_and_nobody_in_it() -> None:
 )
 def test_a_problem_is_split_into_field_and_reason(problem: str, split: tuple[str | None, str]) -> None:
     assert results.split_problem(problem) == split
-    invalid = outcome(outcome=RowOutcome.INVALID, reason=problem, gift_id=None)
+    invalid = outcome(outcome=RowOutcome.INVALID, reason=problem)
     row = dict(zip(COLUMNS, results.cells(BATCH, invalid, None, None), strict=True))
     assert (row["outcome"], row["field"], row["reason"]) == ("invalid", *split)
 
@@ -486,7 +486,7 @@ def write(count: int) -> float:
     )
     with Spool() as spool:
         spool.fill(Row(number, f"ada{number}", f"C-{number}", gift) for number in range(1, count + 1))
-        spool.record(Result(7, RowOutcome.SENT, None, "", "snd-7", "gift-hoodie", MORNING, "key", True))
+        spool.record(Result(7, RowOutcome.SENT, None, "", "snd-7", Item("gift-hoodie"), MORNING, "key", True))
         tracemalloc.reset_peak()
         results.write_results(the_table(), BATCH, spool, SmallLedger())
         return tracemalloc.get_traced_memory()[1] / 2**20

@@ -118,7 +118,9 @@ class TestWrongColumns:
             (COLUMNS, ARGUMENTS, {"recipient_key": "crm_id"}, "recipient_key names the column 'crm_id'"),
             (COLUMNS, ARGUMENTS, {"row_ref": "crm_id"}, "row_ref names the column 'crm_id'"),
             ((*COLUMNS, "EMAIL"), ARGUMENTS, {}, "two columns 'EMAIL'"),
-            ((*COLUMNS, "touch_id"), {"message": "m"}, {}, "'touch_id'.*not supported yet"),
+            (("email",), {"message": "m"}, {}, "No column for first_name, last_name, gift_id"),
+            (("name",), {"touch_id": "5"}, {}, "No column for email"),
+            (("gift_id", "touch_id"), {}, {}, "No column for email"),
             (COLUMNS, ARGUMENTS, {"metadata": {"airflow_key": "x"}}, "may not hold 'airflow_key'"),
         ],
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_sendoso.batch.rows import Row
 from airflow_provider_sendoso.batch.spool import Spool
-from airflow_provider_sendoso.models import GiftSend, RowOutcome
+from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
 from airflow_provider_sendoso.sending import Result
 
 MUG = {
@@ -98,7 +98,7 @@ class TestRecord:
     def test_a_result_replaces_an_earlier_one(self, spool):
         spool.fill([good(1, "a", "C-42")])
         spool.record(Result(1, RowOutcome.NOT_REACHED, "another_run"))
-        spool.record(Result(1, RowOutcome.REFUSED, "http_422", '"No"', None, "gift-mug", 12.5))
+        spool.record(Result(1, RowOutcome.REFUSED, "http_422", '"No"', None, Item("gift-mug"), 12.5))
         (row,) = spool.rows(RowOutcome.REFUSED, 10)
         assert (row.name, row.reason, row.send_id, row.posted_at) == ("row 1 (C-42)", 'http_422: "No"', None, 12.5)
         assert spool.counts() == {RowOutcome.REFUSED: 1}

@@ -17,6 +17,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.models import Item
 from airflow_provider_sendoso.operators import run
 from airflow_provider_sendoso.operators import sendoso as operators
 from airflow_provider_sendoso.sending import posting
@@ -87,7 +88,7 @@ def claim_everything(url: str, owner: str, keys: Sequence[str]) -> list[str]:
     keys = random.sample(keys, len(keys))
     had: list[str] = []
     for start in range(0, len(keys), 10):
-        wanted = [Wanted(key, "payload", "gift", None) for key in keys[start : start + 10]]
+        wanted = [Wanted(key, "payload", Item("gift"), None) for key in keys[start : start + 10]]
         found = ledger.sends.claim(batch, owner, 60, wanted)
         had += [key for key, claim in found.items() if isinstance(claim, Claim)]
     return had

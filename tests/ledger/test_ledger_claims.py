@@ -12,6 +12,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, Record, SendLedger, State, Wanted
+from airflow_provider_sendoso.models import Item
 
 
 def batch(name: str = "batch-1", scope: str = "q4", recipient_key: str = "email") -> Batch:
@@ -19,7 +20,7 @@ def batch(name: str = "batch-1", scope: str = "q4", recipient_key: str = "email"
 
 
 def want(key: str = "key", payload: str = "payload") -> Wanted:
-    return Wanted(key, payload, "gift-mug", None)
+    return Wanted(key, payload, Item("gift-mug"), None)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, update
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.models import Item
 
 KEY = "key"
 OWNERS = ("one", "two")
@@ -48,7 +49,7 @@ class Processes(RuleBasedStateMachine):
 
     @rule(target=claims, owner=st.sampled_from(OWNERS), payload=st.sampled_from("xy"))
     def claim(self, owner: str, payload: str) -> object:
-        found = self.ledger.sends.claim(BATCH, owner, 60, [Wanted(KEY, payload, "gift", None)])[KEY]
+        found = self.ledger.sends.claim(BATCH, owner, 60, [Wanted(KEY, payload, Item("gift"), None)])[KEY]
         return found if isinstance(found, Claim) else multiple()
 
     @rule(target=begun, claim=consumes(claims))

@@ -7,6 +7,7 @@ import pytest
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.models import Item
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
@@ -15,7 +16,7 @@ def send(ledger: Ledger, *send_ids: str, batch: Batch = BATCH) -> None:
     """As a batch does it."""
     for send_id in send_ids:
         key = ledger.send_key(batch.account, batch.dedupe_scope, send_id)
-        (claim,) = ledger.sends.claim(batch, "owner", 60, [Wanted(key, "payload", "gift-mug", None)]).values()
+        (claim,) = ledger.sends.claim(batch, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), None)]).values()
         assert isinstance(claim, Claim)
         assert ledger.sends.begin_post(claim, 60)
         ledger.sends.finish(claim, State.SENT, send_id=send_id)
@@ -54,7 +55,7 @@ def test_only_the_accounts_own_sends_are_noted_and_found(opened: Ledger) -> None
 
 
 def test_what_was_not_sent_is_not_waited_for(opened: Ledger) -> None:
-    opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", "gift-mug", None)])
+    opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), None)])
     assert statuses(opened, batch_id="batch") == {}
 
 

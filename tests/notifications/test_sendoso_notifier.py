@@ -177,7 +177,7 @@ def test_several_callbacks_of_a_task_are_batches_of_their_own(sendoso: Sandbox, 
 WRONG = [
     ({"gift_id": None}, "gift_id is missing"),
     ({"recipient": {"email": "Ada-at-home"}}, "first_name is missing.*email is not an e-mail address"),
-    ({"touch_id": 5}, "touch_id: not supported"),
+    ({"touch_id": 5}, "gift_id: not with touch_id"),
     ({"dedupe_scope": " "}, "dedupe_scope is empty"),
     ({"claim_timeout": "soon"}, "claim_timeout must be"),
 ]

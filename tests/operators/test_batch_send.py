@@ -145,7 +145,7 @@ def test_no_rows_are_a_success(
 # -- arguments that are refused, with nothing sent ---------------------------------------------------------------------
 
 REFUSED_ARGUMENTS = [
-    ({"touch_id": 123}, "touch_id: not supported"),
+    ({"touch_id": 123}, "gift_id: not with touch_id"),
     ({"dry_run": "perhaps"}, "dry_run is 'perhaps', neither true nor false"),
     ({"results_table": "results"}, "results_table needs conn_id"),
     ({"on_absent": "ignore"}, "on_absent is 'ignore'; use one of 'hold', 'resend'"),
@@ -153,7 +153,7 @@ REFUSED_ARGUMENTS = [
     ({"max_in_flight": "17"}, "max_in_flight is '17'; use a number from 1 to 16"),
     ({"max_in_flight": True}, "max_in_flight is True; use a number from 1 to 16"),
     ({"settle_time": "soon"}, "settle_time must be a timedelta or a number"),
-    ({"touch_id": 1, "recipients": None}, "touch_id: not supported"),
+    ({"touch_id": 1, "recipients": None}, "gift_id: not with touch_id"),
     ({"lease": 5}, "lease is 5 s; give it at least 10 s"),
     ({"lease": -1}, "lease must be"),
     ({"on_invalid": "ignore"}, "on_invalid is 'ignore'; use one of 'skip', 'fail'"),
@@ -191,16 +191,6 @@ def test_wrong_arguments_are_refused_with_a_clear_error_and_nothing_sent(
     with pytest.raises(SendosoConfigError, match=words.replace("{", r"\{")) as caught:
         execute(batch(**changes))
     assert isinstance(caught.value, AirflowFailException)
-    assert sendoso.requests == []
-
-
-@pytest.mark.parametrize("column", ["touch_id"])
-def test_columns_of_what_is_not_supported_yet_are_refused(
-    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, column: str
-) -> None:
-    row = people(1)[0] | {column: "1", "gift_id": "gift-donation-trees"}
-    with pytest.raises(SendosoConfigError, match=f"'{column}'.*not supported yet; nothing was sent"):
-        execute(batch(recipients=[row], gift_id=None))
     assert sendoso.requests == []
 
 

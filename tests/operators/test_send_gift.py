@@ -86,7 +86,9 @@ def test_another_gift_in_the_same_scope_is_an_error(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute
 ) -> None:
     first = execute(gift())
-    with pytest.raises(SendosoConfigError, match=f"already sent 'gift-donation-trees'.*{first}.*not 'gift-donation-m"):
+    with pytest.raises(
+        SendosoConfigError, match=f"already sent the gift gift-donation-trees.*{first}.*not the gift gift-donation-m"
+    ):
         execute(gift(gift_id="gift-donation-meals"))
     assert execute(gift(gift_id="gift-donation-meals", dedupe_scope="another")) != first
     assert len(sendoso.sends) == 2
@@ -206,7 +208,7 @@ WRONG = [
     ({"recipient": {"first_name": "A", "last_name": "L", "email": "Ada-at-home"}}, "email is not an e-mail address"),
     ({"recipient": {"first_name": "A", "last_name": "L", "email": "a@x.org", "phone": "0958"}}, "phone is not a field"),
     ({"recipient": "Ada-at-home"}, "recipient has a value of a wrong type"),
-    ({"touch_id": 5}, "touch_id: not supported"),
+    ({"touch_id": 5}, "gift_id: not with touch_id"),
     ({"dedupe_scope": "None"}, "dedupe_scope is empty"),
     ({"dedupe_scope": "x" * 501}, "longer than 500"),
     ({"lease": 1}, "lease is 1 s"),
