@@ -200,6 +200,48 @@ def test_recipients_from_a_task(marked: Marked) -> None:
     assert isinstance(marked.run(batch(sql=None, recipients=[f"{MARK}text"])), SendosoConfigError)
 
 
+# -- campaigns -------------------------------------------------------------------------------------------------------
+
+CAMPAIGN = {"method": "POST", "path": "/api/v3/send"}
+
+
+def campaign(**changes: Any) -> BatchSendOperator:
+    asking = {"address_confirmation": "link", "address_confirmation_message": f"{MARK}where to?"}
+    return batch(
+        **({"gift_id": None, "touch_id": 101, "metadata": None, "recipient_key": "customer_id"} | asking | changes)
+    )
+
+
+@pytest.mark.parametrize("touch_id", [101, 102])
+def test_a_campaign_that_is_sent_met_again_and_waited_for(marked: Marked, touch_id: int) -> None:
+    marked.fill(1, 2, country="US", state="NV", postal_code="89501")
+    assert marked.run(campaign(touch_id=touch_id))["sent"] == 2
+    summary = marked.run(campaign(touch_id=touch_id), "run-2")
+    assert summary["already_sent"] == 2
+    arrived = SendStatusSensor(task_id="arrived", dedupe_scope="q4", deferrable=False, poke_interval=0.01, timeout=5)
+    assert marked.run(arrived, method="execute")["reached"] == 2
+
+
+def test_rows_that_a_campaign_cannot_be_sent_to(marked: Marked) -> None:
+    marked.fill(1, 2)  # to Britain, without a number
+    assert "Nobody was sent a gift" in str(marked.run(campaign()))
+
+
+@pytest.mark.parametrize("status", [422, 400, 404])
+def test_a_campaign_that_is_refused_in_words_that_repeat_it(marked: Marked, status: int) -> None:
+    marked.fill(1, 2, country="US", state="NV", postal_code="89501")
+    marked.echo(1, untold=("company", "title", "metadata_contact"), path="/api/v3/send", status=status)
+    marked.run(campaign())
+
+
+@pytest.mark.parametrize("fault", ["drop_after", "drop_before", "garbage", "truncate", "redirect"])
+def test_sends_of_a_campaign_that_are_held(marked: Marked, fault: str) -> None:
+    marked.fill(1, 2, country="US", state="NV", postal_code="89501")
+    marked.sandbox.fault(fault, **CAMPAIGN)
+    marked.run(campaign())
+    marked.run(campaign(), "run-2")
+
+
 # -- one gift ----------------------------------------------------------------------------------------------------------
 
 
