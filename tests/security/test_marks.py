@@ -230,7 +230,9 @@ def test_rows_that_a_campaign_cannot_be_sent_to(marked: Marked) -> None:
 @pytest.mark.parametrize("status", [422, 400, 404])
 def test_a_campaign_that_is_refused_in_words_that_repeat_it(marked: Marked, status: int) -> None:
     marked.fill(1, 2, country="US", state="NV", postal_code="89501")
-    marked.echo(1, untold=("company", "title", "metadata_contact"), path="/api/v3/send", status=status)
+    marked.echo(
+        1, untold=("company", "title", "state", "postal_code", "metadata_contact"), path="/api/v3/send", status=status
+    )
     marked.run(campaign())
 
 
