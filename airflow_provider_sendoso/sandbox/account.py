@@ -1,4 +1,4 @@
-"""The sends that an account has accepted. Plain Python: no sockets, and the clock is passed in."""
+"""The gift sends that an account has accepted. Plain Python: no sockets, and the clock is passed in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_sendoso.sandbox.journal import Journal
-from airflow_provider_sendoso.sandbox.statuses import STATUSES, status_updates
+from airflow_provider_sendoso.sandbox.statuses import STATUSES, iso, status_updates
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,10 @@ class Account:
             "gift_id": body["gift_id"],
             "variant_id": body.get("variant_id"),
             "status": updates[-1][0],
-            "created_at": _iso(send.accepted_at),
+            "created_at": iso(send.accepted_at),
             "recipient": {"name": f"{body['first_name']} {body['last_name']}", "email": body["email"]},
             "metadata": body.get("metadata") or {},
-            "status_updates": [{"status": status, "occurred_at": _iso(when)} for status, when in updates],
+            "status_updates": [{"status": status, "occurred_at": iso(when)} for status, when in updates],
         }
 
     def counts(self) -> dict[str, int]:
@@ -143,7 +142,3 @@ def _from_record(record: dict[str, Any]) -> Send:
     except TypeError as error:
         raise ValueError("the state file holds something else than sends") from error
     return replace(send, finished=(send.finished[0], send.finished[1])) if send.finished else send
-
-
-def _iso(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,8 @@ from aiohttp import web
 
 from airflow_provider_sendoso.sandbox.account import Account, Send
 from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authorization, render_consent
+from airflow_provider_sendoso.sandbox.campaign_validation import read_campaign_send, read_egift_links
+from airflow_provider_sendoso.sandbox.campaigns import Campaigns, CampaignSend
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
 from airflow_provider_sendoso.sandbox.faults import Faults
@@ -37,13 +40,15 @@ class App:
     """
     Everything the sandbox knows, and the routes to it. All of it belongs to the event loop's thread.
 
-    :param account: what was accepted
+    :param account: the gift sends that were accepted
+    :param campaigns: the campaign sends
     :param tokens: who may ask
     :param pace: how often they may
     :param retry_after: what a client that is too fast is told, in seconds; ``None`` tells nothing
     """
 
     account: Account
+    campaigns: Campaigns
     tokens: Tokens
     pace: Pace
     retry_after: int | None = 1
@@ -68,6 +73,9 @@ class App:
                 web.post("/api/v3/sends", self._create_send),
                 web.get("/api/v3/sends", self._list_sends),
                 web.get("/api/v3/sends/{id}", self._read_send),
+                web.post("/api/v3/send", self._create_campaign_send),
+                web.post("/api/v3/send/generate_egift_links", self._generate_egift_links),
+                web.get("/api/v3/send", self._list_campaign_sends),
                 web.get("/", self._page),
                 web.get("/sandbox/state", self._state),
                 web.post("/sandbox/reset", self._reset),
@@ -79,18 +87,63 @@ class App:
         return app
 
     def state(self) -> dict[str, Any]:
-        """Say what was received; ``duplicates`` counts the (gift, e-mail) pairs that were sent more than once."""
+        """
+        Say what was received.
+
+        ``duplicates`` counts the pairs of gift or campaign and e-mail that were sent more than once.
+        """
+        campaign_counts = self.campaigns.counts()
         return {
             "sends": [self.account.describe(send) for send in reversed(self.account.sends())],
-            "counts": self.account.counts(),
+            "campaign_sends": self.campaigns.state(),
+            "counts": {status: count + campaign_counts[status] for status, count in self.account.counts().items()},
             **self.traffic.summary(),
-            "duplicates": len(self.account.duplicates()),
+            "duplicates": len(self.duplicates()),
             "faults": self.faults.as_json(),
         }
 
+    def duplicates(self) -> dict[tuple[str, str], int]:
+        """Count the sends that share the gift or campaign and the e-mail, where there is more than one."""
+        return self.account.duplicates() | self.campaigns.duplicates()
+
+    def finish(self, send_id: str | int, status: str) -> None:
+        """
+        Force a send's status.
+
+        :param send_id: of a gift send; or the id or tracking code of a campaign send
+        :param status: one of the six; any word for a campaign send
+        :raises ValueError: if it cannot be that
+        :raises KeyError: if there is no such send
+        """
+        if self.campaigns.knows(send_id):
+            self.campaigns.finish(send_id, status)
+        else:
+            self.account.finish(str(send_id), status)
+
+    def preload(self, count: int, touch_ids: Sequence[str | int], email: str, spacing: float) -> None:
+        """
+        Make the Send Tracker list many old sends.
+
+        :param count: how many
+        :param touch_ids: the campaigns they are of, in turn
+        :param email: as for ``Campaigns.preload``, with the other one
+        :raises ValueError: if it cannot be done as asked
+        :raises KeyError: if there is no such campaign
+        """
+        touches = []
+        for touch_id in touch_ids:
+            touch = self._find_touch(str(touch_id))
+            if touch is None:
+                raise KeyError(touch_id)
+            touches.append(touch)
+        self.campaigns.preload(count, touches, email, spacing)
+
     def reset(self) -> None:
         """Forget everything."""
-        for part in (self.account, self.tokens, self.pace, self.organisation, self.faults, self.traffic):
+        for part in (
+            *(self.account, self.campaigns, self.tokens, self.pace),
+            *(self.organisation, self.faults, self.traffic),
+        ):
             part.clear()
 
     # How a request is met, whatever it asks.
@@ -208,6 +261,31 @@ class App:
         """Show a send as the API does; that a gift send has an address to follow it at is inferred."""
         return self.account.describe(send, now) | {"tracking_url": f"http://{request.host}/?send={send.id}"}
 
+    async def _create_campaign_send(self, request: web.Request) -> web.Response:
+        body, touch = read_campaign_send(await request.read(), self._find_touch, datetime.now(UTC))
+        send = self.campaigns.accept(body, touch, self.tokens.authorise(_bearer(request)))
+        answer = {"success": True, "message": "The send is on its way", "tracking_code": send.tracking_code}
+        if touch["delivery_type"] == "email":
+            answer["tracking_url"] = _address_of(request, send)
+        return web.json_response(answer)
+
+    async def _generate_egift_links(self, request: web.Request) -> web.Response:
+        bodies, touch = read_egift_links(await request.read(), self._find_touch, datetime.now(UTC))
+        client_id = self.tokens.authorise(_bearer(request))
+        sends = [self.campaigns.accept(body, touch, client_id) for body in bodies]
+        links = [
+            {"egift_link": _address_of(request, send), "recipient_email_or_phone_number": send.body["email"]}
+            for send in sends
+        ]
+        return web.json_response({"success": True, "egift_links": links})
+
+    async def _list_campaign_sends(self, request: web.Request) -> web.Response:
+        return _page_of("sends", self.campaigns.tracker(), request.query, self.campaigns.describe)
+
+    def _find_touch(self, touch_id: str) -> dict[str, Any] | None:
+        touch = self.organisation.find("touches", touch_id)
+        return touch and touch | {"delivery_type": "email" if touch.get("delivery_type") == "email" else "mail"}
+
     # The sandbox's own.
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -259,6 +337,10 @@ async def _answer(work: Answer) -> web.StreamResponse:
         body = {"success": False, "message": error.reason}
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response(body, status=error.status, headers=allowed)
+
+
+def _address_of(request: web.Request, send: CampaignSend) -> str:
+    return f"http://{request.host}/?send={send.tracking_code}"
 
 
 def _is_below(path: str, top: str) -> bool:

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+CAMPAIGN = "campaign"
+"""The kind of a campaign send's record; a gift send's has none."""
+
 
 class Journal:
     """
@@ -22,13 +25,14 @@ class Journal:
         self._path = path
         self._end = 0
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self, kind: str | None = None) -> list[dict[str, Any]]:
         """
-        Return every record, oldest first.
+        Return every record of a kind, oldest first.
 
         A last line without its end was cut off by a kill; nobody had an answer for it. The next record takes
         its place, and only then: until something is accepted the file is left as it is, lest it be another's.
 
+        :param kind: ``None`` for gift sends
         :raises ValueError: if the file holds something else than records
         """
         whole, newline, rest = self._path.read_bytes().rpartition(b"\n")
@@ -37,17 +41,19 @@ class Journal:
         lines = whole.split(b"\n") if newline else []
         records = [_read_record(line, number) for number, line in enumerate(lines, start=1)]
         self._end = len(whole) + len(newline)
-        return records
+        return [record for of_kind, record in records if of_kind == kind]
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: dict[str, Any], kind: str | None = None) -> None:
         """
         Write one record and hand it to the operating system.
 
         :param record: whatever JSON can hold
+        :param kind: ``None`` for a gift send
         """
+        named = record if kind is None else {"kind": kind, **record}
         with self._path.open("r+b") as file:
             file.seek(self._end)
-            file.write(json.dumps(record).encode() + b"\n")
+            file.write(json.dumps(named).encode() + b"\n")
             file.truncate()
             self._end = file.tell()
 
@@ -57,11 +63,14 @@ class Journal:
         self._end = 0
 
 
-def _read_record(line: bytes, number: int) -> dict[str, Any]:
+def _read_record(line: bytes, number: int) -> tuple[str | None, dict[str, Any]]:
     try:
         record = json.loads(line)
     except ValueError:
         record = None
     if not isinstance(record, dict):
         raise ValueError(f"line {number} of the state file is not a JSON object")
-    return record
+    kind = record.pop("kind", None)
+    if kind not in (None, CAMPAIGN):
+        raise ValueError(f"line {number} of the state file is of a kind that is not known")
+    return kind, record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from airflow_provider_sendoso.sandbox.account import Account, Send
 from airflow_provider_sendoso.sandbox.app import App
+from airflow_provider_sendoso.sandbox.campaigns import Campaigns, CampaignSend
 from airflow_provider_sendoso.sandbox.journal import Journal
 from airflow_provider_sendoso.sandbox.pace import Pace
 from airflow_provider_sendoso.sandbox.tokens import Tokens
@@ -42,8 +43,9 @@ class Sandbox:
     :param client_id: the login of the only client
     :param client_secret: its password
     :param token_lifetime: of an access token, in seconds (seed, published: 7200)
+    :param order: of the Send Tracker's list, ``newest_first`` (inferred) or ``oldest_first``
     :raises OSError: if the state file cannot be opened
-    :raises ValueError: if the state file is something else
+    :raises ValueError: if the state file is something else, or there is no such order
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Sandbox:
         client_id: str = "sandbox",
         client_secret: str = "sandbox",  # noqa: S107  (it guards nothing)
         token_lifetime: float = 7200.0,
+        order: str = "newest_first",
     ) -> None:
         self.host = host
         self.port = port
         journal = Journal(Path(state)) if state else None
         self._app = App(
             account=Account(step, time.time, journal),
+            campaigns=Campaigns(step, time.time, journal, order),
             tokens=Tokens(client_id, client_secret, token_lifetime, time.time),
             pace=Pace(rate),
             retry_after=retry_after,
@@ -109,8 +113,43 @@ class Sandbox:
 
     @property
     def sends(self) -> list[Send]:
-        """Every accepted send, oldest first."""
+        """Every accepted gift send, oldest first."""
         return self._ask(self._app.account.sends)
+
+    def campaign_sends(self) -> list[CampaignSend]:
+        """Return every accepted campaign send, oldest first, each with the status that it has now."""
+        return self._ask(self._app.campaigns.sends)
+
+    @property
+    def order(self) -> str:
+        """The order of the Send Tracker's list, ``newest_first`` or ``oldest_first``; it can be set."""
+        return self._ask(lambda: self._app.campaigns.order)
+
+    @order.setter
+    def order(self, order: str) -> None:
+        self._ask(lambda: setattr(self._app.campaigns, "order", order))
+
+    def preload(
+        self,
+        count: int,
+        touch_ids: Sequence[str | int] = (101,),
+        email: str = "old{}@example.com",
+        spacing: float = 60.0,
+    ) -> None:
+        """
+        Make the Send Tracker list many old sends, in the place of those that an earlier call made.
+
+        Each is made up when it is read, so that a hundred thousand cost nothing. They are in no count and in no
+        state file, and a reset forgets them.
+
+        :param count: how many
+        :param touch_ids: the campaigns they are of, in turn
+        :param email: of the recipients, with ``{}`` for the number from 0, the oldest's
+        :param spacing: seconds from one to the next; the newest has just arrived
+        :raises ValueError: if it cannot be done as asked
+        :raises KeyError: if there is no such campaign
+        """
+        self._ask(lambda: self._app.preload(count, touch_ids, email, spacing))
 
     @property
     def requests(self) -> list[Received]:
@@ -122,8 +161,8 @@ class Sandbox:
         return self._ask(self._app.state)
 
     def duplicates(self) -> dict[tuple[str, str], int]:
-        """Count the sends that share (gift id, case-folded e-mail), where there is more than one."""
-        return self._ask(self._app.account.duplicates)
+        """Count the sends that share (gift or touch id, case-folded e-mail), where there is more than one."""
+        return self._ask(self._app.duplicates)
 
     def fault(
         self,
@@ -159,16 +198,16 @@ class Sandbox:
         """Make a refresh token, as if a person had just authorised; it dies when it is used."""
         return self._ask(self._app.tokens.issue_refresh_token)
 
-    def finish(self, send_id: str, status: str) -> None:
+    def finish(self, send_id: str | int, status: str) -> None:
         """
         Force a send's status.
 
-        :param send_id: the id of an accepted send
-        :param status: one of the six
+        :param send_id: of an accepted gift send; or the id or tracking code of a campaign send
+        :param status: one of the six; any word for a campaign send
         :raises ValueError: if there is no such status
         :raises KeyError: if there is no such send
         """
-        self._ask(lambda: self._app.account.finish(send_id, status))
+        self._ask(lambda: self._app.finish(send_id, status))
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
         """

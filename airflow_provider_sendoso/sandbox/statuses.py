@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 # The six statuses of the seed.
 STATUSES = ("pending", "processing", "shipped", "delivered", "failed", "returned")
 
@@ -11,6 +13,20 @@ _PATHS = {
 }
 _DEFAULT_PATH = ("pending", "processing", "shipped", "delivered")
 
+# In the Send Tracker's words (published); which of them follow each other is inferred.
+_CAMPAIGN_PATHS = {
+    "mail": {
+        "": ("Order Received", "Fulfilling", "Shipped", "Delivered"),
+        "+failed": ("Order Received", "Fulfilling", "Failed"),
+        "+returned": ("Order Received", "Fulfilling", "Shipped", "Returned"),
+    },
+    "email": {
+        "": ("Initiated", "Sent", "Opened", "Redeemed"),
+        "+failed": ("Initiated", "Failed"),
+        "+returned": ("Initiated", "Sent", "Expired"),
+    },
+}
+
 
 def path_of(email: str) -> tuple[str, ...]:
     """
@@ -18,15 +34,26 @@ def path_of(email: str) -> tuple[str, ...]:
 
     :param email: the recipient's
     """
-    local_part = email.casefold().rpartition("@")[0]
-    return next((path for mark, path in _PATHS.items() if mark in local_part), _DEFAULT_PATH)
+    return _PATHS.get(_fate(email), _DEFAULT_PATH)
+
+
+def campaign_path(email: str, delivery_type: str, asked: bool = False) -> tuple[str, ...]:
+    """
+    Read a campaign send's fate from its recipient's e-mail, as :func:`path_of` does, in the Send Tracker's words.
+
+    :param email: the recipient's
+    :param delivery_type: the touch's, ``mail`` or ``email``
+    :param asked: whether the recipient is asked for the address first
+    """
+    path = _CAMPAIGN_PATHS[delivery_type][_fate(email)]
+    return ("Confirming Address", *path) if asked else path
 
 
 def status_updates(
     email: str, accepted_at: float, step: float, now: float, finished: tuple[str, float] | None = None
 ) -> list[tuple[str, float]]:
     """
-    List the statuses that a send has had by now, each with its time; the last one is its present status.
+    List the statuses that a gift send has had by now, each with its time; the last one is its present status.
 
     :param email: the recipient's, which decides the fate
     :param accepted_at: when the send was accepted, in seconds
@@ -34,10 +61,21 @@ def status_updates(
     :param now: the present, on the clock of ``accepted_at``
     :param finished: a status that was forced, and when; from then on nothing else happens
     """
+    return updates_along(path_of(email), accepted_at, step, now, finished)
+
+
+def updates_along(
+    path: tuple[str, ...], accepted_at: float, step: float, now: float, finished: tuple[str, float] | None = None
+) -> list[tuple[str, float]]:
+    """
+    List the statuses of a path that have been passed by now, each with its time.
+
+    :param path: the statuses, in their order
+    :param accepted_at: as for :func:`status_updates`, with the other three
+    """
     if finished:
-        past = status_updates(email, accepted_at, step, finished[1])
+        past = updates_along(path, accepted_at, step, finished[1])
         return past if past[-1][0] == finished[0] else [*past, finished]
-    path = path_of(email)
     age = now - accepted_at
     if age <= 0:
         passed = 0
@@ -46,3 +84,17 @@ def status_updates(
     else:
         passed = int(age / step)
     return [(status, accepted_at + index * step) for index, status in enumerate(path[: passed + 1])]
+
+
+def iso(epoch: float) -> str:
+    """
+    Write a time as the API does.
+
+    :param epoch: seconds
+    """
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fate(email: str) -> str:
+    local_part = email.casefold().rpartition("@")[0]
+    return next((mark for mark in _PATHS if mark in local_part), "")

@@ -12,6 +12,7 @@ from airflow_provider_sendoso.sandbox.refusal import Refusal
 
 _REQUIRED = ("gift_id", "first_name", "last_name", "email", "message")
 _ADDRESS_REQUIRED = ("line1", "city", "postal_code", "country")
+_IDS = ("gift_id", "touch_id")  # a number there is merely unknown, or a touch's own
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
@@ -43,7 +44,7 @@ def read_gift_send(raw: bytes) -> dict[str, Any]:
     send = read_object(raw).get("send")
     if not isinstance(send, dict):
         raise Refusal(400, "send can't be blank")
-    _check_texts(send, _REQUIRED)
+    check_texts(send, _REQUIRED)
     _check_objects(send, ("address", "metadata"))
     gift = find_gift(str(send["gift_id"]))
     if gift is None:
@@ -52,22 +53,41 @@ def read_gift_send(raw: bytes) -> dict[str, Any]:
     address = send.get("address") or {}
     if gift.is_mailed:
         _check_address(address)
-    elif not _EMAIL.fullmatch(send["email"]):
-        raise Refusal(422, "email is invalid")
+    else:
+        check_email(send["email"])
     _check_country(address, gift)
     return send
 
 
-def _check_texts(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str = "") -> None:
+def check_texts(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str = "") -> None:
+    """
+    Check that fields are there and are text.
+
+    :param fields: a part of a request's body
+    :param names: of the fields
+    :param prefix: what to say before a name
+    :raises Refusal: 400, with every field that is at fault
+    """
     faults = []
     for name in names:
         value = fields.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             faults.append(f"{prefix}{name} can't be blank")
-        elif not isinstance(value, str) and name != "gift_id":  # a number there is merely unknown
+        elif not isinstance(value, str) and name not in _IDS:
             faults.append(f"{prefix}{name} is invalid")
     if faults:
         raise Refusal(400, ", ".join(faults))
+
+
+def check_email(email: str) -> None:
+    """
+    Check that an eGift could arrive.
+
+    :param email: the recipient's
+    :raises Refusal: 422 (seed)
+    """
+    if not _EMAIL.fullmatch(email):
+        raise Refusal(422, "email is invalid")
 
 
 def _check_objects(fields: Mapping[str, Any], names: tuple[str, ...]) -> None:
@@ -84,7 +104,7 @@ def _check_variant(send: Mapping[str, Any], gift: Gift) -> None:
 
 def _check_address(address: Mapping[str, Any]) -> None:
     in_us = str(address.get("country")).strip().upper() == "US"
-    _check_texts(address, (*_ADDRESS_REQUIRED, "state") if in_us else _ADDRESS_REQUIRED, prefix="address ")
+    check_texts(address, (*_ADDRESS_REQUIRED, "state") if in_us else _ADDRESS_REQUIRED, prefix="address ")
 
 
 def _check_country(address: Mapping[str, Any], gift: Gift) -> None:

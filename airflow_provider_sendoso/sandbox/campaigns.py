@@ -1,0 +1,338 @@
+"""The campaign sends that an account has accepted, and the Send Tracker that lists them. Plain Python."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, overload
+
+from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.sandbox.journal import CAMPAIGN, Journal
+from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, iso, updates_along
+
+ORDERS = ("newest_first", "oldest_first")
+"""How the Send Tracker may list: Sendoso promises neither."""
+
+# Above the ids of old sends, which are made up later and must be the lower ones.
+_FIRST_ID = 50_000_001
+
+_LONGEST_PATH = 5  # of statuses
+
+_SENDER = {"id": 1, "name": "Sandbox User", "email": "sandbox@example.com"}
+_HOME = frozenset({"us", "usa", "united states", "united states of america"})
+
+
+@dataclass(frozen=True)
+class CampaignSend:
+    """
+    One accepted campaign send: in the real world, a gift and a charge.
+
+    :param id: in the Send Tracker; the answer to the POST does not have it (published)
+    :param tracking_code: which the answer has, and the Send Tracker does not (published)
+    :param body: the request's ``send`` object, as it came; of a generated eGift link, what there is for this one
+    :param touch: what the Send Tracker says of its campaign
+    :param path: the statuses it passes through, in the Send Tracker's words
+    :param accepted_at: wall-clock epoch seconds
+    :param client_id: who sent it
+    :param status: what it had come to when it was asked for
+    :param finished: a status that was forced, and when
+    """
+
+    id: int
+    tracking_code: str
+    body: dict[str, Any]
+    touch: dict[str, Any]
+    path: tuple[str, ...]
+    accepted_at: float
+    client_id: str
+    status: str
+    finished: tuple[str, float] | None = None
+
+    @property
+    def duplicate_key(self) -> tuple[str, str]:
+        """Name what two sends share when they are the same campaign's gift to the same person."""
+        return str(self.body["touch_id"]), self.body["email"].casefold()
+
+
+@dataclass(frozen=True)
+class OldSends:
+    """
+    Sends of long ago, each made up when somebody reads it.
+
+    :param count: how many
+    :param touches: the campaigns they are of, in turn
+    :param email: of the recipients, with ``{}`` for the number from 0, the oldest's
+    :param newest_at: when the newest was accepted, in epoch seconds
+    :param spacing: seconds from one to the next
+    """
+
+    count: int = 0
+    touches: tuple[Mapping[str, Any], ...] = ()
+    email: str = "old{}@example.com"
+    newest_at: float = 0.0
+    spacing: float = 60.0
+
+    def make(self, number: int) -> CampaignSend:
+        """
+        Make one up, the same each time.
+
+        :param number: from 0, the oldest
+        """
+        touch = self.touches[number % len(self.touches)]
+        email = self.email.replace("{}", str(number))
+        path = campaign_path(email, touch["delivery_type"])
+        return CampaignSend(
+            id=number + 1,
+            tracking_code=f"OLD{number}",
+            body={"touch_id": touch["id"], "email": email, "name": f"Recipient {number}", "via_from": "Sandbox"},
+            touch=_touch_of(touch),
+            path=path,
+            accepted_at=self.newest_at - (self.count - 1 - number) * self.spacing,
+            client_id="",
+            status=path[-1],
+        )
+
+
+class Tracker(Sequence[CampaignSend]):
+    """
+    Every send that the Send Tracker lists, in an order, without a copy of them.
+
+    :param old: the sends of long ago
+    :param accepted: those that came in, oldest first
+    :param newest_first: the order
+    """
+
+    def __init__(self, old: OldSends, accepted: Sequence[CampaignSend], newest_first: bool) -> None:
+        self._old = old
+        self._accepted = accepted
+        self._newest_first = newest_first
+
+    def __len__(self) -> int:
+        return self._old.count + len(self._accepted)
+
+    @overload
+    def __getitem__(self, place: int) -> CampaignSend: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[CampaignSend]: ...
+    def __getitem__(self, place: int | slice) -> CampaignSend | list[CampaignSend]:
+        numbers = range(len(self))[::-1] if self._newest_first else range(len(self))
+        chosen = numbers[place]
+        return self._at(chosen) if isinstance(chosen, int) else [self._at(number) for number in chosen]
+
+    def __iter__(self) -> Iterator[CampaignSend]:
+        return iter(self[:])
+
+    def _at(self, number: int) -> CampaignSend:
+        return self._old.make(number) if number < self._old.count else self._accepted[number - self._old.count]
+
+
+class Campaigns:
+    """
+    Accept campaign sends, remember them, and tell how far each one is.
+
+    :param step: seconds from one status to the next
+    :param clock: gives the present in epoch seconds
+    :param journal: where to remember sends over a restart, if anywhere
+    :param order: one of ``ORDERS``
+    :raises ValueError: if there is no such order, or the journal holds something else
+    """
+
+    def __init__(
+        self, step: float, clock: Callable[[], float], journal: Journal | None = None, order: str = "newest_first"
+    ) -> None:
+        self._step = step
+        self._clock = clock
+        self._journal = journal
+        self._sends: list[CampaignSend] = []
+        self._places: dict[str, int] = {}
+        self._old = OldSends()
+        self.order = order
+        for record in journal.read(CAMPAIGN) if journal else ():
+            self._keep(_from_record(record))
+
+    @property
+    def order(self) -> str:
+        """How the Send Tracker lists, one of ``ORDERS``."""
+        return self._order
+
+    @order.setter
+    def order(self, order: str) -> None:
+        if order not in ORDERS:
+            raise ValueError(f"{order!r} is none of {', '.join(ORDERS)}")
+        self._order = order
+
+    def accept(self, body: dict[str, Any], touch: Mapping[str, Any], client_id: str) -> CampaignSend:
+        """
+        Take a valid send. A repeated one is a new one: "Sendoso does not handle duplicate payloads" (published).
+
+        :param body: the request's ``send`` object
+        :param touch: the campaign that it names
+        :param client_id: who sent it
+        """
+        path = _path_of(body, touch)
+        return self._store(
+            CampaignSend(
+                id=_FIRST_ID + len(self._sends),
+                tracking_code=f"SB{secrets.token_hex(4).upper()}",
+                body=body,
+                touch=_touch_of(touch),
+                path=path,
+                accepted_at=self._clock(),
+                client_id=client_id,
+                status=path[0],
+            )
+        )
+
+    def finish(self, name: str | int, status: str) -> None:
+        """
+        Force a send's status; it stays there.
+
+        :param name: the id or the tracking code of an accepted send
+        :param status: any word
+        :raises ValueError: if the word is blank
+        :raises KeyError: if there is no such send
+        """
+        if not status.strip():
+            raise ValueError("a status must have a word")
+        send = self._sends[self._places[str(name)]]
+        self._store(replace(send, finished=(status, self._clock())))
+
+    def knows(self, name: str | int) -> bool:
+        """
+        Tell whether a send was accepted here.
+
+        :param name: its id or its tracking code
+        """
+        return str(name) in self._places
+
+    def preload(self, count: int, touches: Sequence[Mapping[str, Any]], email: str, spacing: float) -> None:
+        """
+        Make the Send Tracker list many old sends, in the place of those that an earlier call made.
+
+        :param count: how many
+        :param touches: the campaigns they are of, in turn
+        :param email: of the recipients, with ``{}`` for the number from 0, the oldest's
+        :param spacing: seconds from one to the next; the newest has just arrived
+        :raises ValueError: if there are too many for their ids, or no campaign
+        """
+        if not 0 <= count < _FIRST_ID or not touches:
+            raise ValueError(f"count must be from 0 to {_FIRST_ID - 1:,}, and of one campaign at least")
+        newest_at = self._clock() - spacing - _LONGEST_PATH * self._step
+        self._old = OldSends(count, tuple(dict(touch) for touch in touches), email, newest_at, spacing)
+
+    def sends(self) -> list[CampaignSend]:
+        """Return every send that was accepted, oldest first, with its present status."""
+        now = self._clock()
+        return [replace(send, status=self._updates(send, now)[-1][0]) for send in self._sends]
+
+    def tracker(self) -> Tracker:
+        """Return what the Send Tracker lists."""
+        return Tracker(self._old, self._sends, self._order == "newest_first")
+
+    def describe(self, send: CampaignSend) -> dict[str, Any]:
+        """
+        Show a send as the Send Tracker does: the fields are published, what stands in most of them is inferred.
+
+        :param send: one that is listed
+        """
+        updates = self._updates(send, self._clock())
+        body = send.body
+        return {
+            "id": send.id,
+            "send_gid": f"sandbox-{send.id}",
+            "type": send.touch["delivery_type"],
+            "subtype": "egift" if send.touch["delivery_type"] == "email" else "inventoried",
+            "currency": send.touch["currency"],
+            "current_total_cost": send.touch["cost"],
+            "status": updates[-1][0],
+            "created_at": iso(send.accepted_at),
+            "touch": {"id": send.touch["id"], "name": send.touch["name"]},
+            "recipient": {
+                "name": body.get("name"),
+                "email": body["email"],
+                "company_name": body.get("company_name"),
+            },
+            "sender": dict(_SENDER),
+            "sent_via": body["via_from"],
+            "status_updates": [{"status": status, "occurred_at": iso(when)} for status, when in updates],
+        }
+
+    def state(self) -> list[dict[str, Any]]:
+        """Show every send that was accepted, newest first, with its tracking code and which of the six it has."""
+        return [
+            {
+                **self.describe(send),
+                "tracking_code": send.tracking_code,
+                "delivery_status": _status_of(send.status),
+            }
+            for send in reversed(self.sends())
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Count the sends that were accepted by which of the seed's six statuses they have."""
+        found = Counter(_status_of(send.status) for send in self.sends())
+        return {status: found[status] for status in STATUSES}
+
+    def duplicates(self) -> dict[tuple[str, str], int]:
+        """Count the sends of the same campaign to the same e-mail, where there is more than one."""
+        counts = Counter(send.duplicate_key for send in self._sends)
+        return {key: count for key, count in counts.items() if count > 1}
+
+    def clear(self) -> None:
+        """Forget every send, the old ones and the journal's too."""
+        self._sends.clear()
+        self._places.clear()
+        self._old = OldSends()
+        if self._journal:
+            self._journal.clear()
+
+    def _store(self, send: CampaignSend) -> CampaignSend:
+        # A send that was finished is written a second time; the last line of an id counts.
+        if self._journal:
+            self._journal.append(asdict(send), CAMPAIGN)
+        self._keep(send)
+        return send
+
+    def _keep(self, send: CampaignSend) -> None:
+        place = self._places.setdefault(str(send.id), len(self._sends))
+        if place == len(self._sends):
+            self._places[send.tracking_code] = place
+            self._sends.append(send)
+        else:
+            self._sends[place] = send
+
+    def _updates(self, send: CampaignSend, now: float) -> list[tuple[str, float]]:
+        return updates_along(send.path, send.accepted_at, self._step, now, send.finished)
+
+
+def _path_of(body: Mapping[str, Any], touch: Mapping[str, Any]) -> tuple[str, ...]:
+    asked = bool(body.get("no_address"))
+    abroad = str(body.get("country") or "us").replace(".", "").strip().casefold() not in _HOME
+    if touch["delivery_type"] == "mail" and not asked and abroad and not str(body.get("mobile_no") or "").strip():
+        return ("Failed",)  # "fails silently" (published); that the Send Tracker shows it is inferred
+    return campaign_path(body["email"], touch["delivery_type"], asked)
+
+
+def _touch_of(touch: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": touch["id"],
+        "name": touch.get("name"),
+        "delivery_type": touch["delivery_type"],
+        "currency": touch.get("currency", "USD"),
+        "cost": float(touch.get("starting_egift_price") or 30.0),
+    }
+
+
+def _status_of(word: str) -> str:
+    return (SendStatus.from_word(word) or SendStatus.PROCESSING).value
+
+
+def _from_record(record: dict[str, Any]) -> CampaignSend:
+    try:
+        send = CampaignSend(**record)
+    except TypeError as error:
+        raise ValueError("the state file holds something else than sends") from error
+    finished = (send.finished[0], send.finished[1]) if send.finished else None
+    return replace(send, path=tuple(send.path), finished=finished)
