@@ -196,16 +196,30 @@ class Row:
     updates: tuple[Update, ...] | None = field(default=None, repr=False)
     undated: int = 0
 
-    def digest(self, name: str, *, with_updates: bool) -> str:
+    def digest(self, *, with_updates: bool) -> str:
         """
         Name what the row holds, to see whether it has changed.
 
-        :param name: of the list.
         :param with_updates: whether its status updates are landed, too.
         """
-        held = [sorted((key, cell) for key, cell in self.cells.items() if cell is not None)]
+        held = sorted((key, cell) for key, cell in self.cells.items() if cell is not None)
         text = json.dumps([held, self.updates if with_updates else None])
-        return f"{name}:{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+        return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+PART = "/part"
+
+
+def mark(listed: ObjectList, digest: str, *, part: bool = False) -> str:
+    """
+    Write a row's hash as its table has it: with the list that it is of.
+
+    :param listed: the list.
+    :param digest: of the row.
+    :param part: whether the row was landed without those that are older: it must not be taken for a sign that they
+        are there.
+    """
+    return f"{listed.name}{PART if part else ''}:{digest}"
 
 
 class RowReader:

@@ -18,6 +18,7 @@ from airflow_provider_sendoso.landing.columns import (
     LANDED_AT,
     LONGEST_WORD,
     OWN,
+    PART,
     Cell,
     Kind,
     ObjectList,
@@ -167,7 +168,8 @@ class LandingTable:
         column = self._quote(HASH)
         ((least, most),) = session.read(f"SELECT MIN({column}), MAX({column}) FROM {self.name}")  # noqa: S608
         session.rollback()
-        others = {str(text).partition(":")[0] for text in (least, most) if text is not None} - {self._listed.name}
+        names = {str(text).partition(":")[0].removesuffix(PART) for text in (least, most) if text is not None}
+        others = names - {self._listed.name}
         if others:
             raise SendosoConfigError(
                 f"{_capital(self._where)} holds {', '.join(sorted(others))}; {self._listed.name} needs a table of its "

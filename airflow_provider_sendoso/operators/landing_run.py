@@ -16,7 +16,7 @@ from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.landing.columns import LISTS, ObjectList, Row, RowReader, read_columns, read_moment
+from airflow_provider_sendoso.landing.columns import LISTS, ObjectList, Row, RowReader, mark, read_columns, read_moment
 from airflow_provider_sendoso.landing.frontier import Frontier
 from airflow_provider_sendoso.landing.spool import Spool
 from airflow_provider_sendoso.landing.table import LandingTable
@@ -65,7 +65,7 @@ class LandingRun:
         )
         SendosoLink().push(self.context, self.hook.config.base_url)
         started = str(moment(time.time()))
-        reading = _Reading(reader, table)
+        reading = _Reading(reader, table, part=batch_id is not None)
         with closing(table), Spool() as spool:
             table.prepare(reader.columns)
             if batch_id is not None:
@@ -190,11 +190,13 @@ class _Reading:
 
     :param reader: of the rows.
     :param table: where they go.
+    :param part: whether they are not all of the list, but some of it.
     """
 
-    def __init__(self, reader: RowReader, table: LandingTable) -> None:
+    def __init__(self, reader: RowReader, table: LandingTable, *, part: bool) -> None:
         self.reader = reader
         self.table = table
+        self._part = part
         self.rows = self.unchanged = self.undated = 0
 
     def take(self, page: Sequence[Mapping[str, Any]], spool: Spool) -> tuple[list[Row], bool]:
@@ -207,12 +209,14 @@ class _Reading:
         """
         rows = [self.reader.read(fields) for fields in page]
         landed = self.table.hashes([row.id for row in rows])
-        digests = [row.digest(self.reader.listed.name, with_updates=self.table.status_name is not None) for row in rows]
-        changed = [
-            (row, digest, row.id not in landed)
-            for row, digest in zip(rows, digests, strict=True)
-            if landed.get(row.id) != digest
-        ]
+        changed = []
+        for row in rows:
+            digest = row.digest(with_updates=self.table.status_name is not None)
+            marks = [
+                mark(self.reader.listed, digest, part=part) for part in ((True, False) if self._part else (False,))
+            ]
+            if landed.get(row.id) not in marks:
+                changed.append((row, marks[0], row.id not in landed))
         spool.put(changed)
         self.rows += len(rows)
         self.unchanged += len(rows) - len(changed)

@@ -383,6 +383,23 @@ def test_the_sends_of_a_batch(
     assert sum(request.path.startswith("/api/v3/sends/") for request in sendoso.requests) == (3 if others == 350 else 0)
 
 
+def test_a_batch_that_was_landed_does_not_pass_for_the_list_before_it(
+    sendoso: Sandbox, ledger: Any, sqlite_ask: Ask, land: Land, batch: Any, execute: Any, people: Any
+) -> None:
+    app, hook = sendoso._app.account, SendosoHook()
+    older = sendoso._ask(lambda: app.accept({"gift_id": "g", **ADA}, "c"))
+    sendoso.finish(older.id, "delivered")
+    batch_id = execute(batch(recipients=people(120)))["batch_id"]
+    for send_id in hook.recorded_send_ids(batch_id=batch_id):
+        sendoso.finish(send_id, "delivered")
+    assert land("sends", batch_id=batch_id)["inserted"] == 120
+    assert land("sends", batch_id=batch_id)["unchanged"] == 120
+    result = land("sends")
+    assert (result["rows"], result["inserted"], result["whole_list"]) == (121, 1, True)
+    assert land("sends", batch_id=batch_id)["unchanged"] == 120
+    assert land("sends") == summary(object="sends", rows=100, unchanged=100, whole_list=False)
+
+
 def test_a_send_of_a_batch_that_sendoso_does_not_list_is_counted(
     sendoso: Sandbox, ledger: Any, sqlite_ask: Ask, land: Land, batch: Any, execute: Any
 ) -> None:
