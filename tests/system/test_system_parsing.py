@@ -42,6 +42,8 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "mapped_gifts.choose_gifts",
         "mapped_gifts.send",
         "replaced_gift.send_again",
+        "send_attribution.attribute",
+        "send_attribution.land_sends",
         "sendoso_check.check",
         "sendoso_ledger.list_open",
         "sendoso_ledger.resolve",
