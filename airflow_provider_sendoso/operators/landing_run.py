@@ -16,8 +16,10 @@ from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.landing.columns import LISTS, ObjectList, Row, RowReader, mark, read_columns, read_moment
+from airflow_provider_sendoso.landing.cells import read_moment
 from airflow_provider_sendoso.landing.frontier import Frontier
+from airflow_provider_sendoso.landing.lists import LISTS, ObjectList
+from airflow_provider_sendoso.landing.rows import Row, RowReader, mark, read_columns
 from airflow_provider_sendoso.landing.spool import Spool
 from airflow_provider_sendoso.landing.table import LandingTable
 from airflow_provider_sendoso.links.sendoso import SendosoLink
@@ -75,7 +77,7 @@ class LandingRun:
             self._check_columns(reading)
             table.widen(reader.columns)
             inserted, updated = spool.counts()
-            updates = table.write(spool, list(reader.columns), started)
+            updates = table.write(spool, list(reader.columns), started) if inserted or updated else 0
         summary = {
             "object": listed.name,
             "rows": reading.rows,

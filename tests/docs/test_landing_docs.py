@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from airflow_provider_sendoso.landing.columns import LISTS, OWN
+from airflow_provider_sendoso.landing.lists import LISTS, OWN
 from airflow_provider_sendoso.landing.table import STATUS_COLUMNS
 from airflow_provider_sendoso.operators.sendoso import SendosoToSqlOperator
 from airflow_provider_sendoso.sandbox import Sandbox
