@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -94,7 +96,7 @@ def land(sendoso: Sandbox, ti: Any) -> Land:
     def run(name: str = "campaign_sends", **arguments: Any) -> dict[str, Any]:
         given = {"table": "landed", "conn_id": "warehouse"} | arguments
         operator = SendosoToSqlOperator(task_id="land", object=name, **given)
-        return operator.execute({"ti": ti("run-1")})  # type: ignore[typeddict-unknown-key]
+        return operator.execute({"ti": ti("run-1")})
 
     return run
 
@@ -475,6 +477,20 @@ def test_a_connection_that_is_lost_midway_leaves_the_table_as_it_was(
     assert land(status_table="history")["updated"] == 350
 
 
+def test_two_runs_at_once_leave_each_row_once(
+    sendoso: Sandbox, postgres_database: Any, set_connection: Any, land: Land
+) -> None:
+    database = postgres_database()
+    set_connection("warehouse", database.connection)
+    sendoso.preload(250)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(land, status_table="history") for _ in range(2)]
+        assert [run.result()["rows"] for run in both] == [250, 250]
+    with psycopg.connect(host=database.socket_dir, user="postgres", dbname=database.name) as connection:
+        counts = "SELECT COUNT(*), COUNT(DISTINCT id), (SELECT COUNT(*) FROM history) FROM landed"
+        assert connection.execute(counts).fetchall() == [(250, 250, 1000)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -509,8 +525,8 @@ def test_templates(sendoso: Sandbox, sqlite_ask: Ask, ti: Any) -> None:
         full="{{ params.full }}",
     )
     given = {"what": "touches", "db": "warehouse", "column": "name", "nothing": None, "full": False}
-    operator.render_template_fields({"params": given})  # type: ignore[typeddict-item]
-    assert operator.execute({"ti": ti("run-1")})["inserted"] == 4  # type: ignore[typeddict-unknown-key]
+    operator.render_template_fields({"params": given})
+    assert operator.execute({"ti": ti("run-1")})["inserted"] == 4
     assert len(sqlite_ask("SELECT id, name, landed_at FROM touches")) == 4
 
 
@@ -535,7 +551,7 @@ def test_nobody_is_named_in_log_and_xcom(sendoso: Sandbox, sqlite_ask: Ask, ti: 
     sendoso.preload(5, email="personal{}@example.com")
     task = ti("run-1")
     operator = SendosoToSqlOperator(task_id="land", object="campaign_sends", table="landed", conn_id="warehouse")
-    result = operator.execute({"ti": task})  # type: ignore[typeddict-unknown-key]
+    result = operator.execute({"ti": task})
     assert "personal1@example.com" in str(sqlite_ask("SELECT * FROM landed"))
     kept = f"{result} {task.xcom} {read_logs()}"
     assert "personal" not in kept
