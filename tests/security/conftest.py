@@ -85,6 +85,11 @@ class Marked:
                 row = dict(zip(COLUMNS, cells(number), strict=True)) | changes
                 connection.execute(text(f"INSERT INTO champions VALUES (:{', :'.join(COLUMNS)})"), row)
 
+    def change(self, statement: str) -> None:
+        """Change the warehouse."""
+        with self._warehouse.begin() as connection:
+            connection.execute(text(statement))
+
     def echo(self, number: int, *, untold: tuple[str, ...] = (), **fault: Any) -> None:
         """Let the next answer to a send repeat all that it was told of a person."""
         row = dict(zip(COLUMNS, cells(number), strict=True))

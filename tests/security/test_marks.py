@@ -25,6 +25,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
     SendosoError,
     SendosoLimitError,
+    SendosoResultsError,
     SendosoRowsError,
     SendosoStatusError,
     SendosoUnprocessableError,
@@ -34,7 +35,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
 from airflow_provider_sendoso.observing import metrics
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
-from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator, SendosoToSqlOperator
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 SENDS = {"method": "POST", "path": "/api/v3/sends"}
@@ -453,3 +454,27 @@ def test_what_people_see_and_decide(marked: Marked, capfd: pytest.CaptureFixture
     marked.run(
         ResolveHeldOperator(task_id="resolve", dedupe_scope="q4", resolution="sent", why="seen", resolved_by="me")
     )
+
+
+# -- what is landed ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_landed_is_in_the_table_and_nowhere_else(marked: Marked) -> None:
+    marked.fill(1)
+    marked.run(batch())
+    marked.sandbox.add("users", {"id": f"{MARK}userid", "email": f"{MARK}user@example.com", "note": [f"{MARK}note"]})
+    marked.sandbox.preload(3, email=f"{MARK}old{{}}@example.com")
+    for name in ("sends", "campaign_sends", "users"):
+        arguments = {} if name == "users" else {"status_table": f"statuses_of_{name}"}
+        landing = SendosoToSqlOperator(task_id="land", object=name, table=name, conn_id="warehouse", **arguments)
+        assert marked.run(landing)["inserted"] > 0
+
+
+@pytest.mark.parametrize("kind", ["INTEGER", "VARCHAR(3)", "TEXT CHECK (email = 'nobody')", "TEXT UNIQUE"])
+def test_a_table_that_refuses_a_value_does_not_show_it(marked: Marked, kind: str) -> None:
+    marked.change(f"CREATE TABLE users (id TEXT, email {kind}, landed_hash TEXT, landed_at TIMESTAMP)")
+    for number in (1, 2):
+        marked.sandbox.add("users", {"id": number, "email": f"{MARK}user@example.com"})
+    error = marked.run(SendosoToSqlOperator(task_id="land", object="users", table="users", conn_id="warehouse"))
+    assert isinstance(error, SendosoResultsError)
+    assert str(error).startswith("The table 'users' (connection 'warehouse') could not be written: it")

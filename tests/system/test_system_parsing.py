@@ -45,6 +45,8 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "replaced_gift.send_again",
         "reward_fulfilment.fulfil",
         "reward_fulfilment.mark",
+        "send_attribution.attribute",
+        "send_attribution.land_sends",
         "sendoso_check.check",
         "sendoso_ledger.list_open",
         "sendoso_ledger.resolve",

@@ -142,6 +142,34 @@ def test_results_say_who_has_not_received_theirs_and_name_nobody(airflow: Any, c
     assert references(again) == missing
 
 
+def test_sends_land_beside_the_customers_and_name_nobody_else(airflow: Any, world: Callable[..., Any]) -> None:
+    here = with_champions(world())
+    here.execute("UPDATE champions SET email = 'OLD7@example.com' WHERE customer_id = 'C-2'")
+    here.sendoso.preload(250, email="old{}@example.com")
+    first = airflow.run("send_attribution", "2026-01-01T00:00:00+00:00", here.environment)
+
+    assert first.state == "success", first.log[-5000:]
+    landed = first.xcoms["land_sends"]
+    assert (landed["rows"], landed["inserted"], landed["status_updates"]) == (250, 250, 1000)
+    query = (
+        "SELECT customer_id, touch_id, sends, delivered, cost, last_delivered_at >= last_sent_at FROM send_attribution"
+    )
+    assert [(*row[:4], float(row[4]), row[5]) for row in here.read_warehouse(query)] == [
+        ("C-2", "101", 1, 1, 30.0, True)
+    ]
+
+    again = airflow.run("send_attribution", "2026-01-02T00:00:00+00:00", here.environment)
+    landed = again.xcoms["land_sends"]
+    assert (landed["rows"], landed["unchanged"], landed["whole_list"]) == (100, 100, False)
+    full = airflow.run("send_attribution", "2026-01-03T00:00:00+00:00", here.environment, {"full": True})
+    assert (full.xcoms["land_sends"]["unchanged"], full.xcoms["land_sends"]["whole_list"]) == (250, True)
+    assert len(here.read_warehouse(query)) == 1
+    assert here.read_warehouse("SELECT COUNT(*), COUNT(DISTINCT id) FROM sendoso_sends") == [(250, 250)]
+    kept = f"{first.log} {again.log} {full.log} {first.xcoms}"
+    assert "@example.com" not in kept
+    assert "Recipient" not in str(here.read_warehouse("SELECT * FROM sendoso_sends"))
+
+
 def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     conf = {"first_name": "Ximena", "last_name": "Ordóñez", "email": "ximena@example.org"}
