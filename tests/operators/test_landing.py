@@ -28,6 +28,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.operators import landing_run
 from airflow_provider_sendoso.operators.sendoso import SendosoToSqlOperator
 from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
 TRACKER = "/api/v3/send"
@@ -410,6 +411,18 @@ def test_a_send_of_a_batch_that_sendoso_does_not_list_is_counted(
     assert land("sends", batch_id=batch_id)["missing"] == 3
     with pytest.raises(SendosoConfigError, match="knows no batch_id=nobodys"):
         land("sends", batch_id="nobodys")
+
+
+def test_the_campaign_sends_of_a_batch_once_their_ids_are_known(
+    sendoso: Sandbox, ledger: Any, sqlite_ask: Ask, land: Land, batch: Any, execute: Any
+) -> None:
+    batch_id = execute(batch(gift_id=None, touch_id=102, message=None))["batch_id"]
+    assert land("campaign_sends", batch_id=batch_id)["missing"] == 3
+    SendStatusSensor(task_id="arrived", batch_id=batch_id, deferrable=False).poke({})
+    result = land("campaign_sends", batch_id=batch_id)
+    assert (result["inserted"], result["missing"]) == (3, 0)
+    assert land("sends", table="gifts", batch_id=batch_id)["rows"] == 0
+    assert sqlite_ask("SELECT DISTINCT touch_id FROM landed") == [("102",)]
 
 
 # -- tables that cannot be had -----------------------------------------------------------------------------------------
