@@ -3,8 +3,8 @@
     nox --list
     nox --session "tests(3.3, python 3.13)"
 
-``make test`` runs the newest Airflow, in the environment that everything else runs in; ``make test-oldest`` the session
-``oldest``.
+``make test`` runs the two ends: the newest Airflow in the environment that everything else runs in, and the oldest as
+the session ``oldest``, which is ``make test-oldest`` alone.
 """
 
 import sys
