@@ -44,5 +44,7 @@ def oldest(session: nox.Session) -> None:
 def run_tests(session: nox.Session, airflow: str) -> None:
     """Install what the tests need with the versions of this Airflow, and run them."""
     constraints = f"constraints/airflow-{airflow}.txt"
+    # The machine's certificates, as with `make`: a company's proxy has one of its own.
+    session.env["UV_SYSTEM_CERTS"] = "1"
     session.install("--constraints", constraints, "--editable", ".[postgres,mysql]", "--group", "dev")
     session.run("python", "-m", "pytest", *session.posargs)
