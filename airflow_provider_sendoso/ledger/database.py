@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
+from airflow_provider_sendoso.ledger.together import Together
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class Database:
         self.dialect = engine.dialect.name
         # SQLite has one writer at a time, and lets the others sleep for longer and longer: in one process, in turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
+        self._together = Together(self._once)
         if self.dialect == "sqlite":
             _prepare_sqlite(engine)
         elif self.dialect == "postgresql":
@@ -87,16 +89,18 @@ class Database:
                 f"The ledger's database is {self.dialect}; use PostgreSQL, MySQL, or SQLite for a single machine."
             )
 
-    def run(self, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+    def run(self, work: Callable[[Connection], T], patience: float = PATIENCE, *, row: str | None = None) -> T:
         """
         Run one transaction, again if the database could not finish it.
 
         :param work: may run several times, and must then find what an earlier run committed.
         :param patience: seconds for which it is repeated.
+        :param row: the key of the one row that it locks: what other threads want of theirs at the same time may then
+            be in the same transaction.
         :raises SendosoLedgerError: when it cannot be done.
         """
         try:
-            return self._once(work)
+            return self._once(work) if row is None else self._together.once(work, row)
         except SQLAlchemyError as error:
             if not _is_transient(error):
                 raise self._error(error) from None

@@ -62,7 +62,8 @@ _AS_READ = and_(_THIS_ATTEMPT, sends.c.state == bindparam("from_state"))
 
 def _move(*expected: State) -> Update:
     """A transition from one of the expected states; what it leads to is still to be said."""
-    return update(sends).where(_MINE, sends.c.state.in_(expected))
+    # Not an IN: its list is written into the statement anew every time.
+    return update(sends).where(_MINE, or_(*(sends.c.state == state for state in expected)))
 
 
 _BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(state=State.POSTING, lease_until=_LEASE, posted_at=db_now())
@@ -347,7 +348,7 @@ class SendLedger:
     def reopen(self, claims: Sequence[Claim]) -> None:
         """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
         for claim in claims:
-            self._transition(claim, _REOPEN, State.READY)
+            self._database.run(partial(_transit, claim=claim, statement=_REOPEN, state=State.READY))
 
     def read(self, send_keys: Sequence[str]) -> dict[str, Record]:
         """
@@ -487,7 +488,8 @@ class SendLedger:
     def _transition(
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        return self._database.run(lambda connection: _transit(connection, claim, statement, state, **values), patience)
+        work = partial(_transit, claim=claim, statement=statement, state=state, **values)
+        return self._database.run(work, patience, row=claim.send_key)
 
     def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
