@@ -21,7 +21,6 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
-from airflow_provider_sendoso.ledger.together import Together
 
 T = TypeVar("T")
 
@@ -77,7 +76,6 @@ class Database:
         self.dialect = engine.dialect.name
         # SQLite has one writer at a time, and lets the others sleep for longer and longer: in one process, in turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
-        self._together = Together(self._once)
         if self.dialect == "sqlite":
             _prepare_sqlite(engine)
         elif self.dialect == "postgresql":
@@ -89,18 +87,19 @@ class Database:
                 f"The ledger's database is {self.dialect}; use PostgreSQL, MySQL, or SQLite for a single machine."
             )
 
-    def run(self, work: Callable[[Connection], T], patience: float = PATIENCE, *, row: str | None = None) -> T:
+    def run(
+        self, work: Callable[[Connection], T], patience: float = PATIENCE, first: Callable[[], T] | None = None
+    ) -> T:
         """
         Run one transaction, again if the database could not finish it.
 
         :param work: may run several times, and must then find what an earlier run committed.
         :param patience: seconds for which it is repeated.
-        :param row: the key of the one row that it locks: what other threads want of theirs at the same time may then
-            be in the same transaction.
+        :param first: runs it the first time, instead of :meth:`once`.
         :raises SendosoLedgerError: when it cannot be done.
         """
         try:
-            return self._once(work) if row is None else self._together.once(work, row)
+            return first() if first else self.once(work)
         except SQLAlchemyError as error:
             if not _is_transient(error):
                 raise self._error(error) from None
@@ -112,10 +111,19 @@ class Database:
             reraise=True,
         )
         try:
-            result: T = retrying(self._once, work)
+            result: T = retrying(self.once, work)
         except SQLAlchemyError as error:
             raise self._error(error) from None
         return result
+
+    def once(self, work: Callable[[Connection], T]) -> T:
+        """
+        Run one transaction once, and raise the database's errors as they are.
+
+        :param work: what to do in it.
+        """
+        with self._turn, self.engine.begin() as connection:
+            return work(connection)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """
@@ -149,10 +157,6 @@ class Database:
             f"The ledger ({self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent without "
             "it; the task can be retried once the database answers."
         )
-
-    def _once(self, work: Callable[[Connection], T]) -> T:
-        with self._turn, self.engine.begin() as connection:
-            return work(connection)
 
     def _open(self, connection: Connection) -> Identity:
         known = inspect(connection).has_table(schema.identity.name)

@@ -21,6 +21,7 @@ from sqlalchemy.sql.dml import Update
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, Moment, batches, db_now, scopes, sends
+from airflow_provider_sendoso.ledger.together import Together
 from airflow_provider_sendoso.models import SendStatus
 
 OUTCOME_PATIENCE = 60.0
@@ -203,6 +204,7 @@ class SendLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._together = Together(database.once)
 
     def open_batch(self, batch: Batch) -> None:
         """
@@ -489,7 +491,7 @@ class SendLedger:
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
         work = partial(_transit, claim=claim, statement=statement, state=state, **values)
-        return self._database.run(work, patience, row=claim.send_key)
+        return self._database.run(work, patience, partial(self._together.once, work, claim.send_key))
 
     def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
