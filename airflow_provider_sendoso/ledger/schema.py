@@ -23,7 +23,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
@@ -143,6 +143,16 @@ lists = Table(
 )
 """Lists of sends that deferred sensors wait for: thousands of ids are too much for the arguments of a trigger. Since
 version 3."""
+
+cursors = Table(
+    "sendoso_cursors",
+    metadata,
+    Column("name", String(190), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("position", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+"""How far those that wait for events have read Sendoso's lists. Since version 4."""
 
 ADDED: dict[int, tuple[Column[Any], ...]] = {2: (sends.c.resend_of,)}
 """Columns by the schema version that brought them, which an older ledger is given; new tables come by themselves."""
