@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +25,7 @@ from pydantic import TypeAdapter
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request, object_request
 from airflow_provider_sendoso.client.objects import listing_of
+from airflow_provider_sendoso.event_words import OBJECTS, SENDS, EventKind, check_words, listed
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.models import LenientMoment, SendStatus
 
@@ -56,26 +56,6 @@ _VERSION = 1
 _MOMENT: TypeAdapter[datetime | None] = TypeAdapter(LenientMoment)
 
 
-class EventKind(StrEnum):
-    """What can happen to a row of a list."""
-
-    CREATED = "created"
-    """It is in the list, and was not."""
-    STATUS_CHANGED = "status_changed"
-    """A send has another status than when it was last looked at."""
-
-
-OBJECTS: Mapping[str, str] = {
-    "touches": "touches",
-    "groups": "groups",
-    "return-addresses": "return-addresses",
-    "users": "users",
-    "sends": "sends",
-    "campaign_sends": "send",
-}
-"""What can be polled, with the list's name in the API: the first three as the Cloud Elements element offers (seed)."""
-
-_SENDS = ("sends", "campaign_sends")
 _UNDATED = ("return-addresses", "users")
 """Rows that have no date of creation (published for users, inferred for return addresses)."""
 
@@ -113,25 +93,17 @@ class Question:
         :param since: a datetime, or text in ISO 8601, without a zone in UTC; or epoch seconds.
         :raises SendosoConfigError: for words that are none, or do not go together.
         """
-        if object_name not in OBJECTS:
-            raise SendosoConfigError(f"object is {object_name!r}; use one of {', '.join(map(repr, OBJECTS))}.")
-        kinds = frozenset(_words("events", events, EventKind))
-        wanted = frozenset(_words("statuses", statuses or (), SendStatus))
-        if not kinds:
-            raise SendosoConfigError("events is empty: name 'created', 'status_changed' or both.")
-        if EventKind.STATUS_CHANGED in kinds and object_name not in _SENDS:
-            raise SendosoConfigError(f"events holds 'status_changed', but only {' and '.join(_SENDS)} have a status.")
-        if wanted and EventKind.STATUS_CHANGED not in kinds:
-            raise SendosoConfigError("statuses is given, but events is without 'status_changed': nothing would use it.")
+        kinds, wanted = listed(events), listed(statuses)
+        check_words(object_name, kinds, wanted)
         moment = _since(since)
         if moment is not None and object_name in _UNDATED:
             raise SendosoConfigError(f"since is given, but {object_name} have no date by which they could be chosen.")
-        return cls(object_name, kinds, wanted, moment)
+        return cls(object_name, frozenset(map(EventKind, kinds)), frozenset(map(SendStatus, wanted)), moment)
 
     @property
     def dated(self) -> bool:
         """Whether the list grows with every send, and a row's date says that it is old; the others are read whole."""
-        return self.object in _SENDS
+        return self.object in SENDS
 
     @property
     def follows(self) -> bool:
@@ -519,7 +491,7 @@ def _row(question: Question, item: Mapping[str, Any]) -> Row | None:
     if row_id is None or isinstance(row_id, bool) or not str(row_id).strip():
         _complain("A row of %s has no id and cannot be told from others; it is left out.", question.object)
         return None
-    if question.object not in _SENDS:
+    if question.object not in SENDS:
         return Row(str(row_id), _moment(created))
     status = _status(item.get("status"))
     return Row(str(row_id), _moment(created), status, _changed_at(item.get("status_updates"), status))
@@ -607,15 +579,6 @@ def _bounded(question: Question, seen: Mapping[str, float | None], reading: Read
             "many to know which of them are new. It cannot be polled for events."
         )
     return dict(seen)
-
-
-def _words(name: str, words: str | Iterable[str], kind: type[Any]) -> list[Any]:
-    words = (words,) if isinstance(words, str) else tuple(words)
-    try:
-        return [kind(word) for word in words]
-    except ValueError:
-        known = ", ".join(repr(word.value) for word in kind)
-        raise SendosoConfigError(f"{name} is {words!r}; use some of {known}.") from None
 
 
 def _since(value: Any) -> float | None:

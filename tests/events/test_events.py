@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from airflow_provider_sendoso import events as module
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.events import OBJECTS, WATCHED_FOR, Cursor, Question, Reading, Row, Taken, poll
+from airflow_provider_sendoso.event_words import OBJECTS, STATUSES
+from airflow_provider_sendoso.events import WATCHED_FOR, Cursor, Question, Reading, Row, Taken, poll
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
+from airflow_provider_sendoso.models import SendStatus
 
 WORDS = ("pending", "processing", "shipped", "delivered")
 START = 1_760_000_000.0
@@ -68,7 +70,7 @@ class World:
         if self.meanwhile:
             self.meanwhile.pop(0)()
         self.pages += 1
-        key = {"newest first": lambda row: (-row["number"]), "oldest first": lambda row: row["number"]}
+        key = {"newest first": lambda row: -row["number"], "oldest first": lambda row: row["number"]}
         rows = sorted(self.rows.values(), key=key.get(self.order, lambda row: row["at"]))
         first = (request.params["page"] - 1) * self.per_page
         shown = [
@@ -186,7 +188,7 @@ def test_what_is_not_dated_is_read_whole_and_told_apart_by_its_id(name: str) -> 
     assert look(world, cursor, question).events == []
 
 
-# -- how far it reads ---------------------------------------------------------------------------------------------------
+# -- how far it reads --------------------------------------------------------------------------------------------------
 
 
 def test_a_list_that_is_newest_first_is_not_read_to_its_end() -> None:
@@ -235,7 +237,7 @@ def test_a_list_that_is_too_long_and_in_no_order_is_an_error(monkeypatch: pytest
     world = World("oldest first")
     world.create(50)
     world.now += 86_400
-    with pytest.raises(SendosoError, match="15 rows of sends were read.*not newest first.*No event was passed over"):
+    with pytest.raises(SendosoError, match=r"15 rows of sends were read.*not newest first.*No event was passed over"):
         look(world, Cursor(), CREATED)
 
 
@@ -341,7 +343,7 @@ def test_since_makes_events_of_what_the_first_poll_finds() -> None:
 
 def test_since_takes_the_tracker_at_its_word_about_changes() -> None:
     question = Question.parse("campaign_sends", ("created", "status_changed"), since=START)
-    rows = [Row(str(number), START - 5000, module.SendStatus.SHIPPED, START + number - 3) for number in range(10)]
+    rows = [Row(str(number), START - 5000, SendStatus.SHIPPED, START + number - 3) for number in range(10)]
     reading = Reading()
     reading.add(rows)
     reading.whole = True
@@ -382,7 +384,8 @@ def test_words_of_the_send_tracker_are_statuses_and_an_odd_one_is_complained_abo
     assert row("redeemed").status == "delivered"
     assert [row("teleporting").status, row("teleporting").status] == ["processing"] * 2
     assert caplog.text.count("teleporting") == 1
-    updates = [("clicked", "2026-01-03T00:00:00Z"), ("sent", "2026-01-01T00:00:00Z"), ("opened", "2026-01-02T00:00:00Z")]
+    days = (("clicked", 3), ("sent", 1), ("opened", 2))
+    updates = [(word, f"2026-01-0{day}T00:00:00Z") for word, day in days]
     assert row("clicked", *updates).changed_at == datetime(2026, 1, 2, tzinfo=UTC).timestamp()
     assert row("clicked").changed_at is None
 
@@ -407,11 +410,11 @@ def test_events_say_nothing_about_people() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("gifts", "created"), "object is 'gifts'; use one of 'touches'"),
+        (("gifts", "created"), "object holds 'gifts'; it takes touches"),
         (("sends", ()), "events is empty"),
-        (("sends", "made"), r"events is \('made',\); use some of 'created', 'status_changed'"),
+        (("sends", "made"), "events holds 'made'; it takes created, status_changed"),
         (("touches", "status_changed"), "only sends and campaign_sends have a status"),
-        (("sends", "status_changed", ["arrived"]), r"statuses is \('arrived',\); use some of 'pending'"),
+        (("sends", "status_changed", ["arrived"]), "statuses holds 'arrived'; it takes pending"),
         (("sends", "created", ["delivered"]), "without 'status_changed'"),
         (("users", "created", (), "2026-01-01"), "users have no date"),
         (("sends", "created", (), "yesterday"), "since is 'yesterday'"),
@@ -422,9 +425,13 @@ def test_what_cannot_be_asked_is_refused(arguments: Any, words: str) -> None:
         Question.parse(*arguments)
 
 
+def test_the_statuses_are_the_six() -> None:
+    assert tuple(SendStatus) == STATUSES
+
+
 @pytest.mark.parametrize("name", OBJECTS)
 def test_all_of_them_can_be_asked_for_what_is_created(name: str) -> None:
-    assert Question.parse(name, ["created"], "", " ").since is None
+    assert Question.parse(name, ["created"], (), " ").since is None
 
 
 def test_a_cursor_of_another_version_is_refused() -> None:

@@ -39,9 +39,7 @@ def test_a_write_that_is_repeated_because_its_answer_was_lost_has_succeeded(open
     assert opened.cursors.read("a").version == 2
 
 
-def test_of_eight_that_write_at_once_one_succeeds(
-    opened: Ledger, url: str, at_once: Callable[..., list[Any]]
-) -> None:
+def test_of_eight_that_write_at_once_one_succeeds(opened: Ledger, url: str, at_once: Callable[..., list[Any]]) -> None:
     for version in (0, 1):
         written = at_once(ledger_workers.write_cursor, [(url, version, f"{version}-{n}") for n in range(8)])
         assert sorted(written) == [False] * 7 + [True]
