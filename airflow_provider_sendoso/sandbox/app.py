@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -16,22 +16,20 @@ from aiohttp import web
 from airflow_provider_sendoso.sandbox.account import Account, Send
 from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authorization, render_consent
 from airflow_provider_sendoso.sandbox.campaign_validation import read_campaign_send, read_egift_links
-from airflow_provider_sendoso.sandbox.campaigns import Campaigns, CampaignSend
+from airflow_provider_sendoso.sandbox.campaigns import Campaigns
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
 from airflow_provider_sendoso.sandbox.faults import Faults
 from airflow_provider_sendoso.sandbox.organisation import TOTALS, Organisation, collection_of
 from airflow_provider_sendoso.sandbox.pace import Pace
 from airflow_provider_sendoso.sandbox.page import render
+from airflow_provider_sendoso.sandbox.paging import page_of
 from airflow_provider_sendoso.sandbox.refusal import Refusal
 from airflow_provider_sendoso.sandbox.tokens import Tokens
+from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from airflow_provider_sendoso.sandbox.traffic import Received, Traffic
 from airflow_provider_sendoso.sandbox.validation import read_gift_send, read_object
 
-_MAX_PER_PAGE = 100  # published
-_DEFAULT_PER_PAGE = 25  # inferred
-
-_T = TypeVar("_T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -218,14 +216,14 @@ class App:
     async def _list_gifts(self, request: web.Request) -> web.Response:
         query = request.query
         gifts = filter_gifts(query.get("category"), _read_price(query, "min_price"), _read_price(query, "max_price"))
-        return _page_of("gifts", gifts, query, lambda gift: gift.as_json())
+        return page_of("gifts", gifts, query, lambda gift: gift.as_json())
 
     def _list_of(self, name: str) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             rows = self.organisation.rows(name)
             if name == "touches" and (wanted := request.query.get("delivery_type")):
                 rows = [row for row in rows if row.get("delivery_type") == wanted]
-            return _page_of(collection_of(name), rows, request.query, lambda row: row, total=TOTALS[name])
+            return page_of(collection_of(name), rows, request.query, lambda row: row, total=TOTALS[name])
 
         return answer
 
@@ -249,7 +247,7 @@ class App:
 
     async def _list_sends(self, request: web.Request) -> web.Response:
         newest_first = self.account.sends()[::-1]
-        return _page_of("sends", newest_first, request.query, lambda send: self._show(request, send))
+        return page_of("sends", newest_first, request.query, lambda send: self._show(request, send))
 
     async def _read_send(self, request: web.Request) -> web.Response:
         send = self.account.find(request.match_info["id"])
@@ -280,7 +278,7 @@ class App:
         return web.json_response({"success": True, "egift_links": links})
 
     async def _list_campaign_sends(self, request: web.Request) -> web.Response:
-        return _page_of("sends", self.campaigns.tracker(), request.query, self.campaigns.describe)
+        return page_of("sends", self.campaigns.tracker(), request.query, self.campaigns.describe)
 
     def _find_touch(self, touch_id: str) -> dict[str, Any] | None:
         touch = self.organisation.find("touches", touch_id)
@@ -292,6 +290,7 @@ class App:
         html = render(
             state=self.state(),
             gifts=CATALOGUE,
+            touches=self.organisation.rows("touches"),
             url=f"http://{request.host}",
             login=self.tokens.client_id,
             password=self.tokens.client_secret,
@@ -390,31 +389,3 @@ def _read_price(query: Mapping[str, str], name: str) -> float | None:
     if not math.isfinite(price):
         raise Refusal(400, f"{name} is invalid")
     return price
-
-
-def _read_count(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise Refusal(400, f"{name} is invalid")
-    return int(text)
-
-
-def _page_of(
-    name: str,
-    items: Sequence[_T],
-    query: Mapping[str, str],
-    show: Callable[[_T], dict[str, Any]],
-    *,
-    total: str = "total_count",
-) -> web.Response:
-    page = _read_count(query, "page", 1)
-    per_page = min(_read_count(query, "per_page", _DEFAULT_PER_PAGE), _MAX_PER_PAGE)
-    first = (page - 1) * per_page
-    return web.json_response(
-        {
-            name: [show(item) for item in items[first : first + per_page]],
-            "current_page": page,
-            "per_page": per_page,
-            total: len(items),
-        }
-    )

@@ -15,6 +15,7 @@ FindTouch = Callable[[str], Row | None]
 _REQUIRED = ("touch_id", "email", "via", "via_from")
 _ADDRESS = ("address", "city", "zip", "country")
 _DAYS = range(2, 8)
+_HOME = frozenset({"us", "usa", "united states", "united states of america"})
 
 
 def read_campaign_send(raw: bytes, find_touch: FindTouch, now: datetime) -> tuple[dict[str, Any], Row]:
@@ -66,7 +67,16 @@ def read_egift_links(raw: bytes, find_touch: FindTouch, now: datetime) -> tuple[
     for user in users:
         check_email(user["email"])
     shared = {name: value for name, value in asked.items() if name != "recipient_users"}
-    return [{**shared, **user} for user in users], touch
+    return [{**user, **shared} for user in users], touch
+
+
+def is_in_us(country: object) -> bool:
+    """
+    Tell whether an address is in the United States; what Sendoso takes for its name is not said.
+
+    :param country: as a request has it
+    """
+    return str(country).replace(".", "").strip().casefold() in _HOME
 
 
 def _touch(send: Row, find_touch: FindTouch, now: datetime) -> Row:
@@ -98,8 +108,7 @@ def _check_mail(send: Row) -> None:
         check_texts(send, ("name",))
         _check_asking(send)
         return
-    in_us = str(send.get("country")).strip().upper() in ("US", "USA")
-    check_texts(send, ("name", *_ADDRESS, "state") if in_us else ("name", *_ADDRESS))
+    check_texts(send, ("name", *_ADDRESS, "state") if is_in_us(send.get("country")) else ("name", *_ADDRESS))
     _check_is(send, "confirm_address", False)
 
 

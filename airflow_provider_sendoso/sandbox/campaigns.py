@@ -1,131 +1,25 @@
-"""The campaign sends that an account has accepted, and the Send Tracker that lists them. Plain Python."""
+"""The campaign sends that an account has accepted. Plain Python: no sockets, and the clock is passed in."""
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, overload
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.sandbox.campaign_validation import is_in_us
 from airflow_provider_sendoso.sandbox.journal import CAMPAIGN, Journal
 from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, iso, updates_along
+from airflow_provider_sendoso.sandbox.tracker import FIRST_ID, CampaignSend, OldSends, Tracker, touch_of
 
 ORDERS = ("newest_first", "oldest_first")
 """How the Send Tracker may list: Sendoso promises neither."""
 
-# Above the ids of old sends, which are made up later and must be the lower ones.
-_FIRST_ID = 50_000_001
-
 _LONGEST_PATH = 5  # of statuses
 
 _SENDER = {"id": 1, "name": "Sandbox User", "email": "sandbox@example.com"}
-_HOME = frozenset({"us", "usa", "united states", "united states of america"})
-
-
-@dataclass(frozen=True)
-class CampaignSend:
-    """
-    One accepted campaign send: in the real world, a gift and a charge.
-
-    :param id: in the Send Tracker; the answer to the POST does not have it (published)
-    :param tracking_code: which the answer has, and the Send Tracker does not (published)
-    :param body: the request's ``send`` object, as it came; of a generated eGift link, what there is for this one
-    :param touch: what the Send Tracker says of its campaign
-    :param path: the statuses it passes through, in the Send Tracker's words
-    :param accepted_at: wall-clock epoch seconds
-    :param client_id: who sent it
-    :param status: what it had come to when it was asked for
-    :param finished: a status that was forced, and when
-    """
-
-    id: int
-    tracking_code: str
-    body: dict[str, Any]
-    touch: dict[str, Any]
-    path: tuple[str, ...]
-    accepted_at: float
-    client_id: str
-    status: str
-    finished: tuple[str, float] | None = None
-
-    @property
-    def duplicate_key(self) -> tuple[str, str]:
-        """Name what two sends share when they are the same campaign's gift to the same person."""
-        return str(self.body["touch_id"]), self.body["email"].casefold()
-
-
-@dataclass(frozen=True)
-class OldSends:
-    """
-    Sends of long ago, each made up when somebody reads it.
-
-    :param count: how many
-    :param touches: the campaigns they are of, in turn
-    :param email: of the recipients, with ``{}`` for the number from 0, the oldest's
-    :param newest_at: when the newest was accepted, in epoch seconds
-    :param spacing: seconds from one to the next
-    """
-
-    count: int = 0
-    touches: tuple[Mapping[str, Any], ...] = ()
-    email: str = "old{}@example.com"
-    newest_at: float = 0.0
-    spacing: float = 60.0
-
-    def make(self, number: int) -> CampaignSend:
-        """
-        Make one up, the same each time.
-
-        :param number: from 0, the oldest
-        """
-        touch = self.touches[number % len(self.touches)]
-        email = self.email.replace("{}", str(number))
-        path = campaign_path(email, touch["delivery_type"])
-        return CampaignSend(
-            id=number + 1,
-            tracking_code=f"OLD{number}",
-            body={"touch_id": touch["id"], "email": email, "name": f"Recipient {number}", "via_from": "Sandbox"},
-            touch=_touch_of(touch),
-            path=path,
-            accepted_at=self.newest_at - (self.count - 1 - number) * self.spacing,
-            client_id="",
-            status=path[-1],
-        )
-
-
-class Tracker(Sequence[CampaignSend]):
-    """
-    Every send that the Send Tracker lists, in an order, without a copy of them.
-
-    :param old: the sends of long ago
-    :param accepted: those that came in, oldest first
-    :param newest_first: the order
-    """
-
-    def __init__(self, old: OldSends, accepted: Sequence[CampaignSend], newest_first: bool) -> None:
-        self._old = old
-        self._accepted = accepted
-        self._newest_first = newest_first
-
-    def __len__(self) -> int:
-        return self._old.count + len(self._accepted)
-
-    @overload
-    def __getitem__(self, place: int) -> CampaignSend: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[CampaignSend]: ...
-    def __getitem__(self, place: int | slice) -> CampaignSend | list[CampaignSend]:
-        numbers = range(len(self))[::-1] if self._newest_first else range(len(self))
-        chosen = numbers[place]
-        return self._at(chosen) if isinstance(chosen, int) else [self._at(number) for number in chosen]
-
-    def __iter__(self) -> Iterator[CampaignSend]:
-        return iter(self[:])
-
-    def _at(self, number: int) -> CampaignSend:
-        return self._old.make(number) if number < self._old.count else self._accepted[number - self._old.count]
 
 
 class Campaigns:
@@ -174,10 +68,10 @@ class Campaigns:
         path = _path_of(body, touch)
         return self._store(
             CampaignSend(
-                id=_FIRST_ID + len(self._sends),
+                id=FIRST_ID + len(self._sends),
                 tracking_code=f"SB{secrets.token_hex(4).upper()}",
                 body=body,
-                touch=_touch_of(touch),
+                touch=touch_of(touch),
                 path=path,
                 accepted_at=self._clock(),
                 client_id=client_id,
@@ -217,8 +111,8 @@ class Campaigns:
         :param spacing: seconds from one to the next; the newest has just arrived
         :raises ValueError: if there are too many for their ids, or no campaign
         """
-        if not 0 <= count < _FIRST_ID or not touches:
-            raise ValueError(f"count must be from 0 to {_FIRST_ID - 1:,}, and of one campaign at least")
+        if not 0 <= count < FIRST_ID or not touches:
+            raise ValueError(f"count must be from 0 to {FIRST_ID - 1:,}, and of one campaign at least")
         newest_at = self._clock() - spacing - _LONGEST_PATH * self._step
         self._old = OldSends(count, tuple(dict(touch) for touch in touches), email, newest_at, spacing)
 
@@ -309,20 +203,10 @@ class Campaigns:
 
 def _path_of(body: Mapping[str, Any], touch: Mapping[str, Any]) -> tuple[str, ...]:
     asked = bool(body.get("no_address"))
-    abroad = str(body.get("country") or "us").replace(".", "").strip().casefold() not in _HOME
-    if touch["delivery_type"] == "mail" and not asked and abroad and not str(body.get("mobile_no") or "").strip():
+    mailed = touch["delivery_type"] == "mail" and not asked
+    if mailed and not is_in_us(body.get("country")) and not str(body.get("mobile_no") or "").strip():
         return ("Failed",)  # "fails silently" (published); that the Send Tracker shows it is inferred
     return campaign_path(body["email"], touch["delivery_type"], asked)
-
-
-def _touch_of(touch: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": touch["id"],
-        "name": touch.get("name"),
-        "delivery_type": touch["delivery_type"],
-        "currency": touch.get("currency", "USD"),
-        "cost": float(touch.get("starting_egift_price") or 30.0),
-    }
 
 
 def _status_of(word: str) -> str:

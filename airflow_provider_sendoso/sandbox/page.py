@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from string import Template
@@ -18,10 +19,34 @@ _EXAMPLE_FAULT = '{"fault": "drop_after", "method": "POST", "path": "/api/v3/sen
 _REFRESH = '<meta http-equiv="refresh" content="3">'
 
 
+@dataclass(frozen=True)
+class _Line:
+    """
+    One send in the table, of a gift or of a campaign.
+
+    :param names: under which it can be listed alone
+    :param key: what two sends share when they are the same gift to the same person, the first part to be shown
+    :param status: one of the six, for its colour
+    :param word: the status as the API has it
+    """
+
+    names: tuple[str, ...]
+    key: tuple[str, str]
+    gift: str
+    variant: str
+    recipient: str
+    email: str
+    status: str
+    word: str
+    created_at: str
+    pairs: tuple[tuple[str, object], ...]
+
+
 def render(
     *,
     state: dict[str, Any],
     gifts: Sequence[Gift],
+    touches: Sequence[Mapping[str, Any]],
     url: str,
     login: str,
     password: str,
@@ -34,31 +59,73 @@ def render(
 
     :param state: what ``GET /sandbox/state`` answers
     :param gifts: the catalogue
+    :param touches: the campaigns
     :param url: of the sandbox, as its reader sees it
     :param login: the client id
     :param password: the client secret
     :param rate: requests a second, 0 for no limit
     :param paused: whether it is to stay as it is
-    :param only: the id of the one send to list
+    :param only: the id or the tracking code of the one send to list
     """
     template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    repeats = Counter(_duplicate_key(send) for send in state["sends"])
-    listed = [send for send in state["sends"] if only in (None, send["id"])]
+    lines = _lines(state, {gift.id: gift.name for gift in gifts})
+    repeats = Counter(line.key for line in lines)
+    listed = [line for line in lines if only is None or only in line.names]
     here = {} if only is None else {"send": only}
     return Template(template).substitute(
         refresh="" if paused else _REFRESH,
         live="Paused" if paused else "Live",
         live_class="paused" if paused else "running",
         toggle=_link("Resume", here) if paused else _link("Pause", {"paused": ""} | here),
-        tiles=_tiles(state, rate),
+        tiles=_tiles(state, len(lines), rate),
         statuses=_statuses(state["counts"]),
         duplicates=_duplicates(repeats),
         only="" if only is None else _only(only, found=bool(listed)),
-        sends=_sends(listed, repeats, {gift.id: gift.name for gift in gifts}) if listed or only is None else "",
+        sends=_sends(listed, repeats) if listed or only is None else "",
         faults=_faults(state["faults"]),
         fault_line=escape(f"curl -d '{_EXAMPLE_FAULT}' {url}/sandbox/faults"),
         export_line=escape(export_line(url, login, password)),
         gifts="".join(_gift(gift) for gift in gifts),
+        touches=_chips((touch["id"], f"{touch.get('name')} · {touch.get('delivery_type')}") for touch in touches),
+    )
+
+
+def _lines(state: dict[str, Any], gift_names: dict[str, str]) -> list[_Line]:
+    """Bring both kinds of sends into one list, newest first."""
+    gifts = [_gift_line(send, gift_names.get(send["gift_id"], "")) for send in state["sends"]]
+    campaigns = [_campaign_line(send) for send in state["campaign_sends"]]
+    return sorted([*gifts, *campaigns], key=lambda line: line.created_at, reverse=True)
+
+
+def _gift_line(send: dict[str, Any], gift_name: str) -> _Line:
+    recipient = send["recipient"]
+    return _Line(
+        names=(send["id"],),
+        key=(send["gift_id"], recipient["email"].casefold()),
+        gift=gift_name,
+        variant=str(send["variant_id"] or ""),
+        recipient=recipient["name"],
+        email=recipient["email"],
+        status=send["status"],
+        word=send["status"],
+        created_at=send["created_at"],
+        pairs=tuple(send["metadata"].items()),
+    )
+
+
+def _campaign_line(send: dict[str, Any]) -> _Line:
+    recipient, code = send["recipient"], send["tracking_code"]
+    return _Line(
+        names=(str(send["id"]), code),
+        key=(f"touch {send['touch']['id']}", recipient["email"].casefold()),
+        gift=str(send["touch"]["name"]),
+        variant="",
+        recipient=str(recipient["name"] or ""),
+        email=recipient["email"],
+        status=send["delivery_status"],
+        word=send["status"],
+        created_at=send["created_at"],
+        pairs=(("tracking_code", code),),
     )
 
 
@@ -71,16 +138,16 @@ def _link(words: str, query: dict[str, str]) -> str:
     return f'<a href="/{escape("?" + urlencode(query) if query else "")}">{words}</a>'
 
 
-def _tiles(state: dict[str, Any], rate: int) -> str:
+def _tiles(state: dict[str, Any], sends: int, rate: int) -> str:
     peak = state["peak_per_second"]
     limit = f"limit {rate}" if rate else "no limit"
     return "".join(
         [
-            _tile(len(state["sends"]), "Sends accepted", "nothing left this machine"),
+            _tile(sends, "Sends accepted", "nothing left this machine"),
             _tile(
                 state["duplicates"],
                 "Sent more than once",
-                "same gift, same e-mail",
+                "same gift or campaign, same e-mail",
                 "bad" if state["duplicates"] else "",
             ),
             _tile(state["requests"], "Requests", f"{state['unanswered']} without an answer"),
@@ -103,12 +170,8 @@ def _statuses(counts: dict[str, int]) -> str:
     return "".join(f"<li>{_pill(status)} <b>{count:,}</b></li>" for status, count in counts.items())
 
 
-def _pill(status: str) -> str:
-    return f'<span class="pill {escape(status)}">{escape(status)}</span>'
-
-
-def _duplicate_key(send: dict[str, Any]) -> tuple[str, str]:
-    return send["gift_id"], send["recipient"]["email"].casefold()
+def _pill(status: str, word: str | None = None) -> str:
+    return f'<span class="pill {escape(status)}">{escape(status if word is None else word)}</span>'
 
 
 def _duplicates(repeats: Counter[tuple[str, str]]) -> str:
@@ -126,35 +189,32 @@ def _duplicates(repeats: Counter[tuple[str, str]]) -> str:
     )
 
 
-def _sends(sends: Sequence[dict[str, Any]], repeats: Counter[tuple[str, str]], names: dict[str, str]) -> str:
-    if not sends:
+def _sends(lines: Sequence[_Line], repeats: Counter[tuple[str, str]]) -> str:
+    if not lines:
         return '<p class="empty">Nothing yet. Connect Airflow as shown below and run a DAG.</p>'
-    rows = "".join(
-        _send(send, repeats[_duplicate_key(send)], names.get(send["gift_id"], "")) for send in sends[:_MAX_ROWS]
-    )
-    more = f'<p class="note">The newest {_MAX_ROWS} of {len(sends):,}.</p>' if len(sends) > _MAX_ROWS else ""
+    rows = "".join(_send(line, repeats[line.key]) for line in lines[:_MAX_ROWS])
+    more = f'<p class="note">The newest {_MAX_ROWS} of {len(lines):,}.</p>' if len(lines) > _MAX_ROWS else ""
     return (
         '<div class="scroll"><table><thead><tr><th>Time (UTC)</th><th>Gift</th><th>Recipient</th>'
         f"<th>E-mail</th><th>Status</th><th>Metadata</th></tr></thead><tbody>{rows}</tbody></table></div>{more}"
     )
 
 
-def _send(send: dict[str, Any], times: int, gift_name: str) -> str:
-    recipient = send["recipient"]
-    created = str(send["created_at"])
-    variant = f" · {escape(str(send['variant_id']))}" if send["variant_id"] else ""
+def _send(line: _Line, times: int) -> str:
+    created = line.created_at
+    variant = f" · {escape(line.variant)}" if line.variant else ""
     badge = f'<span class="badge">{times}× sent</span>' if times > 1 else ""
     return (
         f'<tr class="{"repeated" if times > 1 else ""}">'
-        f'<td class="time" title="{escape(send["id"])}"><time datetime="{created}">{created[11:19]}</time>'
+        f'<td class="time" title="{escape(line.names[0])}"><time datetime="{created}">{created[11:19]}</time>'
         f"<small>{created[:10]}</small></td>"
-        f"<td>{escape(gift_name)}<small>{escape(send['gift_id'])}{variant}</small></td>"
-        f"<td>{escape(recipient['name'])}</td><td>{escape(recipient['email'])} {badge}</td>"
-        f"<td>{_pill(send['status'])}</td><td>{_chips(send['metadata'].items())}</td></tr>"
+        f"<td>{escape(line.gift)}<small>{escape(line.key[0])}{variant}</small></td>"
+        f"<td>{escape(line.recipient)}</td><td>{escape(line.email)} {badge}</td>"
+        f"<td>{_pill(line.status, line.word)}</td><td>{_chips(line.pairs)}</td></tr>"
     )
 
 
-def _chips(pairs: Iterable[tuple[str, object]]) -> str:
+def _chips(pairs: Iterable[tuple[object, object]]) -> str:
     return "".join(f'<span class="chip"><i>{escape(str(key))}</i> {escape(str(value))}</span>' for key, value in pairs)
 
 

@@ -15,10 +15,11 @@ from aiohttp import web
 
 from airflow_provider_sendoso.sandbox.account import Account, Send
 from airflow_provider_sendoso.sandbox.app import App
-from airflow_provider_sendoso.sandbox.campaigns import Campaigns, CampaignSend
+from airflow_provider_sendoso.sandbox.campaigns import Campaigns
 from airflow_provider_sendoso.sandbox.journal import Journal
 from airflow_provider_sendoso.sandbox.pace import Pace
 from airflow_provider_sendoso.sandbox.tokens import Tokens
+from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from airflow_provider_sendoso.sandbox.traffic import Received
 
 _T = TypeVar("_T")

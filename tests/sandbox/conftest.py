@@ -12,6 +12,20 @@ from airflow_provider_sendoso.sandbox import Sandbox
 
 ADDRESS = {"line1": "12 St James's Square", "city": "London", "postal_code": "SW1Y 4JH", "country": "GB"}
 
+# The three shapes of a campaign send (published); 101 is a touch that is mailed, 102 an eGift.
+CAMPAIGNS: dict[str, dict[str, Any]] = {
+    "egift": {"touch_id": 102, "email": "ada@example.com", "via": "single_email_address"},
+    "mail": {
+        **{"touch_id": 101, "email": "ada@example.com", "via": "single_person_or_company", "name": "Ada Lovelace"},
+        **{"address": "1 Dock Road", "city": "Reno", "state": "NV", "zip": "89501", "country": "US"},
+        "confirm_address": False,
+    },
+    "asked": {
+        **{"touch_id": 101, "email": "ada@example.com", "via": "single_person_or_company", "name": "Ada Lovelace"},
+        **{"no_address": True, "confirm_address": True, "address_confirmation_via": "email", "expire_after_days": 5},
+    },
+}
+
 
 class Client:
     """Talk to a sandbox over its socket, with a token of its own."""
@@ -45,6 +59,25 @@ class Client:
         } | changes
         body = {"send": {name: value for name, value in send.items() if value is not None}}
         return self.call("POST", "/api/v3/sends", json=body, timeout=timeout)
+
+    def campaign(self, shape: str, **changes: Any) -> requests.Response:
+        """Send a campaign to Ada, in one of the three shapes, with changes as for :meth:`send`."""
+        send = {"via_from": "Airflow"} | CAMPAIGNS[shape] | changes
+        body = {"send": {name: value for name, value in send.items() if value is not None}}
+        return self.call("POST", "/api/v3/send", json=body)
+
+    def egift_links(self, *emails: str, wrapped: bool = True, **changes: Any) -> requests.Response:
+        users = [{"email": email} for email in emails]
+        asked = {"touch_id": 102, "via": "generate_egift_links", "via_from": "Airflow", "recipient_users": users}
+        asked = {name: value for name, value in (asked | changes).items() if value is not None}
+        body = {"send": asked} if wrapped else asked
+        return self.call("POST", "/api/v3/send/generate_egift_links", json=body)
+
+    def tracked(self, **query: Any) -> list[dict[str, Any]]:
+        """Read one page of the Send Tracker."""
+        answer = self.get("/api/v3/send", params=query)
+        assert answer.status_code == 200
+        return answer.json()["sends"]
 
 
 @pytest.fixture
