@@ -36,9 +36,19 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{package}.operators.sendoso", f"{package}.operators.ledger"],
             }
         ],
-        "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.sendoso"]}],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.sensors.sendoso", f"{package}.sensors.events"],
+            }
+        ],
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
-        "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.triggers.sendoso", f"{package}.triggers.events"],
+            }
+        ],
         "notifications": [f"{package}.notifications.sendoso.SendosoNotifier"],
         "asset-uris": [asset_uris],
         "dataset-uris": [asset_uris],  # Airflow 2

@@ -84,7 +84,7 @@ class SendosoEventTrigger(BaseEventTrigger):
         self.cursor_name = cursor_name
         self.poke_interval = poke_interval
         self.sendoso_conn_id = sendoso_conn_id
-        self._kept: _Place | None = None
+        self._kept: tuple[Any, _Place] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the trigger is made again from, in another process."""
@@ -186,15 +186,16 @@ class SendosoEventTrigger(BaseEventTrigger):
 
     async def _place(self, hook: SendosoHook, question: Question) -> _Place:
         """Return where the cursor is kept, with the cursor read."""
-        if self._kept is None:
+        # Another connection may be another account, which is read from its own beginning.
+        if self._kept is None or self._kept[0] != hook.config:
             name = self.cursor_name or _name_of(self.events, self.statuses)
             store = getattr(self, "asset_state_store", None)
             place: _Place = _InAsset(store, question, hook.config.account, name)
             if store is None or not await place.open():
                 place = _InLedger(hook, question, name)
                 await place.open()
-            self._kept = place
-        return self._kept
+            self._kept = hook.config, place
+        return self._kept[1]
 
 
 class _Place:

@@ -259,6 +259,32 @@ def test_sends_that_are_too_far_back_are_given_up_aloud(
     assert (taken.given_up, old in taken.cursor.watched) == (1, False)
 
 
+def test_a_row_that_appears_late_is_met_by_the_next_reading() -> None:
+    world = World(per_page=100)
+    world.create(3)
+    cursor = look(world, Cursor(), CREATED).cursor
+    world.now += 86_400
+    (late,) = world.create(1)
+    row = world.rows.pop(late)
+    world.now += 3600
+    (made,) = world.create(1)
+    taken = look(world, cursor, CREATED)
+    assert [event["id"] for event in taken.events] == [made]
+    world.rows[late] = row
+    assert [event["id"] for event in look(world, taken.cursor, CREATED).events] == [late]
+
+
+def test_rows_that_are_a_little_out_of_order_do_not_end_a_walk_too_soon() -> None:
+    cursor = Cursor(began=True, floor=START)
+    reading = Reading()
+    reading.add([Row("new", START + 100)])
+    reading.add([Row("old", START - 60)])
+    assert not cursor.is_answered(CREATED, reading, START + 200)
+    reading.add([Row("new, too", START + 50)])
+    reading.add([Row("very old", START - 1000)])
+    assert cursor.is_answered(CREATED, reading, START + 200)
+
+
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 
