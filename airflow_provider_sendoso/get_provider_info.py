@@ -36,19 +36,9 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{package}.operators.sendoso", f"{package}.operators.ledger"],
             }
         ],
-        "sensors": [
-            {
-                "integration-name": integration,
-                "python-modules": [f"{package}.sensors.sendoso", f"{package}.sensors.events"],
-            }
-        ],
+        "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.sendoso"]}],
         "hooks": [{"integration-name": integration, "python-modules": [f"{package}.hooks.sendoso"]}],
-        "triggers": [
-            {
-                "integration-name": integration,
-                "python-modules": [f"{package}.triggers.sendoso", f"{package}.triggers.events"],
-            }
-        ],
+        "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.sendoso"]}],
         "notifications": [f"{package}.notifications.sendoso.SendosoNotifier"],
         "asset-uris": [asset_uris],
         "dataset-uris": [asset_uris],  # Airflow 2

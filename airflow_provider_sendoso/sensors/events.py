@@ -157,7 +157,7 @@ class SendosoEventSensor(BaseSensorOperator):
         """
         Conclude from the trigger's event; anything but a known event fails the task.
 
-        :param event: see :class:`~airflow_provider_sendoso.triggers.events.SendosoEventWaitTrigger`.
+        :param event: see ``SendosoEventWaitTrigger``.
         """
         match event:
             case {"status": "events", "report": Mapping() as report}:
