@@ -47,8 +47,8 @@ class SendosoEventTrigger(BaseEventTrigger):
 
     It never ends and never fails: what goes wrong is logged, and the next poll goes on where the last one came to.
 
-    An event is fired **at least once**: the cursor is kept half a minute after it, or with the next poll if that is
-    sooner, when Airflow has stored it. A triggerer that dies within that time fires the same event again.
+    An event is fired **at least once**: the cursor is kept half a minute after it (or half a ``poke_interval``, if that
+    is less), when Airflow has stored it. A triggerer that dies within that time fires the same event again.
 
     On Airflow 3.3 and newer the cursor is in the asset's own store, and triggers with the same connection, object and
     ``poke_interval`` share one poll; those that ask for ``status_changed``, which reads further back, one of their own.
@@ -178,7 +178,8 @@ class SendosoEventTrigger(BaseEventTrigger):
                 fired = True
                 yield TriggerEvent(taken.report(question))  # type: ignore[no-untyped-call]
         if fired:
-            await asyncio.sleep(min(self._every, _IN_THE_DATABASE))
+            # Not for a whole interval: readings that come faster than they are gone through would pile up.
+            await asyncio.sleep(min(self._every / 2, _IN_THE_DATABASE))
         try:
             await place.keep(cursor)
         except Exception as error:
@@ -233,7 +234,7 @@ class _InAsset(_Place):
 
     async def keep(self, cursor: Cursor) -> None:
         self.cursor = cursor
-        value = cursor.as_json()
+        value = await asyncio.to_thread(cursor.as_json)
         if value != self._written:
             await self._store.aset(self._key, value)
             self._written = value
