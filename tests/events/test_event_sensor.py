@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -177,24 +178,30 @@ def test_tasks_have_cursors_of_their_own_unless_they_share_a_name(world: Sandbox
     assert ids(poke()) == ["105"]
 
 
-def test_of_two_runs_at_once_each_event_is_one_runs(world: Sandbox, launch: Launch) -> None:
+def test_of_runs_at_once_each_event_is_one_runs(world: Sandbox, launch: Launch) -> None:
     poke("run-0")
-    tasks = [sensor() for _ in range(6)]
     found: list[str] = []
+    over = threading.Event()
 
-    def run(number: int, task: SendosoEventSensor) -> None:
-        found.extend(ids(task.execute({"ti": TI(f"run-{number}")})))
+    def runs(worker: int) -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            found.extend(ids(poke(f"run-{worker}-{number}")))
 
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(tasks, 1)]
-    for thread in threads:
-        thread.start()
-    for number in range(6):
-        launch(300 + number)
-        time.sleep(0.3)
-    for thread in threads:
-        thread.join(30)
-    rest = ids(poke("run-7"))
-    assert sorted(found + rest) == [str(300 + number) for number in range(6)]
+    with ThreadPoolExecutor() as workers:
+        working = [workers.submit(runs, worker) for worker in range(4)]
+        launched = [str(300 + number) for number in range(12)]
+        for row_id in launched:
+            launch(int(row_id))
+            time.sleep(0.1)
+        give_up = time.monotonic() + 30
+        while len(found) < len(launched) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        over.set()
+        for each in working:
+            each.result()
+    assert sorted(found) == launched
 
 
 def test_the_ledger_holds_nobodys_name(world: Sandbox, send: Any, send_of_a_campaign: Callable[[], str]) -> None:
