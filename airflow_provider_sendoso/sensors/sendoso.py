@@ -30,6 +30,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.sensors.events import SendosoEventSensor
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
     from airflow_provider_sendoso.waiting import Goal
     from airflow_provider_sendoso.watching import Wait
+
+__all__ = ["SendStatusSensor", "SendosoEventSensor"]
 
 # What only a run needs is imported by a run, in its methods: a DAG file is parsed every few seconds.
 

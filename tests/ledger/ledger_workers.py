@@ -78,6 +78,10 @@ def ledger_uuid(url: str) -> str:
     return open_ledger(url).identity.ledger_uuid
 
 
+def write_cursor(url: str, version: int, text: str) -> bool:
+    return open_ledger(url).cursors.write("a", version, text)
+
+
 def open_as_a_reader(url: str) -> str:
     """Open a ledger as a user who may not write to its file; return the error."""
     if os.getuid() == 0:
