@@ -143,7 +143,7 @@ def drive(steps: Generator[Request, Answer, Reading], read: Callable[[Request], 
     """
     Make a poll's requests.
 
-    :param steps: of :func:`~airflow_provider_sendoso.events.poll`.
+    :param steps: of :func:`~airflow_provider_sendoso.events.differences.poll`.
     :param read: makes one.
     """
     try:

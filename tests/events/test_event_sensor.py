@@ -159,7 +159,7 @@ def test_a_try_gets_what_a_killed_one_had_in_hand_and_so_does_a_cleared_run(worl
 def test_what_one_report_does_not_hold_the_next_run_gets(
     world: Sandbox, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_sendoso.events.Cursor.take.__defaults__", (4,))
+    monkeypatch.setattr("airflow_provider_sendoso.events.differences.Cursor.take.__defaults__", (4,))
     poke("run-0")
     for number in range(10):
         launch(200 + number)

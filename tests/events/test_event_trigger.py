@@ -125,7 +125,7 @@ async def test_an_event_that_airflow_may_not_have_stored_is_fired_again(
 async def test_more_than_a_hundred_are_several_firings(
     polled: Waiting, world: Sandbox, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_sendoso.events.Cursor.take.__defaults__", (4,))
+    monkeypatch.setattr("airflow_provider_sendoso.events.differences.Cursor.take.__defaults__", (4,))
     running = Running(trigger(AssetStore()).run())
     await polled()
     ids = [str(200 + number) for number in range(10)]

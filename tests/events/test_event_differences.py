@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_sendoso import events as module
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.events import differences as module
 from airflow_provider_sendoso.events.differences import WATCHED_FOR, Cursor, Question, Reading, Row, Taken, poll
 from airflow_provider_sendoso.events.words import OBJECTS, STATUSES
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
