@@ -63,7 +63,7 @@ class SendStatusSensor(BaseSensorOperator):
     at the default), any other after a quarter of its age, every second time to once an hour; through the list of sends
     where that takes fewer requests. What is read is kept in the ledger for the sends that it knows.
 
-    :param send_id: one id, or a list of ids (templated), or
+    :param send_id: one id, or a list of ids; of a campaign's send ``tracking:<code>`` or its id (templated), or
     :param batch_id: as ``BatchSendOperator`` returned it (templated), or
     :param dedupe_scope: everything the ledger knows as sent in a scope (templated).
     :param target_statuses: the statuses to wait for (templated).
