@@ -13,6 +13,8 @@ import nox
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "uv"
+# As `.venv` is: what the tests fetch into an environment they fetch once.
+nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
 MATRIX = [
