@@ -4,54 +4,50 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import TIMESTAMP, Column, Integer, MetaData, Numeric, String, Table
-from sqlalchemy.dialects import mysql, registry
-from sqlalchemy.engine import Dialect
-from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy import Column, Integer, MetaData, Numeric, String, Table
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.elements import quoted_name
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from airflow_provider_sendoso.batch.summary import WOULD_SEND
-from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
+from airflow_provider_sendoso.exceptions import SendosoResultsError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.ledger.sends import Batch, Record, State
 from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, TRACKING, Item, RowOutcome
 from airflow_provider_sendoso.sending.jobs import chunks
+from airflow_provider_sendoso.tables import (
+    MOMENT,
+    ROWS,
+    Cells,
+    Session,
+    UnusableError,
+    dialect_of,
+    moment,
+    patiently,
+    sql_name,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     from airflow_provider_sendoso.batch.spool import Spool
 
-Cells = Sequence[str | int | None]
-"""A row of the table; moments and amounts are text, which every database turns into its own types."""
-
 PriceOf = Callable[[Item], tuple[Decimal, str] | None]
 """What a send costs and in which currency; ``None`` where that is not known."""
 
 LONGEST_REASON = 500
 
-_ROWS = 100
-"""Rows to a statement: fast over a network, and within what databases allow of parameters."""
-
 _PAGE = 1000
 """Statuses to a transaction."""
-
-_ATTEMPTS = 3
-_wait = wait_random(1, 3)  # seconds
-
-_MOMENT = TIMESTAMP().with_variant(mysql.DATETIME(fsp=3), "mysql")  # MySQL's own ends in 2038 and knows time zones
 
 _RIGHTS = (
     "It takes the rights to SELECT, INSERT and DELETE there (for the sensor: SELECT and UPDATE), and to create the "
@@ -75,11 +71,11 @@ def _columns() -> list[Column[Any]]:
         Column("tracking_code", String(LONGEST_ID)),
         Column("gift_id", String(LONGEST_ID)),
         Column("touch_id", String(LONGEST_ID)),
-        Column("sent_at", _MOMENT),
+        Column("sent_at", MOMENT),
         Column("estimated_cost", Numeric(18, 4)),
         Column("currency", String(16)),
         Column("status", String(16)),
-        Column("status_at", _MOMENT),
+        Column("status_at", MOMENT),
     ]
 
 
@@ -217,41 +213,6 @@ def _tracking_code(send_id: str | None) -> str | None:
     return send_id[len(TRACKING) :] if send_id is not None and send_id.startswith(TRACKING) else None
 
 
-def moment(epoch: float | None) -> str | None:
-    """
-    Write a moment as SQL does, in UTC.
-
-    :param epoch: seconds since 1970.
-    """
-    if epoch is None:
-        return None
-    return datetime.fromtimestamp(epoch, UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
-
-
-_PART = r'(?:[^\W\d][\w$]*|"[\w $#@-]+")'
-_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
-
-
-def sql_name(table: str, dialect: Dialect) -> str:
-    """
-    Write a table's name for a database, and nothing else than a name.
-
-    A plain name stays as it is, so that it means what it means in a query there; one in double quotes is quoted as
-    that database does it.
-
-    :param table: with or without schema and database, like ``gifts.sendoso_results`` or ``"Gift Results"``.
-    :param dialect: the database's.
-    :raises SendosoConfigError: for anything else.
-    """
-    if not _NAME.fullmatch(table):
-        raise SendosoConfigError(
-            f"results_table is {table!r}; use a table's name, like sendoso_results or gifts.sendoso_results, with "
-            "double quotes around a part that is no plain name. Nothing was sent."
-        )
-    quote = dialect.identifier_preparer.quote_identifier
-    return re.sub(r'"([^"]*)"', lambda part: quote(part[1]), table)
-
-
 # -- the database ------------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +228,7 @@ class ResultsTable:
     def __init__(self, hook: DbApiHook, table: str) -> None:
         self._hook = hook
         self._table = table
-        self._dialect = _dialect(hook)
+        self._dialect = dialect_of(hook)
         self.name = sql_name(table, self._dialect)
         self._where = f"the results table {table!r} (connection {hook.get_conn_id()!r})"
         self._batch_id = self._quote("batch_id")
@@ -280,11 +241,11 @@ class ResultsTable:
         :raises SendosoResultsError: if that cannot be done.
         """
         try:
-            _patiently(self._prepare, batch)
+            patiently(self._prepare, batch)
         except Exception as error:
             # The database's words only: what it was asked holds nothing personal, but its exception may chain.
             raise SendosoResultsError(
-                f"{self._where[:1].upper()}{self._where[1:]} cannot be written: {_words(error)}. {_RIGHTS} "
+                f"{self._where[:1].upper()}{self._where[1:]} cannot be written: {words_of(error)}. {_RIGHTS} "
                 "Nothing was sent by this try."
             ) from None
 
@@ -297,11 +258,11 @@ class ResultsTable:
         :raises SendosoResultsError: if the database would not have it.
         """
         try:
-            _patiently(self._rewrite, batch_id, rows)
+            patiently(self._rewrite, batch_id, rows)
         except Exception as error:
             raise SendosoResultsError(
-                f"{self._where[:1].upper()}{self._where[1:]} could not be rewritten: {_words(error)}. It is as it was "
-                "before. What was sent is in the ledger and is not sent again; the next try rewrites the table."
+                f"{self._where[:1].upper()}{self._where[1:]} could not be rewritten: {words_of(error)}. It is as it "
+                "was before. What was sent is in the ledger and is not sent again; the next try rewrites the table."
             ) from None
 
     def refresh(self, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]) -> None:
@@ -314,7 +275,7 @@ class ResultsTable:
         """
         conditions = "".join(f" AND {self._quote(name)} = {self._hook.placeholder}" for name in where)
         try:
-            with closing(_Session(self._hook)) as session:
+            with closing(Session(self._hook)) as session:
                 # Whatever the statuses are read from is read between transactions: it may be the same database.
                 for page in chunks(statuses, _PAGE):
                     for status, since in _by_status(page):
@@ -327,11 +288,11 @@ class ResultsTable:
             raise
         except Exception as error:
             raise SendosoResultsError(
-                f"The statuses in {self._where} could not be refreshed: {_words(error)}. {_RIGHTS}"
+                f"The statuses in {self._where} could not be refreshed: {words_of(error)}. {_RIGHTS}"
             ) from None
 
     def _prepare(self, batch: Batch) -> None:
-        with closing(_Session(self._hook)) as session:
+        with closing(Session(self._hook)) as session:
             self._find_or_create(session)
             # Under an id that no batch has: also where nothing can be rolled back, no row of anybody's is touched.
             test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
@@ -339,7 +300,7 @@ class ResultsTable:
             session.execute(*self._delete(test.batch_id))
             session.rollback()
 
-    def _find_or_create(self, session: _Session) -> None:
+    def _find_or_create(self, session: Session) -> None:
         names = ", ".join(map(self._quote, COLUMNS))
         query = f"SELECT {names} FROM {self.name} WHERE 1 = 0"  # noqa: S608  # names of ours, and one that was checked
         try:
@@ -360,14 +321,14 @@ class ResultsTable:
         except Exception as error:
             if created is None:
                 raise
-            raise _UnusableError(
-                f"it does not have the columns that it should ({_words(error)}), and could not be created "
-                f"({_words(created)})"
+            raise UnusableError(
+                f"it does not have the columns that it should ({words_of(error)}), and could not be created "
+                f"({words_of(created)})"
             ) from None
         if created is None:
             self._index(session)
 
-    def _index(self, session: _Session) -> None:
+    def _index(self, session: Session) -> None:
         """Let the sensor find sends quickly, where the database has indexes."""
         last = self._table.split(".")[-1]
         name = re.sub(r"\W", "", last)[:50] + "_send_id"
@@ -379,9 +340,9 @@ class ResultsTable:
             session.rollback()
 
     def _rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]]) -> None:
-        with closing(_Session(self._hook)) as session:
+        with closing(Session(self._hook)) as session:
             session.execute(*self._delete(batch_id))
-            for chunk in chunks(rows(), _ROWS):
+            for chunk in chunks(rows(), ROWS):
                 session.execute(self._insert(len(chunk)), [cell for row in chunk for cell in row])
             session.commit()
 
@@ -453,76 +414,10 @@ def refresh_statuses(
     ResultsTable(hook, table).refresh(where, statuses)
 
 
-class _Session:
-    """
-    A connection whose statements are one transaction until they are committed or rolled back.
-
-    :param hook: opens it.
-    """
-
-    def __init__(self, hook: DbApiHook) -> None:
-        self._is_mysql = hook.dialect_name == "mysql"
-        self._connection: Any = hook.get_conn()
-        if hook.supports_autocommit:
-            hook.set_autocommit(self._connection, False)
-        self._cursor: Any = self._connection.cursor()
-        # DuckDB's cursor is a connection of its own, whose transactions begin by hand.
-        self._by_hand = hasattr(self._cursor, "begin")
-        self._transaction = self._cursor if self._by_hand else self._connection
-        self._begun = False
-
-    def execute(self, statement: str, values: Cells = ()) -> None:
-        if not self._begun:
-            self._begun = True
-            if self._by_hand:
-                self._cursor.begin()
-            if self._is_mysql:
-                # Or deleting what is not there locks the gap, and two mapped tasks that fill it are a deadlock.
-                self._cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        if values:
-            self._cursor.execute(statement, tuple(values))
-        else:
-            self._cursor.execute(statement)
-
-    def read(self, query: str) -> None:
-        self.execute(query)
-        self._cursor.fetchall()
-
-    def commit(self) -> None:
-        if self._begun:
-            self._transaction.commit()
-            self._begun = False
-
-    def rollback(self) -> None:
-        # Where the connection is gone, so is the transaction; the error that matters is another one.
-        if self._begun:
-            with suppress(Exception):
-                self._transaction.rollback()
-            self._begun = False
-
-    def close(self) -> None:
-        self.rollback()
-        for closable in (self._cursor, self._connection):
-            with suppress(Exception):
-                closable.close()
-
-
-def _patiently(work: Callable[..., None], *arguments: Any) -> None:
-    """Do it again after a deadlock or a lost connection; each database has its own words for these: after anything."""
-    retrying = Retrying(
-        retry=retry_if_exception_type(Exception), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
-    )
-    retrying(work, *arguments)
-
-
-class _UnusableError(Exception):
-    """The table is not what it should be; the message is the whole reason."""
-
-
 def _rows(
     batch: Batch, spool: Spool, ledger: Ledger, price_of: PriceOf | None, would_send: bool
 ) -> Iterator[list[Cells]]:
-    for page in chunks(spool.outcomes(), _ROWS):
+    for page in chunks(spool.outcomes(), ROWS):
         keys = [
             ledger.send_key(batch.account, batch.dedupe_scope, row.recipient_key, row.resend_of)
             if row.recipient_key is not None
@@ -545,7 +440,7 @@ def _by_status(
         return item[1]
 
     for status, items in groupby(sorted(page, key=status_of), key=status_of):
-        for chunk in chunks(((send_id, moment(status_at)) for send_id, _, status_at in items), _ROWS):
+        for chunk in chunks(((send_id, moment(status_at)) for send_id, _, status_at in items), ROWS):
             yield status, chunk
 
 
@@ -563,19 +458,3 @@ def _shortest(batch: Batch) -> Cells:
     """Make a row with as many NULLs as there can be, and a reference that takes all of Unicode."""
     nulls = [None] * (len(COLUMNS) - 8)
     return (batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 2, "é🎁", None, WOULD_SEND, *nulls)
-
-
-def _dialect(hook: DbApiHook) -> Dialect:
-    """Return what SQLAlchemy knows of the database, which is how it writes names and types; nothing is connected to."""
-    try:
-        loaded: Dialect = registry.load(hook.dialect_name)()
-    except NoSuchModuleError:
-        return DefaultDialect()
-    return loaded
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, _UnusableError):
-        return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

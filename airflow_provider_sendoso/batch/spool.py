@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from airflow_provider_sendoso.batch.results import Cells, Outcome
+from airflow_provider_sendoso.batch.results import Outcome
 from airflow_provider_sendoso.batch.rows import Row
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import AnySend, CampaignSend, Delivery, GiftSend, Item, RowOutcome, row_name
 from airflow_provider_sendoso.sending import Job, Result
+from airflow_provider_sendoso.tables import Cells
 
 _SCHEMA = """
 CREATE TABLE rows (

@@ -1,4 +1,4 @@
-"""Operators that send gifts, each recipient once, whatever happens to their tasks."""
+"""Operators that send gifts, each recipient once, whatever happens to their tasks, and that land what Sendoso has."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
+from airflow_provider_sendoso.operators.landing import SendosoToSqlOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-__all__ = ["BatchSendOperator", "SendGiftOperator"]
+__all__ = ["BatchSendOperator", "SendGiftOperator", "SendosoToSqlOperator"]
 
 
 class SendGiftOperator(SendOperator):

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 from tenacity import wait_none
 
+from airflow_provider_sendoso import tables
 from airflow_provider_sendoso.batch import results
 from airflow_provider_sendoso.batch.results import COLUMNS, Outcome, ResultsTable, refresh_statuses
 from airflow_provider_sendoso.batch.rows import Row
@@ -56,7 +57,7 @@ class Warehouse:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_wait", wait_none())
+    monkeypatch.setattr(tables, "_wait", wait_none())
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def record(state: State = State.SENT, **changes: Any) -> Record:
     return dataclasses.replace(row, **changes)
 
 
-def some(count: int, batch: Batch = BATCH, **changes: Any) -> list[results.Cells]:
+def some(count: int, batch: Batch = BATCH, **changes: Any) -> list[tables.Cells]:
     numbers = range(1, count + 1)
     rows = [outcome(number, **({"send_id": f"snd-{number}"} | changes)) for number in numbers]
     return [results.cells(batch, row, "hash", None) for row in rows]
@@ -227,7 +228,7 @@ def test_a_dry_run_says_what_it_would_send_and_what_was_sent() -> None:
     ],
 )
 def test_a_name_stays_what_it_is_in_sql(name: str, written: str) -> None:
-    assert results.sql_name(name, DefaultDialect()) == written
+    assert tables.sql_name(name, DefaultDialect()) == written
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_a_name_stays_what_it_is_in_sql(name: str, written: str) -> None:
 )
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(SendosoConfigError, match=r"use a table's name.*Nothing was sent"):
-        results.sql_name(name, DefaultDialect())
+        tables.sql_name(name, DefaultDialect())
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -288,7 +289,7 @@ def test_a_rewrite_is_tried_again(warehouse: Warehouse) -> None:
     the_table().prepare(BATCH)
     attempts = []
 
-    def rows() -> Iterator[results.Cells]:
+    def rows() -> Iterator[tables.Cells]:
         attempts.append(1)
         yield from some(120)
         if len(attempts) < 3:

@@ -15,6 +15,7 @@ from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from sqlalchemy import create_engine, text
 from tenacity import wait_none
 
+from airflow_provider_sendoso import tables
 from airflow_provider_sendoso.batch import results
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
@@ -40,7 +41,7 @@ Read = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_wait", wait_none())
+    monkeypatch.setattr(tables, "_wait", wait_none())
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql", "duckdb"])

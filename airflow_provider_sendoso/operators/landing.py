@@ -1,0 +1,96 @@
+"""The operator that lands Sendoso's objects in a table: its arguments. What it does with them is in ``landing_run``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
+
+from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.retries import for_this_airflow
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class SendosoToSqlOperator(BaseOperator):
+    """
+    Land a list of Sendoso's in a table of any database: each row once, by its ``id``, and up to date.
+
+    The table is created where it is missing and given a column for each new field; columns are never dropped or
+    retyped. All that a run changes is one transaction. Nothing is sent.
+
+    :param object: ``"sends"`` (the gift sends), ``"campaign_sends"`` (the Send Tracker), ``"touches"``, ``"users"``,
+        ``"groups"``, ``"gifts"`` or ``"return_addresses"`` (templated).
+    :param table: where to, as it is written in SQL there (templated).
+    :param conn_id: connection of any ``DbApiHook`` (templated).
+    :param hook_params: keyword arguments of the connection's hook (templated).
+    :param columns: the columns to land, by default all, **names and e-mails of recipients included**; ``id`` is always
+        among them, for sends also ``status``, ``status_word`` and ``created_at`` (templated). A key of a gift send's
+        metadata is a column if it is named here, like ``metadata_customer_id``.
+    :param status_table: for sends, a table of their status updates (templated).
+    :param batch_id: only the sends of this batch, as the ledger has them (templated).
+    :param full: read a list of sends to its end, also where what is left cannot have changed by all that is known
+        (templated).
+    :param sendoso_conn_id: the connection (templated).
+    :return: ``object``, ``rows`` that were read, how many of them were ``inserted``, ``updated`` and ``unchanged``,
+        ``columns_added``, and ``whole_list``: whether the list was read to its end; with a status table also
+        ``status_updates``, with a batch ``missing``. No personal data.
+    :raises SendosoConfigError: for wrong arguments, or a table that was made for something else.
+    :raises SendosoResultsError: if the database would not have it; the table is as it was before.
+    :raises SendosoError: if the list could not be read; the table is as it was before.
+    """
+
+    template_fields: Sequence[str] = (
+        "object",
+        "table",
+        "conn_id",
+        "hook_params",
+        "columns",
+        "status_table",
+        "batch_id",
+        "full",
+        "sendoso_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"hook_params": "json", "columns": "json"}
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
+    ui_color = "#fde8d7"
+
+    def __init__(
+        self,
+        *,
+        object: str,
+        table: str,
+        conn_id: str,
+        hook_params: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | str | None = None,
+        status_table: str | None = None,
+        batch_id: str | None = None,
+        full: bool | str = False,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**for_this_airflow(kwargs))
+        self.object = object
+        self.table = table
+        self.conn_id = conn_id
+        self.hook_params = hook_params
+        self.columns = columns
+        self.status_table = status_table
+        self.batch_id = batch_id
+        self.full = full
+        self.sendoso_conn_id = sendoso_conn_id
+        self.stopped = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read what is new or may have changed, and write it."""
+        from airflow_provider_sendoso.operators.landing_run import LandingRun
+
+        return LandingRun(self, context).execute()
+
+    def on_kill(self) -> None:
+        """Read nothing more, and write nothing."""
+        # A flag and no lock: this runs in a signal handler.
+        self.stopped = True
