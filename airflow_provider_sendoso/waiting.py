@@ -363,6 +363,8 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
         except SendosoNotFoundError as not_found:
             watch.answers += 1
             unknown[send_id] = not_found
+            if len(unknown) >= _ALL_NOT_FOUND and all(send.status is None for send in watch.sends.values()):
+                break  # perhaps they are all a campaign's; perhaps it is the connection that is wrong
         except TRANSIENT_ERRORS as transient:
             error = transient
             failed.append(send_id)

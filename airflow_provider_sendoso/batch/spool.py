@@ -259,6 +259,15 @@ class Spool:
             (RowOutcome.NOT_REACHED,),
         ).fetchall()
 
+    def rename_replaced(self, number: int, resend_of: str) -> None:
+        """
+        Give the send that a row replaces the name under which it is known: a campaign's has two.
+
+        :param number: of the row.
+        :param resend_of: that name.
+        """
+        self._db.execute("UPDATE rows SET resend_of = ? WHERE number = ?", (resend_of, number))
+
     def record(self, result: Result) -> None:
         """
         Note what became of a row.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,13 +29,24 @@ from airflow_provider_sendoso.exceptions import (
     SendosoServerError,
     SendosoUnprocessableError,
 )
-from airflow_provider_sendoso.models import LONGEST_ID, LONGEST_LINK, TRACKING, EgiftLink, Send, normalise_key
+from airflow_provider_sendoso.models import (
+    LONGEST_ID,
+    LONGEST_LINK,
+    TRACKING,
+    EgiftLink,
+    Send,
+    SendStatus,
+    normalise_key,
+)
+
+log = logging.getLogger(__name__)
 
 # The catalogue's and the campaign's own identifiers are nobody's personal data, and an error that names the
 # gift is worth more than one that says <gift_id>.
 _QUOTED_AS_THEY_ARE = {"gift_id", "touch_id", "variant_id", "team_id", "grant_type", "country"}
 _LONGEST_QUOTE = 300
 _LONGEST_WORDS = 4000
+_LONGEST_WORD = 40
 _SHORT = 3
 _A_DAY = 86_400.0
 _IN_QUOTES = re.compile(r"""(['"`‘“«])([^'"`‘’“”«»]{2,})(?=['"`’”»])""")
@@ -128,10 +140,18 @@ def read_send(body: Any) -> Send | None:
     fields = {**body, **inner} if isinstance(inner, Mapping) else dict(body)
     fields.pop("send", None)
     word = fields.get("status")
+    if isinstance(word, str) and SendStatus.from_word(word) is None:
+        _say_unknown(word[:_LONGEST_WORD])
     try:
         return Send.model_validate(fields | {"status_word": word if isinstance(word, str) else None})
     except ValidationError:
         return None
+
+
+@lru_cache(maxsize=100)
+def _say_unknown(word: str) -> None:
+    """Log a status that is in no row of the table: once in a process, for it comes with every look."""
+    log.warning("Sendoso has a status that is not known here, %r; it counts as processing.", word)
 
 
 def read_campaign_send(body: Any) -> Send | None:

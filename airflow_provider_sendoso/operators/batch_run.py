@@ -48,7 +48,7 @@ from airflow_provider_sendoso.operators.arguments import (
 from airflow_provider_sendoso.operators.run import WHAT_TO_DO, Progress, Run, moment, short_key
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.preview import Preview, preview
-from airflow_provider_sendoso.sending.replacing import why_not_replaceable
+from airflow_provider_sendoso.sending.replacing import check_replaceable
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -193,6 +193,10 @@ class BatchRun(Run):
         if self._own_touch:
             refuse_with_campaign(
                 {name: getattr(self.operator, name) for name in ("gift_id", "variant_id", "team_id", "metadata")}
+            )
+        if given(self.operator.gift_id) is not None and (named := asking(self.operator)):
+            raise SendosoConfigError(
+                f"{', '.join(named)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
             )
         one_of("on_invalid", self.operator.on_invalid, ("skip", "fail"))
         one_of("on_held", self.operator.on_held, ("fail", "continue"))
@@ -350,10 +354,16 @@ class BatchRun(Run):
         return results
 
     def _check_replacements(self, batch: Batch, spool: Spool) -> None:
+        renamed = False
         for number, resend_of in spool.replacements():
-            problem = why_not_replaceable(self.hook.session, self.hook.ledger, batch.account, resend_of)
+            name, problem = check_replaceable(self.hook.session, self.hook.ledger, batch.account, resend_of)
             if problem is not None:
                 spool.record(Result(number, RowOutcome.INVALID, problem))
+            elif name != resend_of:
+                renamed = True
+                spool.rename_replaced(number, name)
+        if renamed:
+            spool.mark_duplicates()
 
     # -- afterwards ----------------------------------------------------------------------------------------------
 

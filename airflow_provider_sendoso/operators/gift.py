@@ -23,7 +23,7 @@ from airflow_provider_sendoso.observing.spans import span
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.operators.run import WHAT_TO_DO, Progress, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
-from airflow_provider_sendoso.sending.replacing import why_not_replaceable
+from airflow_provider_sendoso.sending.replacing import check_replaceable
 
 RECIPIENT_KEY = "email"
 """What identifies the recipient of one gift within its scope."""
@@ -68,12 +68,13 @@ class OneGift:
         :raises SendosoError: for what is not the recipient's fault; no gift went out.
         """
         batch = metrics.batch
-        if self.resend_of is not None:
-            problem = why_not_replaceable(hook.session, hook.ledger, batch.account, self.resend_of)
+        resend_of = self.resend_of
+        if resend_of is not None:
+            resend_of, problem = check_replaceable(hook.session, hook.ledger, batch.account, resend_of)
             if problem is not None:
                 raise SendosoConfigError(f"{problem}. Nothing was sent.")
         hook.ledger.sends.check_scope(batch)
-        job = self._job(hook, batch)
+        job = self._job(hook, batch, resend_of)
         hook.ledger.sends.open_batch(batch)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
@@ -87,15 +88,15 @@ class OneGift:
             report_output(hook, batch.account)
         return results[-1]
 
-    def _job(self, hook: SendosoHook, batch: Batch) -> Job:
+    def _job(self, hook: SendosoHook, batch: Batch, resend_of: str | None) -> Job:
         """Make the batch's only row; a campaign is read for it, unless the gift is out: it may have ended since."""
         key, send = normalise_key(self.send.recipient.email) or "", self.send
         if isinstance(send, CampaignSend):
-            send_key = hook.ledger.send_key(batch.account, batch.dedupe_scope, key, self.resend_of)
+            send_key = hook.ledger.send_key(batch.account, batch.dedupe_scope, key, resend_of)
             known = hook.ledger.sends.read([send_key]).get(send_key)
             if known is None or known.state is not State.SENT:
                 send = hook.shaped(send)
-        return Job(1, key, send, resend_of=self.resend_of)
+        return Job(1, key, send, resend_of=resend_of)
 
     def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker, created_at
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Record, State
-from airflow_provider_sendoso.models import LINK, METADATA_KEY, Send
+from airflow_provider_sendoso.models import LINK, METADATA_KEY, Send, SendStatus
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,21 @@ class TrackerScanner:
         """Say whether a send is a campaign's; not one that makes a link, for the list shows no links."""
         return record.item.touch_id is not None and record.kind != LINK
 
+    def status_of(self, record: Record) -> SendStatus | None:
+        """
+        Read how far a send that was accepted has come.
+
+        :param record: the send; it is bound to its row in the list where it was not.
+        :return: ``None`` if the list does not say.
+        """
+        tracker = self._walked([_tracked(record)], record.account)
+        others = self._ledger.sends.accepted_campaign_sends(record.account, [str(record.email_hash)], 0)
+        assigned = tracker.assign(self._taken(tracker, record.account), self._latest, map(_tracked, others))
+        send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
+        if send is not None and record.bound_id is None:
+            self._ledger.sends.bind(record.send_key, send.id)
+        return None if send is None else send.status
+
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
         """Walk through the list; unless all of it is wanted, until it can hold no more."""
         [account] = {record.account for record in unresolved.values()}
@@ -149,16 +164,8 @@ class TrackerScanner:
         # Those that went out to the same recipients have rows there, too, which are not to be taken for the others'.
         oldest = 0.0 if whole else min(send.posted_at for send in wanted) - CLOCKS_APART - self._latest
         witnesses = [_tracked(record) for record in accepted if record.email_hash and (record.posted_at or 0) >= oldest]
-        give_up = time.monotonic() + _LONGEST_SCAN
-        tracker = Tracker(
-            [*wanted, *witnesses],
-            lambda email: self._ledger.email_hash(account, email),
-            whole=whole,
-            stop=lambda: time.monotonic() > give_up,
-        )
-        self._walk(tracker)
-        rows = (row_id for rows in tracker.candidates.values() for row_id in rows)
-        taken = self._ledger.sends.bound_among(account, rows)
+        tracker = self._walked([*wanted, *witnesses], account, whole=whole)
+        taken = self._taken(tracker, account)
         scan = Scan()
         assigned = tracker.assign(taken, self._latest)
         for witness in witnesses:
@@ -172,14 +179,26 @@ class TrackerScanner:
             scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}
         return scan
 
-    def _walk(self, tracker: Tracker) -> None:
+    def _walked(self, tracked: Sequence[Tracked], account: str, *, whole: bool = False) -> Tracker:
+        """Walk through the list."""
+        give_up = time.monotonic() + _LONGEST_SCAN
+        tracker = Tracker(
+            tracked,
+            lambda email: self._ledger.email_hash(account, email),
+            whole=whole,
+            stop=lambda: time.monotonic() > give_up,
+        )
         steps = tracker.walk()
         try:
             request = next(steps)
             while True:
                 request = steps.send(self._session.read(request))
         except StopIteration:
-            return
+            return tracker
+
+    def _taken(self, tracker: Tracker, account: str) -> set[str]:
+        """Return the ids among those met that are bound to sends already."""
+        return self._ledger.sends.bound_among(account, (row for rows in tracker.candidates.values() for row in rows))
 
 
 def _tracked(record: Record) -> Tracked:
