@@ -16,7 +16,7 @@ from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.ledger.sends import Batch, Record, State
 from airflow_provider_sendoso.models import LONGEST_ID, LONGEST_LINK, LONGEST_TEXT, EgiftLinkSend
 from airflow_provider_sendoso.sending.jobs import Job, chunks
-from airflow_provider_sendoso.tables import MOMENT, ROWS, Cells, Session, moment
+from airflow_provider_sendoso.tables import MOMENT, ROWS, Cells, moment
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.batch.spool import Spool
@@ -49,9 +49,9 @@ class LinksTable(BatchTable):
         return [
             Column("batch_id", String(32), primary_key=True),
             Column("dedupe_scope", String(LONGEST_SCOPE), nullable=False),
-            Column("row_number", Integer, primary_key=True, autoincrement=False),
+            Column("row_number", Integer, nullable=False),
             Column("row_ref", String(_LONGEST_REF)),
-            Column("recipient_key_hash", String(64), nullable=False),
+            Column("recipient_key_hash", String(64), primary_key=True),
             Column("email", String(LONGEST_TEXT), nullable=False),
             Column("egift_link", String(LONGEST_LINK), nullable=False),
             Column("send_id", String(LONGEST_ID)),
@@ -61,10 +61,7 @@ class LinksTable(BatchTable):
     def _samples(self, batch: Batch) -> list[Cells]:
         ids = (batch.batch_id, batch.dedupe_scope)
         longest = ("x" * _LONGEST_REF, "x" * 64, "x" * LONGEST_TEXT, "x" * LONGEST_LINK, "x" * LONGEST_ID)
-        return [(*ids, 1, *longest, moment(0.0)), (*ids, 2, "é🎁", "x", "x", "x", None, None)]
-
-    def _index(self, session: Session) -> None:
-        pass
+        return [(*ids, 1, *longest, moment(0.0)), (*ids, 2, "é🎁", "y", "x", "x", None, None)]
 
     def _why(self, error: Exception) -> str:
         # Databases quote what they refuse, and here that is somebody's address, or money.
@@ -79,19 +76,19 @@ class Links:
     :param written: rows in the table.
     :param without: rows whose recipient was sent something that has no link: another gift, or a send that a person has
         resolved as sent.
-    :param unreadable: rows whose link was encrypted under another client secret, and of which batch they are.
+    :param unreadable: rows whose link was encrypted under another client secret.
     """
 
     written: int = 0
     without: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 def write_links(table: LinksTable, batch: Batch, spool: Spool, ledger: Ledger, cipher: LinkCipher) -> Links:
     """
     Rewrite a batch's rows from the ledger, with as much memory for a million as for a hundred.
 
-    Nothing is written while a link of this very batch cannot be read: an earlier try may have written it.
+    What an earlier try has written of a link that cannot be read any more stays there.
 
     :param table: where to.
     :param batch: whose rows they are.
@@ -105,28 +102,26 @@ def write_links(table: LinksTable, batch: Batch, spool: Spool, ledger: Ledger, c
     links = Links()
     # Staged as the ledger has them, encrypted: the spool is a file.
     spool.stage(_rows(batch, spool, ledger, cipher, links))
-    if all(of != batch.batch_id for _, of in links.unreadable):
-        table.rewrite(batch.batch_id, lambda: (_decrypted(cipher, row) for row in spool.staged()))
+    key = COLUMNS[_KEY] if links.unreadable else None
+    table.rewrite(batch.batch_id, lambda: (_decrypted(cipher, row) for row in spool.staged()), key)
     return links
 
 
-def why_unreadable(links: Links, batch: Batch, conn_id: str) -> SendosoConfigError | None:
+def why_unreadable(links: Links, conn_id: str) -> SendosoConfigError | None:
     """
     Say which links cannot be read, and what to do.
 
     :param links: of a batch.
-    :param batch: it.
     :param conn_id: the connection whose client secret is another one than it was.
     """
     if not links.unreadable:
         return None
-    own = any(of == batch.batch_id for _, of in links.unreadable)
-    table = "It is as it was before" if own else "All others are in it"
     return SendosoConfigError(
         f"{len(links.unreadable)} eGift links could not be written into the links table: "
-        f"{some([name for name, _ in links.unreadable])}. They were made, and are in the ledger, encrypted under "
-        f"another client secret than the connection {conn_id!r} has now. {table}, nothing is lost, and no second link "
-        "is made. Run the task once more with the old client secret, or look the links up in Sendoso."
+        f"{some(links.unreadable)}. They were made, and are in the ledger, encrypted under another client secret than "
+        f"the connection {conn_id!r} has now. Nothing is lost: all other links are in the table, with what earlier "
+        "tries have written, and no second link is made. Run the task once more with the old client secret, or look "
+        "these up in Sendoso."
     )
 
 
@@ -157,7 +152,7 @@ def _row(batch: Batch, job: Job, record: Record, cipher: LinkCipher, links: Link
         links.without.append(job.name)
         return None
     if cipher.decrypt(record.send_key, record.link_ciphertext) is None:
-        links.unreadable.append((f"{job.name}, send key {record.send_key[:12]}", record.batch_id))
+        links.unreadable.append(f"{job.name}, send key {record.send_key[:12]}")
         return None
     return (
         *(batch.batch_id, batch.dedupe_scope, job.number, job.row_ref, record.send_key),

@@ -72,16 +72,17 @@ class BatchTable:
                 "Nothing was sent by this try."
             ) from None
 
-    def rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]]) -> None:
+    def rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]], key: str | None = None) -> None:
         """
         Put these rows in the place of all that the table has of their batch, in one transaction.
 
         :param batch_id: the rows' own.
         :param rows: called once for every attempt.
+        :param key: a column: only rows that have the same in it are replaced.
         :raises SendosoResultsError: if the database would not have it.
         """
         try:
-            patiently(self._rewrite, batch_id, rows)
+            patiently(self._rewrite, batch_id, rows, key)
         except Exception as error:
             raise SendosoResultsError(
                 f"{self._where[:1].upper()}{self._where[1:]} could not be rewritten: {self._why(error)}. It is as it "
@@ -141,10 +142,14 @@ class BatchTable:
         if created is None:
             self._index(session)
 
-    def _rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]]) -> None:
+    def _rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]], key: str | None) -> None:
         with closing(Session(self._hook)) as session:
-            session.execute(*self._delete(batch_id))
+            if key is None:
+                session.execute(*self._delete(batch_id))
             for chunk in chunks(rows(), ROWS):
+                if key is not None:
+                    place = self.column_names.index(key)
+                    session.execute(*self._delete(batch_id, key, [row[place] for row in chunk]))
                 session.execute(self._insert(len(chunk)), [cell for row in chunk for cell in row])
             session.commit()
 
@@ -158,9 +163,11 @@ class BatchTable:
         names = ", ".join(map(self._quote, self.column_names))
         return f"INSERT INTO {self.name} ({names}) VALUES {', '.join([row] * rows)}"  # noqa: S608
 
-    def _delete(self, batch_id: str) -> tuple[str, Cells]:
+    def _delete(self, batch_id: str, key: str | None = None, values: Cells = ()) -> tuple[str, Cells]:
         statement = f"DELETE FROM {self.name} WHERE {self._batch_id} = {self._hook.placeholder}"  # noqa: S608
-        return statement, [batch_id]
+        if key is not None:
+            statement += f" AND {self._quote(key)} IN ({', '.join([self._hook.placeholder] * len(values))})"
+        return statement, [batch_id, *values]
 
     def _quote(self, column: str) -> str:
         return str(self._dialect.identifier_preparer.quote(column))

@@ -84,7 +84,7 @@ class EgiftLinksRun(BatchRun):
                 len(links.without),
                 some(links.without),
             )
-        unreadable = why_unreadable(links, batch, self.hook.sendoso_conn_id)
+        unreadable = why_unreadable(links, self.hook.sendoso_conn_id)
         if unreadable is not None:
             self.log.error("%s", unreadable)
             return unreadable
