@@ -39,7 +39,11 @@ class SendosoLedgerError(SendosoError):
 
 
 class SendosoResultsError(SendosoError):
-    """A results table could not be written; what was sent is in the ledger, and retrying may help."""
+    """
+    A table of the author's could not be written, of results or of what was landed; retrying may help.
+
+    What was sent is in the ledger.
+    """
 
 
 class SendosoConnectionError(SendosoError):

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql, registry
 from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import NoSuchModuleError
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
@@ -106,9 +106,13 @@ def patiently(work: Callable[..., None], *arguments: Any) -> None:
     :param arguments: its own.
     """
     retrying = Retrying(
-        retry=retry_if_exception_type(Exception), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
+        retry=retry_if_exception(_may_pass), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
     )
     retrying(work, *arguments)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, SendosoConfigError)
 
 
 class Session:

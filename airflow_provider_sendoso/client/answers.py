@@ -322,7 +322,8 @@ def _kind(answer: Answer) -> str:
 
 def _without_values(words: str, request: Request) -> str:
     words = _plain(words[:_LONGEST_WORDS])
-    values = sorted(_leaves("", {**request.params, **(request.json or {})}), key=lambda leaf: -len(leaf[1]))
+    sent = (request.params, request.json or {}, request.made_from)
+    values = sorted((leaf for part in sent for leaf in _leaves("", part)), key=lambda leaf: -len(leaf[1]))
     for name, value in values:
         # A short value is part of many words; a longer one is the person's even where it is glued to others.
         edges = (r"(?<!\w)", r"(?!\w)") if len(value) <= _SHORT and value.isascii() else ("", "")

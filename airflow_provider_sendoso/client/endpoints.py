@@ -31,6 +31,8 @@ class Request:
     params: Mapping[str, Any] = field(default_factory=dict, repr=False)
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     auth: Auth = Auth.BEARER
+    made_from: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What parts of the body were put together from: no more to be quoted from an answer than the body itself."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -77,7 +79,7 @@ def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
     else:
         body |= {"via": "single_person_or_company", "mobile_no": recipient.mobile_no}
         body |= _asking(send) if send.asks_for_address else _addressed(send)
-    return Request("POST", "/api/v3/send", json={"send": _present(body)})
+    return Request("POST", "/api/v3/send", json={"send": _present(body)}, made_from=recipient.model_dump())
 
 
 EGIFT_LINKS = "/api/v3/send/generate_egift_links"

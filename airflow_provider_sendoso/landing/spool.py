@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from airflow_provider_sendoso.landing.columns import HASH, Cell, Row, Update
+from airflow_provider_sendoso.landing.cells import Cell
+from airflow_provider_sendoso.landing.lists import HASH
+from airflow_provider_sendoso.landing.rows import Row, Update
 
 _SCHEMA = "CREATE TABLE rows (id TEXT PRIMARY KEY, is_new INTEGER NOT NULL, row TEXT NOT NULL) WITHOUT ROWID"
 

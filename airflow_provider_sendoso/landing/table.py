@@ -13,19 +13,10 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.elements import quoted_name
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
-from airflow_provider_sendoso.landing.columns import (
-    HASH,
-    LANDED_AT,
-    LONGEST_WORD,
-    OWN,
-    PART,
-    Cell,
-    Kind,
-    ObjectList,
-    Update,
-    read_moment,
-)
+from airflow_provider_sendoso.landing.cells import Cell, read_moment
 from airflow_provider_sendoso.landing.frontier import Landed
+from airflow_provider_sendoso.landing.lists import HASH, LANDED_AT, OWN, Kind, ObjectList
+from airflow_provider_sendoso.landing.rows import LONGEST_WORD, PART, Update
 from airflow_provider_sendoso.landing.spool import Spool, Written
 from airflow_provider_sendoso.models import LONGEST_ID, SendStatus
 from airflow_provider_sendoso.sending.jobs import chunks
@@ -184,6 +175,8 @@ class LandingTable:
         :param columns: by name.
         :raises SendosoResultsError: if the database would not have it.
         """
+        if columns.keys() <= self.columns:
+            return
         try:
             with closing(Session(self._hook)) as session:
                 self._widen(session, columns)

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from airflow_provider_sendoso.batch.results import COLUMNS, Outcome, ResultsTable, cells, refresh_statuses
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import Batch
-from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models import NOTHING, Item, RowOutcome
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 NOT_RECEIVED, COST, WHO_GOT_WHAT = re.findall(r"^```sql\n(.*?)^```", PAGE, re.M | re.S)
@@ -30,11 +30,11 @@ SENT, ALREADY, HELD = RowOutcome.SENT, RowOutcome.ALREADY_SENT, RowOutcome.HELD
 def row(number: int, outcome: RowOutcome, reason: str | None = None) -> Outcome:
     posted = outcome in (SENT, ALREADY)
     send_id = f"snd-{number}" if posted else None
-    gift_id = None if outcome is RowOutcome.INVALID else "gift-mug"
-    return Outcome(number, "key", None, f"C-{number}", gift_id, outcome, reason, send_id, MORNING + number)
+    item = NOTHING if outcome is RowOutcome.INVALID else Item("gift-mug")
+    return Outcome(number, "key", None, f"C-{number}", item, outcome, reason, send_id, MORNING + number)
 
 
-def price_of(gift_id: str) -> tuple[Decimal, str]:
+def price_of(item: Item) -> tuple[Decimal, str]:
     return Decimal("12.50"), "USD"
 
 

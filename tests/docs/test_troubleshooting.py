@@ -16,7 +16,8 @@ TEXTS = messages.texts()
 
 WRAPPERS = {
     "… …",  # an error's own text with what to do, or two of them
-    "…. Nothing was sent.",  # of why_not_replaceable
+    "…. Nothing was sent.",  # of check_replaceable
+    "… (…). Nothing was sent by this try.",  # of touch_problem
     "… Nothing was sent by this try.",  # of Limits.why_refused
 }
 

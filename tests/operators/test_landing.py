@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -26,6 +28,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.operators import landing_run
 from airflow_provider_sendoso.operators.sendoso import SendosoToSqlOperator
 from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
 TRACKER = "/api/v3/send"
@@ -94,7 +97,7 @@ def land(sendoso: Sandbox, ti: Any) -> Land:
     def run(name: str = "campaign_sends", **arguments: Any) -> dict[str, Any]:
         given = {"table": "landed", "conn_id": "warehouse"} | arguments
         operator = SendosoToSqlOperator(task_id="land", object=name, **given)
-        return operator.execute({"ti": ti("run-1")})  # type: ignore[typeddict-unknown-key]
+        return operator.execute({"ti": ti("run-1")})
 
     return run
 
@@ -410,6 +413,18 @@ def test_a_send_of_a_batch_that_sendoso_does_not_list_is_counted(
         land("sends", batch_id="nobodys")
 
 
+def test_the_campaign_sends_of_a_batch_once_their_ids_are_known(
+    sendoso: Sandbox, ledger: Any, sqlite_ask: Ask, land: Land, batch: Any, execute: Any
+) -> None:
+    batch_id = execute(batch(gift_id=None, touch_id=102, message=None))["batch_id"]
+    assert land("campaign_sends", batch_id=batch_id)["missing"] == 3
+    SendStatusSensor(task_id="arrived", batch_id=batch_id, deferrable=False).poke({})
+    result = land("campaign_sends", batch_id=batch_id)
+    assert (result["inserted"], result["missing"]) == (3, 0)
+    assert land("sends", table="gifts", batch_id=batch_id)["rows"] == 0
+    assert sqlite_ask("SELECT DISTINCT touch_id FROM landed") == [("102",)]
+
+
 # -- tables that cannot be had -----------------------------------------------------------------------------------------
 
 
@@ -475,6 +490,20 @@ def test_a_connection_that_is_lost_midway_leaves_the_table_as_it_was(
     assert land(status_table="history")["updated"] == 350
 
 
+def test_two_runs_at_once_leave_each_row_once(
+    sendoso: Sandbox, postgres_database: Any, set_connection: Any, land: Land
+) -> None:
+    database = postgres_database()
+    set_connection("warehouse", database.connection)
+    sendoso.preload(250)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(land, status_table="history") for _ in range(2)]
+        assert [run.result()["rows"] for run in both] == [250, 250]
+    with psycopg.connect(host=database.socket_dir, user="postgres", dbname=database.name) as connection:
+        counts = "SELECT COUNT(*), COUNT(DISTINCT id), (SELECT COUNT(*) FROM history) FROM landed"
+        assert connection.execute(counts).fetchall() == [(250, 250, 1000)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -509,8 +538,8 @@ def test_templates(sendoso: Sandbox, sqlite_ask: Ask, ti: Any) -> None:
         full="{{ params.full }}",
     )
     given = {"what": "touches", "db": "warehouse", "column": "name", "nothing": None, "full": False}
-    operator.render_template_fields({"params": given})  # type: ignore[typeddict-item]
-    assert operator.execute({"ti": ti("run-1")})["inserted"] == 4  # type: ignore[typeddict-unknown-key]
+    operator.render_template_fields({"params": given})
+    assert operator.execute({"ti": ti("run-1")})["inserted"] == 4
     assert len(sqlite_ask("SELECT id, name, landed_at FROM touches")) == 4
 
 
@@ -535,7 +564,7 @@ def test_nobody_is_named_in_log_and_xcom(sendoso: Sandbox, sqlite_ask: Ask, ti: 
     sendoso.preload(5, email="personal{}@example.com")
     task = ti("run-1")
     operator = SendosoToSqlOperator(task_id="land", object="campaign_sends", table="landed", conn_id="warehouse")
-    result = operator.execute({"ti": task})  # type: ignore[typeddict-unknown-key]
+    result = operator.execute({"ti": task})
     assert "personal1@example.com" in str(sqlite_ask("SELECT * FROM landed"))
     kept = f"{result} {task.xcom} {read_logs()}"
     assert "personal" not in kept

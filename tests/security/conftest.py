@@ -85,10 +85,15 @@ class Marked:
                 row = dict(zip(COLUMNS, cells(number), strict=True)) | changes
                 connection.execute(text(f"INSERT INTO champions VALUES (:{', :'.join(COLUMNS)})"), row)
 
-    def echo(self, number: int, **fault: Any) -> None:
+    def change(self, statement: str) -> None:
+        """Change the warehouse."""
+        with self._warehouse.begin() as connection:
+            connection.execute(text(statement))
+
+    def echo(self, number: int, *, untold: tuple[str, ...] = (), **fault: Any) -> None:
         """Let the next answer to a send repeat all that it was told of a person."""
         row = dict(zip(COLUMNS, cells(number), strict=True))
-        told = [row[name] for name in COLUMNS if name not in ("customer_id", "note", "salary")]
+        told = [row[name] for name in COLUMNS if name not in ("customer_id", "note", "salary", *untold)]
         words = " / ".join((*told, message(number), f"'{row['note']}' is not allowed"))
         body = {"success": False, "message": f"Cannot send to {words}", "errors": [words]}
         self.sandbox.fault("status", **{"method": "POST", "path": "/api/v3/sends", "status": 422, "body": body} | fault)

@@ -39,7 +39,12 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
 from airflow_provider_sendoso.observing import metrics
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
-from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, EgiftLinksOperator, SendGiftOperator
+from airflow_provider_sendoso.operators.sendoso import (
+    BatchSendOperator,
+    EgiftLinksOperator,
+    SendGiftOperator,
+    SendosoToSqlOperator,
+)
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 SENDS = {"method": "POST", "path": "/api/v3/sends"}
@@ -205,6 +210,50 @@ def test_recipients_from_a_task(marked: Marked) -> None:
     assert isinstance(marked.run(batch(sql=None, recipients=[f"{MARK}text"])), SendosoConfigError)
 
 
+# -- campaigns -------------------------------------------------------------------------------------------------------
+
+CAMPAIGN = {"method": "POST", "path": "/api/v3/send"}
+
+
+def campaign(**changes: Any) -> BatchSendOperator:
+    asking = {"address_confirmation": "link", "address_confirmation_message": f"{MARK}where to?"}
+    return batch(
+        **({"gift_id": None, "touch_id": 101, "metadata": None, "recipient_key": "customer_id"} | asking | changes)
+    )
+
+
+@pytest.mark.parametrize("touch_id", [101, 102])
+def test_a_campaign_that_is_sent_met_again_and_waited_for(marked: Marked, touch_id: int) -> None:
+    marked.fill(1, 2, country="US", state="NV", postal_code="89501")
+    assert marked.run(campaign(touch_id=touch_id))["sent"] == 2
+    summary = marked.run(campaign(touch_id=touch_id), "run-2")
+    assert summary["already_sent"] == 2
+    arrived = SendStatusSensor(task_id="arrived", dedupe_scope="q4", deferrable=False, poke_interval=0.01, timeout=5)
+    assert marked.run(arrived, method="execute")["reached"] == 2
+
+
+def test_rows_that_a_campaign_cannot_be_sent_to(marked: Marked) -> None:
+    marked.fill(1, 2)  # to Britain, without a number
+    assert "Nobody was sent a gift" in str(marked.run(campaign()))
+
+
+@pytest.mark.parametrize("status", [422, 400, 404])
+def test_a_campaign_that_is_refused_in_words_that_repeat_it(marked: Marked, status: int) -> None:
+    marked.fill(1, 2, country="US", state="NV", postal_code="89501")
+    marked.echo(
+        1, untold=("company", "title", "state", "postal_code", "metadata_contact"), path="/api/v3/send", status=status
+    )
+    marked.run(campaign())
+
+
+@pytest.mark.parametrize("fault", ["drop_after", "drop_before", "garbage", "truncate", "redirect"])
+def test_sends_of_a_campaign_that_are_held(marked: Marked, fault: str) -> None:
+    marked.fill(1, 2, country="US", state="NV", postal_code="89501")
+    marked.sandbox.fault(fault, **CAMPAIGN)
+    marked.run(campaign())
+    marked.run(campaign(), "run-2")
+
+
 # -- one gift ----------------------------------------------------------------------------------------------------------
 
 
@@ -338,7 +387,7 @@ def test_links_that_are_not_made_in_words_that_hold_one(marked: Marked, status: 
 @pytest.mark.parametrize("egift_links", [[], [{"egift_link": f"{LINK}\n"}, {"egift_link": LINK}], LINK, {LINK: LINK}])
 def test_links_that_cannot_be_read(marked: Marked, egift_links: Any) -> None:
     marked.fill(1)
-    body = {"success": True, "message": LINK, "egift_links": egift_links, "error": LINK}
+    body = {"success": True, "message": f"{LINK} or {MARK}code", "egift_links": egift_links}
     marked.sandbox.fault("status", **LINKS, status=200, body=body)
     assert isinstance(marked.run(links()), SendHeldError)
 
@@ -500,3 +549,27 @@ def test_what_people_see_and_decide(marked: Marked, capfd: pytest.CaptureFixture
     marked.run(
         ResolveHeldOperator(task_id="resolve", dedupe_scope="q4", resolution="sent", why="seen", resolved_by="me")
     )
+
+
+# -- what is landed ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_landed_is_in_the_table_and_nowhere_else(marked: Marked) -> None:
+    marked.fill(1)
+    marked.run(batch())
+    marked.sandbox.add("users", {"id": f"{MARK}userid", "email": f"{MARK}user@example.com", "note": [f"{MARK}note"]})
+    marked.sandbox.preload(3, email=f"{MARK}old{{}}@example.com")
+    for name in ("sends", "campaign_sends", "users"):
+        arguments = {} if name == "users" else {"status_table": f"statuses_of_{name}"}
+        landing = SendosoToSqlOperator(task_id="land", object=name, table=name, conn_id="warehouse", **arguments)
+        assert marked.run(landing)["inserted"] > 0
+
+
+@pytest.mark.parametrize("kind", ["INTEGER", "VARCHAR(3)", "TEXT CHECK (email = 'nobody')", "TEXT UNIQUE"])
+def test_a_table_that_refuses_a_value_does_not_show_it(marked: Marked, kind: str) -> None:
+    marked.change(f"CREATE TABLE users (id TEXT, email {kind}, landed_hash TEXT, landed_at TIMESTAMP)")
+    for number in (1, 2):
+        marked.sandbox.add("users", {"id": number, "email": f"{MARK}user@example.com"})
+    error = marked.run(SendosoToSqlOperator(task_id="land", object="users", table="users", conn_id="warehouse"))
+    assert isinstance(error, SendosoResultsError)
+    assert str(error).startswith("The table 'users' (connection 'warehouse') could not be written: it")

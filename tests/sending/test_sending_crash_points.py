@@ -94,7 +94,7 @@ def killed(sendoso: Sandbox, ledger: dict[str, Any]) -> Callable[[Kill], None]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["airflow_provider_sendoso.operators.sendoso", "sqlalchemy.dialects.postgresql"])
 
-    def run(kill: Kill) -> None:
+    def run(kill: Kill, **changes: Any) -> None:
         # With several POSTs at once their slots are so far apart that each has reached Sendoso before the next.
         rate = 3 if kill.width > 1 and kill.answers else 1000
         connections = {
@@ -106,7 +106,7 @@ def killed(sendoso: Sandbox, ledger: dict[str, Any]) -> Callable[[Kill], None]:
                 sendoso.fault("throttle", method="POST", path=SENDS, retry_after=1)
             else:
                 sendoso.fault("slow", method="POST", path=SENDS, delay=delay)
-        changes: dict[str, Any] = {"max_in_flight": kill.width}
+        changes["max_in_flight"] = kill.width
         if kill.resends:
             changes |= {"on_absent": "resend", "settle_time": 0}
         process = context.Process(target=die, args=(connections, kill.at, changes))
@@ -155,6 +155,32 @@ def test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next(
     assert len(decided()) == kill.accepted - sent  # each was found by its mark
     assert {one.to_state for one in decided()} <= {State.SENT}
     everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
+
+
+OF_A_CAMPAIGN: dict[str, Any] = {"gift_id": None, "touch_id": 102, "message": None}
+POINTS = ("posting-committed:3", "posted:3", "outcome-committed:3")
+
+
+@pytest.mark.parametrize("kill", [kill for kill in WHILE_SENDING if kill.width == 1 and kill.at in POINTS], ids=str)
+def test_so_is_one_of_a_campaign_whose_sends_bear_no_mark(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    an_hour_later: Callable[[], None],
+    killed: Callable[..., None],
+    kill: Kill,
+) -> None:
+    killed(kill, **OF_A_CAMPAIGN)
+    assert states() == kill.states
+    assert len(sendoso.campaign_sends()) == kill.accepted
+    settled = {"on_absent": "resend", "settle_time": 0, **OF_A_CAMPAIGN}
+    # What the list is without is held; and proven absent, for the list shows the others that were sent.
+    an_hour_later()
+    assert send(**OF_A_CAMPAIGN) == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
+    an_hour_later()
+    assert send(**settled) == Try("", ALL_SENT)
+    assert send(run_id="run-2", **settled) == Try("", {"already_sent": 5})
+    assert len(sendoso.campaign_sends()) == 5
 
 
 @pytest.mark.parametrize("kill", WHILE_LOOKING, ids=str)

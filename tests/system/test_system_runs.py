@@ -142,6 +142,34 @@ def test_results_say_who_has_not_received_theirs_and_name_nobody(airflow: Any, c
     assert references(again) == missing
 
 
+def test_sends_land_beside_the_customers_and_name_nobody_else(airflow: Any, world: Callable[..., Any]) -> None:
+    here = with_champions(world())
+    here.execute("UPDATE champions SET email = 'OLD7@example.com' WHERE customer_id = 'C-2'")
+    here.sendoso.preload(250, email="old{}@example.com")
+    first = airflow.run("send_attribution", "2026-01-01T00:00:00+00:00", here.environment)
+
+    assert first.state == "success", first.log[-5000:]
+    landed = first.xcoms["land_sends"]
+    assert (landed["rows"], landed["inserted"], landed["status_updates"]) == (250, 250, 1000)
+    query = (
+        "SELECT customer_id, touch_id, sends, delivered, cost, last_delivered_at >= last_sent_at FROM send_attribution"
+    )
+    assert [(*row[:4], float(row[4]), row[5]) for row in here.read_warehouse(query)] == [
+        ("C-2", "101", 1, 1, 30.0, True)
+    ]
+
+    again = airflow.run("send_attribution", "2026-01-02T00:00:00+00:00", here.environment)
+    landed = again.xcoms["land_sends"]
+    assert (landed["rows"], landed["unchanged"], landed["whole_list"]) == (100, 100, False)
+    full = airflow.run("send_attribution", "2026-01-03T00:00:00+00:00", here.environment, {"full": True})
+    assert (full.xcoms["land_sends"]["unchanged"], full.xcoms["land_sends"]["whole_list"]) == (250, True)
+    assert len(here.read_warehouse(query)) == 1
+    assert here.read_warehouse("SELECT COUNT(*), COUNT(DISTINCT id) FROM sendoso_sends") == [(250, 250)]
+    kept = f"{first.log} {again.log} {full.log} {first.xcoms}"
+    assert "@example.com" not in kept
+    assert "Recipient" not in str(here.read_warehouse("SELECT * FROM sendoso_sends"))
+
+
 def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     conf = {"first_name": "Ximena", "last_name": "Ordóñez", "email": "ximena@example.org"}
@@ -203,6 +231,71 @@ def test_a_gift_that_came_back_is_replaced_once(airflow: Any, world: Callable[..
     again = airflow.run("replaced_gift", "2026-01-04T00:00:00+00:00", here.environment, conf)
     assert again.xcoms == run.xcoms
     assert here.posts() == 2
+
+
+REQUESTS = [
+    ("R-1", "102", "ada@example.com", None, None, None, None, None, None, None, None),
+    ("R-2", "102", "ada@example.com", "Ada", "Lovelace", None, None, None, None, None, None),
+    ("R-3", "101", "grace@example.org", "Grace", "Hopper", None, "1 Navy Way", "Reno", "NV", "89501", "US"),
+    ("R-4", "101", "hina@example.org", "陽菜", "高木", None, None, None, None, None, None),
+    ("R-5", "101", "kahu@example.net", "Kahu", "Tepania", None, "6 Cuba Street", "London", None, "SW1Y", "GB"),
+    ("R-6", "999", "wangari@example.org", "Wangari", "M", None, None, None, None, None, None),
+]
+
+
+def test_rewards_are_fulfilled_once_each_and_marked(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    here.execute(
+        "CREATE TABLE reward_requests (request_id text PRIMARY KEY, touch_id text, email text, first_name text, "
+        "last_name text, mobile_no text, address_line1 text, city text, state text, postal_code text, country text, "
+        "outcome text, reason text, send_id text)"
+    )
+    marks = ", ".join(["%s"] * 11)
+    here.execute(f"INSERT INTO reward_requests VALUES ({marks})", *REQUESTS)
+    run = airflow.run("reward_fulfilment", "2026-01-01T00:00:00+00:00", here.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    codes = [f"tracking:{sent.tracking_code}" for sent in here.sendoso.campaign_sends()]
+    query = "SELECT outcome, reason, send_id FROM reward_requests ORDER BY request_id"
+    rows = here.read_warehouse(query)
+    assert [row[0] for row in rows] == ["sent"] * 4 + ["invalid"] * 2
+    assert sorted(row[2] for row in rows[:4]) == sorted(codes)
+    assert [row[1].split(",")[0] for row in rows[4:]] == [
+        "mobile_no is missing",
+        "touch_id is no campaign that this account can send",
+    ]
+    asked = [sent.body.get("no_address") for sent in here.sendoso.campaign_sends()]
+    assert sorted(map(bool, asked)) == [False, False, False, True]
+
+    here.execute("UPDATE reward_requests SET mobile_no = '+44 20 7946 0000' WHERE request_id = 'R-5'")
+    again = airflow.run("reward_fulfilment", "2026-01-01T00:15:00+00:00", here.environment)
+    assert again.xcoms["fulfil"]["rows"] == 2
+    assert [row[0] for row in here.read_warehouse(query)] == ["sent"] * 5 + ["invalid"]
+    assert len(here.sendoso.campaign_sends()) == 5
+
+
+def test_what_came_back_is_replaced_from_the_results(airflow: Any, champions: Any) -> None:
+    airflow.run("campaign_results", "2026-01-01T00:00:00+00:00", champions.environment)
+    champions.execute("UPDATE sendoso_results SET status = 'returned' WHERE row_ref IN ('C-1', 'C-2')")
+    champions.execute(
+        "CREATE TABLE new_addresses (customer_id text PRIMARY KEY, first_name text, last_name text, email text, "
+        "address_line1 text, city text, state text, postal_code text, country text)"
+    )
+    people = [
+        ("C-1", "Zoë", "New", "new@example.com", "1 New Street", "London", None, "SW1Y 4JH", "GB"),
+        ("C-2", "Ximena", "New", "newer@example.com", "2 New Street", "London", None, "SW1Y 4JH", "GB"),
+    ]
+    champions.execute("INSERT INTO new_addresses VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)", *people)
+    first = dict(champions.read_warehouse("SELECT row_ref, send_id FROM sendoso_results"))
+    sent = [ref for ref in ("C-1", "C-2") if first[ref] is not None]
+    champions.sendoso.finish(first[sent[0]], "returned")  # of the other, Sendoso says that it has arrived
+
+    run = airflow.run("replace_returned", "2026-01-02T00:00:00+00:00", champions.environment)
+    assert run.state == "success", run.log[-5000:]
+    assert run.xcoms["send_again"]["sent"] == 1
+    again = airflow.run("replace_returned", "2026-01-03T00:00:00+00:00", champions.environment)
+    assert again.xcoms["send_again"]["already_sent"] == 1
+    assert [send.body["email"] for send in champions.sendoso.sends].count("new@example.com") == 1
 
 
 def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]) -> None:

@@ -1,0 +1,162 @@
+"""The lists of Sendoso's that can be landed: their columns, and which type a column has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The type of a column; which one a column has depends on its name alone, and so never changes."""
+
+    ID = "id"
+    TEXT = "text"
+    MOMENT = "moment"
+    AMOUNT = "amount"
+    COUNT = "count"
+    TRUTH = "truth"
+    JSON = "json"
+
+
+HASH, LANDED_AT = "landed_hash", "landed_at"
+"""The columns that every table has besides: what the row held, and when it was last written."""
+
+OWN = {LANDED_AT: Kind.MOMENT, HASH: Kind.TEXT}
+
+
+@dataclass(frozen=True)
+class ObjectList:
+    """
+    A list of Sendoso's that can be landed.
+
+    :param name: what authors call it.
+    :param path: what the API calls it.
+    :param columns: those that its table always has, in their order; by the fields that are published or inferred.
+    :param are_sends: whether its rows have a status of the six, and may go on changing.
+    """
+
+    name: str
+    path: str
+    columns: Mapping[str, Kind] = field(repr=False)
+    are_sends: bool = False
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """The columns that cannot be left out: without them nobody knows what is landed, and what is still open."""
+        return ("id", "status", "status_word", "created_at") if self.are_sends else ("id",)
+
+    def kind_of(self, column: str) -> Kind:
+        """
+        Return a column's type, by its name alone.
+
+        :param column: one of the table's, or one that is new.
+        """
+        known = self.columns.get(column) or OWN.get(column)
+        if known is not None:
+            return known
+        return next((kind for words, kind in _BY_NAME if words.search(column)), Kind.TEXT)
+
+
+_BY_NAME = (
+    (re.compile(r"^metadata_|_text$"), Kind.TEXT),
+    (re.compile(r"_(at|date)$"), Kind.MOMENT),
+    (re.compile(r"(^|_)(amount|balance|budget|cost|price)$"), Kind.AMOUNT),
+    (re.compile(r"(^|_)count$"), Kind.COUNT),
+    (re.compile(r"^(is|has)_"), Kind.TRUTH),
+)
+
+
+def _typed(**names: str) -> dict[str, Kind]:
+    return {name: Kind(kind) for name, kind in names.items()}
+
+
+_SENDS = _typed(
+    id="id",
+    status="text",
+    status_word="text",
+    created_at="moment",
+    gift_id="text",
+    variant_id="text",
+    recipient_name="text",
+    recipient_email="text",
+    tracking_url="text",
+    metadata="json",
+    status_updates="json",
+)
+
+_CAMPAIGN_SENDS = _typed(
+    id="id",
+    status="text",
+    status_word="text",
+    created_at="moment",
+    send_gid="text",
+    type="text",
+    subtype="text",
+    currency="text",
+    current_total_cost="amount",
+    touch_id="text",
+    touch_name="text",
+    recipient_name="text",
+    recipient_email="text",
+    recipient_company_name="text",
+    sent_via="text",
+    tracking_url="text",
+    status_updates="json",
+)
+
+_TOUCHES = _typed(
+    id="id",
+    name="text",
+    status="text",
+    delivery_type="text",
+    gift_id="text",
+    start_date="moment",
+    end_date="moment",
+    starting_egift_price="amount",
+    ending_egift_price="amount",
+    currency="text",
+    ship_to_countries="json",
+    created_at="moment",
+)
+
+_GROUPS = _typed(
+    id="id",
+    name="text",
+    team_id="text",
+    budget="amount",
+    monthly_budget="amount",
+    one_time_budget="amount",
+    rollover="truth",
+    created_at="moment",
+)
+
+_USERS = _typed(
+    id="id",
+    first_name="text",
+    last_name="text",
+    email="text",
+    balance="amount",
+    team_balance="amount",
+    team_id="text",
+    team_group_id="text",
+)
+
+_GIFTS = _typed(id="id", name="text", category="text", price="amount", currency="text")
+
+_RETURN_ADDRESSES = _typed(id="id", name="text", address="text", city="text", state="text", zip="text", country="text")
+
+LISTS = {
+    found.name: found
+    for found in (
+        ObjectList("sends", "sends", _SENDS, are_sends=True),
+        ObjectList("campaign_sends", "send", _CAMPAIGN_SENDS, are_sends=True),
+        ObjectList("touches", "touches", _TOUCHES),
+        ObjectList("groups", "groups", _GROUPS),
+        ObjectList("users", "users", _USERS),
+        ObjectList("gifts", "gifts", _GIFTS),
+        ObjectList("return_addresses", "return-addresses", _RETURN_ADDRESSES),
+    )
+}
+"""By the name that authors use."""
