@@ -1,12 +1,12 @@
 """
-An eGift link for each champion of a warehouse table, for a mail of one's own: Sendoso makes the links and sends nothing.
+An eGift link for each champion of a warehouse table, for one's own mail: Sendoso makes the links and sends nothing.
 
 Set the connections ``sendoso_default``, ``sendoso_ledger`` and ``warehouse``, as for ``champions_campaign.py``. The
 user of ``warehouse`` reads ``champions``, and has to be able to create the two tables below, or to write to them.
 
-A link is money: whoever has it can redeem it. The links are in the table ``sendoso_links``, and encrypted in the ledger;
-in no log and in no XCom. So what is done with them here is done where they are, in the database: ``merge`` puts them
-beside the names, into a table that a mailing tool reads. Let nobody else read either.
+A link is money: whoever has it can redeem it. The links are in the table ``sendoso_links``, and encrypted in the
+ledger; in no log and in no XCom. So what is done with them here is done where they are, in the database: ``merge``
+puts them beside the names, into a table that a mailing tool reads. Let nobody else read either.
 """
 
 from __future__ import annotations
