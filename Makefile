@@ -41,6 +41,7 @@ bench: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
 	$(BIN)/python benchmarks/batch.py --ledger sqlite --ledger postgresql
 	$(BIN)/python benchmarks/wait.py
+	$(BIN)/python benchmarks/campaigns.py
 	$(BIN)/python benchmarks/validate.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/parse.py

@@ -144,9 +144,13 @@ class Wait:
             ]
             for name, send in tracker.assign(taken, self.hook.config.timeout, others).items():
                 tracked = self.watch.tracked.get(name)
-                if tracked is not None and sends.bind(self._keys[name], send.id):
+                if tracked is None:
+                    continue
+                if sends.bind(self._keys[name], send.id):
                     self.watch.tracked[name] = replace(tracked, bound_id=send.id)
                     self.watch.note(name, send.status, time.time())
+                else:
+                    self._recalled = False  # somebody else has bound it meanwhile: the ledger knows to what
 
     def is_over(self) -> bool:
         """

@@ -185,13 +185,15 @@ class RowReader:
 
     def _is_gift(self, cells: Sequence[Any]) -> bool:
         """Say whether a row asks for a gift of the catalogue rather than for a campaign's."""
-        if "gift_id" in self._arguments or "touch_id" in self._arguments:
-            return "gift_id" in self._arguments
+        if "gift_id" in self._arguments or "touch_id" not in (self._arguments.keys() | self._fields.keys()):
+            return True
+        if "touch_id" in self._arguments:
+            return False
         gift_id, touch_id = (
             None if (position := self._fields.get(name)) is None else normalise_text(cells[position])
             for name in ("gift_id", "touch_id")
         )
-        if (gift_id is None) == (touch_id is None) and "touch_id" in self._fields:
+        if (gift_id is None) == (touch_id is None):
             raise _RowError(f"gift_id and touch_id are {'missing' if gift_id is None else 'both there'}: give one")
         return touch_id is None
 

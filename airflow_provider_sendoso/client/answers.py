@@ -325,6 +325,9 @@ def _without_values(words: str, request: Request) -> str:
     sent = (request.params, request.json or {}, request.made_from)
     values = sorted((leaf for part in sent for leaf in _leaves("", part)), key=lambda leaf: -len(leaf[1]))
     for name, value in values:
+        # Most values are not in it, and an expression for each would cost more than reading the rest of the answer.
+        if value.isascii() and words.isascii() and value.lower() not in words.lower():
+            continue
         # A short value is part of many words; a longer one is the person's even where it is glued to others.
         edges = (r"(?<!\w)", r"(?!\w)") if len(value) <= _SHORT and value.isascii() else ("", "")
         words = re.sub(edges[0] + re.escape(value) + edges[1], f"<{name}>".replace("\\", ""), words, flags=re.I)

@@ -38,13 +38,21 @@ class Pace(Protocol):
     def queue(self) -> float:
         """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
 
-    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
+    def reserve(self, *, poll: bool) -> float:
         """
         Take the next slot.
 
         :param poll: whether it is for a poll, or for anything that sends need.
-        :param within: done along with it if the slot is free now, and only then; what it raises gives the slot back.
-        :return: seconds until the slot comes up; 0 for now, and then ``within`` is done.
+        :return: seconds until the slot comes up; 0 for now.
+        """
+
+    def take(self, within: Within, key: str) -> bool:
+        """
+        Take a slot for a send if one is free now, and only then.
+
+        :param within: done along with it; what it raises gives the slot back.
+        :param key: of what is changed by that.
+        :return: whether there was one, and ``within`` is done.
         """
 
     def push_back(self, seconds: float) -> None:
@@ -67,15 +75,17 @@ class LocalPace:
         """Never wait: without a ledger there are no sends."""
         return 0.0
 
-    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
+    def reserve(self, *, poll: bool) -> float:
         """Take the process's next slot; return the seconds until it comes up."""
         with self._lock:
             now = time.monotonic()
             slot = max(self._free_at, now)
-            if within is not None and slot == now:
-                within(None)
             self._free_at = slot + self._interval
             return slot - now
+
+    def take(self, within: Within, key: str) -> bool:
+        """Take none: without a ledger there are no sends."""
+        return False
 
     def push_back(self, seconds: float) -> None:
         """Let this process not call for so many seconds."""
@@ -89,7 +99,7 @@ class Turn:
     A slot that has come up.
 
     :param due: when, in monotonic seconds.
-    :param at_once: whether it was free when it was taken, so that what belonged to it was done within its transaction.
+    :param at_once: whether it was free when it was taken.
     """
 
     due: float
@@ -101,15 +111,12 @@ class Turn:
         return time.monotonic() - self.due > _STALE
 
 
-def wait_for_slot(
-    pace: Pace, *, poll: bool, within: Within | None = None, sleep: Callable[[float], None] = time.sleep
-) -> Turn:
+def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> Turn:
     """
     Block until it is this call's turn.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
-    :param within: done along with a slot that is free at once.
     :param sleep: waits for a number of seconds.
     :raises SendosoRateLimitError: for a turn that is minutes away.
     """
@@ -118,7 +125,7 @@ def wait_for_slot(
     try:
         while True:
             if isinstance(step, str):
-                step = steps.send(_ask(pace, step, poll, within))
+                step = steps.send(_ask(pace, step, poll))
             else:
                 sleep(step)
                 step = next(steps)
@@ -147,8 +154,8 @@ async def await_slot(pace: Pace, *, poll: bool) -> None:
         return
 
 
-def _ask(pace: Pace, step: str, poll: bool, within: Within | None = None) -> float:
-    return pace.queue() if step == "queue" else pace.reserve(poll=poll, within=within)
+def _ask(pace: Pace, step: str, poll: bool) -> float:
+    return pace.queue() if step == "queue" else pace.reserve(poll=poll)
 
 
 def _steps(poll: bool) -> Generator[str | float, float | None, Turn]:

@@ -63,6 +63,7 @@ class SendosoSession:
         self.sleep = sleep
         # One caller of this process at a time is in the account's queue, however many threads it has.
         self._turns = {True: threading.Lock(), False: threading.Lock()}
+        self._crowded = False
         self._transport = Transport(config.timeout)
 
     def read(self, request: Request) -> Answer:
@@ -137,7 +138,7 @@ class SendosoSession:
         self,
         *,
         before: Callable[[], None] = lambda: None,
-        within: Within | None = None,
+        within: tuple[Within, str] | None = None,
         poll: bool = False,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -146,15 +147,19 @@ class SendosoSession:
 
         :param before: done when it is this call's turn, and again with another turn if it took so long that the first
             is over; what it raises keeps the call from being made.
-        :param within: done instead of ``before``, in the slot's own transaction, for a slot that is free at once.
+        :param within: done instead of ``before``, in the slot's own transaction, for a slot that is free at once; with
+            the key of what it changes.
         :param poll: whether the call has to leave most of the rate to sends.
         :param sleep: waits for a number of seconds, or raises if the call is not to be made any more.
         """
+        # Where the last one had to wait there is a queue, and asking for a free slot would be in vain.
+        if within is not None and not self._crowded and self.pace.take(*within):
+            return
         for _ in range(_ROUNDS):
             with self._turns[poll]:
-                turn = wait_for_slot(self.pace, poll=poll, within=within, sleep=sleep or self.sleep)
-            if within is None or not turn.at_once:
-                before()
+                turn = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep)
+            self._crowded = not turn.at_once
+            before()
             if not turn.is_late:
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Engine
 
+from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
 from airflow_provider_sendoso.ledger.limiter import LedgerPace
@@ -29,6 +30,7 @@ class Ledger:
         self.sends = SendLedger(self._database)
         self.resolutions = Resolutions(self._database)
         self.lists = Lists(self._database)
+        self.cursors = Cursors(self._database)
 
     def send_key(self, account: str, dedupe_scope: str, recipient_key: str, resend_of: str | None = None) -> str:
         """

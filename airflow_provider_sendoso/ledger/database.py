@@ -87,16 +87,19 @@ class Database:
                 f"The ledger's database is {self.dialect}; use PostgreSQL, MySQL, or SQLite for a single machine."
             )
 
-    def run(self, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+    def run(
+        self, work: Callable[[Connection], T], patience: float = PATIENCE, first: Callable[[], T] | None = None
+    ) -> T:
         """
         Run one transaction, again if the database could not finish it.
 
         :param work: may run several times, and must then find what an earlier run committed.
         :param patience: seconds for which it is repeated.
+        :param first: runs it the first time, instead of :meth:`once`.
         :raises SendosoLedgerError: when it cannot be done.
         """
         try:
-            return self._once(work)
+            return first() if first else self.once(work)
         except SQLAlchemyError as error:
             if not _is_transient(error):
                 raise self._error(error) from None
@@ -108,10 +111,19 @@ class Database:
             reraise=True,
         )
         try:
-            result: T = retrying(self._once, work)
+            result: T = retrying(self.once, work)
         except SQLAlchemyError as error:
             raise self._error(error) from None
         return result
+
+    def once(self, work: Callable[[Connection], T]) -> T:
+        """
+        Run one transaction once, and raise the database's errors as they are.
+
+        :param work: what to do in it.
+        """
+        with self._turn, self.engine.begin() as connection:
+            return work(connection)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """
@@ -145,10 +157,6 @@ class Database:
             f"The ledger ({self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent without "
             "it; the task can be retried once the database answers."
         )
-
-    def _once(self, work: Callable[[Connection], T]) -> T:
-        with self._turn, self.engine.begin() as connection:
-            return work(connection)
 
     def _open(self, connection: Connection) -> Identity:
         known = inspect(connection).has_table(schema.identity.name)

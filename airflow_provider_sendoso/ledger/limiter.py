@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import case, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import db_now, pace
+from airflow_provider_sendoso.ledger.together import Together
 
 _SENDING = 2.0
 """Seconds after a send's slot during which polls leave most of the rate to sends."""
@@ -30,6 +33,7 @@ class LedgerPace:
 
     def __init__(self, database: Database, account: str, interval: float, poll_share: int) -> None:
         self._database = database
+        self._together = Together(database.once)
         self._account = account
         self._this_row = pace.c.account == account
         # Built once: they run ten times a second, for days, and building them costs more than running them.
@@ -38,6 +42,8 @@ class LedgerPace:
             True: self._step(pace.c.slot, slot=slot, tat=slot + interval),
             False: self._step(pace.c.slot, slot=slot, send_at=slot, tat=slot + interval),
         }
+        is_free = pace.c.tat <= db_now()
+        self._take_free = self._move(slot=db_now(), send_at=db_now(), tat=db_now() + interval).where(is_free)
         self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
         turn = _later(pace.c.poll_tat, db_now())
         self._line_up = self._step(pace.c.poll_slot, poll_slot=turn, poll_tat=turn + poll_share * interval)
@@ -52,21 +58,26 @@ class LedgerPace:
 
         return max(0.0, self._database.run(work))
 
-    def reserve(self, *, poll: bool, within: Callable[[Connection], None] | None = None) -> float:
+    def reserve(self, *, poll: bool) -> float:
+        """Take the account's next slot; return the seconds until it comes up, 0 for now."""
+        return max(0.0, self._database.run(lambda connection: self._run(connection, self._take[poll])))
+
+    def take(self, within: Callable[[Connection], None], key: str) -> bool:
         """
-        Take the account's next slot.
+        Take a slot for a send if one is free now.
 
-        :param within: done in the same transaction if the slot is free now, and only then.
-        :return: seconds until the slot comes up; 0 for now, and then ``within`` is committed.
+        :param within: done in the same transaction, perhaps along with others'; what it raises gives the slot back.
+        :param key: of the row that it locks.
+        :return: ``False`` if no slot is free now; then nothing is done.
         """
 
-        def work(connection: Connection) -> float:
-            wait = self._run(connection, self._take[poll])
-            if within is not None and wait <= 0:
-                within(connection)
-            return wait
+        def work(connection: Connection) -> bool:
+            if connection.execute(self._take_free).rowcount != 1:
+                return False
+            within(connection)
+            return True
 
-        return max(0.0, self._database.run(work))
+        return self._database.run(work, first=partial(self._together.once, work, key))
 
     def push_back(self, seconds: float) -> None:
         """Let nobody of the account call for so many seconds."""
@@ -75,13 +86,16 @@ class LedgerPace:
 
     def _step(self, due: Any, **values: Any) -> list[Executable]:
         """Build what moves the row on and then says how many seconds it is until ``due``."""
-        # In the order given: MySQL assigns one after the other, and what comes later sees what came before.
-        move = update(pace).where(self._this_row).ordered_values(*((pace.c[name], values[name]) for name in values))
+        move = self._move(**values)
         # Relative, and measured after the row was locked: no two clocks are compared.
         left = due - db_now()
         if self._database.dialect == "postgresql":
             return [move.returning(left)]  # one way there and back less
         return [move, select(left).where(self._this_row)]
+
+    def _move(self, **values: Any) -> Update:
+        # In the order given: MySQL assigns one after the other, and what comes later sees what came before.
+        return update(pace).where(self._this_row).ordered_values(*((pace.c[name], values[name]) for name in values))
 
     def _run(self, connection: Connection, step: list[Executable]) -> float:
         left = _last_scalar(connection, step)

@@ -153,6 +153,16 @@ lists = Table(
 """Lists of sends that deferred sensors wait for: thousands of ids are too much for the arguments of a trigger. Since
 version 3."""
 
+cursors = Table(
+    "sendoso_cursors",
+    metadata,
+    Column("name", String(190), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("position", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+"""How far those that wait for events have read Sendoso's lists. Since version 4."""
+
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),

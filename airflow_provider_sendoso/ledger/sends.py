@@ -21,6 +21,7 @@ from sqlalchemy.sql.dml import Update
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, Moment, batches, db_now, scopes, sends
+from airflow_provider_sendoso.ledger.together import Together
 from airflow_provider_sendoso.models import Item, SendStatus
 
 OUTCOME_PATIENCE = 60.0
@@ -62,7 +63,8 @@ _AS_READ = and_(_THIS_ATTEMPT, sends.c.state == bindparam("from_state"))
 
 def _move(*expected: State) -> Update:
     """A transition from one of the expected states; what it leads to is still to be said."""
-    return update(sends).where(_MINE, sends.c.state.in_(expected))
+    # Not an IN: its list is written into the statement anew every time.
+    return update(sends).where(_MINE, or_(*(sends.c.state == state for state in expected)))
 
 
 _BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(state=State.POSTING, lease_until=_LEASE, posted_at=db_now())
@@ -226,6 +228,7 @@ class SendLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._together = Together(database.once)
 
     def open_batch(self, batch: Batch) -> None:
         """
@@ -375,7 +378,7 @@ class SendLedger:
     def reopen(self, claims: Sequence[Claim]) -> None:
         """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
         for claim in claims:
-            self._transition(claim, _REOPEN, State.READY)
+            self._database.run(partial(_transit, claim=claim, statement=_REOPEN, state=State.READY))
 
     def read(self, send_keys: Sequence[str]) -> dict[str, Record]:
         """
@@ -566,7 +569,8 @@ class SendLedger:
     def _transition(
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        return self._database.run(lambda connection: _transit(connection, claim, statement, state, **values), patience)
+        work = partial(_transit, claim=claim, statement=statement, state=state, **values)
+        return self._database.run(work, patience, partial(self._together.once, work, claim.send_key))
 
     def _read(self, *where: Any, limit: int | None = None) -> list[Record]:
         query = select(sends).where(*where)

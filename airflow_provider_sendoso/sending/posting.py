@@ -159,7 +159,8 @@ class Poster:
             # What is left of the lease has to cover the POST: a process that was frozen since the commit begins anew.
             while time.clock_gettime(_CLOCK) > lapses_at - self._timeout - _MARGIN / 3:
                 # Where the slot is free at once, both are one transaction, and a send costs two instead of three.
-                self._session.await_turn(before=commit_posting, within=commit_posting, sleep=self._sleep)
+                within = (commit_posting, claim.send_key)
+                self._session.await_turn(before=commit_posting, within=within, sleep=self._sleep)
         except BaseException:
             if posting:
                 self._sends.post_again(claim, self._lease)

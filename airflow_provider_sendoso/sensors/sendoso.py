@@ -30,6 +30,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.sensors.events import SendosoEventSensor
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
     from airflow_provider_sendoso.waiting import Goal
     from airflow_provider_sendoso.watching import Wait
+
+__all__ = ["SendStatusSensor", "SendosoEventSensor"]
 
 # What only a run needs is imported by a run, in its methods: a DAG file is parsed every few seconds.
 
@@ -60,7 +63,7 @@ class SendStatusSensor(BaseSensorOperator):
     at the default), any other after a quarter of its age, every second time to once an hour; through the list of sends
     where that takes fewer requests. What is read is kept in the ledger for the sends that it knows.
 
-    :param send_id: one id, or a list of ids (templated), or
+    :param send_id: one id, or a list of ids; of a campaign's send ``tracking:<code>`` or its id (templated), or
     :param batch_id: as ``BatchSendOperator`` returned it (templated), or
     :param dedupe_scope: everything the ledger knows as sent in a scope (templated).
     :param target_statuses: the statuses to wait for (templated).

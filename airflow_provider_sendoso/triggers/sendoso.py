@@ -12,8 +12,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_sendoso.client.async_session import AsyncSendosoSession, shared_session
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.triggers.events import SendosoEventTrigger
 from airflow_provider_sendoso.waiting import Goal
 from airflow_provider_sendoso.watching import Wait
+
+__all__ = ["SendStatusTrigger", "SendosoEventTrigger"]
 
 _SHORTEST_PAUSE = 1.0
 """Seconds between two rounds at the least, whatever ``poke_interval`` says."""

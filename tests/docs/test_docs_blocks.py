@@ -44,10 +44,11 @@ from airflow_provider_sendoso.operators.sendoso import (
 )
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox import __main__ as sandbox_shell
-from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+from airflow_provider_sendoso.sensors.sendoso import SendosoEventSensor, SendStatusSensor
+from airflow_provider_sendoso.triggers.events import SendosoEventTrigger
 
 OPERATORS = (BatchSendOperator, EgiftLinksOperator, SendGiftOperator, SendosoToSqlOperator, ResolveHeldOperator)
-OURS = {kind.__name__: kind for kind in (*OPERATORS, SendStatusSensor)}
+OURS = {kind.__name__: kind for kind in (*OPERATORS, SendStatusSensor, SendosoEventSensor, SendosoEventTrigger)}
 PROSE = ("", "text", "{toctree}", "{include}", "{eval-rst}")
 """What is not code, and what Sphinx reads."""
 
@@ -64,7 +65,7 @@ def test_every_block_is_in_a_language_that_is_tested_here() -> None:
 # -- Python ----------------------------------------------------------------------------------------------------------
 
 
-NEWER = {"DeadlineAlert": AIRFLOW_V_3_1_PLUS, "RetryPolicy": AIRFLOW_V_3_3_PLUS}
+NEWER = {"AssetWatcher": not AIRFLOW_2, "DeadlineAlert": AIRFLOW_V_3_1_PLUS, "RetryPolicy": AIRFLOW_V_3_3_PLUS}
 """What not every Airflow has."""
 PYTHON = [block for block in blocks("python") if all(there for word, there in NEWER.items() if word in block.text)]
 

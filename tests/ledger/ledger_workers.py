@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import create_engine
 
 from airflow_provider_sendoso.client.endpoints import me_request
-from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
@@ -66,8 +66,20 @@ def run_together(barrier: Any, results: Any, number: int, function: Callable[...
 # -- what they run ---------------------------------------------------------------------------------------------------
 
 
+def bind(url: str, send_key: str, bound_id: str) -> bool:
+    """Say whether this one has bound it; the database itself may refuse the second of two at once."""
+    try:
+        return open_ledger(url).sends.bind(send_key, bound_id)
+    except SendosoLedgerError:
+        return False
+
+
 def ledger_uuid(url: str) -> str:
     return open_ledger(url).identity.ledger_uuid
+
+
+def write_cursor(url: str, version: int, text: str) -> bool:
+    return open_ledger(url).cursors.write("a", version, text)
 
 
 def open_as_a_reader(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -55,27 +56,43 @@ def test_a_shorter_push_back_takes_nothing_back(opened: Ledger) -> None:
 
 
 def test_what_belongs_to_a_free_slot_is_committed_with_it(opened: Ledger) -> None:
-    pace, other = opened.pace("account", 10.0, 5), opened.pace("other", 10.0, 5)
+    pace, other = opened.pace("account", 0.01, 5), opened.pace("other", 10.0, 5)
 
     def push_other(connection: Connection) -> None:
         connection.execute(update(pace_table).where(pace_table.c.account == "other").values(tat=0.0, slot=77.0))
 
-    other.reserve(poll=False)
-    assert pace.reserve(poll=False, within=push_other) == 0
+    for each in (pace, other):
+        each.reserve(poll=False)
+    time.sleep(0.02)
+    assert pace.take(push_other, "key")
     assert slot_of(opened, "other") == 77
 
 
-def test_what_belongs_to_a_slot_that_comes_later_is_not_done(opened: Ledger) -> None:
+def test_a_slot_that_comes_later_is_not_taken_by_who_does_not_wait(opened: Ledger) -> None:
     pace = opened.pace("account", 10.0, 5)
     pace.reserve(poll=False)
-    assert pace.reserve(poll=False, within=refuse) == pytest.approx(10, abs=0.5)
+    assert not pace.take(refuse, "key")
+    assert pace.reserve(poll=False) == pytest.approx(10, abs=0.5)
+
+
+def test_a_free_slot_is_taken_by_one_of_sixteen(opened: Ledger) -> None:
+    pace, taken = opened.pace("account", 0.5, 5), []
+    pace.reserve(poll=False)
+    time.sleep(0.6)
+    with ThreadPoolExecutor(16) as pool:
+        had = list(pool.map(lambda n: pace.take(lambda connection: taken.append(n), f"{n}"), range(16)))
+    assert sum(had) == len(taken) == 1
+    assert pace.reserve(poll=False) == pytest.approx(0.5, abs=0.4)
 
 
 def test_a_free_slot_is_given_back_if_what_belongs_to_it_fails(opened: Ledger) -> None:
-    pace = opened.pace("account", 10.0, 5)
+    pace = opened.pace("account", 0.01, 5)
+    pace.reserve(poll=False)
+    time.sleep(0.02)
+    taken = slot_of(opened, "account")
     with pytest.raises(KeyError):
-        pace.reserve(poll=False, within=refuse)
-    assert pace.reserve(poll=False) == 0
+        pace.take(refuse, "key")
+    assert slot_of(opened, "account") == taken
 
 
 def refuse(connection: Connection) -> None:

@@ -188,7 +188,7 @@ def test_a_commit_whose_answer_was_lost_counts_once(
     opened: Ledger, unknown: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, to_state: State
 ) -> None:
     record = unknown()
-    once, runs = opened._database._once, []
+    once, runs = opened._database.once, []
 
     def lose_the_answer(work: Any) -> Any:
         result = once(work)
@@ -197,7 +197,7 @@ def test_a_commit_whose_answer_was_lost_counts_once(
             raise OperationalError("COMMIT", {}, ConnectionError("server closed the connection"))
         return result
 
-    monkeypatch.setattr(opened._database, "_once", lose_the_answer)
+    monkeypatch.setattr(opened._database, "once", lose_the_answer)
     assert opened.resolutions.resolve(record, to_state, **BY)
     monkeypatch.undo()
     assert runs == [True, True]

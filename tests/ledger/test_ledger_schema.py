@@ -70,6 +70,7 @@ def version_1(opened: Ledger) -> Ledger:
     def take_back(connection: Any) -> None:
         connection.execute(text("DROP TABLE sendoso_resolutions"))
         connection.execute(text("DROP TABLE sendoso_lists"))
+        connection.execute(text("DROP TABLE sendoso_cursors"))
         connection.execute(text("ALTER TABLE sendoso_sends DROP COLUMN resend_of"))
         connection.execute(update(identity).values(schema_version=1))
 

@@ -29,7 +29,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 collect_ignore = [] if AIRFLOW_V_3_2_PLUS else ["test_system_form.py"]
 if not AIRFLOW_V_3_3_PLUS:
     collect_ignore += [
-        f"test_system_{name}.py" for name in ("approval", "assets", "callbacks", "kills", "retries", "ui")
+        f"test_system_{name}.py" for name in ("approval", "assets", "callbacks", "events", "kills", "retries", "ui")
     ]
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -427,3 +429,24 @@ def test_check_fails_with_what_is_wrong(airflow: Any, world: Callable[..., Any])
     assert (run.state, run.tasks) == ("failed", {"check": "failed"})
     assert "did not grant a token (invalid_client)" in run.log
     assert "wr0ng-s3cret" not in run.log
+
+
+def test_a_new_campaign_ends_the_wait_and_the_next_run_goes_on(airflow: Any, world: Callable[..., Any]) -> None:
+    here = world()
+    environment = here.environment | {"SENDOSO_POLL_INTERVAL": "1"}
+
+    def launch(number: int) -> None:
+        """Wait for the first poll, and make a campaign appear."""
+        while sum(request.path == "/api/v3/touches" for request in here.sendoso.requests) < 1:
+            time.sleep(0.1)
+        here.sendoso.add("touches", {"id": number, "name": "Spring"})
+
+    with ThreadPoolExecutor(1) as aside:
+        aside.submit(launch, 105)
+        first = airflow.run("new_campaign", "2026-01-01T00:00:00+00:00", environment)
+    assert (first.state, first.xcoms.get("announce")) == ("success", ["105"]), first.log[-5000:]
+    here.sendoso.add("touches", {"id": 106, "name": "Summer"})  # between the runs
+    second = airflow.run("new_campaign", "2026-01-02T00:00:00+00:00", environment)
+    assert second.xcoms["announce"] == ["106"]
+    again = airflow.run("new_campaign", "2026-01-02T00:00:00+00:00", environment)  # cleared
+    assert again.xcoms["announce"] == ["106"]

@@ -1,0 +1,74 @@
+"""How far somebody has come in reading a list of Sendoso's: a text under a name, which never goes backwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.schema import cursors, db_now
+
+LONGEST_NAME = 190
+"""Characters of a cursor's name: the longest text that every database can have as a key."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """
+    A cursor as the ledger has it.
+
+    :param version: how often it was written; 0: it never was.
+    :param text: what was written; ``None``: nothing.
+    """
+
+    version: int
+    text: str | None
+
+
+class Cursors:
+    """
+    Keeps cursors.
+
+    :param database: the ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, name: str) -> Kept:
+        """
+        Read a cursor.
+
+        :param name: at most :data:`LONGEST_NAME` characters.
+        """
+        query = select(cursors.c.version, cursors.c.position).where(cursors.c.name == name)
+        row = self._database.run(lambda connection: connection.execute(query).first())
+        return Kept(0, None) if row is None else Kept(row.version, row.position)
+
+    def write(self, name: str, version: int, text: str) -> bool:
+        """
+        Write a cursor, unless somebody has written it since it was read.
+
+        :param name: at most :data:`LONGEST_NAME` characters.
+        :param version: of what was read.
+        :param text: what to keep.
+        :return: whether it was written, by this call or an earlier one of the same text.
+        """
+
+        def work(connection: Connection) -> bool:
+            if version == 0:
+                now = connection.execute(select(db_now())).scalar_one()
+                new = {"name": name, "version": 1, "position": text, "updated_at": now}
+                self._database.insert_ignore(connection, cursors, [new])
+            else:
+                there = (cursors.c.name == name) & (cursors.c.version == version)
+                values = {"version": version + 1, "position": text, "updated_at": db_now()}
+                connection.execute(update(cursors).where(there).values(values))
+            # A commit whose answer was lost is repeated, and finds its own text.
+            found = select(cursors.c.version, cursors.c.position).where(cursors.c.name == name)
+            row = connection.execute(found).one()
+            return bool(row.version == version + 1 and row.position == text)
+
+        return self._database.run(work)

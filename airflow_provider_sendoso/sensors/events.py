@@ -1,0 +1,199 @@
+"""The sensor for events: waits until Sendoso has something new. Declarations; the polls are in ``polling.py``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    BaseOperatorLink,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoConfigError, SendosoError
+from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.operators.arguments import given
+from airflow_provider_sendoso.retries import for_this_airflow
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_sendoso.client.answers import Answer
+    from airflow_provider_sendoso.client.endpoints import Request
+    from airflow_provider_sendoso.events.differences import Question
+    from airflow_provider_sendoso.events.polling import EventWait
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+# What only a run needs is imported by a run, in its methods: a DAG file is parsed every few seconds.
+
+_GRACE = timedelta(minutes=5)
+"""What the scheduler waits beyond the trigger's own deadline, for a triggerer that is down."""
+
+
+class SendosoEventSensor(BaseSensorOperator):
+    """
+    Wait until something is new at Sendoso: a campaign, a group, a send, or another status of a send.
+
+    What was there before the first poll is no event. From then on a cursor in the ledger knows what was seen: each
+    event ends the wait of one run, and the next run goes on where the last one ended, whatever was between them. A try
+    that is killed with its events in hand hands them out again, and so does a run that is cleared, as long as its
+    cursor has not served four other runs meanwhile.
+
+    Two runs at the same time share the events of their cursor between them.
+
+    :param object: ``touches``, ``groups``, ``return-addresses``, ``users``, ``sends`` (gift sends) or
+        ``campaign_sends`` (the Send Tracker's) (templated).
+    :param events: ``created``, and for sends ``status_changed`` (templated).
+    :param statuses: the statuses that a change has to lead to; ``None``: any (templated).
+    :param since: a moment, from which on also what was there before the first poll is an event (templated).
+    :param cursor_name: whose cursor it is; by default each task has its own. A new name begins anew (templated).
+    :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable``.
+    :param poke_interval: seconds or timedelta between two polls.
+    :param sendoso_conn_id: the connection, which needs a ledger (templated).
+    :return: ``object``, ``events`` (at most 100, each with ``object``, ``id``, ``event``, ``occurred_at`` and for sends
+        ``status`` and ``previous_status``), ``counts`` of them, and ``left``, how many the next run begins with.
+    :raises SendosoConfigError: for wrong arguments, or without a ledger.
+    """
+
+    template_fields: Sequence[str] = ("object", "events", "statuses", "since", "cursor_name", "sendoso_conn_id")
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
+    ui_color = "#e6f1f2"
+
+    def __init__(
+        self,
+        *,
+        object: str,
+        events: Sequence[str] = ("created",),
+        statuses: Sequence[str] | None = None,
+        since: datetime | str | float | None = None,
+        cursor_name: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: timedelta | float = 300,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **for_this_airflow(kwargs))
+        self.object = object
+        self.events = events
+        self.statuses = statuses
+        self.since = since
+        self.cursor_name = cursor_name
+        self.deferrable = deferrable
+        self.sendoso_conn_id = sendoso_conn_id
+        self._failures = 0
+
+    @cached_property
+    def hook(self) -> SendosoHook:
+        """The hook, built at the first use."""
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+        return SendosoHook(self.sendoso_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Poll here or in the triggerer, until there is something new."""
+        from airflow_provider_sendoso.events.polling import check_host
+        from airflow_provider_sendoso.triggers.events import SendosoEventWaitTrigger
+
+        question = self._question()
+        check_host(question, self.hook.config.base_url)
+        SendosoLink().push(context, self.hook.config.base_url)
+        if not self.deferrable:
+            return super().execute(context)
+        deadline = time.time() + self.timeout
+        report = self._wait(context).recall()
+        if report is not None:
+            return report
+        self.defer(
+            trigger=SendosoEventWaitTrigger(
+                object=question.object,
+                events=sorted(question.events),
+                statuses=sorted(question.statuses),
+                since=question.since,
+                cursor_name=self._cursor_name(context),
+                run=_run(context),
+                poke_interval=self.poke_interval,
+                deadline=deadline,
+                sendoso_conn_id=self.sendoso_conn_id,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout) + _GRACE,
+        )
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Poll once."""
+        from airflow_provider_sendoso.events.polling import drive
+        from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+
+        wait = self._wait(context)
+        until = time.monotonic() + self.timeout
+
+        def read(request: Request) -> Answer:
+            if time.monotonic() > until:
+                raise AirflowSensorTimeout(f"After {self.timeout:g} s the list of {self.object} is not read yet.")
+            return self.hook.session.read(request)
+
+        try:
+            report = wait.recall() or wait.conclude(drive(wait.begin(), read))
+        except TRANSIENT_ERRORS as error:
+            # Rescheduled, every poll is a process of its own that cannot count: there the timeout is the bound.
+            self._failures += 1
+            if self._failures > TRANSIENT_FAILURES:
+                raise
+            self.log.warning("Could not poll for events, %d times in a row: %s", self._failures, error)
+            return PokeReturnValue(is_done=False)
+        self._failures = 0
+        if report is not None:
+            self._say(report)
+        return PokeReturnValue(is_done=report is not None, xcom_value=report)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """
+        Conclude from the trigger's event; anything but a known event fails the task.
+
+        :param event: see ``SendosoEventWaitTrigger``.
+        """
+        match event:
+            case {"status": "events", "report": Mapping() as report}:
+                self._say(report)
+                return dict(report)
+            case {"status": "timeout"}:
+                raise AirflowSensorTimeout(f"After {self.timeout:g} s there is nothing new of {self.object}.")
+            case {"status": "error", "message": str(message), "retryable": True}:
+                raise SendosoError(message)
+            case {"status": "error", "message": str(message)}:
+                raise SendosoConfigError(message)
+            case _:
+                raise SendosoError(f"The trigger sent an event that says nothing about {self.object}: {event!r}.")
+
+    def _say(self, report: Mapping[str, Any]) -> None:
+        self.log.info("New of %s: %s; %d left for the next run.", report["object"], report["counts"], report["left"])
+
+    def _question(self) -> Question:
+        from airflow_provider_sendoso.events.differences import Question
+
+        return Question.parse(self.object, self.events, given(self.statuses), self.since)
+
+    def _wait(self, context: Context) -> EventWait:
+        from airflow_provider_sendoso.events.polling import EventWait
+
+        return EventWait(self.hook, self._question(), self._cursor_name(context), _run(context))
+
+    def _cursor_name(self, context: Context) -> str:
+        if given(self.cursor_name) is not None:
+            return str(self.cursor_name)
+        ti = context["ti"]
+        mapped = f"/{ti.map_index}" if isinstance(ti.map_index, int) and ti.map_index >= 0 else ""
+        return f"{ti.dag_id}/{ti.task_id}{mapped}"
+
+
+def _run(context: Context) -> str:
+    """Name the task's run: its tries, and its being cleared, are the same one."""
+    ti = context["ti"]
+    return "/".join(map(str, (ti.dag_id, ti.task_id, ti.run_id, ti.map_index)))

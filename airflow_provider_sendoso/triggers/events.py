@@ -1,0 +1,428 @@
+"""The triggers for events: one for the watcher of an asset, which never ends, and one behind the sensor."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.triggers import BaseEventTrigger
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.events.words import check_words, listed
+from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.client.async_session import AsyncSendosoSession
+    from airflow_provider_sendoso.events.differences import Cursor, Question, Reading
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+# What only a triggerer needs is imported there: a DAG file with an asset's watcher is parsed every few seconds.
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE = 1.0
+"""Seconds between two polls at the least, whatever ``poke_interval`` says."""
+
+_LAST_POLL = 10.0
+"""Seconds that the poll at the deadline may take beyond it."""
+
+_IN_THE_DATABASE = 30.0
+"""Seconds after which an event that was fired is taken for stored: the triggerer hands it on every second or so."""
+
+
+class SendosoEventTrigger(BaseEventTrigger):
+    """
+    Fire whenever something is new at Sendoso, for the ``AssetWatcher`` of Airflow 3.
+
+    The event's payload is what ``SendosoEventSensor`` returns, and stands in the asset event's ``extra["payload"]``. A
+    poll that finds more than 100 events fires several times.
+
+    It never ends and never fails: what goes wrong is logged, and the next poll goes on where the last one came to.
+
+    An event is fired **at least once**: the cursor is kept half a minute after it (or half a ``poke_interval``, if that
+    is less), when Airflow has stored it. A triggerer that dies within that time fires the same event again.
+
+    On Airflow 3.3 and newer the cursor is in the asset's own store, and triggers with the same connection, object and
+    ``poke_interval`` share one poll; those that ask for ``status_changed``, which reads further back, one of their own.
+    Before 3.3, and where one trigger watches for several assets, the cursor is in the ledger.
+
+    :param object: as ``SendosoEventSensor`` takes it.
+    :param events: likewise.
+    :param statuses: likewise.
+    :param since: likewise.
+    :param cursor_name: whose cursor it is; by default that of this question.
+    :param poke_interval: seconds between two polls.
+    :param sendoso_conn_id: the connection.
+    :raises SendosoConfigError: for wrong words, while the DAG file is parsed.
+    """
+
+    def __init__(
+        self,
+        *,
+        object: str,
+        events: Sequence[str] = ("created",),
+        statuses: Sequence[str] | None = None,
+        since: datetime | str | float | None = None,
+        cursor_name: str | None = None,
+        poke_interval: float = 300.0,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.object = object
+        self.events = list(listed(events))
+        self.statuses = list(listed(statuses))
+        check_words(object, self.events, self.statuses)
+        self.since = since.isoformat() if isinstance(since, datetime) else since
+        self.cursor_name = cursor_name
+        self.poke_interval = poke_interval
+        self.sendoso_conn_id = sendoso_conn_id
+        self._kept: tuple[Any, _Place] | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the trigger is made again from, in another process."""
+        arguments = ("object", "events", "statuses", "since", "cursor_name", "poke_interval", "sendoso_conn_id")
+        path = f"{SendosoEventTrigger.__module__}.{SendosoEventTrigger.__qualname__}"
+        return path, {name: getattr(self, name) for name in arguments}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll for ever, alone."""
+        while True:
+            async for event in self._poll(None):
+                yield event
+            await asyncio.sleep(self._every)
+
+    # -- one poll for many triggers, on Airflow 3.3 and newer ---------------------------------------------------------
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Name the poll that this trigger can share with others."""
+        follows = "status_changed" in self.events
+        return ("sendoso", self.sendoso_conn_id, self.object, follows, self._every)
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Reading]:
+        """
+        Poll for ever, for all triggers of a group: yields readings.
+
+        It goes on from where it came to itself, and each trigger sees by its own cursor whether that is enough.
+
+        :param kwargs: one trigger's arguments.
+        """
+        from airflow_provider_sendoso.events.differences import Cursor, Question
+
+        trigger = cls(**kwargs)
+        cursor = Cursor()
+        while True:
+            try:
+                kinds = ["created", "status_changed"] if "status_changed" in trigger.events else ["created"]
+                question = Question.parse(trigger.object, kinds)
+                async with _session(trigger.sendoso_conn_id) as (_, session):
+                    reading = await _read(session, cursor, question)
+                everything = max(2, 2 * len(reading.rows))
+                cursor = (await asyncio.to_thread(cursor.take, question, reading, time.time(), everything)).cursor
+            except Exception as error:
+                _complain(trigger, error)
+            else:
+                yield reading
+            await asyncio.sleep(trigger._every)
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Reading]) -> AsyncIterator[TriggerEvent]:
+        """
+        Fire for what is new to this trigger.
+
+        :param shared_stream: the group's readings.
+        """
+        async for reading in shared_stream:
+            async for event in self._poll(reading):
+                yield event
+
+    # -- one poll ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _every(self) -> float:
+        return max(float(self.poke_interval), _SHORTEST_PAUSE)
+
+    async def _poll(self, reading: Reading | None) -> AsyncIterator[TriggerEvent]:
+        """Fire for what a reading holds that is new, and read further where it does not reach."""
+        from airflow_provider_sendoso.events.differences import Question
+        from airflow_provider_sendoso.events.polling import check_host, complain
+
+        try:
+            question = Question.parse(self.object, self.events, self.statuses, self.since)
+            async with _session(self.sendoso_conn_id) as (hook, session):
+                check_host(question, hook.config.base_url)
+                place = await self._place(hook, question)
+                cursor = place.cursor
+                if reading is None or not cursor.is_answered(question, reading, time.time()):
+                    reading = await _read(session, cursor, question)
+        except Exception as error:
+            _complain(self, error)
+            return
+        fired, left = False, 1
+        while left:
+            try:
+                taken = await asyncio.to_thread(cursor.take, question, reading, time.time())
+            except Exception as error:
+                _complain(self, error)
+                break
+            complain(question, taken)
+            cursor, left = taken.cursor, taken.left
+            if taken.events:
+                fired = True
+                yield TriggerEvent(taken.report(question))  # type: ignore[no-untyped-call]
+        if fired:
+            # Not for a whole interval: readings that come faster than they are gone through would pile up.
+            await asyncio.sleep(min(self._every / 2, _IN_THE_DATABASE))
+        try:
+            await place.keep(cursor)
+        except Exception as error:
+            _complain(self, error)
+
+    async def _place(self, hook: SendosoHook, question: Question) -> _Place:
+        """Return where the cursor is kept, with the cursor read."""
+        # Another connection may be another account, which is read from its own beginning.
+        if self._kept is None or self._kept[0] != hook.config:
+            name = self.cursor_name or _name_of(self.events, self.statuses)
+            store = getattr(self, "asset_state_store", None)
+            place: _Place = _InAsset(store, question, hook.config.account, name)
+            if store is None or not await place.open():
+                place = _InLedger(hook, question, name)
+                await place.open()
+            self._kept = hook.config, place
+        return self._kept[1]
+
+
+class _Place:
+    """Where a cursor is kept; in between it is held here."""
+
+    cursor: Cursor
+
+    async def open(self) -> bool:
+        """Read the cursor; say whether this is a place for it."""
+        raise NotImplementedError
+
+    async def keep(self, cursor: Cursor) -> None:
+        """Hold a cursor, and write it."""
+        raise NotImplementedError
+
+
+class _InAsset(_Place):
+    """In the store that an asset has, from Airflow 3.3 on."""
+
+    def __init__(self, store: Any, question: Question, account: str, name: str) -> None:
+        self._store = store
+        digest = hashlib.sha256(json.dumps([account, name]).encode()).hexdigest()[:16]
+        self._key = f"sendoso_{question.object}_{digest}"
+        self._written: Any = None
+
+    async def open(self) -> bool:
+        from airflow_provider_sendoso.events.differences import Cursor
+
+        try:
+            self._written = await self._store.aget(self._key)
+        except ValueError:
+            return False  # the trigger watches for several assets, and none of their stores is its own
+        self.cursor = Cursor.from_json(self._written)
+        return True
+
+    async def keep(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        value = await asyncio.to_thread(cursor.as_json)
+        if value != self._written:
+            await self._store.aset(self._key, value)
+            self._written = value
+
+
+class _InLedger(_Place):
+    """In the ledger, where the asset has no store."""
+
+    def __init__(self, hook: SendosoHook, question: Question, name: str) -> None:
+        from airflow_provider_sendoso.events.polling import cursor_key
+
+        self._cursors = hook.ledger.cursors
+        self._key = cursor_key(question.object, hook.config.account, name)
+        self._version = 0
+        self._written: str | None = None
+
+    async def open(self) -> bool:
+        from airflow_provider_sendoso.events.polling import Position
+
+        kept = await asyncio.to_thread(self._cursors.read, self._key)
+        self._version, self._written = kept.version, kept.text
+        self.cursor = (await asyncio.to_thread(Position.from_text, kept.text)).cursor
+        return True
+
+    async def keep(self, cursor: Cursor) -> None:
+        from airflow_provider_sendoso.events.polling import Position
+
+        self.cursor = cursor
+        text = await asyncio.to_thread(Position(cursor).as_text)
+        if text == self._written:
+            return
+        if await asyncio.to_thread(self._cursors.write, self._key, self._version, text):
+            self._version, self._written = self._version + 1, text
+        else:
+            log.warning("Another trigger has moved the cursor %s on meanwhile; this one goes on from there.", self._key)
+            await self.open()
+
+
+class SendosoEventWaitTrigger(BaseTrigger):
+    """
+    Poll until something is new, behind ``SendosoEventSensor``; fires once.
+
+    The event's ``status`` is ``events``, with their ``report``, or ``timeout``, or ``error``, with ``message`` and
+    whether it is ``retryable``.
+
+    :param object: as the sensor takes it.
+    :param events: likewise.
+    :param statuses: likewise.
+    :param since: likewise.
+    :param cursor_name: whose cursor it is.
+    :param run: the task's run, which gets the events.
+    :param poke_interval: seconds between two polls.
+    :param deadline: absolute, epoch seconds: a restart of the triggerer does not extend it.
+    :param sendoso_conn_id: the connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        object: str,
+        events: Sequence[str],
+        statuses: Sequence[str] = (),
+        since: float | None = None,
+        cursor_name: str,
+        run: str,
+        poke_interval: float = 300.0,
+        deadline: float,
+        sendoso_conn_id: str = DEFAULT_CONN_ID,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.object = object
+        self.events = [str(word) for word in events]
+        self.statuses = [str(word) for word in statuses]
+        self.since = since
+        self.cursor_name = cursor_name
+        self.run_name = run
+        self.poke_interval = poke_interval
+        self.deadline = deadline
+        self.sendoso_conn_id = sendoso_conn_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the trigger is made again from, in another process."""
+        arguments = (
+            "object",
+            "events",
+            "statuses",
+            "since",
+            "cursor_name",
+            "poke_interval",
+            "deadline",
+            "sendoso_conn_id",
+        )
+        path = f"{SendosoEventWaitTrigger.__module__}.{SendosoEventWaitTrigger.__qualname__}"
+        return path, {name: getattr(self, name) for name in arguments} | {"run": self.run_name}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and fire once."""
+        try:
+            event = await self._wait()
+        except SendosoError as error:
+            retryable = isinstance(error, TRANSIENT_ERRORS)
+            event = {"status": "error", "message": str(error), "retryable": retryable}
+        except Exception as error:
+            # A defect, or an error of Airflow's own: its text could hold what must not be logged, its class cannot.
+            event = {"status": "error", "message": type(error).__name__, "retryable": True}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> dict[str, Any]:
+        from airflow_provider_sendoso.events.differences import Question
+        from airflow_provider_sendoso.events.polling import EventWait
+        from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+
+        question = Question.parse(self.object, self.events, self.statuses, self.since)
+        failures = 0
+        async with _session(self.sendoso_conn_id) as (hook, session):
+            wait = EventWait(hook, question, self.cursor_name, self.run_name)
+            while True:
+                try:
+                    report = await self._poll(wait, session)
+                except TRANSIENT_ERRORS as error:
+                    failures += 1
+                    if failures > TRANSIENT_FAILURES:
+                        raise
+                    log.warning("Could not poll for events, %d times in a row: %s", failures, error)
+                else:
+                    failures = 0
+                    if report is not None:
+                        return {"status": "events", "report": report}
+                left = self.deadline - time.time()
+                if left <= 0:
+                    return {"status": "timeout"}
+                await asyncio.sleep(min(max(self.poke_interval, _SHORTEST_PAUSE), left))
+
+    async def _poll(self, wait: Any, session: AsyncSendosoSession) -> dict[str, Any] | None:
+        report: dict[str, Any] | None = await asyncio.to_thread(wait.recall)
+        if report is not None:
+            return report
+        left = self.deadline - time.time()
+        try:
+            async with asyncio.timeout(left if left > 0 else _LAST_POLL):
+                reading = await _drive(session, wait.begin())
+        except TimeoutError:
+            return None
+        found: dict[str, Any] | None = await asyncio.to_thread(wait.conclude, reading)
+        return found
+
+
+@asynccontextmanager
+async def _session(conn_id: str) -> AsyncIterator[tuple[SendosoHook, AsyncSendosoSession]]:
+    """Resolve a connection, which may have changed since the last poll, and use this loop's session on it."""
+    from airflow_provider_sendoso.client.async_session import shared_session
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+    hook = SendosoHook(conn_id)
+    await hook.aprepare()
+    async with shared_session(hook.session) as session:
+        yield hook, session
+
+
+async def _read(session: AsyncSendosoSession, cursor: Cursor, question: Question) -> Reading:
+    from airflow_provider_sendoso.events.differences import poll
+
+    return await _drive(session, poll(cursor, question))
+
+
+async def _drive(session: AsyncSendosoSession, steps: Any) -> Reading:
+    """Make a poll's requests."""
+    try:
+        request = next(steps)
+        while True:
+            request = steps.send(await session.read(request))
+    except StopIteration as stop:
+        reading: Reading = stop.value
+        return reading
+
+
+def _name_of(events: Sequence[str], statuses: Sequence[str]) -> str:
+    """Name the cursor of a trigger that was given no name: two that ask for different things do not share one."""
+    return "watcher " + " ".join([*sorted(events), *sorted(statuses)])
+
+
+def _complain(trigger: SendosoEventTrigger, error: Exception) -> None:
+    """Log why there was no poll; the text of an error that is not ours could hold what must not be logged."""
+    words = str(error) if isinstance(error, SendosoError) else type(error).__name__
+    log.error(
+        "Could not poll %s of %r for events; the next poll is in %g s, and goes on from the last one that worked: %s",
+        trigger.object,
+        trigger.sendoso_conn_id,
+        trigger._every,
+        words,
+    )

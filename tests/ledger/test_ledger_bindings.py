@@ -1,0 +1,99 @@
+"""Which id of Sendoso's list a campaign send has: noted once, none for two sends, and either name finds the send."""
+
+from __future__ import annotations
+
+import ledger_workers
+import pytest
+
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.models import Item
+
+BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
+
+
+def post(ledger: Ledger, who: str, state: State, send_id: str | None = None, account: str = "account") -> str:
+    """Send a campaign as a batch does it; return the send's key."""
+    batch = Batch("batch", account, "q4", "email", "dag", "task", "run", -1)
+    key = ledger.send_key(account, "q4", who)
+    wanted = Wanted(key, "payload", Item(touch_id="102"), None, email_hash=ledger.email_hash(account, who))
+    (claim,) = ledger.sends.claim(batch, "owner", 60, [wanted]).values()
+    assert isinstance(claim, Claim)
+    assert ledger.sends.begin_post(claim, 60)
+    assert ledger.sends.finish(claim, state, send_id=send_id)
+    return key
+
+
+def bound(ledger: Ledger) -> dict[str | None, str | None]:
+    return {record.send_id: record.bound_id for record in ledger.sends.records(*State)}
+
+
+def test_once_and_none_for_two(opened: Ledger) -> None:
+    first, second = post(opened, "ada", State.SENT, "tracking:A"), post(opened, "grace", State.SENT, "tracking:B")
+    assert opened.sends.bind(first, "7")
+    assert opened.sends.bind(first, "7")  # an answer that was lost, asked for again
+    assert not opened.sends.bind(first, "8")
+    assert not opened.sends.bind(second, "7")
+    assert bound(opened) == {"tracking:A": "7", "tracking:B": None}
+    assert opened.sends.bound_among("account", ["7", "8"]) == {"7"}
+    assert opened.sends.bound_among("another", ["7"]) == set()
+
+
+def test_only_what_was_accepted(opened: Ledger) -> None:
+    assert not opened.sends.bind(post(opened, "ada", State.UNKNOWN), "7")
+    assert not opened.sends.bind("nobody", "7")
+    assert bound(opened) == {None: None}
+
+
+def test_the_same_id_in_two_accounts(opened: Ledger) -> None:
+    for account in ("account", "another"):
+        assert opened.sends.bind(post(opened, "ada", State.SENT, f"tracking:{account}", account), "7")
+
+
+def test_one_that_came_without_a_code_takes_its_id_for_a_name(opened: Ledger) -> None:
+    assert opened.sends.bind(post(opened, "ada", State.SENT), "7")
+    assert bound(opened) == {"7": "7"}
+
+
+def test_eight_at_once(opened: Ledger, url: str, at_once: object) -> None:
+    keys = [post(opened, f"ada{number}", State.SENT, f"tracking:{number}") for number in range(8)]
+    done = at_once(ledger_workers.bind, [(url, key, "7") for key in keys])  # type: ignore[operator]
+    assert sorted(done) == [False] * 7 + [True]
+    assert list(bound(opened).values()).count("7") == 1
+
+
+def test_a_send_found_by_a_search_or_a_person_is_bound(opened: Ledger) -> None:
+    post(opened, "ada", State.UNKNOWN)
+    post(opened, "grace", State.UNKNOWN)
+    ada, grace = opened.sends.records(State.UNKNOWN)
+    assert opened.resolutions.resolve(ada, State.SENT, resolved_by="reconcile", why="found", send_id="7")
+    # One that another send has is refused by the database itself.
+    with pytest.raises(SendosoLedgerError):
+        opened.resolutions.resolve(grace, State.SENT, resolved_by="ada", why="looked", send_id="7")
+    assert opened.resolutions.resolve(grace, State.SENT, resolved_by="ada", why="looked", send_id="tracking:B")
+    assert bound(opened) == {"7": "7", "tracking:B": None}
+
+
+def test_either_name_finds_it_and_what_is_noted_by_either_is_noted(opened: Ledger) -> None:
+    opened.sends.bind(post(opened, "ada", State.SENT, "tracking:A"), "7")
+    for name in ("tracking:A", "7"):
+        record = opened.sends.find("account", name)
+        assert record is not None
+        assert (record.send_id, record.bound_id) == ("tracking:A", "7")
+        assert [known.send_id for known in opened.sends.progress_of("account", [name])] == [name]
+    opened.sends.note_statuses("account", {"7": "shipped"})
+    assert [known.status for known in opened.sends.progress_of("account", ["tracking:A"])] == ["shipped"]
+    opened.sends.note_statuses("account", {"tracking:A": "delivered"})
+    assert [known.status for known in opened.sends.progress_of("account", ["7"])] == ["delivered"]
+
+
+def test_who_was_sent_a_campaign_is_found_by_the_hash_and_the_newest_besides(opened: Ledger) -> None:
+    for number in range(5):
+        post(opened, f"ada{number}@x.org", State.SENT, f"tracking:{number}")
+    post(opened, "grace@x.org", State.UNKNOWN)
+    hashes = [opened.email_hash("account", name) for name in ("ADA1@x.org", "grace@x.org")]
+    assert [r.send_id for r in opened.sends.accepted_campaign_sends("account", hashes, 0)] == ["tracking:1"]
+    newest = {r.send_id for r in opened.sends.accepted_campaign_sends("account", hashes, 2)}
+    assert newest >= {"tracking:1", "tracking:4"}
+    assert opened.sends.accepted_campaign_sends("another", hashes, 5) == []
