@@ -223,6 +223,19 @@ def test_links_land_also_when_the_campaign_has_ended_since(
     assert len(made(sendoso)) == 4
 
 
+def test_the_summary_is_there_when_the_task_is_killed_while_it_writes(
+    sendoso: Sandbox, send: Any, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed_while_writing(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("airflow_provider_sendoso.operators.egift_links_run.write_links", killed_while_writing)
+    ti = FakeTI("run-1")
+    with pytest.raises(KeyboardInterrupt):
+        batch(2, **arguments()).execute({"ti": ti})
+    assert ti.xcom["return_value"]["sent"] == 2
+
+
 def broken(*args: Any) -> Any:
     raise SendosoResultsError("no room")
 
@@ -265,6 +278,18 @@ def test_what_is_not_known_is_held_though_sendoso_lists_the_send(
     assert len([request for request in sendoso.requests if request.path == PATH]) == posts
     assert not [request for request in sendoso.requests if (request.method, request.path) == ("GET", "/api/v3/send")]
     assert len(read(where="egift_link IS NOT NULL")) == 8
+
+
+def test_a_links_row_in_sendosos_list_is_not_taken_for_a_campaign_send(
+    sendoso: Sandbox, send: Callable[..., Try], links: Links, an_hour_later: Callable[[], None]
+) -> None:
+    """Same recipient, same campaign, another scope: one send never arrived, the other made a link."""
+    sent = {"gift_id": None, "touch_id": EGIFT, "message": None, "dedupe_scope": "spring"}
+    sendoso.fault("drop_before", method="POST", path="/api/v3/send")
+    assert send(1, **sent) == Try("SendHeldError", {"held": 1})
+    assert links(1) == Try("", {"sent": 1})
+    assert send(1, **sent, run_id="run-2") == Try("SendHeldError", {"held": 1})
+    assert len(sendoso.campaign_sends()) == 1
 
 
 @pytest.mark.parametrize("went_out", [True, False])
