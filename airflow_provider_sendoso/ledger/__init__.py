@@ -6,6 +6,7 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
+from airflow_provider_sendoso.ledger.encryption import LinkCipher
 from airflow_provider_sendoso.ledger.limiter import LedgerPace
 from airflow_provider_sendoso.ledger.lists import Lists
 from airflow_provider_sendoso.ledger.resolutions import Resolutions
@@ -77,6 +78,10 @@ class Ledger:
     def tokens(self, client: tuple[str, ...], secret: str) -> LedgerTokenStore:
         """Return the store of one client's token; see :class:`LedgerTokenStore`."""
         return LedgerTokenStore(self._database, self.identity, client, secret)
+
+    def links(self, secret: str) -> LinkCipher:
+        """Return what encrypts the eGift links of one client; see :class:`LinkCipher`."""
+        return LinkCipher(self.identity, secret)
 
     def pace(self, account: str, interval: float, poll_share: int) -> LedgerPace:
         """Return the pace of one account; see :class:`LedgerPace`."""

@@ -9,7 +9,7 @@ that comes late. What a person or a search decides about UNKNOWN and HELD is in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -76,6 +76,7 @@ _FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
     finished_at=db_now(),
 )
 _FINISH_WITH_STATUS = _FINISH.values(status=bindparam("to_status"), status_at=db_now())
+_FINISH_WITH_LINK = _FINISH.values(link_ciphertext=bindparam("to_link"))
 _REOPEN = _move(State.REFUSED).values(state=State.READY)
 _STATE = select(sends.c.state).where(_MINE)
 _LOSE = update(sends).where(_AS_READ).values(**_PROCESS_LOST)
@@ -93,6 +94,7 @@ _CLAIM = (
         gift_id=bindparam("to_gift"),
         touch_id=bindparam("to_touch"),
         email_hash=bindparam("to_email_hash"),
+        kind=bindparam("to_kind"),
         payload_hash=bindparam("to_payload"),
         reason=None,
     )
@@ -136,6 +138,7 @@ class Wanted:
     What a run wants to send: the ledger's view of one row.
 
     :param email_hash: of a campaign send's recipient.
+    :param kind: ``LINK`` for one that makes an eGift link.
     """
 
     send_key: str
@@ -144,6 +147,7 @@ class Wanted:
     row_ref: str | None
     resend_of: str | None = None
     email_hash: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class Record:
     :param resend_of: the id of the send that this one replaces.
     :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
     :param bound_id: the id that a campaign send turned out to have in that list.
+    :param kind: ``LINK`` for one that makes an eGift link.
+    :param link_ciphertext: that link, once it is SENT.
     """
 
     send_key: str
@@ -179,6 +185,8 @@ class Record:
     status_at: float | None = None
     email_hash: str | None = None
     bound_id: str | None = None
+    kind: str | None = None
+    link_ciphertext: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,14 +346,18 @@ class SendLedger:
         reason: str | None = None,
         send_id: str | None = None,
         status: str | None = None,
+        link: str | None = None,
     ) -> bool:
         """
         Commit what a POST led to, also when it comes so late that the row is UNKNOWN or HELD by now.
 
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
+        :param link: the eGift link that it made, encrypted; committed together with the rest.
         :return: ``False`` if the attempt is not this owner's any more.
         """
         outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
+        if link is not None:
+            return self._transition(claim, _FINISH_WITH_LINK, state, OUTCOME_PATIENCE, **outcome, to_link=link)
         if status is None:
             return self._transition(claim, _FINISH, state, OUTCOME_PATIENCE, **outcome)
         return self._transition(claim, _FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome, to_status=status)
@@ -612,6 +624,7 @@ def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "gift_id": want.item.gift_id,
         "touch_id": want.item.touch_id,
         "email_hash": want.email_hash,
+        "kind": want.kind,
         "payload_hash": want.payload_hash,
         "resend_of": want.resend_of,
         "created_at": now,
@@ -646,11 +659,12 @@ def _take_new(
 
 def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
     stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope)
-    content = (record.row_ref, record.item, record.email_hash, record.payload_hash, record.reason)
+    content = (record.row_ref, record.item, record.email_hash, record.kind, record.payload_hash, record.reason)
     return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope) and content == (
         want.row_ref,
         want.item,
         want.email_hash,
+        want.kind,
         want.payload_hash,
         None,
     )
@@ -675,6 +689,7 @@ def _take(
         "to_gift": want.item.gift_id,
         "to_touch": want.item.touch_id,
         "to_email_hash": want.email_hash,
+        "to_kind": want.kind,
         "to_payload": want.payload_hash,
     }
     taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
@@ -744,4 +759,6 @@ def record_of(row: Any, now: float) -> Record:
         status_at=row.status_at,
         email_hash=row.email_hash,
         bound_id=row.bound_id,
+        kind=row.kind,
+        link_ciphertext=row.link_ciphertext,
     )

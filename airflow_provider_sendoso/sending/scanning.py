@@ -20,7 +20,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker, created_at
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Record, State
-from airflow_provider_sendoso.models import METADATA_KEY, Send, SendStatus
+from airflow_provider_sendoso.models import LINK, METADATA_KEY, Send, SendStatus
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ class TrackerScanner:
         self._latest = latest
 
     def takes(self, record: Record) -> bool:
-        """Say whether a send is a campaign's."""
-        return record.item.touch_id is not None
+        """Say whether a send is a campaign's; not one that makes a link, for the list shows no links."""
+        return record.item.touch_id is not None and record.kind != LINK
 
     def status_of(self, record: Record) -> SendStatus | None:
         """
