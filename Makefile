@@ -12,8 +12,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python -m demo
 
+# Every test on the two ends of what is supported.
 test: lint types
 	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/nox --session oldest
 
 # The oldest Airflow that is supported, in an environment of its own below .nox.
 test-oldest: $(READY)

@@ -3,8 +3,8 @@
     nox --list
     nox --session "tests(3.3, python 3.13)"
 
-``make test`` runs the newest Airflow, in the environment that everything else runs in; ``make test-oldest`` the session
-``oldest``.
+``make test`` runs the two ends: the newest Airflow in the environment that everything else runs in, and the oldest as
+the session ``oldest``, which is ``make test-oldest`` alone.
 """
 
 import sys
@@ -13,6 +13,8 @@ import nox
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "uv"
+# As `.venv` is: what the tests fetch into an environment they fetch once.
+nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
 MATRIX = [
@@ -44,5 +46,7 @@ def oldest(session: nox.Session) -> None:
 def run_tests(session: nox.Session, airflow: str) -> None:
     """Install what the tests need with the versions of this Airflow, and run them."""
     constraints = f"constraints/airflow-{airflow}.txt"
+    # The machine's certificates, as with `make`: a company's proxy has one of its own.
+    session.env["UV_SYSTEM_CERTS"] = "1"
     session.install("--constraints", constraints, "--editable", ".[postgres,mysql]", "--group", "dev")
     session.run("python", "-m", "pytest", *session.posargs)

@@ -13,12 +13,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_sendoso.sandbox import Sandbox
-
-# One task with a supervisor of its own and the API server's answers from a file: that is Airflow 3.3's way.
-collect_ignore = [] if AIRFLOW_V_3_3_PLUS else ["test_observed_task.py"]
 
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).with_name("dags")

@@ -147,7 +147,7 @@ def test_without_a_list_of_sends_the_unknown_is_held_and_one_line_says_so(
     ours = [record for record in caplog.records if record.name.startswith("airflow_provider_sendoso")]
     warned = [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
     assert [line for line in warned if "list" in line] == [
-        "This Sendoso has no list of sends; 1 sends are held for a person."
+        "This Sendoso has no list of gift sends; 1 are held for a person."
     ] * 2  # once when the batch starts, once when it ends
     assert len(warned) == 2
 
@@ -299,7 +299,7 @@ def test_a_list_too_long_to_be_read_proves_no_absence(
 ) -> None:
     lose_one(accepted=False)
     an_hour_later()
-    monkeypatch.setattr("airflow_provider_sendoso.sending.reconciling._LONGEST_SCAN", 0)
+    monkeypatch.setattr("airflow_provider_sendoso.sending.scanning._LONGEST_SCAN", 0)
     assert send(method=AFTER_SETTLING, **RESEND) == Try("SendHeldError", {"sent": 4, "held": 1})
     assert decided() == []
     assert posts(sendoso) == 5

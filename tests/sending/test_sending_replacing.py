@@ -211,7 +211,7 @@ def test_a_task_with_another_gift_for_the_same_replacement_is_told(
 ) -> None:
     old = first("failed")
     new = thank(old)
-    with pytest.raises(SendosoConfigError, match=f"already sent 'gift-donation-trees' \\(send {new}\\)"):
+    with pytest.raises(SendosoConfigError, match=f"already sent the gift gift-donation-trees \\(send {new}\\)"):
         thank(old, gift_id="gift-donation-meals")
     assert len(sendoso.sends) == 2
 

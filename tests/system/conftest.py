@@ -20,17 +20,8 @@ import psutil
 import psycopg
 import pytest
 import requests
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_sendoso.sandbox import Sandbox
-
-# What these are about is not there before, or is another: forms made of metadata, the pages of the UI and the REST API
-# through which a whole Airflow is driven, its supervisors, a person's approval.
-collect_ignore = [] if AIRFLOW_V_3_2_PLUS else ["test_system_form.py"]
-if not AIRFLOW_V_3_3_PLUS:
-    collect_ignore += [
-        f"test_system_{name}.py" for name in ("approval", "assets", "callbacks", "events", "kills", "retries", "ui")
-    ]
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags_examples"

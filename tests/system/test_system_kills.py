@@ -17,9 +17,14 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from psycopg.rows import dict_row
 
 from airflow_provider_sendoso.sandbox import Sandbox
+
+pytestmark = pytest.mark.skipif(
+    not AIRFLOW_V_3_3_PLUS, reason="A whole Airflow is driven by the REST API and the commands of Airflow 3.3"
+)
 
 SENDS = "/api/v3/sends"
 COUNTS = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")

@@ -15,10 +15,13 @@ from typing import Any
 
 import browser as browsers
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from airflow_provider_sendoso.connection_form import FIELDS
 from airflow_provider_sendoso.sandbox import Sandbox
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="The pages are those of Airflow 3.3's UI")
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 PATIENCE = 60_000
