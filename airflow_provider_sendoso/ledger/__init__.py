@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Engine
 
+from airflow_provider_sendoso.ledger.bindings import Bindings
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
@@ -28,6 +29,7 @@ class Ledger:
         self._database = Database(engine)
         self.identity: Identity = self._database.open()
         self.sends = SendLedger(self._database)
+        self.bindings = Bindings(self._database)
         self.resolutions = Resolutions(self._database)
         self.lists = Lists(self._database)
         self.cursors = Cursors(self._database)

@@ -465,54 +465,6 @@ class SendLedger:
                 by_bound_id = bound_id is not None and progress.send_id not in asked
                 yield replace(progress, send_id=str(bound_id)) if by_bound_id else progress
 
-    def bind(self, send_key: str, bound_id: str) -> bool:
-        """
-        Note which id a campaign send that was accepted has in Sendoso's list of sends: once, and none twice.
-
-        :param send_key: of the send.
-        :param bound_id: its id.
-        :return: ``False`` if it has one already, or another send has this one.
-        """
-        this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None))
-        values = {"bound_id": bound_id, "send_id": func.coalesce(sends.c.send_id, bound_id)}
-
-        def work(connection: Connection) -> bool:
-            account = select(sends.c.account).where(sends.c.send_key == send_key).scalar_subquery()
-            other = select(sends.c.send_key).where(sends.c.account == account, sends.c.bound_id == bound_id)
-            found = connection.execute(other).scalar()
-            if found is not None:
-                return bool(found == send_key)
-            return connection.execute(update(sends).where(*this).values(values)).rowcount == 1
-
-        return self._database.run(work)
-
-    def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
-        """
-        Say which ids of Sendoso's list are bound to a send.
-
-        :param account: whose they are.
-        :param ids: any number.
-        """
-        bound = set[str]()
-        for some in _some(list(ids)):
-            where = (sends.c.account == account, sends.c.bound_id.in_(some))
-            bound |= {str(record.bound_id) for record in self._read(*where)}
-        return bound
-
-    def accepted_campaign_sends(self, account: str, email_hashes: Iterable[str], newest: int) -> list[Record]:
-        """
-        Read the campaign sends that are known to have gone out to some recipients, and the newest ones to anybody.
-
-        :param account: whose they are.
-        :param email_hashes: of the recipients.
-        :param newest: how many of the others.
-        """
-        sent = (sends.c.account == account, sends.c.state == State.SENT, sends.c.touch_id.is_not(None))
-        found = {record.send_key: record for record in self._read(*sent, limit=newest)}
-        for some in _some(list(email_hashes)):
-            found |= {record.send_key: record for record in self._read(*sent, sends.c.email_hash.in_(some))}
-        return list(found.values())
-
     def scopes(self, account: str) -> list[str]:
         """
         Name the scopes of an account.
@@ -572,14 +524,10 @@ class SendLedger:
         work = partial(_transit, claim=claim, statement=statement, state=state, **values)
         return self._database.run(work, patience, partial(self._together.once, work, claim.send_key))
 
-    def _read(self, *where: Any, limit: int | None = None) -> list[Record]:
-        query = select(sends).where(*where)
-        if limit is not None:
-            query = query.order_by(sends.c.posted_at.desc()).limit(limit)
-
+    def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
             now = _now(connection)
-            return [record_of(row, now) for row in connection.execute(query).fetchall()]
+            return [record_of(row, now) for row in connection.execute(select(sends).where(*where)).fetchall()]
 
         return self._database.run(work)
 
