@@ -21,6 +21,9 @@ from airflow_provider_sendoso.countries import COUNTRIES, WITH_STATES
 METADATA_KEY = "airflow_key"
 """The metadata key that the ledger adds to a gift send, to find it again in the list of sends (inferred)."""
 
+LINK = "link"
+"""The kind of a send that makes an eGift link, in the ledger."""
+
 TRACKING = "tracking:"
 """What the id of a campaign send begins with: its answer has a tracking code, and no id (published)."""
 
@@ -210,6 +213,9 @@ LONGEST_TEXT = 255
 LONGEST_MESSAGE = 2000
 """Characters of a message (inferred: none is published; it stops a wrong column, Sendoso decides what a card holds)."""
 
+LONGEST_LINK = 2000
+"""Characters of an eGift link (inferred)."""
+
 LONGEST_VALUE = 1000
 """Characters of one value of the metadata (inferred)."""
 
@@ -368,8 +374,44 @@ class CampaignSend(_Model):
         return self.address_confirmation is not None and self.recipient.address is None
 
 
-AnySend = GiftSend | CampaignSend
+class EgiftLinkSend(_Model):
+    """
+    One eGift link of a campaign for one recipient: what ``POST /api/v3/send/generate_egift_links`` takes (published).
+
+    Sendoso sends nothing: who asked for the link hands it on.
+    """
+
+    touch_id: Id
+    email: Email
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        return Item(touch_id=self.touch_id)
+
+
+AnySend = GiftSend | CampaignSend | EgiftLinkSend
 """What one row of a batch is made into."""
+
+
+class EgiftLink:
+    """
+    A link behind which there is money: whoever has it can redeem it.
+
+    No dataclass and no pydantic model, which Airflow would write into an XCom; and its ``repr`` shows neither field.
+
+    :param email: for whom it was made, as Sendoso says; ``None`` where it does not.
+    :param link: the link.
+    """
+
+    __slots__ = ("email", "link")
+
+    def __init__(self, email: str | None, link: str) -> None:
+        self.email = email
+        self.link = link
+
+    def __repr__(self) -> str:
+        return "EgiftLink()"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.tracker import Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.sends import Progress
+from airflow_provider_sendoso.ledger.sends import Progress, State
 from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.waiting import Goal, Watch, look
 
@@ -127,8 +127,8 @@ class Wait:
         """Note in the ledger which rows of the Send Tracker's list are which sends, and what these say."""
         walked, self.watch.walked = self.watch.walked, []
         for tracker in walked:
-            account, sends = self.hook.config.account, self.hook.ledger.sends
-            taken = sends.bound_among(account, (row_id for rows in tracker.candidates.values() for row_id in rows))
+            account, bindings = self.hook.config.account, self.hook.ledger.bindings
+            taken = bindings.bound_among(account, (row_id for rows in tracker.candidates.values() for row_id in rows))
             hashes = {email_hash for email_hash, _ in tracker.candidates}
             names = {send_key: send_id for send_id, send_key in self._keys.items()}
             # By the names that they have here, if they have one: the others' rows are not to be taken for these.
@@ -139,14 +139,15 @@ class Wait:
                     str(record.email_hash),
                     record.posted_at or 0.0,
                     record.bound_id,
+                    record.state is State.SENT,
                 )
-                for record in sends.accepted_campaign_sends(account, hashes, 0)
+                for record in bindings.perhaps_sent(account, hashes)
             ]
             for name, send in tracker.assign(taken, self.hook.config.timeout, others).items():
                 tracked = self.watch.tracked.get(name)
                 if tracked is None:
                     continue
-                if sends.bind(self._keys[name], send.id):
+                if bindings.bind(self._keys[name], send.id):
                     self.watch.tracked[name] = replace(tracked, bound_id=send.id)
                     self.watch.note(name, send.status, time.time())
                 else:

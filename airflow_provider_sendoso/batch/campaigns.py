@@ -38,13 +38,14 @@ class Campaigns:
         return self._touches[touch_id]
 
 
-def check_campaigns(spool: Spool, campaigns: Campaigns, *, own_touch: bool) -> str | None:
+def check_campaigns(spool: Spool, campaigns: Campaigns, *, own_touch: bool, links: bool = False) -> str | None:
     """
     Find the rows that cannot be sent: a campaign outside its dates, an incomplete address, a country not shipped to.
 
     :param spool: filled; it learns how each campaign's gifts are delivered.
     :param campaigns: of the account.
     :param own_touch: whether all rows have the batch's own campaign: then what is wrong with it is no row's fault.
+    :param links: whether eGift links are made of them.
     :return: what is wrong with the batch's own campaign.
     :raises SendosoError: if a campaign could not be read; nothing was sent.
     """
@@ -52,7 +53,7 @@ def check_campaigns(spool: Spool, campaigns: Campaigns, *, own_touch: bool) -> s
     now = datetime.now(UTC)
     for touch_id in spool.touch_ids():
         item, touch = Item(touch_id=touch_id), campaigns.find(touch_id)
-        problem = touch_problem(touch, now)
+        problem = touch_problem(touch, now, links=links)
         if problem is not None or touch is None:
             if own_touch:
                 return problem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,11 +11,10 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Integer, MetaData, Numeric, String, Table
-from sqlalchemy.schema import CreateTable
-from sqlalchemy.sql.elements import quoted_name
+from sqlalchemy import Column, Integer, Numeric, String
 
 from airflow_provider_sendoso.batch.summary import WOULD_SEND
+from airflow_provider_sendoso.batch.table import RIGHTS, BatchTable
 from airflow_provider_sendoso.exceptions import SendosoResultsError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
@@ -28,11 +26,7 @@ from airflow_provider_sendoso.tables import (
     ROWS,
     Cells,
     Session,
-    UnusableError,
-    dialect_of,
     moment,
-    patiently,
-    sql_name,
     words_of,
 )
 
@@ -48,11 +42,6 @@ LONGEST_REASON = 500
 
 _PAGE = 1000
 """Statuses to a transaction."""
-
-_RIGHTS = (
-    "It takes the rights to SELECT, INSERT and DELETE there (for the sensor: SELECT and UPDATE), and to create the "
-    "table where it is missing."
-)
 
 
 def _columns() -> list[Column[Any]]:
@@ -216,7 +205,7 @@ def _tracking_code(send_id: str | None) -> str | None:
 # -- the database ------------------------------------------------------------------------------------------------------
 
 
-class ResultsTable:
+class ResultsTable(BatchTable):
     """
     One table of results behind a hook; looks nothing up before it is used.
 
@@ -225,45 +214,8 @@ class ResultsTable:
     :raises SendosoConfigError: for a name that is none.
     """
 
-    def __init__(self, hook: DbApiHook, table: str) -> None:
-        self._hook = hook
-        self._table = table
-        self._dialect = dialect_of(hook)
-        self.name = sql_name(table, self._dialect)
-        self._where = f"the results table {table!r} (connection {hook.get_conn_id()!r})"
-        self._batch_id = self._quote("batch_id")
-
-    def prepare(self, batch: Batch) -> None:
-        """
-        Create the table if it is missing, and prove that rows can be written and deleted, without leaving any.
-
-        :param batch: whose rows will come.
-        :raises SendosoResultsError: if that cannot be done.
-        """
-        try:
-            patiently(self._prepare, batch)
-        except Exception as error:
-            # The database's words only: what it was asked holds nothing personal, but its exception may chain.
-            raise SendosoResultsError(
-                f"{self._where[:1].upper()}{self._where[1:]} cannot be written: {words_of(error)}. {_RIGHTS} "
-                "Nothing was sent by this try."
-            ) from None
-
-    def rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]]) -> None:
-        """
-        Put these rows in the place of all that the table has of their batch, in one transaction.
-
-        :param batch_id: the rows' own.
-        :param rows: called once for every attempt.
-        :raises SendosoResultsError: if the database would not have it.
-        """
-        try:
-            patiently(self._rewrite, batch_id, rows)
-        except Exception as error:
-            raise SendosoResultsError(
-                f"{self._where[:1].upper()}{self._where[1:]} could not be rewritten: {words_of(error)}. It is as it "
-                "was before. What was sent is in the ledger and is not sent again; the next try rewrites the table."
-            ) from None
+    what = "results table"
+    column_names = COLUMNS
 
     def refresh(self, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]) -> None:
         """
@@ -288,45 +240,14 @@ class ResultsTable:
             raise
         except Exception as error:
             raise SendosoResultsError(
-                f"The statuses in {self._where} could not be refreshed: {words_of(error)}. {_RIGHTS}"
+                f"The statuses in {self._where} could not be refreshed: {words_of(error)}. {RIGHTS}"
             ) from None
 
-    def _prepare(self, batch: Batch) -> None:
-        with closing(Session(self._hook)) as session:
-            self._find_or_create(session)
-            # Under an id that no batch has: also where nothing can be rolled back, no row of anybody's is touched.
-            test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
-            session.execute(self._insert(2), [*_longest(test), *_shortest(test)])
-            session.execute(*self._delete(test.batch_id))
-            session.rollback()
+    def _columns(self) -> list[Column[Any]]:
+        return _columns()
 
-    def _find_or_create(self, session: Session) -> None:
-        names = ", ".join(map(self._quote, COLUMNS))
-        query = f"SELECT {names} FROM {self.name} WHERE 1 = 0"  # noqa: S608  # names of ours, and one that was checked
-        try:
-            session.read(query)
-            return
-        except Exception:
-            session.rollback()
-        created: Exception | None = None
-        try:
-            session.execute(str(CreateTable(self._definition()).compile(dialect=self._dialect)))
-            session.commit()
-        except Exception as error:
-            created = error
-            session.rollback()
-        # Created by us, or by another task at the same moment; a table with other columns is still one.
-        try:
-            session.read(query)
-        except Exception as error:
-            if created is None:
-                raise
-            raise UnusableError(
-                f"it does not have the columns that it should ({words_of(error)}), and could not be created "
-                f"({words_of(created)})"
-            ) from None
-        if created is None:
-            self._index(session)
+    def _samples(self, batch: Batch) -> list[Cells]:
+        return [_longest(batch), _shortest(batch)]
 
     def _index(self, session: Session) -> None:
         """Let the sensor find sends quickly, where the database has indexes."""
@@ -339,27 +260,6 @@ class ResultsTable:
         except Exception:
             session.rollback()
 
-    def _rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]]) -> None:
-        with closing(Session(self._hook)) as session:
-            session.execute(*self._delete(batch_id))
-            for chunk in chunks(rows(), ROWS):
-                session.execute(self._insert(len(chunk)), [cell for row in chunk for cell in row])
-            session.commit()
-
-    def _definition(self) -> Table:
-        # Whatever the defaults of a MySQL are: with transactions, and with all of Unicode.
-        name = quoted_name(self.name, quote=False)
-        return Table(name, MetaData(), *_columns(), mysql_engine="InnoDB", mysql_charset="utf8mb4")
-
-    def _insert(self, rows: int) -> str:
-        row = f"({', '.join([self._hook.placeholder] * len(COLUMNS))})"
-        names = ", ".join(map(self._quote, COLUMNS))
-        return f"INSERT INTO {self.name} ({names}) VALUES {', '.join([row] * rows)}"  # noqa: S608
-
-    def _delete(self, batch_id: str) -> tuple[str, Cells]:
-        statement = f"DELETE FROM {self.name} WHERE {self._batch_id} = {self._hook.placeholder}"  # noqa: S608
-        return statement, [batch_id]
-
     def _update(self, conditions: str, sends: int) -> str:
         value = self._hook.placeholder
         status, status_at, send_id = map(self._quote, ("status", "status_at", "send_id"))
@@ -370,9 +270,6 @@ class ResultsTable:
             f"WHERE {send_id} IN ({', '.join([value] * sends)}) AND ({status} IS NULL OR {status} <> {value})"
             f"{conditions}"
         )
-
-    def _quote(self, column: str) -> str:
-        return str(self._dialect.identifier_preparer.quote(column))
 
 
 def write_results(

@@ -16,6 +16,7 @@ from airflow_provider_sendoso.models import (
     METADATA_KEY,
     AnySend,
     CampaignSend,
+    EgiftLinkSend,
     GiftSend,
     field_errors,
     normalise_key,
@@ -83,6 +84,7 @@ class Layout:
     :param recipient_key: the field or column that identifies a recipient within the scope.
     :param row_ref: a column shown in logs and results.
     :param strict_email: whether e-mails are held to the letter of the standards.
+    :param links: whether each row is to become an eGift link.
     """
 
     arguments: Mapping[str, Any]
@@ -92,6 +94,7 @@ class Layout:
     row_ref: str | None = None
     strict_email: bool = False
     asking: Mapping[str, Any] = field(default_factory=dict)
+    links: bool = False
 
 
 class RowReader:
@@ -110,6 +113,7 @@ class RowReader:
         self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
         self._metadata = {str(name): value for name, value in layout.metadata.items()}
         self._asking = {name: value for name, value in layout.asking.items() if value is not None}
+        self._links = layout.links
         self._fields = self._resolve_fields(layout.column_map)
         self._recipient_cells = self._cells_of({name: name for name in RECIPIENT_FIELDS})
         self._campaign_recipient_cells = self._cells_of({name: name for name in CAMPAIGN_RECIPIENT_FIELDS})
@@ -152,9 +156,12 @@ class RowReader:
             if key is None:
                 return Row(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
             resend_of = self._resend_of(cells)
-            send = self._gift_send(cells) if self._is_gift(cells) else self._campaign_send(cells)
-            if self._strict and (problem := self._strict(send.recipient.email)):
+            send = self._send(cells)
+            email = send.email if isinstance(send, EgiftLinkSend) else send.recipient.email
+            if self._strict and (problem := self._strict(email)):
                 raise _RowError(problem)
+            if isinstance(send, EgiftLinkSend):
+                return Row(number, key, row_ref, send, resend_of=resend_of)
             if isinstance(send, GiftSend):
                 if_mailed = address_problem(send.recipient.address)
                 return Row(number, key, row_ref, send, resend_of=resend_of, if_mailed=if_mailed)
@@ -168,6 +175,13 @@ class RowReader:
         except (TypeError, ValueError):
             problem = "a cell holds something that is not text"
         return Row(number, None, row_ref, None, problem)
+
+    def _send(self, cells: Sequence[Any]) -> AnySend:
+        if self._links:
+            fields = {name: cells[self._fields[name]] for name in _CAMPAIGN_REQUIRED if name in self._fields}
+            fields |= {name: value for name, value in self._arguments.items() if name == "touch_id"}
+            return EgiftLinkSend.model_validate({name: cell for name, cell in fields.items() if cell is not None})
+        return self._gift_send(cells) if self._is_gift(cells) else self._campaign_send(cells)
 
     def _is_gift(self, cells: Sequence[Any]) -> bool:
         """Say whether a row asks for a gift of the catalogue rather than for a campaign's."""
@@ -238,7 +252,7 @@ class RowReader:
                 fields[name] = self._columns[short]
         there = fields.keys() | self._arguments.keys()
         required: tuple[str, ...] = _REQUIRED
-        if "touch_id" in self._arguments or ("touch_id" in fields and "gift_id" not in there):
+        if self._links or "touch_id" in self._arguments or ("touch_id" in fields and "gift_id" not in there):
             required = _CAMPAIGN_REQUIRED
         elif "touch_id" in fields and "gift_id" not in self._arguments:
             required = _BOTH_REQUIRED

@@ -13,7 +13,16 @@ from typing import Self
 from airflow_provider_sendoso.batch.results import Outcome
 from airflow_provider_sendoso.batch.rows import Row
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import AnySend, CampaignSend, Delivery, GiftSend, Item, RowOutcome, row_name
+from airflow_provider_sendoso.models import (
+    AnySend,
+    CampaignSend,
+    Delivery,
+    EgiftLinkSend,
+    GiftSend,
+    Item,
+    RowOutcome,
+    row_name,
+)
 from airflow_provider_sendoso.sending import Job, Result
 from airflow_provider_sendoso.tables import Cells
 
@@ -26,6 +35,7 @@ CREATE TABLE rows (
     row_ref TEXT,
     gift_id TEXT,
     touch_id TEXT,
+    kind TEXT,
     delivery TEXT,
     country TEXT,
     if_mailed TEXT,
@@ -92,8 +102,8 @@ class Spool:
         self._filled = True
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_id, touch_id, country, if_mailed, send, "
-            "outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_id, touch_id, kind, country, if_mailed, "
+            "send, outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     row.number,
@@ -102,6 +112,7 @@ class Spool:
                     row.row_ref,
                     row.send and row.send.item.gift_id,
                     row.send and row.send.item.touch_id,
+                    row.send and type(row.send).__name__,
                     row.country,
                     row.if_mailed,
                     row.send.model_dump_json(exclude_none=True) if row.send else None,
@@ -208,12 +219,35 @@ class Spool:
         after = 0
         while True:
             page = self._db.execute(
-                "SELECT number, recipient_key, send, row_ref, resend_of, touch_id, delivery FROM rows "
+                "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "
                 "WHERE number > ? AND send IS NOT NULL AND outcome NOT IN (?, ?) ORDER BY number LIMIT 500",
                 (after, RowOutcome.DUPLICATE, RowOutcome.INVALID),
             ).fetchall()
-            for number, recipient_key, text, row_ref, resend_of, touch_id, delivery in page:
-                yield Job(number, recipient_key, _send(text, touch_id, delivery), row_ref, resend_of)
+            for number, recipient_key, text, row_ref, resend_of, kind, delivery in page:
+                yield Job(number, recipient_key, _send(text, kind, delivery), row_ref, resend_of)
+            if not page:
+                return
+            after = page[-1][0]
+
+    def recipients(self) -> Iterator[Job]:
+        """
+        Read one row for each recipient, in their order: also one that may not be sent any more, and perhaps was.
+
+        Of several rows of a recipient the one that may be sent, or else the first.
+        """
+        after = 0
+        while True:
+            page = self._db.execute(
+                "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "
+                "WHERE number > :after AND send IS NOT NULL AND outcome != :duplicate AND NOT EXISTS "
+                "(SELECT 1 FROM rows AS other WHERE other.dedupe_key = rows.dedupe_key AND other.send IS NOT NULL "
+                "AND other.outcome != :duplicate "
+                "AND (other.outcome = :invalid, other.number) < (rows.outcome = :invalid, rows.number)) "
+                "ORDER BY number LIMIT 500",
+                {"after": after, "duplicate": RowOutcome.DUPLICATE, "invalid": RowOutcome.INVALID},
+            ).fetchall()
+            for number, recipient_key, text, row_ref, resend_of, kind, delivery in page:
+                yield Job(number, recipient_key, _send(text, kind, delivery), row_ref, resend_of)
             if not page:
                 return
             after = page[-1][0]
@@ -340,9 +374,11 @@ class Spool:
             after = page[-1][0]
 
 
-def _send(text: str, touch_id: str | None, delivery: str | None) -> AnySend:
+def _send(text: str, kind: str, delivery: str | None) -> AnySend:
     """Read what was spooled; how a campaign's gift is delivered was learnt after that."""
-    if touch_id is None:
+    if kind == GiftSend.__name__:
         return GiftSend.model_validate_json(text)
+    if kind == EgiftLinkSend.__name__:
+        return EgiftLinkSend.model_validate_json(text)
     send = CampaignSend.model_validate_json(text)
     return send if delivery is None else send.model_copy(update={"delivery": Delivery(delivery)})

@@ -71,12 +71,13 @@ def mail_problem(send: CampaignSend) -> str | None:
     return problem
 
 
-def touch_problem(touch: Touch | None, now: datetime) -> str | None:
+def touch_problem(touch: Touch | None, now: datetime, *, links: bool = False) -> str | None:
     """
     Say why nothing can be sent of a campaign.
 
     :param touch: ``None`` for one that is not known.
     :param now: with its time zone; a campaign is sent between its dates only (published).
+    :param links: whether eGift links are made of it.
     :return: ``None`` if nothing is known to be wrong.
     """
     if touch is None:
@@ -87,6 +88,8 @@ def touch_problem(touch: Touch | None, now: datetime) -> str | None:
         return f"touch_id is a campaign that ended at {touch.end_date.isoformat()}"
     if touch.delivery is None:
         return "touch_id is a campaign that says of itself neither mail nor email, so its sends have no known shape"
+    if links and touch.delivery is not Delivery.EMAIL:
+        return "touch_id is a campaign whose gifts go by post, and only eGifts have links"
     return None
 
 

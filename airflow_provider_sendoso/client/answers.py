@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.endpoints import EGIFT_LINKS, Request
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoAuthError,
@@ -29,7 +29,15 @@ from airflow_provider_sendoso.exceptions import (
     SendosoServerError,
     SendosoUnprocessableError,
 )
-from airflow_provider_sendoso.models import LONGEST_ID, TRACKING, Send, SendStatus
+from airflow_provider_sendoso.models import (
+    LONGEST_ID,
+    LONGEST_LINK,
+    TRACKING,
+    EgiftLink,
+    Send,
+    SendStatus,
+    normalise_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +50,7 @@ _LONGEST_WORD = 40
 _SHORT = 3
 _A_DAY = 86_400.0
 _IN_QUOTES = re.compile(r"""(['"`‘“«])([^'"`‘’“”«»]{2,})(?=['"`’”»])""")
+_LINK_IN_TEXT = re.compile(r"\S*[\w-]://\S*|\S*[\w-]\.[\w-]+[/?]\S*|\bwww\.\S*", re.I)
 _EMAIL_IN_TEXT = re.compile(r"[^\s@<>\"']{1,64}@[^\s@<>\"']{1,255}")
 
 
@@ -162,6 +171,40 @@ def read_campaign_send(body: Any) -> Send | None:
     return Send(id=TRACKING + code, tracking_url=body.get("tracking_url"))
 
 
+def read_egift_links(body: Any) -> list[EgiftLink]:
+    """
+    Read the links in the answer to the request for them (published), also inside ``send`` (inferred).
+
+    :param body: the answer's JSON.
+    :return: those that can be read, in their order; none where it says ``success: false``.
+    """
+    if not isinstance(body, Mapping) or body.get("success") is False:
+        return []
+    inner = body.get("send")
+    listed = body.get("egift_links") or (inner.get("egift_links") if isinstance(inner, Mapping) else None)
+    rows = [row for row in listed if isinstance(row, Mapping)] if isinstance(listed, list) else []
+    links = []
+    for row in rows:
+        link, email = row.get("egift_link"), row.get("recipient_email_or_phone_number")
+        if isinstance(link, str) and 0 < len(link.strip()) <= LONGEST_LINK and link.strip().isprintable():
+            links.append(EgiftLink(email if isinstance(email, str) else None, link.strip()))
+    return links
+
+
+def read_egift_link(body: Any, email: str) -> EgiftLink | None:
+    """
+    Read the answer to the request for one link.
+
+    :param body: the answer's JSON.
+    :param email: for whom it was asked.
+    :return: ``None`` where there is none, or where it is not clear which of several it is.
+    """
+    links = read_egift_links(body)
+    # Asked for one, the only one is it, also where Sendoso writes the address in another way.
+    mine = links if len(links) == 1 else [link for link in links if normalise_key(link.email) == normalise_key(email)]
+    return mine[0] if len(mine) == 1 else None
+
+
 def read_send_answer(send_id: str, body: Any) -> Send:
     """
     Read the answer to the request for one send.
@@ -243,10 +286,14 @@ def api_words(request: Request, answer: Answer) -> str:
     body = answer.json
     if not isinstance(body, Mapping):
         return _kind(answer)
+    links = request.path == EGIFT_LINKS
+    if links and answer.status < 300:
+        return "no link that can be read"  # its words may hold one
     for name in ("message", "error_description", "description", "error"):
         words = body.get(name)
         if isinstance(words, str) and words.strip():
-            return f'"{_without_values(words.strip(), request)[:_LONGEST_QUOTE]}"'
+            words = _without_values(words.strip(), request)
+            return f'"{(_LINK_IN_TEXT.sub("<link>", words) if links else words)[:_LONGEST_QUOTE]}"'
     return "no message"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -68,7 +68,7 @@ def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
     """
     recipient = send.recipient
     body: dict[str, Any] = {
-        "touch_id": int(send.touch_id) if send.touch_id.isdecimal() else send.touch_id,
+        "touch_id": _number_or_text(send.touch_id),
         "name": recipient.name,
         "email": recipient.email,
         "custom_message": send.message,
@@ -80,6 +80,30 @@ def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
         body |= {"via": "single_person_or_company", "mobile_no": recipient.mobile_no}
         body |= _asking(send) if send.asks_for_address else _addressed(send)
     return Request("POST", "/api/v3/send", json={"send": _present(body)}, made_from=recipient.model_dump())
+
+
+EGIFT_LINKS = "/api/v3/send/generate_egift_links"
+
+
+def egift_links_request(touch_id: str, emails: Sequence[str], via_from: str) -> Request:
+    """
+    Build the request for eGift links (published); that it stands inside ``send``, as campaign sends do, is inferred.
+
+    :param touch_id: the campaign.
+    :param emails: of the recipients, one link each.
+    :param via_from: the calling application's name.
+    """
+    body = {
+        "touch_id": _number_or_text(touch_id),
+        "via": "generate_egift_links",
+        "via_from": via_from,
+        "recipient_users": [{"email": email} for email in emails],
+    }
+    return Request("POST", EGIFT_LINKS, json={"send": body})
+
+
+def _number_or_text(touch_id: str) -> int | str:
+    return int(touch_id) if touch_id.isdecimal() else touch_id
 
 
 _DAYS = 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,18 +16,26 @@ from pydantic import ValidationError
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
 from airflow_provider_sendoso.batch.validation import shaped
-from airflow_provider_sendoso.client.answers import api_error, read_campaign_send, read_send, read_send_answer
+from airflow_provider_sendoso.client.answers import (
+    Exchange,
+    api_error,
+    read_campaign_send,
+    read_egift_links,
+    read_send,
+    read_send_answer,
+)
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
     Request,
     campaign_send_request,
+    egift_links_request,
     get_send_request,
     gift_send_request,
     me_request,
     object_request,
 )
 from airflow_provider_sendoso.client.objects import Listed, listing_of, model_of, read_object
-from airflow_provider_sendoso.client.outcomes import Verdict, classify
+from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
@@ -44,8 +52,10 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Progress
 from airflow_provider_sendoso.models import (
     METADATA_KEY,
-    AnySend,
+    TRACKING,
     CampaignSend,
+    EgiftLink,
+    EgiftLinkSend,
     Gift,
     GiftSend,
     Group,
@@ -55,6 +65,7 @@ from airflow_provider_sendoso.models import (
     Touch,
     User,
     field_errors,
+    normalise_key,
 )
 from airflow_provider_sendoso.observing.lineage import report_output
 
@@ -64,7 +75,7 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
 
 _T = TypeVar("_T", bound=SendosoObject)
-_S = TypeVar("_S", GiftSend, CampaignSend)
+_S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
 
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
@@ -229,12 +240,7 @@ class SendosoHook(BaseHook):
             read = read_campaign_send
         else:
             request = gift_send_request(send)
-        token = self.session.token()
-        exchange = self.session.paced(request, token)
-        outcome = classify(request, exchange, renewed=False, own_gift=True, read=read)
-        if outcome.verdict is Verdict.RENEW:
-            exchange = self.session.paced(request, self.session.renew(token))
-            outcome = classify(request, exchange, renewed=True, own_gift=True, read=read)
+        exchange, outcome = self._post(request, read)
         sent = read(exchange.answer.json) if exchange.answer else None
         if outcome.verdict is Verdict.SENT and sent is not None:
             report_output(self, self.config.account)
@@ -244,11 +250,57 @@ class SendosoHook(BaseHook):
                 f"The outcome of {request} for the {send.item} is not known ({outcome.reason}): it may have gone out. "
                 "Look in Sendoso before sending it again."
             )
+        raise self._not_sent(request, exchange)
+
+    def generate_egift_links(self, *, touch_id: int | str, emails: Sequence[str]) -> list[EgiftLink]:
+        """
+        Make an eGift link for each recipient, **without the ledger's protection**: called twice, it makes them twice.
+
+        Use :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` wherever a task may be retried.
+        It is one POST (published), never repeated once it may have been received. Sendoso sends nothing; a link is
+        money, so keep it out of logs and of what a task returns.
+
+        :param touch_id: a campaign whose gifts are eGifts.
+        :param emails: of the recipients, none twice.
+        :return: the links that Sendoso has answered with, each with its ``email`` and ``link``.
+        :raises SendosoConfigError: for fields that are missing or wrong; nothing was made.
+        :raises SendosoConnectionError: if Sendoso could not be reached; nothing was made.
+        :raises SendosoApiError: if Sendoso refused it; nothing was made.
+        :raises SendOutcomeUnknownError: if the links may have been made; not retried by Airflow.
+        """
+        if isinstance(emails, str | bytes) or not emails:
+            raise SendosoConfigError("emails must be a list of e-mail addresses; nothing was sent.")
+        sends = [_validated(EgiftLinkSend, {"touch_id": touch_id, "email": email}) for email in emails]
+        if len({normalise_key(send.email) for send in sends}) < len(sends):
+            raise SendosoConfigError("emails has an address twice, which would be two gifts; nothing was sent.")
+        request = egift_links_request(sends[0].touch_id, [send.email for send in sends], self.config.via_from)
+        exchange, outcome = self._post(request, lambda body: Send(id=TRACKING) if read_egift_links(body) else None)
+        if outcome.verdict is Verdict.SENT and exchange.answer is not None:
+            report_output(self, self.config.account)
+            return read_egift_links(exchange.answer.json)
+        if outcome.verdict is Verdict.UNKNOWN:
+            raise SendOutcomeUnknownError(
+                f"The outcome of {request} for the {sends[0].item} is not known ({outcome.reason}): links may have "
+                "been made. Look in Sendoso before making them again."
+            )
+        raise self._not_sent(request, exchange)
+
+    def _post(self, request: Request, read: Callable[[Any], Send | None]) -> tuple[Exchange, Outcome]:
+        """POST once, or once more with a new token."""
+        token = self.session.token()
+        exchange = self.session.paced(request, token)
+        outcome = classify(request, exchange, renewed=False, own_gift=True, read=read)
+        if outcome.verdict is Verdict.RENEW:
+            exchange = self.session.paced(request, self.session.renew(token))
+            outcome = classify(request, exchange, renewed=True, own_gift=True, read=read)
+        return exchange, outcome
+
+    def _not_sent(self, request: Request, exchange: Exchange) -> SendosoError:
         if exchange.answer is None:
-            raise SendosoConnectionError(
+            return SendosoConnectionError(
                 f"Sendoso ({self.config.base_url}) could not be reached ({exchange.error}); no gift went out."
             )
-        raise api_error(request, exchange.answer)
+        return api_error(request, exchange.answer)
 
     def shaped(self, send: CampaignSend) -> CampaignSend:
         """
@@ -574,7 +626,7 @@ def make_send(
     team_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     asking: Mapping[str, Any] = MappingProxyType({}),
-) -> AnySend:
+) -> GiftSend | CampaignSend:
     """
     Build and validate a send from its arguments: of a gift, or of a campaign.
 

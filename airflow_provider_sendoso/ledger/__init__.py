@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Engine
 
+from airflow_provider_sendoso.ledger.bindings import Bindings
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
+from airflow_provider_sendoso.ledger.encryption import LinkCipher
 from airflow_provider_sendoso.ledger.limiter import LedgerPace
 from airflow_provider_sendoso.ledger.lists import Lists
 from airflow_provider_sendoso.ledger.resolutions import Resolutions
@@ -27,6 +29,7 @@ class Ledger:
         self._database = Database(engine)
         self.identity: Identity = self._database.open()
         self.sends = SendLedger(self._database)
+        self.bindings = Bindings(self._database)
         self.resolutions = Resolutions(self._database)
         self.lists = Lists(self._database)
         self.cursors = Cursors(self._database)
@@ -77,6 +80,10 @@ class Ledger:
     def tokens(self, client: tuple[str, ...], secret: str) -> LedgerTokenStore:
         """Return the store of one client's token; see :class:`LedgerTokenStore`."""
         return LedgerTokenStore(self._database, self.identity, client, secret)
+
+    def links(self, secret: str) -> LinkCipher:
+        """Return what encrypts the eGift links of one client; see :class:`LinkCipher`."""
+        return LinkCipher(self.identity, secret)
 
     def pace(self, account: str, interval: float, poll_share: int) -> LedgerPace:
         """Return the pace of one account; see :class:`LedgerPace`."""

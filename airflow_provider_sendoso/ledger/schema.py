@@ -89,6 +89,8 @@ sends = Table(
     Column("touch_id", String(190)),
     Column("email_hash", String(64)),
     Column("bound_id", String(190)),
+    Column("kind", String(8)),
+    Column("link_ciphertext", Text),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
@@ -96,7 +98,8 @@ sends = Table(
     Index("sendoso_sends_bound_id", "account", "bound_id", unique=True),
 )
 """Of a campaign send: ``touch_id`` is the campaign, ``email_hash`` by what its recipient is known again in Sendoso's
-list of sends, ``send_id`` its tracking code, and ``bound_id`` its id in that list, which no two sends share."""
+list of sends, ``send_id`` its tracking code, and ``bound_id`` its id in that list, which no two sends share. For
+one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has it from the moment when it is SENT."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -162,7 +165,7 @@ cursors = Table(
 
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
-    4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id),
+    4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
 }
 """Columns by the schema version that brought them, which an older ledger is given, with their indexes; new tables come
 by themselves."""

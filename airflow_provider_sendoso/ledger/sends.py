@@ -9,7 +9,7 @@ that comes late. What a person or a search decides about UNKNOWN and HELD is in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -76,6 +76,7 @@ _FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
     finished_at=db_now(),
 )
 _FINISH_WITH_STATUS = _FINISH.values(status=bindparam("to_status"), status_at=db_now())
+_FINISH_WITH_LINK = _FINISH.values(link_ciphertext=bindparam("to_link"))
 _REOPEN = _move(State.REFUSED).values(state=State.READY)
 _STATE = select(sends.c.state).where(_MINE)
 _LOSE = update(sends).where(_AS_READ).values(**_PROCESS_LOST)
@@ -93,6 +94,7 @@ _CLAIM = (
         gift_id=bindparam("to_gift"),
         touch_id=bindparam("to_touch"),
         email_hash=bindparam("to_email_hash"),
+        kind=bindparam("to_kind"),
         payload_hash=bindparam("to_payload"),
         reason=None,
     )
@@ -136,6 +138,7 @@ class Wanted:
     What a run wants to send: the ledger's view of one row.
 
     :param email_hash: of a campaign send's recipient.
+    :param kind: ``LINK`` for one that makes an eGift link.
     """
 
     send_key: str
@@ -144,6 +147,7 @@ class Wanted:
     row_ref: str | None
     resend_of: str | None = None
     email_hash: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class Record:
     :param resend_of: the id of the send that this one replaces.
     :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
     :param bound_id: the id that a campaign send turned out to have in that list.
+    :param kind: ``LINK`` for one that makes an eGift link.
+    :param link_ciphertext: that link, once it is SENT.
     """
 
     send_key: str
@@ -179,6 +185,8 @@ class Record:
     status_at: float | None = None
     email_hash: str | None = None
     bound_id: str | None = None
+    kind: str | None = None
+    link_ciphertext: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,14 +346,18 @@ class SendLedger:
         reason: str | None = None,
         send_id: str | None = None,
         status: str | None = None,
+        link: str | None = None,
     ) -> bool:
         """
         Commit what a POST led to, also when it comes so late that the row is UNKNOWN or HELD by now.
 
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
+        :param link: the eGift link that it made, encrypted; committed together with the rest.
         :return: ``False`` if the attempt is not this owner's any more.
         """
         outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
+        if link is not None:
+            return self._transition(claim, _FINISH_WITH_LINK, state, OUTCOME_PATIENCE, **outcome, to_link=link)
         if status is None:
             return self._transition(claim, _FINISH, state, OUTCOME_PATIENCE, **outcome)
         return self._transition(claim, _FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome, to_status=status)
@@ -453,54 +465,6 @@ class SendLedger:
                 by_bound_id = bound_id is not None and progress.send_id not in asked
                 yield replace(progress, send_id=str(bound_id)) if by_bound_id else progress
 
-    def bind(self, send_key: str, bound_id: str) -> bool:
-        """
-        Note which id a campaign send that was accepted has in Sendoso's list of sends: once, and none twice.
-
-        :param send_key: of the send.
-        :param bound_id: its id.
-        :return: ``False`` if it has one already, or another send has this one.
-        """
-        this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None))
-        values = {"bound_id": bound_id, "send_id": func.coalesce(sends.c.send_id, bound_id)}
-
-        def work(connection: Connection) -> bool:
-            account = select(sends.c.account).where(sends.c.send_key == send_key).scalar_subquery()
-            other = select(sends.c.send_key).where(sends.c.account == account, sends.c.bound_id == bound_id)
-            found = connection.execute(other).scalar()
-            if found is not None:
-                return bool(found == send_key)
-            return connection.execute(update(sends).where(*this).values(values)).rowcount == 1
-
-        return self._database.run(work)
-
-    def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
-        """
-        Say which ids of Sendoso's list are bound to a send.
-
-        :param account: whose they are.
-        :param ids: any number.
-        """
-        bound = set[str]()
-        for some in _some(list(ids)):
-            where = (sends.c.account == account, sends.c.bound_id.in_(some))
-            bound |= {str(record.bound_id) for record in self._read(*where)}
-        return bound
-
-    def accepted_campaign_sends(self, account: str, email_hashes: Iterable[str], newest: int) -> list[Record]:
-        """
-        Read the campaign sends that are known to have gone out to some recipients, and the newest ones to anybody.
-
-        :param account: whose they are.
-        :param email_hashes: of the recipients.
-        :param newest: how many of the others.
-        """
-        sent = (sends.c.account == account, sends.c.state == State.SENT, sends.c.touch_id.is_not(None))
-        found = {record.send_key: record for record in self._read(*sent, limit=newest)}
-        for some in _some(list(email_hashes)):
-            found |= {record.send_key: record for record in self._read(*sent, sends.c.email_hash.in_(some))}
-        return list(found.values())
-
     def scopes(self, account: str) -> list[str]:
         """
         Name the scopes of an account.
@@ -560,14 +524,10 @@ class SendLedger:
         work = partial(_transit, claim=claim, statement=statement, state=state, **values)
         return self._database.run(work, patience, partial(self._together.once, work, claim.send_key))
 
-    def _read(self, *where: Any, limit: int | None = None) -> list[Record]:
-        query = select(sends).where(*where)
-        if limit is not None:
-            query = query.order_by(sends.c.posted_at.desc()).limit(limit)
-
+    def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
             now = _now(connection)
-            return [record_of(row, now) for row in connection.execute(query).fetchall()]
+            return [record_of(row, now) for row in connection.execute(select(sends).where(*where)).fetchall()]
 
         return self._database.run(work)
 
@@ -612,6 +572,7 @@ def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "gift_id": want.item.gift_id,
         "touch_id": want.item.touch_id,
         "email_hash": want.email_hash,
+        "kind": want.kind,
         "payload_hash": want.payload_hash,
         "resend_of": want.resend_of,
         "created_at": now,
@@ -646,11 +607,12 @@ def _take_new(
 
 def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
     stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope)
-    content = (record.row_ref, record.item, record.email_hash, record.payload_hash, record.reason)
+    content = (record.row_ref, record.item, record.email_hash, record.kind, record.payload_hash, record.reason)
     return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope) and content == (
         want.row_ref,
         want.item,
         want.email_hash,
+        want.kind,
         want.payload_hash,
         None,
     )
@@ -675,6 +637,7 @@ def _take(
         "to_gift": want.item.gift_id,
         "to_touch": want.item.touch_id,
         "to_email_hash": want.email_hash,
+        "to_kind": want.kind,
         "to_payload": want.payload_hash,
     }
     taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
@@ -744,4 +707,6 @@ def record_of(row: Any, now: float) -> Record:
         status_at=row.status_at,
         email_hash=row.email_hash,
         bound_id=row.bound_id,
+        kind=row.kind,
+        link_ciphertext=row.link_ciphertext,
     )

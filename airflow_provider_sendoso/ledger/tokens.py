@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.fernet import InvalidToken
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database, Identity
+from airflow_provider_sendoso.ledger.encryption import cipher
 from airflow_provider_sendoso.ledger.schema import db_now, tokens
 
 _STORE_PATIENCE = 60.0
@@ -41,10 +39,7 @@ class LedgerTokenStore:
     def __init__(self, database: Database, identity: Identity, client: tuple[str, ...], secret: str) -> None:
         self._database = database
         self._token_key = hashlib.sha256("\0".join(client).encode()).hexdigest()
-        derived = HKDF(hashes.SHA256(), 32, salt=identity.hash_key, info=b"airflow-provider-sendoso token").derive(
-            secret.encode()
-        )
-        self._cipher = Fernet(base64.urlsafe_b64encode(derived))
+        self._cipher = cipher(identity, secret, "token")
         self._this_row = tokens.c.token_key == self._token_key
 
     def read(self) -> tuple[str, float] | None:

@@ -69,6 +69,11 @@ class BatchRun(Run):
 
     operator: BatchSendOperator
 
+    links = False
+    """Whether each row is to become an eGift link."""
+    what_to_do = WHAT_TO_DO
+    """About held sends."""
+
     def execute(self) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
         max_invalid = self._check_arguments()
@@ -86,11 +91,12 @@ class BatchRun(Run):
             with span("read"):
                 self._fill(spool)
             self._check_replacements(batch, spool)
+            failure: SendosoError | None = None
             if self._refuse_invalid(spool, max_invalid) is None:
                 self._check_gifts(spool)
-                self._check_campaigns(batch, spool)
+                failure = self._check_campaigns(batch, spool)
             self._log_invalid(spool)
-            failure: SendosoError | None = self._refuse_invalid(spool, max_invalid)
+            failure = failure or self._refuse_invalid(spool, max_invalid)
             if dry_run:
                 summary, failure = self._dry_run(batch, spool, limits, results, failure)
             else:
@@ -154,7 +160,7 @@ class BatchRun(Run):
                 raise
         held = self._log_rows(spool)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
-        if results is not None:
+        if results is not None or self.links:
             self._push(summary)  # the task may be killed while it writes
         unwritten = self._write_results(results, batch, spool)
         if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
@@ -297,6 +303,7 @@ class BatchRun(Run):
             self.operator.row_ref or None,
             truth("strict_email", self.operator.strict_email),
             asking(self.operator),
+            self.links,
         )
         reader = RowReader(columns, layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
@@ -315,15 +322,16 @@ class BatchRun(Run):
         except SendosoError as error:
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
 
-    def _check_campaigns(self, batch: Batch, spool: Spool) -> None:
+    def _check_campaigns(self, batch: Batch, spool: Spool) -> SendosoError | None:
         """Look for what cannot be sent of a campaign; without it the shape of its sends is not known."""
-        problem = check_campaigns(spool, self._campaigns, own_touch=self._own_touch)
+        problem = check_campaigns(spool, self._campaigns, own_touch=self._own_touch, links=self.links)
         if problem is None:
-            return
+            return None
         # Over a campaign that has ended, a task whose recipients were all sent theirs does not fail.
         seen, _ = self._preview(batch, spool, price=False)
-        if seen.to_send:
-            raise SendosoConfigError(f"{problem} ({self.operator.touch_id}). Nothing was sent by this try.")
+        if not seen.to_send:
+            return None
+        return SendosoConfigError(f"{problem} ({self.operator.touch_id}). Nothing was sent by this try.")
 
     def _refuse_invalid(self, spool: Spool, max_invalid: float | None) -> SendosoRowsError | None:
         counts = spool.counts()  # once: each is a walk through all rows
@@ -399,7 +407,7 @@ class BatchRun(Run):
             more = summary.count(RowOutcome.HELD) - len(held)
             return SendHeldError(
                 f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
-                f'{WHAT_TO_DO} Everybody else is done. With on_held="continue" this does not fail the task.'
+                f'{self.what_to_do} Everybody else is done. With on_held="continue" this does not fail the task.'
             )
         if summary.nobody_was_sent():
             return SendosoRowsError(f"Nobody was sent a gift. {summary.as_text()} {_reasons(spool)}")

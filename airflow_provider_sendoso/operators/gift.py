@@ -16,7 +16,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook, make_send
 from airflow_provider_sendoso.ledger.sends import Batch, State
-from airflow_provider_sendoso.models import AnySend, CampaignSend, RowOutcome, normalise_key
+from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, normalise_key
 from airflow_provider_sendoso.observing.lineage import report_output
 from airflow_provider_sendoso.observing.metrics import SendMetrics
 from airflow_provider_sendoso.observing.spans import span
@@ -38,7 +38,7 @@ class OneGift:
     :param resend_of: the id of the send that it replaces.
     """
 
-    send: AnySend = field(repr=False)
+    send: GiftSend | CampaignSend = field(repr=False)
     resend_of: str | None = None
 
     @classmethod

@@ -10,12 +10,13 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
+from airflow_provider_sendoso.operators.egift_links import EgiftLinksOperator
 from airflow_provider_sendoso.operators.landing import SendosoToSqlOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-__all__ = ["BatchSendOperator", "SendGiftOperator", "SendosoToSqlOperator"]
+__all__ = ["BatchSendOperator", "EgiftLinksOperator", "SendGiftOperator", "SendosoToSqlOperator"]
 
 
 class SendGiftOperator(SendOperator):

@@ -11,15 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_sendoso.client.answers import Exchange, api_error, read_campaign_send, read_send
-from airflow_provider_sendoso.client.endpoints import Request, campaign_send_request, gift_send_request
+from airflow_provider_sendoso.client.answers import (
+    Exchange,
+    api_error,
+    read_campaign_send,
+    read_egift_link,
+    read_send,
+)
+from airflow_provider_sendoso.client.endpoints import (
+    Request,
+    campaign_send_request,
+    egift_links_request,
+    gift_send_request,
+)
 from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Claim, State
-from airflow_provider_sendoso.models import AnySend, CampaignSend, RowOutcome, Send
+from airflow_provider_sendoso.models import TRACKING, AnySend, CampaignSend, EgiftLinkSend, RowOutcome, Send
 from airflow_provider_sendoso.sending.jobs import Job, Result
 
 _ATTEMPTS = 6
@@ -76,6 +87,7 @@ class Poster:
         self._sends = ledger.sends
         self._own_gift = own_gift
         self._halted = halted
+        self._links = ledger.links(session.config.client_secret.get_secret_value())
         self._timeout = session.config.timeout
         self._lease = max(lease, 2 * self._timeout + _MARGIN)
 
@@ -120,6 +132,10 @@ class Poster:
         """Build the POST, and say how its answer is read."""
         if isinstance(send, CampaignSend):
             return campaign_send_request(send, self._session.config.via_from), read_campaign_send
+        if isinstance(send, EgiftLinkSend):
+            request = egift_links_request(send.touch_id, [send.email], self._session.config.via_from)
+            # The link itself goes into the ledger and nowhere else: neither into an outcome nor into a result.
+            return request, lambda body: Send(id=TRACKING) if read_egift_link(body, send.email) else None
         return gift_send_request(send, self._ledger.airflow_key(claim.send_key)), read_send
 
     def _post_once(self, request: Request, token: str, claim: Claim) -> tuple[Exchange, float]:
@@ -164,7 +180,12 @@ class Poster:
         stop: SendosoLedgerError | None = None
         try:
             recorded = self._sends.finish(
-                claim, state, reason=outcome.reason, send_id=outcome.send_id, status=outcome.status
+                claim,
+                state,
+                reason=outcome.reason,
+                send_id=outcome.send_id,
+                status=outcome.status,
+                link=self._link(job.send, claim, exchange) if state is State.SENT else None,
             )
         except SendosoLedgerError as failure:
             recorded, row_outcome = False, RowOutcome.HELD
@@ -189,6 +210,13 @@ class Poster:
         latency = None if row_outcome is RowOutcome.HELD else time.monotonic() - begun
         lost = None if recorded else f"send key {claim.send_key} ended {state}, send id {outcome.send_id}"
         return Posted(result, latency, stop, lost)
+
+    def _link(self, send: AnySend, claim: Claim, exchange: Exchange) -> str | None:
+        """Encrypt the link that was made; ``None`` for what makes none."""
+        if not isinstance(send, EgiftLinkSend) or exchange.answer is None:
+            return None
+        made = read_egift_link(exchange.answer.json, send.email)
+        return None if made is None else self._links.encrypt(claim.send_key, made.link)
 
     def _stop(self, job: Job, request: Request, exchange: Exchange, outcome: Outcome) -> Posted:
         not_reached = Result(job.number, RowOutcome.NOT_REACHED, outcome.reason, outcome.words)

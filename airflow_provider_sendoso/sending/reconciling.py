@@ -8,7 +8,7 @@ looks again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from airflow_provider_sendoso.client.session import SendosoSession
@@ -17,6 +17,7 @@ from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConnecti
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.resolutions import OPEN
 from airflow_provider_sendoso.ledger.sends import Record, State
+from airflow_provider_sendoso.models import LINK
 from airflow_provider_sendoso.sending.scanning import MarkScanner, Scan, Scanner, TrackerScanner
 
 log = logging.getLogger(__name__)
@@ -60,10 +61,17 @@ class Reconciler:
         self._ledger.sends.lapse(**self._scope)
         unresolved = list(self._ledger.sends.records(*OPEN, **self._scope))
         absent: dict[str, Record] = {}
+        self._hold_links([record for record in unresolved if record.kind == LINK])
         for scanner in self._scanners:
             if mine := {record.send_key: record for record in unresolved if scanner.takes(record)}:
                 absent |= self._look_for(mine, scanner, prove)
         return absent
+
+    def _hold_links(self, unresolved: Sequence[Record]) -> None:
+        """Leave eGift links to a person: Sendoso's list may show that one was made, and not which."""
+        if unresolved:
+            log.info("%d eGift links of unknown outcome are held: Sendoso's list shows no links.", len(unresolved))
+            self._ledger.resolutions.hold([record for record in unresolved if record.state is State.UNKNOWN])
 
     def _look_for(self, unresolved: Mapping[str, Record], scanner: Scanner, prove: bool) -> dict[str, Record]:
         log.info("Looking for %d %ss of unknown outcome in Sendoso.", len(unresolved), scanner.what)

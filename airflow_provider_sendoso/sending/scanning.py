@@ -20,7 +20,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker, created_at
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Record, State
-from airflow_provider_sendoso.models import METADATA_KEY, Send, SendStatus
+from airflow_provider_sendoso.models import LINK, METADATA_KEY, Send, SendStatus
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ class TrackerScanner:
         self._latest = latest
 
     def takes(self, record: Record) -> bool:
-        """Say whether a send is a campaign's."""
-        return record.item.touch_id is not None
+        """Say whether a send is a campaign's; not one that makes a link, for the list shows no links."""
+        return record.item.touch_id is not None and record.kind != LINK
 
     def status_of(self, record: Record) -> SendStatus | None:
         """
@@ -148,29 +148,37 @@ class TrackerScanner:
         :return: ``None`` if the list does not say.
         """
         tracker = self._walked([_tracked(record)], record.account)
-        others = self._ledger.sends.accepted_campaign_sends(record.account, [str(record.email_hash)], 0)
+        others = self._ledger.bindings.perhaps_sent(record.account, [str(record.email_hash)])
         assigned = tracker.assign(self._taken(tracker, record.account), self._latest, map(_tracked, others))
         send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
         if send is not None and record.bound_id is None:
-            self._ledger.sends.bind(record.send_key, send.id)
+            self._ledger.bindings.bind(record.send_key, send.id)
         return None if send is None else send.status
 
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
         """Walk through the list; unless all of it is wanted, until it can hold no more."""
         [account] = {record.account for record in unresolved.values()}
         hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
-        accepted = self._ledger.sends.accepted_campaign_sends(account, hashes, _WITNESSES if whole else 0)
         wanted = [_tracked(record) for record in unresolved.values()]
-        # Those that went out to the same recipients have rows there, too, which are not to be taken for the others'.
+        # What else has gone out to the same recipients, or may have, in whatever scope, has rows there, too, which are
+        # not to be taken for these.
+        others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}
+        if whole:
+            others |= {record.send_key: record for record in self._ledger.bindings.newest(account, _WITNESSES)}
         oldest = 0.0 if whole else min(send.posted_at for send in wanted) - CLOCKS_APART - self._latest
-        witnesses = [_tracked(record) for record in accepted if record.email_hash and (record.posted_at or 0) >= oldest]
-        tracker = self._walked([*wanted, *witnesses], account, whole=whole)
+        elsewhere = [
+            _tracked(record)
+            for key, record in others.items()
+            if key not in unresolved and record.email_hash and (record.posted_at or 0.0) >= oldest
+        ]
+        witnesses = [send for send in elsewhere if send.accepted]
+        tracker = self._walked([*wanted, *elsewhere], account, whole=whole)
         taken = self._taken(tracker, account)
         scan = Scan()
         assigned = tracker.assign(taken, self._latest)
         for witness in witnesses:
             if witness.name in assigned:
-                self._ledger.sends.bind(witness.name, assigned[witness.name].id)
+                self._ledger.bindings.bind(witness.name, assigned[witness.name].id)
                 taken.add(assigned[witness.name].id)
         for key in unresolved:
             if key in assigned:
@@ -198,7 +206,8 @@ class TrackerScanner:
 
     def _taken(self, tracker: Tracker, account: str) -> set[str]:
         """Return the ids among those met that are bound to sends already."""
-        return self._ledger.sends.bound_among(account, (row for rows in tracker.candidates.values() for row in rows))
+        ids = (row_id for rows in tracker.candidates.values() for row_id in rows)
+        return self._ledger.bindings.bound_among(account, ids)
 
 
 def _tracked(record: Record) -> Tracked:

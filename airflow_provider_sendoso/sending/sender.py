@@ -21,7 +21,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE, Batch, Claim, Record, State, Wanted
-from airflow_provider_sendoso.models import CampaignSend, RowOutcome
+from airflow_provider_sendoso.models import LINK, CampaignSend, EgiftLinkSend, RowOutcome
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
 from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
@@ -379,7 +379,9 @@ class Sender:
 
     def _wanted(self, key: str, job: Job) -> Wanted:
         payload_hash = self._ledger.payload_hash(job.send.model_dump_json())
-        email_hash = None
+        email_hash = kind = None
         if isinstance(job.send, CampaignSend):
             email_hash = self._ledger.email_hash(self._batch.account, job.send.recipient.email)
-        return Wanted(key, payload_hash, job.send.item, job.row_ref, job.resend_of, email_hash)
+        elif isinstance(job.send, EgiftLinkSend):
+            email_hash, kind = self._ledger.email_hash(self._batch.account, job.send.email), LINK
+        return Wanted(key, payload_hash, job.send.item, job.row_ref, job.resend_of, email_hash, kind)

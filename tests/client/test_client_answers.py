@@ -20,7 +20,7 @@ from airflow_provider_sendoso.client.answers import (
     api_words,
     read_send,
 )
-from airflow_provider_sendoso.client.endpoints import Request, gift_send_request
+from airflow_provider_sendoso.client.endpoints import Request, egift_links_request, gift_send_request
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoAuthError,
@@ -366,6 +366,29 @@ class TestTheApisWords:
         words = self.words(post(last_name=value), f"Name «{value}» is bad")
         assert value.strip() not in words
         assert "<last_name>" in words
+
+
+class TestLinksAreNotQuoted:
+    LINKS = egift_links_request("102", ["ada@example.com"], "Airflow")
+
+    @pytest.mark.parametrize(
+        "link",
+        [
+            "https://gifts.example/r/abc",
+            "HTTP://gifts.example",
+            "gifts.example/r?c=abc",
+            "www.gifts.example",
+            "sendoso://abc",
+            "(https://gifts.example/r/abc)",
+        ],
+    )
+    def test_what_looks_like_one_in_words_of_an_error(self, link):
+        words = api_words(self.LINKS, answer(422, {"message": f"Made {link} already."}))
+        assert words == '"Made <link> already."'
+        assert link in api_words(GET, answer(422, {"message": f"Made {link} already."}))
+
+    def test_nothing_of_an_answer_that_may_hold_one_in_any_words(self):
+        assert api_words(self.LINKS, answer(200, {"message": "Code ABC"})) == "no link that can be read"
 
 
 class TestNothingIsShown:

@@ -36,13 +36,18 @@ from blocks import ROOT, Block, blocks
 from airflow_provider_sendoso.cli import commands
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
-from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator, SendosoToSqlOperator
+from airflow_provider_sendoso.operators.sendoso import (
+    BatchSendOperator,
+    EgiftLinksOperator,
+    SendGiftOperator,
+    SendosoToSqlOperator,
+)
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox import __main__ as sandbox_shell
 from airflow_provider_sendoso.sensors.sendoso import SendosoEventSensor, SendStatusSensor
 from airflow_provider_sendoso.triggers.events import SendosoEventTrigger
 
-OPERATORS = (BatchSendOperator, SendGiftOperator, SendosoToSqlOperator, ResolveHeldOperator)
+OPERATORS = (BatchSendOperator, EgiftLinksOperator, SendGiftOperator, SendosoToSqlOperator, ResolveHeldOperator)
 OURS = {kind.__name__: kind for kind in (*OPERATORS, SendStatusSensor, SendosoEventSensor, SendosoEventTrigger)}
 PROSE = ("", "text", "{toctree}", "{include}", "{eval-rst}")
 """What is not code, and what Sphinx reads."""

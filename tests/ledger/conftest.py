@@ -66,7 +66,7 @@ def lapse(opened: Ledger) -> Callable[[], None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger that gives up on its database at once."""
-    monkeypatch.setattr(Database.run, "__defaults__", (0.2,))
+    monkeypatch.setattr(Database.run, "__defaults__", (0.2, None))
     monkeypatch.setattr("airflow_provider_sendoso.ledger.database._BUSY_TIMEOUT_MS", 50)
 
 

@@ -69,7 +69,7 @@ def run_together(barrier: Any, results: Any, number: int, function: Callable[...
 def bind(url: str, send_key: str, bound_id: str) -> bool:
     """Say whether this one has bound it; the database itself may refuse the second of two at once."""
     try:
-        return open_ledger(url).sends.bind(send_key, bound_id)
+        return open_ledger(url).bindings.bind(send_key, bound_id)
     except SendosoLedgerError:
         return False
 

@@ -19,6 +19,7 @@ from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.together import Together
+from airflow_provider_sendoso.models import Item
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 KEYS = [f"key-{number:02}" for number in range(16)]
@@ -26,7 +27,7 @@ KEYS = [f"key-{number:02}" for number in range(16)]
 
 @pytest.fixture
 def claims(opened: Ledger) -> list[Claim]:
-    found = opened.sends.claim(BATCH, "mine", 60, [Wanted(key, "payload", "gift", None) for key in KEYS])
+    found = opened.sends.claim(BATCH, "mine", 60, [Wanted(key, "payload", Item("gift"), None) for key in KEYS])
     claims = [claim for claim in found.values() if isinstance(claim, Claim)]
     assert all(opened.sends.begin_post(claim, 60) for claim in claims)
     return claims

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 import threading
@@ -14,10 +15,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sqlalchemy import text
+from tenacity import wait_none
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import MARK, SECRET, Marked, cells, message, recipient
 
+from airflow_provider_sendoso import tables
 from airflow_provider_sendoso.cli import commands
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
@@ -35,7 +39,12 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
 from airflow_provider_sendoso.observing import metrics
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
-from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator, SendosoToSqlOperator
+from airflow_provider_sendoso.operators.sendoso import (
+    BatchSendOperator,
+    EgiftLinksOperator,
+    SendGiftOperator,
+    SendosoToSqlOperator,
+)
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 SENDS = {"method": "POST", "path": "/api/v3/sends"}
@@ -321,6 +330,92 @@ def test_the_hook_alone(marked: Marked, status: int) -> None:
             gift_id="gift-mug", recipient=recipient(1), message=message(1), metadata={"contact": cells(1)[-2]}
         )
     marked.keep(caught.value, caught.value.args, vars(caught.value))
+
+
+# -- eGift links -------------------------------------------------------------------------------------------------------
+
+
+LINK = f"https://{MARK}gifts.example/redeem?code={MARK}code"
+LINKS = {"method": "POST", "path": "/api/v3/send/generate_egift_links"}
+
+
+def links(**changes: Any) -> EgiftLinksOperator:
+    arguments: dict[str, Any] = {
+        "task_id": "links",
+        "sql": "SELECT * FROM champions ORDER BY customer_id",
+        "conn_id": "warehouse",
+        "touch_id": 102,
+        "links_table": "links",
+        "row_ref": "customer_id",
+        "dedupe_scope": "q4",
+        "results_table": "sendoso_results",
+        "max_in_flight": 1,
+        "claim_timeout": 1,
+    }
+    return EgiftLinksOperator(**(arguments | changes))
+
+
+def answer_with_link(marked: Marked, **fault: Any) -> None:
+    """Let the next answers hold a marked link, in its place and in their words."""
+    made = {"egift_link": LINK, "recipient_email_or_phone_number": cells(1)[3]}
+    words = f"Made {LINK} and {MARK}gifts.example/redeem, www.{MARK}gifts.example, {MARK}://code for {cells(1)[3]}"
+    body = {"success": True, "message": words, "egift_links": [made]}
+    marked.sandbox.fault("status", **LINKS, **({"status": 200, "body": body, "times": 2} | fault))
+
+
+def test_links_that_are_made_and_met_again(marked: Marked) -> None:
+    marked.fill(1, 2)
+    answer_with_link(marked)
+    operator = links()
+    assert marked.run(operator)["sent"] == 2
+    marked.keep({name: getattr(operator, name) for name in operator.template_fields})
+    assert marked.run(links(), "run-2")["already_sent"] == 2
+    with marked._warehouse.connect() as connection:
+        assert connection.execute(text("SELECT egift_link FROM links")).scalars().all() == [LINK] * 4
+    ledger = SendosoHook().ledger
+    marked.keep(list(ledger.sends.records("SENT")))
+
+
+@pytest.mark.parametrize("status", [422, 403, 404, 409, 429, 500])
+def test_links_that_are_not_made_in_words_that_hold_one(marked: Marked, status: int) -> None:
+    marked.fill(1, 2)
+    answer_with_link(marked, status=status, times=50)
+    assert isinstance(marked.run(links()), SendosoError)
+    assert isinstance(marked.run(links()), SendosoError)
+
+
+@pytest.mark.parametrize("egift_links", [[], [{"egift_link": f"{LINK}\n"}, {"egift_link": LINK}], LINK, {LINK: LINK}])
+def test_links_that_cannot_be_read(marked: Marked, egift_links: Any) -> None:
+    marked.fill(1)
+    body = {"success": True, "message": f"{LINK} or {MARK}code", "egift_links": egift_links}
+    marked.sandbox.fault("status", **LINKS, status=200, body=body)
+    assert isinstance(marked.run(links()), SendHeldError)
+
+
+def test_a_links_table_whose_database_quotes_what_it_refuses(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_wait", wait_none())
+    marked.fill(1)
+    answer_with_link(marked)
+    assert marked.run(links(sql="SELECT * FROM champions WHERE false"))["rows"] == 0
+    refuse = "BEGIN IF NEW.email LIKE '%@%' THEN RAISE EXCEPTION '%', NEW.egift_link; END IF; RETURN NEW; END"
+    with marked._warehouse.begin() as connection:
+        connection.execute(text(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {refuse} $$"))
+        connection.execute(text("CREATE TRIGGER r BEFORE INSERT ON links FOR EACH ROW EXECUTE FUNCTION refuse()"))
+    assert isinstance(marked.run(links()), SendosoResultsError)
+
+
+def test_links_from_the_hook_alone(marked: Marked) -> None:
+    answer_with_link(marked, times=1)
+    generated = SendosoHook().generate_egift_links(touch_id=102, emails=[cells(1)[3]])
+    assert generated[0].link == LINK
+    marked.keep(generated, generated[0])
+    with pytest.raises(TypeError):
+        json.dumps(generated)
+    for status in (422, 500):
+        answer_with_link(marked, times=1, status=status)
+        with pytest.raises(SendosoError) as caught:
+            SendosoHook().generate_egift_links(touch_id=102, emails=[cells(1)[3]])
+        marked.keep(caught.value, caught.value.args, vars(caught.value))
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from trying import FakeTI, Try, batch
 
-from airflow_provider_sendoso.exceptions import SendosoConfigError, SendOutcomeUnknownError
+from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError, SendOutcomeUnknownError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
@@ -268,7 +268,7 @@ def test_the_id_is_the_tracking_code_until_it_is_bound(sendoso: Sandbox, gift: A
     assert first == f"tracking:{accepted.tracking_code}"
     assert gift() == first
     [record] = records()
-    assert SendosoHook().ledger.sends.bind(record.send_key, str(accepted.id))
+    assert SendosoHook().ledger.bindings.bind(record.send_key, str(accepted.id))
     assert gift() == str(accepted.id)
     assert len(sendoso.campaign_sends()) == 1
 
@@ -361,6 +361,20 @@ def test_one_that_did_not_go_out_is_not_taken_for_anothers_row(sendoso: Sandbox,
     with pytest.raises(SendOutcomeUnknownError):
         gift(dedupe_scope="two")
     assert {record.dedupe_scope: record.state for record in records()} == {"one": State.SENT, "two": State.HELD}
+
+
+def test_of_two_unknown_ones_in_two_scopes_neither_takes_the_others_row(sendoso: Sandbox, gift: Any) -> None:
+    lists_are_away = {"times": 100, **LIST}
+    for scope, fault in (("one", "drop_before"), ("two", "drop_after")):
+        sendoso.fault(fault, **POST)
+        sendoso.fault("error_before", **lists_are_away)
+        with pytest.raises(SendOutcomeUnknownError):
+            gift(dedupe_scope=scope)
+        sendoso.clear_faults()
+    for scope in ("one", "two"):
+        with pytest.raises(SendHeldError):
+            gift(dedupe_scope=scope)
+    assert {record.state for record in records()} == {State.HELD}
 
 
 @pytest.mark.sends_two

@@ -12,7 +12,7 @@ from airflow_provider_sendoso import crashpoints
 from airflow_provider_sendoso.client import pace
 from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.models import RowOutcome
-from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, EgiftLinksOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 
 SENDS = "/api/v3/sends"
@@ -51,7 +51,7 @@ def sendoso_connection(sandbox: Sandbox, **extra: Any) -> dict[str, Any]:
 
 
 def batch(recipients: int | list[dict[str, Any]] = 5, **changes: Any) -> BatchSendOperator:
-    """A batch to so many people."""
+    """A batch to so many people; of links, if they have a table."""
     arguments: dict[str, Any] = {
         "recipients": people(recipients) if isinstance(recipients, int) else recipients,
         "gift_id": "gift-donation-trees",
@@ -60,6 +60,9 @@ def batch(recipients: int | list[dict[str, Any]] = 5, **changes: Any) -> BatchSe
         "claim_timeout": 2,
         "max_in_flight": 1,
     }
+    if "links_table" in changes:
+        links = {name: value for name, value in arguments.items() if name not in ("gift_id", "message")}
+        return EgiftLinksOperator(task_id="gifts", **(links | changes))
     return BatchSendOperator(task_id="gifts", **(arguments | changes))
 
 

@@ -39,6 +39,8 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "choose_a_gift.dearest_egift",
         "choose_a_gift.thank",
         *watched,
+        "egift_links.make_links",
+        "egift_links.merge",
         "gifts_in_shards.choose_recipients",
         "gifts_in_shards.send_gifts",
         "mapped_gifts.choose_gifts",

@@ -300,6 +300,26 @@ def test_what_came_back_is_replaced_from_the_results(airflow: Any, champions: An
     assert [send.body["email"] for send in champions.sendoso.sends].count("new@example.com") == 1
 
 
+def test_links_are_made_once_and_stay_in_the_database(airflow: Any, champions: Any) -> None:
+    run = airflow.run("egift_links", "2026-01-01T00:00:00+00:00", champions.environment)
+
+    assert run.state == "success", run.log[-5000:]
+    codes = {sent.tracking_code: sent.body["email"].casefold() for sent in champions.sendoso.campaign_sends()}
+    mails = champions.read_warehouse("SELECT customer_id, given_name, email, egift_link FROM coffee_mails ORDER BY 1")
+    assert [mail[0] for mail in mails] == ["C-1", "C-2", "C-4", "C-5"]
+    assert {link.rpartition("=")[2]: email.casefold() for *_, email, link in mails} == codes
+    ledger = str(champions.read_ledger("SELECT * FROM sendoso_sends"))
+    assert [code for code in codes if code in f"{run.log} {run.xcoms} {ledger}"] == []
+
+    again = airflow.run("egift_links", "2026-01-02T00:00:00+00:00", champions.environment)
+    assert again.xcoms["make_links"]["already_sent"] == 4
+    assert (
+        champions.read_warehouse("SELECT customer_id, given_name, email, egift_link FROM coffee_mails ORDER BY 1")
+        == mails
+    )
+    assert len(champions.sendoso.campaign_sends()) == 4
+
+
 def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     run = airflow.run("mapped_gifts", "2026-01-01T00:00:00+00:00", here.environment)

@@ -1,0 +1,98 @@
+"""Which id of Sendoso's list of sends a campaign send has: found out after it was sent, and noted once.
+
+A campaign send is answered with a tracking code and no id (published); ``client/tracker.py`` says by what its row in
+the list is known again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.schema import db_now, sends
+from airflow_provider_sendoso.ledger.sends import Record, State, record_of
+
+_AT_ONCE = 500
+
+_PERHAPS_SENT = (State.SENT, State.POSTING, State.UNKNOWN, State.HELD)
+
+
+class Bindings:
+    """
+    The campaign sends of all accounts, and their ids.
+
+    :param database: the ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def bind(self, send_key: str, bound_id: str) -> bool:
+        """
+        Note which id a campaign send that was accepted has in Sendoso's list of sends: once, and none twice.
+
+        :param send_key: of the send.
+        :param bound_id: its id.
+        :return: ``False`` if it has another one already, or another send has this one.
+        """
+        this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None))
+        values = {"bound_id": bound_id, "send_id": func.coalesce(sends.c.send_id, bound_id)}
+
+        def work(connection: Connection) -> bool:
+            account = select(sends.c.account).where(sends.c.send_key == send_key).scalar_subquery()
+            owner = select(sends.c.send_key).where(sends.c.account == account, sends.c.bound_id == bound_id)
+            found = connection.execute(owner).scalar()
+            if found is not None:
+                return bool(found == send_key)
+            return connection.execute(update(sends).where(*this).values(values)).rowcount == 1
+
+        return self._database.run(work)
+
+    def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
+        """
+        Say which ids of Sendoso's list are bound to a send.
+
+        :param account: whose they are.
+        :param ids: any number.
+        """
+        records = (self._read(account, sends.c.bound_id.in_(some)) for some in _some(list(ids)))
+        return {str(record.bound_id) for page in records for record in page}
+
+    def perhaps_sent(self, account: str, email_hashes: Iterable[str]) -> list[Record]:
+        """
+        Read the campaign sends to some recipients that have gone out, or may have.
+
+        :param account: whose they are.
+        :param email_hashes: of the recipients.
+        """
+        states = sends.c.state.in_(_PERHAPS_SENT)
+        records = (self._read(account, states, sends.c.email_hash.in_(some)) for some in _some(list(email_hashes)))
+        return [record for page in records for record in page]
+
+    def newest(self, account: str, count: int) -> list[Record]:
+        """
+        Read the newest campaign sends that are known to have gone out.
+
+        :param account: whose they are.
+        :param count: how many.
+        """
+        return self._read(account, sends.c.state == State.SENT, limit=count)
+
+    def _read(self, account: str, *where: Any, limit: int | None = None) -> list[Record]:
+        query = select(sends).where(sends.c.account == account, sends.c.touch_id.is_not(None), *where)
+        if limit is not None:
+            query = query.order_by(sends.c.posted_at.desc()).limit(limit)
+
+        def work(connection: Connection) -> list[Record]:
+            now = float(connection.execute(select(db_now())).scalar_one())
+            return [record_of(row, now) for row in connection.execute(query).fetchall()]
+
+        return self._database.run(work)
+
+
+def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))

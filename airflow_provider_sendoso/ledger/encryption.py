@@ -1,0 +1,62 @@
+"""What the ledger keeps encrypted: under keys that are derived from the client secret, which is not in the ledger."""
+
+from __future__ import annotations
+
+import base64
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from airflow_provider_sendoso.ledger.database import Identity
+
+
+def cipher(identity: Identity, secret: str, purpose: str) -> Fernet:
+    """
+    Derive a key for one purpose.
+
+    :param identity: the ledger's; salts the key.
+    :param secret: the client secret.
+    :param purpose: what is encrypted; another one is another key.
+    """
+    info = f"airflow-provider-sendoso {purpose}".encode()
+    derived = HKDF(hashes.SHA256(), 32, salt=identity.hash_key, info=info).derive(secret.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+class LinkCipher:
+    """
+    Encrypts eGift links, each under a key of its send's own: what was moved to another row does not open there.
+
+    :param identity: the ledger's.
+    :param secret: the client secret; with another one nothing can be read.
+    """
+
+    def __init__(self, identity: Identity, secret: str) -> None:
+        self._identity = identity
+        self._secret = secret
+
+    def encrypt(self, send_key: str, link: str) -> str:
+        """
+        Encrypt the link of a send.
+
+        :param send_key: of the send.
+        :param link: whoever has it can redeem it.
+        """
+        return self._cipher(send_key).encrypt(link.encode()).decode()
+
+    def decrypt(self, send_key: str, ciphertext: str) -> str | None:
+        """
+        Read the link of a send.
+
+        :param send_key: of the send.
+        :param ciphertext: as the ledger has it.
+        :return: ``None`` if it was encrypted under another client secret.
+        """
+        try:
+            return self._cipher(send_key).decrypt(ciphertext.encode()).decode()
+        except InvalidToken:
+            return None
+
+    def _cipher(self, send_key: str) -> Fernet:
+        return cipher(self._identity, self._secret, f"egift link {send_key}")
