@@ -244,19 +244,32 @@ class TestPacedCallsAreNot:
         assert seen == [(1, 0)]
         assert call.call_count == 1
 
-    @pytest.mark.parametrize(("delay", "done"), [(0.0, ["within transaction"]), (0.01, ["before"])])
-    def test_what_belongs_to_a_slot_is_done_within_its_transaction_if_it_is_free(
-        self, session, monkeypatch, pace, delay, done
-    ):
-        def reserve(*, poll: bool, within) -> float:
-            if delay == 0:
-                within("transaction")
-            return delay
-
-        monkeypatch.setattr(pace, "reserve", reserve)
+    def test_what_belongs_to_a_slot_is_done_within_its_transaction_if_it_is_free(self, session, monkeypatch, pace):
+        free = [True, False]
         seen = []
-        session.await_turn(before=lambda: seen.append("before"), within=lambda given: seen.append(f"within {given}"))
-        assert seen == done
+
+        def take(within, key: str) -> bool:
+            seen.append(f"take for {key}")
+            if free[0]:
+                within("transaction")
+            return free.pop(0)
+
+        def await_turn() -> list[str]:
+            seen.clear()
+            within = (lambda given: seen.append(f"within {given}"), "k")
+            session.await_turn(before=lambda: seen.append("before"), within=within)
+            return list(seen)
+
+        monkeypatch.setattr(pace, "take", take)
+        assert await_turn() == ["take for k", "within transaction"]
+        monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.01)
+        assert await_turn() == ["take for k", "before"]
+        # Where one had to wait others do, too: no slot is free, and none is asked for.
+        monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.0)
+        assert await_turn() == ["before"]
+        # Nobody had to wait this time.
+        free.append(True)
+        assert await_turn() == ["take for k", "within transaction"]
 
     def test_what_before_raises_keeps_the_call_from_being_made(self, session, requests_mock):
         call = requests_mock.post(SENDS, json={})
