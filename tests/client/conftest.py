@@ -33,11 +33,14 @@ class FreePace:
         self.asked.append("queue")
         return 0.0
 
-    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
+    def reserve(self, *, poll: bool) -> float:
         self.asked.append("poll" if poll else "send")
-        if within is not None:
-            within(None)
         return 0.0
+
+    def take(self, within: Within, key: str) -> bool:
+        self.asked.append("send")
+        within(f"transaction of {key}")
+        return True
 
     def push_back(self, seconds: float) -> None:
         self.pushed_back.append(seconds)

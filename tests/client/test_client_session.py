@@ -244,19 +244,27 @@ class TestPacedCallsAreNot:
         assert seen == [(1, 0)]
         assert call.call_count == 1
 
-    @pytest.mark.parametrize(("delay", "done"), [(0.0, ["within transaction"]), (0.01, ["before"])])
+    @pytest.mark.parametrize(("free", "done"), [(True, ["within transaction of k"]), (False, ["before"])])
     def test_what_belongs_to_a_slot_is_done_within_its_transaction_if_it_is_free(
-        self, session, monkeypatch, pace, delay, done
+        self, session, monkeypatch, pace, free, done
     ):
-        def reserve(*, poll: bool, within) -> float:
-            if delay == 0:
-                within("transaction")
-            return delay
-
-        monkeypatch.setattr(pace, "reserve", reserve)
+        if not free:
+            monkeypatch.setattr(pace, "take", lambda within, key: False)
         seen = []
-        session.await_turn(before=lambda: seen.append("before"), within=lambda given: seen.append(f"within {given}"))
+        within = (lambda given: seen.append(f"within {given}"), "k")
+        session.await_turn(before=lambda: seen.append("before"), within=within)
         assert seen == done
+
+    def test_where_the_last_call_had_to_wait_no_free_slot_is_asked_for(self, session, monkeypatch, pace):
+        monkeypatch.setattr(pace, "take", lambda within, key: False)
+        monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.01)
+        within = (lambda given: None, "k")
+        session.await_turn(within=within)
+        monkeypatch.setattr(pace, "take", lambda within, key: pytest.fail("asked for a free slot"))
+        monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.0)
+        session.await_turn(within=within)
+        with pytest.raises(pytest.fail.Exception):
+            session.await_turn(within=within)
 
     def test_what_before_raises_keeps_the_call_from_being_made(self, session, requests_mock):
         call = requests_mock.post(SENDS, json={})

@@ -86,7 +86,7 @@ def open_as_a_reader(url: str) -> str:
     """Open a ledger as a user who may not write to its file; return the error."""
     if os.getuid() == 0:
         os.setuid(65534)
-    Database.run.__defaults__ = (0.2,)
+    Database.run.__defaults__ = (0.2, None)
     try:
         return open_ledger(url).identity.ledger_uuid
     except SendosoError as error:

@@ -32,7 +32,7 @@ on_sqlite = pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=Tr
 @pytest.fixture
 def impatient(monkeypatch):
     """A ledger that does not answer is given up soon instead of after a minute."""
-    monkeypatch.setattr(database.Database.run, "__defaults__", (0.4,))
+    monkeypatch.setattr(database.Database.run, "__defaults__", (0.4, None))
     monkeypatch.setattr(token_store.LedgerTokenStore._update, "__kwdefaults__", {"patience": 0.4})
     monkeypatch.setattr(token_store, "_STORE_PATIENCE", 0.4)
     monkeypatch.setattr(database, "_BUSY_TIMEOUT_MS", 200)
