@@ -710,7 +710,13 @@ def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
             "read_timeout": 2 * _LEDGER_TIMEOUT,  # longer than a statement waits for a row
             "write_timeout": _LEDGER_TIMEOUT,
         }
-    elif connection.conn_type != "sqlite":
+    elif connection.conn_type == "sqlite":
+        from sqlalchemy.pool import QueuePool
+
+        # As SQLAlchemy 2 does by itself. 1.4 (Airflow 2.11) opens and closes the file for each transaction, which takes
+        # longer than a slot waits to be used.
+        engine_kwargs |= {"poolclass": QueuePool, "connect_args": {"check_same_thread": False}}
+    else:
         raise SendosoConfigError(
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
             "sqlite for a single machine. Nothing was sent."

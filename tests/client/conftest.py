@@ -38,8 +38,8 @@ class FreePace:
         return 0.0
 
     def take(self, within: Within, key: str) -> bool:
-        self.asked.append("send")
-        within(f"transaction of {key}")
+        self.asked.append("free")
+        within(None)
         return True
 
     def push_back(self, seconds: float) -> None:

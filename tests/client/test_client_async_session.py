@@ -100,7 +100,7 @@ class TestShared:
         session.token()
         waiting = []
 
-        def reserve(*, poll: bool, within: object = None) -> float:
+        def reserve(*, poll: bool) -> float:
             waiting.append(+1)
             time.sleep(0.02)
             waiting.append(-1)

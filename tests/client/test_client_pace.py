@@ -87,12 +87,12 @@ class Slots:
         self.calls.append("queue")
         return self.in_queue
 
-    def reserve(self, *, poll: bool, within: Within | None = None) -> float:
+    def reserve(self, *, poll: bool) -> float:
         self.calls.append("poll" if poll else "send")
-        delay = self.delays.pop(0) if self.delays else 0.0
-        if within is not None and delay == 0:
-            within("transaction")
-        return delay
+        return self.delays.pop(0) if self.delays else 0.0
+
+    def take(self, within: Within, key: str) -> bool:
+        raise AssertionError("waiting is for who could not have a free one")
 
     def push_back(self, seconds: float) -> None:
         raise AssertionError("waiting pushes nobody back")

@@ -244,27 +244,32 @@ class TestPacedCallsAreNot:
         assert seen == [(1, 0)]
         assert call.call_count == 1
 
-    @pytest.mark.parametrize(("free", "done"), [(True, ["within transaction of k"]), (False, ["before"])])
-    def test_what_belongs_to_a_slot_is_done_within_its_transaction_if_it_is_free(
-        self, session, monkeypatch, pace, free, done
-    ):
-        if not free:
-            monkeypatch.setattr(pace, "take", lambda within, key: False)
+    def test_what_belongs_to_a_slot_is_done_within_its_transaction_if_it_is_free(self, session, monkeypatch, pace):
+        free = [True, False]
         seen = []
-        within = (lambda given: seen.append(f"within {given}"), "k")
-        session.await_turn(before=lambda: seen.append("before"), within=within)
-        assert seen == done
 
-    def test_where_the_last_call_had_to_wait_no_free_slot_is_asked_for(self, session, monkeypatch, pace):
-        monkeypatch.setattr(pace, "take", lambda within, key: False)
+        def take(within, key: str) -> bool:
+            seen.append(f"take for {key}")
+            if free[0]:
+                within("transaction")
+            return free.pop(0)
+
+        def await_turn() -> list[str]:
+            seen.clear()
+            within = (lambda given: seen.append(f"within {given}"), "k")
+            session.await_turn(before=lambda: seen.append("before"), within=within)
+            return list(seen)
+
+        monkeypatch.setattr(pace, "take", take)
+        assert await_turn() == ["take for k", "within transaction"]
         monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.01)
-        within = (lambda given: None, "k")
-        session.await_turn(within=within)
-        monkeypatch.setattr(pace, "take", lambda within, key: pytest.fail("asked for a free slot"))
+        assert await_turn() == ["take for k", "before"]
+        # Where one had to wait others do, too: no slot is free, and none is asked for.
         monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.0)
-        session.await_turn(within=within)
-        with pytest.raises(pytest.fail.Exception):
-            session.await_turn(within=within)
+        assert await_turn() == ["before"]
+        # Nobody had to wait this time.
+        free.append(True)
+        assert await_turn() == ["take for k", "within transaction"]
 
     def test_what_before_raises_keeps_the_call_from_being_made(self, session, requests_mock):
         call = requests_mock.post(SENDS, json={})

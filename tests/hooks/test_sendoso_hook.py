@@ -6,10 +6,11 @@ import math
 import pickle
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from tenacity import wait_none
 
 from airflow_provider_sendoso.client import pages, retrying
@@ -439,6 +440,16 @@ class TestLedger:
 
     def test_all_hooks_of_a_process_share_one(self, sendoso, ledger):
         assert SendosoHook().ledger is SendosoHook().ledger
+
+    def test_one_connection_serves_one_thread_after_the_other(self, sendoso, ledger):
+        book = SendosoHook().ledger
+        book.sends.scopes("account")  # where tables were made, MySQL's first connection is gone
+        opened = []
+        event.listen(book._database.engine, "connect", lambda *_: opened.append(1))
+        for _ in range(2):
+            with ThreadPoolExecutor(1) as thread:
+                assert thread.submit(book.sends.scopes, "account").result() == []
+        assert opened == []
 
     def test_all_hooks_share_one_token(self, sendoso, ledger):
         hooks = [SendosoHook() for _ in range(8)]

@@ -241,10 +241,10 @@ class FrozenPace:
     def __getattr__(self, name):
         return getattr(self._pace, name)
 
-    def reserve(self, *, poll, within=None):
+    def reserve(self, *, poll):
         if self._meanwhile:
             self._meanwhile.pop()()
-        return self._pace.reserve(poll=poll, within=within)
+        return self._pace.reserve(poll=poll)
 
 
 def frozen(make_session, config, lease: float, meanwhile):
