@@ -288,7 +288,8 @@ class TestTheDeadline:
         with ThreadPoolExecutor(12) as pool:
             cut = [pool.submit(slow.paced, POST, "t") for _ in range(6)]
             answered = [pool.submit(patient.paced, POST, "t") for _ in range(6)]
-            assert {future.result().error for future in cut} == {"Timeout"}
+            # The second is what it is called where the time was over before the first byte left.
+            assert {future.result().error for future in cut} <= {"Timeout", "TimeoutError"}
             assert {future.result().status for future in answered} == {201}
         # They do not end; each client has one.
         names = [thread.name for thread in threading.enumerate()]
