@@ -16,7 +16,7 @@ from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.tracker import Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.sends import Progress, State
+from airflow_provider_sendoso.ledger.sends import Progress
 from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.waiting import Goal, Watch, look
 
@@ -125,6 +125,9 @@ class Wait:
 
     def _bind(self) -> None:
         """Note in the ledger which rows of the Send Tracker's list are which sends, and what these say."""
+        # Here, because a DAG file may import the trigger, and with it this; what sends is most of its cost.
+        from airflow_provider_sendoso.sending.scanning import tracked
+
         walked, self.watch.walked = self.watch.walked, []
         for tracker in walked:
             account, bindings = self.hook.config.account, self.hook.ledger.bindings
@@ -133,22 +136,15 @@ class Wait:
             names = {send_key: send_id for send_id, send_key in self._keys.items()}
             # By the names that they have here, if they have one: the others' rows are not to be taken for these.
             others = [
-                Tracked(
-                    names.get(record.send_key, record.send_key),
-                    str(record.item.touch_id),
-                    str(record.email_hash),
-                    record.posted_at or 0.0,
-                    record.bound_id,
-                    record.state is State.SENT,
-                )
+                replace(tracked(record), name=names.get(record.send_key, record.send_key))
                 for record in bindings.perhaps_sent(account, hashes)
             ]
             for name, send in tracker.assign(taken, self.hook.config.timeout, others).items():
-                tracked = self.watch.tracked.get(name)
-                if tracked is None:
+                mine = self.watch.tracked.get(name)
+                if mine is None:
                     continue
                 if bindings.bind(self._keys[name], send.id):
-                    self.watch.tracked[name] = replace(tracked, bound_id=send.id)
+                    self.watch.tracked[name] = replace(mine, bound_id=send.id)
                     self.watch.note(name, send.status, time.time())
                 else:
                     self._recalled = False  # somebody else has bound it meanwhile: the ledger knows to what

@@ -6,7 +6,7 @@ the list is known again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -14,9 +14,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import db_now, sends
-from airflow_provider_sendoso.ledger.sends import Record, State, record_of
-
-_AT_ONCE = 500
+from airflow_provider_sendoso.ledger.sends import Record, State, in_groups, record_of
 
 _PERHAPS_SENT = (State.SENT, State.POSTING, State.UNKNOWN, State.HELD)
 
@@ -59,7 +57,7 @@ class Bindings:
         :param account: whose they are.
         :param ids: any number.
         """
-        records = (self._read(account, sends.c.bound_id.in_(some)) for some in _some(list(ids)))
+        records = (self._read(account, sends.c.bound_id.in_(some)) for some in in_groups(list(ids)))
         return {str(record.bound_id) for page in records for record in page}
 
     def perhaps_sent(self, account: str, email_hashes: Iterable[str]) -> list[Record]:
@@ -70,7 +68,7 @@ class Bindings:
         :param email_hashes: of the recipients.
         """
         states = sends.c.state.in_(_PERHAPS_SENT)
-        records = (self._read(account, states, sends.c.email_hash.in_(some)) for some in _some(list(email_hashes)))
+        records = (self._read(account, states, sends.c.email_hash.in_(some)) for some in in_groups(list(email_hashes)))
         return [record for page in records for record in page]
 
     def newest(self, account: str, count: int) -> list[Record]:
@@ -92,7 +90,3 @@ class Bindings:
             return [record_of(row, now) for row in connection.execute(query).fetchall()]
 
         return self._database.run(work)
-
-
-def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))

@@ -430,7 +430,7 @@ class SendLedger:
         for send_id, status in statuses.items():
             by_status.setdefault(status, []).append(send_id)
         for status, send_ids in by_status.items():
-            for some in _some(sorted(send_ids)):
+            for some in in_groups(sorted(send_ids)):
                 these = [sends.c.account == account, _named(some)]
                 if not SendStatus(status).terminal:
                     these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL)))
@@ -458,7 +458,7 @@ class SendLedger:
         :param account: whose they are.
         :param send_ids: as Sendoso named them; those that the ledger does not know are left out.
         """
-        for some in _some(list(send_ids)):
+        for some in in_groups(list(send_ids)):
             asked = set(some)
             for _, progress in self._progress(sends.c.account == account, _named(some)):
                 bound_id = progress.bound_id
@@ -656,8 +656,13 @@ def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
             return False
 
 
-def _some(send_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (send_ids[first : first + _AT_ONCE] for first in range(0, len(send_ids), _AT_ONCE))
+def in_groups(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """
+    Cut a list into as many values as one statement takes.
+
+    :param values: ids, or hashes.
+    """
+    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))
 
 
 def _named(send_ids: Sequence[str]) -> Any:

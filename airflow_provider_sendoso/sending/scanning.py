@@ -147,9 +147,9 @@ class TrackerScanner:
         :param record: the send; it is bound to its row in the list where it was not.
         :return: ``None`` if the list does not say.
         """
-        tracker = self._walked([_tracked(record)], record.account)
+        tracker = self._walked([tracked(record)], record.account)
         others = self._ledger.bindings.perhaps_sent(record.account, [str(record.email_hash)])
-        assigned = tracker.assign(self._taken(tracker, record.account), self._latest, map(_tracked, others))
+        assigned = tracker.assign(self._taken(tracker, record.account), self._latest, map(tracked, others))
         send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
         if send is not None and record.bound_id is None:
             self._ledger.bindings.bind(record.send_key, send.id)
@@ -159,7 +159,7 @@ class TrackerScanner:
         """Walk through the list; unless all of it is wanted, until it can hold no more."""
         [account] = {record.account for record in unresolved.values()}
         hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
-        wanted = [_tracked(record) for record in unresolved.values()]
+        wanted = [tracked(record) for record in unresolved.values()]
         # What else has gone out to the same recipients, or may have, in whatever scope, has rows there, too, which are
         # not to be taken for these.
         others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}
@@ -167,7 +167,7 @@ class TrackerScanner:
             others |= {record.send_key: record for record in self._ledger.bindings.newest(account, _WITNESSES)}
         oldest = 0.0 if whole else min(send.posted_at for send in wanted) - CLOCKS_APART - self._latest
         elsewhere = [
-            _tracked(record)
+            tracked(record)
             for key, record in others.items()
             if key not in unresolved and record.email_hash and (record.posted_at or 0.0) >= oldest
         ]
@@ -187,11 +187,11 @@ class TrackerScanner:
             scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}
         return scan
 
-    def _walked(self, tracked: Sequence[Tracked], account: str, *, whole: bool = False) -> Tracker:
+    def _walked(self, sends: Sequence[Tracked], account: str, *, whole: bool = False) -> Tracker:
         """Walk through the list."""
         give_up = time.monotonic() + _LONGEST_SCAN
         tracker = Tracker(
-            tracked,
+            sends,
             lambda email: self._ledger.email_hash(account, email),
             whole=whole,
             stop=lambda: time.monotonic() > give_up,
@@ -210,7 +210,12 @@ class TrackerScanner:
         return self._ledger.bindings.bound_among(account, ids)
 
 
-def _tracked(record: Record) -> Tracked:
+def tracked(record: Record) -> Tracked:
+    """
+    Say by what a campaign send is known again in the Send Tracker's list.
+
+    :param record: the send; its key is its name.
+    """
     return Tracked(
         record.send_key,
         str(record.item.touch_id),
