@@ -115,6 +115,10 @@ class RowReader:
         self._asking = {name: value for name, value in layout.asking.items() if value is not None}
         self._links = layout.links
         self._fields = self._resolve_fields(layout.column_map)
+        there = self._arguments.keys() | self._fields.keys()
+        # Decided once: most batches are of gifts alone, and may have a million rows.
+        self._gifts_only = "gift_id" in self._arguments or "touch_id" not in there
+        self._gift_arguments = {name: value for name, value in self._arguments.items() if name != "message"}
         self._recipient_cells = self._cells_of({name: name for name in RECIPIENT_FIELDS})
         self._campaign_recipient_cells = self._cells_of({name: name for name in CAMPAIGN_RECIPIENT_FIELDS})
         self._campaign_cells = self._cells_of({name: name for name in CAMPAIGN_FIELDS})
@@ -185,7 +189,7 @@ class RowReader:
 
     def _is_gift(self, cells: Sequence[Any]) -> bool:
         """Say whether a row asks for a gift of the catalogue rather than for a campaign's."""
-        if "gift_id" in self._arguments or "touch_id" not in (self._arguments.keys() | self._fields.keys()):
+        if self._gifts_only:
             return True
         if "touch_id" in self._arguments:
             return False
@@ -204,7 +208,7 @@ class RowReader:
 
     def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
         send = self._content(cells, self._recipient_cells, self._send_cells)
-        send |= {name: value for name, value in self._arguments.items() if name != "message"}
+        send |= self._gift_arguments
         metadata = {name: _plain(cells[position]) for name, position in self._metadata_columns.items()}
         metadata |= self._metadata
         send["metadata"] = {name: value for name, value in metadata.items() if value is not None}

@@ -14,6 +14,7 @@ from airflow_provider_sendoso.batch.results import Outcome
 from airflow_provider_sendoso.batch.rows import Row
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
+    NOTHING,
     AnySend,
     CampaignSend,
     Delivery,
@@ -110,8 +111,8 @@ class Spool:
                     row.recipient_key,
                     row.resend_of,
                     row.row_ref,
-                    row.send and row.send.item.gift_id,
-                    row.send and row.send.item.touch_id,
+                    item.gift_id,
+                    item.touch_id,
                     row.send and type(row.send).__name__,
                     row.country,
                     row.if_mailed,
@@ -120,6 +121,7 @@ class Spool:
                     row.problem,
                 )
                 for row in rows
+                for item in (row.send.item if row.send else NOTHING,)
             ),
         )
         self._db.execute("CREATE INDEX keys ON rows (dedupe_key, number) WHERE send IS NOT NULL")
