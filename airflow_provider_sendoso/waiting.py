@@ -383,7 +383,10 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
 def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float]) -> Generator[Request, Answer, None]:
     """Walk through the Send Tracker's list for all sends of campaigns that are due."""
     tracker = Tracker(tracked, watch.digest)
-    yield from _counted(watch, tracker)
+    try:
+        yield from tracker.walk()
+    finally:
+        watch.answers += tracker.answers
     for send in tracked:
         found = tracker.seen.get(send.name)
         watch.note(send.name, None if found is None else found.status, clock())
@@ -400,13 +403,15 @@ def _track_unknown(
     tracked = [Tracked(send_id, "", "", 0.0, send_id) for send_id in unknown]
     tracker = Tracker(tracked, watch.digest)
     try:
-        yield from _counted(watch, tracker)
+        yield from tracker.walk()
     except TRANSIENT_ERRORS:
         for send_id in unknown:
             watch.note_failure(send_id, clock())
         return
     except SendosoApiError:
         pass  # this Sendoso has no such list
+    finally:
+        watch.answers += tracker.answers
     for send in tracked:
         found = tracker.seen.get(send.name)
         if found is None:
@@ -414,19 +419,6 @@ def _track_unknown(
         else:
             watch.tracked[send.name] = send
             watch.note(send.name, found.status, clock())
-
-
-def _counted(watch: Watch, tracker: Tracker) -> Generator[Request, Answer, None]:
-    """Walk, and count the answers."""
-    steps = tracker.walk()
-    try:
-        request = next(steps)
-        while True:
-            answer = yield request
-            watch.answers += 1
-            request = steps.send(answer)
-    except StopIteration:
-        return
 
 
 def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Generator[Request, Answer, set[str]]:

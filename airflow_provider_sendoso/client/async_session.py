@@ -7,7 +7,7 @@ same connection share one session, so that a thousand of them have one queue and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
@@ -20,8 +20,9 @@ from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.client.pace import await_slot
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
-from airflow_provider_sendoso.client.session import HEADERS, SendosoSession
+from airflow_provider_sendoso.client.session import HEADERS, Result, SendosoSession
 from airflow_provider_sendoso.client.transport import LARGEST_BODY
+from airflow_provider_sendoso.exceptions import SendosoError
 
 
 class AsyncSendosoSession:
@@ -49,6 +50,32 @@ class AsyncSendosoSession:
         :raises SendosoError: what is left after the retries.
         """
         return await AsyncRetrying(**read_policy(), sleep=asyncio.sleep)(self._read_once, request)
+
+    async def walk(
+        self, steps: Generator[Request, Answer, Result], after: Callable[[], Awaitable[None]] | None = None
+    ) -> Result:
+        """
+        Make the requests of a walk; see :meth:`~airflow_provider_sendoso.client.session.SendosoSession.walk`.
+
+        :param steps: yields requests, is sent their answers, or thrown what is left after the retries.
+        :param after: done after each; what it raises ends the walk.
+        :return: what the walk returns.
+        :raises SendosoError: what the walk lets through.
+        """
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = await self.read(request)
+                except SendosoError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+                if after is not None:
+                    await after()
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
 
     async def close(self) -> None:
         """Close the connections."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
@@ -22,7 +22,9 @@ from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
 from airflow_provider_sendoso.client.transport import Transport
-from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +100,29 @@ class SendosoSession:
         """
         while not listing.done:
             yield from listing.read(self.read(listing.next_request()).json)
+
+    def walk(self, steps: Generator[Request, Answer, Result], after: Callable[[], None] = lambda: None) -> Result:
+        """
+        Make the requests of a walk, which is a generator so that either session can make them.
+
+        :param steps: yields requests, is sent their answers, or thrown what is left after the retries.
+        :param after: done after each; what it raises ends the walk.
+        :return: what the walk returns.
+        :raises SendosoError: what the walk lets through.
+        """
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = self.read(request)
+                except SendosoError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+                after()
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
 
     def token(self) -> str:
         """

@@ -66,6 +66,33 @@ class Candidate:
     created_at: float | None
 
 
+class Descent:
+    """Whether a list of sends has been newest first so far (inferred), and how far back it was read."""
+
+    def __init__(self) -> None:
+        self._newest_first = True
+        self._last: float | None = None
+
+    def see(self, item: Mapping[str, Any]) -> None:
+        """
+        Take the next row in.
+
+        :param item: the row.
+        """
+        created = created_at(item)
+        # Once a row says otherwise, or nothing, older ones do not mean that the rest is older.
+        self._newest_first &= created is not None and (self._last is None or created <= self._last)
+        self._last = created
+
+    def is_past(self, moment: float) -> bool:
+        """
+        Say whether all rows that are still to come are older.
+
+        :param moment: epoch seconds.
+        """
+        return self._newest_first and self._last is not None and self._last < moment
+
+
 class Tracker:
     """
     Walks through the list once, for all of the sends together.
@@ -98,6 +125,8 @@ class Tracker:
         """Of the others, the rows that may be theirs, by id."""
         self.complete = False
         """Whether the list was walked to its end."""
+        self.answers = 0
+        """How many pages Sendoso has given so far."""
 
     def walk(self) -> Generator[Request, Answer, None]:
         """
@@ -107,20 +136,16 @@ class Tracker:
         """
         pages = Pages(list_campaign_sends_request(), "sends", until_empty=self._whole)
         oldest = min((send.posted_at for send in self._tracked), default=0.0) - CLOCKS_APART
-        last: float | None = None
-        newest_first = True
+        descent = Descent()
         while not pages.done:
             answer = yield pages.next_request()
+            self.answers += 1
             for item in pages.read(answer.json):
                 self._note(item)
-                created = created_at(item)
-                # Newest first is inferred: once a row says otherwise, older ones do not mean that the rest is older.
-                newest_first &= created is not None and (last is None or created <= last)
-                last = created
-            if not self._whole:
-                past = newest_first and last is not None and last < oldest
-                if past or (not self._keys and len(self.seen) == len(self._bound)):
-                    return
+                descent.see(item)
+            all_seen = not self._keys and len(self.seen) == len(self._bound)
+            if not self._whole and (all_seen or descent.is_past(oldest)):
+                return
             if pages.page > MOST_PAGES or self._stop():
                 log.warning("Sendoso's list of sends is too long to be read whole; %d pages were.", pages.page - 1)
                 return

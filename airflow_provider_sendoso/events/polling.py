@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -137,22 +137,6 @@ class EventWait:
             log.warning("Another run has moved the cursor %s on meanwhile; what it found is its own.", self._key)
             return None
         return report
-
-
-def drive(steps: Generator[Request, Answer, Reading], read: Callable[[Request], Answer]) -> Reading:
-    """
-    Make a poll's requests.
-
-    :param steps: of :func:`~airflow_provider_sendoso.events.differences.poll`.
-    :param read: makes one.
-    """
-    try:
-        request = next(steps)
-        while True:
-            request = steps.send(read(request))
-    except StopIteration as stop:
-        reading: Reading = stop.value
-        return reading
 
 
 def complain(question: Question, taken: Taken) -> None:

@@ -17,7 +17,7 @@ from airflow_provider_sendoso.client.answers import read_send
 from airflow_provider_sendoso.client.endpoints import list_sends_request
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.session import SendosoSession
-from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker, created_at
+from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent, Tracked, Tracker
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.models import LINK, METADATA_KEY, Send, SendStatus
@@ -94,8 +94,7 @@ class MarkScanner:
         give_up = time.monotonic() + _LONGEST_SCAN
         oldest = min(record.posted_at or 0.0 for record in unresolved.values()) - CLOCKS_APART
         pages = Pages(list_sends_request(), "sends", until_empty=whole)
-        last: float | None = None
-        newest_first = True
+        descent = Descent()
         while not pages.done:
             for item in pages.read(self._session.read(pages.next_request()).json):
                 mark = _mark(item)
@@ -104,13 +103,9 @@ class MarkScanner:
                     send = read_send(item) if mark in keys else None
                     if send is not None:
                         scan.found.setdefault(keys[mark], {})[send.id] = send
-                created = created_at(item)
-                newest_first &= created is not None and (last is None or created <= last)
-                last = created
-            if not whole:
-                past = newest_first and last is not None and last < oldest
-                if past or len(scan.found) == len(unresolved):
-                    return scan
+                descent.see(item)
+            if not whole and (descent.is_past(oldest) or len(scan.found) == len(unresolved)):
+                return scan
             if time.monotonic() > give_up:
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", _LONGEST_SCAN)
                 return scan
@@ -196,13 +191,8 @@ class TrackerScanner:
             whole=whole,
             stop=lambda: time.monotonic() > give_up,
         )
-        steps = tracker.walk()
-        try:
-            request = next(steps)
-            while True:
-                request = steps.send(self._session.read(request))
-        except StopIteration:
-            return tracker
+        self._session.walk(tracker.walk())
+        return tracker
 
     def _taken(self, tracker: Tracker, account: str) -> set[str]:
         """Return the ids among those met that are bound to sends already."""

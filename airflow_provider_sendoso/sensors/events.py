@@ -25,8 +25,6 @@ from airflow_provider_sendoso.retries import for_this_airflow
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_sendoso.client.answers import Answer
-    from airflow_provider_sendoso.client.endpoints import Request
     from airflow_provider_sendoso.events.differences import Question
     from airflow_provider_sendoso.events.polling import EventWait
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -128,19 +126,17 @@ class SendosoEventSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once."""
-        from airflow_provider_sendoso.events.polling import drive
         from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
 
         wait = self._wait(context)
         until = time.monotonic() + self.timeout
 
-        def read(request: Request) -> Answer:
+        def check() -> None:
             if time.monotonic() > until:
                 raise AirflowSensorTimeout(f"After {self.timeout:g} s the list of {self.object} is not read yet.")
-            return self.hook.session.read(request)
 
         try:
-            report = wait.recall() or wait.conclude(drive(wait.begin(), read))
+            report = wait.recall() or wait.conclude(self.hook.session.walk(wait.begin(), check))
         except TRANSIENT_ERRORS as error:
             # Rescheduled, every poll is a process of its own that cannot count: there the timeout is the bound.
             self._failures += 1

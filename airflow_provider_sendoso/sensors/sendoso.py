@@ -51,6 +51,10 @@ _LONGEST_POKE = 60.0
 """Seconds that a poke may take, if ``poke_interval`` is not longer: the timeout is looked at between two pokes."""
 
 
+class _OutOfTime(Exception):
+    """A look has taken as long as one may."""
+
+
 class SendStatusSensor(BaseSensorOperator):
     """
     Wait for one send, some sends, or all of a batch or scope.
@@ -224,21 +228,16 @@ class SendStatusSensor(BaseSensorOperator):
     def _ask(self, wait: Wait, session: SendosoSession) -> None:
         """Go through a round; what there is no time for is due in the next one."""
         until = time.monotonic() + min(max(_LONGEST_POKE, wait.every), self.timeout)
-        steps = wait.begin()
+
+        def keep() -> None:
+            if wait.has_news:
+                wait.write()
+            if time.monotonic() > until:
+                raise _OutOfTime
+
         try:
-            request = next(steps)
-            while True:
-                try:
-                    answer = session.read(request)
-                except SendosoError as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(answer)
-                if wait.has_news:
-                    wait.write()
-                if time.monotonic() > until:
-                    break
-        except StopIteration:
+            session.walk(wait.begin(), keep)
+        except _OutOfTime:
             pass
         finally:
             wait.write()

@@ -375,7 +375,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
         left = self.deadline - time.time()
         try:
             async with asyncio.timeout(left if left > 0 else _LAST_POLL):
-                reading = await _drive(session, wait.begin())
+                reading = await session.walk(wait.begin())
         except TimeoutError:
             return None
         found: dict[str, Any] | None = await asyncio.to_thread(wait.conclude, reading)
@@ -397,18 +397,7 @@ async def _session(conn_id: str) -> AsyncIterator[tuple[SendosoHook, AsyncSendos
 async def _read(session: AsyncSendosoSession, cursor: Cursor, question: Question) -> Reading:
     from airflow_provider_sendoso.events.differences import poll
 
-    return await _drive(session, poll(cursor, question))
-
-
-async def _drive(session: AsyncSendosoSession, steps: Any) -> Reading:
-    """Make a poll's requests."""
-    try:
-        request = next(steps)
-        while True:
-            request = steps.send(await session.read(request))
-    except StopIteration as stop:
-        reading: Reading = stop.value
-        return reading
+    return await session.walk(poll(cursor, question))
 
 
 def _name_of(events: Sequence[str], statuses: Sequence[str]) -> str:

@@ -139,17 +139,8 @@ class SendStatusTrigger(BaseTrigger):
             await asyncio.to_thread(wait.write)
 
     async def _look(self, wait: Wait, session: AsyncSendosoSession) -> None:
-        steps = wait.begin()
-        try:
-            request = next(steps)
-            while True:
-                try:
-                    answer = await session.read(request)
-                except SendosoError as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(answer)
-                if wait.has_news:
-                    await asyncio.to_thread(wait.write)
-        except StopIteration:
-            return
+        async def keep() -> None:
+            if wait.has_news:
+                await asyncio.to_thread(wait.write)
+
+        await session.walk(wait.begin(), keep)
