@@ -14,6 +14,11 @@ _INVITED = 90
 _RUNS = 4
 """DAG runs over one scope: each recipient is in two or three of them."""
 
+_GIFT = ("gift-donation-trees", None)
+_CAMPAIGN = (None, 102)
+"""What somebody is sent, as ``gift_id`` and ``touch_id``: for two of three a gift of the sandbox's catalogue, for the
+third one of its campaigns, an eGift's."""
+
 
 @dataclass
 class Batch:
@@ -44,7 +49,7 @@ class Warehouse:
         self._chance = chance
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA journal_mode=WAL")  # lets tries read while the next people are written
-            database.execute("CREATE TABLE people (email TEXT PRIMARY KEY, first_name, last_name)")
+            database.execute("CREATE TABLE people (email TEXT PRIMARY KEY, first_name, last_name, gift_id, touch_id)")
             database.execute("CREATE TABLE invited (run_id, email, PRIMARY KEY (run_id, email))")
 
     def batches(self) -> Iterator[Batch]:
@@ -52,13 +57,16 @@ class Warehouse:
         scope = 0
         while True:
             scope += 1
-            people = [(f"p{n}.s{scope}@example.com", "Ada", f"Lovelace {n}") for n in range(_PEOPLE)]
+            people = [
+                (f"p{n}.s{scope}@example.com", "Ada", f"Lovelace {n}", *(_CAMPAIGN if n % 3 == 0 else _GIFT))
+                for n in range(_PEOPLE)
+            ]
             runs = [
                 Batch(f"s{scope}-r{n}", f"scope-{scope}", sorted(self._chance.sample([p[0] for p in people], _INVITED)))
                 for n in range(1, _RUNS + 1)
             ]
             with closing(sqlite3.connect(self._path)) as database, database:
-                database.executemany("INSERT INTO people VALUES (?, ?, ?)", people)
+                database.executemany("INSERT INTO people VALUES (?, ?, ?, ?, ?)", people)
                 invited = [(run.run_id, email) for run in runs for email in run.emails]
                 database.executemany("INSERT INTO invited VALUES (?, ?)", invited)
             yield from runs

@@ -10,12 +10,18 @@ from sqlalchemy import create_engine
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.resolutions import Resolution
 from airflow_provider_sendoso.ledger.sends import Record, State
-from airflow_provider_sendoso.models import METADATA_KEY, normalise_key
+from airflow_provider_sendoso.models import METADATA_KEY, TRACKING, normalise_key
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox.account import Send
+from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from soak.driver import Run
 from soak.ledgers import LedgerDatabase
 from soak.settings import ACCOUNT
+
+Accepted = Send | CampaignSend
+
+_POSTS = ("/api/v3/sends", "/api/v3/send")
+"""Where gift sends and campaign sends are posted."""
 
 _WHY_NOT = (State.REFUSED, State.UNKNOWN, State.HELD)
 """What may stand in the ledger for a recipient who was sent nothing."""
@@ -47,8 +53,8 @@ def judge(sandbox: Sandbox, database: LedgerDatabase, runs: list[Run]) -> Verdic
     engine = create_engine(database.url)
     ledger = Ledger(engine)
     records = {record.send_key: record for record in ledger.sends.records(*State, account=ACCOUNT)}
-    accepted: defaultdict[str, list[Send]] = defaultdict(list)
-    for send in sandbox.sends:
+    accepted: defaultdict[str, list[Accepted]] = defaultdict(list)
+    for send in _accepted(sandbox):
         accepted[send.body["email"]].append(send)
     verdict = Verdict()
     history: list[Resolution] = []
@@ -68,8 +74,9 @@ def judge(sandbox: Sandbox, database: LedgerDatabase, runs: list[Run]) -> Verdic
     left = states[State.UNKNOWN] + states[State.HELD]
     verdict.counts = {
         "recipients": len(scope_of),
-        "posts": sum(request.method == "POST" and request.path.endswith("/sends") for request in sandbox.requests),
-        "accepted": len(sandbox.sends),
+        "posts": sum(request.method == "POST" and request.path in _POSTS for request in sandbox.requests),
+        "accepted": len(_accepted(sandbox)),
+        "of these by a campaign": len(sandbox.campaign_sends()),
         "refused": states[State.REFUSED],
         "unknown": found + again + left,
         "found again": found,
@@ -79,13 +86,26 @@ def judge(sandbox: Sandbox, database: LedgerDatabase, runs: list[Run]) -> Verdic
     return verdict
 
 
-def _agree(record: Record | None, sends: list[Send]) -> bool:
+def _accepted(sandbox: Sandbox) -> list[Accepted]:
+    return [*sandbox.sends, *sandbox.campaign_sends()]
+
+
+def _agree(record: Record | None, sends: list[Accepted]) -> bool:
     """Say whether the ledger knows what the server has accepted, or says why it has accepted nothing."""
     if not sends:
         return record is not None and record.state in _WHY_NOT
     if record is None:
         return False
-    return record.state in (State.UNKNOWN, State.HELD) or (record.state is State.SENT and record.send_id == sends[0].id)
+    return record.state in (State.UNKNOWN, State.HELD) or (
+        record.state is State.SENT and record.send_id in _names(sends[0])
+    )
+
+
+def _names(send: Accepted) -> tuple[str, ...]:
+    """Return what the ledger may call a send: a campaign's has a tracking code in the answer, and an id in the list."""
+    if isinstance(send, CampaignSend):
+        return f"{TRACKING}{send.tracking_code}", str(send.id)
+    return (send.id,)
 
 
 def _evidence(email: str, record: Record | None, resolutions: list[Resolution], sandbox: Sandbox, mark: str) -> str:
@@ -94,7 +114,7 @@ def _evidence(email: str, record: Record | None, resolutions: list[Resolution], 
     lines += [f"  server, request: {request}" for request in sandbox.requests if request.airflow_key == mark]
     lines += [
         f"  server, accepted: {send.id} at {send.accepted_at:.3f}, {send.body.get('metadata')}"
-        for send in sandbox.sends
+        for send in _accepted(sandbox)
         if send.body["email"] == email
     ]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 from soak.settings import TIMEOUT
 
 _SENDS = "/api/v3/sends"
+_CAMPAIGN_SENDS = "/api/v3/send"
 _LONGEST_OUTAGE = 60.0
 _OUTAGE = 6.0
 _BETWEEN_OUTAGES = 30.0
@@ -94,9 +95,11 @@ class Weather:
             return
         name, options = self._chance.choice(_FAULTS)
         # Mostly sends, where it hurts; sometimes whatever comes: tokens, probes, the list of sends.
-        where = {"method": "POST", "path": _SENDS} if self._chance.random() < 0.8 else {}
+        hurts = [{"method": "POST", "path": path} for path in (_SENDS, _CAMPAIGN_SENDS)]
         # For a moment, not for a number of requests: where few come, those would pile up until nothing gets through.
-        self._sandbox.fault(name, seconds=self._chance.uniform(0.01, _LONGEST_FAULT), **where, **options)
+        seconds = self._chance.uniform(0.01, _LONGEST_FAULT)
+        for where in hurts if self._chance.random() < 0.8 else [{}]:
+            self._sandbox.fault(name, seconds=seconds, **where, **options)
 
     def _outage(self, now: float) -> float:
         """Begin an outage, and return how long it lasts."""

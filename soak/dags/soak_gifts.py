@@ -12,7 +12,6 @@ with DAG(DAG_ID, schedule=None):
         task_id=TASK_ID,
         sql="SELECT * FROM people JOIN invited USING (email) WHERE run_id = '{{ run_id }}' ORDER BY email",
         conn_id="warehouse",
-        gift_id="gift-donation-trees",
         message="Thank you, {first_name}.",
         dedupe_scope="{{ dag_run.conf['dedupe_scope'] }}",
         on_absent="{{ dag_run.conf['on_absent'] }}",

@@ -44,7 +44,7 @@ def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: 
     assert done.returncode == 0, output
     assert figures["kills"] >= 10, "too few kills to say anything"
     assert figures["unknown"] > 0
-    assert figures["accepted"] > 100
+    assert figures["accepted"] > figures["of these by a campaign"] > 30
 
 
 class Dying:
