@@ -1,0 +1,210 @@
+"""What is sent to whom. No model shows values in its ``repr`` or its errors: they are people's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_provider_sendoso.countries import WITH_STATES
+from airflow_provider_sendoso.models.text import (
+    Country,
+    Email,
+    Id,
+    Message,
+    MetadataValue,
+    OptionalMessage,
+    OptionalText,
+    Text,
+)
+from airflow_provider_sendoso.models.words import AddressConfirmation, Delivery, Item
+
+
+class _Model(BaseModel):
+    """A model whose ``repr`` and errors show no values: they are people's names and addresses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ()
+
+
+class Address(_Model):
+    """A postal address, as the gift send takes it (seed)."""
+
+    line1: OptionalText = None
+    line2: OptionalText = None
+    city: OptionalText = None
+    state: OptionalText = None
+    postal_code: OptionalText = None
+    country: Country = None
+    """ISO 3166 alpha-2, like ``GB``, in any case (the seed says "country code"; which, is inferred)."""
+
+    def missing(self) -> list[str]:
+        """Name the parts that are absent and that a parcel needs (seed; that a state is one of them, inferred)."""
+        values = vars(self)
+        needed = _NEEDED_WITH_STATE if self.country in WITH_STATES else _NEEDED
+        return [name for name in needed if values[name] is None]
+
+
+_NEEDED = ("line1", "city", "postal_code", "country")
+_NEEDED_WITH_STATE = ("line1", "city", "state", "postal_code", "country")
+
+
+def _address(address: Address | None) -> Address | None:
+    return address if address is not None and any(vars(address).values()) else None
+
+
+class Recipient(_Model):
+    """Who gets a gift: first name, last name and e-mail are required, the address for physical gifts (seed)."""
+
+    first_name: Text
+    last_name: Text
+    email: Email
+    company: OptionalText = None
+    title: OptionalText = None
+    address: Annotated[Address | None, AfterValidator(_address)] = None
+    """``None`` also for one of blanks."""
+
+
+class GiftSend(_Model):
+    """One gift of the catalogue to one recipient: what ``POST /api/v3/sends`` takes (seed)."""
+
+    gift_id: Id
+    recipient: Recipient
+    message: Message
+    variant_id: OptionalText = None
+    team_id: OptionalText = None
+    metadata: dict[str, MetadataValue] = Field(default_factory=dict)
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        return Item(gift_id=self.gift_id)
+
+
+class CampaignRecipient(_Model):
+    """Who gets a campaign's gift: the e-mail is required, a name and an address for physical gifts (published)."""
+
+    first_name: OptionalText = None
+    last_name: OptionalText = None
+    email: Email
+    mobile_no: OptionalText = None
+    """Without it a parcel to outside the US fails silently (published)."""
+    address: Annotated[Address | None, AfterValidator(_address)] = None
+    company: Annotated[OptionalText, Field(exclude=True)] = None
+    """Taken, so that a recipient may be the same as a gift send's, and not sent: a campaign send has no such field."""
+    title: Annotated[OptionalText, Field(exclude=True)] = None
+    """Likewise."""
+
+    @property
+    def name(self) -> str | None:
+        """First and last name in one, as a campaign send takes them."""
+        return " ".join(part for part in (self.first_name, self.last_name) if part) or None
+
+
+class CampaignSend(_Model):
+    """
+    One gift of a campaign, or *touch*, to one recipient: what ``POST /api/v3/send`` takes (published).
+
+    Which of its three shapes a send has follows from the campaign and from the recipient: an eGift by e-mail, a
+    parcel to an address, or a parcel whose address the recipient is asked for.
+    """
+
+    touch_id: Id
+    recipient: CampaignRecipient
+    message: OptionalMessage = None
+    address_confirmation: AddressConfirmation | None = None
+    """Ask a recipient for whom there is no address."""
+    expire_after_days: Annotated[int, Field(ge=2, le=7)] | None = None
+    """Days that the recipient has to answer, from 2 to 7 (published); 7 where it is absent."""
+    hide_product_info: bool | None = None
+    """Ask without saying what for."""
+    address_confirmation_message: OptionalText = None
+    """What the recipient reads when asked."""
+    delivery: Annotated[Delivery | None, Field(exclude=True)] = None
+    """Of the campaign, read from Sendoso once; no part of the content."""
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        return Item(touch_id=self.touch_id)
+
+    @property
+    def asks_for_address(self) -> bool:
+        """Whether the recipient of a physical gift is asked for an address."""
+        return self.address_confirmation is not None and self.recipient.address is None
+
+
+class EgiftLinkSend(_Model):
+    """
+    One eGift link of a campaign for one recipient: what ``POST /api/v3/send/generate_egift_links`` takes (published).
+
+    Sendoso sends nothing: who asked for the link hands it on.
+    """
+
+    touch_id: Id
+    email: Email
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        return Item(touch_id=self.touch_id)
+
+
+AnySend = GiftSend | CampaignSend | EgiftLinkSend
+"""What one row of a batch is made into."""
+
+
+class EgiftLink:
+    """
+    A link behind which there is money: whoever has it can redeem it.
+
+    No dataclass and no pydantic model, which Airflow would write into an XCom; and its ``repr`` shows neither field.
+
+    :param email: for whom it was made, as Sendoso says; ``None`` where it does not.
+    :param link: the link.
+    """
+
+    __slots__ = ("email", "link")
+
+    def __init__(self, email: str | None, link: str) -> None:
+        self.email = email
+        self.link = link
+
+    def __repr__(self) -> str:
+        return "EgiftLink()"
+
+
+def field_errors(error: ValidationError) -> list[tuple[str, str]]:
+    """
+    Say which fields are wrong and why, without the values.
+
+    :param error: what a model of this module raised.
+    :return: pairs of a field's name, as a row has it, and a reason.
+    """
+    return [(_field_name(detail["loc"]), _reason(detail)) for detail in error.errors(include_input=False)]
+
+
+def _field_name(loc: tuple[int | str, ...]) -> str:
+    names = [str(part) for part in loc if part != "recipient"]
+    return "_".join(names) or "recipient"
+
+
+def _reason(detail: Any) -> str:
+    match detail["type"]:
+        case "extra_forbidden":
+            return "is not a field of a send"
+        case "missing":
+            return "is missing"
+        case "absent" | "not_text" | "not_plain" | "email" | "country" | "too_long":
+            return str(detail["msg"])
+        case "string_too_long":
+            return f"is longer than {detail['ctx']['max_length']} characters"
+        case "enum":
+            return f"must be {detail['ctx']['expected']}"
+        case "greater_than_equal" | "less_than_equal":
+            return "must be from 2 to 7"  # expire_after_days, the only number
+        case _:
+            return "has a value of a wrong type"

@@ -1,0 +1,146 @@
+"""What a row's cell or an answer's field may hold, and what text is made of it."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from airflow_provider_sendoso.countries import COUNTRIES
+
+# One "@", a dot in the domain, no white space and nothing that parts two addresses or a name from one: enough to catch
+# a wrong column; Sendoso decides the rest.
+_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")
+
+
+def normalise_text(value: Any) -> str | None:
+    """
+    Turn a cell of a row into text: stripped, NFC, integral numbers as integers; NULL, NaN and blank are absent.
+
+    :param value: what a database or a DAG author gave.
+    :raises TypeError: for bytes and containers (arrays, JSON), which no field of the API holds.
+    :raises ValueError: for text that cannot be written as UTF-8, and for a signalling NaN.
+    """
+    if value is None:
+        return None
+    if type(value) is str and value.isascii() and value.isprintable():
+        return value.strip() or None  # nothing in it that the rest looks for
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, float | Decimal):
+        if not math.isfinite(value):
+            return None
+        value = int(value) if value == int(value) else value
+    elif isinstance(value, Iterable) and not isinstance(value, str):  # bytes, arrays of all kinds, JSON
+        raise TypeError(f"{type(value).__name__} is not text")
+    text = unicodedata.normalize("NFC", str(value))
+    text.encode()  # half of a surrogate pair is no text; the error is a ValueError
+    return _stripped(text) or None
+
+
+def _stripped(text: str) -> str:
+    """Strip white space and what cannot be seen: a byte-order mark would make another recipient of the same one."""
+    first, last = 0, len(text)
+    while first < last and _invisible(text[first]):
+        first += 1
+    while first < last and _invisible(text[last - 1]):
+        last -= 1
+    return text[first:last]
+
+
+def _invisible(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
+
+
+def normalise_key(value: Any) -> str | None:
+    """
+    Turn what identifies a recipient into the form in which two are compared; e-mails compare case-folded.
+
+    :param value: the recipient key's cell.
+    """
+    text = normalise_text(value)
+    return text.casefold() if text is not None and _EMAIL.fullmatch(text) else text
+
+
+def _text(value: Any) -> str | None:
+    if type(value) is str and value.isascii() and value.isprintable():
+        return value.strip() or None  # as below, without two more calls for most cells of a million rows
+    try:
+        return normalise_text(value)
+    except (TypeError, ValueError):
+        raise PydanticCustomError("not_text", "is not text") from None
+
+
+def _required_text(value: Any) -> str:
+    text = _text(value)
+    if text is None:
+        raise PydanticCustomError("absent", "is missing")
+    return text
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value) or not value.isprintable():
+        raise PydanticCustomError("email", "is not an e-mail address")
+    return value
+
+
+def _country(value: Any) -> str | None:
+    text = _text(value)
+    code = text.upper() if text else None
+    if code is not None and code not in COUNTRIES:
+        raise PydanticCustomError("country", "is not a two-letter code of ISO 3166, like GB or US")
+    return code
+
+
+LONGEST_ID = 190
+"""Characters of an id, as the ledger's columns have room for."""
+
+LONGEST_TEXT = 255
+"""Characters of a name, a line of an address and the like (inferred: what such a column usually has room for)."""
+
+LONGEST_MESSAGE = 2000
+"""Characters of a message (inferred: none is published; it stops a wrong column, Sendoso decides what a card holds)."""
+
+LONGEST_LINK = 2000
+"""Characters of an eGift link (inferred)."""
+
+LONGEST_VALUE = 1000
+"""Characters of one value of the metadata (inferred)."""
+
+# Lengths stand before what makes text of a cell: there they are checked by pydantic's core, and not in Python.
+Id = Annotated[str, Field(max_length=LONGEST_ID, pattern=r"^[^\x00]*$"), BeforeValidator(_required_text)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_text)]
+OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_text)]
+Message = Annotated[str, Field(max_length=LONGEST_MESSAGE), BeforeValidator(_required_text)]
+OptionalMessage = Annotated[Annotated[str, Field(max_length=LONGEST_MESSAGE)] | None, BeforeValidator(_text)]
+Email = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_text), AfterValidator(_email)]
+Country = Annotated[str | None, BeforeValidator(_country)]
+
+
+def _metadata_value(value: Any) -> str | int | float | bool:
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, str):
+        text = _required_text(value)
+        if len(text) > LONGEST_VALUE:
+            raise PydanticCustomError("too_long", f"is longer than {LONGEST_VALUE} characters")
+        return text
+    raise PydanticCustomError("not_plain", "must be text, a number or true or false")
+
+
+MetadataValue = Annotated[Any, BeforeValidator(_metadata_value)]
+
+
+def _id(value: Any) -> str:
+    if isinstance(value, bool):
+        raise PydanticCustomError("not_text", "is not text")
+    return _required_text(value)
+
+
+AnswerId = Annotated[str, BeforeValidator(_id), Field(max_length=LONGEST_ID)]

@@ -1,0 +1,146 @@
+"""What is sent, how far it is, and what became of a row: the words of ledger, log and results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+METADATA_KEY = "airflow_key"
+"""The metadata key that the ledger adds to a gift send, to find it again in the list of sends (inferred)."""
+
+LINK = "link"
+"""The kind of a send that makes an eGift link, in the ledger."""
+
+TRACKING = "tracking:"
+"""What the id of a campaign send begins with: its answer has a tracking code, and no id (published)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    What is sent: a gift of the catalogue, or the gift of a campaign.
+
+    :param gift_id: of the catalogue, or
+    :param touch_id: of the campaign.
+    """
+
+    gift_id: str | None = None
+    touch_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"campaign {self.touch_id}" if self.touch_id is not None else f"gift {self.gift_id}"
+
+
+NOTHING = Item()
+"""What is sent where that is not known."""
+
+
+class SendStatus(StrEnum):
+    """A send's status: the seed's six words, in the order in which a send passes through them."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    RETURNED = "returned"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a send stays in this status for good."""
+        return self in (SendStatus.DELIVERED, SendStatus.FAILED, SendStatus.RETURNED)
+
+    def reached(self, targets: Iterable[SendStatus]) -> bool:
+        """
+        Say whether this status is one of the targets, or beyond one on the way to ``delivered``.
+
+        :param targets: the statuses waited for.
+        """
+        return any(
+            self is target or (self in _ON_THE_WAY and target in _ON_THE_WAY[: _ON_THE_WAY.index(self)])
+            for target in targets
+        )
+
+    @classmethod
+    def from_word(cls, word: str) -> SendStatus | None:
+        """
+        Map a word of the API onto a status; ``None`` for a word that is in no row.
+
+        The six are the seed's; the mapping of the Send Tracker's words is inferred.
+
+        :param word: compared without case, spaces, ``_`` and ``-``.
+        """
+        return _STATUS_WORDS.get(_folded(word))
+
+
+class RowOutcome(StrEnum):
+    """What became of one row of a batch: every row is counted in exactly one of these seven."""
+
+    SENT = "sent"
+    """By this batch, earlier tries of its task included."""
+    ALREADY_SENT = "already_sent"
+    """By another batch of the same scope."""
+    DUPLICATE = "duplicate"
+    """An earlier row of the input has the same recipient key."""
+    REFUSED = "refused"
+    """Sendoso refused it; no gift went out."""
+    INVALID = "invalid"
+    """Not posted, because it could not have been accepted."""
+    HELD = "held"
+    """Posted, and what became of it is not known: a gift may have gone out."""
+    NOT_REACHED = "not_reached"
+    """This try did not get to it, or another run is on it."""
+
+
+def row_name(number: int, row_ref: str | None) -> str:
+    """
+    Name a row in a log line or an error: never by its recipient.
+
+    :param number: of the row, from 1.
+    :param row_ref: a column that its author declared not personal.
+    """
+    return f"row {number}" if row_ref is None else f"row {number} ({row_ref})"
+
+
+_ON_THE_WAY = (SendStatus.PENDING, SendStatus.PROCESSING, SendStatus.SHIPPED, SendStatus.DELIVERED)
+
+
+def _folded(word: str) -> str:
+    return re.sub(r"[\s_-]+", "", word).casefold()
+
+
+_STATUS_WORDS = {
+    _folded(word): status
+    for status, words in {
+        SendStatus.PENDING: (
+            "pending, initiated, pending approval, pending sendoso approval, confirming address, order received"
+        ),
+        SendStatus.PROCESSING: "processing, fulfilling, amazon fulfilling, fulfillment issue, out of stock",
+        SendStatus.SHIPPED: "shipped, amazon shipped, sent",
+        SendStatus.DELIVERED: "delivered, opened, clicked, redeemed",
+        SendStatus.FAILED: (
+            "failed, blocked, bounced, canceled, confirmation canceled, address confirmation - cancelled, "
+            "email blacklist, insufficient funds, invalid email format, suspicious email"
+        ),
+        SendStatus.RETURNED: "returned, undeliverable, refunded, expired",
+    }.items()
+    for word in words.split(", ")
+}
+
+
+class Delivery(StrEnum):
+    """How a campaign's gift reaches its recipient (published)."""
+
+    EMAIL = "email"
+    """An eGift."""
+    MAIL = "mail"
+    """A physical gift."""
+
+
+class AddressConfirmation(StrEnum):
+    """How a recipient is asked for an address (published)."""
+
+    EMAIL = "email"
+    LINK = "link"
