@@ -88,11 +88,11 @@ class TaskInstance:
 
 def ours(url: str, ledger: dict[str, Any], count: int, rate: float, width: int | None, scope: str = "bench") -> float:
     """The operator, with a real ledger."""
-    from airflow_provider_sendoso.hooks import sendoso
+    from airflow_provider_sendoso.hooks import connections
     from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 
-    sendoso._ledgers.clear()
-    sendoso._sessions.clear()
+    connections._ledgers.clear()
+    connections._sessions.clear()
     connection = {"conn_type": "sendoso", "host": url, "login": "sandbox", "password": "sandbox"}
     connection["extra"] = {"requests_per_second": rate, "timeout": 30}
     os.environ["AIRFLOW_CONN_SENDOSO_DEFAULT"] = json.dumps(connection)

@@ -177,12 +177,12 @@ def forget_ledgers() -> Iterator[Callable[[], None]]:
     """Closes what a process keeps open for its lifetime: a test is a shorter one."""
 
     def forget() -> None:
-        from airflow_provider_sendoso.hooks import sendoso
+        from airflow_provider_sendoso.hooks import connections
 
-        for ledger in sendoso._ledgers.values():
+        for ledger in connections._ledgers.values():
             ledger._database.engine.dispose()
-        sendoso._ledgers.clear()
-        sendoso._sessions.clear()
+        connections._ledgers.clear()
+        connections._sessions.clear()
 
     yield forget
     forget()

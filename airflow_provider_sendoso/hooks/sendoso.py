@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from asgiref.sync import sync_to_async
-from pydantic import ValidationError
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
 from airflow_provider_sendoso.batch.validation import shaped
 from airflow_provider_sendoso.client.answers import (
+    Answer,
     Exchange,
     api_error,
     read_campaign_send,
@@ -36,9 +35,7 @@ from airflow_provider_sendoso.client.endpoints import (
 )
 from airflow_provider_sendoso.client.objects import Listed, listing_of, model_of, read_object
 from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
-from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.pages import Listing
-from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoConfigError,
@@ -48,41 +45,30 @@ from airflow_provider_sendoso.exceptions import (
     SendosoServerError,
     SendOutcomeUnknownError,
 )
+from airflow_provider_sendoso.hooks.connections import no_ledger, open_ledger, read_config, shared_session
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.sends import Progress
+from airflow_provider_sendoso.making import make_send, validated
 from airflow_provider_sendoso.models import (
-    METADATA_KEY,
     TRACKING,
     CampaignSend,
     EgiftLink,
     EgiftLinkSend,
     Gift,
-    GiftSend,
     Group,
     ReturnAddress,
     Send,
     SendosoObject,
     Touch,
     User,
-    field_errors,
     normalise_key,
 )
 from airflow_provider_sendoso.observing.lineage import report_output
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
-
     from airflow_provider_sendoso.client.session import SendosoSession
 
 _T = TypeVar("_T", bound=SendosoObject)
-_S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
-
-_LEDGER_TIMEOUT = 10
-"""Seconds to connect to the ledger's database."""
-
-_ledgers: dict[str, Ledger] = {}
-_sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
-_lock = threading.Lock()
 
 
 class SendosoHook(BaseHook):
@@ -114,7 +100,7 @@ class SendosoHook(BaseHook):
         :raises SendosoConfigError: for a connection that is not usable.
         """
         connection = self.get_connection(self.sendoso_conn_id)
-        return _config(self.sendoso_conn_id, connection, _extra(connection))
+        return read_config(self.sendoso_conn_id, connection, connection.extra_dejson)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -125,7 +111,7 @@ class SendosoHook(BaseHook):
         :raises SendosoLedgerError: where it does not answer.
         """
         if self._ledger is None:
-            raise SendosoConfigError(_no_ledger(self.config.ledger_conn_id))
+            raise SendosoConfigError(no_ledger(self.config.ledger_conn_id))
         return self._ledger
 
     @cached_property
@@ -133,13 +119,9 @@ class SendosoHook(BaseHook):
         """
         The session that all calls go through; on the ledger's tokens and pace where there is a ledger.
 
-        All hooks of a process on the same connection share one, and with it the token and the place in the queue.
+        All hooks of a process on the same connection share one.
         """
-        key = (self.config, self._ledger)
-        with _lock:
-            if key not in _sessions:
-                _sessions[key] = _open_session(*key)
-            return _sessions[key]
+        return shared_session(self.config, self._ledger)
 
     def get_conn(self) -> SendosoSession:
         """Return the session."""
@@ -148,14 +130,14 @@ class SendosoHook(BaseHook):
     async def aprepare(self) -> None:
         """Resolve both connections without blocking the event loop; then session and ledger are at hand."""
         connection = await get_async_connection(self.sendoso_conn_id, hook=self)
-        self.config = _config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
+        self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
         conn_id = self.config.ledger_conn_id
         try:
             ledger_connection = await get_async_connection(conn_id, hook=self)
         except AirflowNotFoundException:
             self._ledger = None
         else:
-            self._ledger = await sync_to_async(_open_ledger)(conn_id, ledger_connection)
+            self._ledger = await sync_to_async(open_ledger)(conn_id, ledger_connection)
         await asyncio.to_thread(lambda: self.session)
 
     @cached_property
@@ -165,7 +147,7 @@ class SendosoHook(BaseHook):
             connection = self.get_connection(conn_id)
         except AirflowNotFoundException:
             return None
-        return _open_ledger(conn_id, connection)
+        return open_ledger(conn_id, connection)
 
     def revoke_tokens(self) -> int:
         """
@@ -270,7 +252,7 @@ class SendosoHook(BaseHook):
         """
         if isinstance(emails, str | bytes) or not emails:
             raise SendosoConfigError("emails must be a list of e-mail addresses; nothing was sent.")
-        sends = [_validated(EgiftLinkSend, {"touch_id": touch_id, "email": email}) for email in emails]
+        sends = [validated(EgiftLinkSend, {"touch_id": touch_id, "email": email}) for email in emails]
         if len({normalise_key(send.email) for send in sends}) < len(sends):
             raise SendosoConfigError("emails has an address twice, which would be two gifts; nothing was sent.")
         request = egift_links_request(sends[0].touch_id, [send.email for send in sends], self.config.via_from)
@@ -558,13 +540,7 @@ class SendosoHook(BaseHook):
         :raises SendosoError: if Sendoso does not answer.
         """
         try:
-            fields = _fields_of_me(self.session.read(me_request()).json)
-        except SendosoApiError as error:
-            if error.status_code in (403, 404):
-                return None
-            raise
-        try:
-            return float(fields["balance"])
+            return float(_me(self.session.read)["balance"])
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -593,12 +569,7 @@ class SendosoHook(BaseHook):
         return True, f"Connected to {self.config.base_url}{who}, {rate}. {remembered}"
 
     def _who(self, session: SendosoSession) -> str:
-        try:
-            fields = _fields_of_me(session.read_once(me_request()).json)
-        except SendosoApiError as error:
-            if error.status_code in (403, 404):
-                return ""  # published, but not part of the seed: a token is proof enough
-            raise
+        fields = _me(session.read_once)
         who = f" as user {fields['id']}" if fields.get("id") else ""
         balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
         return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
@@ -616,144 +587,13 @@ class SendosoHook(BaseHook):
         return connection_form.field_behaviour()
 
 
-def make_send(
-    *,
-    gift_id: str | None,
-    touch_id: int | str | None = None,
-    recipient: Mapping[str, Any] | None,
-    message: str | None,
-    variant_id: str | None = None,
-    team_id: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    asking: Mapping[str, Any] = MappingProxyType({}),
-) -> GiftSend | CampaignSend:
-    """
-    Build and validate a send from its arguments: of a gift, or of a campaign.
-
-    :param asking: how the recipient is asked for an address, as ``CampaignSend`` has it.
-    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
-    """
-    asking = {name: value for name, value in asking.items() if value is not None}
-    if touch_id is not None:
-        extra = {"gift_id": gift_id, "variant_id": variant_id, "team_id": team_id, "metadata": metadata}
-        if named := [name for name, value in extra.items() if value is not None]:
-            raise SendosoConfigError(
-                f"{', '.join(named)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
-            )
-        fields = {"touch_id": touch_id, "recipient": recipient, "message": message, **asking}
-        return _validated(CampaignSend, fields)
-    if asking:
-        raise SendosoConfigError(
-            f"{', '.join(asking)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
-        )
-    if metadata is not None and (not isinstance(metadata, Mapping) or METADATA_KEY in metadata):
-        raise SendosoConfigError(
-            f"metadata must be a dict, without the key {METADATA_KEY!r}, by which the ledger marks its sends. Nothing "
-            "was sent."
-        )
-    fields = {
-        "gift_id": gift_id,
-        "recipient": recipient,
-        "message": message,
-        "variant_id": variant_id,
-        "team_id": team_id,
-        "metadata": {k: v for k, v in (metadata or {}).items() if v is not None},
-    }
-    return _validated(GiftSend, fields)
-
-
-def _validated(model: type[_S], fields: Mapping[str, Any]) -> _S:
+def _me(read: Callable[[Request], Answer]) -> Mapping[str, Any]:
+    """Read the user behind the token; nothing where Sendoso has no such answer: published, but not part of the seed."""
     try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        problems = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
-        raise SendosoConfigError(f"The send is not valid: {problems}. Nothing was sent.") from None
-
-
-def _fields_of_me(body: Any) -> Mapping[str, Any]:
+        body = read(me_request()).json
+    except SendosoApiError as error:
+        if error.status_code in (403, 404):
+            return {}
+        raise
     user = body.get("user") if isinstance(body, Mapping) else None
     return user if isinstance(user, Mapping) else body if isinstance(body, Mapping) else {}
-
-
-def _extra(connection: Connection) -> dict[str, Any]:
-    extra: dict[str, Any] = connection.extra_dejson
-    return extra
-
-
-def _config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> ClientConfig:
-    return ClientConfig.from_connection(
-        conn_id,
-        host=connection.host,
-        schema=connection.schema,
-        port=connection.port,
-        login=connection.login,
-        password=connection.password,
-        extra=extra,
-    )
-
-
-def _open_ledger(conn_id: str, connection: Connection) -> Ledger:
-    """Open a ledger once per process: its engine keeps connections, and opening it looks at the tables."""
-    # Whether a connection still lives is asked on MySQL alone, where idle ones are ended on purpose. Elsewhere its
-    # first statement finds out, and is repeated.
-    engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": connection.conn_type == "mysql"}
-    if connection.conn_type == "postgres":
-        engine_kwargs["connect_args"] = {
-            "connect_timeout": _LEDGER_TIMEOUT,
-            "keepalives_idle": _LEDGER_TIMEOUT,
-            "tcp_user_timeout": 1000 * _LEDGER_TIMEOUT,
-        }
-    elif connection.conn_type == "mysql":
-        engine_kwargs["connect_args"] = {
-            "charset": "utf8mb4",
-            "connect_timeout": _LEDGER_TIMEOUT,
-            "read_timeout": 2 * _LEDGER_TIMEOUT,  # longer than a statement waits for a row
-            "write_timeout": _LEDGER_TIMEOUT,
-        }
-    elif connection.conn_type == "sqlite":
-        from sqlalchemy.pool import QueuePool
-
-        # As SQLAlchemy 2 does by itself. 1.4 (Airflow 2.11) opens and closes the file for each transaction, which takes
-        # longer than a slot waits to be used.
-        engine_kwargs |= {"poolclass": QueuePool, "connect_args": {"check_same_thread": False}}
-    else:
-        raise SendosoConfigError(
-            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
-            "sqlite for a single machine. Nothing was sent."
-        )
-    uri = connection.get_uri()
-    with _lock:
-        if uri not in _ledgers:
-            hook = connection.get_hook()  # type: ignore[no-untyped-call]
-            _ledgers[uri] = Ledger(hook.get_sqlalchemy_engine(engine_kwargs=engine_kwargs))
-        return _ledgers[uri]
-
-
-def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
-    # Here, because a DAG file that imports the hook is parsed every few seconds, and `requests` is most of its cost.
-    from airflow_provider_sendoso.client.session import SendosoSession
-
-    secret = config.client_secret.get_secret_value()
-    mask_secret(secret)
-    if config.refresh_token is not None:
-        mask_secret(config.refresh_token.get_secret_value())
-    interval = SPACING / config.requests_per_second
-    if ledger is not None:
-        store = ledger.tokens(config.identity, secret)
-        pace = ledger.pace(config.account, interval, POLL_SHARE)
-        return SendosoSession(config, store, pace, mask=mask_secret)
-    if config.grant_type == "refresh_token":
-        # Kept in one process only, the next refresh token would die with it.
-        raise SendosoConfigError(f"grant_type=refresh_token needs a ledger. {_no_ledger(config.ledger_conn_id)}")
-    return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
-
-
-def _no_ledger(conn_id: str) -> str:
-    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    return (
-        f"There is no ledger: the Airflow connection {conn_id!r} does not exist, and without a ledger nobody would "
-        "remember who was sent a gift. Nothing was sent. For one machine set "
-        f"{variable}='sqlite:////var/lib/airflow/sendoso_ledger.db', for many "
-        f"{variable}='postgres://user:password@host:5432/sendoso' or "
-        f"{variable}='mysql://user:password@host:3306/sendoso' (or make the connection in the UI)."
-    )

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-
-
-def refuse_with_campaign(arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that a campaign send has no field for: what would not be sent must not look as if it were."""
-    named = [name for name, value in arguments.items() if given(value) is not None]
-    if named:
-        raise SendosoConfigError(
-            f"{', '.join(named)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
-        )
 
 
 def asking(operator: Any) -> dict[str, Any]:

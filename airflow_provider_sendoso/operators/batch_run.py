@@ -30,6 +30,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.making import refuse_with_campaign, refuse_without_campaign
 from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.observing.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observing.metrics import SendMetrics
@@ -40,7 +41,6 @@ from airflow_provider_sendoso.operators.arguments import (
     count,
     given,
     one_of,
-    refuse_with_campaign,
     share_or_count,
     truth,
     width,
@@ -191,13 +191,10 @@ class BatchRun(Run):
 
     def _check_arguments(self) -> float | None:
         if self._own_touch:
-            refuse_with_campaign(
-                {name: getattr(self.operator, name) for name in ("gift_id", "variant_id", "team_id", "metadata")}
-            )
-        if given(self.operator.gift_id) is not None and (named := asking(self.operator)):
-            raise SendosoConfigError(
-                f"{', '.join(named)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
-            )
+            names = ("gift_id", "variant_id", "team_id", "metadata")
+            refuse_with_campaign([name for name in names if given(getattr(self.operator, name)) is not None])
+        if given(self.operator.gift_id) is not None:
+            refuse_without_campaign(asking(self.operator))
         one_of("on_invalid", self.operator.on_invalid, ("skip", "fail"))
         one_of("on_held", self.operator.on_held, ("fail", "continue"))
         if given(self.operator.metadata) is not None and not isinstance(self.operator.metadata, Mapping):

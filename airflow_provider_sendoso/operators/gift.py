@@ -14,8 +14,9 @@ from airflow_provider_sendoso.exceptions import (
     SendosoRowsError,
     SendOutcomeUnknownError,
 )
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook, make_send
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.sends import Batch, State
+from airflow_provider_sendoso.making import make_send
 from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, normalise_key
 from airflow_provider_sendoso.observing.lineage import report_output
 from airflow_provider_sendoso.observing.metrics import SendMetrics
@@ -46,7 +47,7 @@ class OneGift:
         """
         Read a gift from an operator or a notifier, with its templates rendered.
 
-        :param source: has the arguments of :func:`~airflow_provider_sendoso.hooks.sendoso.make_send`, as people and
+        :param source: has the arguments of :func:`~airflow_provider_sendoso.making.make_send`, as people and
             templates give them, and ``resend_of``.
         :param asking: how the recipient of a campaign is asked for an address.
         :raises SendosoConfigError: naming each field that is missing or wrong, and no value.

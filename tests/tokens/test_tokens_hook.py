@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.hooks import sendoso as hook_module
+from airflow_provider_sendoso.hooks import connections
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 
@@ -79,7 +79,7 @@ def test_a_new_refresh_token_in_the_connection_is_seen(sandbox, connection, set_
 
 def test_everything_secret_is_masked(sandbox, connection, set_connection, ledger, monkeypatch):
     masked: list[str] = []
-    monkeypatch.setattr(hook_module, "mask_secret", masked.append)
+    monkeypatch.setattr(connections, "mask_secret", masked.append)
     seed = sandbox.issue_refresh_token()
     fields = connection(grant_type="refresh_token", refresh_token=seed)
     set_connection("sendoso_default", {"conn_type": "sendoso", **fields})

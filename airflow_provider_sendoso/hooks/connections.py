@@ -1,0 +1,138 @@
+"""A hook's connections, resolved: the ledger behind one of them, and the session on Sendoso that they make together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import mask_secret
+
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
+from airflow_provider_sendoso.client.tokens import MemoryTokenStore
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger import Ledger
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_sendoso.client.session import SendosoSession
+
+_LEDGER_TIMEOUT = 10
+"""Seconds to connect to the ledger's database."""
+
+_ledgers: dict[str, Ledger] = {}
+_sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
+_lock = threading.Lock()
+
+
+def read_config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> ClientConfig:
+    """
+    Read a connection of type ``sendoso``.
+
+    :param conn_id: its id.
+    :param extra: of the connection, which is read in another way where nothing may block.
+    :raises SendosoConfigError: for a connection that is not usable.
+    """
+    return ClientConfig.from_connection(
+        conn_id,
+        host=connection.host,
+        schema=connection.schema,
+        port=connection.port,
+        login=connection.login,
+        password=connection.password,
+        extra=extra,
+    )
+
+
+def open_ledger(conn_id: str, connection: Connection) -> Ledger:
+    """
+    Open a ledger, once per process: its engine keeps connections, and opening it looks at the tables.
+
+    :param conn_id: of its connection.
+    :raises SendosoConfigError: for a database of another kind.
+    :raises SendosoLedgerError: if it does not answer.
+    """
+    # Whether a connection still lives is asked on MySQL alone, where idle ones are ended on purpose. Elsewhere its
+    # first statement finds out, and is repeated.
+    engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": connection.conn_type == "mysql"}
+    if connection.conn_type == "postgres":
+        engine_kwargs["connect_args"] = {
+            "connect_timeout": _LEDGER_TIMEOUT,
+            "keepalives_idle": _LEDGER_TIMEOUT,
+            "tcp_user_timeout": 1000 * _LEDGER_TIMEOUT,
+        }
+    elif connection.conn_type == "mysql":
+        engine_kwargs["connect_args"] = {
+            "charset": "utf8mb4",
+            "connect_timeout": _LEDGER_TIMEOUT,
+            "read_timeout": 2 * _LEDGER_TIMEOUT,  # longer than a statement waits for a row
+            "write_timeout": _LEDGER_TIMEOUT,
+        }
+    elif connection.conn_type == "sqlite":
+        from sqlalchemy.pool import QueuePool
+
+        # As SQLAlchemy 2 does by itself. 1.4 (Airflow 2.11) opens and closes the file for each transaction, which takes
+        # longer than a slot waits to be used.
+        engine_kwargs |= {"poolclass": QueuePool, "connect_args": {"check_same_thread": False}}
+    else:
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
+            "sqlite for a single machine. Nothing was sent."
+        )
+    uri = connection.get_uri()
+    with _lock:
+        if uri not in _ledgers:
+            hook = connection.get_hook()  # type: ignore[no-untyped-call]
+            _ledgers[uri] = Ledger(hook.get_sqlalchemy_engine(engine_kwargs=engine_kwargs))
+        return _ledgers[uri]
+
+
+def shared_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
+    """
+    Return this process's session on a connection, and with it the token and the place in the queue.
+
+    :param config: the connection.
+    :param ledger: its ledger, whose tokens and pace the session uses; without one they are this process's own.
+    :raises SendosoConfigError: for a grant type that needs a ledger.
+    """
+    with _lock:
+        if (config, ledger) not in _sessions:
+            _sessions[config, ledger] = _open_session(config, ledger)
+        return _sessions[config, ledger]
+
+
+def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
+    # Here, because a DAG file that imports the hook is parsed every few seconds, and `requests` is most of its cost.
+    from airflow_provider_sendoso.client.session import SendosoSession
+
+    secret = config.client_secret.get_secret_value()
+    mask_secret(secret)
+    if config.refresh_token is not None:
+        mask_secret(config.refresh_token.get_secret_value())
+    interval = SPACING / config.requests_per_second
+    if ledger is not None:
+        store = ledger.tokens(config.identity, secret)
+        pace = ledger.pace(config.account, interval, POLL_SHARE)
+        return SendosoSession(config, store, pace, mask=mask_secret)
+    if config.grant_type == "refresh_token":
+        # Kept in one process only, the next refresh token would die with it.
+        raise SendosoConfigError(f"grant_type=refresh_token needs a ledger. {no_ledger(config.ledger_conn_id)}")
+    return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
+
+
+def no_ledger(conn_id: str) -> str:
+    """
+    Say that there is no ledger, and what to set.
+
+    :param conn_id: of the connection that is missing.
+    """
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    return (
+        f"There is no ledger: the Airflow connection {conn_id!r} does not exist, and without a ledger nobody would "
+        "remember who was sent a gift. Nothing was sent. For one machine set "
+        f"{variable}='sqlite:////var/lib/airflow/sendoso_ledger.db', for many "
+        f"{variable}='postgres://user:password@host:5432/sendoso' or "
+        f"{variable}='mysql://user:password@host:3306/sendoso' (or make the connection in the UI)."
+    )

@@ -1,0 +1,95 @@
+"""A send made from what people give: arguments of the hook, an operator or a notifier."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import METADATA_KEY, CampaignSend, EgiftLinkSend, GiftSend, field_errors
+
+_S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
+
+
+def make_send(
+    *,
+    gift_id: str | None,
+    touch_id: int | str | None = None,
+    recipient: Mapping[str, Any] | None,
+    message: str | None,
+    variant_id: str | None = None,
+    team_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    asking: Mapping[str, Any] = MappingProxyType({}),
+) -> GiftSend | CampaignSend:
+    """
+    Build and validate a send from its arguments: of a gift, or of a campaign.
+
+    :param asking: how the recipient is asked for an address, as ``CampaignSend`` has it.
+    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+    """
+    asking = {name: value for name, value in asking.items() if value is not None}
+    if touch_id is not None:
+        extra = {"gift_id": gift_id, "variant_id": variant_id, "team_id": team_id, "metadata": metadata}
+        refuse_with_campaign([name for name, value in extra.items() if value is not None])
+        fields = {"touch_id": touch_id, "recipient": recipient, "message": message, **asking}
+        return validated(CampaignSend, fields)
+    refuse_without_campaign(asking)
+    if metadata is not None and (not isinstance(metadata, Mapping) or METADATA_KEY in metadata):
+        raise SendosoConfigError(
+            f"metadata must be a dict, without the key {METADATA_KEY!r}, by which the ledger marks its sends. Nothing "
+            "was sent."
+        )
+    fields = {
+        "gift_id": gift_id,
+        "recipient": recipient,
+        "message": message,
+        "variant_id": variant_id,
+        "team_id": team_id,
+        "metadata": {k: v for k, v in (metadata or {}).items() if v is not None},
+    }
+    return validated(GiftSend, fields)
+
+
+def refuse_with_campaign(names: Collection[str]) -> None:
+    """
+    Refuse arguments that a campaign send has no field for: what would not be sent must not look as if it were.
+
+    :param names: of those that are given.
+    :raises SendosoConfigError: if there are any.
+    """
+    if names:
+        raise SendosoConfigError(
+            f"{', '.join(names)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
+        )
+
+
+def refuse_without_campaign(names: Collection[str]) -> None:
+    """
+    Refuse arguments that only a campaign send has a field for.
+
+    :param names: of those that are given.
+    :raises SendosoConfigError: if there are any.
+    """
+    if names:
+        raise SendosoConfigError(
+            f"{', '.join(names)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
+        )
+
+
+def validated(model: type[_S], fields: Mapping[str, Any]) -> _S:
+    """
+    Validate a send.
+
+    :param model: of its kind.
+    :param fields: its fields.
+    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
+        raise SendosoConfigError(f"The send is not valid: {problems}. Nothing was sent.") from None
