@@ -225,7 +225,8 @@ def supervisor_is_killed(stage: Stage) -> None:
     assert stage.wait_for_end(run_id) == "success"
     assert stage.task(run_id)["try_number"] == 2
     stage.assert_everybody_has_one_gift(40)
-    assert stage.counts(run_id) == {"sent": 40}
+    # Not by the XCom: what the old process pushes when its supervisor is back, Airflow takes, too, if it is in time.
+    assert "40 rows: sent 40" in stage.log(run_id, 2)
     assert stage.found() == 0
 
 
@@ -252,7 +253,8 @@ def machine_is_frozen_and_thaws_beside_the_next_try(stage: Stage) -> None:
     assert stage.task(run_id)["state"] == "success"
     assert stage.task(run_id)["try_number"] == 2
     stage.assert_everybody_has_one_gift(40)
-    assert stage.counts(run_id) == {"sent": 40}
+    # Not by the XCom: what the old process pushes when its supervisor is back, Airflow takes, too, if it is in time.
+    assert "40 rows: sent 40" in stage.log(run_id, 2)
 
 
 def task_is_cleared_while_it_runs(stage: Stage) -> None:
@@ -320,16 +322,16 @@ def execution_times_out(stage: Stage) -> None:
     first = stage.counts(run_id)
     gifts = len(stage.sandbox.sends)
     assert "AirflowTaskTimeout" in stage.log(run_id, 1)
-    assert 0 < gifts < 80
-    assert first == {"sent": gifts, "not_reached": 80 - gifts}
+    assert 0 < gifts < 160
+    assert first == {"sent": gifts, "not_reached": 160 - gifts}
     states = stage.states()
     assert states["SENT"] == gifts
     assert states.keys() <= {"SENT", "READY"}
     stage.sandbox.clear_faults()
 
     assert stage.wait_for_end(run_id) == "success"
-    stage.assert_everybody_has_one_gift(80)
-    assert stage.counts(run_id) == {"sent": 80}
+    stage.assert_everybody_has_one_gift(160)
+    assert stage.counts(run_id) == {"sent": 160}
     assert stage.found() == 0
 
 
