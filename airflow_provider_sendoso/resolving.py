@@ -14,8 +14,8 @@ from typing import Any
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import LONGEST_WHY, OPEN
-from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.models import LONGEST_ID
 
 RESOLUTIONS = {"sent": State.SENT, "not_sent": State.READY}

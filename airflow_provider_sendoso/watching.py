@@ -16,7 +16,7 @@ from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.tracker import Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.sends import Progress
+from airflow_provider_sendoso.ledger.records import Progress
 from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.waiting import Goal, Watch, look
 

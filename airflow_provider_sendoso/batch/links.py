@@ -12,8 +12,8 @@ from airflow_provider_sendoso.batch.table import BatchTable
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
+from airflow_provider_sendoso.ledger.records import Batch, Record, State
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
-from airflow_provider_sendoso.ledger.sends import Batch, Record, State
 from airflow_provider_sendoso.models import LONGEST_ID, LONGEST_LINK, LONGEST_TEXT, EgiftLinkSend
 from airflow_provider_sendoso.sending.jobs import Job, chunks
 from airflow_provider_sendoso.tables import MOMENT, ROWS, Cells, moment

@@ -17,8 +17,8 @@ from airflow_provider_sendoso.batch.summary import WOULD_SEND
 from airflow_provider_sendoso.batch.table import RIGHTS, BatchTable
 from airflow_provider_sendoso.exceptions import SendosoResultsError
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Batch, Record, State
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
-from airflow_provider_sendoso.ledger.sends import Batch, Record, State
 from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, TRACKING, Item, RowOutcome
 from airflow_provider_sendoso.sending.jobs import chunks
 from airflow_provider_sendoso.tables import (

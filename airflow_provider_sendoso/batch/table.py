@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.elements import quoted_name
 
 from airflow_provider_sendoso.exceptions import SendosoResultsError
-from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.sending.jobs import chunks
 from airflow_provider_sendoso.tables import (
     ROWS,

@@ -13,8 +13,8 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
-from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.models import normalise_key
 
 Say = Callable[[str], None]

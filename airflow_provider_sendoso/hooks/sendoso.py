@@ -47,7 +47,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.connections import no_ledger, open_ledger, read_config, shared_session
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Progress
+from airflow_provider_sendoso.ledger.records import Progress
 from airflow_provider_sendoso.making import make_send, validated
 from airflow_provider_sendoso.models import (
     TRACKING,

@@ -13,8 +13,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.schema import db_now, sends
-from airflow_provider_sendoso.ledger.sends import Record, State, in_groups, record_of
+from airflow_provider_sendoso.ledger.records import Record, State, record_of
+from airflow_provider_sendoso.ledger.schema import sends
+from airflow_provider_sendoso.ledger.statements import in_groups, now_on
 
 _PERHAPS_SENT = (State.SENT, State.POSTING, State.UNKNOWN, State.HELD)
 
@@ -86,7 +87,7 @@ class Bindings:
             query = query.order_by(sends.c.posted_at.desc()).limit(limit)
 
         def work(connection: Connection) -> list[Record]:
-            now = float(connection.execute(select(db_now())).scalar_one())
+            now = now_on(connection)
             return [record_of(row, now) for row in connection.execute(query).fetchall()]
 
         return self._database.run(work)

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import cursors, db_now
+from airflow_provider_sendoso.ledger.statements import now_on
 
 LONGEST_NAME = 190
 """Characters of a cursor's name: the longest text that every database can have as a key."""
@@ -59,7 +60,7 @@ class Cursors:
 
         def work(connection: Connection) -> bool:
             if version == 0:
-                now = connection.execute(select(db_now())).scalar_one()
+                now = now_on(connection)
                 new = {"name": name, "version": 1, "position": text, "updated_at": now}
                 self._database.insert_ignore(connection, cursors, [new])
             else:

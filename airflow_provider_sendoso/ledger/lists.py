@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.schema import db_now, lists
+from airflow_provider_sendoso.ledger.schema import lists
+from airflow_provider_sendoso.ledger.statements import now_on
 
 _SPARE = 86_400.0
 """Seconds for which a list is kept beyond its time, for a triggerer that is late."""
@@ -41,7 +42,7 @@ class Lists:
         text = json.dumps(list(send_ids), separators=(",", ":"))
 
         def work(connection: Connection) -> None:
-            now = float(connection.execute(select(db_now())).scalar_one())
+            now = now_on(connection)
             row = {"list_id": list_id, "send_ids": text, "keep_until": now + seconds + _SPARE}
             self._database.insert_ignore(connection, lists, [row])
             connection.execute(delete(lists).where(lists.c.keep_until < now))

@@ -11,8 +11,8 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import db_now, resolutions, sends
-from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.models import TRACKING
 
 OPEN = (State.UNKNOWN, State.HELD)

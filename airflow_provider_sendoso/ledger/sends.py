@@ -1,222 +1,43 @@
-"""Who has been sent what: claims and transitions, each one a conditional update.
-
-``READY → CLAIMED → POSTING → SENT | REFUSED | UNKNOWN``. Every transition names the owner and the attempt it belongs
-to and the state it expects, so that a process that was given up for dead and wakes up again loses. One exception:
-the owner of an attempt may turn its own UNKNOWN, or what was looked for and HELD meanwhile, into the real answer when
-that comes late. What a person or a search decides about UNKNOWN and HELD is in ``resolutions.py``.
-"""
+"""Who has been sent what: the sends of all batches, claimed and finished by ``transitions.py``, and read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, literal, or_, select, update
+from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
-from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, Moment, batches, db_now, scopes, sends
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Progress, Record, State, Wanted, record_of
+from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
+from airflow_provider_sendoso.ledger.statements import in_groups, now_on
 from airflow_provider_sendoso.ledger.together import Together
-from airflow_provider_sendoso.models import Item, SendStatus
+from airflow_provider_sendoso.ledger.transitions import (
+    BEGIN_POST,
+    FINISH,
+    FINISH_WITH_LINK,
+    FINISH_WITH_STATUS,
+    POST_AGAIN,
+    PROCESS_LOST,
+    REOPEN,
+    new_row,
+    take,
+    take_new,
+    transit,
+)
+from airflow_provider_sendoso.models import SendStatus
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
 
 _PAGE = 1000
 
-_AT_ONCE = 500
-"""Ids in one statement: well below what any of the databases takes."""
-
 _TERMINAL = [status for status in SendStatus if status.terminal]
-
-_PROCESS_LOST = {"state": "UNKNOWN", "reason": "process_lost", "finished_at": db_now()}
-
-
-class State(StrEnum):
-    """Where a send stands."""
-
-    READY = "READY"
-    """Known not to have gone out; free to be claimed."""
-    CLAIMED = "CLAIMED"
-    """A run is on it and has not posted it."""
-    POSTING = "POSTING"
-    """A run may be posting it at this moment."""
-    SENT = "SENT"
-    REFUSED = "REFUSED"
-    UNKNOWN = "UNKNOWN"
-    """Posted, and what became of it is not known."""
-    HELD = "HELD"
-    """Looked for and not found: for a person to decide."""
-
-
-# The statements of every send are built once: building one costs more than running it.
-_LEASE = db_now() + bindparam("lease", type_=Moment)
-_THIS_ATTEMPT = and_(sends.c.send_key == bindparam("this_key"), sends.c.attempt == bindparam("this_attempt"))
-_MINE = and_(_THIS_ATTEMPT, sends.c.owner == bindparam("this_owner"))
-_AS_READ = and_(_THIS_ATTEMPT, sends.c.state == bindparam("from_state"))
-
-
-def _move(*expected: State) -> Update:
-    """A transition from one of the expected states; what it leads to is still to be said."""
-    # Not an IN: its list is written into the statement anew every time.
-    return update(sends).where(_MINE, or_(*(sends.c.state == state for state in expected)))
-
-
-_BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(state=State.POSTING, lease_until=_LEASE, posted_at=db_now())
-_POST_AGAIN = _move(State.POSTING).values(state=State.CLAIMED, lease_until=_LEASE)
-_FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
-    state=bindparam("to_state"),
-    reason=bindparam("to_reason"),
-    send_id=bindparam("to_send_id"),
-    finished_at=db_now(),
-)
-_FINISH_WITH_STATUS = _FINISH.values(status=bindparam("to_status"), status_at=db_now())
-_FINISH_WITH_LINK = _FINISH.values(link_ciphertext=bindparam("to_link"))
-_REOPEN = _move(State.REFUSED).values(state=State.READY)
-_STATE = select(sends.c.state).where(_MINE)
-_LOSE = update(sends).where(_AS_READ).values(**_PROCESS_LOST)
-_CLAIM = (
-    update(sends)
-    .where(_AS_READ)
-    .values(
-        state=State.CLAIMED,
-        owner=bindparam("to_owner"),
-        attempt=sends.c.attempt + 1,
-        lease_until=_LEASE,
-        dedupe_scope=bindparam("to_scope"),
-        batch_id=bindparam("to_batch"),
-        row_ref=bindparam("to_row_ref"),
-        gift_id=bindparam("to_gift"),
-        touch_id=bindparam("to_touch"),
-        email_hash=bindparam("to_email_hash"),
-        kind=bindparam("to_kind"),
-        payload_hash=bindparam("to_payload"),
-        reason=None,
-    )
-)
-
-_CLAIM_NEW = (
-    update(sends)
-    .where(
-        sends.c.send_key.in_(bindparam("these_keys", expanding=True)),
-        sends.c.state == bindparam("from_state"),
-        sends.c.attempt == 0,
-    )
-    .values(state=State.CLAIMED, owner=bindparam("to_owner"), attempt=1, lease_until=_LEASE)
-)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """
-    One task instance's sends, the same over all its tries.
-
-    :param batch_id: hash of the four that follow the scope.
-    :param account: whose money it is.
-    :param dedupe_scope: within which a recipient gets at most one gift.
-    :param recipient_key: the field or column that identifies a recipient within the scope.
-    """
-
-    batch_id: str
-    account: str
-    dedupe_scope: str
-    recipient_key: str
-    dag_id: str
-    task_id: str
-    run_id: str
-    map_index: int
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """
-    What a run wants to send: the ledger's view of one row.
-
-    :param email_hash: of a campaign send's recipient.
-    :param kind: ``LINK`` for one that makes an eGift link.
-    """
-
-    send_key: str
-    payload_hash: str
-    item: Item
-    row_ref: str | None
-    resend_of: str | None = None
-    email_hash: str | None = None
-    kind: str | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """
-    One row of the ledger.
-
-    :param lease_left: seconds until the claim lapses, not positive once it has.
-    :param posted_at: epoch seconds of the last POST, on the database's clock.
-    :param posted_ago: seconds since then.
-    :param resend_of: the id of the send that this one replaces.
-    :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
-    :param bound_id: the id that a campaign send turned out to have in that list.
-    :param kind: ``LINK`` for one that makes an eGift link.
-    :param link_ciphertext: that link, once it is SENT.
-    """
-
-    send_key: str
-    account: str
-    dedupe_scope: str
-    state: State
-    owner: str | None
-    attempt: int
-    lease_left: float
-    batch_id: str
-    payload_hash: str
-    item: Item
-    send_id: str | None
-    reason: str | None
-    row_ref: str | None
-    posted_at: float | None
-    posted_ago: float | None
-    status: str | None
-    resend_of: str | None
-    status_at: float | None = None
-    email_hash: str | None = None
-    bound_id: str | None = None
-    kind: str | None = None
-    link_ciphertext: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """
-    How far a send that was accepted has come, as far as the ledger knows.
-
-    :param send_id: as it was asked for, where it has two: a tracking code and the id that it is bound to.
-    :param status: one of the six; ``None`` while it was never read.
-    :param made_ago: seconds since it was sent, on the database's clock.
-    :param noted_ago: seconds since its status was read; ``None`` if it never was.
-    """
-
-    send_id: str
-    status: str | None
-    made_ago: float
-    noted_ago: float | None
-    send_key: str
-    touch_id: str | None = None
-    email_hash: str | None = None
-    bound_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to post one send: worth nothing once another owner or attempt stands in the row."""
-
-    send_key: str
-    owner: str
-    attempt: int
 
 
 class SendLedger:
@@ -240,7 +61,7 @@ class SendLedger:
             raise SendosoConfigError(f"dedupe_scope is longer than {LONGEST_SCOPE} characters; nothing was sent.")
 
         def work(connection: Connection) -> None:
-            now = _now(connection)
+            now = now_on(connection)
             scope = {
                 "account": batch.account,
                 "dedupe_scope": batch.dedupe_scope,
@@ -287,18 +108,18 @@ class SendLedger:
         in_order = sorted(wanted, key=lambda want: want.send_key)
 
         def work(connection: Connection) -> dict[str, Claim | Record]:
-            now = _now(connection)
-            self._database.insert_ignore(connection, sends, [_new_row(batch, want, now) for want in in_order])
+            now = now_on(connection)
+            self._database.insert_ignore(connection, sends, [new_row(batch, want, now) for want in in_order])
             # Locked in the order of the keys, so that two runs over the same rows do not deadlock.
             keys = [want.send_key for want in in_order]
             rows = connection.execute(
                 select(sends).where(sends.c.send_key.in_(keys)).order_by(sends.c.send_key).with_for_update()
             ).fetchall()
             records = {row.send_key: record_of(row, now) for row in rows}
-            at_once = _take_new(connection, batch, owner, lease, in_order, records)
+            at_once = take_new(connection, batch, owner, lease, in_order, records)
             return {
                 want.send_key: at_once.get(want.send_key)
-                or _take(connection, batch, owner, lease, want, records[want.send_key])
+                or take(connection, batch, owner, lease, want, records[want.send_key])
                 for want in in_order
             }
 
@@ -325,8 +146,8 @@ class SendLedger:
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
         if connection is not None:
-            return _transit(connection, claim, _BEGIN_POST, State.POSTING, lease=lease)
-        return self._transition(claim, _BEGIN_POST, State.POSTING, lease=lease)
+            return transit(connection, claim, BEGIN_POST, State.POSTING, lease=lease)
+        return self._transition(claim, BEGIN_POST, State.POSTING, lease=lease)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
         """
@@ -336,7 +157,7 @@ class SendLedger:
 
         :return: ``False`` if it may not be made again by this attempt.
         """
-        return self._transition(claim, _POST_AGAIN, State.CLAIMED, OUTCOME_PATIENCE, lease=lease)
+        return self._transition(claim, POST_AGAIN, State.CLAIMED, OUTCOME_PATIENCE, lease=lease)
 
     def finish(
         self,
@@ -357,10 +178,10 @@ class SendLedger:
         """
         outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
         if link is not None:
-            return self._transition(claim, _FINISH_WITH_LINK, state, OUTCOME_PATIENCE, **outcome, to_link=link)
+            return self._transition(claim, FINISH_WITH_LINK, state, OUTCOME_PATIENCE, **outcome, to_link=link)
         if status is None:
-            return self._transition(claim, _FINISH, state, OUTCOME_PATIENCE, **outcome)
-        return self._transition(claim, _FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome, to_status=status)
+            return self._transition(claim, FINISH, state, OUTCOME_PATIENCE, **outcome)
+        return self._transition(claim, FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome, to_status=status)
 
     def lapse(self, **where: str) -> None:
         """
@@ -372,13 +193,13 @@ class SendLedger:
             *_equal(where),
             sends.c.state == State.POSTING,
             sends.c.lease_until <= db_now(),
-            **_PROCESS_LOST,
+            **PROCESS_LOST,
         )
 
     def reopen(self, claims: Sequence[Claim]) -> None:
         """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
         for claim in claims:
-            self._database.run(partial(_transit, claim=claim, statement=_REOPEN, state=State.READY))
+            self._database.run(partial(transit, claim=claim, statement=REOPEN, state=State.READY))
 
     def read(self, send_keys: Sequence[str]) -> dict[str, Record]:
         """
@@ -521,12 +342,12 @@ class SendLedger:
     def _transition(
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        work = partial(_transit, claim=claim, statement=statement, state=state, **values)
+        work = partial(transit, claim=claim, statement=statement, state=state, **values)
         return self._database.run(work, patience, partial(self._together.once, work, claim.send_key))
 
     def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
-            now = _now(connection)
+            now = now_on(connection)
             return [record_of(row, now) for row in connection.execute(select(sends).where(*where)).fetchall()]
 
         return self._database.run(work)
@@ -539,7 +360,7 @@ class SendLedger:
         query = query.where(*where).order_by(sends.c.send_key).limit(_PAGE)
 
         def work(connection: Connection) -> list[tuple[str, Progress]]:
-            now = _now(connection)
+            now = now_on(connection)
             return [
                 (key, Progress(send_id, status, now - made, None if noted is None else now - noted, key, *campaign))
                 for key, send_id, status, made, noted, *campaign in connection.execute(query)
@@ -555,116 +376,6 @@ class SendLedger:
         self._database.run(lambda connection: connection.execute(update(sends).where(*where).values(**values)))
 
 
-def _now(connection: Connection) -> float:
-    return float(connection.execute(select(db_now())).scalar_one())
-
-
-def _new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
-    return {
-        "send_key": want.send_key,
-        "account": batch.account,
-        "dedupe_scope": batch.dedupe_scope,
-        "state": State.READY,
-        "attempt": 0,
-        "lease_until": 0.0,
-        "batch_id": batch.batch_id,
-        "row_ref": want.row_ref,
-        "gift_id": want.item.gift_id,
-        "touch_id": want.item.touch_id,
-        "email_hash": want.email_hash,
-        "kind": want.kind,
-        "payload_hash": want.payload_hash,
-        "resend_of": want.resend_of,
-        "created_at": now,
-    }
-
-
-def _transit(connection: Connection, claim: Claim, statement: Update, state: State, **values: Any) -> bool:
-    mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
-    if connection.execute(statement, mine | values).rowcount == 1:
-        return True
-    # A commit that went through while its answer was lost is found here when the work is repeated.
-    return bool(connection.execute(_STATE, mine).scalar() == state)
-
-
-def _take_new(
-    connection: Connection,
-    batch: Batch,
-    owner: str,
-    lease: float,
-    wanted: Sequence[Wanted],
-    records: Mapping[str, Record],
-) -> dict[str, Claim]:
-    """Claim the rows that are as this batch has just inserted them, in one statement: of most batches, all."""
-    new = {want.send_key for want in wanted if _is_new(records[want.send_key], batch, want)}
-    if not new:
-        return {}
-    values = {"these_keys": sorted(new), "from_state": State.READY, "to_owner": owner, "lease": lease}
-    if connection.execute(_CLAIM_NEW, values).rowcount != len(new):
-        return {}  # they are locked, so this does not happen; if it does, each is looked at by itself
-    return {key: Claim(key, owner, 1) for key in new}
-
-
-def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
-    stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope)
-    content = (record.row_ref, record.item, record.email_hash, record.kind, record.payload_hash, record.reason)
-    return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope) and content == (
-        want.row_ref,
-        want.item,
-        want.email_hash,
-        want.kind,
-        want.payload_hash,
-        None,
-    )
-
-
-def _take(
-    connection: Connection, batch: Batch, owner: str, lease: float, want: Wanted, record: Record
-) -> Claim | Record:
-    as_read = {"this_key": record.send_key, "this_attempt": record.attempt, "from_state": record.state}
-    lapsed = record.lease_left <= 0
-    if record.state is State.POSTING and lapsed:
-        connection.execute(_LOSE, as_read)
-        return _read(connection, record.send_key)
-    if not _free(record, want, owner, lapsed):
-        return record
-    claimed = {
-        "to_owner": owner,
-        "lease": lease,
-        "to_scope": batch.dedupe_scope,  # another only for a replacement, whose key has no scope
-        "to_batch": batch.batch_id,
-        "to_row_ref": want.row_ref,
-        "to_gift": want.item.gift_id,
-        "to_touch": want.item.touch_id,
-        "to_email_hash": want.email_hash,
-        "to_kind": want.kind,
-        "to_payload": want.payload_hash,
-    }
-    taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
-    return Claim(record.send_key, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
-
-
-def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
-    match record.state:
-        case State.READY:
-            return True
-        case State.CLAIMED:
-            return lapsed or record.owner == owner
-        case State.REFUSED:
-            return record.payload_hash != want.payload_hash
-        case _:
-            return False
-
-
-def in_groups(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """
-    Cut a list into as many values as one statement takes.
-
-    :param values: ids, or hashes.
-    """
-    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))
-
-
 def _named(send_ids: Sequence[str]) -> Any:
     return or_(sends.c.send_id.in_(send_ids), sends.c.bound_id.in_(send_ids))
 
@@ -676,42 +387,5 @@ def _equal(where: dict[str, str]) -> list[Any]:
 def _page(connection: Connection, states: Sequence[State], where: dict[str, str], after: str) -> list[Record]:
     query = select(sends).where(sends.c.state.in_(states), sends.c.send_key > after, *_equal(where))
     rows = connection.execute(query.order_by(sends.c.send_key).limit(_PAGE)).fetchall()
-    now = _now(connection)
+    now = now_on(connection)
     return [record_of(row, now) for row in rows]
-
-
-def _read(connection: Connection, send_key: str) -> Record:
-    return record_of(connection.execute(select(sends).where(sends.c.send_key == send_key)).one(), _now(connection))
-
-
-def record_of(row: Any, now: float) -> Record:
-    """
-    Turn a row of the table into a record.
-
-    :param row: of ``sendoso_sends``, whole.
-    :param now: on the database's clock.
-    """
-    return Record(
-        send_key=row.send_key,
-        account=row.account,
-        dedupe_scope=row.dedupe_scope,
-        state=State(row.state),
-        owner=row.owner,
-        attempt=row.attempt,
-        lease_left=row.lease_until - now,
-        batch_id=row.batch_id,
-        payload_hash=row.payload_hash,
-        item=Item(row.gift_id, row.touch_id),
-        send_id=row.send_id,
-        reason=row.reason,
-        row_ref=row.row_ref,
-        posted_at=row.posted_at,
-        posted_ago=None if row.posted_at is None else now - row.posted_at,
-        status=row.status,
-        resend_of=row.resend_of,
-        status_at=row.status_at,
-        email_hash=row.email_hash,
-        bound_id=row.bound_id,
-        kind=row.kind,
-        link_ciphertext=row.link_ciphertext,
-    )

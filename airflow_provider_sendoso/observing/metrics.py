@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from airflow.providers.common.compat.sdk import Stats
 
-from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.observing import harmless
 from airflow_provider_sendoso.sending import Result

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_sendoso.ledger.sends import Batch
+    from airflow_provider_sendoso.ledger.records import Batch
 
 
 class BatchSendOperator(SendOperator):

@@ -29,7 +29,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoRowsError,
 )
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.making import refuse_with_campaign, refuse_without_campaign
 from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.observing.lineage import note_asset_events, report_output, report_query

@@ -9,7 +9,7 @@ from airflow_provider_sendoso.batch.results import ResultsTable
 from airflow_provider_sendoso.batch.spool import Spool
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.operators.batch_run import BatchRun
 from airflow_provider_sendoso.operators.egift_links import NOT_OF_LINKS

@@ -15,7 +15,7 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.sends import Batch, State
+from airflow_provider_sendoso.ledger.records import Batch, State
 from airflow_provider_sendoso.making import make_send
 from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, normalise_key
 from airflow_provider_sendoso.observing.lineage import report_output

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from airflow_provider_sendoso.batch.spool import Spool
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.operators.arguments import one_of, seconds

@@ -29,7 +29,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Claim, State
+from airflow_provider_sendoso.ledger.records import Claim, State
 from airflow_provider_sendoso.models import TRACKING, AnySend, CampaignSend, EgiftLinkSend, RowOutcome, Send
 from airflow_provider_sendoso.sending.jobs import Job, Result
 

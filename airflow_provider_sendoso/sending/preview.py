@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Batch, Record, State
+from airflow_provider_sendoso.ledger.records import Batch, Record, State
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
 

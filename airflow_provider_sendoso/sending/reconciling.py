@@ -15,8 +15,8 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConnectionError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
-from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.models import LINK
 from airflow_provider_sendoso.sending.scanning import MarkScanner, Scan, Scanner, TrackerScanner
 

@@ -19,7 +19,7 @@ from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent, Tracked, Tracker
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Record, State
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.models import LINK, METADATA_KEY, Send, SendStatus
 
 log = logging.getLogger(__name__)

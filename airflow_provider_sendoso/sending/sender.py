@@ -20,7 +20,8 @@ from airflow_provider_sendoso.exceptions import (
     SendosoLedgerError,
 )
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE, Batch, Claim, Record, State, Wanted
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
+from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
 from airflow_provider_sendoso.models import LINK, CampaignSend, EgiftLinkSend, RowOutcome
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster

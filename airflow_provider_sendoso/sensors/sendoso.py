@@ -322,7 +322,7 @@ class SendStatusSensor(BaseSensorOperator):
             return
         from airflow_provider_sendoso.batch.results import refresh_statuses
         from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-        from airflow_provider_sendoso.ledger.sends import State
+        from airflow_provider_sendoso.ledger.records import State
 
         names = {"batch_id": self.batch_id, "dedupe_scope": self.dedupe_scope}
         where = {name: str(value) for name, value in names.items() if value is not None}

@@ -61,7 +61,7 @@ def test_what_was_not_sent_is_not_waited_for(opened: Ledger) -> None:
 
 def test_more_than_a_page_and_more_than_a_statement(opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_sendoso.ledger.sends._PAGE", 3)
-    monkeypatch.setattr("airflow_provider_sendoso.ledger.sends._AT_ONCE", 2)
+    monkeypatch.setattr("airflow_provider_sendoso.ledger.statements._AT_ONCE", 2)
     ids = [f"send-{number}" for number in range(9)]
     send(opened, *ids)
     opened.sends.note_statuses("account", dict.fromkeys(ids, "shipped"))

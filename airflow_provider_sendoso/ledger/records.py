@@ -1,0 +1,167 @@
+"""What the ledger knows, in the words of those who ask it: a batch, what it wants, how a send stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from airflow_provider_sendoso.models import Item
+
+
+class State(StrEnum):
+    """Where a send stands."""
+
+    READY = "READY"
+    """Known not to have gone out; free to be claimed."""
+    CLAIMED = "CLAIMED"
+    """A run is on it and has not posted it."""
+    POSTING = "POSTING"
+    """A run may be posting it at this moment."""
+    SENT = "SENT"
+    REFUSED = "REFUSED"
+    UNKNOWN = "UNKNOWN"
+    """Posted, and what became of it is not known."""
+    HELD = "HELD"
+    """Looked for and not found: for a person to decide."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    One task instance's sends, the same over all its tries.
+
+    :param batch_id: hash of the four that follow the scope.
+    :param account: whose money it is.
+    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param recipient_key: the field or column that identifies a recipient within the scope.
+    """
+
+    batch_id: str
+    account: str
+    dedupe_scope: str
+    recipient_key: str
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    What a run wants to send: the ledger's view of one row.
+
+    :param email_hash: of a campaign send's recipient.
+    :param kind: ``LINK`` for one that makes an eGift link.
+    """
+
+    send_key: str
+    payload_hash: str
+    item: Item
+    row_ref: str | None
+    resend_of: str | None = None
+    email_hash: str | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    One row of the ledger.
+
+    :param lease_left: seconds until the claim lapses, not positive once it has.
+    :param posted_at: epoch seconds of the last POST, on the database's clock.
+    :param posted_ago: seconds since then.
+    :param resend_of: the id of the send that this one replaces.
+    :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
+    :param bound_id: the id that a campaign send turned out to have in that list.
+    :param kind: ``LINK`` for one that makes an eGift link.
+    :param link_ciphertext: that link, once it is SENT.
+    """
+
+    send_key: str
+    account: str
+    dedupe_scope: str
+    state: State
+    owner: str | None
+    attempt: int
+    lease_left: float
+    batch_id: str
+    payload_hash: str
+    item: Item
+    send_id: str | None
+    reason: str | None
+    row_ref: str | None
+    posted_at: float | None
+    posted_ago: float | None
+    status: str | None
+    resend_of: str | None
+    status_at: float | None = None
+    email_hash: str | None = None
+    bound_id: str | None = None
+    kind: str | None = None
+    link_ciphertext: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """
+    How far a send that was accepted has come, as far as the ledger knows.
+
+    :param send_id: as it was asked for, where it has two: a tracking code and the id that it is bound to.
+    :param status: one of the six; ``None`` while it was never read.
+    :param made_ago: seconds since it was sent, on the database's clock.
+    :param noted_ago: seconds since its status was read; ``None`` if it never was.
+    """
+
+    send_id: str
+    status: str | None
+    made_ago: float
+    noted_ago: float | None
+    send_key: str
+    touch_id: str | None = None
+    email_hash: str | None = None
+    bound_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to post one send: worth nothing once another owner or attempt stands in the row."""
+
+    send_key: str
+    owner: str
+    attempt: int
+
+
+def record_of(row: Any, now: float) -> Record:
+    """
+    Turn a row of the table into a record.
+
+    :param row: of ``sendoso_sends``, whole.
+    :param now: on the database's clock.
+    """
+    return Record(
+        send_key=row.send_key,
+        account=row.account,
+        dedupe_scope=row.dedupe_scope,
+        state=State(row.state),
+        owner=row.owner,
+        attempt=row.attempt,
+        lease_left=row.lease_until - now,
+        batch_id=row.batch_id,
+        payload_hash=row.payload_hash,
+        item=Item(row.gift_id, row.touch_id),
+        send_id=row.send_id,
+        reason=row.reason,
+        row_ref=row.row_ref,
+        posted_at=row.posted_at,
+        posted_ago=None if row.posted_at is None else now - row.posted_at,
+        status=row.status,
+        resend_of=row.resend_of,
+        status_at=row.status_at,
+        email_hash=row.email_hash,
+        bound_id=row.bound_id,
+        kind=row.kind,
+        link_ciphertext=row.link_ciphertext,
+    )

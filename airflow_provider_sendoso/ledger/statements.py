@@ -1,0 +1,32 @@
+"""What the ledger's statements have in common: its clock, and how many values one of them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.ledger.schema import db_now
+
+_AT_ONCE = 500
+"""Values in one statement: well below what any of the databases takes."""
+
+
+def now_on(connection: Connection) -> float:
+    """
+    Ask for the database's time, the only clock that all processes share.
+
+    :param connection: to it.
+    :return: epoch seconds.
+    """
+    return float(connection.execute(select(db_now())).scalar_one())
+
+
+def in_groups(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """
+    Cut a list into as many values as one statement takes.
+
+    :param values: ids, or hashes.
+    """
+    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))

@@ -1,0 +1,179 @@
+"""Claims and transitions of single sends, each one a conditional update in somebody else's transaction.
+
+``READY → CLAIMED → POSTING → SENT | REFUSED | UNKNOWN``. Every transition names the owner and the attempt it belongs
+to and the state it expects, so that a process that was given up for dead and wakes up again loses. One exception:
+the owner of an attempt may turn its own UNKNOWN, or what was looked for and HELD meanwhile, into the real answer when
+that comes late. What a person or a search decides about UNKNOWN and HELD is in ``resolutions.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import and_, bindparam, or_, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import Update
+
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted, record_of
+from airflow_provider_sendoso.ledger.schema import Moment, db_now, sends
+from airflow_provider_sendoso.ledger.statements import now_on
+
+PROCESS_LOST = {"state": "UNKNOWN", "reason": "process_lost", "finished_at": db_now()}
+
+# The statements of every send are built once: building one costs more than running it.
+_LEASE = db_now() + bindparam("lease", type_=Moment)
+_THIS_ATTEMPT = and_(sends.c.send_key == bindparam("this_key"), sends.c.attempt == bindparam("this_attempt"))
+_MINE = and_(_THIS_ATTEMPT, sends.c.owner == bindparam("this_owner"))
+_AS_READ = and_(_THIS_ATTEMPT, sends.c.state == bindparam("from_state"))
+
+
+def _move(*expected: State) -> Update:
+    """A transition from one of the expected states; what it leads to is still to be said."""
+    # Not an IN: its list is written into the statement anew every time.
+    return update(sends).where(_MINE, or_(*(sends.c.state == state for state in expected)))
+
+
+BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(state=State.POSTING, lease_until=_LEASE, posted_at=db_now())
+POST_AGAIN = _move(State.POSTING).values(state=State.CLAIMED, lease_until=_LEASE)
+FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
+    state=bindparam("to_state"),
+    reason=bindparam("to_reason"),
+    send_id=bindparam("to_send_id"),
+    finished_at=db_now(),
+)
+FINISH_WITH_STATUS = FINISH.values(status=bindparam("to_status"), status_at=db_now())
+FINISH_WITH_LINK = FINISH.values(link_ciphertext=bindparam("to_link"))
+REOPEN = _move(State.REFUSED).values(state=State.READY)
+_STATE = select(sends.c.state).where(_MINE)
+_LOSE = update(sends).where(_AS_READ).values(**PROCESS_LOST)
+_CLAIM = (
+    update(sends)
+    .where(_AS_READ)
+    .values(
+        state=State.CLAIMED,
+        owner=bindparam("to_owner"),
+        attempt=sends.c.attempt + 1,
+        lease_until=_LEASE,
+        dedupe_scope=bindparam("to_scope"),
+        batch_id=bindparam("to_batch"),
+        row_ref=bindparam("to_row_ref"),
+        gift_id=bindparam("to_gift"),
+        touch_id=bindparam("to_touch"),
+        email_hash=bindparam("to_email_hash"),
+        kind=bindparam("to_kind"),
+        payload_hash=bindparam("to_payload"),
+        reason=None,
+    )
+)
+
+_CLAIM_NEW = (
+    update(sends)
+    .where(
+        sends.c.send_key.in_(bindparam("these_keys", expanding=True)),
+        sends.c.state == bindparam("from_state"),
+        sends.c.attempt == 0,
+    )
+    .values(state=State.CLAIMED, owner=bindparam("to_owner"), attempt=1, lease_until=_LEASE)
+)
+
+
+def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
+    return {
+        "send_key": want.send_key,
+        "account": batch.account,
+        "dedupe_scope": batch.dedupe_scope,
+        "state": State.READY,
+        "attempt": 0,
+        "lease_until": 0.0,
+        "batch_id": batch.batch_id,
+        "row_ref": want.row_ref,
+        "gift_id": want.item.gift_id,
+        "touch_id": want.item.touch_id,
+        "email_hash": want.email_hash,
+        "kind": want.kind,
+        "payload_hash": want.payload_hash,
+        "resend_of": want.resend_of,
+        "created_at": now,
+    }
+
+
+def transit(connection: Connection, claim: Claim, statement: Update, state: State, **values: Any) -> bool:
+    mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
+    if connection.execute(statement, mine | values).rowcount == 1:
+        return True
+    # A commit that went through while its answer was lost is found here when the work is repeated.
+    return bool(connection.execute(_STATE, mine).scalar() == state)
+
+
+def take_new(
+    connection: Connection,
+    batch: Batch,
+    owner: str,
+    lease: float,
+    wanted: Sequence[Wanted],
+    records: Mapping[str, Record],
+) -> dict[str, Claim]:
+    """Claim the rows that are as this batch has just inserted them, in one statement: of most batches, all."""
+    new = {want.send_key for want in wanted if _is_new(records[want.send_key], batch, want)}
+    if not new:
+        return {}
+    values = {"these_keys": sorted(new), "from_state": State.READY, "to_owner": owner, "lease": lease}
+    if connection.execute(_CLAIM_NEW, values).rowcount != len(new):
+        return {}  # they are locked, so this does not happen; if it does, each is looked at by itself
+    return {key: Claim(key, owner, 1) for key in new}
+
+
+def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
+    stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope)
+    content = (record.row_ref, record.item, record.email_hash, record.kind, record.payload_hash, record.reason)
+    return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope) and content == (
+        want.row_ref,
+        want.item,
+        want.email_hash,
+        want.kind,
+        want.payload_hash,
+        None,
+    )
+
+
+def take(
+    connection: Connection, batch: Batch, owner: str, lease: float, want: Wanted, record: Record
+) -> Claim | Record:
+    as_read = {"this_key": record.send_key, "this_attempt": record.attempt, "from_state": record.state}
+    lapsed = record.lease_left <= 0
+    if record.state is State.POSTING and lapsed:
+        connection.execute(_LOSE, as_read)
+        return _read(connection, record.send_key)
+    if not _free(record, want, owner, lapsed):
+        return record
+    claimed = {
+        "to_owner": owner,
+        "lease": lease,
+        "to_scope": batch.dedupe_scope,  # another only for a replacement, whose key has no scope
+        "to_batch": batch.batch_id,
+        "to_row_ref": want.row_ref,
+        "to_gift": want.item.gift_id,
+        "to_touch": want.item.touch_id,
+        "to_email_hash": want.email_hash,
+        "to_kind": want.kind,
+        "to_payload": want.payload_hash,
+    }
+    taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
+    return Claim(record.send_key, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
+
+
+def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
+    match record.state:
+        case State.READY:
+            return True
+        case State.CLAIMED:
+            return lapsed or record.owner == owner
+        case State.REFUSED:
+            return record.payload_hash != want.payload_hash
+        case _:
+            return False
+
+
+def _read(connection: Connection, send_key: str) -> Record:
+    return record_of(connection.execute(select(sends).where(sends.c.send_key == send_key)).one(), now_on(connection))
