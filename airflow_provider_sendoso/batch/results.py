@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Integer, Numeric, String
 
+from airflow_provider_sendoso.batch.row import Outcome
 from airflow_provider_sendoso.batch.summary import WOULD_SEND
 from airflow_provider_sendoso.batch.table import RIGHTS, BatchTable
 from airflow_provider_sendoso.exceptions import SendosoResultsError
@@ -72,32 +73,6 @@ COLUMNS = tuple(column.name for column in _columns())
 
 
 # -- rows: pure --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """
-    What became of one row, as the spool has it.
-
-    :param number: from 1.
-    :param recipient_key: normalised; ``None`` where it is absent.
-    :param resend_of: the id of the send that this one replaces.
-    :param row_ref: the column that its author declared not personal.
-    :param item: what the row names, or, once that is known, what was sent.
-    :param outcome: one of the seven.
-    :param reason: why.
-    :param posted_at: epoch seconds.
-    """
-
-    number: int
-    recipient_key: str | None = field(repr=False)
-    resend_of: str | None
-    row_ref: str | None
-    item: Item
-    outcome: RowOutcome
-    reason: str | None
-    send_id: str | None
-    posted_at: float | None
 
 
 def with_ledger(row: Outcome, record: Record | None, batch_id: str) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from airflow_provider_sendoso.batch.row import Row
 from airflow_provider_sendoso.batch.validation import Check, address_problem, mail_problem, strict_email_check
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
@@ -44,31 +45,6 @@ _REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
 _CAMPAIGN_REQUIRED = ("email", "touch_id")
 _BOTH_REQUIRED = ("email",)
 _LONGEST_REF = 250
-
-
-@dataclass(frozen=True)
-class Row:
-    """
-    One row, read and validated.
-
-    :param number: from 1.
-    :param recipient_key: normalised; ``None`` where it is absent.
-    :param row_ref: the column that its author declared not personal.
-    :param send: ``None`` for a row that could not be accepted.
-    :param problem: then why, without a value.
-    :param resend_of: the id of the send that this one replaces.
-    :param if_mailed: what would be wrong with this row if its gift goes by post.
-    :param country: where it would go by post, for a campaign, which ships to some only.
-    """
-
-    number: int
-    recipient_key: str | None = field(repr=False)
-    row_ref: str | None
-    send: AnySend | None
-    problem: str | None = None
-    resend_of: str | None = None
-    if_mailed: str | None = None
-    country: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from airflow_provider_sendoso.batch.results import Outcome
-from airflow_provider_sendoso.batch.rows import Row
+from airflow_provider_sendoso.batch.row import Outcome, Row
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     NOTHING,

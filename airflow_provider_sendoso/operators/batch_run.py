@@ -16,7 +16,8 @@ from airflow_provider_sendoso.batch.cursor import columns_of, read_query, rows_o
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
 from airflow_provider_sendoso.batch.results import ResultsTable, write_results
-from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
+from airflow_provider_sendoso.batch.row import Row
+from airflow_provider_sendoso.batch.rows import Layout, RowReader, flatten
 from airflow_provider_sendoso.batch.spool import Spool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
 from airflow_provider_sendoso.batch.validation import check_gifts
