@@ -149,6 +149,7 @@ def marked(
 ) -> Iterator[Marked]:
     """The world; at the end of the test nothing that is kept may bear a mark, and something has to be kept."""
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
+    monkeypatch.setattr("airflow_provider_sendoso.client.session.DEFAULT_PUSH_BACK", 0.02)
     ledger, warehouse = postgres_database(), postgres_database()
     set_connection("sendoso_ledger", ledger.connection | {"password": f"{MARK}ledgerpassword"})
     set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
@@ -210,7 +211,7 @@ def sandbox_with_secret(set_connection: Callable[..., None]) -> Iterator[Sandbox
                 "host": sandbox.url,
                 "login": "sandbox",
                 "password": SECRET,
-                "extra": {"requests_per_second": 500, "timeout": 2},
+                "extra": {"requests_per_second": 500, "timeout": 60},
             },
         )
         yield sandbox
