@@ -204,7 +204,10 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize("changes", ARGUMENTS, ids=str)
-def test_arguments_that_do_not_fit_the_rows(marked: Marked, changes: dict[str, Any]) -> None:
+def test_arguments_that_do_not_fit_the_rows(
+    marked: Marked, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_wait", wait_none())
     marked.fill(1)
     assert isinstance(marked.run(batch(**changes)), SendosoError)
     assert marked.sandbox.sends == []
@@ -473,7 +476,8 @@ def test_a_connection_that_is_wrong(
     marked.keep(SendosoHook("broken").test_connection())
 
 
-def test_a_ledger_that_is_away(marked: Marked, set_connection: Any) -> None:
+def test_a_ledger_that_is_away(marked: Marked, set_connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_sendoso.ledger.database._OPEN_PATIENCE", 0.1)
     nowhere = {"conn_type": "postgres", "host": "127.0.0.1", "port": 9, "login": "ledger", "password": SECRET}
     set_connection("nowhere", nowhere)
     extra = {"ledger_conn_id": "nowhere"}
@@ -573,7 +577,10 @@ def test_what_is_landed_is_in_the_table_and_nowhere_else(marked: Marked) -> None
 
 
 @pytest.mark.parametrize("kind", ["INTEGER", "VARCHAR(3)", "TEXT CHECK (email = 'nobody')", "TEXT UNIQUE"])
-def test_a_table_that_refuses_a_value_does_not_show_it(marked: Marked, kind: str) -> None:
+def test_a_table_that_refuses_a_value_does_not_show_it(
+    marked: Marked, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_wait", wait_none())
     marked.change(f"CREATE TABLE users (id TEXT, email {kind}, landed_hash TEXT, landed_at TIMESTAMP)")
     for number in (1, 2):
         marked.sandbox.add("users", {"id": number, "email": f"{MARK}user@example.com"})
