@@ -170,7 +170,7 @@ def kill_with_two_in_flight(stage: Stage) -> str:
     """Kill the task while two gifts are accepted and not answered for."""
     stage.sandbox.clear_faults()
     stage.sandbox.fault("slow", times=4, method="POST", path=SENDS)
-    stage.sandbox.fault("slow", times=2, method="POST", path=SENDS, delay=6.0)
+    stage.sandbox.fault("slow", times=2, method="POST", path=SENDS, delay=60.0)
     run_id = stage.trigger()
     task = stage.process(run_id)
     stage.wait_for_gifts(6)
