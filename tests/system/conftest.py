@@ -55,14 +55,14 @@ class Airflow:
     def cli(self, *arguments: str) -> str:
         """Run a command of Airflow's and return what it prints."""
         command = [sys.executable, "-W", "ignore", "-m", "airflow", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python as one of this Airflow's processes."""
         command = [sys.executable, "-W", "ignore", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600)
 
     def run(
         self, dag_id: str, moment: str, environment: Mapping[str, str], conf: Mapping[str, Any] | None = None
