@@ -33,7 +33,7 @@ def world(set_connection: Callable[..., None], ledger: Any) -> Iterator[Sandbox]
     """A Sendoso whose sends stay where they are until they are told to go on, and a ledger."""
     with Sandbox(step=1000, rate=0) as sandbox:
         connection = {"conn_type": "sendoso", "host": sandbox.url, "login": "sandbox", "password": "sandbox"}
-        set_connection("sendoso_default", connection | {"extra": {"requests_per_second": 500, "timeout": 2}})
+        set_connection("sendoso_default", connection | {"extra": {"requests_per_second": 500, "timeout": 60}})
         yield sandbox
 
 
@@ -59,7 +59,7 @@ def send_of_a_campaign(world: Sandbox) -> Callable[[], str]:
         body = {"touch_id": 102, "email": "ada@example.com", "via": "single_email_address", "via_from": "Tests"}
         token = SendosoHook().session.token()
         headers = {"Authorization": f"Bearer {token}"}
-        requests.post(f"{world.url}/api/v3/send", json={"send": body}, headers=headers, timeout=5).raise_for_status()
+        requests.post(f"{world.url}/api/v3/send", json={"send": body}, headers=headers, timeout=60).raise_for_status()
         return str(world.campaign_sends()[-1].id)
 
     return make
@@ -80,7 +80,7 @@ def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
     """Waits for something to be so."""
 
     async def wait(condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 

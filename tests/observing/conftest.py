@@ -56,13 +56,17 @@ def run_task(
         directory.mkdir()
         environment = os.environ | {
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            # Whatever looks at the task has as long as it needs on a busy machine.
+            "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": "150",
+            "AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT": "100",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "100",
             "AIRFLOW_CONN_WAREHOUSE": json.dumps(warehouse.connection),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             **settings,
         }
         script = str(Path(__file__).with_name("one_task.py"))
         command = [sys.executable, "-W", "ignore", script, "observed.py", "observed", task_id, run_id, str(directory)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         log = (directory / "task.log").read_text() if (directory / "task.log").exists() else ""
         notes = [json.loads(line) for line in (directory / "notes.jsonl").read_text().splitlines()]
         facts = {name: value for note in notes for name, value in note.items()}

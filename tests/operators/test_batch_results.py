@@ -375,7 +375,7 @@ def test_without_a_results_table_nothing_is_created(
 
 
 def sensor(**arguments: Any) -> SendStatusSensor:
-    given = {"task_id": "arrived", "deferrable": False, "poke_interval": 0.01, "timeout": 20}
+    given = {"task_id": "arrived", "deferrable": False, "poke_interval": 0.01, "timeout": 600}
     return SendStatusSensor(**(given | {"results_table": TABLE, "conn_id": "warehouse"} | arguments))
 
 
@@ -430,7 +430,7 @@ def test_a_table_that_is_not_there_fails_the_sensor_and_may_be_retried(
     with pytest.raises(SendosoResultsError, match=r"could not be refreshed: OperationalError: no such table") as e:
         sensor(batch_id=batch_id).execute({})
     assert not isinstance(e.value, AirflowFailException)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 100
 
 
 def test_the_sensor_needs_a_connection_for_the_table(sendoso: Sandbox, ledger: Any) -> None:

@@ -31,7 +31,7 @@ def imported(*modules: str, block: str = "") -> set[str]:
     """What a fresh Python that has Airflow loaded imports for these modules."""
     program = IMPORTS.format(modules=modules, block=block)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     names: list[str] = json.loads(done.stdout.splitlines()[-1])

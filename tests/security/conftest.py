@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from sqlalchemy import create_engine, text
@@ -138,10 +139,27 @@ class Marked:
         self._warehouse.dispose()
 
 
+@pytest.fixture(scope="session")
+def two_databases(postgres_database: Callable[[], Any]) -> list[Any]:
+    """Of all these tests: to make and delete two for each of them would take longer than the tests."""
+    return [postgres_database(), postgres_database()]
+
+
+def empty(database: Any) -> None:
+    """Make a database as good as new."""
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+    with psycopg.connect(
+        host=database.socket_dir, user="postgres", dbname=database.name, autocommit=True
+    ) as connection:
+        connection.execute(others, [database.name])
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+
+
 @pytest.fixture
 def marked(
     sandbox_with_secret: Sandbox,
-    postgres_database: Callable[[], Any],
+    two_databases: list[Any],
     set_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     logged: Callable[[], str],
@@ -149,7 +167,10 @@ def marked(
 ) -> Iterator[Marked]:
     """The world; at the end of the test nothing that is kept may bear a mark, and something has to be kept."""
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
-    ledger, warehouse = postgres_database(), postgres_database()
+    monkeypatch.setattr("airflow_provider_sendoso.client.session.DEFAULT_PUSH_BACK", 0.02)
+    ledger, warehouse = two_databases
+    for database in two_databases:
+        empty(database)
     set_connection("sendoso_ledger", ledger.connection | {"password": f"{MARK}ledgerpassword"})
     set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
     world = Marked(sandbox_with_secret, ledger, warehouse)
@@ -210,7 +231,7 @@ def sandbox_with_secret(set_connection: Callable[..., None]) -> Iterator[Sandbox
                 "host": sandbox.url,
                 "login": "sandbox",
                 "password": SECRET,
-                "extra": {"requests_per_second": 500, "timeout": 2},
+                "extra": {"requests_per_second": 500, "timeout": 60},
             },
         )
         yield sandbox

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tenacity import wait_none
 
 from airflow_provider_sendoso.client.async_session import shared_session
 from airflow_provider_sendoso.client.endpoints import me_request
@@ -18,8 +19,9 @@ GIFTS = [{"id": f"gift-{number}"} for number in range(100)]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere() -> Iterator[Sandbox]:
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """Another host, that nobody is to talk to."""
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
     with Sandbox(step=0, rate=0) as sandbox:
         yield sandbox
         assert sandbox.requests == []

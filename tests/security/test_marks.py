@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,15 @@ def test_a_sendoso_that_is_away(marked: Marked) -> None:
 
 def test_a_task_that_is_killed(marked: Marked) -> None:
     marked.fill(*range(1, 9))
-    marked.sandbox.fault("slow", times=50, delay=0.3, **SENDS)
+    marked.sandbox.fault("slow", times=50, delay=1.0, **SENDS)
     operator = batch()
-    threading.Timer(1.0, operator.on_kill).start()
+
+    def kill() -> None:
+        while not marked.sandbox.sends:
+            time.sleep(0.01)
+        operator.on_kill()
+
+    threading.Thread(target=kill, daemon=True).start()
     assert isinstance(marked.run(operator), SendosoError)
 
 
@@ -197,7 +204,10 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize("changes", ARGUMENTS, ids=str)
-def test_arguments_that_do_not_fit_the_rows(marked: Marked, changes: dict[str, Any]) -> None:
+def test_arguments_that_do_not_fit_the_rows(
+    marked: Marked, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_wait", wait_none())
     marked.fill(1)
     assert isinstance(marked.run(batch(**changes)), SendosoError)
     assert marked.sandbox.sends == []
@@ -228,7 +238,7 @@ def test_a_campaign_that_is_sent_met_again_and_waited_for(marked: Marked, touch_
     assert marked.run(campaign(touch_id=touch_id))["sent"] == 2
     summary = marked.run(campaign(touch_id=touch_id), "run-2")
     assert summary["already_sent"] == 2
-    arrived = SendStatusSensor(task_id="arrived", dedupe_scope="q4", deferrable=False, poke_interval=0.01, timeout=5)
+    arrived = SendStatusSensor(task_id="arrived", dedupe_scope="q4", deferrable=False, poke_interval=0.01, timeout=600)
     assert marked.run(arrived, method="execute")["reached"] == 2
 
 
@@ -432,7 +442,7 @@ def test_a_token_request_that_is_refused_in_words_that_repeat_it(marked: Marked)
 
 def test_a_refresh_token(marked: Marked, set_connection: Any) -> None:
     first = marked.sandbox.issue_refresh_token()
-    extra = {"requests_per_second": 500, "timeout": 2, "grant_type": "refresh_token", "refresh_token": first}
+    extra = {"requests_per_second": 500, "timeout": 60, "grant_type": "refresh_token", "refresh_token": first}
     connection = {"conn_type": "sendoso", "host": marked.sandbox.url, "login": "sandbox", "password": SECRET}
     set_connection("sendoso_default", connection | {"extra": extra})
     marked.run(gift(1))
@@ -466,7 +476,8 @@ def test_a_connection_that_is_wrong(
     marked.keep(SendosoHook("broken").test_connection())
 
 
-def test_a_ledger_that_is_away(marked: Marked, set_connection: Any) -> None:
+def test_a_ledger_that_is_away(marked: Marked, set_connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_sendoso.ledger.database._OPEN_PATIENCE", 0.1)
     nowhere = {"conn_type": "postgres", "host": "127.0.0.1", "port": 9, "login": "ledger", "password": SECRET}
     set_connection("nowhere", nowhere)
     extra = {"ledger_conn_id": "nowhere"}
@@ -480,7 +491,7 @@ def test_a_ledger_that_is_away(marked: Marked, set_connection: Any) -> None:
 
 
 def sensor(**changes: Any) -> SendStatusSensor:
-    return SendStatusSensor(task_id="arrived", **({"poke_interval": 0.1, "timeout": 2} | changes))
+    return SendStatusSensor(task_id="arrived", **({"poke_interval": 0.1, "timeout": 600} | changes))
 
 
 async def events_of(trigger: Any) -> list[Any]:
@@ -495,12 +506,12 @@ def test_a_wait_in_a_worker(marked: Marked, method: str) -> None:
     first, second = (send.id for send in marked.sandbox.sends)
     marked.sandbox.finish(first, "returned")
     marked.sandbox.finish(second, "processing")
-    pending = marked.run(sensor(timeout=0.5, **which), method=method)
+    pending = marked.run(sensor(timeout=0.2, **which), method=method)
     assert isinstance(pending, Exception) or not pending
     marked.sandbox.finish(second, "delivered")
     done = pending
     while not isinstance(done, SendosoStatusError):
-        done = marked.run(sensor(timeout=20, **which), method=method)
+        done = marked.run(sensor(**which), method=method)
         assert isinstance(done, SendosoStatusError) or not done
     assert marked.run(sensor(min_delivered=0.5, **which), method=method)
 
@@ -510,7 +521,7 @@ def test_a_wait_in_the_triggerer(marked: Marked) -> None:
     marked.run(batch())
     for send in marked.sandbox.sends:
         marked.sandbox.finish(send.id, "processing")
-    operator = sensor(dedupe_scope="q4", deferrable=True)
+    operator = sensor(dedupe_scope="q4", deferrable=True, timeout=1)
     deferred = marked.run(operator)
     assert type(deferred).__name__ == "TaskDeferred"
     words = {"message": f"no more of {' '.join(cells(1))} {SECRET}"}
@@ -566,7 +577,10 @@ def test_what_is_landed_is_in_the_table_and_nowhere_else(marked: Marked) -> None
 
 
 @pytest.mark.parametrize("kind", ["INTEGER", "VARCHAR(3)", "TEXT CHECK (email = 'nobody')", "TEXT UNIQUE"])
-def test_a_table_that_refuses_a_value_does_not_show_it(marked: Marked, kind: str) -> None:
+def test_a_table_that_refuses_a_value_does_not_show_it(
+    marked: Marked, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_wait", wait_none())
     marked.change(f"CREATE TABLE users (id TEXT, email {kind}, landed_hash TEXT, landed_at TIMESTAMP)")
     for number in (1, 2):
         marked.sandbox.add("users", {"id": number, "email": f"{MARK}user@example.com"})

@@ -33,15 +33,18 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("ledger", ["sqlite", "postgresql"])
 def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: str) -> None:
-    command = [sys.executable, "-m", "soak", "--seconds", "20", "--ledger", ledger, "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    output = done.stdout + done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"ledger"')]
-    assert lines, output
-    figures = json.loads(lines[0])
-    assert figures["duplicates"] == 0, output
-    assert figures["lost"] == 0, output
-    assert done.returncode == 0, output
+    for seconds in (20, 100):  # a busy machine needs longer for as much
+        command = [sys.executable, "-m", "soak", "--seconds", str(seconds), "--ledger", ledger, "--json"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        output = done.stdout + done.stderr
+        lines = [line for line in done.stdout.splitlines() if line.startswith('{"ledger"')]
+        assert lines, output
+        figures = json.loads(lines[0])
+        assert figures["duplicates"] == 0, output
+        assert figures["lost"] == 0, output
+        assert done.returncode == 0, output
+        if figures["kills"] >= 10 and figures["unknown"] > 0 and figures["accepted"] > 100:
+            break
     assert figures["kills"] >= 10, "too few kills to say anything"
     assert figures["unknown"] > 0
     assert figures["accepted"] > figures["of these by a campaign"] > 30

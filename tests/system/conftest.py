@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -54,14 +55,14 @@ class Airflow:
     def cli(self, *arguments: str) -> str:
         """Run a command of Airflow's and return what it prints."""
         command = [sys.executable, "-W", "ignore", "-m", "airflow", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python as one of this Airflow's processes."""
         command = [sys.executable, "-W", "ignore", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600)
 
     def run(
         self, dag_id: str, moment: str, environment: Mapping[str, str], conf: Mapping[str, Any] | None = None
@@ -126,7 +127,7 @@ class World:
                 "host": self.sendoso.url,
                 "login": "sandbox",
                 "password": "sandbox",
-                "extra": {"requests_per_second": 500, "timeout": 5},
+                "extra": {"requests_per_second": 500, "timeout": 60},
             },
         }
         given = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
@@ -289,10 +290,12 @@ class LiveAirflow:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
+    """Below those that the system gives away by itself: it is a while until Airflow listens there."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
     return ports
 
 
@@ -351,7 +354,7 @@ def stage(live_airflow: Any, postgres_database: Callable[[], Any]) -> Callable[[
         conn_id = conn_id or dag_id
         ledger = postgres_database()
         with Sandbox(step=0, rate=0) as sandbox:
-            extra = {"requests_per_second": 50, "timeout": 8, "ledger_conn_id": f"{conn_id}_ledger"}
+            extra = {"requests_per_second": 50, "timeout": 60, "ledger_conn_id": f"{conn_id}_ledger"}
             login = {"login": "sandbox", "password": "sandbox"}
             connections = {
                 conn_id: {"conn_type": "sendoso", "host": sandbox.url, "extra": json.dumps(extra), **login},

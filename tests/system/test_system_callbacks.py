@@ -38,7 +38,7 @@ def test_what_a_killed_callback_was_posting_is_found_by_the_next_run_of_it_and_n
     stage: Callable[[str], Any],
 ) -> None:
     with stage("callback_is_killed") as here:
-        here.sandbox.fault("slow", method="POST", path=SENDS, delay=5.0)
+        here.sandbox.fault("slow", method="POST", path=SENDS, delay=60.0)
         run_id = here.trigger()
         here.wait_until(lambda: here.sandbox.sends, "Sendoso has accepted it and not answered")
         assert here.task(run_id)["state"] == "success"

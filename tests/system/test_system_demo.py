@@ -80,7 +80,7 @@ def test_stopped_demo_leaves_nothing_running(directory: Path, number: signal.Sig
             break
     assert running(directory)
     demo.send_signal(number)
-    output, _ = demo.communicate(timeout=30)
+    output, _ = demo.communicate(timeout=180)
 
     assert demo.returncode == 128 + number
     assert "Stopped. Everything was shut down" in output
@@ -92,9 +92,9 @@ def test_second_demo_in_the_same_directory_is_refused(directory: Path) -> None:
     assert first.stdout is not None
     assert "PostgreSQL runs" in first.stdout.readline()
     second = start(directory)
-    output, _ = second.communicate(timeout=30)
+    output, _ = second.communicate(timeout=180)
     first.terminate()
-    first.communicate(timeout=30)
+    first.communicate(timeout=180)
 
     assert second.returncode == 1
     assert "Another demo is running in this directory." in output

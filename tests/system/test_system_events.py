@@ -24,13 +24,13 @@ def test_a_gift_that_is_delivered_starts_the_dag_that_watches(stage: Callable[..
         def send(name: str) -> str:
             """As somebody else does it."""
             credentials = {"grant_type": "client_credentials", "client_id": "sandbox", "client_secret": "sandbox"}
-            token = requests.post(f"{sandbox.url}/oauth/token", json=credentials, timeout=5).json()["access_token"]
+            token = requests.post(f"{sandbox.url}/oauth/token", json=credentials, timeout=60).json()["access_token"]
             body = {"first_name": name, "last_name": "L", "email": f"{name}@example.com", "message": "Hi"}
             answer = requests.post(
                 f"{sandbox.url}/api/v3/sends",
                 json={"send": body | {"gift_id": "gift-donation-trees"}},
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=5,
+                timeout=60,
             ).json()
             return str(answer.get("id") or answer["send"]["id"])
 

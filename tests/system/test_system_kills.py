@@ -9,6 +9,7 @@ its own.
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -170,7 +171,7 @@ def kill_with_two_in_flight(stage: Stage) -> str:
     """Kill the task while two gifts are accepted and not answered for."""
     stage.sandbox.clear_faults()
     stage.sandbox.fault("slow", times=4, method="POST", path=SENDS)
-    stage.sandbox.fault("slow", times=2, method="POST", path=SENDS, delay=6.0)
+    stage.sandbox.fault("slow", times=2, method="POST", path=SENDS, delay=60.0)
     run_id = stage.trigger()
     task = stage.process(run_id)
     stage.wait_for_gifts(6)
@@ -225,8 +226,7 @@ def supervisor_is_killed(stage: Stage) -> None:
     assert stage.wait_for_end(run_id) == "success"
     assert stage.task(run_id)["try_number"] == 2
     stage.assert_everybody_has_one_gift(40)
-    # Not by the XCom: what the old process pushes when its supervisor is back, Airflow takes, too, if it is in time.
-    assert "40 rows: sent 40" in stage.log(run_id, 2)
+    assert stage.counts(run_id) == {"sent": 40}
     assert stage.found() == 0
 
 
@@ -318,20 +318,24 @@ def runs_and_backfill_share_a_scope(stage: Stage) -> None:
 def execution_times_out(stage: Stage) -> None:
     """What is in flight is waited for, what is claimed is given back, and the summary is there before the next try."""
     run_id = stage.trigger()
+    task = stage.process(run_id)
+    stage.wait_for_gifts(4)
+    # What Airflow's alarm sends when the time is out; nobody knows how far a busy machine has come by then.
+    task.send_signal(signal.SIGALRM)
     stage.wait_until(lambda: stage.task(run_id)["state"] == "up_for_retry", "the time is out")
     first = stage.counts(run_id)
     gifts = len(stage.sandbox.sends)
     assert "AirflowTaskTimeout" in stage.log(run_id, 1)
-    assert 0 < gifts < 160
-    assert first == {"sent": gifts, "not_reached": 160 - gifts}
+    assert 0 < gifts < 80
+    assert first == {"sent": gifts, "not_reached": 80 - gifts}
     states = stage.states()
     assert states["SENT"] == gifts
     assert states.keys() <= {"SENT", "READY"}
     stage.sandbox.clear_faults()
 
     assert stage.wait_for_end(run_id) == "success"
-    stage.assert_everybody_has_one_gift(160)
-    assert stage.counts(run_id) == {"sent": 160}
+    stage.assert_everybody_has_one_gift(80)
+    assert stage.counts(run_id) == {"sent": 80}
     assert stage.found() == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,17 @@ def champions(world: Callable[..., Any]) -> Any:
 
 
 def test_campaign_reaches_each_recipient_once_and_waits_in_the_trigger(airflow: Any, world: Callable[..., Any]) -> None:
-    here = with_champions(world(step=0.7))
+    here = with_champions(world(step=1000))
+    looks = re.compile(r"/api/v3/sends/send-\w+")
+
+    def arrive() -> None:
+        """Once the sensor has seen that they have not arrived yet."""
+        while sum(bool(looks.fullmatch(request.path)) for request in here.sendoso.requests) < 2:
+            time.sleep(0.1)
+        for send in here.sendoso.sends:
+            here.sendoso.finish(send.id, "delivered")
+
+    threading.Thread(target=arrive, daemon=True).start()
     run = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", here.environment)
 
     assert run.state == "success", run.log[-5000:]
@@ -436,8 +447,9 @@ def test_a_new_campaign_ends_the_wait_and_the_next_run_goes_on(airflow: Any, wor
     environment = here.environment | {"SENDOSO_POLL_INTERVAL": "1"}
 
     def launch(number: int) -> None:
-        """Wait for the first poll, and make a campaign appear."""
-        while sum(request.path == "/api/v3/touches" for request in here.sendoso.requests) < 1:
+        """Wait for the first poll and the answer to it, and make a campaign appear."""
+        polls = "/api/v3/touches"
+        while not any(request.path == polls and request.status == 200 for request in here.sendoso.requests):
             time.sleep(0.1)
         here.sendoso.add("touches", {"id": number, "name": "Spring"})
 

@@ -101,7 +101,7 @@ async def test_a_batch_is_followed_in_one_walk_a_round(patient: Sandbox, campaig
     summary = await asyncio.to_thread(campaign, 150)
     for accepted in patient.campaign_sends():
         patient.finish(accepted.id, "Delivered")
-    event = await fire(trigger(60, batch_id=summary["batch_id"]))
+    event = await fire(trigger(batch_id=summary["batch_id"]))
     assert (event["status"], event["report"]["reached"]) == ("settled", 150)
     assert (pages(patient), asked_by_id(patient)) == (2, 0)
     assert len({record.bound_id for record in await asyncio.to_thread(records)}) == 150

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from watchers import fire, gets, largest_gap, trigger
+from watchers import Onlooker, fire, gets, largest_effort, trigger
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError, SendosoStatusError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox.account import Account
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
@@ -88,7 +89,7 @@ async def test_what_is_under_way_is_asked_for_again_and_what_has_arrived_is_not(
     await asyncio.to_thread(recorded, 250, "delivered")
     left = await asyncio.to_thread(recorded, 5, "shipped")
     began = time.monotonic()
-    task = asyncio.create_task(fire(trigger(60, batch_id="batch-1", poke_interval=0.05)))
+    task = asyncio.create_task(fire(trigger(batch_id="batch-1", poke_interval=0.05)))
     while asked(patient)[3:] == [] and not task.done():  # noqa: ASYNC110  # nobody sets an event at a request
         await asyncio.sleep(0.1)
     for send_id in left:
@@ -107,28 +108,33 @@ async def test_what_is_under_way_is_asked_for_again_and_what_has_arrived_is_not(
 async def test_a_batch_may_grow_while_it_is_waited_for(recorded: Recorded, patient: Sandbox) -> None:
     (first,) = await asyncio.to_thread(recorded, 1)
     task = asyncio.create_task(fire(trigger(batch_id="batch-1")))
-    await asyncio.sleep(0.3)
+    while asked(patient) == [] and not task.done():  # noqa: ASYNC110 - nobody sets an event at a request
+        await asyncio.sleep(0.01)
     await asyncio.to_thread(recorded, 20, "delivered")
-    await asyncio.sleep(0.3)
+    while "" not in asked(patient) and not task.done():  # noqa: ASYNC110 - the list: so it has heard of the twenty
+        await asyncio.sleep(0.01)
     await asyncio.to_thread(patient.finish, first, "delivered")
     assert (await task)["report"]["counts"] == {"delivered": 21}
 
 
 @on_sqlite
 async def test_ten_thousand_make_a_small_event_and_known_ends_are_not_asked_for(
-    recorded: Recorded, patient: Sandbox
+    recorded: Recorded, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.to_thread(recorded, 10_000, known="returned")
     event: dict[str, Any] = {}
+    onlooker = Onlooker()
+    onlooker.watch(monkeypatch, Database, "run")
 
     async def run() -> None:
         event.update(await fire(trigger(batch_id="batch-1")))
 
-    gap = await largest_gap(run())
+    effort = await largest_effort(run())
     assert asked(patient) == []
+    assert onlooker.seen == {"run": True}
     assert (event["report"]["failed"], len(event["report"]["failed_ids"])) == (10_000, 100)
     assert len(json.dumps(event)) < 10_000
-    assert gap < 0.25
+    assert effort < 0.25
 
 
 # -- a restart ---------------------------------------------------------------------------------------------------------
@@ -257,8 +263,10 @@ async def test_a_list_that_is_not_in_the_ledger_is_an_error_that_the_next_try_me
 @on_sqlite
 @pytest.mark.parametrize("which", [0, 2, 4])
 async def test_one_send_that_always_fails_does_not_end_the_wait(
-    recorded: Recorded, patient: Sandbox, in_ledger: InLedger, which: int
+    recorded: Recorded, patient: Sandbox, in_ledger: InLedger, which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What fails is left alone for a quarter of its age, and so longer each time.
+    monkeypatch.setattr("airflow_provider_sendoso.waiting._OF_ITS_AGE", 0.0)
     ids = await asyncio.to_thread(recorded, 5, "delivered")
     patient.fault("error_before", times=TRANSIENT_FAILURES + 3, path=f"{LIST}/{ids[which]}")
     event = await fire(trigger(batch_id="batch-1"))
@@ -302,11 +310,15 @@ async def test_the_deadline_ends_a_round_that_takes_longer(
     recorded: Recorded, patient: Sandbox, in_ledger: InLedger
 ) -> None:
     await asyncio.to_thread(recorded, 2000, "delivered")
-    takes_minutes(patient)
-    started = time.monotonic()
-    event = await fire(trigger(5, batch_id="batch-1"))
-    assert time.monotonic() - started < 60
-    assert event["status"] == "timeout"
+    for seconds in (2, 10, 100):  # until there are answers by then, however busy the machine is
+        patient.clear_faults()
+        takes_minutes(patient)
+        started = time.monotonic()
+        event = await fire(trigger(seconds, batch_id="batch-1"))
+        assert time.monotonic() - started < seconds + 60
+        assert event["status"] == "timeout"
+        if event["report"]["reached"]:
+            break
     # What was read by then is not lost.
     assert in_ledger()["delivered"] == event["report"]["reached"] > 0
 
@@ -370,7 +382,7 @@ async def test_a_ledger_that_fails_for_a_moment_does_not_keep_a_wait_from_ending
         return read(*arguments, **where)
 
     monkeypatch.setattr(SendosoHook, "recorded_sends", fail_first)
-    assert (await fire(trigger(2, batch_id="batch-1")))["status"] == "settled"
+    assert (await fire(trigger(batch_id="batch-1")))["status"] == "settled"
 
 
 @on_sqlite

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from typing import Any
 
+import pytest
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
 
 
-def trigger(seconds: float = 20, **arguments: Any) -> SendStatusTrigger:
+def trigger(seconds: float = 600, **arguments: Any) -> SendStatusTrigger:
     return SendStatusTrigger(**({"deadline": time.time() + seconds, "poke_interval": 0.02} | arguments))
 
 
@@ -40,3 +42,42 @@ async def largest_gap(work: Any) -> float:
         largest, last = max(largest, now - last), now
     await task
     return largest
+
+
+async def largest_effort(work: Any) -> float:
+    """The most of the processor's time that the loop has used at once while it did some work."""
+    task, largest, last = asyncio.ensure_future(work), 0.0, time.thread_time()
+    while not task.done():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        largest, last = max(largest, now - last), now
+    await task
+    return largest
+
+
+class Onlooker:
+    """
+    Sees from other threads whether the loop that runs here goes on, however slow the machine is.
+
+    ``seen`` says of each method that was called whether it always did.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.seen: dict[str, bool] = {}
+
+    def look(self, name: str) -> None:
+        """Block until the loop has done something else; it never does where this is called in the loop."""
+        went_on = threading.Event()
+        self._loop.call_soon_threadsafe(went_on.set)
+        self.seen[name] = went_on.wait(30) and self.seen.get(name, True)
+
+    def watch(self, patch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        """Look in every call of a method."""
+        method = getattr(owner, name)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            self.look(name)
+            return method(*arguments, **named)
+
+        patch.setattr(owner, name, watched)
