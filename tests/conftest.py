@@ -203,6 +203,7 @@ def forkserver() -> ForkServerContext:
             "airflow_provider_sendoso.operators.batch_run",
             "airflow_provider_sendoso.operators.egift_links_run",
             "airflow_provider_sendoso.hooks.sendoso",
+            "airflow_provider_sendoso.sandbox",
             "sqlalchemy.dialects.postgresql.psycopg",
             "sqlalchemy.dialects.mysql.pymysql",
             "psycopg",
@@ -226,19 +227,44 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture
-def answers_wait(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+def answers_wait(monkeypatch: pytest.MonkeyPatch, impatient: list[Any]) -> Iterator[threading.Event]:
     """Answers of the sandbox that a fault delays come when this is set, and no sooner, however long that takes."""
     from airflow_provider_sendoso.sandbox import enact
 
     now = threading.Event()
 
     async def sleep(seconds: float) -> None:
-        while not now.is_set():
+        for note in [note for watchdog in impatient for note in list(watchdog._due)] if seconds else ():
+            note.cut()
+        while seconds and not now.is_set():  # noqa: ASYNC110 - it is set in another thread
             await asyncio.sleep(0.005)
 
     monkeypatch.setattr(enact, "asyncio", SimpleNamespace(sleep=sleep))
     yield now
     now.set()
+
+
+@pytest.fixture
+def impatient() -> list[Any]:
+    """The watchdogs of :func:`late_answers`."""
+    return []
+
+
+@pytest.fixture
+def late_answers(
+    monkeypatch: pytest.MonkeyPatch, answers_wait: threading.Event, impatient: list[Any]
+) -> threading.Event:
+    """And a request with such an answer has its time over as soon as Sendoso has it; no other request has."""
+    from airflow_provider_sendoso.client.transport import _Watchdog
+
+    make = _Watchdog.__init__
+
+    def remember(self: _Watchdog, timeout: float) -> None:
+        make(self, timeout)
+        impatient.append(self)
+
+    monkeypatch.setattr(_Watchdog, "__init__", remember)
+    return answers_wait
 
 
 @pytest.fixture

@@ -171,10 +171,14 @@ def test_who_is_interrupted_while_waiting_is_not_done_afterwards(
 
     before = signal.signal(signal.SIGALRM, interrupt)
     others = queue.add(lambda: finish(opened, claims[0]))
+
+    def finish_and_be_stopped() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        finish(opened, claims[1])
+
     try:
         with pytest.raises(Stopped):
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            finish(opened, claims[1])
+            finish_and_be_stopped()
     finally:
         signal.signal(signal.SIGALRM, before)
     queue.release()
