@@ -35,7 +35,6 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import gift_send_request, me_request
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
 from airflow_provider_sendoso.client.session import SendosoSession
-from airflow_provider_sendoso.client.tokens import TokenManager
 from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.models import GiftSend
@@ -52,10 +51,7 @@ def open_session(job: dict[str, Any]) -> SendosoSession:
     pace.notes = []  # type: ignore[attr-defined]
     for question in ("queue", "reserve"):
         setattr(pace, question, noting(pace.notes, question, getattr(pace, question)))  # type: ignore[attr-defined]
-    session = SendosoSession(config, store, pace)
-    if "lease" in job:
-        session.tokens = TokenManager(config, store, session.paced, lease=job["lease"])
-    return session
+    return SendosoSession(config, store, pace)
 
 
 def noting(notes: list[Any], question: str, ask: Callable[..., float]) -> Callable[..., float]:
