@@ -133,10 +133,10 @@ def test_three_processes_call_at_the_published_rate_and_never_faster(
     with Sandbox(rate=0) as sandbox:
         connection = {"conn_type": "sendoso", "host": sandbox.url, "login": "sandbox", "password": "sandbox"}
         connections = {"sendoso_default": connection, "sendoso_ledger": ledger}
-        slots = sorted(slot for each in at_once(ledger_workers.read, [(connections, 5)] * 3) for slot in each)
+        slots = sorted(slot for each in at_once(ledger_workers.read, [(connections, 8)] * 3) for slot in each)
         times = sorted(request.received_at for request in sandbox.requests if request.path == me_request().path)
-    assert len(slots) == len(times) == 15
+    assert len(slots) == len(times) == 24
     # Ten slots later is a second later, and nothing comes before its slot. A busy machine lets it come later than that,
     # and closer to what follows: so an arrival is compared with a slot.
     assert all(arrived - slot >= 1.0 for slot, arrived in zip(slots, times[10:], strict=False))
-    assert times[-1] - times[0] < 16 * 0.105 + 15, "it did not use the rate that is there"
+    assert times[-1] - times[0] < 25 * 0.105 + 15, "it did not use the rate that is there"
