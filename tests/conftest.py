@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -188,6 +193,80 @@ def forget_ledgers() -> Iterator[Callable[[], None]]:
     forget()
 
 
+@pytest.fixture(scope="session")
+def forkserver() -> ForkServerContext:
+    """Processes that have imported what a task imports: doing that themselves takes each most of a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "airflow_provider_sendoso.operators.sendoso",
+            "airflow_provider_sendoso.operators.batch_run",
+            "airflow_provider_sendoso.operators.egift_links_run",
+            "airflow_provider_sendoso.hooks.sendoso",
+            "airflow_provider_sendoso.sandbox",
+            "sqlalchemy.dialects.postgresql.psycopg",
+            "sqlalchemy.dialects.mysql.pymysql",
+            "psycopg",
+            "pymysql",
+        ]
+    )
+    return context
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Waits until something is so, for as long as that takes on the busiest machine."""
+
+    def wait(is_so: Callable[[], Any], patience: float = 60) -> None:
+        end = time.monotonic() + patience
+        while not is_so():
+            assert time.monotonic() < end, "it did not come to that"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def answers_wait(monkeypatch: pytest.MonkeyPatch, impatient: list[Any]) -> Iterator[threading.Event]:
+    """Answers of the sandbox that a fault delays come when this is set, and no sooner, however long that takes."""
+    from airflow_provider_sendoso.sandbox import enact
+
+    now = threading.Event()
+
+    async def sleep(seconds: float) -> None:
+        for note in [note for watchdog in impatient for note in list(watchdog._due)] if seconds else ():
+            note.cut()
+        while seconds and not now.is_set():  # noqa: ASYNC110 - it is set in another thread
+            await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(enact, "asyncio", SimpleNamespace(sleep=sleep))
+    yield now
+    now.set()
+
+
+@pytest.fixture
+def impatient() -> list[Any]:
+    """The watchdogs of :func:`late_answers`."""
+    return []
+
+
+@pytest.fixture
+def late_answers(
+    monkeypatch: pytest.MonkeyPatch, answers_wait: threading.Event, impatient: list[Any]
+) -> threading.Event:
+    """And a request with such an answer has its time over as soon as Sendoso has it; no other request has."""
+    from airflow_provider_sendoso.client.transport import _Watchdog
+
+    make = _Watchdog.__init__
+
+    def remember(self: _Watchdog, timeout: float) -> None:
+        make(self, timeout)
+        impatient.append(self)
+
+    monkeypatch.setattr(_Watchdog, "__init__", remember)
+    return answers_wait
+
+
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """A local Sendoso on loopback, without a limit on the rate and with statuses that advance quickly."""
@@ -205,7 +284,7 @@ def sendoso(sandbox: Sandbox, set_connection: Callable[..., None]) -> Sandbox:
             "host": sandbox.url,
             "login": "sandbox",
             "password": "sandbox",
-            "extra": {"requests_per_second": 500, "timeout": 5},
+            "extra": {"requests_per_second": 500, "timeout": 60},
         },
     )
     return sandbox

@@ -124,5 +124,5 @@ assert not retries.HAS_RETRY_POLICIES
 assert retries.SendosoRetryPolicy.__bases__ == (object,)
 retries.SendosoRetryPolicy()
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

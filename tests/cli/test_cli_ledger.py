@@ -422,7 +422,7 @@ def test_as_a_process_it_exits_with_an_error(make_open):
     def process(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "ignore", "-m", "airflow_provider_sendoso", "ledger", *arguments]
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+            command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300
         )
 
     asked = process("resolve", "--batch", "batch-1", *NOT_SENT)

@@ -89,7 +89,7 @@ def session_on(pace: FreePace, naps: list[float]) -> Iterator[Callable[..., Send
     """Makes a session on a base URL that never sleeps."""
     made = []
 
-    def make(url: str, *, timeout: float = 5.0, **config: Any) -> SendosoSession:
+    def make(url: str, *, timeout: float = 60.0, **config: Any) -> SendosoSession:
         resolved = ClientConfig(
             base_url=url,
             client_id="sandbox",

@@ -414,5 +414,5 @@ class TestTheThread:
         ours = manager(store, far)
         ours.renew(ours.get())
         for thread in set(threading.enumerate()) - before:
-            thread.join(1)  # its last words are said after its caller has gone on
+            thread.join(60)  # its last words are said after its caller has gone on
             assert not thread.is_alive()

@@ -212,20 +212,10 @@ class TestSendGiftUnknown:
         assert (asked(sendoso, SENDS), len(sendoso.sends)) == (1, accepted)
 
     @pytest.mark.parametrize("accept_first", [True, False])
-    def test_an_answer_that_comes_too_late(self, sendoso, set_connection, accept_first):
-        set_connection(
-            "impatient",
-            {
-                "conn_type": "sendoso",
-                "host": sendoso.url,
-                "login": "sandbox",
-                "password": "sandbox",
-                "extra": {"timeout": 0.4},
-            },
-        )
-        sendoso.fault("slow", method="POST", path=SENDS, delay=1.0, accept_first=accept_first)
+    def test_an_answer_that_comes_too_late(self, sendoso, late_answers, accept_first):
+        sendoso.fault("slow", method="POST", path=SENDS, delay=1, accept_first=accept_first)
         with pytest.raises(SendOutcomeUnknownError):
-            SendosoHook("impatient").send_gift(**MUG)
+            SendosoHook().send_gift(**MUG)
         assert asked(sendoso, SENDS) == 1
 
     def test_after_a_renewal_too(self, hook, sendoso):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +71,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def at_once() -> Callable[..., list[Any]]:
+def at_once(forkserver: ForkServerContext) -> Callable[..., list[Any]]:
     """Runs a function in several processes that start together; returns what they returned, in order."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["airflow_provider_sendoso.operators.sendoso", "sqlalchemy.dialects.postgresql", "pymysql"]
-    )
 
     def run(function: Callable[..., Any], arguments: Sequence[Sequence[Any]]) -> list[Any]:
-        barrier, results = context.Barrier(len(arguments)), context.Queue()
+        barrier, results = forkserver.Barrier(len(arguments)), forkserver.Queue()
         processes = [
-            context.Process(target=ledger_workers.run_together, args=(barrier, results, number, function, tuple(those)))
+            forkserver.Process(
+                target=ledger_workers.run_together, args=(barrier, results, number, function, tuple(those))
+            )
             for number, those in enumerate(arguments)
         ]
         for process in processes:
             process.start()
-        returned = dict(results.get(timeout=60) for _ in processes)
+        returned = dict(results.get(timeout=300) for _ in processes)
         for process in processes:
             process.join(10)
         for result in returned.values():

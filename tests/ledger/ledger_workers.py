@@ -128,11 +128,24 @@ def token(connections: dict[str, dict[str, Any]]) -> str:
     return SendosoHook().session.token()
 
 
-def read(connections: dict[str, dict[str, Any]], count: int) -> int:
-    """Read from Sendoso, as sensors do, as fast as is allowed; return how many reads were answered."""
+def read(connections: dict[str, dict[str, Any]], count: int) -> list[float]:
+    """Read from Sendoso, as sensors do, as fast as is allowed; return the slot of each, or a moment just before it."""
     _set(connections)
-    hook = SendosoHook()
-    return sum(hook.session.read(me_request()).status == 200 for _ in range(count))
+    session = SendosoHook().session
+    reserve, slots = session.pace.reserve, []
+
+    def noted(*, poll: bool) -> float:
+        asked = time.monotonic()
+        wait = reserve(poll=poll)
+        slots.append(asked + wait)
+        return wait
+
+    session.pace.reserve = noted  # type: ignore[method-assign]
+    used = []
+    for _ in range(count):
+        assert session.read(me_request()).status == 200
+        used.append(slots[-1])  # those before it came up too late
+    return used
 
 
 def send_batch(
@@ -153,7 +166,7 @@ def send_batch(
         message="Thank you",
         dedupe_scope="campaign",
         lease=lease,
-        claim_timeout=20,
+        claim_timeout=60,
         max_in_flight=4,
     )
     try:

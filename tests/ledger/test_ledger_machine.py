@@ -403,7 +403,8 @@ def settled(record: Record) -> Record:
 
 @pytest.fixture
 def examples(ledger_connection: dict[str, Any]) -> int:
-    return 60 if ledger_connection["conn_type"] == "sqlite" else 20
+    # What the databases do differently shows in a few; the order of the steps is the same on each.
+    return 40 if ledger_connection["conn_type"] == "sqlite" else 10
 
 
 def test_whatever_happens_nobody_gets_two_and_nobody_is_lost(opened: Ledger, examples: int) -> None:

@@ -5,10 +5,10 @@ What a kill at each step of the protocol leaves behind is in ``tests/sending/tes
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import ledger_workers
@@ -21,7 +21,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 @pytest.fixture
 def connections(sendoso: Sandbox, ledger: dict[str, Any]) -> dict[str, Any]:
     connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
-    extra = {"requests_per_second": 200, "timeout": 1}
+    extra = {"requests_per_second": 200, "timeout": 30}
     return {"sendoso_default": connection | {"extra": extra}, "sendoso_ledger": ledger}
 
 
@@ -86,19 +86,23 @@ def test_claims_that_lapse_under_a_living_run_are_taken_over_and_nobody_gets_two
 
 
 def test_a_run_killed_at_any_moment_is_finished_by_the_next_try(
-    connections: dict[str, Any], sendoso: Sandbox, try_here: Callable[..., Any]
+    connections: dict[str, Any],
+    sendoso: Sandbox,
+    try_here: Callable[..., Any],
+    lapse: Callable[[], None],
+    forkserver: ForkServerContext,
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    sendoso.fault("slow", seconds=60, method="POST", delay=0.02)
-    batch = (connections, "run-1", ledger_workers.people(30), 0.5)
+    sendoso.fault("slow", times=10_000, method="POST", delay=0.02)
+    batch = (connections, "run-1", ledger_workers.people(30))
     for kill_after in (5, 18):
-        process = context.Process(target=ledger_workers.send_batch, args=batch)
+        process = forkserver.Process(target=ledger_workers.send_batch, args=batch)
         process.start()
         while len(sendoso.sends) < kill_after:
             assert process.is_alive()
             time.sleep(0.005)
         process.kill()
         process.join()
+        lapse()
     sendoso.clear_faults()
     _, summary = try_here(*batch)
     assert sendoso.duplicates() == {}

@@ -47,19 +47,19 @@ class Queue:
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.sizes: list[int] = []
         self._first = pool.submit(together.once, self._hold, "")
-        assert self.begun.wait(10)
+        assert self.begun.wait(60)
         commit = together._commit
         together._commit = lambda group: (self.sizes.append(len(group)), commit(group))[1]  # type: ignore[method-assign]
 
     def _hold(self, connection: Connection) -> None:
         # Not the ledger's lock, which is for whoever comes next.
         self.begun.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(300)
 
     def add(self, *calls: Callable[[], Any]) -> list[Future[Any]]:
         before = len(self.together._waiting)
         futures = [self.pool.submit(call) for call in calls]
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while len(self.together._waiting) < before + len(calls):
             assert time.monotonic() < give_up
             time.sleep(0.001)
@@ -67,7 +67,7 @@ class Queue:
 
     def release(self) -> None:
         self.go_on.set()
-        self._first.result(10)
+        self._first.result(60)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_each_of_many_learns_what_became_of_its_own(opened: Ledger, claims: list
 
     futures = queue.add(*(lambda number=number: finish(number) for number in reversed(range(15))))
     queue.release()
-    assert [future.result(10) for future in reversed(futures)] == [bool(number % 2) for number in range(15)]
+    assert [future.result(60) for future in reversed(futures)] == [bool(number % 2) for number in range(15)]
     assert states(opened) == [State.POSTING if n % 2 == 0 or n == 15 else State.SENT for n in range(16)]
     assert {record.send_id for record in opened.sends.records(State.SENT)} == {f"id-{n}" for n in range(1, 15, 2)}
     assert queue.sizes == [15]
@@ -112,9 +112,9 @@ def test_a_poisoned_one_fails_alone(opened: Ledger, claims: list[Claim], queue: 
 
     poisoned, *others = queue.add(poison, *(lambda claim=claim: finish(opened, claim) for claim in claims[:5]))
     queue.release()
-    assert [other.result(10) for other in others] == [True] * 5
+    assert [other.result(60) for other in others] == [True] * 5
     with pytest.raises(SendosoLedgerError, match="nowhere"):
-        poisoned.result(10)
+        poisoned.result(60)
     assert states(opened) == [State.SENT] * 5 + [State.POSTING] * 11
 
 
@@ -138,7 +138,7 @@ def test_a_lost_connection_is_repeated(
     monkeypatch.setattr(opened._database, "once", lose)
     monkeypatch.setattr(queue.together, "_once", lose)
     queue.release()
-    assert [future.result(20) for future in futures] == [True] * 5
+    assert [future.result(60) for future in futures] == [True] * 5
     assert states(opened) == [State.SENT] * 5 + [State.POSTING] * 11
 
 
@@ -156,7 +156,7 @@ def test_who_is_stopped_in_the_middle_leaves_nobody_waiting(opened: Ledger, clai
     (stopped,) = queue.add(lambda: queue.together.once(stop, ""))
     others = queue.add(*(lambda claim=claim: finish(opened, claim) for claim in claims[:2]))
     queue.release()
-    ended = [future.exception(10) for future in (stopped, *others)]
+    ended = [future.exception(60) for future in (stopped, *others)]
     # Whoever did it for all of them is the one in whose thread it was raised.
     assert [type(error) for error in ended if error] == [Stopped]
     assert finish(opened, claims[2])
@@ -171,14 +171,18 @@ def test_who_is_interrupted_while_waiting_is_not_done_afterwards(
 
     before = signal.signal(signal.SIGALRM, interrupt)
     others = queue.add(lambda: finish(opened, claims[0]))
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+    def finish_and_be_stopped() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        finish(opened, claims[1])
+
     try:
         with pytest.raises(Stopped):
-            finish(opened, claims[1])
+            finish_and_be_stopped()
     finally:
         signal.signal(signal.SIGALRM, before)
     queue.release()
-    assert others[0].result(10)
+    assert others[0].result(60)
     assert states(opened)[:2] == [State.SENT, State.POSTING]
 
 
@@ -189,7 +193,7 @@ def test_a_process_that_was_forked_meanwhile_waits_for_nobody() -> None:
         queue = Queue(together, pool)
         child = multiprocessing.get_context("fork").Process(target=together.once, args=(print, ""))
         child.start()
-        child.join(10)
+        child.join(60)
         queue.release()
     assert child.exitcode == 0
 

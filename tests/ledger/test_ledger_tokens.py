@@ -161,5 +161,5 @@ def sendoso_connection(sandbox: Sandbox, **extra: Any) -> dict[str, Any]:
         "host": sandbox.url,
         "login": "sandbox",
         "password": "sandbox",
-        "extra": {"requests_per_second": 500, "timeout": 5} | extra,
+        "extra": {"requests_per_second": 500, "timeout": 60} | extra,
     }

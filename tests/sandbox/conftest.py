@@ -41,13 +41,13 @@ class Client:
     def call(self, method: str, path: str, *, token: str | None = "", **options: Any) -> requests.Response:
         token = self.token if token == "" else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        options = {"timeout": 5, "allow_redirects": False} | options
+        options = {"timeout": 60, "allow_redirects": False} | options
         return requests.request(method, self.url + path, headers=headers, **options)
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return self.call("GET", path, **options)
 
-    def send(self, *, timeout: float = 5, **changes: Any) -> requests.Response:
+    def send(self, *, timeout: float | tuple[float, float] = 60, **changes: Any) -> requests.Response:
         """Send a mug to Ada, with changes; a field that is changed to ``None`` is left out."""
         send = {
             "gift_id": "gift-mug",

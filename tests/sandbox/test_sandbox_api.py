@@ -94,13 +94,13 @@ class TestAccepting:
         assert send["recipient"] == {"name": "Ada Lovelace", "email": "ada@example.com"}
         assert send["metadata"] == {"contact_id": "42"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", send["created_at"])
-        assert abs((datetime.fromisoformat(send["created_at"]) - datetime.now(UTC)).total_seconds()) < 5
+        assert abs((datetime.fromisoformat(send["created_at"]) - datetime.now(UTC)).total_seconds()) < 60
 
         [accepted] = sandbox.sends
         assert (accepted.id, accepted.client_id) == (send["id"], "sandbox")
         assert accepted.body["address"] == address
         assert accepted.body["company"] == "Analytical Engines"
-        assert abs(accepted.accepted_at - datetime.now(UTC).timestamp()) < 5
+        assert abs(accepted.accepted_at - datetime.now(UTC).timestamp()) < 60
 
     def test_the_answer_says_pending_however_fast_it_goes_on(self, client_of):
         with Sandbox(step=0) as sandbox:

@@ -66,8 +66,8 @@ def test_other_credentials():
     own = FORM | {"client_id": "me", "client_secret": "it's ✓"}
     with Sandbox(client_id="me", client_secret="it's ✓") as sandbox:
         for body, status in ((own, 200), (FORM, 401)):
-            assert requests.post(f"{sandbox.url}/oauth/token", json=body, timeout=5).status_code == status
-            assert requests.post(f"{sandbox.url}/oauth/token", data=body, timeout=5).status_code == status
+            assert requests.post(f"{sandbox.url}/oauth/token", json=body, timeout=60).status_code == status
+            assert requests.post(f"{sandbox.url}/oauth/token", data=body, timeout=60).status_code == status
 
 
 @pytest.mark.parametrize("token", [None, "made-up"])
@@ -79,7 +79,7 @@ def test_no_token_no_answer(client, path, token):
 
 
 def test_another_scheme_is_no_token(client):
-    answer = requests.get(f"{client.url}/api/v3/me", headers={"Authorization": f"Basic {client.token}"}, timeout=5)
+    answer = requests.get(f"{client.url}/api/v3/me", headers={"Authorization": f"Basic {client.token}"}, timeout=60)
     assert answer.status_code == 401
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sandbox import Sandbox, app
 from airflow_provider_sendoso.sandbox.pace import Pace, peak
 
 
@@ -48,7 +48,15 @@ def test_peak(times, most):
 
 
 @pytest.fixture
-def fast(client_of: Callable[[Sandbox], Any]):
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The sandbox's, which stands still unless it is moved."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def fast(clock: SimpleNamespace, client_of: Callable[[Sandbox], Any]):
     def run(**options: Any) -> list[Any]:
         with Sandbox(rate=3, **options) as sandbox:
             client = client_of(sandbox)
@@ -72,16 +80,16 @@ def test_the_header_can_be_left_out(fast):
     assert "Retry-After" not in fast(retry_after=None)[-1].headers
 
 
-def test_waiting_as_told_helps(client_of):
+def test_waiting_as_told_helps(client_of, clock):
     with Sandbox(rate=1) as sandbox:
         client = client_of(sandbox)
         refused = client.get("/api/v3/me")
         assert refused.status_code == 429
-        time.sleep(int(refused.headers["Retry-After"]) + 0.05)
+        clock.now += int(refused.headers["Retry-After"])
         assert client.get("/api/v3/me").status_code == 200
 
 
-def test_a_throttled_send_is_not_accepted_and_uses_up_no_fault(client_of):
+def test_a_throttled_send_is_not_accepted_and_uses_up_no_fault(client_of, clock):
     with Sandbox(rate=1) as sandbox:
         client = client_of(sandbox)
         sandbox.fault("drop_after")

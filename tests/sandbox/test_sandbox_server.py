@@ -127,7 +127,7 @@ class TestPage:
         client.send(first_name=attack, last_name=attack, email=f"{attack}@x.com", metadata={attack: {attack: attack}})
         client.send(email=f"{attack}@x.com")
         sandbox.fault("status", path=attack, body={attack: attack})
-        answer = requests.get(f"{sandbox.url}/", headers={"Host": "a<b>'"}, timeout=5)
+        answer = requests.get(f"{sandbox.url}/", headers={"Host": "a<b>'"}, timeout=60)
         page = answer.text
         assert "<script" not in page
         assert "a<b>" not in page
@@ -139,7 +139,7 @@ class TestPage:
 
     def test_faults_and_refusals(self, sandbox, client):
         client.send(gift_id="gift-none")
-        sandbox.fault("slow", seconds=60, delay=2)
+        sandbox.fault("slow", seconds=99, delay=2)
         page = self.page(client)
         assert re.search(r"<b>1</b><span>Refusals", page)
         assert re.search(r"<code>slow</code> for \d\d\.\d s · any method any path", page)
@@ -160,7 +160,7 @@ class TestPage:
                             **{"email": f"n{n}@example.com", "message": "m"},
                         }
                     },
-                    timeout=5,
+                    timeout=60,
                 ).raise_for_status()
         page = self.page(client)
         assert "The newest 200 of 201." in page
@@ -299,9 +299,9 @@ class TestCommandLine:
                 'export AIRFLOW_CONN_SENDOSO_DEFAULT=\'{"conn_type": "sendoso", '
                 f'"host": "{url}", "login": "sandbox", "password": "sandbox"}}\'\n'
             )
-            assert requests.get(f"{url}/sandbox/state", timeout=5).json()["sends"] == []
+            assert requests.get(f"{url}/sandbox/state", timeout=60).json()["sends"] == []
             os.kill(process.pid, number)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=120) == 0
             assert process.stderr.read() == ""
 
     def test_its_options_arrive(self, tmp_path):
@@ -312,14 +312,15 @@ class TestCommandLine:
             exported = shlex.split(process.stdout.readline())[1].partition("=")[2]
             assert json.loads(exported)["password"] == "it's"
             body = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "it's"}
-            answers = [requests.post(f"{url}/oauth/token", json=body, timeout=5) for _ in range(2)]
-            assert [answer.status_code for answer in answers] == [200, 429]
+            # However slow the machine is, it makes two of these in one second; the usual ten are more than these.
+            answers = [requests.post(f"{url}/oauth/token", json=body, timeout=60) for _ in range(8)]
+            assert {answer.status_code for answer in answers} == {200, 429}
             assert answers[0].json()["expires_in"] == 60
             assert path.exists()
 
     def test_a_port_that_is_taken(self, sandbox):
         with command("--port", str(sandbox.port)) as process:
-            assert process.wait(timeout=10) == 1
+            assert process.wait(timeout=120) == 1
             assert process.stderr.read().startswith("The sandbox cannot start: ")
 
     @pytest.mark.parametrize("arguments", [["--step", "-1"], ["--rate", "x"], ["--token-lifetime", "nan"]])

@@ -48,7 +48,7 @@ def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[st
 @pytest.fixture
 def send(sendoso: Sandbox, ledger: dict[str, Any], set_connection: Callable[..., None]) -> Callable[..., Try]:
     """Runs one try of a batch: to five people, unless told otherwise."""
-    set_connection("sendoso_default", sendoso_connection(sendoso, requests_per_second=1000, timeout=0.5))
+    set_connection("sendoso_default", sendoso_connection(sendoso, requests_per_second=1000, timeout=60))
     return one_try
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +158,10 @@ def test_what_of_a_recipient_is_out_already_is_no_second_gift(
 
 
 @pytest.fixture
-def killed(sendoso: Sandbox, ledger: dict[str, Any], warehouse: Engine) -> Callable[[str], None]:
+def killed(
+    sendoso: Sandbox, ledger: dict[str, Any], warehouse: Engine, forkserver: ForkServerContext
+) -> Callable[[str], None]:
     """Runs a try in a process of its own, until it has killed itself."""
-    context = multiprocessing.get_context("forkserver")
 
     def run(at: str) -> None:
         connections = {
@@ -168,9 +169,9 @@ def killed(sendoso: Sandbox, ledger: dict[str, Any], warehouse: Engine) -> Calla
             "sendoso_ledger": ledger,
             "warehouse": warehouse.warehouse,  # type: ignore[attr-defined]
         }
-        process = context.Process(target=die, args=(connections, at, arguments()))
+        process = forkserver.Process(target=die, args=(connections, at, arguments()))
         process.start()
-        process.join(60)
+        process.join(120)
         assert process.exitcode == -signal.SIGKILL
 
     return run
@@ -457,7 +458,7 @@ def test_the_ledger_has_the_links_and_shows_none(sendoso: Sandbox, links: Links)
 
 def with_secret(sandbox: Sandbox, secret: str, set_connection: Callable[..., None]) -> None:
     sandbox._app.tokens.client_secret = secret
-    set_connection("sendoso_default", sendoso_connection(sandbox, timeout=5) | {"password": secret})
+    set_connection("sendoso_default", sendoso_connection(sandbox, timeout=60) | {"password": secret})
 
 
 def test_another_client_secret_loses_nothing(

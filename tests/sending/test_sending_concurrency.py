@@ -43,12 +43,25 @@ def most_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 @READY_FOR_WORK
 def test_no_more_than_max_in_flight_are_posted_at_once(
-    sendoso: Sandbox, send: Callable[..., Try], most_at_once: Callable[[], int], width: int
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    most_at_once: Callable[[], int],
+    answers_wait: threading.Event,
+    until: Callable[..., None],
+    width: int,
 ) -> None:
-    sendoso.fault("slow", times=60, method="POST", path=SENDS, delay=0.05)
+    def answer_when_all_are_in() -> None:
+        until(lambda: posts(sendoso) == 1 + width)
+        answers_wait.set()
+
+    # The first goes alone.
+    sendoso.fault("slow", method="POST", path=SENDS, delay=0)
+    sendoso.fault("slow", times=59, method="POST", path=SENDS, delay=1)
+    sendoso_answers = threading.Thread(target=answer_when_all_are_in)
+    sendoso_answers.start()
     assert send(60, max_in_flight=width) == Try("", {"sent": 60})
-    assert most_at_once() <= width
-    assert most_at_once() > 1 or width == 1
+    sendoso_answers.join()
+    assert most_at_once() == width
 
 
 @READY_FOR_WORK
@@ -82,21 +95,21 @@ def test_an_outage_that_ends_while_it_is_waited_for_costs_the_batch_nothing_else
 
 
 @pytest.mark.parametrize("ledger_connection", ["postgresql"], indirect=True)
-def test_an_outage_in_the_middle_of_five_thousand_leaves_a_handful_unknown(
+def test_an_outage_in_the_middle_of_a_thousand_leaves_a_handful_unknown(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than a try waits for it, so that tries fail one after the other, as over ten minutes."""
     finish, finished = SendLedger.finish, []
 
-    def break_down_at_two_thousand(*args: Any, **kwargs: Any) -> bool:
+    def break_down_at_four_hundred(*args: Any, **kwargs: Any) -> bool:
         finished.append(None)
-        if len(finished) == 2000:
+        if len(finished) == 400:
             sendoso.fault("error_after", times=3, method="POST", path=SENDS)
             sendoso.fault("error_before", times=100_000)
         return finish(*args, **kwargs)
 
-    monkeypatch.setattr(SendLedger, "finish", break_down_at_two_thousand)
-    recipients = people(5000)
+    monkeypatch.setattr(SendLedger, "finish", break_down_at_four_hundred)
+    recipients = people(1000)
     first = send(recipients, max_in_flight=None)
     assert first.error == "SendosoServerError"
     assert first.counts["held"] <= MOST
@@ -105,9 +118,9 @@ def test_an_outage_in_the_middle_of_five_thousand_leaves_a_handful_unknown(
     sendoso.clear_faults()
     last = send(recipients, max_in_flight=None, on_held="continue")
     assert last.error == ""
-    assert last.counts["sent"] >= 5000 - MOST - 3
+    assert last.counts["sent"] >= 1000 - MOST - 3
     assert len(sendoso.sends) == last.counts["sent"]
-    assert sum(states().values()) == 5000
+    assert sum(states().values()) == 1000
     assert states()["SENT"] == last.counts["sent"]
 
 
@@ -142,7 +155,7 @@ def test_a_retry_after_of_minutes_does_not_keep_a_killed_task(
     started = time.monotonic()
     assert send() == Try("SendosoNotReachedError", {"not_reached": 5})
     killer.join()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert states() == {"READY": 5}
 
 

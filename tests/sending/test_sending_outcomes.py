@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -44,6 +44,8 @@ def test_a_send_without_a_known_outcome_is_found_or_held_and_never_posted_again(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
+    late_answers: threading.Event,
+    until: Callable[..., None],
     fault: str,
     options: dict[str, Any],
     accepted: bool,
@@ -57,7 +59,8 @@ def test_a_send_without_a_known_outcome_is_found_or_held_and_never_posted_again(
         assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
         assert states() == {"SENT": 4, "HELD": 1}
     if late:
-        time.sleep(0.8)  # by now Sendoso has made up its mind
+        late_answers.set()
+        until(lambda: len(sendoso.sends) == 5)  # by now Sendoso has made up its mind
     if accepted:
         assert send() == Try("", {"sent": 5})
         assert send(run_id="run-2") == Try("", {"already_sent": 5})
@@ -252,23 +255,34 @@ def test_a_sendoso_that_comes_back_in_time_is_noticed_by_nobody(
 
 
 def test_an_interrupted_batch_waits_for_what_is_in_flight_and_gives_the_other_claims_back(
-    sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    answers_wait: threading.Event,
+    until: Callable[..., None],
 ) -> None:
     class TaskTimeoutError(BaseException):
         """Like Airflow's, raised by a signal handler wherever the main thread is."""
 
     def interrupt(*_: Any) -> None:
+        answers_wait.set()
         raise TaskTimeoutError
+
+    def interrupt_when_two_are_in_flight() -> None:
+        until(lambda: posts(sendoso) == 4)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
     send(1)
     sendoso.fault("slow", method="POST", path=SENDS, delay=0)
-    sendoso.fault("slow", times=10, method="POST", path=SENDS, delay=0.4, accept_first=True)
+    sendoso.fault("slow", times=10, method="POST", path=SENDS, delay=1, accept_first=True)
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    interrupter = threading.Thread(target=interrupt_when_two_are_in_flight)
+    interrupter.start()
     try:
         with pytest.raises(TaskTimeoutError):
             send(max_in_flight=2)
     finally:
+        interrupter.join()
         signal.signal(signal.SIGALRM, before)
     assert states() == {"SENT": 4, "READY": 1}
     sendoso.clear_faults()

@@ -49,7 +49,7 @@ def thank(send: Callable[..., Try]) -> Callable[..., str]:
     def one(resend_of: Any, scope: str = "replacements", run_id: str = "run-1", **changes: Any) -> str:
         arguments: dict[str, Any] = {"gift_id": GIFT, "recipient": people(1)[0], "message": "Thank you"}
         operator = SendGiftOperator(
-            task_id="thank", dedupe_scope=scope, resend_of=resend_of, claim_timeout=2, **(arguments | changes)
+            task_id="thank", dedupe_scope=scope, resend_of=resend_of, claim_timeout=60, **(arguments | changes)
         )
         return operator.execute({"ti": FakeTI(run_id)})
 

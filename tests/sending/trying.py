@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
+import threading
+import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
+
+import requests
 
 from airflow_provider_sendoso import crashpoints
 from airflow_provider_sendoso.client import pace
+from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, EgiftLinksOperator
@@ -57,7 +64,7 @@ def batch(recipients: int | list[dict[str, Any]] = 5, **changes: Any) -> BatchSe
         "gift_id": "gift-donation-trees",
         "message": "Thank you",
         "dedupe_scope": SCOPE,
-        "claim_timeout": 2,
+        "claim_timeout": 60,
         "max_in_flight": 1,
     }
     if "links_table" in changes:
@@ -80,12 +87,41 @@ def one_try(
     return Try(type(error).__name__ if error else "", counts, error)
 
 
-def die(connections: dict[str, dict[str, Any]], crash_point: str, changes: dict[str, Any]) -> None:
-    """Run a try that is killed on its way; for a process of its own."""
+def die(connections: dict[str, dict[str, Any]], crash_point: str, changes: dict[str, Any], accepted: int = 0) -> None:
+    """
+    Run a try that is killed on its way; for a process of its own.
+
+    :param accepted: how many sends Sendoso has before it is killed, of several that are posted at once.
+    """
     for conn_id, connection in connections.items():
         os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
     os.environ["SENDOSO_CRASH_POINT"] = crash_point
     importlib.reload(crashpoints)  # it reads the environment when it is imported
     # On a busy machine a slot can come too late to be used, and the next one passes the same points: they are counted.
     pace._STALE = 60.0
+    if accepted:
+        one_by_one(connections["sendoso_default"]["host"], accepted)
     one_try(**changes)
+
+
+def one_by_one(url: str, accepted: int) -> None:
+    """However slow the machine is: a POST reaches Sendoso before the next has its turn, and all do before the kill."""
+    await_turn, turn, taken = SendosoSession.await_turn, threading.Lock(), itertools.count()
+
+    def reached(count: int) -> None:
+        while len(requests.get(f"{url}/sandbox/state", timeout=60).json()["sends"]) < count:
+            time.sleep(0.01)
+
+    def in_order(self: SendosoSession, **more: Any) -> None:
+        if more.get("within") is None:
+            return await_turn(self, **more)
+        with turn:
+            reached(next(taken))
+            return await_turn(self, **more)
+
+    def kill(pid: int, number: int) -> None:
+        reached(accepted)
+        os.kill(pid, number)
+
+    SendosoSession.await_turn = in_order  # type: ignore[method-assign]
+    crashpoints.os = SimpleNamespace(kill=kill, getpid=os.getpid)  # type: ignore[attr-defined]

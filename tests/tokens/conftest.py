@@ -113,11 +113,22 @@ def book(make_engine: Callable[[], Engine]) -> Ledger:
 
 
 @pytest.fixture
+def lapse(make_engine: Callable[[], Engine]) -> Callable[[], None]:
+    """Lets every claim on a token lapse, as if its time had passed."""
+
+    def lapse() -> None:
+        with make_engine().begin() as database:
+            database.execute(text("UPDATE sendoso_tokens SET lease_until = 0"))
+
+    return lapse
+
+
+@pytest.fixture
 def connection(sandbox: Sandbox) -> Callable[..., dict[str, Any]]:
     """Makes the fields of a connection to the sandbox; keywords go into the extra."""
 
     def make(*, login: str = "sandbox", password: str = "sandbox", **extra: Any) -> dict[str, Any]:
-        extra = {"requests_per_second": 500, "timeout": 5} | extra
+        extra = {"requests_per_second": 500, "timeout": 60} | extra
         return {"host": sandbox.url, "login": login, "password": password, "extra": extra}
 
     return make

@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,11 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import gift_send_request, me_request
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
 from airflow_provider_sendoso.client.session import SendosoSession
-from airflow_provider_sendoso.client.tokens import TokenManager
 from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.models import GiftSend
 
-PATIENCE = 90.0
+PATIENCE = 300.0
 
 
 def open_session(job: dict[str, Any]) -> SendosoSession:
@@ -48,10 +48,29 @@ def open_session(job: dict[str, Any]) -> SendosoSession:
     ledger = Ledger(create_engine(job["ledger_url"], hide_parameters=True, pool_pre_ping=True))
     store = ledger.tokens(config.identity, config.client_secret.get_secret_value())
     pace = ledger.pace(config.account, SPACING / config.requests_per_second, POLL_SHARE)
-    session = SendosoSession(config, store, pace)
-    if "lease" in job:
-        session.tokens = TokenManager(config, store, session.paced, lease=job["lease"])
-    return session
+    pace.notes = []  # type: ignore[attr-defined]
+    for question in ("queue", "reserve"):
+        setattr(pace, question, noting(pace.notes, question, getattr(pace, question)))  # type: ignore[attr-defined]
+    return SendosoSession(config, store, pace)
+
+
+def noting(notes: list[Any], question: str, ask: Callable[..., float]) -> Callable[..., float]:
+    """Note when a pace was asked, when it had answered, and the moment of its answer: that one, or one just after."""
+
+    def asked(**arguments: Any) -> float:
+        before = time.monotonic()
+        wait = ask(**arguments)
+        notes.append((question, before, time.monotonic(), before + wait))
+        return wait
+
+    return asked
+
+
+def used(session: SendosoSession) -> dict[str, Any]:
+    """Return what was noted of the last slot, and of its turn in the queue if it was a poll's; forget the others."""
+    last = {question: rest for question, *rest in session.pace.notes}  # type: ignore[attr-defined]
+    session.pace.notes.clear()  # type: ignore[attr-defined]
+    return last
 
 
 def token(job: dict[str, Any]) -> dict[str, Any]:
@@ -69,12 +88,13 @@ def send(job: dict[str, Any]) -> dict[str, Any]:
     session = open_session(job)
     yield_start(job)
     recipient = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
-    statuses = []
+    statuses, slots = [], []
     end = time.monotonic() + job["seconds"]
     while time.monotonic() < end:
         gift = GiftSend.model_validate({"gift_id": "gift-donation-trees", "recipient": recipient, "message": "Thanks"})
         statuses.append(session.paced(gift_send_request(gift), session.token()).status)
-    return {"statuses": statuses}
+        slots.append(used(session))
+    return {"statuses": statuses, "slots": slots}
 
 
 def poll(job: dict[str, Any]) -> dict[str, Any]:
@@ -82,12 +102,13 @@ def poll(job: dict[str, Any]) -> dict[str, Any]:
     session = open_session(job)
     yield_start(job)
     time.sleep(job.get("after", 0.0))
-    waits = []
+    waits, slots = [], []
     end = time.monotonic() + job["seconds"]
     while (started := time.monotonic()) < end:
         session.read(me_request())
         waits.append(time.monotonic() - started)
-    return {"waits": waits}
+        slots.append(used(session))
+    return {"waits": waits, "slots": slots}
 
 
 def reserve(job: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +132,7 @@ _barrier: Any = None
 
 def yield_start(job: dict[str, Any]) -> None:
     """Wait until every process of the stage is as far."""
-    _barrier.wait(60)
+    _barrier.wait(300)
 
 
 def work(job: dict[str, Any], result: Path) -> None:

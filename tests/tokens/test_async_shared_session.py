@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -15,7 +12,6 @@ from airflow_provider_sendoso.client import async_session
 from airflow_provider_sendoso.client.async_session import shared_session
 from airflow_provider_sendoso.client.endpoints import get_send_request, me_request
 from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoNotFoundError
-from airflow_provider_sendoso.sandbox.pace import peak
 
 READERS = 200
 RATE = 150
@@ -38,59 +34,45 @@ def opened(monkeypatch) -> list[aiohttp.ClientSession]:
     return sessions
 
 
-@pytest.fixture
-def unhurried() -> Callable[[], AsyncIterator[list[float]]]:
-    """Measures how long the event loop did not come round."""
-
-    @asynccontextmanager
-    async def measure():
-        gaps: list[float] = []
-
-        async def watch() -> None:
-            while True:
-                before = time.monotonic()
-                await asyncio.sleep(0.005)
-                gaps.append(time.monotonic() - before)
-
-        # What thousands of tests have left behind is not looked through meanwhile: that alone takes a second.
-        gc.collect()
-        gc.freeze()
-        watcher = asyncio.create_task(watch())
-        yield gaps
-        watcher.cancel()
-        gc.unfreeze()
-
-    return measure
-
-
 def api(sandbox) -> list[float]:
     return sorted(request.received_at for request in sandbox.requests if request.path.startswith("/api/"))
 
 
-async def test_200_readers(make_session, make_config, sandbox, opened, unhurried, token_requests):
-    """The token endpoint is slow, too: who waits for it in the loop itself is caught."""
-    session = make_session(make_config(requests_per_second=RATE, timeout=20))
+async def test_200_readers(make_session, make_config, sandbox, opened, answers_wait, token_requests, monkeypatch):
+    """The token is granted only when the loop has come round: who waited for it in the loop itself would not get it."""
+    session = make_session(make_config(requests_per_second=RATE))
     session.sleep = time.sleep
-    sandbox.fault("slow", delay=0.9, path="/oauth/token")
+    sandbox.fault("slow", delay=1, path="/oauth/token")
+    reserve, slots = session.pace.reserve, []
+
+    def noted(*, poll: bool) -> float:
+        asked = time.monotonic()
+        wait = reserve(poll=poll)
+        slots.append(asked + wait)
+        return wait
+
+    monkeypatch.setattr(session.pace, "reserve", noted)
+
+    async def grant_the_token() -> None:
+        while not token_requests():  # noqa: ASYNC110  (another thread asks)
+            await asyncio.sleep(0.005)
+        answers_wait.set()
 
     async def read() -> int:
         async with shared_session(session) as shared:
             return (await shared.read(me_request())).status
 
-    async with unhurried() as gaps:
-        statuses = await asyncio.gather(*(read() for _ in range(READERS)))
+    _, *statuses = await asyncio.gather(grant_the_token(), *(read() for _ in range(READERS)))
 
     assert statuses == [200] * READERS
     assert token_requests() == [200]
     assert len(opened) == 1
     assert opened[0].closed
     assert async_session._shared.get(asyncio.get_running_loop()) == {}
-    assert max(gaps) < 0.6
     times = api(sandbox)
-    assert len(times) == READERS
+    assert len(times) == READERS < len(slots)
     # Spaced for 150 a second; what a busy machine delays comes closer together, but none is extra.
-    assert peak(times) <= RATE * 1.15
-    assert times[-1] - times[0] >= (READERS - 1) / RATE * 0.95
+    assert times[-1] - min(slots) >= (READERS - 1) / RATE
 
 
 @on_sqlite
@@ -130,7 +112,9 @@ async def test_the_last_one_closes(make_session, make_config, sandbox, opened):
 
 
 @on_sqlite
-async def test_it_is_closed_after_an_error_and_after_a_cancellation(make_session, make_config, sandbox, opened):
+async def test_it_is_closed_after_an_error_and_after_a_cancellation(
+    make_session, make_config, sandbox, opened, answers_wait, until
+):
     session = make_session(make_config())
 
     async def read(path: str) -> None:
@@ -141,9 +125,9 @@ async def test_it_is_closed_after_an_error_and_after_a_cancellation(make_session
         await read("nothing")
     assert opened[0].closed
 
-    sandbox.fault("slow", delay=5, path="/api")
+    sandbox.fault("slow", delay=1, path="/api")
     reading = asyncio.create_task(read("slow"))
-    await asyncio.sleep(0.3)
+    await asyncio.to_thread(until, lambda: len(api(sandbox)) == 2)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
@@ -151,7 +135,7 @@ async def test_it_is_closed_after_an_error_and_after_a_cancellation(make_session
     # Nobody holds the turn: the next reader gets it.
     sandbox.clear_faults()
     with pytest.raises(SendosoNotFoundError):
-        await asyncio.wait_for(read("nothing"), 5)
+        await asyncio.wait_for(read("nothing"), 60)
 
 
 @on_sqlite
@@ -162,7 +146,7 @@ async def test_a_cancelled_reader_in_the_queue_does_not_stop_the_others(make_ses
         await asyncio.sleep(0.15)
         for reader in readers[::2]:
             reader.cancel()
-        outcomes = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), 20)
+        outcomes = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), 60)
     assert {outcome.status for outcome in outcomes[1::2]} == {200}
 
 

@@ -37,7 +37,7 @@ def agree(page):
     """Agrees, as a browser does; returns the parameters that the callback gets."""
 
     def do(answer: str = "agree", **changes: str) -> dict[str, str]:
-        response = requests.post(page(**changes), data={"answer": answer}, allow_redirects=False, timeout=5)
+        response = requests.post(page(**changes), data={"answer": answer}, allow_redirects=False, timeout=60)
         assert response.status_code == 302
         return {name: values[0] for name, values in parse_qs(urlsplit(response.headers["Location"]).query).items()}
 
@@ -50,7 +50,7 @@ def ask_token(sandbox):
 
     def do(**fields: str) -> requests.Response:
         client = {"client_id": "sandbox", "client_secret": "sandbox"}
-        return requests.post(f"{sandbox.url}/oauth/token", json=client | fields, timeout=5)
+        return requests.post(f"{sandbox.url}/oauth/token", json=client | fields, timeout=60)
 
     return do
 
@@ -76,7 +76,7 @@ def revoke(sandbox):
 
 def me(sandbox: Sandbox, token: str) -> int:
     headers = {"Authorization": f"Bearer {token}"}
-    return requests.get(f"{sandbox.url}/api/v3/me", headers=headers, timeout=5).status_code
+    return requests.get(f"{sandbox.url}/api/v3/me", headers=headers, timeout=60).status_code
 
 
 class _Form(HTMLParser):
@@ -96,7 +96,7 @@ class _Form(HTMLParser):
 
 
 def test_the_page_asks(page):
-    response = requests.get(page(), timeout=5)
+    response = requests.get(page(), timeout=60)
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/html")
     form = _Form()
@@ -111,7 +111,7 @@ def test_the_page_asks(page):
 @pytest.mark.parametrize("where", ["scope", "redirect_uri", "state"])
 def test_the_page_escapes(page, where, evil):
     value = f"http://127.0.0.1:9/{evil}" if where == "redirect_uri" else evil.replace(" ", "/")
-    response = requests.get(page(**{where: value}), timeout=5)
+    response = requests.get(page(**{where: value}), timeout=60)
     assert response.status_code == 200
     assert evil not in response.text
     form = _Form()
@@ -133,7 +133,7 @@ def test_the_page_escapes(page, where, evil):
     ],
 )
 def test_a_bad_request_is_shown_and_not_redirected(page, method, changes, status, error):
-    response = requests.request(method, page(**changes), data={"answer": "agree"}, allow_redirects=False, timeout=5)
+    response = requests.request(method, page(**changes), data={"answer": "agree"}, allow_redirects=False, timeout=60)
     assert response.status_code == status
     assert response.json()["error"] == error
     assert "Location" not in response.headers
@@ -155,7 +155,7 @@ def test_anything_but_agreeing_is_a_denial(agree, answer):
 
 def test_a_callback_that_has_a_query_keeps_it(page):
     address = page(redirect_uri=f"{CALLBACK}?a=b", state="x&y=z")
-    location = requests.post(address, data={"answer": "deny"}, allow_redirects=False, timeout=5).headers["Location"]
+    location = requests.post(address, data={"answer": "deny"}, allow_redirects=False, timeout=60).headers["Location"]
     assert location.startswith(f"{CALLBACK}?a=b&")
     assert parse_qs(urlsplit(location).query)["state"] == ["x&y=z"]
 

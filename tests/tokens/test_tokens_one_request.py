@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import text
 
 PROCESSES = 64
-LEASE = 1.5
 
 on_each_database = pytest.mark.parametrize("ledger_connection", ["sqlite", "postgresql", "mysql"], indirect=True)
 """With MySQL, which the other tests here leave out: they are long, and know no more of it than these."""
@@ -64,16 +63,17 @@ def test_many_processes_on_an_empty_ledger(crew, connection, ledger_url, sandbox
 
 
 @pytest.mark.parametrize(("point", "requests"), [("token-claimed", [200]), ("token-stored", [200])])
-def test_a_kill_that_heals(crew, connection, ledger_url, sandbox, token_requests, point, requests):
+def test_a_kill_that_heals(crew, connection, ledger_url, lapse, sandbox, token_requests, point, requests):
     """Killed with the claim but before the request, or with the tokens stored but the claim not given back."""
     seed = sandbox.issue_refresh_token()
     job = {
         "job": "token",
         "connection": connection(grant_type="refresh_token", refresh_token=seed),
         "ledger_url": ledger_url,
-        "lease": LEASE,
     }
-    [[victim], others] = crew([job | {"crash_point": point}], [job] * 8)
+    [[victim]] = crew([job | {"crash_point": point}])
+    lapse()
+    [others] = crew([job] * 8)
 
     assert victim == {"exitcode": -signal.SIGKILL}
     assert [result.get("error") for result in others] == [None] * 8
@@ -82,7 +82,7 @@ def test_a_kill_that_heals(crew, connection, ledger_url, sandbox, token_requests
 
 
 def test_a_kill_between_grant_and_store_needs_a_person(
-    crew, connection, make_config, make_session, ledger_url, sandbox, token_requests
+    crew, connection, make_config, make_session, ledger_url, lapse, sandbox, token_requests
 ):
     """
     The one hole: Sendoso has traded the refresh token, and the process died before it could commit the next one.
@@ -95,13 +95,12 @@ def test_a_kill_between_grant_and_store_needs_a_person(
         "job": "token",
         "connection": connection(grant_type="refresh_token", refresh_token=seed),
         "ledger_url": ledger_url,
-        "lease": LEASE,
     }
     fresh = sandbox.issue_refresh_token()
     healed = job | {"connection": connection(grant_type="refresh_token", refresh_token=fresh)}
-    [[victim], others, later, with_a_new_one, with_the_old_one] = crew(
-        [job | {"crash_point": "token-granted"}], [job] * 16, [job], [healed] * 8, [job]
-    )
+    [[victim]] = crew([job | {"crash_point": "token-granted"}])
+    lapse()
+    [others, later, with_a_new_one, with_the_old_one] = crew([job] * 16, [job], [healed] * 8, [job])
 
     assert victim == {"exitcode": -signal.SIGKILL}
     assert {result["error"] for result in others + later} == {"SendosoAuthError"}
@@ -117,12 +116,13 @@ def test_a_kill_between_grant_and_store_needs_a_person(
 
 # What does not depend on the database is tried on one.
 @pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)
-def test_client_credentials_heal_at_every_point(crew, connection, ledger_url, token_requests):
-    job = {"job": "token", "connection": connection(), "ledger_url": ledger_url, "lease": LEASE}
-    points = ("token-claimed", "token-granted")
-    [victims_1, victims_2, others] = crew(*([job | {"crash_point": point}] for point in points), [job] * 8)
+def test_client_credentials_heal_at_every_point(crew, connection, ledger_url, lapse, token_requests):
+    job = {"job": "token", "connection": connection(), "ledger_url": ledger_url}
+    for point in ("token-claimed", "token-granted"):
+        assert crew([job | {"crash_point": point}]) == [[{"exitcode": -signal.SIGKILL}]]
+        lapse()
+    [others] = crew([job] * 8)
 
-    assert victims_1 == victims_2 == [{"exitcode": -signal.SIGKILL}]
     assert [result.get("error") for result in others] == [None] * 8
     assert len({result["token"] for result in others}) == 1
     assert token_requests() == [200, 200]

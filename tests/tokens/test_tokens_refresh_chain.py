@@ -126,6 +126,9 @@ def test_a_token_is_renewed_before_it_expires(make_session, make_config, sandbox
 
 # Sleeping through the lease.
 
+LEASE = 60.0
+"""Seconds; within a test no lease lapses by itself."""
+
 
 class Sleeper:
     """A store whose ``store`` sleeps beforehand, until somebody else has done what they do meanwhile."""
@@ -143,30 +146,30 @@ class Sleeper:
         return self._store.store(owner, text, renew_after)
 
 
-def sleeping(session, config, lease: float, meanwhile) -> TokenManager:
-    return TokenManager(config, Sleeper(session.tokens._store, meanwhile), session.paced, lease=lease)
+def sleeping(session, config, meanwhile) -> TokenManager:
+    return TokenManager(config, Sleeper(session.tokens._store, meanwhile), session.paced, lease=LEASE)
 
 
-def test_asleep_between_grant_and_store_while_nobody_came(make_session, make_config, sandbox, token_requests):
+def test_asleep_between_grant_and_store_while_nobody_came(make_session, make_config, sandbox, lapse, token_requests):
     config = make_config(sandbox.issue_refresh_token())
-    manager = sleeping(make_session(config), config, 0.2, lambda: time.sleep(0.5))
+    manager = sleeping(make_session(config), config, lapse)
     token = manager.get()
     assert make_session(config).token() == token
     assert token_requests() == [200]
 
 
 def test_asleep_while_another_found_the_refresh_token_spent(
-    make_session, make_config, make_engine, sandbox, token_requests
+    make_session, make_config, make_engine, sandbox, lapse, token_requests
 ):
     """The sleeper has the only living refresh token, and the other had to give up: the sleeper's is kept."""
     config = make_config(sandbox.issue_refresh_token())
 
     def meanwhile() -> None:
-        time.sleep(0.3)
+        lapse()
         with pytest.raises(SendosoAuthError):
-            make_session(config, lease=5).token()
+            make_session(config, lease=LEASE).token()
 
-    token = sleeping(make_session(config), config, 0.2, meanwhile).get()
+    token = sleeping(make_session(config), config, meanwhile).get()
     assert token_requests() == [200, 400]
     assert make_session(config).token() == token
     overdue(make_engine)
@@ -174,7 +177,9 @@ def test_asleep_while_another_found_the_refresh_token_spent(
     assert token_requests() == [200, 400, 200]
 
 
-def test_asleep_while_another_started_a_new_chain(make_session, make_config, make_engine, sandbox, token_requests):
+def test_asleep_while_another_started_a_new_chain(
+    make_session, make_config, make_engine, sandbox, lapse, token_requests
+):
     """Both chains live; the store's stays, both processes go on with it, and it can be renewed."""
     config, other = make_config(sandbox.issue_refresh_token()), make_config(sandbox.issue_refresh_token())
     make_session(config).token()
@@ -182,10 +187,10 @@ def test_asleep_while_another_started_a_new_chain(make_session, make_config, mak
     theirs = []
 
     def meanwhile() -> None:
-        time.sleep(0.3)
-        theirs.append(make_session(other, lease=5).token())
+        lapse()
+        theirs.append(make_session(other, lease=LEASE).token())
 
-    token = sleeping(make_session(config), config, 0.2, meanwhile).get()
+    token = sleeping(make_session(config), config, meanwhile).get()
     assert [token] == theirs
     assert token_requests() == [200, 200, 400, 200]  # the store's is spent by the sleeper; the other's own is not
     overdue(make_engine)
@@ -194,7 +199,7 @@ def test_asleep_while_another_started_a_new_chain(make_session, make_config, mak
 
 
 def test_asleep_while_another_took_the_claim_and_died(
-    make_session, make_config, make_engine, sandbox, book, token_requests
+    make_session, make_config, make_engine, sandbox, book, lapse, token_requests
 ):
     """The claim is another's: it is not run over, but waited for, and then what lives is stored."""
     config = make_config(sandbox.issue_refresh_token())
@@ -202,11 +207,11 @@ def test_asleep_while_another_took_the_claim_and_died(
     lapses = []
 
     def meanwhile() -> None:
-        time.sleep(0.6)
-        assert store.claim("another", 0.6)
+        lapse()
         lapses.append(time.monotonic() + 0.6)
+        assert store.claim("another", 0.6)
 
-    token = sleeping(make_session(config), config, 0.5, meanwhile).get()
+    token = sleeping(make_session(config), config, meanwhile).get()
     assert time.monotonic() >= lapses[0] - 0.05
     assert make_session(config).token() == token
     overdue(make_engine)
@@ -214,15 +219,15 @@ def test_asleep_while_another_took_the_claim_and_died(
     assert token_requests() == [200, 200]
 
 
-def test_client_credentials_asleep(make_session, make_config, token_requests):
+def test_client_credentials_asleep(make_session, make_config, lapse, token_requests):
     config = make_config()
     theirs = []
 
     def meanwhile() -> None:
-        time.sleep(0.3)
-        theirs.append(make_session(config, lease=5).token())
+        lapse()
+        theirs.append(make_session(config, lease=LEASE).token())
 
-    token = sleeping(make_session(config), config, 0.2, meanwhile).get()
+    token = sleeping(make_session(config), config, meanwhile).get()
     assert token_requests() == [200, 200]
     assert theirs != [token]
     assert make_session(config).token() in (token, *theirs)
@@ -247,24 +252,24 @@ class FrozenPace:
         return self._pace.reserve(poll=poll)
 
 
-def frozen(make_session, config, lease: float, meanwhile):
-    session = make_session(config, lease=lease)
+def frozen(make_session, config, meanwhile):
+    session = make_session(config, lease=LEASE)
     session.pace = FrozenPace(session.pace, meanwhile)
     return session
 
 
 def test_frozen_before_the_request_while_another_renewed(
-    make_session, make_config, make_engine, sandbox, token_requests
+    make_session, make_config, make_engine, sandbox, lapse, token_requests
 ):
     """What was read under the claim is spent by then, and is not sent: theirs is taken."""
     config = make_config(sandbox.issue_refresh_token())
     theirs = []
 
     def meanwhile() -> None:
-        time.sleep(0.5)
-        theirs.append(make_session(config, lease=5).token())
+        lapse()
+        theirs.append(make_session(config, lease=LEASE).token())
 
-    assert frozen(make_session, config, 0.2, meanwhile).token() == theirs[0]
+    assert frozen(make_session, config, meanwhile).token() == theirs[0]
     assert token_requests() == [200]
     overdue(make_engine)
     assert make_session(config).token() != theirs[0]
@@ -272,24 +277,24 @@ def test_frozen_before_the_request_while_another_renewed(
 
 
 def test_frozen_after_a_401_while_another_took_the_claim_and_renewed_nothing(
-    make_session, make_config, sandbox, token_requests
+    make_session, make_config, sandbox, lapse, token_requests
 ):
     """The token that was refused is still what the store holds: it is not handed out again."""
     config = make_config(sandbox.issue_refresh_token())
     stale = make_session(config).token()
 
     def meanwhile() -> None:
-        time.sleep(0.5)
+        lapse()
         store = make_session(config).tokens._store
-        assert store.claim("another", 5)
+        assert store.claim("another", LEASE)
         store.release("another")
 
-    assert frozen(make_session, config, 0.2, meanwhile).renew(stale) != stale
+    assert frozen(make_session, config, meanwhile).renew(stale) != stale
     assert token_requests() == [200, 200]
 
 
 def test_frozen_before_the_request_while_another_holds_the_claim(
-    make_session, make_config, book, sandbox, token_requests
+    make_session, make_config, book, sandbox, lapse, token_requests
 ):
     """They have not renewed yet, or never will: their claim is waited for like any other."""
     config = make_config(sandbox.issue_refresh_token())
@@ -297,25 +302,30 @@ def test_frozen_before_the_request_while_another_holds_the_claim(
     lapses = []
 
     def meanwhile() -> None:
-        time.sleep(0.6)
-        assert store.claim("another", 0.6)
+        lapse()
         lapses.append(time.monotonic() + 0.6)
+        assert store.claim("another", 0.6)
 
-    assert frozen(make_session, config, 0.5, meanwhile).token()
+    assert frozen(make_session, config, meanwhile).token()
     assert time.monotonic() >= lapses[0] - 0.05
     assert token_requests() == [200]
 
 
-def test_frozen_before_the_request_while_nobody_came(make_session, make_config, sandbox, token_requests):
+def test_frozen_before_the_request_while_nobody_came(
+    make_session, make_config, sandbox, lapse, answers_wait, until, token_requests
+):
     """The lease has lapsed, but the claim is still this process's: it is renewed, and the request may take its time."""
     config = make_config(sandbox.issue_refresh_token())
-    sandbox.fault("slow", delay=0.5, path="/oauth/token")
-    with ThreadPoolExecutor(1) as pool:
-        ours = pool.submit(frozen(make_session, config, 1.0, lambda: time.sleep(1.2)).token)
-        while not token_requests():
-            time.sleep(0.01)
-        token = make_session(config, lease=5).token()  # with the old lease it would take the claim, and be refused
-        assert ours.result() == token
+    sandbox.fault("slow", delay=1, path="/oauth/token")
+    with ThreadPoolExecutor(2) as pool:
+        ours = pool.submit(frozen(make_session, config, lapse).token)
+        until(token_requests)
+        # With the old lease it would take the claim, and be refused.
+        theirs = pool.submit(make_session(config, lease=LEASE).token)
+        with pytest.raises(TimeoutError):
+            theirs.result(0.3)
+        answers_wait.set()
+        assert ours.result() == theirs.result()
     assert token_requests() == [200]
 
 
