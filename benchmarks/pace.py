@@ -142,7 +142,7 @@ def open_session(told: Work):
 
 
 def send_loop(told: Work, session, ledger, stop: threading.Event):
-    from airflow_provider_sendoso.ledger.sends import Batch
+    from airflow_provider_sendoso.ledger.records import Batch
     from airflow_provider_sendoso.models import GiftSend
     from airflow_provider_sendoso.sending import Job, Sender
 

@@ -148,8 +148,8 @@ def record(ids: list[str]) -> None:
     from sqlalchemy import insert
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.records import Batch, State
     from airflow_provider_sendoso.ledger.schema import sends
-    from airflow_provider_sendoso.ledger.sends import Batch, State
 
     hook = SendosoHook()
     account, ledger = hook.config.account, hook.ledger

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import create_engine
 
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import Resolution
-from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.models import METADATA_KEY, TRACKING, normalise_key
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox.account import Send

@@ -303,8 +303,8 @@ def make_open(sendoso: Sandbox, ledger: Any) -> Callable[..., list[str]]:
     from sqlalchemy import update
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
     from airflow_provider_sendoso.ledger.schema import sends
-    from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
 
     def make(
         *recipients: str, scope: str = "q4", batch_id: str = "batch-1", reason: str = "http_500", lapsed: bool = True

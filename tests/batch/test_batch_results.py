@@ -22,13 +22,13 @@ from tenacity import wait_none
 
 from airflow_provider_sendoso import tables
 from airflow_provider_sendoso.batch import results
-from airflow_provider_sendoso.batch.results import COLUMNS, Outcome, ResultsTable, refresh_statuses
-from airflow_provider_sendoso.batch.rows import Row
+from airflow_provider_sendoso.batch.results import COLUMNS, ResultsTable, refresh_statuses
+from airflow_provider_sendoso.batch.row import Outcome, Row
 from airflow_provider_sendoso.batch.spool import Spool
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Batch, Record, State
+from airflow_provider_sendoso.ledger.records import Batch, Record, State
 from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
 from airflow_provider_sendoso.sending import Result
 

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_sendoso.batch.rows import Layout, Row, RowReader, flatten
+from airflow_provider_sendoso.batch.row import Row
+from airflow_provider_sendoso.batch.rows import Layout, RowReader, flatten
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 COLUMNS = ("first_name", "last_name", "email")

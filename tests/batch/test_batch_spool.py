@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_sendoso.batch.rows import Row
+from airflow_provider_sendoso.batch.row import Row
 from airflow_provider_sendoso.batch.spool import Spool
 from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
 from airflow_provider_sendoso.sending import Result

@@ -22,8 +22,8 @@ from airflow_provider_sendoso.cli.commands import get_cli_commands, main
 from airflow_provider_sendoso.cli.ledger import resolve
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.ledger.sends import Record, State
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 

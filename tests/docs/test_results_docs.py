@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from airflow_provider_sendoso.batch.results import COLUMNS, Outcome, ResultsTable, cells, refresh_statuses
+from airflow_provider_sendoso.batch.results import COLUMNS, ResultsTable, cells, refresh_statuses
+from airflow_provider_sendoso.batch.row import Outcome
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.ledger.sends import Batch
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import NOTHING, Item, RowOutcome
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")

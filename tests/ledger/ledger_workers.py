@@ -16,7 +16,7 @@ from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.models import Item
 from airflow_provider_sendoso.operators import run
 from airflow_provider_sendoso.operators import sendoso as operators

@@ -10,8 +10,9 @@ import pytest
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, Record, SendLedger, State, Wanted
+from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.models import Item
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection, Engine
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger, database
+from airflow_provider_sendoso.ledger.records import Batch, Wanted
 from airflow_provider_sendoso.ledger.schema import db_now, scopes, sends
-from airflow_provider_sendoso.ledger.sends import Batch, Wanted
 from airflow_provider_sendoso.models import Item
 
 BATCH = Batch("batch", "account", "scope", "email", "dag", "task", "run", -1)

@@ -12,9 +12,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.resolutions import LONGEST_NAME, LONGEST_WHY
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.models import Item
 
 BATCH = Batch("batch-1", "account", "q4", "email", "dag", "task", "run-1", -1)

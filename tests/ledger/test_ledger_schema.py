@@ -18,8 +18,8 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.ddl import ddl
+from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity, metadata
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.models import Item
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)

@@ -18,8 +18,8 @@ from hypothesis.stateful import (
 from sqlalchemy import create_engine, delete, update
 
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.models import Item
 
 KEY = "key"

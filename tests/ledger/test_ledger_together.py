@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.together import Together
 from airflow_provider_sendoso.models import Item
 

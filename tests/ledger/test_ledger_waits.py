@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.models import Item
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)

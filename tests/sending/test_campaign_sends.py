@@ -14,7 +14,7 @@ from trying import FakeTI, Try, batch
 
 from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError, SendOutcomeUnknownError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.sends import Record, State
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 

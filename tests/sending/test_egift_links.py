@@ -26,7 +26,8 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.sends import Record, SendLedger, State
+from airflow_provider_sendoso.ledger.records import Record, State
+from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.operators.egift_links import NOT_OF_LINKS
 from airflow_provider_sendoso.sandbox import Sandbox
 

@@ -95,21 +95,21 @@ def test_an_outage_that_ends_while_it_is_waited_for_costs_the_batch_nothing_else
 
 
 @pytest.mark.parametrize("ledger_connection", ["postgresql"], indirect=True)
-def test_an_outage_in_the_middle_of_a_thousand_leaves_a_handful_unknown(
+def test_an_outage_in_the_middle_of_five_thousand_leaves_a_handful_unknown(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than a try waits for it, so that tries fail one after the other, as over ten minutes."""
     finish, finished = SendLedger.finish, []
 
-    def break_down_at_four_hundred(*args: Any, **kwargs: Any) -> bool:
+    def break_down_at_two_thousand(*args: Any, **kwargs: Any) -> bool:
         finished.append(None)
-        if len(finished) == 400:
+        if len(finished) == 2000:
             sendoso.fault("error_after", times=3, method="POST", path=SENDS)
             sendoso.fault("error_before", times=100_000)
         return finish(*args, **kwargs)
 
-    monkeypatch.setattr(SendLedger, "finish", break_down_at_four_hundred)
-    recipients = people(1000)
+    monkeypatch.setattr(SendLedger, "finish", break_down_at_two_thousand)
+    recipients = people(5000)
     first = send(recipients, max_in_flight=None)
     assert first.error == "SendosoServerError"
     assert first.counts["held"] <= MOST
@@ -118,9 +118,9 @@ def test_an_outage_in_the_middle_of_a_thousand_leaves_a_handful_unknown(
     sendoso.clear_faults()
     last = send(recipients, max_in_flight=None, on_held="continue")
     assert last.error == ""
-    assert last.counts["sent"] >= 1000 - MOST - 3
+    assert last.counts["sent"] >= 5000 - MOST - 3
     assert len(sendoso.sends) == last.counts["sent"]
-    assert sum(states().values()) == 1000
+    assert sum(states().values()) == 5000
     assert states()["SENT"] == last.counts["sent"]
 
 

@@ -15,8 +15,8 @@ from trying import SENDS, Try, die, sendoso_connection
 
 import airflow_provider_sendoso
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.ledger.resolutions import Resolution
-from airflow_provider_sendoso.ledger.sends import State
 from airflow_provider_sendoso.sandbox import Sandbox
 
 TIMEOUT = 60.0

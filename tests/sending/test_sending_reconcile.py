@@ -14,9 +14,9 @@ from trying import SENDS, FakeTI, Try, batch, people, posts
 
 from airflow_provider_sendoso.batch.spool import Spool
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.ledger.resolutions import Resolution
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.ledger.sends import State
 from airflow_provider_sendoso.models import METADATA_KEY
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox

@@ -13,7 +13,7 @@ import requests
 from sqlalchemy import create_engine
 
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.sends import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.models import Item
 from airflow_provider_sendoso.sandbox import Sandbox
 

@@ -14,8 +14,8 @@ from sqlalchemy import insert, text
 from tenacity import wait_none
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.records import Batch, State
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.ledger.sends import Batch, State
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 

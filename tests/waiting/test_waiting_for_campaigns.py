@@ -13,8 +13,8 @@ from watchers import fire, trigger
 
 from airflow_provider_sendoso.exceptions import SendosoStatusError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.ledger.sends import Record, State
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
