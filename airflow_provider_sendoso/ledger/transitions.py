@@ -19,7 +19,8 @@ from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State,
 from airflow_provider_sendoso.ledger.schema import Moment, db_now, sends
 from airflow_provider_sendoso.ledger.statements import now_on
 
-PROCESS_LOST = {"state": "UNKNOWN", "reason": "process_lost", "finished_at": db_now()}
+PROCESS_LOST = {"state": State.UNKNOWN, "reason": "process_lost", "finished_at": db_now()}
+"""What becomes of a send whose POSTING has lapsed."""
 
 # The statements of every send are built once: building one costs more than running it.
 _LEASE = db_now() + bindparam("lease", type_=Moment)
@@ -79,6 +80,12 @@ _CLAIM_NEW = (
 
 
 def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
+    """
+    Make the row of a send that the ledger has not heard of: free to be claimed.
+
+    :param batch: whose it is.
+    :param now: on the database's clock.
+    """
     return {
         "send_key": want.send_key,
         "account": batch.account,
@@ -99,6 +106,15 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
 
 
 def transit(connection: Connection, claim: Claim, statement: Update, state: State, **values: Any) -> bool:
+    """
+    Move a claimed send on.
+
+    :param claim: by which its owner may.
+    :param statement: one of those above.
+    :param state: what it leads to.
+    :param values: of the statement.
+    :return: ``False`` if the claim is worth nothing any more; then nothing was changed.
+    """
     mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
     if connection.execute(statement, mine | values).rowcount == 1:
         return True
@@ -114,7 +130,14 @@ def take_new(
     wanted: Sequence[Wanted],
     records: Mapping[str, Record],
 ) -> dict[str, Claim]:
-    """Claim the rows that are as this batch has just inserted them, in one statement: of most batches, all."""
+    """
+    Claim the rows that are as this batch has just inserted them, in one statement: of most batches, all.
+
+    :param owner: the run's own mark.
+    :param lease: seconds.
+    :param records: the wanted rows as they stand, by their keys.
+    :return: the claims, by send key.
+    """
     new = {want.send_key for want in wanted if _is_new(records[want.send_key], batch, want)}
     if not new:
         return {}
@@ -140,6 +163,14 @@ def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
 def take(
     connection: Connection, batch: Batch, owner: str, lease: float, want: Wanted, record: Record
 ) -> Claim | Record:
+    """
+    Claim a row if it is free; one whose POSTING has lapsed becomes UNKNOWN.
+
+    :param owner: the run's own mark.
+    :param lease: seconds.
+    :param record: the row as it stands.
+    :return: the claim, or the row as it stands now.
+    """
     as_read = {"this_key": record.send_key, "this_attempt": record.attempt, "from_state": record.state}
     lapsed = record.lease_left <= 0
     if record.state is State.POSTING and lapsed:
