@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 import requests
+from ports import free_ports
 
 from airflow_provider_sendoso.sandbox import Sandbox
 
@@ -189,7 +188,7 @@ class LiveAirflow:
 
     def __init__(self, home: Path, dags: Path, metadata: Any) -> None:
         self._log = home / "airflow.log"
-        api, task_logs, trigger_logs = _free_ports(3)
+        api, task_logs, trigger_logs = free_ports(3)
         self.url = f"http://127.0.0.1:{api}"
         settings = {
             "CORE__DAGS_FOLDER": str(dags),
@@ -287,16 +286,6 @@ class LiveAirflow:
                 if os.getsid(process.pid) == self._process.pid and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
-
-
-def _free_ports(count: int) -> list[int]:
-    """Below those that the system gives away by itself: it is a while until Airflow listens there."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            ports.append(port)
-    return ports
 
 
 @pytest.fixture(scope="session")

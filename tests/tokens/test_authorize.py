@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
-import random
 import re
 import socket
 import subprocess
@@ -22,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from ports import free_ports
 
 from airflow_provider_sendoso.cli.authorize import authorize
 from airflow_provider_sendoso.cli.commands import main
@@ -36,17 +35,9 @@ COMMAND = [sys.executable, "-m", "airflow_provider_sendoso"]
 on_sqlite = pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)
 
 
-def free_port() -> int:
-    """One below those that systems give to whoever asks for any, so that it is still free in a moment."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
 @pytest.fixture
 def redirect_uri() -> str:
-    return f"http://127.0.0.1:{free_port()}/callback"
+    return f"http://127.0.0.1:{free_ports()[0]}/callback"
 
 
 @pytest.fixture
