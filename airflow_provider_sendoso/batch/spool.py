@@ -217,18 +217,23 @@ class Spool:
 
     def jobs(self) -> Iterator[Job]:
         """Read the rows that may be sent, in their order, while results are being recorded."""
-        after = 0
-        while True:
-            page = self._db.execute(
-                "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "
-                "WHERE number > ? AND send IS NOT NULL AND outcome NOT IN (?, ?) ORDER BY number LIMIT 500",
-                (after, RowOutcome.DUPLICATE, RowOutcome.INVALID),
-            ).fetchall()
-            for number, recipient_key, text, row_ref, resend_of, kind, delivery in page:
-                yield Job(number, recipient_key, _send(text, kind, delivery), row_ref, resend_of)
-            if not page:
-                return
-            after = page[-1][0]
+        return self._jobs("outcome NOT IN (:duplicate, :invalid)")
+
+    def rejected(self) -> Iterator[Job]:
+        """Read the rows that are invalid for what they ask for, and not for what stands in them, in their order."""
+        return self._jobs("outcome = :invalid")
+
+    def take_back(self, numbers: Iterable[int]) -> None:
+        """
+        Let rows be looked at by the sender that were rejected.
+
+        :param numbers: of the rows.
+        """
+        self._db.executemany(
+            "UPDATE rows SET outcome = ?, reason = NULL WHERE number = ?",
+            ((RowOutcome.NOT_REACHED, number) for number in numbers),
+        )
+        self.mark_duplicates()
 
     def recipients(self) -> Iterator[Job]:
         """
@@ -236,17 +241,23 @@ class Spool:
 
         Of several rows of a recipient the one that may be sent, or else the first.
         """
+        return self._jobs(
+            "outcome != :duplicate AND NOT EXISTS "
+            "(SELECT 1 FROM rows AS other WHERE other.dedupe_key = rows.dedupe_key AND other.send IS NOT NULL "
+            "AND other.outcome != :duplicate "
+            "AND (other.outcome = :invalid, other.number) < (rows.outcome = :invalid, rows.number))"
+        )
+
+    def _jobs(self, where: str) -> Iterator[Job]:
+        """Read rows that could be sent by themselves, in pages."""
+        query = (
+            "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "  # noqa: S608
+            f"WHERE number > :after AND send IS NOT NULL AND {where} ORDER BY number LIMIT 500"
+        )
+        values = {"duplicate": RowOutcome.DUPLICATE, "invalid": RowOutcome.INVALID}
         after = 0
         while True:
-            page = self._db.execute(
-                "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "
-                "WHERE number > :after AND send IS NOT NULL AND outcome != :duplicate AND NOT EXISTS "
-                "(SELECT 1 FROM rows AS other WHERE other.dedupe_key = rows.dedupe_key AND other.send IS NOT NULL "
-                "AND other.outcome != :duplicate "
-                "AND (other.outcome = :invalid, other.number) < (rows.outcome = :invalid, rows.number)) "
-                "ORDER BY number LIMIT 500",
-                {"after": after, "duplicate": RowOutcome.DUPLICATE, "invalid": RowOutcome.INVALID},
-            ).fetchall()
+            page = self._db.execute(query, {"after": after, **values}).fetchall()
             for number, recipient_key, text, row_ref, resend_of, kind, delivery in page:
                 yield Job(number, recipient_key, _send(text, kind, delivery), row_ref, resend_of)
             if not page:

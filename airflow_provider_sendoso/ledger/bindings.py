@@ -13,11 +13,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.records import Record, State, record_of
+from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Record, State, record_of
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on
-
-_PERHAPS_SENT = (State.SENT, State.POSTING, State.UNKNOWN, State.HELD)
 
 
 class Bindings:
@@ -68,7 +66,7 @@ class Bindings:
         :param account: whose they are.
         :param email_hashes: of the recipients.
         """
-        states = sends.c.state.in_(_PERHAPS_SENT)
+        states = sends.c.state.in_(PERHAPS_SENT)
         records = (self._read(account, states, sends.c.email_hash.in_(some)) for some in in_groups(list(email_hashes)))
         return [record for page in records for record in page]
 

@@ -26,6 +26,10 @@ class State(StrEnum):
     """Looked for and not found: for a person to decide."""
 
 
+PERHAPS_SENT = (State.SENT, State.POSTING, State.UNKNOWN, State.HELD)
+"""Where a gift has gone out, or may have."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """

@@ -30,7 +30,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoRowsError,
 )
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
-from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Batch
 from airflow_provider_sendoso.making import refuse_with_campaign, refuse_without_campaign
 from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.observing.lineage import note_asset_events, report_output, report_query
@@ -48,6 +48,7 @@ from airflow_provider_sendoso.operators.arguments import (
 )
 from airflow_provider_sendoso.operators.run import WHAT_TO_DO, Progress, Run, moment, short_key
 from airflow_provider_sendoso.sending import Result, Sender
+from airflow_provider_sendoso.sending.jobs import chunks
 from airflow_provider_sendoso.sending.preview import Preview, preview
 from airflow_provider_sendoso.sending.replacing import check_replaceable
 
@@ -92,10 +93,12 @@ class BatchRun(Run):
             with span("read"):
                 self._fill(spool)
             self._check_replacements(batch, spool)
+            self._take_back(batch, spool)
             failure: SendosoError | None = None
             if self._refuse_invalid(spool, max_invalid) is None:
                 self._check_gifts(spool)
                 failure = self._check_campaigns(batch, spool)
+                self._take_back(batch, spool)
             self._log_invalid(spool)
             failure = failure or self._refuse_invalid(spool, max_invalid)
             if dry_run:
@@ -362,6 +365,26 @@ class BatchRun(Run):
                 spool.rename_replaced(number, name)
         if renamed:
             spool.mark_duplicates()
+
+    def _take_back(self, batch: Batch, spool: Spool) -> None:
+        """
+        Leave to the sender what an earlier try or run has posted before it was found to be invalid.
+
+        A campaign may have ended since, or a gift have left the catalogue; that changes nothing about who has theirs.
+        """
+        ledger = self.hook.ledger
+        if not ledger.sends.scope_exists(batch.account, batch.dedupe_scope):
+            return
+        posted = list[int]()
+        for chunk in chunks(spool.rejected()):
+            rows = [
+                (ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of), job.number)
+                for job in chunk
+            ]
+            records = ledger.sends.read([key for key, _ in rows])
+            posted += [number for key, number in rows if key in records and records[key].state in PERHAPS_SENT]
+        if posted:
+            spool.take_back(posted)
 
     # -- afterwards ----------------------------------------------------------------------------------------------
 

@@ -46,6 +46,17 @@ def test_of_each_recipient_one_row_is_read_also_if_it_was_rejected(spool):
     assert [job.number for job in spool.jobs()] == [2]
 
 
+def test_rejected_rows_can_be_taken_back(spool):
+    spool.fill([good(1, "a", gift_id="old"), good(2, "a"), good(3, "b", gift_id="old"), bad(4)])
+    spool.reject(Item("old"), "gone")
+    spool.mark_duplicates()
+    assert [job.number for job in spool.rejected()] == [1, 3]
+    spool.take_back([1])
+    assert [job.number for job in spool.jobs()] == [1]
+    assert spool.counts() == {RowOutcome.NOT_REACHED: 1, RowOutcome.DUPLICATE: 1, RowOutcome.INVALID: 2}
+    assert [row.reason for row in spool.rows(RowOutcome.INVALID, 9)] == ["gone", "email is missing"]
+
+
 class TestFill:
     def test_empty_input(self, spool):
         spool.fill([])

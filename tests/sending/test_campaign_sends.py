@@ -216,6 +216,43 @@ def test_a_campaign_that_has_ended_since_fails_nobody_who_has_theirs(
     assert len(bodies(sendoso)) == 6
 
 
+@pytest.mark.parametrize("how", ["ended", "by post now", "somewhere else only"])
+def test_a_row_that_was_sent_is_not_invalid_because_its_campaign_has_changed_since(
+    sendoso: Sandbox, campaign: Callable[..., Try], how: str
+) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "ended": {"end_date": (NOW - timedelta(days=1)).isoformat()},
+        "by post now": {"delivery_type": "mail"},
+        "somewhere else only": {"delivery_type": "mail", "ship_to_countries": ["FR"]},
+    }
+    touch(sendoso, 7)
+    london = {"address": LONDON, "mobile_no": "+44 20 7946 0000"} if how == "somewhere else only" else {}
+    rows = [ADA | london | {"touch_id": 7}, ADA | {"email": "b@example.com", "touch_id": EGIFT}]
+    assert campaign(rows, touch_id=None) == Try("", {"sent": 2})
+    touch(sendoso, 7, **changes[how])
+    assert campaign(rows, touch_id=None, max_invalid=0) == Try("", {"sent": 2})  # the same run, once more
+    rows += [row | {"email": f"new-{row['email']}"} for row in rows]
+    rows += [rows[0]]
+    ended = campaign(rows, touch_id=None, run_id="run-2")
+    assert ended == Try("", {"already_sent": 2, "sent": 1, "invalid": 1, "duplicate": 1})
+    assert len(bodies(sendoso)) == 3
+
+
+def test_what_was_posted_before_its_campaign_ended_is_looked_for(
+    sendoso: Sandbox, campaign: Callable[..., Try]
+) -> None:
+    touch(sendoso, 7)
+    sendoso.fault("drop_after", **POST)
+    rows = [ADA | {"touch_id": 7}]
+    sendoso.fault("status", times=100, status=503, method="GET", path=POST["path"])
+    first = campaign(rows, touch_id=None)
+    assert (first.error, first.counts) == ("SendHeldError", {"held": 1})
+    sendoso.clear_faults()
+    touch(sendoso, 7, end_date=(NOW - timedelta(days=1)).isoformat())
+    assert campaign(rows, touch_id=None) == Try("", {"sent": 1})
+    assert len(bodies(sendoso)) == 1
+
+
 def test_a_campaign_that_cannot_be_read_stops_the_batch(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
     sendoso.fault("error_before", times=100, method="GET", path="/api/v3/touches")
     with pytest.raises(KeyError):  # nothing was reached: there is no summary yet
