@@ -140,12 +140,24 @@ def read_send(body: Any) -> Send | None:
     fields = {**body, **inner} if isinstance(inner, Mapping) else dict(body)
     fields.pop("send", None)
     word = fields.get("status")
-    if isinstance(word, str) and SendStatus.from_word(word) is None:
-        _say_unknown(word[:_LONGEST_WORD])
+    if isinstance(word, str):
+        fields |= {"status": read_status(word)}
     try:
         return Send.model_validate(fields | {"status_word": word if isinstance(word, str) else None})
     except ValidationError:
         return None
+
+
+def read_status(word: str) -> SendStatus:
+    """
+    Map a word of the API onto a status.
+
+    :param word: one that is in no row of the table is logged, and counts as ``processing`` (inferred): it ends no wait.
+    """
+    status = SendStatus.from_word(word)
+    if status is None:
+        _say_unknown(word[:_LONGEST_WORD])
+    return status or SendStatus.PROCESSING
 
 
 @lru_cache(maxsize=100)

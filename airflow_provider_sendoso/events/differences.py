@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from airflow_provider_sendoso.client.answers import Answer
+from airflow_provider_sendoso.client.answers import Answer, read_status
 from airflow_provider_sendoso.client.endpoints import Request, object_request
 from airflow_provider_sendoso.client.objects import listing_of
 from airflow_provider_sendoso.events.words import OBJECTS, SENDS, EventKind, check_words, listed
@@ -498,12 +498,7 @@ def _row(question: Question, item: Mapping[str, Any]) -> Row | None:
 
 
 def _status(word: Any) -> SendStatus | None:
-    if not isinstance(word, str):
-        return None
-    status = SendStatus.from_word(word)
-    if status is None:
-        _complain("Sendoso has a status that is not known here, and is taken for 'processing': %r.", word[:50])
-    return status or SendStatus.PROCESSING
+    return read_status(word) if isinstance(word, str) else None
 
 
 def _changed_at(updates: Any, status: SendStatus | None) -> float | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_sendoso.client.answers import read_status
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoServerError
 from airflow_provider_sendoso.landing.cells import Cell, write_cell, write_moment, write_text
 from airflow_provider_sendoso.landing.lists import OWN, Kind, ObjectList
-from airflow_provider_sendoso.models import LONGEST_ID, SendStatus
+from airflow_provider_sendoso.models import LONGEST_ID
 
 Update = tuple[str, str, str, str]
 """A status update: send id, which of the six, the API's word, and when, as SQL writes it."""
@@ -76,19 +77,11 @@ class RowReader:
 
     :param listed: the list.
     :param keep: the columns that are wanted; ``None`` for all.
-    :param unknown_word: told of each status word that is none of those known, once.
     """
 
-    def __init__(
-        self,
-        listed: ObjectList,
-        keep: Collection[str] | None = None,
-        unknown_word: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, listed: ObjectList, keep: Collection[str] | None = None) -> None:
         self.listed = listed
         self._keep = None if keep is None else {*keep, *listed.always}
-        self._unknown_word = unknown_word
-        self._unknown = set[str]()
         self.columns = {name: kind for name, kind in listed.columns.items() if self._wants(name)}
         """The columns, those included that were seen in a row."""
         if listed.are_sends:
@@ -143,11 +136,7 @@ class RowReader:
         text = write_text(word)
         if not text:
             return None, None
-        status = SendStatus.from_word(text)
-        if status is None and text not in self._unknown:
-            self._unknown.add(text)
-            self._unknown_word(text)
-        return (status or SendStatus.PROCESSING).value, text
+        return read_status(text).value, text
 
     def _updates(self, row_id: str, updates: Any) -> tuple[tuple[Update, ...] | None, int]:
         if not isinstance(updates, list):

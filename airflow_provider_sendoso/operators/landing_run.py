@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_sendoso.operators.landing import SendosoToSqlOperator
 
-_LONGEST_QUOTE = 40
-"""Characters of a status word that a log line quotes."""
-
 _PROGRESS = 10.0
 """Seconds between two progress lines."""
 
@@ -58,7 +55,7 @@ class LandingRun:
         """Read and write; nothing is written before all is read."""
         listed, batch_id = self._check_arguments()
         full = truth("full", self.operator.full)
-        reader = RowReader(listed, read_columns(given(self.operator.columns)), self._note_word)
+        reader = RowReader(listed, read_columns(given(self.operator.columns)))
         table = LandingTable(
             warehouse_hook(str(self.operator.conn_id), given(self.operator.hook_params)),
             listed,
@@ -171,9 +168,6 @@ class LandingRun:
         if time.monotonic() - self._said > _PROGRESS:
             self._said = time.monotonic()
             self.log.info("%d rows read.", reading.rows)
-
-    def _note_word(self, word: str) -> None:
-        self.log.warning("The status %r is none of those known; it is landed as 'processing'.", word[:_LONGEST_QUOTE])
 
     # -- arguments -----------------------------------------------------------------------------------------------
 

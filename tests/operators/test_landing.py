@@ -557,7 +557,7 @@ def test_an_unknown_status_word_is_processing_and_is_said_once(
         ("delivered", "Delivered"),
         *[("processing", "Teleporting")] * 2,
     ]
-    said = [line for line in read_logs().splitlines() if "'Teleporting' is none of those known" in line]
+    said = [line for line in read_logs().splitlines() if "a status that is not known here, 'Teleporting'" in line]
     assert len(set(said)) == 1
 
 
