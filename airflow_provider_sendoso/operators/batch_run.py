@@ -356,8 +356,11 @@ class BatchRun(Run):
 
     def _check_replacements(self, batch: Batch, spool: Spool) -> None:
         renamed = False
-        for number, resend_of in spool.replacements():
-            name, problem = check_replaceable(self.hook.session, self.hook.ledger, batch.account, resend_of)
+        replacements = spool.replacements()
+        ids = [resend_of for _, resend_of in replacements]
+        replaced = check_replaceable(self.hook.session, self.hook.ledger, batch.account, ids)
+        for number, resend_of in replacements:
+            name, problem = replaced[resend_of].name, replaced[resend_of].problem
             if problem is not None:
                 spool.record(Result(number, RowOutcome.INVALID, problem))
             elif name != resend_of:

@@ -71,9 +71,10 @@ class OneGift:
         batch = metrics.batch
         resend_of = self.resend_of
         if resend_of is not None:
-            resend_of, problem = check_replaceable(hook.session, hook.ledger, batch.account, resend_of)
-            if problem is not None:
-                raise SendosoConfigError(f"{problem}. Nothing was sent.")
+            replaced = check_replaceable(hook.session, hook.ledger, batch.account, [resend_of])[resend_of]
+            if replaced.problem is not None:
+                raise SendosoConfigError(f"{replaced.problem}. Nothing was sent.")
+            resend_of = replaced.name
         hook.ledger.sends.check_scope(batch)
         job = self._job(hook, batch, resend_of)
         hook.ledger.sends.open_batch(batch)

@@ -135,20 +135,27 @@ class TrackerScanner:
         """Say whether a send is a campaign's; not one that makes a link, for the list shows no links."""
         return record.item.touch_id is not None and record.kind != LINK
 
-    def status_of(self, record: Record) -> SendStatus | None:
+    def statuses_of(self, records: Sequence[Record]) -> dict[str, SendStatus]:
         """
-        Read how far a send that was accepted has come.
+        Read how far sends that were accepted have come, in one walk.
 
-        :param record: the send; it is bound to its row in the list where it was not.
-        :return: ``None`` if the list does not say.
+        :param records: the sends, of one account; they are bound to their rows in the list where they were not.
+        :return: by send key; without those of which the list does not say.
         """
-        tracker = self._walked([tracked(record)], record.account)
-        others = self._ledger.bindings.perhaps_sent(record.account, [str(record.email_hash)])
-        assigned = tracker.assign(self._taken(tracker, record.account), self._latest, map(tracked, others))
-        send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
-        if send is not None and record.bound_id is None:
-            self._ledger.bindings.bind(record.send_key, send.id)
-        return None if send is None else send.status
+        [account] = {record.account for record in records}
+        tracker = self._walked([tracked(record) for record in records], account)
+        others = self._ledger.bindings.perhaps_sent(account, {str(record.email_hash) for record in records})
+        assigned = tracker.assign(self._taken(tracker, account), self._latest, map(tracked, others))
+        statuses: dict[str, SendStatus] = {}
+        for record in records:
+            send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
+            if send is None:
+                continue
+            if record.bound_id is None:
+                self._ledger.bindings.bind(record.send_key, send.id)
+            if send.status is not None:
+                statuses[record.send_key] = send.status
+        return statuses
 
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
         """Walk through the list; unless all of it is wanted, until it can hold no more."""

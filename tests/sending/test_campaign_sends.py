@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
-from trying import FakeTI, Try, batch
+from trying import FakeTI, Try, batch, people
 
 from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError, SendOutcomeUnknownError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -428,6 +428,28 @@ def test_what_came_back_is_replaced_once(sendoso: Sandbox, gift: Any, campaign: 
     rows = [ADA | {"touch_id": EGIFT, "resend_of": name} for name in (first, str(accepted.id))]
     assert campaign(rows, touch_id=None, run_id="run-2") == Try("", {"already_sent": 1, "duplicate": 1})
     assert len(sendoso.campaign_sends()) == 2
+
+
+@pytest.mark.sends_two
+def test_many_that_came_back_are_looked_for_in_one_walk(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
+    assert campaign(4) == Try("", {"sent": 4})
+    for accepted in sendoso.campaign_sends()[:3]:
+        sendoso.finish(accepted.id, "Undeliverable")
+    before = lists(sendoso)
+    rows = [
+        row | {"touch_id": EGIFT, "resend_of": f"tracking:{accepted.tracking_code}"}
+        for row, accepted in zip(people(4), sendoso.campaign_sends(), strict=True)
+    ]
+    replaced = campaign(rows, touch_id=None, dedupe_scope="again", run_id="run-2")
+    assert replaced == Try("", {"sent": 3, "invalid": 1})
+    assert lists(sendoso) - before == 1
+
+
+def test_a_send_whose_status_nobody_says_is_not_replaced(sendoso: Sandbox, gift: Any) -> None:
+    first = gift()
+    sendoso.fault("status", times=10, status=404, **LIST)
+    with pytest.raises(SendosoConfigError, match=r"whose status Sendoso does not say: only failed and returned ones"):
+        gift(resend_of=first, dedupe_scope="again")
 
 
 def test_results_have_campaign_and_code(sendoso: Sandbox, send: Any, set_connection: Any, tmp_path: Any) -> None:
