@@ -179,11 +179,13 @@ def _forget_secrets() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def forget_ledgers() -> Iterator[Callable[[], None]]:
-    """Closes what a process keeps open for its lifetime: a test is a shorter one."""
+    """Closes what a process keeps open for its lifetime, and forgets what it has said: a test is a shorter one."""
 
     def forget() -> None:
+        from airflow_provider_sendoso.client import answers
         from airflow_provider_sendoso.hooks import connections
 
+        answers._say_unknown.cache_clear()
         for ledger in connections._ledgers.values():
             ledger._database.engine.dispose()
         connections._ledgers.clear()

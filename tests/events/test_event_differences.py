@@ -405,7 +405,6 @@ def test_words_of_the_send_tracker_are_statuses_and_an_odd_one_is_complained_abo
         assert found is not None
         return found
 
-    module._complain.cache_clear()
     assert row("Order Received").status == "pending"
     assert row("redeemed").status == "delivered"
     assert [row("teleporting").status, row("teleporting").status] == ["processing"] * 2
