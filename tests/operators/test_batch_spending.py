@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.exceptions import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
