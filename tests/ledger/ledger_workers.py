@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from slots import note_slots
 from sqlalchemy import create_engine
 
 from airflow_provider_sendoso.client.endpoints import me_request
@@ -132,16 +133,7 @@ def read(connections: dict[str, dict[str, Any]], count: int) -> list[float]:
     """Read from Sendoso, as sensors do, as fast as is allowed; return the slot of each, or a moment just before it."""
     _set(connections)
     session = SendosoHook().session
-    reserve, slots = session.pace.reserve, []
-
-    def noted(*, poll: bool) -> float:
-        asked = time.monotonic()
-        wait = reserve(poll=poll)
-        slots.append(asked + wait)
-        return wait
-
-    session.pace.reserve = noted  # type: ignore[method-assign]
-    used = []
+    slots, used = note_slots(session.pace), []
     for _ in range(count):
         assert session.read(me_request()).status == 200
         used.append(slots[-1])  # those before it came up too late

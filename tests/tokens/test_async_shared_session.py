@@ -7,6 +7,7 @@ import time
 
 import aiohttp
 import pytest
+from slots import note_slots
 
 from airflow_provider_sendoso.client import async_session
 from airflow_provider_sendoso.client.async_session import shared_session
@@ -38,20 +39,12 @@ def api(sandbox) -> list[float]:
     return sorted(request.received_at for request in sandbox.requests if request.path.startswith("/api/"))
 
 
-async def test_200_readers(make_session, make_config, sandbox, opened, answers_wait, token_requests, monkeypatch):
+async def test_200_readers(make_session, make_config, sandbox, opened, answers_wait, token_requests):
     """The token is granted only when the loop has come round: who waited for it in the loop itself would not get it."""
     session = make_session(make_config(requests_per_second=RATE))
     session.sleep = time.sleep
     sandbox.fault("slow", delay=1, path="/oauth/token")
-    reserve, slots = session.pace.reserve, []
-
-    def noted(*, poll: bool) -> float:
-        asked = time.monotonic()
-        wait = reserve(poll=poll)
-        slots.append(asked + wait)
-        return wait
-
-    monkeypatch.setattr(session.pace, "reserve", noted)
+    slots = note_slots(session.pace)
 
     async def grant_the_token() -> None:
         while not token_requests():  # noqa: ASYNC110  (another thread asks)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,24 +36,22 @@ def gets(sandbox: Sandbox) -> int:
 
 async def largest_gap(work: Any) -> float:
     """The longest time for which the loop could not do anything else while it did some work."""
-    task, largest, last = asyncio.ensure_future(work), 0.0, time.monotonic()
-    while not task.done():
-        await asyncio.sleep(0.005)
-        now = time.monotonic()
-        largest, last = max(largest, now - last), now
-    await task
-    return largest
+    return await _longest_turn(work, time.monotonic, 0.005)
 
 
 async def largest_effort(work: Any) -> float:
     """The most of the processor's time that the loop has used at once while it did some work."""
-    task, largest, last = asyncio.ensure_future(work), 0.0, time.thread_time()
+    return await _longest_turn(work, time.thread_time, 0)
+
+
+async def _longest_turn(work: Any, clock: Callable[[], float], pause: float) -> float:
+    task, longest, last = asyncio.ensure_future(work), 0.0, clock()
     while not task.done():
-        await asyncio.sleep(0)
-        now = time.thread_time()
-        largest, last = max(largest, now - last), now
+        await asyncio.sleep(pause)
+        now = clock()
+        longest, last = max(longest, now - last), now
     await task
-    return largest
+    return longest
 
 
 class Onlooker:
