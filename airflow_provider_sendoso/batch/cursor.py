@@ -85,9 +85,8 @@ def rows_of(cursor: Any) -> Iterator[Sequence[Any]]:
     """
     names = [column[0] for column in cursor.description]
     while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-        for row in rows:
-            # A connection may be set to dict cursors.
-            yield [row[name] for name in names] if isinstance(row, Mapping) else row
+        # A connection may be set to dict cursors.
+        yield from [[row[name] for name in names] for row in rows] if isinstance(rows[0], Mapping) else rows
     if _more_results(cursor):
         raise SendosoConfigError(_MORE_THAN_ONE)
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from airflow_provider_sendoso.models import AnySend, Item, RowOutcome
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Row:
     """
     One row, read and validated.
+
+    Not frozen: to make one would take three times as long, and there may be a million of them.
 
     :param number: from 1.
     :param recipient_key: normalised; ``None`` where it is absent.

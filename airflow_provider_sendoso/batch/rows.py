@@ -87,7 +87,8 @@ class RowReader:
         self._names = [str(name) for name in columns]
         self._columns = _index(self._names)
         self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
-        self._metadata = {str(name): value for name, value in layout.metadata.items()}
+        metadata = {str(name): value for name, value in layout.metadata.items()}
+        self._metadata = {name: value for name, value in metadata.items() if value is not None}
         self._asking = {name: value for name, value in layout.asking.items() if value is not None}
         self._links = layout.links
         self._fields = self._resolve_fields(layout.column_map)
@@ -101,11 +102,11 @@ class RowReader:
         self._address_cells = self._cells_of({f"address_{name}": name for name in ADDRESS_FIELDS})
         self._send_cells = self._cells_of({name: name for name in SEND_FIELDS})
         self._metadata_columns = {
-            _metadata_name(name): position
-            for position, name in enumerate(map(str, columns))
-            if name.casefold().startswith(METADATA_PREFIX) and len(name) > len(METADATA_PREFIX)
+            key: position
+            for position, name in enumerate(self._names)
+            if name.casefold().startswith(METADATA_PREFIX) and (key := _metadata_name(name)) and key not in metadata
         }
-        if METADATA_KEY in self._metadata.keys() | self._metadata_columns.keys():
+        if METADATA_KEY in metadata.keys() | self._metadata_columns.keys():
             raise SendosoConfigError(f"metadata may not hold {METADATA_KEY!r}: the ledger marks its sends with it.")
         self._key_name = layout.recipient_key
         self._key_position = self._field_or_column(layout.recipient_key, "recipient_key")
@@ -137,14 +138,15 @@ class RowReader:
                 return Row(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
             resend_of = self._resend_of(cells)
             send = self._send(cells)
-            email = send.email if isinstance(send, EgiftLinkSend) else send.recipient.email
-            if self._strict and (problem := self._strict(email)):
-                raise _RowError(problem)
-            if isinstance(send, EgiftLinkSend):
-                return Row(number, key, row_ref, send, resend_of=resend_of)
+            if self._strict:
+                email = send.email if isinstance(send, EgiftLinkSend) else send.recipient.email
+                if problem := self._strict(email):
+                    raise _RowError(problem)
             if isinstance(send, GiftSend):
                 if_mailed = address_problem(send.recipient.address)
                 return Row(number, key, row_ref, send, resend_of=resend_of, if_mailed=if_mailed)
+            if isinstance(send, EgiftLinkSend):
+                return Row(number, key, row_ref, send, resend_of=resend_of)
             address = send.recipient.address
             country = None if address is None else address.country
             return Row(number, key, row_ref, send, None, resend_of, mail_problem(send), country)
@@ -185,9 +187,12 @@ class RowReader:
     def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
         send = self._content(cells, self._recipient_cells, self._send_cells)
         send |= self._gift_arguments
-        metadata = {name: _plain(cells[position]) for name, position in self._metadata_columns.items()}
-        metadata |= self._metadata
-        send["metadata"] = {name: value for name, value in metadata.items() if value is not None}
+        metadata = {
+            name: value
+            for name, position in self._metadata_columns.items()
+            if (value := _plain(cells[position])) is not None
+        }
+        send["metadata"] = metadata | self._metadata
         return GiftSend.model_validate(send)
 
     def _content(
@@ -202,7 +207,8 @@ class RowReader:
         send = {name: cell for name, position in send_cells if (cell := cells[position]) is not None}
         if self._message is not None:
             send["message"] = self._message.render(cells)
-        return send | {"recipient": recipient}
+        send["recipient"] = recipient
+        return send
 
     def _cells_of(self, fields: Mapping[str, str]) -> list[tuple[str, int]]:
         return [(name, self._fields[field]) for field, name in fields.items() if field in self._fields]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from pydantic_core import to_json
+
 from airflow_provider_sendoso.batch.row import Outcome, Row
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
-    NOTHING,
     AnySend,
     CampaignSend,
     Delivery,
@@ -49,6 +50,13 @@ CREATE TABLE rows (
 CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 """
 
+# Every question but one row's reads all of them, so pages are large.
+_PRAGMAS = "PRAGMA page_size=16384; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+
+# Looked up once, and not for each of a million rows.
+_NOT_REACHED = RowOutcome.NOT_REACHED.value
+_INVALID = RowOutcome.INVALID.value
+
 
 @dataclass(frozen=True)
 class Spooled:
@@ -80,7 +88,7 @@ class Spool:
         """How many results were noted, and how many of them are refusals."""
         self._filled = False
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
+        self._db.executescript(_PRAGMAS + _SCHEMA)
 
     def __enter__(self) -> Self:
         return self
@@ -104,24 +112,7 @@ class Spool:
         self._db.executemany(
             "INSERT INTO rows (number, recipient_key, resend_of, row_ref, gift_id, touch_id, kind, country, if_mailed, "
             "send, outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    row.number,
-                    row.recipient_key,
-                    row.resend_of,
-                    row.row_ref,
-                    item.gift_id,
-                    item.touch_id,
-                    row.send and type(row.send).__name__,
-                    row.country,
-                    row.if_mailed,
-                    row.send.model_dump_json(exclude_none=True) if row.send else None,
-                    (RowOutcome.NOT_REACHED if row.send else RowOutcome.INVALID).value,
-                    row.problem,
-                )
-                for row in rows
-                for item in (row.send.item if row.send else NOTHING,)
-            ),
+            map(_cells, rows),
         )
         self._db.execute("CREATE INDEX keys ON rows (dedupe_key, number) WHERE send IS NOT NULL")
         self._db.execute("COMMIT")
@@ -159,7 +150,7 @@ class Spool:
                 (after, RowOutcome.INVALID, without_address),
             ).fetchall()
             yield from (gift_id for (gift_id,) in page)
-            if not page:
+            if len(page) < 500:
                 return
             after = page[-1][0]
 
@@ -384,6 +375,16 @@ class Spool:
             if not page:
                 return
             after = page[-1][0]
+
+
+def _cells(row: Row) -> Cells:
+    send = row.send
+    known = (row.number, row.recipient_key, row.resend_of, row.row_ref)
+    if send is None:
+        return (*known, None, None, None, None, None, None, _INVALID, row.problem)
+    gift_id, touch_id = (send.gift_id, None) if isinstance(send, GiftSend) else (None, send.touch_id)
+    kind, text = type(send).__name__, to_json(send, exclude_none=True).decode()
+    return (*known, gift_id, touch_id, kind, row.country, row.if_mailed, text, _NOT_REACHED, None)
 
 
 def _send(text: str, kind: str, delivery: str | None) -> AnySend:

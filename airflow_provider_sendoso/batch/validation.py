@@ -42,10 +42,11 @@ def address_problem(address: Address | None) -> str | None:
     """
     if address is None:
         return "there is no address, and the gift goes by post"
-    missing = [f"address_{name}" for name in address.missing()]
+    missing = address.missing()
     if not missing:
         return None
-    return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, and the gift goes by post"
+    names = ", ".join(f"address_{name}" for name in missing)
+    return f"{names} {'is' if len(missing) == 1 else 'are'} missing, and the gift goes by post"
 
 
 def mail_problem(send: CampaignSend) -> str | None:

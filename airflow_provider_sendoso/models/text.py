@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.countries import COUNTRIES
@@ -84,10 +84,11 @@ def _required_text(value: Any) -> str:
     return text
 
 
-def _email(value: str) -> str:
-    if not _EMAIL.fullmatch(value) or not value.isprintable():
+def _email(value: Any) -> str:
+    text = _required_text(value)
+    if not _EMAIL.fullmatch(text) or not text.isprintable():
         raise PydanticCustomError("email", "is not an e-mail address")
-    return value
+    return text
 
 
 def _country(value: Any) -> str | None:
@@ -119,7 +120,7 @@ Text = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_
 OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_text)]
 Message = Annotated[str, Field(max_length=LONGEST_MESSAGE), BeforeValidator(_required_text)]
 OptionalMessage = Annotated[Annotated[str, Field(max_length=LONGEST_MESSAGE)] | None, BeforeValidator(_text)]
-Email = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_text), AfterValidator(_email)]
+Email = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_email)]
 Country = Annotated[str | None, BeforeValidator(_country)]
 
 
