@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
-from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger import Ledger, together
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.together import Together
 from airflow_provider_sendoso.models import Item
@@ -186,12 +186,39 @@ def test_who_is_interrupted_while_waiting_is_not_done_afterwards(
     assert states(opened)[:2] == [State.SENT, State.POSTING]
 
 
+def test_who_is_interrupted_as_its_turn_comes_hands_it_on(
+    opened: Ledger, claims: list[Claim], queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __init__(self, lock: threading.Lock) -> None:
+            self._lock, self.release = lock, lock.release
+
+        def acquire(self, *_: Any, **__: Any) -> None:
+            self._lock.acquire()
+            raise Stopped
+
+    class Part(together._Part):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.called = Interrupted(self.called)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(together, "_Part", Part)
+        (interrupted,) = queue.add(lambda: finish(opened, claims[0]))
+    others = queue.add(*(lambda claim=claim: finish(opened, claim) for claim in claims[1:3]))
+    queue.release()
+    with pytest.raises(Stopped):
+        interrupted.result(60)
+    assert [other.result(60) for other in others] == [True, True]
+    assert states(opened)[:3] == [State.POSTING, State.SENT, State.SENT]
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_process_that_was_forked_meanwhile_waits_for_nobody() -> None:
-    together: Together = Together(lambda work: work(None))
+    ours: Together = Together(lambda work: work(None))
     with ThreadPoolExecutor(1) as pool:
-        queue = Queue(together, pool)
-        child = multiprocessing.get_context("fork").Process(target=together.once, args=(print, ""))
+        queue = Queue(ours, pool)
+        child = multiprocessing.get_context("fork").Process(target=ours.once, args=(print, ""))
         child.start()
         child.join(60)
         queue.release()
