@@ -136,7 +136,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def _rows(batch: Batch, spool: Spool, ledger: Ledger, cipher: LinkCipher, links: Links) -> Iterator[list[Cells]]:
-    for page in chunks(spool.recipients(), ROWS):
+    for page in chunks(spool.jobs(), ROWS):
         keys = [ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of) for job in page]
         records = ledger.sends.read(keys)
         found = ((job, records[key]) for job, key in zip(page, keys, strict=True) if key in records)

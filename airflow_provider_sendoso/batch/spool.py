@@ -228,19 +228,6 @@ class Spool:
         )
         self.mark_duplicates()
 
-    def recipients(self) -> Iterator[Job]:
-        """
-        Read one row for each recipient, in their order: also one that may not be sent any more, and perhaps was.
-
-        Of several rows of a recipient the one that may be sent, or else the first.
-        """
-        return self._jobs(
-            "outcome != :duplicate AND NOT EXISTS "
-            "(SELECT 1 FROM rows AS other WHERE other.dedupe_key = rows.dedupe_key AND other.send IS NOT NULL "
-            "AND other.outcome != :duplicate "
-            "AND (other.outcome = :invalid, other.number) < (rows.outcome = :invalid, rows.number))"
-        )
-
     def _jobs(self, where: str) -> Iterator[Job]:
         """Read rows that could be sent by themselves, in pages."""
         query = (

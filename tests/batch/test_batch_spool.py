@@ -36,16 +36,6 @@ def spool():
         yield spool
 
 
-def test_of_each_recipient_one_row_is_read_also_if_it_was_rejected(spool):
-    spool.fill([good(1, "a", gift_id="old"), good(2, "a"), good(3, "b", gift_id="old"), good(4, "b", gift_id="old")])
-    assert [job.number for job in spool.recipients()] == [1, 3]
-    spool.reject(Item("old"), "gone")
-    spool.mark_duplicates()
-    # The row that may be sent goes before those that may not, and of these the first.
-    assert [job.number for job in spool.recipients()] == [2, 3]
-    assert [job.number for job in spool.jobs()] == [2]
-
-
 def test_rejected_rows_can_be_taken_back(spool):
     spool.fill([good(1, "a", gift_id="old"), good(2, "a"), good(3, "b", gift_id="old"), bad(4)])
     spool.reject(Item("old"), "gone")
