@@ -311,8 +311,14 @@ class Stage:
     def task(self, run_id: str) -> dict[str, Any]:
         return self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/{run_id}/taskInstances/send")
 
+    def wait_for_success(self, run_id: str) -> None:
+        """Wait for the end of the run, not of its task: what is cleared between the two is never run again."""
+        run = f"dags/{self.dag_id}/dagRuns/{run_id}"
+        self.wait_until(lambda: self.airflow.api("GET", run)["state"] == "success", "the run has succeeded")
+
     def clear(self, run_id: str) -> None:
-        """Run the task again."""
+        """Run the task again, once its run has succeeded."""
+        self.wait_for_success(run_id)
         tries = self.task(run_id)["try_number"]
         self.airflow.api(
             "POST", f"dags/{self.dag_id}/clearTaskInstances", dry_run=False, only_failed=False, dag_run_id=run_id

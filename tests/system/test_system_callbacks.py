@@ -26,9 +26,7 @@ def test_callbacks_of_a_task_and_of_a_run_send_once_each_however_often_they_are_
         assert {send.body["message"] for send in here.sandbox.sends} == {"Run callbacks_send"}
         here.clear(run_id)
         here.wait_until(lambda: "Sent: send-" in here.log(run_id), "the task's callback has run again")
-        here.wait_until(
-            lambda: here.airflow.api("GET", f"dags/callbacks_send/dagRuns/{run_id}")["state"] == "success", "its end"
-        )
+        here.wait_for_success(run_id)
         assert len(here.sandbox.sends) == 2
         scopes = here.ask_ledger("SELECT dedupe_scope FROM sendoso_batches ORDER BY dedupe_scope")
         assert scopes == [(f"callbacks_send/{run_id}/callback",), (f"callbacks_send/send/{run_id}/callback",)]
