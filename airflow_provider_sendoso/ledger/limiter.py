@@ -108,7 +108,8 @@ class LedgerPace:
 def _last_scalar(connection: Connection, step: list[Executable]) -> Any:
     *moves, asks = step
     for move in moves:
-        connection.execute(move)
+        if connection.execute(move).rowcount == 0:
+            return None  # the row is not there; by the next statement it may be, with what another has taken of it
     return connection.execute(asks).scalar()
 
 

@@ -39,6 +39,14 @@ def test_slots_of_threads_are_an_interval_apart(opened: Ledger) -> None:
     assert waits == pytest.approx([LONG * number for number in range(24)], abs=BUSY)
 
 
+def test_slots_of_an_account_that_is_new_to_all_are_an_interval_apart(opened: Ledger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(100):
+            pace = opened.pace(f"account-{number}", LONG, 5)
+            waits = sorted(pool.map(lambda _, pace=pace: pace.reserve(poll=False), range(8)))
+            assert waits == pytest.approx([LONG * number for number in range(8)], abs=BUSY)
+
+
 def test_slots_of_processes_are_an_interval_apart(url: str, at_once: Callable[..., list[Any]]) -> None:
     of_processes = at_once(ledger_workers.reserve_slots, [(url, "account", LONG, 8)] * 4)
     slots = sorted(slot for of_one in of_processes for slot in of_one)
