@@ -53,6 +53,8 @@ CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 # Every question but one row's reads all of them, so pages are large.
 _PRAGMAS = "PRAGMA page_size=16384; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
 
+_PAGE = 500
+
 # What is absent is bound as "": sqlite3 looks for an adapter for every None, at 0.3 µs, and a row has five of them.
 _INSERT = (
     "INSERT INTO rows (number, outcome, recipient_key, resend_of, row_ref, gift_id, touch_id, kind, country, "
@@ -148,11 +150,11 @@ class Spool:
         while True:
             page = self._db.execute(
                 "SELECT DISTINCT gift_id FROM rows WHERE gift_id > ? AND outcome != ? "
-                "AND (if_mailed IS NOT NULL OR NOT ?) ORDER BY gift_id LIMIT 500",
-                (after, RowOutcome.INVALID, without_address),
+                "AND (if_mailed IS NOT NULL OR NOT ?) ORDER BY gift_id LIMIT ?",
+                (after, RowOutcome.INVALID, without_address, _PAGE),
             ).fetchall()
             yield from (gift_id for (gift_id,) in page)
-            if len(page) < 500:
+            if len(page) < _PAGE:
                 return
             after = page[-1][0]
 
@@ -232,9 +234,9 @@ class Spool:
         """Read rows that could be sent by themselves, in pages."""
         query = (
             "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "  # noqa: S608
-            f"WHERE number > :after AND send IS NOT NULL AND {where} ORDER BY number LIMIT 500"
+            f"WHERE number > :after AND send IS NOT NULL AND {where} ORDER BY number LIMIT :page"
         )
-        values = {"duplicate": RowOutcome.DUPLICATE, "invalid": RowOutcome.INVALID}
+        values = {"duplicate": RowOutcome.DUPLICATE, "invalid": RowOutcome.INVALID, "page": _PAGE}
         after = 0
         while True:
             page = self._db.execute(query, {"after": after, **values}).fetchall()
@@ -330,8 +332,8 @@ class Spool:
         while True:
             page = self._db.execute(
                 "SELECT number, recipient_key, resend_of, row_ref, gift_id, touch_id, outcome, reason, send_id, "
-                "posted_at FROM rows WHERE number > ? ORDER BY number LIMIT 500",
-                (after,),
+                "posted_at FROM rows WHERE number > ? ORDER BY number LIMIT ?",
+                (after, _PAGE),
             ).fetchall()
             for number, recipient_key, resend_of, row_ref, gift_id, touch_id, outcome, *rest in page:
                 item = Item(gift_id, touch_id)
@@ -357,7 +359,7 @@ class Spool:
         after = 0
         while True:
             page = self._db.execute(
-                "SELECT number, cells FROM staged WHERE number > ? ORDER BY number LIMIT 500", (after,)
+                "SELECT number, cells FROM staged WHERE number > ? ORDER BY number LIMIT ?", (after, _PAGE)
             ).fetchall()
             for _, cells in page:
                 yield json.loads(cells)

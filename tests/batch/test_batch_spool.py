@@ -41,6 +41,7 @@ def test_rejected_rows_can_be_taken_back(spool):
     spool.reject(Item("old"), "gone")
     spool.mark_duplicates()
     assert [job.number for job in spool.rejected()] == [1, 3]
+    assert [job.number for job in spool.jobs()] == [2]
     spool.take_back([1])
     assert [job.number for job in spool.jobs()] == [1]
     assert spool.counts() == {RowOutcome.NOT_REACHED: 1, RowOutcome.DUPLICATE: 1, RowOutcome.INVALID: 2}
