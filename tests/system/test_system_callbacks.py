@@ -24,9 +24,10 @@ def test_callbacks_of_a_task_and_of_a_run_send_once_each_however_often_they_are_
         here.wait_until(lambda: len(here.sandbox.sends) == 2, "a gift from each callback")
         assert here.emails() == ["run@example.com", "task@example.com"]
         assert {send.body["message"] for send in here.sandbox.sends} == {"Run callbacks_send"}
+        assert here.wait_for_end(run_id) == "success"
         here.clear(run_id)
         here.wait_until(lambda: "Sent: send-" in here.log(run_id), "the task's callback has run again")
-        here.wait_for_success(run_id)
+        assert here.wait_for_end(run_id) == "success"
         assert len(here.sandbox.sends) == 2
         scopes = here.ask_ledger("SELECT dedupe_scope FROM sendoso_batches ORDER BY dedupe_scope")
         assert scopes == [(f"callbacks_send/{run_id}/callback",), (f"callbacks_send/send/{run_id}/callback",)]
@@ -44,6 +45,7 @@ def test_what_a_killed_callback_was_posting_is_found_by_the_next_run_of_it_and_n
         assert here.ask_ledger("SELECT state FROM sendoso_sends") == [("POSTING",)]
 
         here.ask_ledger("UPDATE sendoso_sends SET lease_until = 0 RETURNING 1")
+        assert here.wait_for_end(run_id) == "success"
         here.clear(run_id)
         here.wait_until(lambda: here.ask_ledger("SELECT state FROM sendoso_sends") == [("SENT",)], "it is found")
         here.wait_until(lambda: f"Sent: {here.sandbox.sends[0].id}" in here.log(run_id), "the log says so")

@@ -8,152 +8,20 @@ its own.
 
 from __future__ import annotations
 
-import json
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import psutil
-import psycopg
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
-from psycopg.rows import dict_row
-
-from airflow_provider_sendoso.sandbox import Sandbox
+from live_airflow import Stage
 
 pytestmark = pytest.mark.skipif(
     not AIRFLOW_V_3_3_PLUS, reason="A whole Airflow is driven by the REST API and the commands of Airflow 3.3"
 )
 
 SENDS = "/api/v3/sends"
-COUNTS = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")
-
-
-class Stage:
-    """
-    Where a story is played: one DAG, a local Sendoso, an empty ledger, and the connections between them.
-
-    Sendoso accepts a gift at once and answers a second later, so that there is something in flight to be killed.
-    """
-
-    def __init__(self, airflow: Any, dag_id: str, make_database: Callable[[], Any]) -> None:
-        self.airflow = airflow
-        self.dag_id = dag_id
-        self.make_database = make_database
-        self.ledger = make_database()
-        self.sandbox = Sandbox(step=0, rate=0)
-
-    def __enter__(self) -> Stage:
-        self.sandbox.start()
-        self.sandbox.fault("slow", times=10**6, method="POST", path=SENDS, delay=1.0)
-        extra = {"requests_per_second": 50, "timeout": 8, "ledger_conn_id": f"{self.dag_id}_ledger"}
-        login = {"login": "sandbox", "password": "sandbox"}
-        self.connect(self.dag_id, conn_type="sendoso", host=self.sandbox.url, extra=json.dumps(extra), **login)
-        self.connect(f"{self.dag_id}_ledger", **self.ledger.connection)
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            tasks = self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/~/taskInstances")["task_instances"]
-            for task in tasks:
-                error.add_note(f"{self.dag_id} {task['dag_run_id']}: {task['state']} in try {task['try_number']}")
-                error.add_note(self.log(task["dag_run_id"])[-5000:])
-            error.add_note(f"{len(self.sandbox.sends)} gifts, ledger: {dict(self.states())}")
-        self.sandbox.stop()
-
-    def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
-        return self.airflow.wait_until(condition, f"{self.dag_id}: {what}")
-
-    # -- Airflow ---------------------------------------------------------------------------------------------------
-
-    def connect(self, conn_id: str, **connection: Any) -> None:
-        self.airflow.api("POST", "connections", connection_id=conn_id, **connection)
-
-    def trigger(self) -> str:
-        return self.airflow.api("POST", f"dags/{self.dag_id}/dagRuns", logical_date=None)["dag_run_id"]
-
-    def task(self, run_id: str) -> dict[str, Any]:
-        return self.airflow.api("GET", self._task_path(run_id))
-
-    def process(self, run_id: str) -> psutil.Process:
-        """The process that the task's code runs in; its parent is the supervisor."""
-        return psutil.Process(self.wait_until(lambda: self.task(run_id)["pid"], "the task has a process"))
-
-    def is_over(self, run_id: str) -> bool:
-        return self.run_state(run_id) in ("success", "failed")
-
-    def run_state(self, run_id: str) -> str:
-        return self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/{run_id}")["state"]
-
-    def wait_for_end(self, run_id: str) -> str:
-        """Wait for the end of the run, not of its task: what is cleared between the two is never run again."""
-        self.wait_until(lambda: self.is_over(run_id), "the run is over")
-        assert self.task(run_id)["state"] == self.run_state(run_id)
-        return self.run_state(run_id)
-
-    def wait_for_try(self, run_id: str, number: int) -> None:
-        self.wait_until(lambda: self.task(run_id)["try_number"] == number, f"try {number}")
-
-    def summary(self, run_id: str) -> dict[str, Any]:
-        return self.airflow.api("GET", f"{self._task_path(run_id)}/xcomEntries/return_value")["value"]
-
-    def counts(self, run_id: str) -> dict[str, int]:
-        """The counts of a run that are not zero; together they are the rows."""
-        summary = self.summary(run_id)
-        counts = {name: summary[name] for name in COUNTS if summary[name]}
-        assert sum(counts.values()) == summary["rows"]
-        return counts
-
-    def clear(self, run_id: str) -> None:
-        self.airflow.api(
-            "POST",
-            f"dags/{self.dag_id}/clearTaskInstances",
-            dry_run=False,
-            only_failed=False,
-            task_ids=["send"],
-            dag_run_id=run_id,
-        )
-
-    def mark_failed(self, run_id: str) -> None:
-        self.airflow.api("PATCH", self._task_path(run_id), new_state="failed")
-
-    def log(self, run_id: str, try_number: int | None = None) -> str:
-        return self.airflow.task_log(self.dag_id, run_id, try_number or self.task(run_id)["try_number"])
-
-    def _task_path(self, run_id: str) -> str:
-        return f"dags/{self.dag_id}/dagRuns/{run_id}/taskInstances/send"
-
-    # -- Sendoso and the ledger ------------------------------------------------------------------------------------
-
-    def wait_for_gifts(self, count: int) -> None:
-        self.wait_until(lambda: len(self.sandbox.sends) >= count, f"{count} gifts")
-
-    def assert_everybody_has_one_gift(self, people: int) -> None:
-        """Sendoso has accepted one for each, and the ledger has the id of every one."""
-        assert self.sandbox.duplicates() == {}
-        gifts = Counter(send.body["email"] for send in self.sandbox.sends)
-        assert gifts == {f"ada{number}@example.com": 1 for number in range(people)}
-        recorded = self.read("SELECT state, send_id FROM sendoso_sends")
-        assert {(row["state"], row["send_id"]) for row in recorded} == {
-            ("SENT", send.id) for send in self.sandbox.sends
-        }
-
-    def states(self) -> dict[str, int]:
-        return Counter(row["state"] for row in self.read("SELECT state FROM sendoso_sends"))
-
-    def found(self) -> int:
-        """How many sends of unknown outcome were found in Sendoso by their mark."""
-        decided = self.read("SELECT to_state, resolved_by FROM sendoso_resolutions")
-        assert all((row["to_state"], row["resolved_by"]) == ("SENT", "reconcile") for row in decided)
-        return len(decided)
-
-    def read(self, query: str) -> list[dict[str, Any]]:
-        with psycopg.connect(
-            host=self.ledger.socket_dir, user="postgres", dbname=self.ledger.name, row_factory=dict_row
-        ) as database:
-            return database.execute(query).fetchall()
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -203,7 +71,6 @@ def task_is_killed_and_sends_cannot_be_listed(stage: Stage) -> None:
     stage.sandbox.clear_faults()
 
     stage.clear(run_id)
-    stage.wait_for_try(run_id, 3)
     assert stage.wait_for_end(run_id) == "success"
     stage.assert_everybody_has_one_gift(12)
     assert stage.counts(run_id) == {"sent": 12}
@@ -263,8 +130,6 @@ def task_is_cleared_while_it_runs(stage: Stage) -> None:
     old = stage.process(run_id)
     stage.wait_for_gifts(4)
     stage.clear(run_id)
-
-    stage.wait_for_try(run_id, 2)
     assert stage.wait_for_end(run_id) == "success"
     assert is_gone(old)
     stage.assert_everybody_has_one_gift(24)
@@ -285,7 +150,6 @@ def user_marks_it_failed(stage: Stage) -> None:
     stage.sandbox.clear_faults()
 
     stage.clear(run_id)
-    stage.wait_for_try(run_id, 2)
     assert stage.wait_for_end(run_id) == "success"
     stage.assert_everybody_has_one_gift(40)
     assert stage.counts(run_id) == {"sent": 40}
@@ -377,7 +241,6 @@ def ledger_is_another_one(stage: Stage) -> None:
 
     stage.airflow.api("PATCH", f"connections/{ledger['connection_id']}", **ledger, **right)
     stage.clear(run_id)
-    stage.wait_for_try(run_id, 3)
     assert stage.wait_for_end(run_id) == "success"
     stage.assert_everybody_has_one_gift(24)
     assert stage.counts(run_id) == {"sent": 24}
@@ -396,8 +259,8 @@ def send_never_arrived(stage: Stage) -> None:
     assert stage.task(run_id)["try_number"] == 1
     stage.assert_everybody_has_one_gift(3)
     assert stage.counts(run_id) == {"sent": 3}
-    decided = stage.read("SELECT from_state, to_state, resolved_by FROM sendoso_resolutions")
-    assert [tuple(row.values()) for row in decided] == [("HELD", "READY", "reconcile")]
+    decided = stage.ask_ledger("SELECT from_state, to_state, resolved_by FROM sendoso_resolutions")
+    assert decided == [("HELD", "READY", "reconcile")]
 
 
 STORIES = (
@@ -416,17 +279,16 @@ STORIES = (
 
 
 @pytest.fixture(scope="module")
-def played(
-    request: pytest.FixtureRequest, live_airflow: Any, postgres_database: Callable[[], Any]
-) -> Iterator[dict[str, Future[None]]]:
+def played(request: pytest.FixtureRequest, stage: Callable[..., Stage]) -> Iterator[dict[str, Future[None]]]:
     """Every story that was selected, being played."""
 
     def play(story: Callable[[Stage], None]) -> None:
-        with Stage(live_airflow, story.__name__, postgres_database) as stage:
-            story(stage)
+        with stage(story.__name__, timeout=8) as here:
+            # A gift is accepted at once and answered a second later, so that there is something in flight to be killed.
+            here.sandbox.fault("slow", times=10**6, method="POST", path=SENDS, delay=1.0)
+            story(here)
 
     selected = [item.callspec.params["story"] for item in request.session.items if item.path == request.path]
-    live_airflow.wait_for_dags({story.__name__ for story in STORIES})
     with ThreadPoolExecutor(len(selected)) as threads:
         yield {story.__name__: threads.submit(play, story) for story in selected}
 
