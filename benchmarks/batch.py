@@ -1,7 +1,8 @@
 """A batch with every promise kept, against what a user would otherwise write: bare requests in a thread pool.
 
-Both post the same sends to the same sandbox, in a process of its own, which takes 50 ms for an answer. Beside them, one
-mapped task for each send, in a real Airflow with a PostgreSQL ledger. Run it with
+Both post the same sends to the same sandbox, in a process of its own, which takes 50 ms for an answer; by turns, for no
+machine is equally fast all the time. Beside them, one mapped task for each send, in a real Airflow with a PostgreSQL
+ledger. Run it with
 
     python benchmarks/batch.py --sends 2000 --ledger sqlite --ledger postgresql
 """
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -160,9 +162,29 @@ def ledger_of(kind: str, directory: Path) -> Iterator[dict[str, Any]]:
         server.cleanup()
 
 
+def by_turns(rounds: int, count: int, ledger: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """How many sends a second there were in each round, of bare requests and of a batch."""
+    without, batch = list[float](), list[float]()
+    for number in range(rounds):
+        with sandbox(0) as url:
+            bare(url, 100)
+            without.append(count / bare(url, count))
+        with sandbox(0) as url:
+            # As the bare requests above: what a process loads for its first sends is not the price of a send.
+            ours(url, ledger, 100, 100_000, WIDTH, f"warming up {number}")
+            batch.append(count / ours(url, ledger, count, 100_000, WIDTH, f"round {number}"))
+    return without, batch
+
+
+def spread(figures: list[float], digits: int) -> str:
+    """The median, the least and the most."""
+    return f"{statistics.median(figures):.{digits}f} ({min(figures):.{digits}f} to {max(figures):.{digits}f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sends", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5, help="of bare requests and a batch, by turns")
     parser.add_argument("--paced-sends", type=int, default=300, help="for the run at 10 requests a second")
     parser.add_argument("--mapped-sends", type=int, default=60, help="as mapped tasks, in a real Airflow")
     parser.add_argument("--ledger", action="append", choices=["sqlite", "postgresql"])
@@ -178,19 +200,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         for kind in arguments.ledger or ["sqlite"]:
-            with sandbox(0) as url:
-                bare(url, 100)
-                without = arguments.sends / bare(url, arguments.sends)
-            print(f"| - | bare requests, {WIDTH} threads | {without:.0f} | 1 |", flush=True)
-            with sandbox(0) as url, ledger_of(kind, Path(directory)) as ledger:
-                # As the bare requests above: what a process loads for its first sends is not the price of a send.
-                ours(url, ledger, 100, 100_000, WIDTH, "warming up")
-                batch = arguments.sends / ours(url, ledger, arguments.sends, 100_000, WIDTH)
-            print(f"| {kind} | batch, {WIDTH} in flight | {batch:.0f} | {batch / without:.2f} |", flush=True)
+            with ledger_of(kind, Path(directory)) as ledger:
+                without, batch = by_turns(arguments.rounds, arguments.sends, ledger)
+            ratios = [with_us / on_its_own for with_us, on_its_own in zip(batch, without, strict=True)]
+            print(f"| - | bare requests, {WIDTH} threads | {spread(without, 0)} | 1 |", flush=True)
+            print(f"| {kind} | batch, {WIDTH} in flight | {spread(batch, 0)} | {spread(ratios, 2)} |", flush=True)
             if arguments.mapped_sends and kind == "postgresql":
                 with sandbox(0) as url:
                     tasks = arguments.mapped_sends / mapped(url, arguments.mapped_sends)
-                print(f"| {kind} | mapped tasks | {tasks:.2f} | 1/{batch / tasks:.0f} of the batch |", flush=True)
+                share = statistics.median(batch) / tasks
+                print(f"| {kind} | mapped tasks | {tasks:.2f} | 1/{share:.0f} of the batch |", flush=True)
             with sandbox(10) as url, ledger_of(kind, Path(directory)) as ledger:
                 paced = arguments.paced_sends / ours(url, ledger, arguments.paced_sends, 10, None)
             print(f"| {kind} | batch at 10 a second | {paced:.2f} | {paced / 10:.3f} of the ceiling |", flush=True)
