@@ -46,6 +46,14 @@ class SendosoResultsError(SendosoError):
     """
 
 
+class SendosoSpoolError(SendosoError):
+    """
+    The worker's temporary disk could not keep the rows of a task; retrying may help.
+
+    What was sent is in the ledger.
+    """
+
+
 class SendosoConnectionError(SendosoError):
     """Sendoso could not be reached; nothing was sent."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +26,7 @@ from airflow_provider_sendoso.models import (
 )
 from airflow_provider_sendoso.sending import Job, Result
 from airflow_provider_sendoso.tables import Cells
+from airflow_provider_sendoso.temporary import TemporaryDatabase
 
 _SCHEMA = """
 CREATE TABLE rows (
@@ -51,9 +52,14 @@ CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 """
 
 # Every question but one row's reads all of them, so pages are large.
-_PRAGMAS = "PRAGMA page_size=16384; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+_PRAGMAS = "PRAGMA page_size=16384;"
+
+_MEANWHILE = "Who was sent a gift is in the ledger and is not sent another."
 
 _PAGE = 500
+
+_AT_ONCE = 50
+"""Rows taken in at once: no more than stay in the processor's caches."""
 
 # What is absent is bound as "": sqlite3 looks for an adapter for every None, at 0.3 µs, and a row has five of them.
 _INSERT = (
@@ -85,18 +91,16 @@ class Spooled:
 
 class Spool:
     """
-    A private temporary database of one task, a context manager; SQLite unlinks its file as soon as it is open.
+    The rows of one batch, a context manager.
 
     Every row has exactly one outcome at any moment, so the seven counts add up to the rows by construction.
     """
 
     def __init__(self) -> None:
-        # An empty name is SQLite's own kind of temporary file: mode 0600, unlinked at once, gone with the process.
         self.recorded = self.refused = 0
         """How many results were noted, and how many of them are refusals."""
         self._filled = False
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.executescript(_PRAGMAS + _SCHEMA)
+        self._db = TemporaryDatabase(_PRAGMAS + _SCHEMA, _MEANWHILE)
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +121,9 @@ class Spool:
             raise SendosoConfigError("sql has more than one statement; it must be one query. Nothing was sent.")
         self._filled = True
         self._db.execute("BEGIN")
-        self._db.executemany(_INSERT, map(_cells, rows))
+        cells = map(_cells, rows)
+        while page := list(islice(cells, _AT_ONCE)):
+            self._db.executemany(_INSERT, page)
         self._db.execute("CREATE INDEX keys ON rows (dedupe_key, number) WHERE send IS NOT NULL")
         self._db.execute("COMMIT")
         self.mark_duplicates()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import Self
 from airflow_provider_sendoso.landing.cells import Cell
 from airflow_provider_sendoso.landing.lists import HASH
 from airflow_provider_sendoso.landing.rows import Row, Update
+from airflow_provider_sendoso.temporary import TemporaryDatabase
 
 _SCHEMA = "CREATE TABLE rows (id TEXT PRIMARY KEY, is_new INTEGER NOT NULL, row TEXT NOT NULL) WITHOUT ROWID"
 
@@ -29,12 +29,10 @@ class Written:
 
 
 class Spool:
-    """A private temporary database of one task, a context manager; SQLite unlinks its file as soon as it is open."""
+    """The rows that are to be written, a context manager."""
 
     def __init__(self) -> None:
-        # An empty name is SQLite's own kind of temporary file: mode 0600, unlinked at once, gone with the process.
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
+        self._db = TemporaryDatabase(_SCHEMA, "The table is as it was.")
 
     def __enter__(self) -> Self:
         return self

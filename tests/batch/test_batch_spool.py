@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections import Counter
 
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_sendoso.batch import spool as module
 from airflow_provider_sendoso.batch.row import Row
 from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.exceptions import SendosoSpoolError
 from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
 from airflow_provider_sendoso.sending import Result
 
@@ -148,6 +151,36 @@ class TestCounts:
                     first.setdefault(key, number)
             assert {job.recipient_key: job.number for job in spool.jobs()} == first
             assert spool.counts()[RowOutcome.INVALID] == sum(not valid for _, valid in kinds)
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def full(self, monkeypatch):
+        """A spool on a disk of 20 pages."""
+        monkeypatch.setattr(module, "_PRAGMAS", module._PRAGMAS + "PRAGMA max_page_count=20;")
+        with Spool() as spool:
+            yield spool
+
+    def test_rows_that_do_not_fit_are_an_error_that_says_what_to_do(self, full):
+        with pytest.raises(SendosoSpoolError, match=r"database or disk is full.*in the ledger.*SQLITE_TMPDIR"):
+            full.fill(good(number, f"{number}@example.com", message="x" * 2000) for number in range(1, 1001))
+
+    def test_nothing_in_it_is_believed_after_that(self, full):
+        full.fill([good(1, "ada@example.com")])
+        with pytest.raises(SendosoSpoolError):
+            full.record(Result(1, RowOutcome.REFUSED, "http_422", "x" * 400_000))
+        for use in (full.counts, lambda: list(full.jobs()), lambda: list(full.outcomes())):
+            with pytest.raises(SendosoSpoolError, match="database or disk is full"):
+                use()
+
+    def test_a_warehouse_on_sqlite_that_fails_is_not_the_spools_disk(self, spool):
+        def rows():
+            yield good(1, "ada@example.com")
+            raise sqlite3.OperationalError("of the warehouse")
+
+        with pytest.raises(sqlite3.OperationalError, match="of the warehouse"):
+            spool.fill(rows())
+        assert spool.counts() == Counter()
 
 
 class TestPrivacy:

@@ -204,6 +204,30 @@ def test_postgresqls_rows_are_read_through_a_named_cursor(postgres_database: Any
         read_query(hook, "SELECT * FROM no_such_table", None, read)
 
 
+@pytest.mark.parametrize(
+    ("at_1500", "words"),
+    [("1 / (n - 1500)", "division by zero"), ("pg_terminate_backend(pg_backend_pid())::int", "terminating connection")],
+    ids=["the query fails", "the connection is lost"],
+)
+def test_postgresql_that_fails_halfway_sends_nothing(
+    sendoso: Sandbox,
+    ledger: Any,
+    batch: Make,
+    execute: Execute,
+    set_connection: Any,
+    postgres_database: Any,
+    at_1500: str,
+    words: str,
+) -> None:
+    set_connection("warehouse", postgres_database().connection)
+    people = "SELECT 'Ada' first_name, 'L' last_name, 'ada' || n || '@example.com' email"
+    failing = f"{people}, CASE WHEN n = 1500 THEN {at_1500} END failing FROM generate_series(1, 2000) n"
+    with pytest.raises(Exception, match=words):
+        execute(batch(sql=failing, conn_id="warehouse"))
+    assert sendoso.requests == []
+    assert execute(batch(sql=f"{people} FROM generate_series(1, 3) n", conn_id="warehouse"))["sent"] == 3
+
+
 def test_two_queries_in_one_text_are_refused_by_postgresql_too(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any, postgres_database: Any
 ) -> None:

@@ -23,8 +23,10 @@ from airflow_provider_sendoso.exceptions import (
     SendosoError,
     SendosoResultsError,
     SendosoServerError,
+    SendosoSpoolError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.landing.spool import Spool
 from airflow_provider_sendoso.operators import landing_run
 from airflow_provider_sendoso.operators.sendoso import SendosoToSqlOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -489,6 +491,27 @@ def test_a_connection_that_is_lost_midway_leaves_the_table_as_it_was(
     assert "@example.com" not in str(error.value)
     assert (ask("SELECT * FROM landed ORDER BY id"), ask("SELECT COUNT(*) FROM history")) == before
     assert land(status_table="history")["updated"] == 350
+
+
+def test_a_temporary_disk_that_is_full_leaves_the_table_as_it_was(
+    sendoso: Sandbox, ask: Ask, land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sendoso.preload(50)
+    land()
+    before = ask("SELECT * FROM landed ORDER BY id")
+    sendoso.preload(350, email="new{}@example.com", spacing=30)
+    put = Spool.put
+
+    def put_on_a_full_disk(spool: Spool, *arguments: Any) -> None:
+        spool._db.executescript("PRAGMA max_page_count = 1")  # or as many as it has already
+        put(spool, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "put", put_on_a_full_disk)
+        with pytest.raises(SendosoSpoolError, match=r"disk is full\. The table is as it was"):
+            land()
+    assert ask("SELECT * FROM landed ORDER BY id") == before
+    assert land()["inserted"] == 300
 
 
 def test_two_runs_at_once_leave_each_row_once(

@@ -1,0 +1,74 @@
+"""A worker whose temporary disk is full: the try fails in words that help, and nobody is sent two gifts or none."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.exceptions import SendosoSpoolError
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from airflow_provider_sendoso.sandbox import Sandbox
+
+ROWS = 400
+
+
+@pytest.fixture
+def make(
+    batch: Callable[..., BatchSendOperator], people: Any, set_connection: Any, tmp_path: Path
+) -> Callable[[], BatchSendOperator]:
+    set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
+    return lambda: batch(recipients=people(ROWS), conn_id="warehouse", results_table="results")
+
+
+@pytest.fixture
+def outcomes(tmp_path: Path) -> Callable[[], Counter[str]]:
+    """Counts the results by outcome."""
+
+    def read() -> Counter[str]:
+        with sqlite3.connect(tmp_path / "warehouse.db") as connected:
+            return Counter(dict(connected.execute("SELECT outcome, count(*) FROM results GROUP BY 1")))
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("method", "reached"),
+    [("fill", range(1)), ("jobs", range(1, ROWS)), ("stage", range(ROWS, ROWS + 1))],
+    ids=["rows are read", "rows are sent", "results are written"],
+)
+def test_a_disk_that_is_full_when(
+    sendoso: Sandbox,
+    ledger: Any,
+    make: Any,
+    ti: Any,
+    outcomes: Callable[[], Counter[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    reached: range,
+) -> None:
+    real = getattr(Spool, method)
+
+    def on_a_full_disk(spool: Spool, *arguments: Any) -> Any:
+        spool._db.executescript("PRAGMA max_page_count = 1")  # or as many as it has already
+        return real(spool, *arguments)
+
+    first, second = ti("run-1"), ti("run-1")
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, method, on_a_full_disk)
+        with pytest.raises(SendosoSpoolError, match=r"disk is full.*is not sent another.*retry the task"):
+            make().execute({"ti": first})
+    assert len(sendoso.sends) in reached
+    assert outcomes() == Counter()
+    # A summary is of all rows or not there.
+    assert first.xcom.get("return_value", {"sent": ROWS})["sent"] == ROWS
+
+    assert make().execute({"ti": second})["sent"] == ROWS
+    assert len(sendoso.sends) == ROWS
+    assert sendoso.duplicates() == {}
+    assert outcomes() == {"sent": ROWS}
