@@ -28,7 +28,6 @@ from airflow_provider_sendoso.exceptions import (
     SendosoLimitError,
     SendosoNotReachedError,
     SendosoRowsError,
-    SendosoSpoolError,
 )
 from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Batch
@@ -154,8 +153,6 @@ class BatchRun(Run):
             try:
                 with span("send"):
                     sender.send(spool.jobs(), metrics.watch(spool.record), Progress(self.log, spool))
-            except SendosoSpoolError:
-                raise  # what the spool says of the rows is not true any more
             except SendosoError as error:
                 failure = error
             except BaseException:
