@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_sendoso.batch import spool as module
 from airflow_provider_sendoso.batch.row import Row
 from airflow_provider_sendoso.batch.spool import Spool
 from airflow_provider_sendoso.exceptions import SendosoSpoolError
@@ -155,11 +154,10 @@ class TestCounts:
 
 class TestFullDisk:
     @pytest.fixture
-    def full(self, monkeypatch):
+    def full(self, spool):
         """A spool on a disk of 20 pages."""
-        monkeypatch.setattr(module, "_PRAGMAS", module._PRAGMAS + "PRAGMA max_page_count=20;")
-        with Spool() as spool:
-            yield spool
+        spool._db.executescript("PRAGMA max_page_count = 20")
+        return spool
 
     def test_rows_that_do_not_fit_are_an_error_that_says_what_to_do(self, full):
         with pytest.raises(SendosoSpoolError, match=r"database or disk is full.*in the ledger.*SQLITE_TMPDIR"):

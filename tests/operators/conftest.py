@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,25 @@ def gift(people: Callable[[int], list[dict[str, Any]]]) -> Callable[..., SendGif
             "claim_timeout": 1,
         }
         return SendGiftOperator(**(arguments | changes))
+
+    return make
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str], AbstractContextManager[None]]:
+    """Lets a kind of spool find its disk full when one of its methods is called."""
+
+    @contextmanager
+    def make(kind: type, method: str) -> Iterator[None]:
+        real = getattr(kind, method)
+
+        def on_a_full_disk(spool: Any, *arguments: Any) -> Any:
+            spool._db.executescript("PRAGMA max_page_count = 1")  # or as many as it has already
+            return real(spool, *arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, method, on_a_full_disk)
+            yield
 
     return make
 

@@ -48,21 +48,14 @@ def test_a_disk_that_is_full_when(
     make: Any,
     ti: Any,
     outcomes: Callable[[], Counter[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    full_disk: Any,
     method: str,
     reached: range,
 ) -> None:
-    real = getattr(Spool, method)
-
-    def on_a_full_disk(spool: Spool, *arguments: Any) -> Any:
-        spool._db.executescript("PRAGMA max_page_count = 1")  # or as many as it has already
-        return real(spool, *arguments)
-
     first, second = ti("run-1"), ti("run-1")
-    with monkeypatch.context() as patched:
-        patched.setattr(Spool, method, on_a_full_disk)
-        with pytest.raises(SendosoSpoolError, match=r"disk is full.*is not sent another.*retry the task"):
-            make().execute({"ti": first})
+    error = pytest.raises(SendosoSpoolError, match=r"disk is full.*is not sent another.*retry the task")
+    with full_disk(Spool, method), error:
+        make().execute({"ti": first})
     assert len(sendoso.sends) in reached
     assert outcomes() == Counter()
     # A summary is of all rows or not there.

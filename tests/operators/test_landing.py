@@ -494,22 +494,15 @@ def test_a_connection_that_is_lost_midway_leaves_the_table_as_it_was(
 
 
 def test_a_temporary_disk_that_is_full_leaves_the_table_as_it_was(
-    sendoso: Sandbox, ask: Ask, land: Land, monkeypatch: pytest.MonkeyPatch
+    sendoso: Sandbox, ask: Ask, land: Land, full_disk: Any
 ) -> None:
     sendoso.preload(50)
     land()
     before = ask("SELECT * FROM landed ORDER BY id")
     sendoso.preload(350, email="new{}@example.com", spacing=30)
-    put = Spool.put
-
-    def put_on_a_full_disk(spool: Spool, *arguments: Any) -> None:
-        spool._db.executescript("PRAGMA max_page_count = 1")  # or as many as it has already
-        put(spool, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Spool, "put", put_on_a_full_disk)
-        with pytest.raises(SendosoSpoolError, match=r"disk is full\. The table is as it was"):
-            land()
+    error = pytest.raises(SendosoSpoolError, match=r"disk is full\. The table is as it was")
+    with full_disk(Spool, "put"), error:
+        land()
     assert ask("SELECT * FROM landed ORDER BY id") == before
     assert land()["inserted"] == 300
 
