@@ -176,14 +176,14 @@ class Stage:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.sandbox.stop()
+        for conn_id in (self.conn_id, self.ledger_conn_id):
+            self.airflow.delete(f"connections/{conn_id}")
         if error is not None:
             for task in self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/~/taskInstances")["task_instances"]:
                 error.add_note(f"{self.dag_id} {task['dag_run_id']}: {task['state']} in try {task['try_number']}")
                 error.add_note(self.airflow.task_log(self.dag_id, task["dag_run_id"], task["try_number"])[-5000:])
             error.add_note(f"{len(self.sandbox.sends)} gifts, ledger: {dict(self.states())}")
-        self.sandbox.stop()
-        for conn_id in (self.conn_id, self.ledger_conn_id):
-            self.airflow.delete(f"connections/{conn_id}")
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
         return self.airflow.wait_until(condition, f"{self.dag_id}: {what}")
@@ -216,8 +216,7 @@ class Stage:
         self.wait_until(lambda: self.task(run_id)["try_number"] == number, f"try {number}")
 
     def clear(self, run_id: str) -> None:
-        """Run the task again."""
-        tries = self.task(run_id)["try_number"]
+        """Have the task run again."""
         self.airflow.api(
             "POST",
             f"dags/{self.dag_id}/clearTaskInstances",
@@ -226,7 +225,6 @@ class Stage:
             task_ids=["send"],
             dag_run_id=run_id,
         )
-        self.wait_for_try(run_id, tries + 1)
 
     def mark_failed(self, run_id: str) -> None:
         self.airflow.api("PATCH", self._task_path(run_id), new_state="failed")

@@ -26,6 +26,7 @@ def test_callbacks_of_a_task_and_of_a_run_send_once_each_however_often_they_are_
         assert {send.body["message"] for send in here.sandbox.sends} == {"Run callbacks_send"}
         assert here.wait_for_end(run_id) == "success"
         here.clear(run_id)
+        here.wait_for_try(run_id, 2)
         here.wait_until(lambda: "Sent: send-" in here.log(run_id), "the task's callback has run again")
         assert here.wait_for_end(run_id) == "success"
         assert len(here.sandbox.sends) == 2
@@ -47,6 +48,7 @@ def test_what_a_killed_callback_was_posting_is_found_by_the_next_run_of_it_and_n
         here.ask_ledger("UPDATE sendoso_sends SET lease_until = 0 RETURNING 1")
         assert here.wait_for_end(run_id) == "success"
         here.clear(run_id)
+        here.wait_for_try(run_id, 2)
         here.wait_until(lambda: here.ask_ledger("SELECT state FROM sendoso_sends") == [("SENT",)], "it is found")
         here.wait_until(lambda: f"Sent: {here.sandbox.sends[0].id}" in here.log(run_id), "the log says so")
         assert len(here.sandbox.sends) == 1

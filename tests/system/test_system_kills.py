@@ -71,6 +71,7 @@ def task_is_killed_and_sends_cannot_be_listed(stage: Stage) -> None:
     stage.sandbox.clear_faults()
 
     stage.clear(run_id)
+    stage.wait_for_try(run_id, 3)
     assert stage.wait_for_end(run_id) == "success"
     stage.assert_everybody_has_one_gift(12)
     assert stage.counts(run_id) == {"sent": 12}
@@ -130,6 +131,7 @@ def task_is_cleared_while_it_runs(stage: Stage) -> None:
     old = stage.process(run_id)
     stage.wait_for_gifts(4)
     stage.clear(run_id)
+    stage.wait_for_try(run_id, 2)
     assert stage.wait_for_end(run_id) == "success"
     assert is_gone(old)
     stage.assert_everybody_has_one_gift(24)
@@ -150,6 +152,7 @@ def user_marks_it_failed(stage: Stage) -> None:
     stage.sandbox.clear_faults()
 
     stage.clear(run_id)
+    stage.wait_for_try(run_id, 2)
     assert stage.wait_for_end(run_id) == "success"
     stage.assert_everybody_has_one_gift(40)
     assert stage.counts(run_id) == {"sent": 40}
@@ -241,6 +244,7 @@ def ledger_is_another_one(stage: Stage) -> None:
 
     stage.airflow.api("PATCH", f"connections/{ledger['connection_id']}", **ledger, **right)
     stage.clear(run_id)
+    stage.wait_for_try(run_id, 3)
     assert stage.wait_for_end(run_id) == "success"
     stage.assert_everybody_has_one_gift(24)
     assert stage.counts(run_id) == {"sent": 24}
