@@ -69,20 +69,20 @@ def work(path: str) -> None:
     """One batch; prints the MiB that it took and how many rows it sent."""
     import airflow_provider_sendoso.operators.sendoso  # noqa: F401  # Airflow, and all that a task imports
     from airflow_provider_sendoso.batch.catalogue import Catalogue
-    from airflow_provider_sendoso.batch.cursor import columns_of, rows_of
-    from airflow_provider_sendoso.batch.rows import Layout, RowReader
-    from airflow_provider_sendoso.batch.spool import Spool
+    from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout
+    from airflow_provider_sendoso.batch.spool import BatchSpool
     from airflow_provider_sendoso.batch.validation import check_gifts
     from airflow_provider_sendoso.models import Gift, RowOutcome
     from airflow_provider_sendoso.sending import Result
+    from airflow_provider_sendoso.warehouse.queries import columns_of, rows_of
 
     peak = Peak()
     layout = Layout({"gift_id": "gift-mug", "message": "Thank you, {first_name}."}, row_ref="customer_id")
     mug = Gift.model_validate({"id": "gift-mug", "category": "swag"})
     connection = sqlite3.connect(path)
-    with Spool() as spool:
+    with BatchSpool() as spool:
         cursor = connection.execute("SELECT * FROM people")
-        reader = RowReader(columns_of(cursor), layout)
+        reader = BatchRowReader(columns_of(cursor), layout)
         spool.fill(reader.read(number, cells) for number, cells in enumerate(rows_of(cursor), 1))
         connection.close()
         check_gifts(spool, Catalogue(lambda: [mug]), own_gift=True)

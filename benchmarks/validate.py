@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pydantic import BaseModel, Field, ValidationError
 
 from airflow_provider_sendoso.batch.catalogue import Catalogue
-from airflow_provider_sendoso.batch.cursor import columns_of, rows_of
-from airflow_provider_sendoso.batch.rows import Layout, RowReader
-from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout
+from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.batch.validation import check_gifts
 from airflow_provider_sendoso.models import Gift, RowOutcome
+from airflow_provider_sendoso.warehouse.queries import columns_of, rows_of
 
 LIMIT = 30.0
 """Seconds for a million rows."""
@@ -64,8 +64,8 @@ class Renamed:
 def ours(rows: int) -> int:
     """Read, validate and spool; return how many may be sent."""
     arguments = {"gift_id": "gift-mug", "message": "Thank you, {first_name}, for all that you did for us this year."}
-    with people(rows) as cursor, Spool() as spool:
-        reader = RowReader(columns_of(cursor), Layout(arguments, row_ref="customer_id"))
+    with people(rows) as cursor, BatchSpool() as spool:
+        reader = BatchRowReader(columns_of(cursor), Layout(arguments, row_ref="customer_id"))
         spool.fill(reader.read(number, cells) for number, cells in enumerate(rows_of(cursor), 1))
         mug = Gift.model_validate({"id": "gift-mug", "category": "swag"})
         check_gifts(spool, Catalogue(lambda: [mug]), own_gift=True)

@@ -60,17 +60,17 @@ with DAG(
     @task
     def list_open(params: Any = None) -> list[dict[str, Any]]:
         """Log the open sends, and return how many there are by batch and reason; neither says who they are for."""
-        from airflow_provider_sendoso import resolving
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+        from airflow_provider_sendoso.ledger import decisions
 
         log = logging.getLogger(__name__)
         hook = SendosoHook()
         where = {name: params[name] or None for name in ("batch_id", "dedupe_scope", "reason")}
         counts: Counter[tuple[str, str, str, str | None]] = Counter()
-        for number, record in enumerate(resolving.find(hook.ledger, hook.config.account, **where), 1):
+        for number, record in enumerate(decisions.find(hook.ledger, hook.config.account, **where), 1):
             counts[record.dedupe_scope, record.batch_id, record.state.value, record.reason] += 1
             if number <= SHOWN:
-                for line in resolving.as_lines(resolving.describe(hook.ledger, record)):
+                for line in decisions.as_lines(decisions.describe(hook.ledger, record)):
                     log.info("%s", line)
         log.info("%d sends are open, %d of them shown.", counts.total(), min(counts.total(), SHOWN))
         names = ("dedupe_scope", "batch_id", "state", "reason")

@@ -16,13 +16,13 @@ from typing import Any
 
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.sandbox import Sandbox
-from soak.fates import Fate, Kind, draw, draw_crash
-from soak.guests import Batch, Warehouse
+from soak.kills import Fate, Kind, draw, draw_crash
 from soak.ledgers import LedgerDatabase
+from soak.recipients import Batch, Warehouse
+from soak.server_faults import Weather
 from soak.settings import ACCOUNT, POSTING_LEASE, RATE, SETTLE_TIME, TIMEOUT
 from soak.task_process import Told
 from soak.tries import Try
-from soak.weather import Weather
 
 _AT_ONCE = 8
 """Tries that run at the same time; on two processors, more would mostly wait for each other."""

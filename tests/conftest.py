@@ -202,8 +202,8 @@ def forkserver() -> ForkServerContext:
     context.set_forkserver_preload(
         [
             "airflow_provider_sendoso.operators.sendoso",
-            "airflow_provider_sendoso.operators.batch_run",
-            "airflow_provider_sendoso.operators.egift_links_run",
+            "airflow_provider_sendoso.runs.batch",
+            "airflow_provider_sendoso.runs.egift_links",
             "airflow_provider_sendoso.hooks.sendoso",
             "airflow_provider_sendoso.sandbox",
             "sqlalchemy.dialects.postgresql.psycopg",
@@ -231,7 +231,7 @@ def until() -> Callable[..., None]:
 @pytest.fixture
 def answers_wait(monkeypatch: pytest.MonkeyPatch, impatient: list[Any]) -> Iterator[threading.Event]:
     """Answers of the sandbox that a fault delays come when this is set, and no sooner, however long that takes."""
-    from airflow_provider_sendoso.sandbox import enact
+    from airflow_provider_sendoso.sandbox import fault_effects as enact
 
     now = threading.Event()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.batch.validation import touch_problem
 from airflow_provider_sendoso.exceptions import SendosoNotFoundError
 from airflow_provider_sendoso.models import Delivery, Item, Touch
@@ -38,7 +38,7 @@ class Campaigns:
         return self._touches[touch_id]
 
 
-def check_campaigns(spool: Spool, campaigns: Campaigns, *, own_touch: bool, links: bool = False) -> str | None:
+def check_campaigns(spool: BatchSpool, campaigns: Campaigns, *, own_touch: bool, links: bool = False) -> str | None:
     """
     Find the rows that cannot be sent: a campaign outside its dates, an incomplete address, a country not shipped to.
 

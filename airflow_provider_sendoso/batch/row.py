@@ -8,7 +8,7 @@ from airflow_provider_sendoso.models import AnySend, Item, RowOutcome
 
 
 @dataclass(slots=True)
-class Row:
+class BatchRow:
     """
     One row, read and validated.
 
@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SpooledOutcome:
     """
     What became of one row, as the spool has it.
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from pydantic_core import to_json
 
-from airflow_provider_sendoso.batch.row import Outcome, Row
+from airflow_provider_sendoso.batch.row import BatchRow, SpooledOutcome
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     AnySend,
@@ -25,8 +25,8 @@ from airflow_provider_sendoso.models import (
     row_name,
 )
 from airflow_provider_sendoso.sending import Job, Result
-from airflow_provider_sendoso.tables import Cells
-from airflow_provider_sendoso.temporary import TemporaryDatabase
+from airflow_provider_sendoso.temporary_database import TemporaryDatabase
+from airflow_provider_sendoso.warehouse.tables import Cells
 
 _SCHEMA = """
 CREATE TABLE rows (
@@ -89,7 +89,7 @@ class Spooled:
         return row_name(self.number, self.row_ref)
 
 
-class Spool:
+class BatchSpool:
     """
     The rows of one batch, a context manager.
 
@@ -110,7 +110,7 @@ class Spool:
     ) -> None:
         self._db.close()
 
-    def fill(self, rows: Iterable[Row]) -> None:
+    def fill(self, rows: Iterable[BatchRow]) -> None:
         """
         Take in all rows; of two that make the same send the first that can be sent is kept.
 
@@ -332,7 +332,7 @@ class Spool:
         )
         return [Spooled(*row) for row in rows]
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[SpooledOutcome]:
         """Read what became of every row, in their order and in pages."""
         after = 0
         while True:
@@ -343,7 +343,7 @@ class Spool:
             ).fetchall()
             for number, recipient_key, resend_of, row_ref, gift_id, touch_id, outcome, *rest in page:
                 item = Item(gift_id, touch_id)
-                yield Outcome(number, recipient_key, resend_of, row_ref, item, RowOutcome(outcome), *rest)
+                yield SpooledOutcome(number, recipient_key, resend_of, row_ref, item, RowOutcome(outcome), *rest)
             if not page:
                 return
             after = page[-1][0]
@@ -374,7 +374,7 @@ class Spool:
             after = page[-1][0]
 
 
-def _cells(row: Row) -> Cells:
+def _cells(row: BatchRow) -> Cells:
     """What is inserted for a row; see ``_INSERT``."""
     send = row.send
     known = (row.recipient_key or "", row.resend_of or "", row.row_ref or "")

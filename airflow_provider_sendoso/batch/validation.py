@@ -11,7 +11,7 @@ from airflow_provider_sendoso.models import Address, CampaignSend, Delivery, Gif
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.batch.catalogue import Catalogue
-    from airflow_provider_sendoso.batch.spool import Spool
+    from airflow_provider_sendoso.batch.spool import BatchSpool
 
 Check = Callable[[str], str | None]
 
@@ -143,7 +143,7 @@ def strict_email_check() -> Check:
     return check
 
 
-def check_gifts(spool: Spool, catalogue: Catalogue, *, own_gift: bool) -> None:
+def check_gifts(spool: BatchSpool, catalogue: Catalogue, *, own_gift: bool) -> None:
     """
     Find the rows whose gift goes by post and whose address is incomplete.
 

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_sendoso import resolving
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger import Ledger, decisions
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
@@ -46,20 +45,20 @@ def list_sends(
     """
     wanted = _states(states)
     ledger, account = _open(conn_id)
-    found = resolving.find(ledger, account, wanted, batch_id=batch_id, dedupe_scope=dedupe_scope, reason=reason)
+    found = decisions.find(ledger, account, wanted, batch_id=batch_id, dedupe_scope=dedupe_scope, reason=reason)
     shown: list[dict[str, Any]] = []
     counts: Counter[tuple[str, str | None]] = Counter()
     for record in found:
         counts[record.state.value, record.reason] += 1
         if len(shown) < limit:
-            shown.append(resolving.describe(ledger, record))
+            shown.append(decisions.describe(ledger, record))
     total = sum(counts.values())
     counted = [{"state": state, "reason": why, "sends": number} for (state, why), number in counts.most_common()]
     if as_json:
         say(json.dumps({"sends": shown, "total": total, "counts": counted}))
         return
     for described in shown:
-        say("\n".join(resolving.as_lines(described)))
+        say("\n".join(decisions.as_lines(described)))
     if len(shown) < total:
         say(f"… and {total - len(shown)} more: raise --limit, or narrow the list.")
     for count in counted:
@@ -96,7 +95,7 @@ def show(
         raise SendosoConfigError("--scope goes with --recipient; keys and ids name one send by themselves.")
     ledger, account = _open(conn_id)
     if send_key is not None:
-        records = resolving.read(ledger, account, [send_key])
+        records = decisions.read(ledger, account, [send_key])
     elif send_id is not None:
         found = ledger.sends.find(account, send_id)
         records = [] if found is None else [found]
@@ -161,10 +160,10 @@ def resolve(
     if recipients and dedupe_scope is None:
         raise SendosoConfigError("--recipient needs --scope: only together they name a send. Nothing was changed.")
     resolution = "sent" if sent else "not_sent"
-    decision = resolving.Decision.parse(resolution, why=why, resolved_by=by or _os_user(), send_id=send_id)
+    decision = decisions.Decision.parse(resolution, why=why, resolved_by=by or _os_user(), send_id=send_id)
     named = [*send_keys, *recipients]
     scope = None if recipients else dedupe_scope
-    resolving.check_selection(send_keys=named, batch_id=batch_id, dedupe_scope=scope, reason=reason)
+    decisions.check_selection(send_keys=named, batch_id=batch_id, dedupe_scope=scope, reason=reason)
     ledger, account = _open(conn_id)
     keys = [*send_keys]
     for number, recipient in enumerate(recipients, 1):
@@ -175,10 +174,10 @@ def resolve(
                 f"{dedupe_scope!r} of the account {account!r}. Nothing was changed."
             )
         keys.append(key)
-    records = resolving.select(ledger, account, send_keys=keys, batch_id=batch_id, dedupe_scope=scope, reason=reason)
+    records = decisions.select(ledger, account, send_keys=keys, batch_id=batch_id, dedupe_scope=scope, reason=reason)
     if not keys and not yes:
         _confirm(records, resolution, say, ask)
-    tally = resolving.resolve(ledger, records, decision)
+    tally = decisions.resolve(ledger, records, decision)
     failure = tally.failure()
     if failure is not None:
         raise failure
@@ -230,13 +229,13 @@ def _whole(ledger: Ledger, record: Record) -> dict[str, Any]:
     batch = ledger.sends.batch(record.batch_id)
     instance = ("dag_id", "task_id", "run_id", "map_index", "recipient_key")
     return (
-        resolving.describe(ledger, record)
+        decisions.describe(ledger, record)
         | {"account": record.account}
         | {name: getattr(batch, name, None) for name in instance}
         | {
             "resolutions": [
                 {
-                    "resolved_at": resolving.moment(one.resolved_at),
+                    "resolved_at": decisions.moment(one.resolved_at),
                     "from_state": one.from_state.value,
                     "to_state": one.to_state.value,
                     "send_id": one.send_id,

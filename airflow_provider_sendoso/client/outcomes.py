@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PostOutcome:
     """
     A verdict with what is worth keeping of the answer; none of it is personal data.
 
@@ -62,7 +62,7 @@ def classify(
     renewed: bool,
     own_gift: bool,
     read: Callable[[Any], Send | None] = read_send,
-) -> Outcome:
+) -> PostOutcome:
     """
     Decide what a POST of a send led to.
 
@@ -75,31 +75,31 @@ def classify(
     :param read: reads the answer to such a send; ``None`` if it does not say that it was accepted.
     """
     if exchange.phase is Phase.NOT_CONNECTED:
-        return Outcome(Verdict.RETRY, "not_connected", exchange.error)
+        return PostOutcome(Verdict.RETRY, "not_connected", exchange.error)
     answer = exchange.answer
     if answer is None:
-        return Outcome(Verdict.UNKNOWN, "lost", exchange.error)
+        return PostOutcome(Verdict.UNKNOWN, "lost", exchange.error)
     words = api_words(request, answer) if answer.status >= 300 else ""
     code = f"http_{answer.status}"
     match answer.status:
         case status if 200 <= status < 300:
             send = read(answer.json)
             if send is None:
-                return Outcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
+                return PostOutcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
             send_id = send.id if send.id != TRACKING else None
             url = tracking_url(request, send)
-            return Outcome(Verdict.SENT, "accepted", send_id=send_id, status=send.status, tracking_url=url)
+            return PostOutcome(Verdict.SENT, "accepted", send_id=send_id, status=send.status, tracking_url=url)
         case 429:
             patient = (answer.retry_after or 0) <= LONGEST_RETRY_AFTER
             verdict = Verdict.RETRY if patient else Verdict.STOP
-            return Outcome(verdict, code, words, retry_after=answer.retry_after)
+            return PostOutcome(verdict, code, words, retry_after=answer.retry_after)
         case 401:
-            return Outcome(Verdict.STOP if renewed else Verdict.RENEW, code, words)
+            return PostOutcome(Verdict.STOP if renewed else Verdict.RENEW, code, words)
         case 403:
-            return Outcome(Verdict.STOP, code, words)
+            return PostOutcome(Verdict.STOP, code, words)
         case 404 if own_gift:
-            return Outcome(Verdict.STOP, code, words)
+            return PostOutcome(Verdict.STOP, code, words)
         case status if 400 <= status < 500 and status not in _MAYBE_SENT:
-            return Outcome(Verdict.REFUSED, code, words)
+            return PostOutcome(Verdict.REFUSED, code, words)
         case _:
-            return Outcome(Verdict.UNKNOWN, code, words)
+            return PostOutcome(Verdict.UNKNOWN, code, words)

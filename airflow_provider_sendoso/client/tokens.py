@@ -18,8 +18,8 @@ from typing import Any, Protocol, TypeVar
 from airflow_provider_sendoso.client.answers import Exchange, success_or_raise
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.client.errand import Errand
 from airflow_provider_sendoso.client.oauth import Grant, Tokens, renewal, revoke_request
+from airflow_provider_sendoso.client.uninterruptible import Uninterruptible
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoLedgerError
 
@@ -130,7 +130,7 @@ class TokenManager:
         self._mask = mask
         self._lock = threading.Lock()
         # Whose turn it is with the lock, and under which name it claims.
-        self._errand: Errand[Any]
+        self._errand: Uninterruptible[Any]
         self._owner = ""
         self._cached: tuple[str, float] | None = None
 
@@ -188,7 +188,7 @@ class TokenManager:
                 self._errand = errand
                 return work()
 
-        errand = Errand(locked)
+        errand = Uninterruptible(locked)
         return errand.run()
 
     def _claimed(self, work: Callable[[], T], meanwhile: Callable[[], T | None] = lambda: None) -> T:

@@ -112,7 +112,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedRow:
     """
     What matters of a row; nothing of it is about a person.
 
@@ -143,7 +143,7 @@ class Reading:
     :param cut: the walk was ended before its time: nothing older is looked for any more.
     """
 
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, ListedRow] = field(default_factory=dict)
     whole: bool = False
     total: int | None = None
     newest: float | None = None
@@ -152,7 +152,7 @@ class Reading:
     oldest: float = float("inf")
     cut: bool = False
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[ListedRow]) -> None:
         """
         Take a page's rows, those that were met before left out.
 
@@ -274,7 +274,7 @@ class Cursor:
             return float("inf")
         return min(reading.newest, now) - WATCHED_FOR
 
-    def is_new(self, row: Row) -> bool:
+    def is_new(self, row: ListedRow) -> bool:
         """
         Say whether a row was in no reading before.
 
@@ -298,7 +298,7 @@ class Cursor:
         """
         seen, watched = dict(self.seen), dict(self.watched)
         events: list[dict[str, Any]] = []
-        left, left_rows = 0, list[Row]()
+        left, left_rows = 0, list[ListedRow]()
         for row in sorted(reading.rows.values(), key=lambda row: (row.at or 0.0, row.id)):
             new = self.is_new(row)
             happened = list(self._events(question, row, new))
@@ -329,7 +329,7 @@ class Cursor:
         )
         return Taken(cursor, events, left, given_up, len(kept) - len(there))
 
-    def _events(self, question: Question, row: Row, new: bool) -> Iterator[dict[str, Any]]:
+    def _events(self, question: Question, row: ListedRow, new: bool) -> Iterator[dict[str, Any]]:
         since, was = question.since, None
         if row.id in self.watched:
             was = self.watched[row.id][0]
@@ -354,7 +354,7 @@ class Cursor:
     def _watch(
         self,
         question: Question,
-        row: Row,
+        row: ListedRow,
         new: bool,
         watched: dict[str, tuple[SendStatus, float | None]],
         now: float,
@@ -372,7 +372,12 @@ class Cursor:
             watched[row.id] = (row.status, row.at)
 
     def _next_floor(
-        self, question: Question, reading: Reading, left: Sequence[Row], seen: Mapping[str, float | None], now: float
+        self,
+        question: Question,
+        reading: Reading,
+        left: Sequence[ListedRow],
+        seen: Mapping[str, float | None],
+        now: float,
     ) -> float | None:
         """Move the floor up to where it was one reading ago, so that a row that appears late is met by the next."""
         if not question.dated or reading.newest is None:
@@ -486,15 +491,15 @@ def _stop(cursor: Cursor, question: Question, reading: Reading, now: float) -> N
     )
 
 
-def _row(question: Question, item: Mapping[str, Any]) -> Row | None:
+def _row(question: Question, item: Mapping[str, Any]) -> ListedRow | None:
     row_id, created = item.get("id"), item.get("created_at")
     if row_id is None or isinstance(row_id, bool) or not str(row_id).strip():
         _complain("A row of %s has no id and cannot be told from others; it is left out.", question.object)
         return None
     if question.object not in SENDS:
-        return Row(str(row_id), _moment(created))
+        return ListedRow(str(row_id), _moment(created))
     status = _status(item.get("status"))
-    return Row(str(row_id), _moment(created), status, _changed_at(item.get("status_updates"), status))
+    return ListedRow(str(row_id), _moment(created), status, _changed_at(item.get("status_updates"), status))
 
 
 def _status(word: Any) -> SendStatus | None:
@@ -532,7 +537,9 @@ def _moment(value: Any) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
-def _event(question: Question, row: Row, kind: EventKind, was: SendStatus | None, at: float | None) -> dict[str, Any]:
+def _event(
+    question: Question, row: ListedRow, kind: EventKind, was: SendStatus | None, at: float | None
+) -> dict[str, Any]:
     event: dict[str, Any] = {"object": question.object, "id": row.id, "event": kind.value}
     if question.dated:
         event["status"] = row.status.value if row.status else None

@@ -19,7 +19,7 @@ from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.events.differences import Cursor, Question, Reading, Taken, poll
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.cursors import LONGEST_NAME
-from airflow_provider_sendoso.waiting import Goal
+from airflow_provider_sendoso.waiting.goal import Goal
 
 log = logging.getLogger(__name__)
 

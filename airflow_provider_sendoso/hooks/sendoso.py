@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
+from airflow_provider_sendoso.arguments.sends import make_send, validated
 from airflow_provider_sendoso.batch.validation import shaped
 from airflow_provider_sendoso.client.answers import (
     Answer,
@@ -34,7 +35,7 @@ from airflow_provider_sendoso.client.endpoints import (
     object_request,
 )
 from airflow_provider_sendoso.client.objects import Listed, listing_of, model_of, read_object
-from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
+from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
@@ -47,8 +48,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.connections import no_ledger, open_ledger, read_config, shared_session
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.records import Progress
-from airflow_provider_sendoso.making import make_send, validated
+from airflow_provider_sendoso.ledger.records import SendProgress
 from airflow_provider_sendoso.models import (
     TRACKING,
     CampaignSend,
@@ -63,7 +63,7 @@ from airflow_provider_sendoso.models import (
     User,
     normalise_key,
 )
-from airflow_provider_sendoso.observing.lineage import report_output
+from airflow_provider_sendoso.observability.lineage import report_output
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
@@ -267,7 +267,7 @@ class SendosoHook(BaseHook):
             )
         raise self._not_sent(request, exchange)
 
-    def _post(self, request: Request, read: Callable[[Any], Send | None]) -> tuple[Exchange, Outcome]:
+    def _post(self, request: Request, read: Callable[[Any], Send | None]) -> tuple[Exchange, PostOutcome]:
         """POST once, or once more with a new token."""
         token = self.session.token()
         exchange = self.session.paced(request, token)
@@ -318,7 +318,7 @@ class SendosoHook(BaseHook):
         """
         return [send.send_id for send in self.recorded_sends(batch_id=batch_id, dedupe_scope=dedupe_scope)]
 
-    def recorded_sends(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> Iterator[Progress]:
+    def recorded_sends(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> Iterator[SendProgress]:
         """
         Read from the ledger what was sent and how far it has come.
 
@@ -341,7 +341,7 @@ class SendosoHook(BaseHook):
             )
         return sends.progress(**where)
 
-    def recorded_among(self, send_ids: Iterable[str]) -> Iterator[Progress]:
+    def recorded_among(self, send_ids: Iterable[str]) -> Iterator[SendProgress]:
         """
         Read from the ledger, where there is one, how far those of some sends have come that it knows.
 
@@ -369,7 +369,7 @@ class SendosoHook(BaseHook):
         :param seconds: for how long it will be read.
         :return: what it is found by; ``None`` without a ledger.
         """
-        return None if self._ledger is None else self._ledger.lists.keep(send_ids, seconds)
+        return None if self._ledger is None else self._ledger.send_lists.keep(send_ids, seconds)
 
     def kept_list(self, list_id: str) -> list[str]:
         """
@@ -378,7 +378,7 @@ class SendosoHook(BaseHook):
         :param list_id: of :meth:`keep_list`.
         :raises SendosoLedgerError: if it is not there.
         """
-        return self.ledger.lists.read(list_id)
+        return self.ledger.send_lists.read(list_id)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 

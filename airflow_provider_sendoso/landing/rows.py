@@ -29,7 +29,7 @@ _LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
-class Row:
+class LandingRow:
     """
     A row as it will be landed; the ``repr`` shows none of it.
 
@@ -71,7 +71,7 @@ def mark(listed: ObjectList, digest: str, *, part: bool = False) -> str:
     return f"{listed.name}{PART if part else ''}:{digest}"
 
 
-class RowReader:
+class LandingRowReader:
     """
     Turns what the API gave into rows.
 
@@ -90,7 +90,7 @@ class RowReader:
         self.seen = set[str]()
         """The names of all that the rows had, wanted or not."""
 
-    def read(self, fields: Mapping[str, Any]) -> Row:
+    def read(self, fields: Mapping[str, Any]) -> LandingRow:
         """
         Read a row.
 
@@ -119,7 +119,7 @@ class RowReader:
                 # Nothing is lost, and no column changes its type: what does not fit goes beside it, as text.
                 cells[f"{name}_text"] = write_text(value)
                 self.columns.setdefault(f"{name}_text", Kind.TEXT)
-        return Row(row_id, cells, updates, undated)
+        return LandingRow(row_id, cells, updates, undated)
 
     def unknown_columns(self, landed: Iterable[str]) -> list[str]:
         """

@@ -10,8 +10,8 @@ from typing import Self
 
 from airflow_provider_sendoso.landing.cells import Cell
 from airflow_provider_sendoso.landing.lists import HASH
-from airflow_provider_sendoso.landing.rows import Row, Update
-from airflow_provider_sendoso.temporary import TemporaryDatabase
+from airflow_provider_sendoso.landing.rows import LandingRow, Update
+from airflow_provider_sendoso.temporary_database import TemporaryDatabase
 
 _SCHEMA = "CREATE TABLE rows (id TEXT PRIMARY KEY, is_new INTEGER NOT NULL, row TEXT NOT NULL) WITHOUT ROWID"
 
@@ -28,7 +28,7 @@ class Written:
         return "Written(…)"
 
 
-class Spool:
+class LandingSpool:
     """The rows that are to be written, a context manager."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Spool:
     ) -> None:
         self._db.close()
 
-    def put(self, rows: Iterable[tuple[Row, str, bool]]) -> None:
+    def put(self, rows: Iterable[tuple[LandingRow, str, bool]]) -> None:
         """
         Put rows aside; of two with the same id the later one counts.
 

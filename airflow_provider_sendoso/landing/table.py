@@ -17,13 +17,13 @@ from airflow_provider_sendoso.landing.cells import Cell, read_moment
 from airflow_provider_sendoso.landing.frontier import Landed
 from airflow_provider_sendoso.landing.lists import HASH, LANDED_AT, OWN, Kind, ObjectList
 from airflow_provider_sendoso.landing.rows import LONGEST_WORD, PART, Update
-from airflow_provider_sendoso.landing.spool import Spool, Written
+from airflow_provider_sendoso.landing.spool import LandingSpool, Written
 from airflow_provider_sendoso.models import LONGEST_ID, SendStatus
 from airflow_provider_sendoso.sending.jobs import chunks
-from airflow_provider_sendoso.tables import (
+from airflow_provider_sendoso.warehouse.tables import (
     MOMENT,
     ROWS,
-    Session,
+    Transaction,
     UnusableError,
     dialect_of,
     patiently,
@@ -80,7 +80,7 @@ class LandingTable:
         self.status_name = status_table and sql_name(status_table, self._dialect, "status_table")
         self._where = f"the table {table!r} (connection {hook.get_conn_id()!r})"
         self._status_where = f"the table {status_table!r} (connection {hook.get_conn_id()!r})"
-        self._reading: Session | None = None
+        self._reading: Transaction | None = None
         self._chunk: Sequence[Written] = ()
         self.columns: set[str] = set()
         """What the table has, in lower case."""
@@ -110,7 +110,7 @@ class LandingTable:
             ) from None
 
     def _prepare(self, columns: Mapping[str, Kind]) -> None:
-        with closing(Session(self._hook)) as session:
+        with closing(Transaction(self._hook)) as session:
             if self.status_name:
                 self._find_or_create(session, self.status_name, _status_columns(), STATUS_COLUMNS, self._status_where)
             there = [_column(name, kind) for name, kind in (*columns.items(), *OWN.items())]
@@ -120,7 +120,7 @@ class LandingTable:
             self._widen(session, columns)
 
     def _find_or_create(
-        self, session: Session, name: str, columns: list[Column[Any]], needed: Sequence[str], where: str
+        self, session: Transaction, name: str, columns: list[Column[Any]], needed: Sequence[str], where: str
     ) -> set[str]:
         found = self._columns_of(session, name)
         if found is None:
@@ -147,14 +147,14 @@ class LandingTable:
             )
         return found
 
-    def _columns_of(self, session: Session, name: str) -> set[str] | None:
+    def _columns_of(self, session: Transaction, name: str) -> set[str] | None:
         try:
             return {column.lower() for column in session.columns(name)}
         except Exception:
             session.rollback()
             return None
 
-    def _check_list(self, session: Session) -> bool:
+    def _check_list(self, session: Transaction) -> bool:
         """Refuse to mix two lists: rows of one would replace rows of the other, where both have an id."""
         column = self._quote(HASH)
         ((least, most),) = session.read(f"SELECT MIN({column}), MAX({column}) FROM {self.name}")  # noqa: S608
@@ -178,7 +178,7 @@ class LandingTable:
         if columns.keys() <= self.columns:
             return
         try:
-            with closing(Session(self._hook)) as session:
+            with closing(Transaction(self._hook)) as session:
                 self._widen(session, columns)
         except Exception as error:
             raise SendosoResultsError(
@@ -186,7 +186,7 @@ class LandingTable:
                 "it was changed."
             ) from None
 
-    def _widen(self, session: Session, columns: Mapping[str, Kind]) -> None:
+    def _widen(self, session: Transaction, columns: Mapping[str, Kind]) -> None:
         for name in [name for name in columns if name not in self.columns]:
             kind = _TYPES[columns[name]].compile(dialect=self._dialect)
             try:
@@ -245,7 +245,7 @@ class LandingTable:
         def ask() -> None:
             # One connection for a whole list, opened again where the pauses between its pages were too long for it.
             if self._reading is None:
-                self._reading = Session(self._hook)
+                self._reading = Transaction(self._hook)
             try:
                 found[:] = self._reading.read(query, values)
                 self._reading.rollback()
@@ -270,7 +270,7 @@ class LandingTable:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def write(self, spool: Spool, columns: Sequence[str], landed_at: str) -> int:
+    def write(self, spool: LandingSpool, columns: Sequence[str], landed_at: str) -> int:
         """
         Put rows in the place of those with the same ids, all in one transaction.
 
@@ -296,9 +296,9 @@ class LandingTable:
             ) from None
         return counted[0]
 
-    def _write(self, spool: Spool, names: Sequence[str], landed_at: str) -> int:
+    def _write(self, spool: LandingSpool, names: Sequence[str], landed_at: str) -> int:
         updates = 0
-        with closing(Session(self._hook)) as session:
+        with closing(Transaction(self._hook)) as session:
             for chunk in chunks(spool.rows(), _rows_at_once(names)):
                 self._chunk = chunk
                 session.execute(*self._delete(self.name, "id", [row.id for row in chunk]))
@@ -311,7 +311,7 @@ class LandingTable:
             session.commit()
         return updates
 
-    def _write_updates(self, session: Session, table: str, chunk: Sequence[Written]) -> int:
+    def _write_updates(self, session: Transaction, table: str, chunk: Sequence[Written]) -> int:
         told = [row for row in chunk if row.updates is not None]
         if told:
             session.execute(*self._delete(table, "send_id", [row.id for row in told]))
@@ -342,14 +342,14 @@ class LandingTable:
 
     def _culprit(self, columns: Sequence[str]) -> str | None:
         """Find the column that refuses its values, by trying each of them alone."""
-        with suppress(Exception), closing(Session(self._hook)) as session:
+        with suppress(Exception), closing(Transaction(self._hook)) as session:
             for name in columns:
                 values = [row.cells[name] for row in self._chunk if row.cells.get(name) is not None]
                 if values and name != "id" and not self._takes(session, name, values):
                     return name
         return None
 
-    def _takes(self, session: Session, name: str, values: Sequence[Cell]) -> bool:
+    def _takes(self, session: Transaction, name: str, values: Sequence[Cell]) -> bool:
         # Under ids that no row has: also where nothing can be rolled back, no row of anybody's is touched.
         ids = [f"test-{uuid.uuid4().hex}" for _ in values]
         try:

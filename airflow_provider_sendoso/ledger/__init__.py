@@ -8,9 +8,9 @@ from airflow_provider_sendoso.ledger.bindings import Bindings
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
-from airflow_provider_sendoso.ledger.limiter import LedgerPace
-from airflow_provider_sendoso.ledger.lists import Lists
+from airflow_provider_sendoso.ledger.pace import LedgerPace
 from airflow_provider_sendoso.ledger.resolutions import Resolutions
+from airflow_provider_sendoso.ledger.send_lists import SendLists
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
 from airflow_provider_sendoso.models import normalise_key
@@ -31,7 +31,7 @@ class Ledger:
         self.sends = SendLedger(self._database)
         self.bindings = Bindings(self._database)
         self.resolutions = Resolutions(self._database)
-        self.lists = Lists(self._database)
+        self.send_lists = SendLists(self._database)
         self.cursors = Cursors(self._database)
 
     def send_key(self, account: str, dedupe_scope: str, recipient_key: str, resend_of: str | None = None) -> str:

@@ -109,7 +109,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SendProgress:
     """
     How far a send that was accepted has come, as far as the ledger knows.
 

@@ -13,10 +13,10 @@ from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
-from airflow_provider_sendoso.ledger.records import Batch, Claim, Progress, Record, State, Wanted, record_of
+from airflow_provider_sendoso.ledger.group_commit import GroupCommit
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, SendProgress, State, Wanted, record_of
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on
-from airflow_provider_sendoso.ledger.together import Together
 from airflow_provider_sendoso.ledger.transitions import (
     BEGIN_POST,
     FINISH,
@@ -49,7 +49,7 @@ class SendLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._together = Together(database.once)
+        self._together = GroupCommit(database.once)
 
     def open_batch(self, batch: Batch) -> None:
         """
@@ -257,7 +257,7 @@ class SendLedger:
                     these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL)))
                 self._update(*these, status=status, status_at=db_now())
 
-    def progress(self, **where: str) -> Iterator[Progress]:
+    def progress(self, **where: str) -> Iterator[SendProgress]:
         """
         Read how far what was sent has come, in pages.
 
@@ -272,7 +272,7 @@ class SendLedger:
                 return
             after = page[-1][0]
 
-    def progress_of(self, account: str, send_ids: Iterable[str]) -> Iterator[Progress]:
+    def progress_of(self, account: str, send_ids: Iterable[str]) -> Iterator[SendProgress]:
         """
         Read how far some sends have come, in pages.
 
@@ -352,17 +352,17 @@ class SendLedger:
 
         return self._database.run(work)
 
-    def _progress(self, *where: Any) -> list[tuple[str, Progress]]:
+    def _progress(self, *where: Any) -> list[tuple[str, SendProgress]]:
         """Read only the columns that a wait needs: it reads thousands of rows in every round."""
         made_at = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
         campaign = (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
         query = select(sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at, *campaign)
         query = query.where(*where).order_by(sends.c.send_key).limit(_PAGE)
 
-        def work(connection: Connection) -> list[tuple[str, Progress]]:
+        def work(connection: Connection) -> list[tuple[str, SendProgress]]:
             now = now_on(connection)
             return [
-                (key, Progress(send_id, status, now - made, None if noted is None else now - noted, key, *campaign))
+                (key, SendProgress(send_id, status, now - made, None if noted is None else now - noted, key, *campaign))
                 for key, send_id, status, made, noted, *campaign in connection.execute(query)
             ]
 

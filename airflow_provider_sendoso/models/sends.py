@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_provider_sendoso.countries import WITH_STATES
+from airflow_provider_sendoso.models.countries import WITH_STATES
 from airflow_provider_sendoso.models.text import (
     Country,
     Email,

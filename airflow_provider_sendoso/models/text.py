@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from airflow_provider_sendoso.countries import COUNTRIES
+from airflow_provider_sendoso.models.countries import COUNTRIES
 
 # One "@", a dot in the domain, no white space and nothing that parts two addresses or a name from one: enough to catch
 # a wrong column; Sendoso decides the rest.

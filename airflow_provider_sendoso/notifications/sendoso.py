@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.notifier import BaseNotifier
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import asking, seconds
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.operators.arguments import asking, seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -146,9 +146,9 @@ class SendosoNotifier(BaseNotifier):
 
     def _send(self, hook: SendosoHook, context: Mapping[str, Any]) -> None:
         # As everywhere: what only a run needs is not imported by a DAG file's parser.
-        from airflow_provider_sendoso.observing.metrics import SendMetrics
-        from airflow_provider_sendoso.operators.gift import RECIPIENT_KEY, OneGift
-        from airflow_provider_sendoso.operators.run import make_batch
+        from airflow_provider_sendoso.observability.metrics import SendMetrics
+        from airflow_provider_sendoso.runs.base import make_batch
+        from airflow_provider_sendoso.runs.single_gift import RECIPIENT_KEY, OneGift
         from airflow_provider_sendoso.sending import Sender
 
         gift = OneGift.of(self, asking(self))

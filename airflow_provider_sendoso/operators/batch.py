@@ -1,4 +1,4 @@
-"""The operator that sends a whole batch: its arguments. What it does with them is in ``batch_run``."""
+"""The operator that sends a whole batch: its arguments. What it does with them is in ``runs.batch``."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class BatchSendOperator(SendOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
-        from airflow_provider_sendoso.operators.batch_run import BatchRun
+        from airflow_provider_sendoso.runs.batch import BatchRun
 
         return BatchRun(self, context).execute()
 
@@ -192,7 +192,7 @@ class BatchSendOperator(SendOperator):
         :param task_instance: not looked at.
         :return: ``None`` for a try that did not come to sending.
         """
-        from airflow_provider_sendoso.observing.lineage import Query, openlineage_of
+        from airflow_provider_sendoso.observability.lineage import Query, openlineage_of
 
         if self.sent is None:
             return None

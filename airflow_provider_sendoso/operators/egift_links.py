@@ -1,4 +1,4 @@
-"""The operator that makes eGift links: its arguments. What it does with them is in ``egift_links_run``."""
+"""The operator that makes eGift links: its arguments. What it does with them is in ``runs.egift_links``."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ class EgiftLinksOperator(BatchSendOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the links and write them; log and push the summary before anything is raised."""
-        from airflow_provider_sendoso.operators.egift_links_run import EgiftLinksRun
+        from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun
 
         return EgiftLinksRun(self, context).execute()

@@ -1,4 +1,4 @@
-"""The operator that lands Sendoso's objects in a table: its arguments. What it does with them is in ``landing_run``."""
+"""The arguments of the operator that lands Sendoso's objects in a table. What it does with them: ``runs.landing``."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class SendosoToSqlOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read what is new or may have changed, and write it."""
-        from airflow_provider_sendoso.operators.landing_run import LandingRun
+        from airflow_provider_sendoso.runs.landing import LandingRun
 
         return LandingRun(self, context).execute()
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
-from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.retries import for_this_airflow
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class ResolveHeldOperator(BaseOperator):
         # What only a run needs is imported by a run: a DAG file is parsed every few seconds.
         from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
-        from airflow_provider_sendoso import resolving
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+        from airflow_provider_sendoso.ledger import decisions
 
-        decision = resolving.Decision.parse(
+        decision = decisions.Decision.parse(
             given(self.resolution),
             why=given(self.why),
             resolved_by=given(self.resolved_by) or _who(context),
@@ -102,10 +102,10 @@ class ResolveHeldOperator(BaseOperator):
             "dedupe_scope": given(self.dedupe_scope),
             "reason": given(self.reason),
         }
-        resolving.check_selection(**which)
+        decisions.check_selection(**which)
         SendosoLink().push(context, hook.config.base_url)
-        records = resolving.select(hook.ledger, hook.config.account, **which)
-        tally = resolving.resolve(hook.ledger, records, decision)
+        records = decisions.select(hook.ledger, hook.config.account, **which)
+        tally = decisions.resolve(hook.ledger, records, decision)
         for line in tally.lines():
             self.log.info("%s", line)
         failure = tally.failure()

@@ -104,6 +104,6 @@ class SendGiftOperator(SendOperator):
 
     def execute(self, context: Context) -> str | None:
         """Send the gift, or find that it was sent."""
-        from airflow_provider_sendoso.operators.gift_run import GiftRun
+        from airflow_provider_sendoso.runs.gift import GiftRun
 
         return GiftRun(self, context).execute()

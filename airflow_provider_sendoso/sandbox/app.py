@@ -18,7 +18,7 @@ from airflow_provider_sendoso.sandbox.authorization import DENIED, read_authoriz
 from airflow_provider_sendoso.sandbox.campaign_validation import read_campaign_send, read_egift_links
 from airflow_provider_sendoso.sandbox.campaigns import Campaigns
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
-from airflow_provider_sendoso.sandbox.enact import Answer, Dropped, drop, enact, throttled
+from airflow_provider_sendoso.sandbox.fault_effects import Answer, Dropped, drop, enact, throttled
 from airflow_provider_sendoso.sandbox.faults import Faults
 from airflow_provider_sendoso.sandbox.organisation import TOTALS, Organisation, collection_of
 from airflow_provider_sendoso.sandbox.pace import Pace

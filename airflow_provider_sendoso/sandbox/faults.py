@@ -1,4 +1,4 @@
-"""Which fault a request meets. What a fault then does to the answer is in ``enact.py``."""
+"""Which fault a request meets. What a fault then does to the answer is in ``fault_effects.py``."""
 
 from __future__ import annotations
 

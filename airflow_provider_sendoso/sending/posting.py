@@ -24,7 +24,7 @@ from airflow_provider_sendoso.client.endpoints import (
     egift_links_request,
     gift_send_request,
 )
-from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
+from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendosoLedgerError
@@ -170,7 +170,7 @@ class Poster:
         return self._session.call(request, token), begun
 
     def _record(
-        self, job: Job, claim: Claim, request: Request, exchange: Exchange, outcome: Outcome, begun: float
+        self, job: Job, claim: Claim, request: Request, exchange: Exchange, outcome: PostOutcome, begun: float
     ) -> Posted:
         state, row_outcome = {
             Verdict.SENT: (State.SENT, RowOutcome.SENT),
@@ -218,7 +218,7 @@ class Poster:
         made = read_egift_link(exchange.answer.json, send.email)
         return None if made is None else self._links.encrypt(claim.send_key, made.link)
 
-    def _stop(self, job: Job, request: Request, exchange: Exchange, outcome: Outcome) -> Posted:
+    def _stop(self, job: Job, request: Request, exchange: Exchange, outcome: PostOutcome) -> Posted:
         not_reached = Result(job.number, RowOutcome.NOT_REACHED, outcome.reason, outcome.words)
         if exchange.answer is not None:
             return Posted(not_reached, stop=api_error(request, exchange.answer))

@@ -23,10 +23,10 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
 from airflow_provider_sendoso.models import LINK, CampaignSend, EgiftLinkSend, RowOutcome
+from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
 from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
-from airflow_provider_sendoso.sending.width import MOST, Width
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Sender:
         self._resend_absent = resend_absent
         self._stopped = stopped
         self._owner = uuid.uuid4().hex
-        self._width = Width(session.config.requests_per_second, max_in_flight)
+        self._width = Concurrency(session.config.requests_per_second, max_in_flight)
         self._poster = Poster(
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
         )

@@ -17,9 +17,9 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoConfigError, SendosoError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
-from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.retries import for_this_airflow
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class SendosoEventSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once."""
-        from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+        from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
         wait = self._wait(context)
         until = time.monotonic() + self.timeout

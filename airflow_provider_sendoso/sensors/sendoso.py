@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoConfigError,
@@ -28,7 +29,6 @@ from airflow_provider_sendoso.exceptions import (
     SendosoStatusError,
 )
 from airflow_provider_sendoso.links.sendoso import SendosoLink
-from airflow_provider_sendoso.operators.arguments import given
 from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.sensors.events import SendosoEventSensor
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_sendoso.client.session import SendosoSession
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-    from airflow_provider_sendoso.waiting import Goal
-    from airflow_provider_sendoso.watching import Wait
+    from airflow_provider_sendoso.waiting.goal import Goal
+    from airflow_provider_sendoso.waiting.wait import Wait
 
 __all__ = ["SendStatusSensor", "SendosoEventSensor"]
 
@@ -139,7 +139,7 @@ class SendStatusSensor(BaseSensorOperator):
     @cached_property
     def _wait(self) -> Wait:
         """What this process knows of the sends."""
-        from airflow_provider_sendoso.watching import Wait
+        from airflow_provider_sendoso.waiting.wait import Wait
 
         return Wait(
             self.hook,
@@ -153,7 +153,7 @@ class SendStatusSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Look once; what is not settled then is waited for here or in the triggerer."""
         from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
-        from airflow_provider_sendoso.waiting import NAMED
+        from airflow_provider_sendoso.waiting.watch import NAMED
 
         goal = self._check_arguments()
         SendosoLink().push(context, self.hook.config.base_url)
@@ -205,7 +205,7 @@ class SendStatusSensor(BaseSensorOperator):
 
         :param patient: whether to ask for many: otherwise that is left to the triggerer, which needs no worker for it.
         """
-        from airflow_provider_sendoso.waiting import FEW
+        from airflow_provider_sendoso.waiting.rounds import FEW
 
         wait = self._wait
         wait.goal.check_host(self.hook.config.base_url)
@@ -269,7 +269,7 @@ class SendStatusSensor(BaseSensorOperator):
                 raise SendosoError(f"The trigger sent an event that says nothing about the sends: {event!r}.")
 
     def _goal(self) -> Goal:
-        from airflow_provider_sendoso.waiting import Goal
+        from airflow_provider_sendoso.waiting.goal import Goal
 
         return Goal.parse(self.target_statuses, self.failed_statuses)
 
@@ -320,9 +320,9 @@ class SendStatusSensor(BaseSensorOperator):
         table = self._results_table()
         if table is None:
             return
-        from airflow_provider_sendoso.batch.results import refresh_statuses
-        from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
+        from airflow_provider_sendoso.batch.results_table import refresh_statuses
         from airflow_provider_sendoso.ledger.records import State
+        from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 
         names = {"batch_id": self.batch_id, "dedupe_scope": self.dedupe_scope}
         where = {name: str(value) for name, value in names.items() if value is not None}
@@ -343,7 +343,7 @@ class SendStatusSensor(BaseSensorOperator):
 
     def _conclude(self, report: Mapping[str, Any]) -> Any:
         """Return what the task returns, or raise what it fails with."""
-        from airflow_provider_sendoso.waiting import good_enough
+        from airflow_provider_sendoso.waiting.goal import good_enough
 
         one = isinstance(self.send_id, str | int)
         share = None if one else self._share()

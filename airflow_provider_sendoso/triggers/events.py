@@ -345,7 +345,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         from airflow_provider_sendoso.events.differences import Question
         from airflow_provider_sendoso.events.polling import EventWait
-        from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+        from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
         question = Question.parse(self.object, self.events, self.statuses, self.since)
         failures = 0

@@ -13,8 +13,8 @@ from airflow_provider_sendoso.client.async_session import AsyncSendosoSession, s
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.triggers.events import SendosoEventTrigger
-from airflow_provider_sendoso.waiting import Goal
-from airflow_provider_sendoso.watching import Wait
+from airflow_provider_sendoso.waiting.goal import Goal
+from airflow_provider_sendoso.waiting.wait import Wait
 
 __all__ = ["SendStatusTrigger", "SendosoEventTrigger"]
 

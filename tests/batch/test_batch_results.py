@@ -20,17 +20,17 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 from tenacity import wait_none
 
-from airflow_provider_sendoso import tables
-from airflow_provider_sendoso.batch import results
-from airflow_provider_sendoso.batch.results import COLUMNS, ResultsTable, refresh_statuses
-from airflow_provider_sendoso.batch.row import Outcome, Row
-from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch import results_table as results
+from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, refresh_statuses
+from airflow_provider_sendoso.batch.row import BatchRow, SpooledOutcome
+from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
-from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Record, State
 from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
 from airflow_provider_sendoso.sending import Result
+from airflow_provider_sendoso.warehouse import tables
+from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 
 TABLE = "sendoso_results"
 BATCH = Batch("b1", "acme", "q4", "email", "campaign", "gifts", "run-1", -1)
@@ -94,9 +94,9 @@ def the_table(name: str = TABLE) -> ResultsTable:
     return ResultsTable(warehouse_hook("warehouse"), name)
 
 
-def outcome(number: int = 1, **changes: Any) -> Outcome:
+def outcome(number: int = 1, **changes: Any) -> SpooledOutcome:
     key = f"ada{number}@example.com"
-    row = Outcome(number, key, None, f"C-{number}", Item("gift-mug"), RowOutcome.SENT, None, None, None)
+    row = SpooledOutcome(number, key, None, f"C-{number}", Item("gift-mug"), RowOutcome.SENT, None, None, None)
     return dataclasses.replace(row, **changes)
 
 
@@ -485,8 +485,8 @@ def write(count: int) -> float:
             "recipient": {"first_name": "Ada", "last_name": "L", "email": "ada@example.com"},
         }
     )
-    with Spool() as spool:
-        spool.fill(Row(number, f"ada{number}", f"C-{number}", gift) for number in range(1, count + 1))
+    with BatchSpool() as spool:
+        spool.fill(BatchRow(number, f"ada{number}", f"C-{number}", gift) for number in range(1, count + 1))
         spool.record(Result(7, RowOutcome.SENT, None, "", "snd-7", Item("gift-hoodie"), MORNING, "key", True))
         tracemalloc.reset_peak()
         results.write_results(the_table(), BATCH, spool, SmallLedger())

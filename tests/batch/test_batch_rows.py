@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_sendoso.batch.row import Row
-from airflow_provider_sendoso.batch.rows import Layout, RowReader, flatten
+from airflow_provider_sendoso.batch.row import BatchRow
+from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout, flatten
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 COLUMNS = ("first_name", "last_name", "email")
@@ -16,11 +16,11 @@ CELLS = ("Ada", "Lovelace", "ada@example.com")
 ARGUMENTS = {"gift_id": "gift-mug", "message": "Thank you"}
 
 
-def reader(columns=COLUMNS, arguments=ARGUMENTS, **layout) -> RowReader:
-    return RowReader(columns, Layout(arguments, **layout))
+def reader(columns=COLUMNS, arguments=ARGUMENTS, **layout) -> BatchRowReader:
+    return BatchRowReader(columns, Layout(arguments, **layout))
 
 
-def read(columns=(), cells=(), arguments=ARGUMENTS, **layout) -> Row:
+def read(columns=(), cells=(), arguments=ARGUMENTS, **layout) -> BatchRow:
     """Read Ada's row with more columns."""
     return reader([*COLUMNS, *columns], arguments, **layout).read(1, [*CELLS, *cells])
 
@@ -248,7 +248,7 @@ class TestCells:
 
     def test_every_problem_of_a_row_is_named_without_its_values(self):
         row = reader((*COLUMNS, "address_city")).read(7, (None, "Lovelace", "nobody", "London"))
-        assert row == Row(7, None, None, None, "first_name is missing; email is not an e-mail address")
+        assert row == BatchRow(7, None, None, None, "first_name is missing; email is not an e-mail address")
 
     @pytest.mark.parametrize("cell", [b"s3cret", ["s3cret"], "s3cret\ud800", Decimal("sNaN")])
     @pytest.mark.parametrize("position", [0, 2, 3, 4])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_sendoso.batch.row import Row
-from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.row import BatchRow
+from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.exceptions import SendosoSpoolError
 from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
 from airflow_provider_sendoso.sending import Result
@@ -24,17 +24,17 @@ MUG = {
 }
 
 
-def good(number: int, key: str, row_ref: str | None = None, **send) -> Row:
-    return Row(number, key, row_ref, GiftSend.model_validate(MUG | send))
+def good(number: int, key: str, row_ref: str | None = None, **send) -> BatchRow:
+    return BatchRow(number, key, row_ref, GiftSend.model_validate(MUG | send))
 
 
-def bad(number: int, key: str | None = None, problem: str = "email is missing") -> Row:
-    return Row(number, key, None, None, problem)
+def bad(number: int, key: str | None = None, problem: str = "email is missing") -> BatchRow:
+    return BatchRow(number, key, None, None, problem)
 
 
 @pytest.fixture
 def spool():
-    with Spool() as spool:
+    with BatchSpool() as spool:
         yield spool
 
 
@@ -133,7 +133,7 @@ rows_of_any_kind = st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), m
 class TestCounts:
     @given(rows_of_any_kind, st.lists(st.tuples(st.integers(1, 40), st.sampled_from(RowOutcome)), max_size=40))
     def test_always_add_up(self, kinds, results):
-        with Spool() as spool:
+        with BatchSpool() as spool:
             spool.fill([good(n, key) if valid else bad(n, key) for n, (key, valid) in enumerate(kinds, 1)])
             assert spool.counts().total() == len(kinds)
             for number, outcome in results:
@@ -142,7 +142,7 @@ class TestCounts:
 
     @given(rows_of_any_kind)
     def test_one_job_for_each_key_and_the_first_good_row_of_it(self, kinds):
-        with Spool() as spool:
+        with BatchSpool() as spool:
             spool.fill([good(n, key) if valid else bad(n, key) for n, (key, valid) in enumerate(kinds, 1)])
             first: dict[str, int] = {}
             for number, (key, valid) in enumerate(kinds, 1):
@@ -185,7 +185,7 @@ class TestPrivacy:
     def test_the_file_is_nowhere_to_be_found_and_nobody_elses(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
         before = unlinked_files()
-        with Spool() as spool:
+        with BatchSpool() as spool:
             spool.fill(good(number, f"{number}@example.com", message="x" * 2000) for number in range(1, 8001))
             files = unlinked_files() - before
             assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from airflow_provider_sendoso.batch.catalogue import Catalogue
-from airflow_provider_sendoso.batch.rows import Layout, RowReader
-from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout
+from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.batch.validation import check_gifts, gift_problem, strict_email_check
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoConnectionError
 from airflow_provider_sendoso.models import Gift, GiftSend, RowOutcome
@@ -26,8 +26,8 @@ NO_ADDRESS = "there is no address, and the gift goes by post"
 
 
 def spooled(*rows, own_gift=None):
-    reader = RowReader(COLUMNS, Layout({"message": "Thanks", "gift_id": own_gift}))
-    spool = Spool()
+    reader = BatchRowReader(COLUMNS, Layout({"message": "Thanks", "gift_id": own_gift}))
+    spool = BatchSpool()
     spool.fill(reader.read(number, row) for number, row in enumerate(rows, 1))
     return spool
 
@@ -155,15 +155,15 @@ class TestStrictEmail:
     def test_not_fine_and_not_quoted(self, email):
         spool = spooled(row("mug", HOME, email))
         assert outcomes(spool) == [("not_reached", None)]
-        reader = RowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
+        reader = BatchRowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
         read = reader.read(1, row("mug", HOME, email))
         assert (read.send, read.problem) == (None, "email is not an e-mail address (strict_email)")
 
     def test_without_the_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "email_validator", None)
         with pytest.raises(SendosoConfigError, match=r"pip install 'airflow-provider-sendoso\[email\]'"):
-            RowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
-        RowReader(COLUMNS, Layout({"message": "Thanks"}))
+            BatchRowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
+        BatchRowReader(COLUMNS, Layout({"message": "Thanks"}))
 
 
 class TestOddRows:

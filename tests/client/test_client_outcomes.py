@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.client.outcomes import Outcome, Verdict, classify
+from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.models import SendStatus
 
 POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com", "first_name": "Ada"}})
@@ -42,7 +42,7 @@ FLAGS = [(renewed, own_gift) for renewed in (False, True) for own_gift in (False
 
 def outcome(
     status: int, body: bytes = b"{}", *, renewed: bool = False, own_gift: bool = False, **headers: str
-) -> Outcome:
+) -> PostOutcome:
     sent = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
     return classify(POST, Exchange(Phase.ANSWERED, sent), renewed=renewed, own_gift=own_gift)
 

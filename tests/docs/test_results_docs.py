@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from airflow_provider_sendoso.batch.results import COLUMNS, ResultsTable, cells, refresh_statuses
-from airflow_provider_sendoso.batch.row import Outcome
-from airflow_provider_sendoso.hooks.warehouse import warehouse_hook
+from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, cells, refresh_statuses
+from airflow_provider_sendoso.batch.row import SpooledOutcome
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import NOTHING, Item, RowOutcome
+from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 NOT_RECEIVED, COST, WHO_GOT_WHAT = re.findall(r"^```sql\n(.*?)^```", PAGE, re.M | re.S)
@@ -28,11 +28,11 @@ MORNING = 1_794_990_600.0
 SENT, ALREADY, HELD = RowOutcome.SENT, RowOutcome.ALREADY_SENT, RowOutcome.HELD
 
 
-def row(number: int, outcome: RowOutcome, reason: str | None = None) -> Outcome:
+def row(number: int, outcome: RowOutcome, reason: str | None = None) -> SpooledOutcome:
     posted = outcome in (SENT, ALREADY)
     send_id = f"snd-{number}" if posted else None
     item = NOTHING if outcome is RowOutcome.INVALID else Item("gift-mug")
-    return Outcome(number, "key", None, f"C-{number}", item, outcome, reason, send_id, MORNING + number)
+    return SpooledOutcome(number, "key", None, f"C-{number}", item, outcome, reason, send_id, MORNING + number)
 
 
 def price_of(item: Item) -> tuple[Decimal, str]:

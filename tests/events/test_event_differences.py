@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.events import differences as module
-from airflow_provider_sendoso.events.differences import WATCHED_FOR, Cursor, Question, Reading, Row, Taken, poll
+from airflow_provider_sendoso.events.differences import WATCHED_FOR, Cursor, ListedRow, Question, Reading, Taken, poll
 from airflow_provider_sendoso.events.words import OBJECTS, STATUSES
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.models import SendStatus
@@ -277,11 +277,11 @@ def test_a_row_that_appears_late_is_met_by_the_next_reading() -> None:
 def test_rows_that_are_a_little_out_of_order_do_not_end_a_walk_too_soon() -> None:
     cursor = Cursor(began=True, floor=START)
     reading = Reading()
-    reading.add([Row("new", START + 100)])
-    reading.add([Row("old", START - 60)])
+    reading.add([ListedRow("new", START + 100)])
+    reading.add([ListedRow("old", START - 60)])
     assert not cursor.is_answered(CREATED, reading, START + 200)
-    reading.add([Row("new, too", START + 50)])
-    reading.add([Row("very old", START - 1000)])
+    reading.add([ListedRow("new, too", START + 50)])
+    reading.add([ListedRow("very old", START - 1000)])
     assert cursor.is_answered(CREATED, reading, START + 200)
 
 
@@ -369,7 +369,7 @@ def test_since_makes_events_of_what_the_first_poll_finds() -> None:
 
 def test_since_takes_the_tracker_at_its_word_about_changes() -> None:
     question = Question.parse("campaign_sends", ("created", "status_changed"), since=START)
-    rows = [Row(str(number), START - 5000, SendStatus.SHIPPED, START + number - 3) for number in range(10)]
+    rows = [ListedRow(str(number), START - 5000, SendStatus.SHIPPED, START + number - 3) for number in range(10)]
     reading = Reading()
     reading.add(rows)
     reading.whole = True
@@ -398,7 +398,7 @@ def test_words_of_the_send_tracker_are_statuses_and_an_odd_one_is_complained_abo
 ) -> None:
     question = Question.parse("campaign_sends", "status_changed")
 
-    def row(word: Any, *updates: tuple[str, str]) -> Row:
+    def row(word: Any, *updates: tuple[str, str]) -> ListedRow:
         item = {"id": 1, "created_at": "2026-01-01T00:00:00Z", "status": word}
         item["status_updates"] = [{"status": status, "occurred_at": at} for status, at in updates]
         found = module._row(question, item)

@@ -23,7 +23,7 @@ from airflow_provider_sendoso.ledger.schema import cursors
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.sendoso import SendosoEventSensor
 from airflow_provider_sendoso.triggers.events import SendosoEventWaitTrigger
-from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
 Launch = Callable[[int], None]
 

@@ -12,7 +12,7 @@ from airflow_provider_sendoso.client.objects import MODELS
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoServerError
 from airflow_provider_sendoso.landing.frontier import Frontier, Landed
 from airflow_provider_sendoso.landing.lists import LISTS, Kind
-from airflow_provider_sendoso.landing.rows import RowReader, column_name, read_columns
+from airflow_provider_sendoso.landing.rows import LandingRowReader, column_name, read_columns
 
 SENDS, USERS = LISTS["sends"], LISTS["users"]
 NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)
@@ -82,7 +82,7 @@ def test_names_of_columns_are_plain(name: str, column: str) -> None:
     ],
 )
 def test_cells(name: str, value: Any, cell: Any) -> None:
-    row = RowReader(USERS).read({"id": 1, name: value})
+    row = LandingRowReader(USERS).read({"id": 1, name: value})
     assert row.cells.get(name) == cell
     assert f"{name}_text" not in row.cells
 
@@ -105,7 +105,7 @@ def test_cells(name: str, value: Any, cell: Any) -> None:
     ],
 )
 def test_what_does_not_fit_is_kept_as_text(name: str, value: Any) -> None:
-    reader = RowReader(USERS, [name])
+    reader = LandingRowReader(USERS, [name])
     row = reader.read({"id": 1, name: value})
     assert row.cells.get(name) is None
     assert row.cells[f"{name}_text"]
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_kept_as_text(name: str, value: Any) -> None:
 
 def test_nested_objects_that_are_known_are_flat_and_fields_of_the_row_come_first() -> None:
     nested = {"touch": {"id": 7, "name": "T"}, "touch_id": 8, "recipient": None, "sender": "Grace", "box": {"id": 1}}
-    cells = RowReader(SENDS).read({"id": 1, **nested}).cells
+    cells = LandingRowReader(SENDS).read({"id": 1, **nested}).cells
     assert {name: cells.get(name) for name in ("touch_id", "touch_name", "sender", "box")} == {
         "touch_id": "8",
         "touch_name": "T",
@@ -127,7 +127,7 @@ def test_nested_objects_that_are_known_are_flat_and_fields_of_the_row_come_first
 @pytest.mark.parametrize("row_id", [None, "", True, {"a": 1}, "x" * 191])
 def test_a_row_without_an_id_is_an_error(row_id: Any) -> None:
     with pytest.raises(SendosoServerError, match="The list of users has a row without an id"):
-        RowReader(USERS).read({"id": row_id, "email": "ada@example.com"})
+        LandingRowReader(USERS).read({"id": row_id, "email": "ada@example.com"})
 
 
 def test_status_updates_without_word_or_moment_are_counted() -> None:
@@ -140,17 +140,17 @@ def test_status_updates_without_word_or_moment_are_counted() -> None:
         {"status": "Opened", "occurred_at": "soon"},
         "Opened",
     ]
-    row = RowReader(SENDS).read({"id": 1, "status_updates": updates})
+    row = LandingRowReader(SENDS).read({"id": 1, "status_updates": updates})
     assert row.updates == (
         ("1", "pending", "Initiated", "2026-01-01 00:00:00.000"),
         ("1", "shipped", "Sent", "2026-01-02 00:00:00.000"),
     )
     assert row.undated == 4
-    assert RowReader(SENDS).read({"id": 1}).updates is None
+    assert LandingRowReader(SENDS).read({"id": 1}).updates is None
 
 
 def test_nobody_is_in_a_repr() -> None:
-    row = RowReader(USERS).read({"id": 1, "email": "ada@example.com"})
+    row = LandingRowReader(USERS).read({"id": 1, "email": "ada@example.com"})
     assert "ada" not in repr(row)
 
 

@@ -19,8 +19,8 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.models import Item
-from airflow_provider_sendoso.operators import run
 from airflow_provider_sendoso.operators import sendoso as operators
+from airflow_provider_sendoso.runs import base as run
 from airflow_provider_sendoso.sending import posting
 
 

@@ -28,7 +28,7 @@ def connections(sendoso: Sandbox, ledger: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def try_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, dict[str, Any]]]:
     """Runs a batch in this process; the worker's changes to the shortest leases end with the test."""
-    monkeypatch.setattr("airflow_provider_sendoso.operators.run._SHORTEST_LEASE", 0.1)
+    monkeypatch.setattr("airflow_provider_sendoso.runs.base._SHORTEST_LEASE", 0.1)
     monkeypatch.setattr("airflow_provider_sendoso.sending.posting._MARGIN", 0.1)
     return ledger_workers.send_batch
 

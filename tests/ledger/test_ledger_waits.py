@@ -71,22 +71,22 @@ def test_more_than_a_page_and_more_than_a_statement(opened: Ledger, monkeypatch:
 
 def test_a_list_of_ten_thousand_is_kept(opened: Ledger) -> None:
     ids = [f"send-{number:032}" for number in range(10_000)]
-    list_id = opened.lists.keep(ids, 60)
-    assert opened.lists.read(list_id) == ids
-    assert opened.lists.keep(ids, 60) != list_id
+    list_id = opened.send_lists.keep(ids, 60)
+    assert opened.send_lists.read(list_id) == ids
+    assert opened.send_lists.keep(ids, 60) != list_id
 
 
 def test_a_list_that_nobody_kept(opened: Ledger) -> None:
     with pytest.raises(SendosoLedgerError, match="nobody is not in this ledger"):
-        opened.lists.read("nobody")
+        opened.send_lists.read("nobody")
 
 
 def test_a_list_whose_time_is_over_is_dropped(opened: Ledger) -> None:
-    old = opened.lists.keep(["a"], -90_000)
-    new = opened.lists.keep(["b"], 60)
+    old = opened.send_lists.keep(["a"], -90_000)
+    new = opened.send_lists.keep(["b"], 60)
     with pytest.raises(SendosoLedgerError):
-        opened.lists.read(old)
-    assert opened.lists.read(new) == ["b"]
+        opened.send_lists.read(old)
+    assert opened.send_lists.read(new) == ["b"]
 
 
 def test_a_thousand_statuses_take_a_few_statements(opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

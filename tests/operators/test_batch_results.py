@@ -15,8 +15,7 @@ from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from sqlalchemy import create_engine, text
 from tenacity import wait_none
 
-from airflow_provider_sendoso import tables
-from airflow_provider_sendoso.batch import results
+from airflow_provider_sendoso.batch import results_table as results
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -31,6 +30,7 @@ from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sending import Sender
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+from airflow_provider_sendoso.warehouse import tables
 
 SENDS = "/api/v3/sends"
 TABLE = "sendoso_results"

@@ -13,10 +13,10 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from sqlalchemy import create_engine, text
 
-from airflow_provider_sendoso.batch.cursor import read_query, rows_of
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.warehouse.queries import read_query, rows_of
 
 Make = Callable[..., BatchSendOperator]
 Execute = Callable[..., Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.exceptions import SendosoSpoolError
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -54,7 +54,7 @@ def test_a_disk_that_is_full_when(
 ) -> None:
     first, second = ti("run-1"), ti("run-1")
     error = pytest.raises(SendosoSpoolError, match=r"disk is full.*is not sent another.*retry the task")
-    with full_disk(Spool, method), error:
+    with full_disk(BatchSpool, method), error:
         make().execute({"ti": first})
     assert len(sendoso.sends) in reached
     assert outcomes() == Counter()

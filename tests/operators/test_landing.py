@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from sqlalchemy import create_engine, text
 from tenacity import wait_none
 
-from airflow_provider_sendoso import tables
 from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
     SendosoError,
@@ -26,11 +25,12 @@ from airflow_provider_sendoso.exceptions import (
     SendosoSpoolError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.landing.spool import Spool
-from airflow_provider_sendoso.operators import landing_run
+from airflow_provider_sendoso.landing.spool import LandingSpool
 from airflow_provider_sendoso.operators.sendoso import SendosoToSqlOperator
+from airflow_provider_sendoso.runs import landing as landing_run
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+from airflow_provider_sendoso.warehouse import tables
 
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
 TRACKER = "/api/v3/send"
@@ -473,10 +473,10 @@ def test_a_connection_that_is_lost_midway_leaves_the_table_as_it_was(
     land(status_table="history")
     before = ask("SELECT * FROM landed ORDER BY id"), ask("SELECT COUNT(*) FROM history")
     sendoso.preload(350, email="new{}@example.com", spacing=30)
-    usual = tables.Session.execute
+    usual = tables.Transaction.execute
     writes = []
 
-    def lose(session: tables.Session, statement: str, values: Any = ()) -> None:
+    def lose(session: tables.Transaction, statement: str, values: Any = ()) -> None:
         if statement.startswith("INSERT"):
             writes.append(len(writes))
             if len(writes) % 5 == 0:
@@ -484,7 +484,7 @@ def test_a_connection_that_is_lost_midway_leaves_the_table_as_it_was(
         usual(session, statement, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables.Session, "execute", lose)
+        patch.setattr(tables.Transaction, "execute", lose)
         with pytest.raises(SendosoResultsError, match=r"could not be written: .* It is as it was before") as error:
             land(status_table="history")
     assert len(writes) >= 15  # three attempts
@@ -501,7 +501,7 @@ def test_a_temporary_disk_that_is_full_leaves_the_table_as_it_was(
     before = ask("SELECT * FROM landed ORDER BY id")
     sendoso.preload(350, email="new{}@example.com", spacing=30)
     error = pytest.raises(SendosoSpoolError, match=r"disk is full\. The table is as it was")
-    with full_disk(Spool, "put"), error:
+    with full_disk(LandingSpool, "put"), error:
         land()
     assert ask("SELECT * FROM landed ORDER BY id") == before
     assert land()["inserted"] == 300

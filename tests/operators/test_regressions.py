@@ -22,7 +22,7 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.limiter import LedgerPace
+from airflow_provider_sendoso.ledger.pace import LedgerPace
 from airflow_provider_sendoso.ledger.schema import pace
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
@@ -183,7 +183,7 @@ def test_timeout_xcom(sendoso, ledger, batch, ti, people, monkeypatch):
         if len(sendoso.sends) == 2:
             raise AirflowTaskTimeout
 
-    monkeypatch.setattr("airflow_provider_sendoso.operators.run.Progress.__call__", after_two)
+    monkeypatch.setattr("airflow_provider_sendoso.runs.base.ProgressLog.__call__", after_two)
     task = ti("run-1")
     with pytest.raises(AirflowTaskTimeout):
         batch(max_in_flight=1).execute({"ti": task})

@@ -22,7 +22,6 @@ from tenacity import wait_none
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import MARK, SECRET, Marked, cells, message, recipient
 
-from airflow_provider_sendoso import tables
 from airflow_provider_sendoso.cli import commands
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
@@ -38,7 +37,7 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
-from airflow_provider_sendoso.observing import metrics
+from airflow_provider_sendoso.observability import metrics
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 from airflow_provider_sendoso.operators.sendoso import (
     BatchSendOperator,
@@ -47,6 +46,7 @@ from airflow_provider_sendoso.operators.sendoso import (
     SendosoToSqlOperator,
 )
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+from airflow_provider_sendoso.warehouse import tables
 
 SENDS = {"method": "POST", "path": "/api/v3/sends"}
 

@@ -15,7 +15,6 @@ from sqlalchemy.engine import Engine
 from tenacity import wait_none
 from trying import SCOPE, FakeTI, Try, batch, die, people, sendoso_connection
 
-from airflow_provider_sendoso import tables
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -30,6 +29,7 @@ from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.operators.egift_links import NOT_OF_LINKS
 from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.warehouse import tables
 
 PATH = "/api/v3/send/generate_egift_links"
 POST = {"method": "POST", "path": PATH}
@@ -216,7 +216,7 @@ def test_links_land_also_when_the_campaign_has_ended_since(
     rows = [{**row, "touch_id": EGIFT} for row in people(5)]
     touch = {"touch_id": EGIFT if own else None}
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_provider_sendoso.operators.egift_links_run.write_links", broken)
+        patch.setattr("airflow_provider_sendoso.runs.egift_links.write_links", broken)
         assert links(rows[:4], **touch).error == "SendosoResultsError"
     end_the_campaign(sendoso)
     ended = links(rows, **touch)
@@ -232,7 +232,7 @@ def test_the_summary_is_there_when_the_task_is_killed_while_it_writes(
     def killed_while_writing(*args: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("airflow_provider_sendoso.operators.egift_links_run.write_links", killed_while_writing)
+    monkeypatch.setattr("airflow_provider_sendoso.runs.egift_links.write_links", killed_while_writing)
     ti = FakeTI("run-1")
     with pytest.raises(KeyboardInterrupt):
         batch(2, **arguments()).execute({"ti": ti})

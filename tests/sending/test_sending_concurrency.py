@@ -14,7 +14,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
-from airflow_provider_sendoso.sending.width import MOST, Width
+from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
 
 READY_FOR_WORK = pytest.mark.parametrize("width", [1, 4, 16])
 
@@ -160,7 +160,7 @@ def test_a_retry_after_of_minutes_does_not_keep_a_killed_task(
 
 
 def test_the_width_follows_the_latency_and_stays_within_bounds() -> None:
-    width = Width(10.0)
+    width = Concurrency(10.0)
     assert width.limit == 4
     for _ in range(50):
         width.saw(0.01)
@@ -171,4 +171,4 @@ def test_the_width_follows_the_latency_and_stays_within_bounds() -> None:
     for _ in range(50):
         width.saw(30.0)
     assert width.limit == MOST
-    assert Width(10.0, fixed=3).limit == 3
+    assert Concurrency(10.0, fixed=3).limit == 3

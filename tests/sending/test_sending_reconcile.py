@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from sqlalchemy import update
 from trying import SENDS, FakeTI, Try, batch, people, posts
 
-from airflow_provider_sendoso.batch.spool import Spool
+from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.ledger.resolutions import Resolution
@@ -327,11 +327,11 @@ def test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it(
 ) -> None:
     lose_one(accepted=False)
     an_hour_later()
-    jobs = Spool.jobs
+    jobs = BatchSpool.jobs
 
-    def much_later(spool: Spool) -> Iterator[Any]:
+    def much_later(spool: BatchSpool) -> Iterator[Any]:
         """Between this batch's proof and its rows another run sends again, and loses the answer."""
-        monkeypatch.setattr(Spool, "jobs", jobs)
+        monkeypatch.setattr(BatchSpool, "jobs", jobs)
         sendoso.fault("drop_after", method="POST", path=SENDS)
         # It can read the list twice before, and not after.
         sendoso.fault("slow", times=2 * 2, method="GET", path=SENDS, delay=0)
@@ -342,7 +342,7 @@ def test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it(
         an_hour_later()
         yield from jobs(spool)
 
-    monkeypatch.setattr(Spool, "jobs", much_later)
+    monkeypatch.setattr(BatchSpool, "jobs", much_later)
     assert send(**RESEND) == Try("", {"sent": 4, "already_sent": 1})
     assert len(sendoso.sends) == 5
 

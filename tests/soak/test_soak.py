@@ -22,8 +22,8 @@ pytest.importorskip(
     reason="The soak kills the supervisors and tasks of Airflow 3.3, and stands in for its execution API",
 )
 from soak.driver import Driver, Run
-from soak.guests import Batch as Invitations
 from soak.ledgers import LedgerDatabase
+from soak.recipients import Batch as Invitations
 from soak.settings import ACCOUNT
 from soak.task_process import Told
 from soak.verdict import judge

@@ -34,7 +34,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
-from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException

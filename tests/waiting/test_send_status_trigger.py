@@ -19,7 +19,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox.account import Account
 from airflow_provider_sendoso.sandbox.tokens import Tokens
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
-from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
 Sent = Callable[..., list[str]]
 
@@ -192,7 +192,7 @@ async def test_a_defect_fires_an_error_without_its_text(sent: Sent, monkeypatch:
     def broken(*args: Any) -> Any:
         raise ZeroDivisionError("ada@example.com")
 
-    monkeypatch.setattr("airflow_provider_sendoso.waiting.read_send_answer", broken)
+    monkeypatch.setattr("airflow_provider_sendoso.waiting.rounds.read_send_answer", broken)
     event = await fire(trigger(send_ids=sent(None)))
     assert event == {"status": "error", "message": "ZeroDivisionError", "retryable": True}
 

@@ -21,7 +21,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox.account import Account
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
-from airflow_provider_sendoso.waiting import TRANSIENT_FAILURES
+from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
 Sent = Callable[..., list[str]]
 Recorded = Callable[..., list[str]]
@@ -266,7 +266,7 @@ async def test_one_send_that_always_fails_does_not_end_the_wait(
     recorded: Recorded, patient: Sandbox, in_ledger: InLedger, which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What fails is left alone for a quarter of its age, and so longer each time.
-    monkeypatch.setattr("airflow_provider_sendoso.waiting._OF_ITS_AGE", 0.0)
+    monkeypatch.setattr("airflow_provider_sendoso.waiting.watch._OF_ITS_AGE", 0.0)
     ids = await asyncio.to_thread(recorded, 5, "delivered")
     patient.fault("error_before", times=TRANSIENT_FAILURES + 3, path=f"{LIST}/{ids[which]}")
     event = await fire(trigger(batch_id="batch-1"))

@@ -1,0 +1,1 @@
+"""Arguments as people and templates give them: values that are read strictly, and the sends that are made of them."""

@@ -1,0 +1,107 @@
+"""The operators' arguments as people and templates give them: read, or refused in words that say which and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+
+def asking(operator: Any) -> dict[str, Any]:
+    """Read how an operator's recipients are asked for their address, as ``CampaignSend`` has it."""
+    how = given(operator.address_confirmation)
+    if how is not None:
+        one_of("address_confirmation", str(how), ("email", "link"))
+    days = count("expire_after_days", operator.expire_after_days)
+    if days is not None and not 2 <= days <= 7:
+        raise SendosoConfigError(f"expire_after_days is {days}; use a number from 2 to 7. Nothing was sent.")
+    hide = given(operator.hide_product_info)
+    values = {
+        "address_confirmation": how,
+        "expire_after_days": days,
+        "hide_product_info": None if hide is None else truth("hide_product_info", hide),
+        "address_confirmation_message": given(operator.address_confirmation_message),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def given(value: Any) -> Any:
+    """Return an argument, or ``None`` for one that a template has rendered to nothing."""
+    return None if isinstance(value, str) and value.strip() in ("", "None") else value
+
+
+def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a value that is not one of those allowed."""
+    if value not in allowed:
+        raise SendosoConfigError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}. Nothing was sent.")
+
+
+def seconds(name: str, value: float | timedelta) -> float:
+    """Read a duration: a timedelta, or a number of seconds."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise SendosoConfigError(f"{name} must be a timedelta or a number of seconds; nothing was sent.")
+    return float(value)
+
+
+def truth(name: str, value: Any) -> bool:
+    """Read a truth value, also as a template renders it."""
+    # A template that renders to nothing is neither: to send for real on a guess would be wrong.
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    truth = words.get(str(value).strip().lower())
+    if truth is None:
+        raise SendosoConfigError(f"{name} is {value!r}, neither true nor false; nothing was sent.")
+    return truth
+
+
+def count(name: str, value: Any) -> int | None:
+    """Read a whole number from 0; ``None`` where none is given."""
+    if given(value) is None:
+        return None
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal():
+        raise SendosoConfigError(f"{name} is {value!r}; use a whole number from 0. Nothing was sent.")
+    return int(text)
+
+
+def amount(name: str, value: Any) -> Decimal | None:
+    """Read an amount of money from 0; ``None`` where none is given."""
+    if given(value) is None:
+        return None
+    try:
+        amount = Decimal(str(value).strip())
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise SendosoConfigError(f"{name} is {value!r}; use an amount from 0, like 2500 or 19.90. Nothing was sent.")
+    return amount
+
+
+def width(value: Any) -> int | None:
+    """Read ``max_in_flight``; ``None`` where none is given."""
+    from airflow_provider_sendoso.sending.concurrency import MOST
+
+    if given(value) is None:
+        return None
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise SendosoConfigError(f"max_in_flight is {value!r}; use a number from 1 to {MOST}. Nothing was sent.")
+    return int(text)
+
+
+def share_or_count(name: str, value: Any) -> float | None:
+    """Read a count (an ``int``) or a share from 0 to 1 (a ``float``); ``None`` where none is given."""
+    if given(value) is None:
+        return None
+    text = str(value).strip()
+    try:
+        number: float = int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        number = -1
+    if not number >= 0 or (isinstance(number, float) and number > 1):
+        raise SendosoConfigError(f"{name} is {value!r}; use a count like 10 or a share like 0.1. Nothing was sent.")
+    return number

@@ -1,0 +1,332 @@
+"""The results table: one row per input row, in a database of the author's, through any DB-API hook of Airflow's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, Integer, Numeric, String
+
+from airflow_provider_sendoso.batch.row import SpooledOutcome
+from airflow_provider_sendoso.batch.summary import WOULD_SEND
+from airflow_provider_sendoso.exceptions import SendosoResultsError
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Batch, Record, State
+from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
+from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, TRACKING, Item, RowOutcome
+from airflow_provider_sendoso.sending.jobs import chunks
+from airflow_provider_sendoso.warehouse.batch_table import RIGHTS, BatchTable
+from airflow_provider_sendoso.warehouse.tables import (
+    MOMENT,
+    ROWS,
+    Cells,
+    Transaction,
+    moment,
+    words_of,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    from airflow_provider_sendoso.batch.spool import BatchSpool
+
+PriceOf = Callable[[Item], tuple[Decimal, str] | None]
+"""What a send costs and in which currency; ``None`` where that is not known."""
+
+LONGEST_REASON = 500
+
+_PAGE = 1000
+"""Statuses to a transaction."""
+
+
+def _columns() -> list[Column[Any]]:
+    return [
+        Column("batch_id", String(32), primary_key=True),
+        Column("dedupe_scope", String(LONGEST_SCOPE), nullable=False),
+        Column("dag_id", String(250), nullable=False),
+        Column("run_id", String(250), nullable=False),
+        Column("row_number", Integer, primary_key=True, autoincrement=False),
+        Column("row_ref", String(250)),
+        Column("recipient_key_hash", String(64)),
+        Column("outcome", String(16), nullable=False),
+        Column("field", String(190)),
+        Column("reason", String(LONGEST_REASON)),
+        Column("send_id", String(LONGEST_ID)),
+        Column("tracking_code", String(LONGEST_ID)),
+        Column("gift_id", String(LONGEST_ID)),
+        Column("touch_id", String(LONGEST_ID)),
+        Column("sent_at", MOMENT),
+        Column("estimated_cost", Numeric(18, 4)),
+        Column("currency", String(16)),
+        Column("status", String(16)),
+        Column("status_at", MOMENT),
+    ]
+
+
+COLUMNS = tuple(column.name for column in _columns())
+
+
+# -- rows: pure --------------------------------------------------------------------------------------------------------
+
+
+def with_ledger(row: SpooledOutcome, record: Record | None, batch_id: str) -> SpooledOutcome:
+    """
+    Say what the ledger knows of a row that this try did not get to the end of.
+
+    A try that fails early has reached nobody, and yet an earlier one may have sent: the table must never say of a
+    gift that went out that it did not, because somebody would send it by hand.
+
+    :param row: as this try left it.
+    :param record: the ledger's, where it has one.
+    :param batch_id: of this batch.
+    """
+    if record is None or row.outcome in (RowOutcome.DUPLICATE, RowOutcome.INVALID, RowOutcome.REFUSED):
+        return row
+    match record.state:
+        case State.SENT:
+            outcome = RowOutcome.SENT if record.batch_id == batch_id else RowOutcome.ALREADY_SENT
+        case State.POSTING | State.UNKNOWN | State.HELD:
+            outcome = RowOutcome.HELD
+        case _:
+            return row
+    return replace(
+        row,
+        outcome=outcome,
+        reason=row.reason if outcome is row.outcome else record.reason,
+        send_id=record.send_id,
+        item=row.item if record.item == NOTHING else record.item,
+        posted_at=record.posted_at,
+    )
+
+
+_KEY_MISSING = re.compile(r"the recipient key \((?P<field>\w+)\) ")
+_PROBLEM = re.compile(r"(?P<field>\w+),? (?P<reason>(?:is|has|must|may|needs|names|named) .*)", re.DOTALL)
+
+
+def split_problem(problem: str) -> tuple[str | None, str]:
+    """
+    Split a validation problem into the field that it begins with and the reason.
+
+    :param problem: like ``email is not an e-mail address``; of several the first gives the field.
+    :return: the field, ``None`` where it names none, and the rest.
+    """
+    if missing := _KEY_MISSING.match(problem):
+        return missing["field"], problem
+    if split := _PROBLEM.fullmatch(problem):
+        return split["field"], split["reason"]
+    return None, problem
+
+
+def cells(
+    batch: Batch,
+    row: SpooledOutcome,
+    recipient_key_hash: str | None,
+    record: Record | None,
+    *,
+    price_of: PriceOf | None = None,
+    would_send: bool = False,
+) -> Cells:
+    """
+    Make a row of the table, in the order of its columns.
+
+    :param batch: whose row it is.
+    :param row: what became of it.
+    :param recipient_key_hash: the ledger's name for the send.
+    :param record: the ledger's, for the status of what was sent.
+    :param price_of: the price of a send.
+    :param would_send: whether what was not reached would have been sent, which is what a dry run finds.
+    """
+    row = with_ledger(row, record, batch.batch_id)
+    sent = row.outcome in (RowOutcome.SENT, RowOutcome.ALREADY_SENT)
+    invalid = row.outcome is RowOutcome.INVALID and row.reason
+    name, reason = split_problem(str(row.reason)) if invalid else (None, None if sent else row.reason)
+    proposed = would_send and row.outcome is RowOutcome.NOT_REACHED
+    price = price_of(row.item) if price_of and row.item != NOTHING and (sent or proposed) else None
+    status = record if sent else None
+    values: dict[str, str | int | None] = {
+        "batch_id": batch.batch_id,
+        "dedupe_scope": batch.dedupe_scope,
+        "dag_id": batch.dag_id,
+        "run_id": batch.run_id,
+        "row_number": row.number,
+        "row_ref": row.row_ref,
+        "recipient_key_hash": recipient_key_hash,
+        "outcome": WOULD_SEND if proposed else row.outcome.value,
+        "field": name,
+        "reason": reason.replace("\0", "")[:LONGEST_REASON] if reason else None,
+        "send_id": row.send_id,
+        "tracking_code": _tracking_code(row.send_id),
+        "gift_id": row.item.gift_id,
+        "touch_id": row.item.touch_id,
+        "sent_at": moment(row.posted_at) if sent else None,
+        "estimated_cost": str(price[0]) if price else None,
+        "currency": price[1] if price else None,
+        "status": status.status if status else None,
+        "status_at": moment(status.status_at) if status else None,
+    }
+    return tuple(values.get(name) for name in COLUMNS)
+
+
+def _tracking_code(send_id: str | None) -> str | None:
+    return send_id[len(TRACKING) :] if send_id is not None and send_id.startswith(TRACKING) else None
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+
+class ResultsTable(BatchTable):
+    """
+    One table of results behind a hook; looks nothing up before it is used.
+
+    :param hook: of the author's connection.
+    :param table: its name, as it is written in SQL there.
+    :raises SendosoConfigError: for a name that is none.
+    """
+
+    what = "results table"
+    column_names = COLUMNS
+
+    def refresh(self, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]) -> None:
+        """
+        Bring the statuses of sends up to date, where they differ.
+
+        :param where: columns and values, like ``batch_id``; empty for whatever rows have these sends.
+        :param statuses: send id, status, and since when it is known, in epoch seconds.
+        :raises SendosoResultsError: if the database would not have it.
+        """
+        conditions = "".join(f" AND {self._quote(name)} = {self._hook.placeholder}" for name in where)
+        try:
+            with closing(Transaction(self._hook)) as session:
+                # Whatever the statuses are read from is read between transactions: it may be the same database.
+                for page in chunks(statuses, _PAGE):
+                    for status, since in _by_status(page):
+                        moments = [cell for send_id, status_at in since for cell in (send_id, status_at)]
+                        send_ids = [send_id for send_id, _ in since]
+                        values = [status, *moments, *send_ids, status, *where.values()]
+                        session.execute(self._update(conditions, len(since)), values)
+                    session.commit()
+        except SendosoResultsError:
+            raise
+        except Exception as error:
+            raise SendosoResultsError(
+                f"The statuses in {self._where} could not be refreshed: {words_of(error)}. {RIGHTS}"
+            ) from None
+
+    def _columns(self) -> list[Column[Any]]:
+        return _columns()
+
+    def _samples(self, batch: Batch) -> list[Cells]:
+        return [_longest(batch), _shortest(batch)]
+
+    def _index(self, session: Transaction) -> None:
+        """Let the sensor find sends quickly, where the database has indexes."""
+        last = self._table.split(".")[-1]
+        name = re.sub(r"\W", "", last)[:50] + "_send_id"
+        try:
+            columns = ", ".join(map(self._quote, ("send_id", "batch_id")))
+            session.execute(f"CREATE INDEX {name} ON {self.name} ({columns})")
+            session.commit()
+        except Exception:
+            session.rollback()
+
+    def _update(self, conditions: str, sends: int) -> str:
+        value = self._hook.placeholder
+        status, status_at, send_id = map(self._quote, ("status", "status_at", "send_id"))
+        # The ELSE is never taken; it says of which type the moments are.
+        moments = f"CASE {send_id} {f'WHEN {value} THEN {value} ' * sends}ELSE {status_at} END"
+        return (
+            f"UPDATE {self.name} SET {status} = {value}, {status_at} = {moments} "  # noqa: S608
+            f"WHERE {send_id} IN ({', '.join([value] * sends)}) AND ({status} IS NULL OR {status} <> {value})"
+            f"{conditions}"
+        )
+
+
+def write_results(
+    table: ResultsTable,
+    batch: Batch,
+    spool: BatchSpool,
+    ledger: Ledger,
+    *,
+    price_of: PriceOf | None = None,
+    would_send: bool = False,
+) -> None:
+    """
+    Rewrite a batch's rows from its spool and the ledger, with as much memory for a million as for a hundred.
+
+    :param table: where to.
+    :param batch: whose rows they are.
+    :param spool: what became of them.
+    :param ledger: what is known of them besides; read before the table's transaction begins.
+    :param price_of: the price of a send.
+    :param would_send: whether this is a dry run's result.
+    :raises SendosoResultsError: if the table could not be written.
+    :raises SendosoLedgerError: if the ledger could not be read; the table is as it was.
+    """
+    spool.stage(_rows(batch, spool, ledger, price_of, would_send))
+    table.rewrite(batch.batch_id, spool.staged)
+
+
+def refresh_statuses(
+    hook: DbApiHook, table: str, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]
+) -> None:
+    """
+    Bring the statuses in a results table up to date; see :meth:`ResultsTable.refresh`.
+
+    :param hook: of the author's connection.
+    :param table: the table's name.
+    :param where: columns and values, like ``batch_id``.
+    :param statuses: send id, status, and since when it is known.
+    """
+    ResultsTable(hook, table).refresh(where, statuses)
+
+
+def _rows(
+    batch: Batch, spool: BatchSpool, ledger: Ledger, price_of: PriceOf | None, would_send: bool
+) -> Iterator[list[Cells]]:
+    for page in chunks(spool.outcomes(), ROWS):
+        keys = [
+            ledger.send_key(batch.account, batch.dedupe_scope, row.recipient_key, row.resend_of)
+            if row.recipient_key is not None
+            else None
+            for row in page
+        ]
+        records = ledger.sends.read([key for key in keys if key is not None])
+        yield [
+            cells(batch, row, key, records.get(key or ""), price_of=price_of, would_send=would_send)
+            for row, key in zip(page, keys, strict=True)
+        ]
+
+
+def _by_status(
+    page: Iterable[tuple[str, str, float | None]],
+) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """Bring together what one statement can update: sends with the same status, each with its moment."""
+
+    def status_of(item: tuple[str, str, float | None]) -> str:
+        return item[1]
+
+    for status, items in groupby(sorted(page, key=status_of), key=status_of):
+        for chunk in chunks(((send_id, moment(status_at)) for send_id, _, status_at in items), ROWS):
+            yield status, chunk
+
+
+def _longest(batch: Batch) -> Cells:
+    """Make a row that needs all the room that there should be."""
+    now = moment(datetime.now(UTC).timestamp())
+    return (
+        *(batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 1, "x" * 250, "x" * 64, "already_sent"),
+        *("x" * 190, "x" * LONGEST_REASON, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID),
+        *(now, "12345678.9012", "USD", "processing", now),
+    )
+
+
+def _shortest(batch: Batch) -> Cells:
+    """Make a row with as many NULLs as there can be, and a reference that takes all of Unicode."""
+    nulls = [None] * (len(COLUMNS) - 8)
+    return (batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 2, "é🎁", None, WOULD_SEND, *nulls)

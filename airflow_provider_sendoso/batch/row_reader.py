@@ -1,0 +1,356 @@
+"""Rows to sends of gifts and campaigns: which column feeds which field, decided once; then each row on its own."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.batch.row import BatchRow
+from airflow_provider_sendoso.batch.validation import Check, address_problem, mail_problem, strict_email_check
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import (
+    LONGEST_ID,
+    METADATA_KEY,
+    AnySend,
+    CampaignSend,
+    EgiftLinkSend,
+    GiftSend,
+    field_errors,
+    normalise_key,
+    normalise_text,
+)
+
+RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
+ADDRESS_FIELDS = ("line1", "line2", "city", "state", "postal_code", "country")
+SEND_FIELDS = ("message", "gift_id", "variant_id", "team_id")
+CAMPAIGN_RECIPIENT_FIELDS = (*RECIPIENT_FIELDS, "mobile_no")
+CAMPAIGN_FIELDS = ("message", "touch_id")
+RESEND_OF = "resend_of"
+METADATA_PREFIX = "metadata_"
+
+_FIELDS = (
+    *CAMPAIGN_RECIPIENT_FIELDS,
+    *(f"address_{name}" for name in ADDRESS_FIELDS),
+    *SEND_FIELDS,
+    "touch_id",
+    RESEND_OF,
+)
+_SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
+"""Fields of the address that may leave out ``address_``; a column with it goes first."""
+_REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
+_CAMPAIGN_REQUIRED = ("email", "touch_id")
+_BOTH_REQUIRED = ("email",)
+_LONGEST_REF = 250
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    What the author of a batch said about its rows.
+
+    :param arguments: the operator's own ``message``, ``gift_id``, ``touch_id``, ``variant_id``, ``team_id``: set ones
+        beat columns.
+    :param asking: how the recipients of campaigns are asked for their address, as :class:`CampaignSend` has it.
+    :param metadata: the operator's own metadata.
+    :param column_map: field to column, for those that differ.
+    :param recipient_key: the field or column that identifies a recipient within the scope.
+    :param row_ref: a column shown in logs and results.
+    :param strict_email: whether e-mails are held to the letter of the standards.
+    :param links: whether each row is to become an eGift link.
+    """
+
+    arguments: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    column_map: Mapping[str, str] = field(default_factory=dict)
+    recipient_key: str = "email"
+    row_ref: str | None = None
+    strict_email: bool = False
+    asking: Mapping[str, Any] = field(default_factory=dict)
+    links: bool = False
+
+
+class BatchRowReader:
+    """
+    Reads rows of one result.
+
+    :param columns: the result's, in order.
+    :param layout: what the author said.
+    :raises SendosoConfigError: for a column that is missing, unknown or ambiguous, before any row is read; or without
+        the package that ``strict_email`` needs.
+    """
+
+    def __init__(self, columns: Sequence[str], layout: Layout) -> None:
+        self._names = [str(name) for name in columns]
+        self._columns = _index(self._names)
+        self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
+        metadata = {str(name): value for name, value in layout.metadata.items()}
+        self._metadata = {name: value for name, value in metadata.items() if value is not None}
+        self._asking = {name: value for name, value in layout.asking.items() if value is not None}
+        self._links = layout.links
+        self._fields = self._resolve_fields(layout.column_map)
+        there = self._arguments.keys() | self._fields.keys()
+        # Decided once: most batches are of gifts alone, and may have a million rows.
+        self._gifts_only = "gift_id" in self._arguments or "touch_id" not in there
+        self._gift_arguments = {name: value for name, value in self._arguments.items() if name != "message"}
+        self._recipient_cells = self._cells_of({name: name for name in RECIPIENT_FIELDS})
+        self._campaign_recipient_cells = self._cells_of({name: name for name in CAMPAIGN_RECIPIENT_FIELDS})
+        self._campaign_cells = self._cells_of({name: name for name in CAMPAIGN_FIELDS})
+        self._address_cells = self._cells_of({f"address_{name}": name for name in ADDRESS_FIELDS})
+        self._send_cells = self._cells_of({name: name for name in SEND_FIELDS})
+        self._metadata_columns = {
+            key: position
+            for position, name in enumerate(self._names)
+            if name.casefold().startswith(METADATA_PREFIX) and (key := _metadata_name(name)) and key not in metadata
+        }
+        if METADATA_KEY in metadata.keys() | self._metadata_columns.keys():
+            raise SendosoConfigError(f"metadata may not hold {METADATA_KEY!r}: the ledger marks its sends with it.")
+        self._key_name = layout.recipient_key
+        self._key_position = self._field_or_column(layout.recipient_key, "recipient_key")
+        self._ref_position = self._column(layout.row_ref, "row_ref") if layout.row_ref else None
+        self._message = self._resolve_message()
+        self._strict: Check | None = strict_email_check() if layout.strict_email else None
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Which field comes from where, for the log: a column's name as the result has it, or ``argument``."""
+        columns = {name: self._names[position] for name, position in self._fields.items()}
+        metadata = {f"metadata_{name}": self._names[position] for name, position in self._metadata_columns.items()}
+        arguments = [*self._arguments, *(f"metadata_{name}" for name in self._metadata)]
+        return columns | metadata | dict.fromkeys(arguments, "argument")
+
+    def read(self, number: int, cells: Sequence[Any]) -> BatchRow:
+        """
+        Read one row.
+
+        :param number: from 1.
+        :param cells: in the order of the columns.
+        """
+        row_ref = None
+        try:
+            row_ref = normalise_text(cells[self._ref_position]) if self._ref_position is not None else None
+            row_ref = row_ref.replace("\0", "")[:_LONGEST_REF] if row_ref else None
+            key = normalise_key(cells[self._key_position])
+            if key is None:
+                return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
+            resend_of = self._resend_of(cells)
+            send = self._send(cells)
+            if self._strict:
+                email = send.email if isinstance(send, EgiftLinkSend) else send.recipient.email
+                if problem := self._strict(email):
+                    raise _RowError(problem)
+            if isinstance(send, GiftSend):
+                if_mailed = address_problem(send.recipient.address)
+                return BatchRow(number, key, row_ref, send, resend_of=resend_of, if_mailed=if_mailed)
+            if isinstance(send, EgiftLinkSend):
+                return BatchRow(number, key, row_ref, send, resend_of=resend_of)
+            address = send.recipient.address
+            country = None if address is None else address.country
+            return BatchRow(number, key, row_ref, send, None, resend_of, mail_problem(send), country)
+        except ValidationError as error:
+            problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
+        except _RowError as error:
+            problem = str(error)
+        except (TypeError, ValueError):
+            problem = "a cell holds something that is not text"
+        return BatchRow(number, None, row_ref, None, problem)
+
+    def _send(self, cells: Sequence[Any]) -> AnySend:
+        if self._links:
+            fields = {name: cells[self._fields[name]] for name in _CAMPAIGN_REQUIRED if name in self._fields}
+            fields |= {name: value for name, value in self._arguments.items() if name == "touch_id"}
+            return EgiftLinkSend.model_validate({name: cell for name, cell in fields.items() if cell is not None})
+        return self._gift_send(cells) if self._is_gift(cells) else self._campaign_send(cells)
+
+    def _is_gift(self, cells: Sequence[Any]) -> bool:
+        """Say whether a row asks for a gift of the catalogue rather than for a campaign's."""
+        if self._gifts_only:
+            return True
+        if "touch_id" in self._arguments:
+            return False
+        gift_id, touch_id = (
+            None if (position := self._fields.get(name)) is None else normalise_text(cells[position])
+            for name in ("gift_id", "touch_id")
+        )
+        if (gift_id is None) == (touch_id is None):
+            raise _RowError(f"gift_id and touch_id are {'missing' if gift_id is None else 'both there'}: give one")
+        return touch_id is None
+
+    def _campaign_send(self, cells: Sequence[Any]) -> CampaignSend:
+        send = self._content(cells, self._campaign_recipient_cells, self._campaign_cells)
+        send |= {name: value for name, value in self._arguments.items() if name == "touch_id"}
+        return CampaignSend.model_validate(send | self._asking)
+
+    def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
+        send = self._content(cells, self._recipient_cells, self._send_cells)
+        send |= self._gift_arguments
+        metadata = {
+            name: value
+            for name, position in self._metadata_columns.items()
+            if (value := _plain(cells[position])) is not None
+        }
+        send["metadata"] = metadata | self._metadata
+        return GiftSend.model_validate(send)
+
+    def _content(
+        self, cells: Sequence[Any], recipient_cells: Sequence[tuple[str, int]], send_cells: Sequence[tuple[str, int]]
+    ) -> dict[str, Any]:
+        """Bring together what both kinds of sends have."""
+        # Text is normalised by the model, once; what is NULL is not given to it at all.
+        recipient = {name: cell for name, position in recipient_cells if (cell := cells[position]) is not None}
+        address = {name: cell for name, position in self._address_cells if (cell := cells[position]) is not None}
+        if address:
+            recipient["address"] = address
+        send = {name: cell for name, position in send_cells if (cell := cells[position]) is not None}
+        if self._message is not None:
+            send["message"] = self._message.render(cells)
+        send["recipient"] = recipient
+        return send
+
+    def _cells_of(self, fields: Mapping[str, str]) -> list[tuple[str, int]]:
+        return [(name, self._fields[field]) for field, name in fields.items() if field in self._fields]
+
+    def _resend_of(self, cells: Sequence[Any]) -> str | None:
+        position = self._fields.get(RESEND_OF)
+        resend_of = normalise_text(cells[position]) if position is not None else None
+        if resend_of is not None and len(resend_of) > LONGEST_ID:
+            raise _RowError(f"{RESEND_OF} is longer than {LONGEST_ID} characters")
+        return resend_of
+
+    def _resolve_fields(self, column_map: Mapping[str, str]) -> dict[str, int]:
+        column_map = {_SHORT.get(name, name): column for name, column in column_map.items()}
+        unknown = sorted(set(column_map) - set(_FIELDS))
+        if unknown:
+            raise SendosoConfigError(
+                f"column_map names fields that no send has: {', '.join(unknown)}. Fields: {', '.join(_FIELDS)}."
+            )
+        fields = {}
+        for name in _FIELDS:
+            if name in column_map:
+                fields[name] = self._column(column_map[name], f"column_map[{name!r}]")
+            elif name in self._columns:
+                fields[name] = self._columns[name]
+        for short, name in _SHORT.items():
+            if name not in fields and short in self._columns:
+                fields[name] = self._columns[short]
+        there = fields.keys() | self._arguments.keys()
+        required: tuple[str, ...] = _REQUIRED
+        if self._links or "touch_id" in self._arguments or ("touch_id" in fields and "gift_id" not in there):
+            required = _CAMPAIGN_REQUIRED
+        elif "touch_id" in fields and "gift_id" not in self._arguments:
+            required = _BOTH_REQUIRED
+        missing = [name for name in required if name not in there]
+        if missing:
+            raise SendosoConfigError(
+                f"No column for {', '.join(missing)}. Columns of the result: {', '.join(self._columns) or 'none'}. "
+                "Name the column in column_map, or set gift_id and message, or touch_id, as arguments. Nothing was "
+                "sent."
+            )
+        return {name: position for name, position in fields.items() if name not in self._arguments}
+
+    def _resolve_message(self) -> _Message | None:
+        text = self._arguments.get("message")
+        if text is None:
+            return None
+        return _Message.parse(str(text), lambda name: self._field_or_column(name, "message"))
+
+    def _field_or_column(self, name: str, where: str) -> int:
+        field = str(name).casefold()
+        field = _SHORT.get(field, field)
+        return self._fields[field] if field in self._fields else self._column(name, where)
+
+    def _column(self, name: str, where: str) -> int:
+        position = self._columns.get(str(name).casefold())
+        if position is None:
+            raise SendosoConfigError(
+                f"{where} names the column {name!r}, which the result does not have. "
+                f"Columns: {', '.join(self._columns) or 'none'}. Nothing was sent."
+            )
+        return position
+
+
+class _RowError(Exception):
+    """Something is wrong with this row that no model says."""
+
+
+@dataclass(frozen=True)
+class _Message:
+    """A message with ``{column}`` in it: literal texts, each followed by the position of a column or by nothing."""
+
+    parts: tuple[tuple[str, str | None, int | None], ...]
+
+    @classmethod
+    def parse(cls, text: str, position_of: Any) -> _Message:
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise SendosoConfigError(f"message has an unbalanced brace ({error}); write {{{{ for a brace.") from None
+        parts = []
+        for literal, name, spec, conversion in parsed:
+            if name is not None and (spec or conversion or not name.isidentifier()):
+                raise SendosoConfigError(
+                    f"message has {{{name}}} with more than a column's name; only {{column}} is filled in."
+                )
+            parts.append((literal, name, None if name is None else position_of(name)))
+        return cls(tuple(parts))
+
+    def render(self, cells: Sequence[Any]) -> str:
+        texts = []
+        for literal, name, position in self.parts:
+            texts.append(literal)
+            if position is not None:
+                value = normalise_text(cells[position])
+                if value is None:
+                    raise _RowError(f"{name}, named in the message, is missing")
+                texts.append(value)
+        return "".join(texts)
+
+
+def flatten(recipients: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """
+    Turn recipients into columns and rows; ``address`` and ``metadata`` may be nested.
+
+    :param recipients: one mapping per row; not all need the same keys.
+    :return: the columns, and for each recipient its cells.
+    :raises SendosoConfigError: for something that is not a list of mappings.
+    """
+    flat = []
+    for number, recipient in enumerate(recipients, 1):
+        if not isinstance(recipient, Mapping):
+            raise SendosoConfigError(
+                f"recipients must be a list of dicts, but number {number} is a {type(recipient).__name__}."
+            )
+        row: dict[str, Any] = {}
+        for name, value in recipient.items():
+            if str(name).casefold() in ("address", "metadata") and isinstance(value, Mapping):
+                row |= {f"{str(name).casefold()}_{inner}": cell for inner, cell in value.items()}
+            else:
+                row[str(name)] = value
+        flat.append(row)
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    return columns, [[row.get(name) for name in columns] for row in flat]
+
+
+def _index(columns: Sequence[str]) -> dict[str, int]:
+    index: dict[str, int] = {}
+    for position, name in enumerate(columns):
+        folded = str(name).casefold()
+        if folded in index:
+            raise SendosoConfigError(
+                f"The result has two columns {str(name)!r} (columns match without case); rename one. Nothing was sent."
+            )
+        index[folded] = position
+    return index
+
+
+def _metadata_name(column: str) -> str:
+    """Name a metadata key after its column; databases that fold to upper case are folded back."""
+    name = column[len(METADATA_PREFIX) :]
+    return name.lower() if column.isupper() else name
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    return value if isinstance(value, bool | int) else normalise_text(value)

@@ -1,0 +1,117 @@
+"""The account's pace: one row that hands out slots to the whole deployment, on the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sqlalchemy import case, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.dml import Update
+
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.group_commit import GroupCommit
+from airflow_provider_sendoso.ledger.schema import db_now, pace
+
+_SENDING = 2.0
+"""Seconds after a send's slot during which polls leave most of the rate to sends."""
+
+_EMPTY = {"tat": 0.0, "slot": 0.0, "send_at": 0.0, "poll_tat": 0.0, "poll_slot": 0.0}
+
+
+class LedgerPace:
+    """
+    Hands out one account's slots.
+
+    :param database: the ledger's.
+    :param account: whose rate it is.
+    :param interval: seconds between two slots.
+    :param poll_share: while sends are waiting, polls get at most one slot in so many.
+    """
+
+    def __init__(self, database: Database, account: str, interval: float, poll_share: int) -> None:
+        self._database = database
+        self._together = GroupCommit(database.once)
+        self._account = account
+        self._this_row = pace.c.account == account
+        # Built once: they run ten times a second, for days, and building them costs more than running them.
+        slot = _later(pace.c.tat, db_now())
+        self._take = {
+            True: self._step(pace.c.slot, slot=slot, tat=slot + interval),
+            False: self._step(pace.c.slot, slot=slot, send_at=slot, tat=slot + interval),
+        }
+        is_free = pace.c.tat <= db_now()
+        self._take_free = self._move(slot=db_now(), send_at=db_now(), tat=db_now() + interval).where(is_free)
+        self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
+        turn = _later(pace.c.poll_tat, db_now())
+        self._line_up = self._step(pace.c.poll_slot, poll_slot=turn, poll_tat=turn + poll_share * interval)
+
+    def queue(self) -> float:
+        """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
+
+        def work(connection: Connection) -> float:
+            if not connection.execute(self._sending).scalar():
+                return 0.0
+            return self._run(connection, self._line_up)
+
+        return max(0.0, self._database.run(work))
+
+    def reserve(self, *, poll: bool) -> float:
+        """Take the account's next slot; return the seconds until it comes up, 0 for now."""
+        return max(0.0, self._database.run(lambda connection: self._run(connection, self._take[poll])))
+
+    def take(self, within: Callable[[Connection], None], key: str) -> bool:
+        """
+        Take a slot for a send if one is free now.
+
+        :param within: done in the same transaction, perhaps along with others'; what it raises gives the slot back.
+        :param key: of the row that it locks.
+        :return: ``False`` if no slot is free now; then nothing is done.
+        """
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(self._take_free).rowcount != 1:
+                return False
+            within(connection)
+            return True
+
+        return self._database.run(work, first=partial(self._together.once, work, key))
+
+    def push_back(self, seconds: float) -> None:
+        """Let nobody of the account call for so many seconds."""
+        push = self._step(pace.c.slot, tat=_later(pace.c.tat, db_now() + seconds))
+        self._database.run(lambda connection: self._run(connection, push))
+
+    def _step(self, due: Any, **values: Any) -> list[Executable]:
+        """Build what moves the row on and then says how many seconds it is until ``due``."""
+        move = self._move(**values)
+        # Relative, and measured after the row was locked: no two clocks are compared.
+        left = due - db_now()
+        if self._database.dialect == "postgresql":
+            return [move.returning(left)]  # one way there and back less
+        return [move, select(left).where(self._this_row)]
+
+    def _move(self, **values: Any) -> Update:
+        # In the order given: MySQL assigns one after the other, and what comes later sees what came before.
+        return update(pace).where(self._this_row).ordered_values(*((pace.c[name], values[name]) for name in values))
+
+    def _run(self, connection: Connection, step: list[Executable]) -> float:
+        left = _last_scalar(connection, step)
+        if left is None:
+            self._database.insert_ignore(connection, pace, [{"account": self._account, **_EMPTY}])
+            left = _last_scalar(connection, step)
+        return float(left)
+
+
+def _last_scalar(connection: Connection, step: list[Executable]) -> Any:
+    *moves, asks = step
+    for move in moves:
+        if connection.execute(move).rowcount == 0:
+            return None  # the row is not there; by the next statement it may be, with what another has taken of it
+    return connection.execute(asks).scalar()
+
+
+def _later(first: Any, second: Any) -> Any:
+    return case((first > second, first), else_=second)

@@ -1,0 +1,64 @@
+"""Lists of sends that somebody waits for, by name: a trigger's arguments then hold the name alone."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.schema import lists
+from airflow_provider_sendoso.ledger.statements import now_on
+
+_SPARE = 86_400.0
+"""Seconds for which a list is kept beyond its time, for a triggerer that is late."""
+
+
+class SendLists:
+    """
+    Keeps lists of send ids.
+
+    :param database: the ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, send_ids: Sequence[str], seconds: float) -> str:
+        """
+        Keep a list, and drop those whose time is over: nobody else would.
+
+        Its name is a new one each time: two waits for the same sends would otherwise have to agree on its time.
+
+        :param send_ids: as Sendoso named them.
+        :param seconds: for how long it will be read.
+        :return: its name.
+        """
+        list_id = uuid.uuid4().hex
+        text = json.dumps(list(send_ids), separators=(",", ":"))
+
+        def work(connection: Connection) -> None:
+            now = now_on(connection)
+            row = {"list_id": list_id, "send_ids": text, "keep_until": now + seconds + _SPARE}
+            self._database.insert_ignore(connection, lists, [row])
+            connection.execute(delete(lists).where(lists.c.keep_until < now))
+
+        self._database.run(work)
+        return list_id
+
+    def read(self, list_id: str) -> list[str]:
+        """
+        Read a list.
+
+        :param list_id: of :meth:`keep`.
+        :raises SendosoLedgerError: if it is not there; the sensor's next try keeps it again.
+        """
+        query = select(lists.c.send_ids).where(lists.c.list_id == list_id)
+        text = self._database.run(lambda connection: connection.execute(query).scalar())
+        if text is None:
+            raise SendosoLedgerError(f"The list of sends {list_id} is not in this ledger, or not any more.")
+        return [str(send_id) for send_id in json.loads(text)]

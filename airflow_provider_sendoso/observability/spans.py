@@ -1,0 +1,64 @@
+"""Spans of OpenTelemetry, below the task's own; where nothing traces, nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_sendoso.observability import harmless
+
+Attributes = Mapping[str, Any]
+
+
+@contextmanager
+def span(name: str, attributes: Attributes | None = None) -> Iterator[Callable[[Attributes], None]]:
+    """
+    Trace what happens inside, with ``sendoso.`` before the names of attributes; yields what sets more of them.
+
+    An error is noted by its type alone.
+
+    :param name: of the span, after ``sendoso.``.
+    :param attributes: numbers and texts; what is ``None`` is left out. No personal data.
+    """
+    opened = _open(f"sendoso.{name}")
+    _describe(opened, attributes or {})
+    error: BaseException | None = None
+    try:
+        yield lambda more: _describe(opened, more)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        _close(opened, error)
+
+
+@harmless
+def _open(name: str) -> tuple[Any, Any] | None:
+    try:
+        from opentelemetry import context, trace
+    except ImportError:  # Airflow brings it today
+        return None
+    opened = trace.get_tracer(__name__).start_span(name)
+    return opened, context.attach(trace.set_span_in_context(opened))
+
+
+@harmless
+def _describe(opened: tuple[Any, Any] | None, attributes: Attributes) -> None:
+    if opened is not None:
+        opened[0].set_attributes({f"sendoso.{name}": value for name, value in attributes.items() if value is not None})
+
+
+@harmless
+def _close(opened: tuple[Any, Any] | None, error: BaseException | None) -> None:
+    if opened is None:
+        return
+    from opentelemetry import context, trace
+
+    current, token = opened
+    context.detach(token)
+    if error is not None and not isinstance(error, TaskDeferred):
+        current.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+    current.end()

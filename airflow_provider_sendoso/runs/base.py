@@ -1,0 +1,177 @@
+"""What a try of a sending operator starts with: the batch's identity, the ledger that must not change, and stopping."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+
+from airflow_provider_sendoso.arguments.values import one_of, seconds
+from airflow_provider_sendoso.batch.spool import BatchSpool
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.operators.base import SendOperator
+from airflow_provider_sendoso.sending import Sender
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_PROGRESS = 5.0
+"""Seconds between two progress lines."""
+
+_SHORTEST_LEASE = 10.0
+
+WHAT_TO_DO = (
+    "A gift may have gone out; it will not be sent again on a guess. The next run looks for it in Sendoso once more. "
+    "To decide it yourself, look for the recipient in Sendoso, and write down what you found with "
+    "`airflow sendoso ledger resolve` or a ResolveHeldOperator."
+)
+
+_LEDGER_UUID = "sendoso_ledger_uuid"
+"""Key in Airflow's task state store: the ledger that an earlier try of this task has used."""
+
+
+class Run:
+    """
+    One try of an operator.
+
+    Apart from the operators themselves, which a DAG's parser imports every few seconds and which therefore import
+    nothing that only a run needs.
+
+    :param operator: with its templates rendered.
+    :param context: of the task.
+    """
+
+    def __init__(self, operator: SendOperator, context: Context) -> None:
+        self.operator = operator
+        self.context = context
+        self.hook = operator.hook
+        self.log = operator.log
+
+    def _defer_until_settled(self, sender: Sender) -> None:
+        """Wait, without a worker, until the absence of what is held can be proven; once in a try."""
+        if self.operator.on_absent == "hold" or self.operator.settled or sender.settles_in is None:
+            return
+        wait = timedelta(seconds=max(0.0, sender.settles_in) + 1)
+        self.log.info("Held sends are looked for once more in %s, and sent again if they are not there.", wait)
+        self.operator.defer(trigger=TimeDeltaTrigger(wait), method_name="execute_after_settling")
+
+    def _check_ledger(self) -> None:
+        """Refuse another ledger than an earlier try of this task has used: it knows nothing of what that one sent."""
+        store: Any = self.context.get("task_state_store")  # Airflow 3.3 and newer
+        if store is None:
+            return
+        here = self.hook.ledger.identity.ledger_uuid
+        before = store.get(_LEDGER_UUID)
+        if before is None:
+            store.set(_LEDGER_UUID, here)
+        elif before != here:
+            raise SendosoConfigError(
+                f"An earlier try of this task used the ledger {before}; the connection "
+                f"{self.hook.config.ledger_conn_id!r} now leads to {here}. Is it a local file on another machine, or "
+                "was it lost or restored? It does not know who was sent a gift; nothing was sent by this try."
+            )
+
+    def _push_link(self) -> None:
+        """Link the task to Sendoso before anything is sent: a batch is long."""
+        SendosoLink().push(self.context, self.hook.config.base_url)
+
+    def _batch(self, dedupe_scope: Any, recipient_key: str) -> Batch:
+        ti = self.context["ti"]
+        map_index = ti.map_index if isinstance(ti.map_index, int) else -1  # -1: not mapped
+        account = self.hook.config.account
+        return make_batch(account, dedupe_scope, recipient_key, ti.dag_id, ti.task_id, ti.run_id, map_index)
+
+    def _sender(self, batch: Batch, own_gift: bool, max_in_flight: int | None = None) -> Sender:
+        one_of("on_absent", self.operator.on_absent, ("hold", "resend"))
+        lease = seconds("lease", self.operator.lease)
+        if lease < _SHORTEST_LEASE:
+            raise SendosoConfigError(f"lease is {lease:g} s; give it at least {_SHORTEST_LEASE:g} s.")
+        return Sender(
+            self.hook.session,
+            self.hook.ledger,
+            batch,
+            own_gift=own_gift,
+            lease=lease,
+            claim_timeout=seconds("claim_timeout", self.operator.claim_timeout),
+            max_in_flight=max_in_flight,
+            settle_time=seconds("settle_time", self.operator.settle_time),
+            resend_absent=self.operator.on_absent == "resend",
+            stopped=lambda: self.operator.stopped,
+        )
+
+
+def make_batch(
+    account: str,
+    dedupe_scope: Any,
+    recipient_key: str,
+    dag_id: str,
+    task_id: str,
+    run_id: str,
+    map_index: int = -1,
+    *more: str,
+) -> Batch:
+    """
+    Name what one task instance sends, the same over all its tries.
+
+    :param account: whose money it is.
+    :param dedupe_scope: as its template has rendered it.
+    :param recipient_key: what identifies a recipient within the scope.
+    :param map_index: -1 for a task that is not mapped.
+    :param more: what tells apart several batches of one task instance.
+    :raises SendosoConfigError: for an empty scope.
+    """
+    scope = str(dedupe_scope).strip() if dedupe_scope is not None else ""
+    if scope in ("", "None"):
+        raise SendosoConfigError(
+            "dedupe_scope is empty (perhaps a template without a value). It says within what a recipient gets at "
+            "most one gift; nothing was sent."
+        )
+    ids = (dag_id, task_id, run_id, str(map_index), *more)
+    batch_id = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
+    return Batch(batch_id, account, scope, recipient_key, dag_id, task_id, run_id, map_index)
+
+
+class ProgressLog:
+    """
+    Logs how far a batch is, every few seconds, also while nothing happens.
+
+    In a task whose supervisor has died the log line raises: that is how an orphan notices, and stops.
+
+    :param logger: the task's.
+    :param spool: whose rows are counted.
+    """
+
+    def __init__(self, logger: Any, spool: BatchSpool | None = None) -> None:
+        self._log = logger
+        self._spool = spool
+        self._of = spool.counts()[RowOutcome.NOT_REACHED] if spool else 0
+        self._started = self._said = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._said < _PROGRESS:
+            return
+        self._said = now
+        if self._spool is None:
+            self._log.info("Still on it.")
+            return
+        done, of, refused = self._spool.recorded, self._of, self._spool.refused
+        rate = done / (now - self._started)
+        left = timedelta(seconds=round((of - done) / rate)) if rate and done < of else "unknown" if done < of else 0
+        self._log.info("%d of %d rows done, %.1f a second, %d refused, time left: %s.", done, of, rate, refused, left)
+
+
+def short_key(send_key: str | None) -> str:
+    """The beginning of a send key, as much of it as a person types."""
+    return send_key[:12] if send_key else "unknown"
+
+
+def moment(epoch: float | None) -> str:
+    """Write a moment for people, in UTC; ``None`` is an unknown one."""
+    return "an unknown time" if epoch is None else datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,456 @@
+"""One try of a batch: its rows are read, validated, priced, sent, and accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
+from airflow_provider_sendoso.arguments.sends import refuse_with_campaign, refuse_without_campaign
+from airflow_provider_sendoso.arguments.values import (
+    amount,
+    asking,
+    count,
+    given,
+    one_of,
+    share_or_count,
+    truth,
+    width,
+)
+from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
+from airflow_provider_sendoso.batch.catalogue import Catalogue
+from airflow_provider_sendoso.batch.limits import Limits
+from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
+from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
+from airflow_provider_sendoso.batch.row import BatchRow
+from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout, flatten
+from airflow_provider_sendoso.batch.spool import BatchSpool, Spooled
+from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
+from airflow_provider_sendoso.batch.validation import check_gifts
+from airflow_provider_sendoso.exceptions import (
+    SendHeldError,
+    SendosoConfigError,
+    SendosoError,
+    SendosoLimitError,
+    SendosoNotReachedError,
+    SendosoRowsError,
+)
+from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Batch
+from airflow_provider_sendoso.models import Item, RowOutcome
+from airflow_provider_sendoso.observability.lineage import note_asset_events, report_output, report_query
+from airflow_provider_sendoso.observability.metrics import SendMetrics
+from airflow_provider_sendoso.observability.spans import span
+from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
+from airflow_provider_sendoso.sending import Result, Sender
+from airflow_provider_sendoso.sending.jobs import chunks
+from airflow_provider_sendoso.sending.preview import Preview, preview
+from airflow_provider_sendoso.sending.replacements import check_replaceable
+from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
+from airflow_provider_sendoso.warehouse.queries import columns_of, read_query, rows_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    from airflow_provider_sendoso.operators.batch import BatchSendOperator
+
+_NAMED = 20
+"""Rows that a log or an error names before it only counts."""
+
+
+class BatchRun(Run):
+    """
+    What :class:`~airflow_provider_sendoso.operators.sendoso.BatchSendOperator` does in a try.
+
+    :param operator: with its templates rendered.
+    :param context: of the task.
+    """
+
+    operator: BatchSendOperator
+
+    links = False
+    """Whether each row is to become an eGift link."""
+    what_to_do = WHAT_TO_DO
+    """About held sends."""
+
+    def execute(self) -> dict[str, Any]:
+        """Read, validate and send the rows; log and push the summary before anything is raised."""
+        max_invalid = self._check_arguments()
+        dry_run = truth("dry_run", self.operator.dry_run)
+        batch = self._batch(self.operator.dedupe_scope, self.operator.recipient_key)
+        self._push_link()
+        own_gift = given(self.operator.gift_id) is not None or self._own_touch
+        sender = self._sender(batch, own_gift, width(self.operator.max_in_flight))
+        limits = self._limits()
+        self._check_ledger()
+        self.hook.ledger.sends.check_scope(batch)
+        results = self._prepare_results(batch)
+        about = {"batch_id": batch.batch_id, "conn_id": self.hook.sendoso_conn_id}
+        with span("batch", about) as describe, BatchSpool() as spool:
+            with span("read"):
+                self._fill(spool)
+            self._check_replacements(batch, spool)
+            self._take_back(batch, spool)
+            failure: SendosoError | None = None
+            if self._refuse_invalid(spool, max_invalid) is None:
+                self._check_gifts(spool)
+                failure = self._check_campaigns(batch, spool)
+                self._take_back(batch, spool)
+            self._log_invalid(spool)
+            failure = failure or self._refuse_invalid(spool, max_invalid)
+            if dry_run:
+                summary, failure = self._dry_run(batch, spool, limits, results, failure)
+            else:
+                self.hook.ledger.sends.open_batch(batch)
+                summary, failure = self._send(batch, spool, sender, limits, results, failure)
+            describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
+            self._report(batch, summary)
+        if failure is not None:
+            self._push(summary)
+            raise failure
+        return summary.as_json()
+
+    def _dry_run(
+        self,
+        batch: Batch,
+        spool: BatchSpool,
+        limits: Limits,
+        results: ResultsTable | None,
+        failure: SendosoError | None,
+    ) -> tuple[Summary, SendosoError | None]:
+        """Say what would be sent and what it would cost; the ledger is only read."""
+        seen, cost = self._preview(batch, spool, spool.record)
+        balance = self.hook.get_balance()
+        if cost is not None and cost.amount is not None and balance is not None and cost.amount > balance:
+            self.log.warning("That is more than the balance of %s.", balance)
+        summary = Summary(
+            batch.batch_id, batch.dedupe_scope, spool.counts(), cost, seen.fingerprint, balance, dry_run=True
+        )
+        self.log.info("%s", summary.as_text())
+        unwritten = self._write_results(results, batch, spool, would_send=True)
+        return summary, failure or self._why_refused(limits, seen, cost) or unwritten
+
+    def _send(
+        self,
+        batch: Batch,
+        spool: BatchSpool,
+        sender: Sender,
+        limits: Limits,
+        results: ResultsTable | None,
+        failure: SendosoError | None,
+    ) -> tuple[Summary, SendosoError | None]:
+        """Send what may be sent; whatever happens, say how far it got."""
+        metrics = SendMetrics(self.hook.sendoso_conn_id, type(self.operator).__name__, batch)
+        fingerprint = None
+        if failure is None and limits.any:
+            seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
+            fingerprint = seen.fingerprint
+            failure = self._why_refused(limits, seen, cost)
+        if failure is None:
+            try:
+                with span("send"):
+                    sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool))
+            except SendosoError as error:
+                failure = error
+            except BaseException:
+                # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
+                summary = self._summary(batch, spool, fingerprint)
+                self._push(summary)
+                self._write_results(results, batch, spool)
+                metrics.end(summary.counts)
+                raise
+        held = self._log_rows(spool)
+        summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
+        if results is not None or self.links:
+            self._push(summary)  # the task may be killed while it writes
+        unwritten = self._write_results(results, batch, spool)
+        if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
+            self._push(summary)
+            self._defer_until_settled(sender)
+        metrics.end(summary.counts)
+        return summary, failure or self._judge(summary, held, spool) or unwritten
+
+    def _summary(self, batch: Batch, spool: BatchSpool, fingerprint: str | None, cost: Cost | None = None) -> Summary:
+        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint)
+        self.log.info("%s", summary.as_text())
+        return summary
+
+    def _push(self, summary: Summary) -> None:
+        if self.operator.do_xcom_push:
+            self.context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=summary.as_json())
+
+    def _report(self, batch: Batch, summary: Summary) -> None:
+        """Tell those who look at assets and lineage; a dry run has sent nothing, and says so."""
+        sent = 0 if summary.dry_run else summary.count(RowOutcome.SENT)
+        self.operator.sent = batch, sent
+        if sent:
+            report_output(self.hook, batch.account, batch.dedupe_scope)
+        extra = summary.as_json() | {"dry_run": summary.dry_run}
+        note_asset_events(self.context, self.operator.outlets, batch.account, batch.dedupe_scope, extra)
+
+    # -- before the first send -----------------------------------------------------------------------------------
+
+    def _check_arguments(self) -> float | None:
+        if self._own_touch:
+            names = ("gift_id", "variant_id", "team_id", "metadata")
+            refuse_with_campaign([name for name in names if given(getattr(self.operator, name)) is not None])
+        if given(self.operator.gift_id) is not None:
+            refuse_without_campaign(asking(self.operator))
+        one_of("on_invalid", self.operator.on_invalid, ("skip", "fail"))
+        one_of("on_held", self.operator.on_held, ("fail", "continue"))
+        if given(self.operator.metadata) is not None and not isinstance(self.operator.metadata, Mapping):
+            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
+        if (self.operator.recipients is None) == (self.operator.sql is None):
+            raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
+        if self.operator.sql is not None and not self.operator.conn_id:
+            raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
+        if given(self.operator.results_table) is not None and not self.operator.conn_id:
+            raise SendosoConfigError("results_table needs conn_id, the connection of its database; nothing was sent.")
+        return share_or_count("max_invalid", self.operator.max_invalid)
+
+    def _limits(self) -> Limits:
+        return Limits(
+            max_sends=count("max_sends", self.operator.max_sends),
+            max_cost=amount("max_cost", self.operator.max_cost),
+            max_sends_per_batch=self.hook.config.max_sends_per_batch,
+            approved_fingerprint=given(self.operator.approved_fingerprint),
+        )
+
+    def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
+        return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
+
+    def _preview(
+        self,
+        batch: Batch,
+        spool: BatchSpool,
+        record: Callable[[Result], None] = lambda result: None,
+        *,
+        price: bool = True,
+    ) -> tuple[Preview, Cost | None]:
+        """Look at what would be sent and, where somebody wants to know, at what it would cost."""
+        items: Counter[Item] = Counter()
+        seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: items.update([job.send.item]))
+        if not price:
+            return seen, None
+        cost = estimate(items, self._prices)
+        if cost.amount is None:
+            self.log.info("What it would cost is not known: %s.", "; ".join(cost.unknown[:_NAMED]))
+        else:
+            self.log.info(
+                "Estimated cost: %s %s (catalogue prices and, for physical gifts, %s USD fulfilment and shipping).",
+                cost.amount,
+                cost.currency,
+                FULFILMENT,
+            )
+        return seen, cost
+
+    def _cost_of_sent(self, spool: BatchSpool) -> Cost | None:
+        """Estimate what this batch's gifts have cost; never a reason to fail, for they are out."""
+        try:
+            return estimate(spool.items(RowOutcome.SENT), self._prices)
+        except SendosoError as error:
+            self.log.warning("The catalogue could not be read, so the cost is not estimated: %s", error)
+            return None
+
+    def _price_of(self, item: Item) -> tuple[Decimal, str] | None:
+        try:
+            price = self._prices.of(item)
+        except SendosoError:
+            return None
+        return None if isinstance(price, str) else (price.amount, price.currency)
+
+    @cached_property
+    def _prices(self) -> Prices:
+        shipping = amount("shipping_estimate", self.operator.shipping_estimate)
+        return Prices(self._catalogue.find, self._campaigns.find, shipping)
+
+    @cached_property
+    def _campaigns(self) -> Campaigns:
+        return Campaigns(self.hook.get_touch)
+
+    @property
+    def _own_touch(self) -> bool:
+        return given(self.operator.touch_id) is not None
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self.hook.list_gifts)
+
+    def _fill(self, spool: BatchSpool) -> None:
+        if self.operator.recipients is not None:
+            columns, rows = flatten(self.operator.recipients)
+            if rows:
+                spool.fill(self._read(columns, rows))
+            return
+        hook = self._warehouse()
+
+        def read(cursor: Any) -> None:
+            spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
+
+        read_query(hook, str(self.operator.sql), self.operator.parameters or None, read, report_query)
+
+    def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[BatchRow]:
+        arguments = {
+            "gift_id": given(self.operator.gift_id),
+            "touch_id": given(self.operator.touch_id),
+            "message": given(self.operator.message),
+            "variant_id": given(self.operator.variant_id),
+            "team_id": given(self.operator.team_id),
+        }
+        layout = Layout(
+            arguments,
+            given(self.operator.metadata) or {},
+            self.operator.column_map or {},
+            self.operator.recipient_key,
+            self.operator.row_ref or None,
+            truth("strict_email", self.operator.strict_email),
+            asking(self.operator),
+            self.links,
+        )
+        reader = BatchRowReader(columns, layout)
+        self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
+        return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
+
+    def _warehouse(self) -> DbApiHook:
+        hook = warehouse_hook(str(self.operator.conn_id), self.operator.hook_params)
+        self.log.info("Reading recipients through %s with a %s.", self.operator.conn_id, type(hook).__name__)
+        return hook
+
+    def _check_gifts(self, spool: BatchSpool) -> None:
+        """Look for incomplete addresses of gifts that go by post; Sendoso does, where the catalogue cannot be read."""
+        catalogue = self._catalogue
+        try:
+            check_gifts(spool, catalogue, own_gift=given(self.operator.gift_id) is not None)
+        except SendosoError as error:
+            self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
+
+    def _check_campaigns(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
+        """Look for what cannot be sent of a campaign; without it the shape of its sends is not known."""
+        problem = check_campaigns(spool, self._campaigns, own_touch=self._own_touch, links=self.links)
+        if problem is None:
+            return None
+        # Over a campaign that has ended, a task whose recipients were all sent theirs does not fail.
+        seen, _ = self._preview(batch, spool, price=False)
+        if not seen.to_send:
+            return None
+        return SendosoConfigError(f"{problem} ({self.operator.touch_id}). Nothing was sent by this try.")
+
+    def _refuse_invalid(self, spool: BatchSpool, max_invalid: float | None) -> SendosoRowsError | None:
+        counts = spool.counts()  # once: each is a walk through all rows
+        invalid, rows = counts[RowOutcome.INVALID], counts.total()
+        if invalid and self.operator.on_invalid == "fail":
+            return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
+        if too_many_invalid(invalid, rows, max_invalid):
+            return SendosoRowsError(
+                f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
+            )
+        return None
+
+    def _prepare_results(self, batch: Batch) -> ResultsTable | None:
+        """Prove before the first send that the results can be written after the last."""
+        if given(self.operator.results_table) is None:
+            return None
+        hook = warehouse_hook(str(self.operator.conn_id), self.operator.hook_params)
+        results = ResultsTable(hook, str(self.operator.results_table).strip())
+        results.prepare(batch)
+        return results
+
+    def _check_replacements(self, batch: Batch, spool: BatchSpool) -> None:
+        renamed = False
+        replacements = spool.replacements()
+        ids = [resend_of for _, resend_of in replacements]
+        replaced = check_replaceable(self.hook.session, self.hook.ledger, batch.account, ids)
+        for number, resend_of in replacements:
+            name, problem = replaced[resend_of].name, replaced[resend_of].problem
+            if problem is not None:
+                spool.record(Result(number, RowOutcome.INVALID, problem))
+            elif name != resend_of:
+                renamed = True
+                spool.rename_replaced(number, name)
+        if renamed:
+            spool.mark_duplicates()
+
+    def _take_back(self, batch: Batch, spool: BatchSpool) -> None:
+        """
+        Leave to the sender what an earlier try or run has posted before it was found to be invalid.
+
+        A campaign may have ended since, or a gift have left the catalogue; that changes nothing about who has theirs.
+        """
+        ledger = self.hook.ledger
+        if not ledger.sends.scope_exists(batch.account, batch.dedupe_scope):
+            return
+        posted = list[int]()
+        for chunk in chunks(spool.rejected()):
+            rows = [
+                (ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of), job.number)
+                for job in chunk
+            ]
+            records = ledger.sends.read([key for key, _ in rows])
+            posted += [number for key, number in rows if key in records and records[key].state in PERHAPS_SENT]
+        if posted:
+            spool.take_back(posted)
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    def _log_invalid(self, spool: BatchSpool) -> None:
+        for row in spool.rows(RowOutcome.INVALID, _NAMED):
+            self.log.warning("Invalid %s: %s.", row.name, row.reason)
+        for reason, rows in spool.reasons(RowOutcome.INVALID):
+            self.log.info("Invalid because %s: %d.", reason, rows)
+
+    def _log_rows(self, spool: BatchSpool) -> list[Spooled]:
+        for row in spool.rows(RowOutcome.REFUSED, _NAMED):
+            self.log.warning("Refused %s: %s.", row.name, row.reason)
+        held = spool.rows(RowOutcome.HELD, _NAMED)
+        for row in held:
+            self.log.warning("Held %s: %s.", row.name, _posted(row))
+        return held
+
+    def _write_results(
+        self, results: ResultsTable | None, batch: Batch, spool: BatchSpool, *, would_send: bool = False
+    ) -> SendosoError | None:
+        """Rewrite the results, and return why that could not be done: it must not hide how the sends went."""
+        if results is None:
+            return None
+        try:
+            write_results(results, batch, spool, self.hook.ledger, price_of=self._price_of, would_send=would_send)
+        except SendosoError as error:
+            self.log.error("%s", error)
+            return error
+        self.log.info("Results of %d rows are in %s.", spool.counts().total(), results.name)
+        return None
+
+    def _judge(self, summary: Summary, held: Sequence[Spooled], spool: BatchSpool) -> SendosoError | None:
+        """Decide between success and failure; the order says which matters more."""
+        if not_reached := summary.count(RowOutcome.NOT_REACHED):
+            return SendosoNotReachedError(
+                f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "
+                "Retry the task: who was sent a gift is not sent another."
+            )
+        if held and self.operator.on_held == "fail":
+            names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
+            more = summary.count(RowOutcome.HELD) - len(held)
+            return SendHeldError(
+                f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
+                f'{self.what_to_do} Everybody else is done. With on_held="continue" this does not fail the task.'
+            )
+        if summary.nobody_was_sent():
+            return SendosoRowsError(f"Nobody was sent a gift. {summary.as_text()} {_reasons(spool)}")
+        return None
+
+
+def _reasons(spool: BatchSpool) -> str:
+    texts = [
+        f"{reason} ({rows})"
+        for outcome in (RowOutcome.INVALID, RowOutcome.REFUSED)
+        for reason, rows in spool.reasons(outcome)[:5]
+    ]
+    return f"Reasons: {'; '.join(texts)}." if texts else ""
+
+
+def _posted(row: Spooled) -> str:
+    return f"posted at {moment(row.posted_at)}, {row.reason}, key {short_key(row.send_key)}"

@@ -1,0 +1,92 @@
+"""One try of a batch of eGift links: as of any batch, and in the end every link that is known is in the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_sendoso.arguments.values import given
+from airflow_provider_sendoso.batch.links_table import LinksTable, some, why_unreadable, write_links
+from airflow_provider_sendoso.batch.results_table import ResultsTable
+from airflow_provider_sendoso.batch.spool import BatchSpool
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
+from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.operators.egift_links import NOT_OF_LINKS
+from airflow_provider_sendoso.runs.batch import BatchRun
+from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.operators.egift_links import EgiftLinksOperator
+
+
+class EgiftLinksRun(BatchRun):
+    """
+    What :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` does in a try.
+
+    :param operator: with its templates rendered.
+    :param context: of the task.
+    """
+
+    operator: EgiftLinksOperator
+
+    links = True
+    what_to_do = (
+        "A link may have been made; no second one is made on a guess, and no run can look for it, because Sendoso's "
+        "list shows no links. Look for the recipient in Sendoso: a link that is there can be handed on from there. "
+        "Then write down what you found with `airflow sendoso ledger resolve` or a ResolveHeldOperator."
+    )
+    _table: LinksTable
+
+    def _check_arguments(self) -> float | None:
+        named = [name for name in NOT_OF_LINKS if given(getattr(self.operator, name)) is not None]
+        if named:
+            raise SendosoConfigError(
+                f"{', '.join(named)}: not for eGift links, which have no such field. Nothing was sent."
+            )
+        if self.operator.on_absent != "hold":
+            raise SendosoConfigError(
+                f"on_absent is {self.operator.on_absent!r}: Sendoso's list shows no links, so nothing proves that one "
+                "was not made. Nothing was sent."
+            )
+        if given(self.operator.links_table) is None or not self.operator.conn_id:
+            raise SendosoConfigError(
+                "Give links_table, and conn_id, the connection of its database: links are written nowhere else. "
+                "Nothing was sent."
+            )
+        return super()._check_arguments()
+
+    def _prepare_results(self, batch: Batch) -> ResultsTable | None:
+        """Prove before the first link is made that it can be written after the last."""
+        hook = warehouse_hook(str(self.operator.conn_id), self.operator.hook_params)
+        self._table = LinksTable(hook, str(self.operator.links_table).strip())
+        self._table.prepare(batch)
+        return super()._prepare_results(batch)
+
+    def _write_results(
+        self, results: ResultsTable | None, batch: Batch, spool: BatchSpool, *, would_send: bool = False
+    ) -> SendosoError | None:
+        """Rewrite both tables; a dry run has made no link, and leaves those of earlier tries where they are."""
+        unwritten = super()._write_results(results, batch, spool, would_send=would_send)
+        if would_send:
+            return unwritten
+        return self._write_links(batch, spool) or unwritten
+
+    def _write_links(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
+        cipher = self.hook.ledger.links(self.hook.config.client_secret.get_secret_value())
+        try:
+            links = write_links(self._table, batch, spool, self.hook.ledger, cipher)
+        except SendosoError as error:
+            self.log.error("%s", error)
+            return error
+        if links.without:
+            self.log.warning(
+                "%d recipients were sent something without a link in this scope before, or a person has resolved it as "
+                "sent; they are not in the links table: %s.",
+                len(links.without),
+                some(links.without),
+            )
+        unreadable = why_unreadable(links, self.hook.sendoso_conn_id)
+        if unreadable is not None:
+            self.log.error("%s", unreadable)
+            return unreadable
+        self.log.info("%d eGift links are in %s.", links.written, self._table.name)
+        return None

@@ -1,0 +1,238 @@
+"""One try of landing a list: what of it has to be read is read, compared with the table, put aside, and written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_sendoso.arguments.values import given, one_of, truth
+from airflow_provider_sendoso.client import pages
+from airflow_provider_sendoso.client.endpoints import get_send_request, object_request
+from airflow_provider_sendoso.client.objects import listing_of
+from airflow_provider_sendoso.client.pages import Listing
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.landing.cells import read_moment
+from airflow_provider_sendoso.landing.frontier import Frontier
+from airflow_provider_sendoso.landing.lists import LISTS, ObjectList
+from airflow_provider_sendoso.landing.rows import LandingRow, LandingRowReader, mark, read_columns
+from airflow_provider_sendoso.landing.spool import LandingSpool
+from airflow_provider_sendoso.landing.table import LandingTable
+from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.sending.jobs import chunks
+from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
+from airflow_provider_sendoso.warehouse.tables import moment
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_sendoso.operators.landing import SendosoToSqlOperator
+
+_PROGRESS = 10.0
+"""Seconds between two progress lines."""
+
+
+class LandingRun:
+    """
+    What :class:`~airflow_provider_sendoso.operators.sendoso.SendosoToSqlOperator` does in a try.
+
+    :param operator: with its templates rendered.
+    :param context: of the task.
+    """
+
+    def __init__(self, operator: SendosoToSqlOperator, context: Context) -> None:
+        self.operator = operator
+        self.context = context
+        self.log = operator.log
+        self.hook = SendosoHook(operator.sendoso_conn_id)
+        self._said = time.monotonic()
+
+    def execute(self) -> dict[str, Any]:
+        """Read and write; nothing is written before all is read."""
+        listed, batch_id = self._check_arguments()
+        full = truth("full", self.operator.full)
+        reader = LandingRowReader(listed, read_columns(given(self.operator.columns)))
+        table = LandingTable(
+            warehouse_hook(str(self.operator.conn_id), given(self.operator.hook_params)),
+            listed,
+            str(self.operator.table).strip(),
+            given(self.operator.status_table),
+        )
+        SendosoLink().push(self.context, self.hook.config.base_url)
+        started = str(moment(time.time()))
+        reading = _Reading(reader, table, part=batch_id is not None)
+        with closing(table), LandingSpool() as spool:
+            table.prepare(reader.columns)
+            if batch_id is not None:
+                found = self._read_batch(listed, reading, spool, batch_id)
+            else:
+                found = self._read_list(listed, reading, spool, full)
+            self._check_columns(reading)
+            table.widen(reader.columns)
+            inserted, updated = spool.counts()
+            updates = table.write(spool, list(reader.columns), started) if inserted or updated else 0
+        summary = {
+            "object": listed.name,
+            "rows": reading.rows,
+            "inserted": inserted,
+            "updated": updated,
+            "unchanged": reading.unchanged,
+            "columns_added": table.added,
+            **found,
+        }
+        if table.status_name:
+            summary["status_updates"] = updates
+        if table.status_name and reading.undated:
+            self.log.warning(
+                "%d status updates have no word or no moment, and are not in the status table.", reading.undated
+            )
+        self.log.info("Landed: %s.", ", ".join(f"{name} {value}" for name, value in summary.items()))
+        return summary
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _read_list(self, listed: ObjectList, reading: _Reading, spool: LandingSpool, full: bool) -> dict[str, Any]:
+        """Read a list, one of sends only as far as anything may be new or have changed."""
+        frontier = None
+        if listed.are_sends and not full and not reading.table.made:
+            frontier = Frontier(reading.table.landed())
+        for page in chunks(self._list(listed)[1], pages.PER_PAGE):
+            rows, unchanged = reading.take(page, spool)
+            self._go_on(reading)
+            if frontier is not None and frontier.passed(map(_made, rows), unchanged=unchanged):
+                return {"whole_list": False}
+        return {"whole_list": True}
+
+    def _read_batch(self, listed: ObjectList, reading: _Reading, spool: LandingSpool, batch_id: str) -> dict[str, Any]:
+        """Read the sends of a batch: out of the list, or one by one where that takes fewer requests."""
+        of_campaigns = listed.name == "campaign_sends"
+        recorded = [
+            progress.bound_id if of_campaigns else progress.send_id
+            for progress in self.hook.recorded_sends(batch_id=batch_id)
+            if (progress.touch_id is not None) is of_campaigns
+        ]
+        wanted = {send_id for send_id in recorded if send_id is not None}
+        unbound = recorded.count(None)
+        missing = set[str]()
+        listing, walk = self._list(listed)
+        seen = 0
+        while wanted and (page := list(islice(walk, pages.PER_PAGE))):
+            seen += len(page)
+            found = [fields for fields in page if str(fields.get("id")) in wanted]
+            reading.take(found, spool)
+            wanted -= {str(fields["id"]) for fields in found}
+            self._go_on(reading)
+            left = -((seen - (listing.total or seen)) // pages.PER_PAGE)
+            if listed.name == "sends" and len(wanted) <= left:
+                break
+        else:
+            missing, wanted = wanted, set()
+        for some in chunks(sorted(wanted), pages.PER_PAGE):
+            answers = {send_id: self._read_send(send_id) for send_id in some}
+            missing |= {send_id for send_id, fields in answers.items() if fields is None}
+            reading.take([fields for fields in answers.values() if fields is not None], spool)
+            self._go_on(reading)
+        if missing:
+            self.log.warning("%d sends of the batch are not in Sendoso's list of %s.", len(missing), listed.name)
+        if unbound:
+            self.log.warning(
+                "%d campaign sends of the batch have no known id in the Send Tracker yet; a SendStatusSensor on the "
+                "batch finds it out.",
+                unbound,
+            )
+        return {"missing": len(missing) + unbound}
+
+    def _list(self, listed: ObjectList) -> tuple[Listing, Iterator[dict[str, Any]]]:
+        # Not by the models: a field of another type than they expect would be lost.
+        listing = listing_of(listed.path, object_request(listed.path))
+        return listing, self.hook.session.read_listing(listing)
+
+    def _read_send(self, send_id: str) -> Mapping[str, Any] | None:
+        try:
+            body = self.hook.session.read(get_send_request(send_id)).json
+        except SendosoNotFoundError:
+            return None
+        inner = body.get("send") if isinstance(body, Mapping) else None
+        fields = inner if isinstance(inner, Mapping) else body
+        return {"id": send_id, **fields} if isinstance(fields, Mapping) else None
+
+    def _go_on(self, reading: _Reading) -> None:
+        if self.operator.stopped:
+            raise SendosoError(
+                "The task was stopped while it was reading. Nothing was written; clear it to land the list."
+            )
+        if time.monotonic() - self._said > _PROGRESS:
+            self._said = time.monotonic()
+            self.log.info("%d rows read.", reading.rows)
+
+    # -- arguments -----------------------------------------------------------------------------------------------
+
+    def _check_arguments(self) -> tuple[ObjectList, str | None]:
+        one_of("object", self.operator.object, tuple(LISTS))
+        listed = LISTS[self.operator.object]
+        batch_id = given(self.operator.batch_id)
+        for name in ("table", "conn_id"):
+            if given(getattr(self.operator, name)) is None:
+                raise SendosoConfigError(f"{name} is empty (perhaps a template without a value). Nothing was read.")
+        if not listed.are_sends and (batch_id is not None or given(self.operator.status_table) is not None):
+            raise SendosoConfigError(
+                f"batch_id and status_table are for sends; {listed.name} have neither. Nothing was read."
+            )
+        return listed, batch_id
+
+    def _check_columns(self, reading: _Reading) -> None:
+        unknown = reading.reader.unknown_columns(reading.table.columns)
+        if unknown and reading.rows:
+            raise SendosoConfigError(
+                f"columns names {', '.join(unknown)}, which no row of {self.operator.object} has. It has "
+                f"{', '.join(sorted(reading.reader.seen))}. Nothing was written."
+            )
+
+
+class _Reading:
+    """
+    Takes rows as they are read: compares them with the table, and puts aside what is new or has changed.
+
+    :param reader: of the rows.
+    :param table: where they go.
+    :param part: whether they are not all of the list, but some of it.
+    """
+
+    def __init__(self, reader: LandingRowReader, table: LandingTable, *, part: bool) -> None:
+        self.reader = reader
+        self.table = table
+        self._part = part
+        self.rows = self.unchanged = self.undated = 0
+
+    def take(self, page: Sequence[Mapping[str, Any]], spool: LandingSpool) -> tuple[list[LandingRow], bool]:
+        """
+        Take some rows.
+
+        :param page: as the API gave them.
+        :param spool: for those that have to be written.
+        :return: the rows, and whether the table has all of them as they are.
+        """
+        rows = [self.reader.read(fields) for fields in page]
+        landed = self.table.hashes([row.id for row in rows])
+        changed = []
+        for row in rows:
+            digest = row.digest(with_updates=self.table.status_name is not None)
+            marks = [
+                mark(self.reader.listed, digest, part=part) for part in ((True, False) if self._part else (False,))
+            ]
+            if landed.get(row.id) not in marks:
+                changed.append((row, marks[0], row.id not in landed))
+        spool.put(changed)
+        self.rows += len(rows)
+        self.unchanged += len(rows) - len(changed)
+        self.undated += sum(row.undated for row in rows)
+        return rows, not changed
+
+
+def _made(row: LandingRow) -> datetime | None:
+    made = row.cells.get("created_at")
+    return read_moment(made) if isinstance(made, str) else None

@@ -1,0 +1,141 @@
+"""One gift through the ledger, and what became of it in words: what the operator and the notifier share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from airflow_provider_sendoso.arguments.sends import make_send
+from airflow_provider_sendoso.arguments.values import given
+from airflow_provider_sendoso.exceptions import (
+    SendHeldError,
+    SendosoConfigError,
+    SendosoNotReachedError,
+    SendosoRowsError,
+    SendOutcomeUnknownError,
+)
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.records import Batch, State
+from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, normalise_key
+from airflow_provider_sendoso.observability.lineage import report_output
+from airflow_provider_sendoso.observability.metrics import SendMetrics
+from airflow_provider_sendoso.observability.spans import span
+from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, moment, short_key
+from airflow_provider_sendoso.sending import Job, Result, Sender
+from airflow_provider_sendoso.sending.replacements import check_replaceable
+
+RECIPIENT_KEY = "email"
+"""What identifies the recipient of one gift within its scope."""
+
+
+@dataclass(frozen=True)
+class OneGift:
+    """
+    One gift to one recipient.
+
+    :param send: what to send to whom.
+    :param resend_of: the id of the send that it replaces.
+    """
+
+    send: GiftSend | CampaignSend = field(repr=False)
+    resend_of: str | None = None
+
+    @classmethod
+    def of(cls, source: Any, asking: Mapping[str, Any] = MappingProxyType({})) -> OneGift:
+        """
+        Read a gift from an operator or a notifier, with its templates rendered.
+
+        :param source: has the arguments of :func:`~airflow_provider_sendoso.arguments.sends.make_send`, as people and
+            templates give them, and ``resend_of``.
+        :param asking: how the recipient of a campaign is asked for an address.
+        :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+        """
+        names = ("gift_id", "touch_id", "message", "variant_id", "team_id", "metadata")
+        arguments = {name: given(getattr(source, name)) for name in names}
+        send = make_send(recipient=source.recipient, asking=asking, **arguments)
+        replaced = given(source.resend_of)
+        return cls(send, None if replaced is None else str(replaced))
+
+    def go(self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any) -> Result:
+        """
+        Send it, or find that it was sent.
+
+        :param hook: the connection.
+        :param sender: of the batch whose only send it is.
+        :param metrics: of the same batch.
+        :param log: takes progress.
+        :raises SendosoError: for what is not the recipient's fault; no gift went out.
+        """
+        batch = metrics.batch
+        resend_of = self.resend_of
+        if resend_of is not None:
+            replaced = check_replaceable(hook.session, hook.ledger, batch.account, [resend_of])[resend_of]
+            if replaced.problem is not None:
+                raise SendosoConfigError(f"{replaced.problem}. Nothing was sent.")
+            resend_of = replaced.name
+        hook.ledger.sends.check_scope(batch)
+        job = self._job(hook, batch, resend_of)
+        hook.ledger.sends.open_batch(batch)
+        results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
+        with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
+            try:
+                sender.send([job], metrics.watch(results.append), ProgressLog(log))
+            except BaseException:
+                metrics.end({results[-1].outcome: 1})
+                raise
+            describe({"outcome": results[-1].outcome.value})
+        if results[-1].outcome is RowOutcome.SENT:
+            report_output(hook, batch.account)
+        return results[-1]
+
+    def _job(self, hook: SendosoHook, batch: Batch, resend_of: str | None) -> Job:
+        """Make the batch's only row; a campaign is read for it, unless the gift is out: it may have ended since."""
+        key, send = normalise_key(self.send.recipient.email) or "", self.send
+        if isinstance(send, CampaignSend):
+            send_key = hook.ledger.send_key(batch.account, batch.dedupe_scope, key, resend_of)
+            known = hook.ledger.sends.read([send_key]).get(send_key)
+            if known is None or known.state is not State.SENT:
+                send = hook.shaped(send)
+        return Job(1, key, send, resend_of=resend_of)
+
+    def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:
+        """
+        Return the send's id, or raise what it came to instead.
+
+        :param result: of :meth:`go`.
+        :param metrics: of the batch whose only send it is.
+        :param log: takes the id.
+        """
+        batch = metrics.batch
+        metrics.end({result.outcome: 1})
+        match result.outcome:
+            case RowOutcome.SENT | RowOutcome.ALREADY_SENT:
+                if result.item != self.send.item:
+                    raise SendosoConfigError(
+                        f"In the scope {batch.dedupe_scope!r} this recipient was already sent the {result.item} "
+                        f"(send {result.send_id}), not the {self.send.item}. Nothing more was sent; for another gift "
+                        "use another dedupe_scope."
+                    )
+                verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
+                # Without an id where a person has found the gift and did not write it down.
+                log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
+                return result.bound_id or result.send_id
+            case RowOutcome.REFUSED:
+                raise result.error or SendosoRowsError(
+                    f"Sendoso refused this send before ({result.reason}) and its content is the same, so it was not "
+                    "posted again. No gift went out; correct the recipient, the gift or the message."
+                )
+            case RowOutcome.HELD:
+                when = moment(result.posted_at)
+                what = (
+                    f"The send {short_key(result.send_key)}, posted at {when} in scope {batch.dedupe_scope!r}, has no "
+                    "known outcome"
+                )
+                error = SendOutcomeUnknownError if result.posted else SendHeldError
+                raise error(f"{what} ({result.reason}). {WHAT_TO_DO}")
+            case _:
+                raise SendosoNotReachedError(
+                    f"The send was not posted ({result.reason}); no gift went out. Retry the task."
+                )

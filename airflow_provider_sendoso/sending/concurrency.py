@@ -1,0 +1,39 @@
+"""How many sends are posted at once: enough to use the rate, and no more, for each is what an outage leaves unknown."""
+
+from __future__ import annotations
+
+import math
+
+MOST = 16
+
+_FIRST_GUESS = 0.3
+_WEIGHT = 0.2
+
+
+class Concurrency:
+    """
+    The number of POSTs in flight that use the account's rate, from the latency that is seen.
+
+    :param rate: requests per second.
+    :param fixed: the author's own number, from 1 to 16; ``None`` follows the latency.
+    """
+
+    def __init__(self, rate: float, fixed: int | None = None) -> None:
+        self._rate = rate
+        self._fixed = fixed
+        self._latency = _FIRST_GUESS
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight; one more than the rate needs, which is waiting for its slot meanwhile."""
+        if self._fixed is not None:
+            return self._fixed
+        return max(2, min(MOST, math.ceil(self._rate * self._latency) + 1))
+
+    def saw(self, latency: float) -> None:
+        """
+        Take in how long a POST took that was answered; an outage's time-outs are not to widen it.
+
+        :param latency: seconds from its slot until its outcome was recorded.
+        """
+        self._latency += _WEIGHT * (latency - self._latency)

@@ -1,0 +1,168 @@
+"""The requests of one round of a wait, the same for the sensor's pokes and for the trigger.
+
+:func:`look` is a generator that yields requests and is sent their answers, so that the session over ``requests`` and
+the one over ``aiohttp`` can both make them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+
+from airflow_provider_sendoso.client.answers import Answer, read_send, read_send_answer
+from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_sends_request
+from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.tracker import Tracked, Tracker
+from airflow_provider_sendoso.exceptions import (
+    TRANSIENT_ERRORS,
+    SendosoApiError,
+    SendosoError,
+    SendosoNotFoundError,
+)
+from airflow_provider_sendoso.models import TRACKING
+from airflow_provider_sendoso.waiting.watch import ALL_NOT_FOUND, Watch
+
+FEW = 10
+"""Sends that are asked one by one: for more, the list is tried, a hundred to a page."""
+
+_DAY = 24 * 3600.0
+_FAILURES_IN_A_ROW = 5
+
+
+def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.time) -> Generator[Request, Answer, None]:
+    """
+    Ask for sends: yields requests, is sent their answers, or thrown the errors that the session raised.
+
+    Many are first looked for in the list, and what is not there is asked one by one. Those of campaigns are looked for
+    in the Send Tracker's list, all in one walk; so are ids that no gift send has.
+
+    :param watch: where the answers are noted.
+    :param due: whom to ask, in this order.
+    :param clock: epoch seconds.
+    :raises SendosoError: thrown in, if waiting cannot mend it.
+    """
+    before, failed = watch.answers, list[str]()
+    watch.round_from = before
+    error: SendosoError | None = None
+    seen = set[str]()
+    unknown: dict[str, SendosoNotFoundError] = {}
+    of_campaigns = [send_id for send_id in due if send_id in watch.tracked]
+    if of_campaigns:
+        try:
+            yield from _track(watch, [watch.tracked[send_id] for send_id in of_campaigns], clock)
+        except TRANSIENT_ERRORS as transient:
+            error = transient
+            failed += of_campaigns
+            for send_id in of_campaigns:
+                watch.note_failure(send_id, clock())
+    due = [send_id for send_id in due if send_id not in watch.tracked]
+    seen = yield from _walk(watch, [send_id for send_id in due if not send_id.startswith(TRACKING)], clock)
+    in_a_row = 0
+    for send_id in due:
+        if send_id in seen:
+            continue
+        if send_id.startswith(TRACKING):
+            lost = SendosoNotFoundError(404, f"The ledger knows no send {send_id!r}; only it knows whose code that is.")
+            watch.note_not_found(send_id, lost, clock())
+            continue
+        try:
+            answer = yield get_send_request(send_id)
+            send = read_send_answer(send_id, answer.json)
+        except SendosoNotFoundError as not_found:
+            watch.answers += 1
+            unknown[send_id] = not_found
+            if len(unknown) >= ALL_NOT_FOUND and all(send.status is None for send in watch.sends.values()):
+                break  # perhaps they are all a campaign's; perhaps it is the connection that is wrong
+        except TRANSIENT_ERRORS as transient:
+            error = transient
+            failed.append(send_id)
+            watch.note_failure(send_id, clock())
+            in_a_row += 1
+            if in_a_row >= _FAILURES_IN_A_ROW:
+                break  # Sendoso is down, not they: the rest is still due in the next round
+        else:
+            watch.answers += 1
+            watch.note(send_id, send.status, clock())
+            in_a_row = 0
+    yield from _track_unknown(watch, unknown, clock)
+    watch.end_round(before, failed, error)
+
+
+def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float]) -> Generator[Request, Answer, None]:
+    """Walk through the Send Tracker's list for all sends of campaigns that are due."""
+    tracker = Tracker(tracked, watch.digest)
+    try:
+        yield from tracker.walk()
+    finally:
+        watch.answers += tracker.answers
+    for send in tracked:
+        found = tracker.seen.get(send.name)
+        watch.note(send.name, None if found is None else found.status, clock())
+    if tracker.candidates:
+        watch.walked.append(tracker)
+
+
+def _track_unknown(
+    watch: Watch, unknown: Mapping[str, SendosoNotFoundError], clock: Callable[[], float]
+) -> Generator[Request, Answer, None]:
+    """Look for ids that no gift send has among those of the Send Tracker's list: perhaps a campaign's."""
+    if not unknown:
+        return
+    tracked = [Tracked(send_id, "", "", 0.0, send_id) for send_id in unknown]
+    tracker = Tracker(tracked, watch.digest)
+    try:
+        yield from tracker.walk()
+    except TRANSIENT_ERRORS:
+        for send_id in unknown:
+            watch.note_failure(send_id, clock())
+        return
+    except SendosoApiError:
+        pass  # this Sendoso has no such list
+    finally:
+        watch.answers += tracker.answers
+    for send in tracked:
+        found = tracker.seen.get(send.name)
+        if found is None:
+            watch.note_not_found(send.name, unknown[send.name], clock())
+        else:
+            watch.tracked[send.name] = send
+            watch.note(send.name, found.status, clock())
+
+
+def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Generator[Request, Answer, set[str]]:
+    """
+    Look for many sends in the list (inferred; a page may repeat a row, or miss one that has moved), newest first.
+
+    A page costs what a send costs, so the walk ends when it has found them, or has become half as long as asking them
+    all. What it has not found is not looked for there again for a day: it may be older than the walk is long, or no
+    gift send at all.
+
+    :return: the sends that were found, with their status.
+    """
+    seen = set[str]()
+    now = clock()
+    wanted = {send_id for send_id in due if watch.sends[send_id].unlisted_until <= now}
+    if watch.no_list or len(wanted) <= FEW:
+        return seen
+    longest = len(wanted) // 2
+    pages = Pages(list_sends_request(), "sends")
+    try:
+        while wanted and not pages.done and pages.page <= longest:
+            answer = yield pages.next_request()
+            items = pages.read(answer.json)
+            watch.answers += 1
+            for item in items:
+                # Looked up before it is read: most of an account's sends may be none of ours.
+                send_id = str(item.get("id"))
+                send = read_send(item) if send_id in wanted else None
+                if send is not None and send.status is not None:
+                    watch.note(send_id, send.status, clock())
+                    wanted.remove(send_id)
+                    seen.add(send_id)
+    except TRANSIENT_ERRORS:
+        return seen  # perhaps the next round's list answers; one by one it shows who is down
+    except SendosoApiError:
+        watch.no_list = True
+    for send_id in wanted:
+        watch.sends[send_id].unlisted_until = now + _DAY
+    return seen

@@ -1,0 +1,173 @@
+"""A table of the author's with rows of batches: made and tried before the first send, rewritten after every try."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import Column, MetaData, Table
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql.elements import quoted_name
+
+from airflow_provider_sendoso.exceptions import SendosoResultsError
+from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.sending.jobs import chunks
+from airflow_provider_sendoso.warehouse.tables import (
+    ROWS,
+    Cells,
+    Transaction,
+    UnusableError,
+    dialect_of,
+    patiently,
+    sql_name,
+    words_of,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+RIGHTS = (
+    "It takes the rights to SELECT, INSERT and DELETE there (for the sensor: SELECT and UPDATE), and to create the "
+    "table where it is missing."
+)
+
+
+class BatchTable:
+    """
+    One table with rows of batches behind a hook; looks nothing up before it is used.
+
+    :param hook: of the author's connection.
+    :param table: its name, as it is written in SQL there.
+    :raises SendosoConfigError: for a name that is none.
+    """
+
+    what: ClassVar[str]
+    """The table in errors, and with ``_`` the argument that names it."""
+    column_names: ClassVar[tuple[str, ...]]
+
+    def __init__(self, hook: DbApiHook, table: str) -> None:
+        self._hook = hook
+        self._table = table
+        self._dialect = dialect_of(hook)
+        self.name = sql_name(table, self._dialect, self.what.replace(" ", "_"))
+        self._where = f"the {self.what} {table!r} (connection {hook.get_conn_id()!r})"
+        self._batch_id = self._quote("batch_id")
+
+    def prepare(self, batch: Batch) -> None:
+        """
+        Create the table if it is missing, and prove that rows can be written and deleted, without leaving any.
+
+        :param batch: whose rows will come.
+        :raises SendosoResultsError: if that cannot be done.
+        """
+        try:
+            patiently(self._prepare, batch)
+        except Exception as error:
+            # The database's words only: what it was asked holds nothing personal, but its exception may chain.
+            raise SendosoResultsError(
+                f"{self._where[:1].upper()}{self._where[1:]} cannot be written: {words_of(error)}. {RIGHTS} "
+                "Nothing was sent by this try."
+            ) from None
+
+    def rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]], key: str | None = None) -> None:
+        """
+        Put these rows in the place of all that the table has of their batch, in one transaction.
+
+        :param batch_id: the rows' own.
+        :param rows: called once for every attempt.
+        :param key: a column: only rows that have the same in it are replaced.
+        :raises SendosoResultsError: if the database would not have it.
+        """
+        try:
+            patiently(self._rewrite, batch_id, rows, key)
+        except Exception as error:
+            raise SendosoResultsError(
+                f"{self._where[:1].upper()}{self._where[1:]} could not be rewritten: {self._why(error)}. It is as it "
+                "was before. What was sent is in the ledger and is not sent again; the next try rewrites the table."
+            ) from None
+
+    def _columns(self) -> list[Column[Any]]:
+        """Define the table."""
+        raise NotImplementedError
+
+    def _samples(self, batch: Batch) -> list[Cells]:
+        """Make rows that need all the room that there should be, and that have as many NULLs as there can be."""
+        raise NotImplementedError
+
+    def _index(self, session: Transaction) -> None:
+        """Make what finds rows quickly, where the database has indexes."""
+
+    def _why(self, error: Exception) -> str:
+        """Say why rows could not be written, without a word of what may not be shown of them."""
+        return words_of(error)
+
+    def _prepare(self, batch: Batch) -> None:
+        with closing(Transaction(self._hook)) as session:
+            self._find_or_create(session)
+            # Under an id that no batch has: also where nothing can be rolled back, no row of anybody's is touched.
+            test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
+            samples = self._samples(test)
+            session.execute(self._insert(len(samples)), [cell for row in samples for cell in row])
+            session.execute(*self._delete(test.batch_id))
+            session.rollback()
+
+    def _find_or_create(self, session: Transaction) -> None:
+        names = ", ".join(map(self._quote, self.column_names))
+        query = f"SELECT {names} FROM {self.name} WHERE 1 = 0"  # noqa: S608  # names of ours, and one that was checked
+        try:
+            session.read(query)
+            return
+        except Exception:
+            session.rollback()
+        created: Exception | None = None
+        try:
+            session.execute(str(CreateTable(self._definition()).compile(dialect=self._dialect)))
+            session.commit()
+        except Exception as error:
+            created = error
+            session.rollback()
+        # Created by us, or by another task at the same moment; a table with other columns is still one.
+        try:
+            session.read(query)
+        except Exception as error:
+            if created is None:
+                raise
+            raise UnusableError(
+                f"it does not have the columns that it should ({words_of(error)}), and could not be created "
+                f"({words_of(created)})"
+            ) from None
+        if created is None:
+            self._index(session)
+
+    def _rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]], key: str | None) -> None:
+        with closing(Transaction(self._hook)) as session:
+            if key is None:
+                session.execute(*self._delete(batch_id))
+            for chunk in chunks(rows(), ROWS):
+                if key is not None:
+                    place = self.column_names.index(key)
+                    session.execute(*self._delete(batch_id, key, [row[place] for row in chunk]))
+                session.execute(self._insert(len(chunk)), [cell for row in chunk for cell in row])
+            session.commit()
+
+    def _definition(self) -> Table:
+        # Whatever the defaults of a MySQL are: with transactions, and with all of Unicode.
+        name = quoted_name(self.name, quote=False)
+        return Table(name, MetaData(), *self._columns(), mysql_engine="InnoDB", mysql_charset="utf8mb4")
+
+    def _insert(self, rows: int) -> str:
+        row = f"({', '.join([self._hook.placeholder] * len(self.column_names))})"
+        names = ", ".join(map(self._quote, self.column_names))
+        return f"INSERT INTO {self.name} ({names}) VALUES {', '.join([row] * rows)}"  # noqa: S608
+
+    def _delete(self, batch_id: str, key: str | None = None, values: Cells = ()) -> tuple[str, Cells]:
+        statement = f"DELETE FROM {self.name} WHERE {self._batch_id} = {self._hook.placeholder}"  # noqa: S608
+        if key is not None:
+            statement += f" AND {self._quote(key)} IN ({', '.join([self._hook.placeholder] * len(values))})"
+        return statement, [batch_id, *values]
+
+    def _quote(self, column: str) -> str:
+        return str(self._dialect.identifier_preparer.quote(column))

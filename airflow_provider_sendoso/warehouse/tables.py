@@ -1,0 +1,195 @@
+"""Tables in a database of the author's: their names, their moments, and transactions through any DB-API hook."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import TIMESTAMP
+from sqlalchemy.dialects import mysql, registry
+from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import NoSuchModuleError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+Cells = Sequence[str | int | None]
+"""A row of a table; moments and amounts are text, which every database turns into its own types."""
+
+ROWS = 100
+"""Rows to a statement: fast over a network, and within what databases allow of parameters."""
+
+MOMENT = TIMESTAMP().with_variant(mysql.DATETIME(fsp=3), "mysql")  # MySQL's own ends in 2038 and knows time zones
+
+_ATTEMPTS = 3
+_wait = wait_random(1, 3)  # seconds
+
+_PART = r'(?:[^\W\d][\w$]*|"[\w $#@-]+")'
+_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
+
+
+def sql_name(table: str, dialect: Dialect, argument: str = "results_table") -> str:
+    """
+    Write a table's name for a database, and nothing else than a name.
+
+    A plain name stays as it is, so that it means what it means in a query there; one in double quotes is quoted as
+    that database does it.
+
+    :param table: with or without schema and database, like ``gifts.sendoso_results`` or ``"Gift Results"``.
+    :param dialect: the database's.
+    :param argument: which said so; named in the error.
+    :raises SendosoConfigError: for anything else.
+    """
+    if not _NAME.fullmatch(table):
+        raise SendosoConfigError(
+            f"{argument} is {table!r}; use a table's name, like sendoso_results or gifts.sendoso_results, with "
+            "double quotes around a part that is no plain name. Nothing was sent."
+        )
+    quote = dialect.identifier_preparer.quote_identifier
+    return re.sub(r'"([^"]*)"', lambda part: quote(part[1]), table)
+
+
+def moment(epoch: float | None) -> str | None:
+    """
+    Write a moment as SQL does, in UTC.
+
+    :param epoch: seconds since 1970.
+    """
+    if epoch is None:
+        return None
+    return datetime.fromtimestamp(epoch, UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+
+def dialect_of(hook: DbApiHook) -> Dialect:
+    """
+    Return what SQLAlchemy knows of a database, which is how it writes names and types; nothing is connected to.
+
+    :param hook: of the author's connection.
+    """
+    try:
+        loaded: Dialect = registry.load(hook.dialect_name)()
+    except NoSuchModuleError:
+        return DefaultDialect()
+    return loaded
+
+
+class UnusableError(Exception):
+    """The table is not what it should be; the message is the whole reason."""
+
+
+def words_of(error: Exception) -> str:
+    """
+    Quote a database's error: its kind and its first line.
+
+    Not for an error of a statement with personal values: some databases repeat them.
+
+    :param error: the driver's.
+    """
+    if isinstance(error, UnusableError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
+def patiently(work: Callable[..., None], *arguments: Any) -> None:
+    """
+    Do it again after a deadlock or a lost connection; each database has its own words for these: after anything.
+
+    :param work: a whole transaction.
+    :param arguments: its own.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(_may_pass), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
+    )
+    retrying(work, *arguments)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, SendosoConfigError)
+
+
+class Transaction:
+    """
+    A connection whose statements are one transaction until they are committed or rolled back.
+
+    :param hook: opens it.
+    """
+
+    def __init__(self, hook: DbApiHook) -> None:
+        self._is_mysql = hook.dialect_name == "mysql"
+        self._connection: Any = hook.get_conn()
+        if hook.supports_autocommit:
+            hook.set_autocommit(self._connection, False)
+        self._cursor: Any = self._connection.cursor()
+        # DuckDB's cursor is a connection of its own, whose transactions begin by hand.
+        self._by_hand = hasattr(self._cursor, "begin")
+        self._transaction = self._cursor if self._by_hand else self._connection
+        self._begun = False
+
+    def execute(self, statement: str, values: Cells = ()) -> None:
+        """
+        Run a statement.
+
+        :param statement: with the hook's placeholders.
+        :param values: for them.
+        """
+        if not self._begun:
+            self._begun = True
+            if self._by_hand:
+                self._cursor.begin()
+            if self._is_mysql:
+                # Or deleting what is not there locks the gap, and two mapped tasks that fill it are a deadlock.
+                self._cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        if values:
+            self._cursor.execute(statement, tuple(values))
+        else:
+            self._cursor.execute(statement)
+
+    def read(self, query: str, values: Cells = ()) -> list[Sequence[Any]]:
+        """
+        Run a query and return its rows, all at once.
+
+        :param query: with the hook's placeholders.
+        :param values: for them.
+        """
+        self.execute(query, values)
+        # A connection may be set to dict cursors.
+        return [list(row.values()) if isinstance(row, Mapping) else row for row in self._cursor.fetchall()]
+
+    def columns(self, table: str) -> list[str]:
+        """
+        Return the names of a table's columns.
+
+        :param table: its name, as it is written in SQL.
+        """
+        self.read(f"SELECT * FROM {table} WHERE 1 = 0")  # noqa: S608  # a name that was checked
+        names = [column[0] for column in self._cursor.description]
+        return [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names]
+
+    def commit(self) -> None:
+        """End the transaction, if there is one."""
+        if self._begun:
+            self._transaction.commit()
+            self._begun = False
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+        # Where the connection is gone, so is the transaction; the error that matters is another one.
+        if self._begun:
+            with suppress(Exception):
+                self._transaction.rollback()
+            self._begun = False
+
+    def close(self) -> None:
+        """Undo what was not committed, and hang up."""
+        self.rollback()
+        for closable in (self._cursor, self._connection):
+            with suppress(Exception):
+                closable.close()
