@@ -30,6 +30,14 @@ _IDLE = 2.0
 closed connection ends unknown."""
 
 
+_WITHOUT_BODY = (204, 304)
+"""Statuses after which ``http.client`` expects no body, whatever the far side goes on to write."""
+
+
+class _InterimAnswer(Exception):
+    """The far side answered with a 1xx status; its final answer is still to come."""
+
+
 class Transport:
     """
     Makes requests; one connection per thread that uses it.
@@ -71,6 +79,7 @@ class Transport:
         except Exception as error:
             return Exchange(Phase.NOT_CONNECTED, error=_name(error))
         note = _notes.note = _Note()
+        whole = False
         try:
             self._watchdog.watch(note)
             with http.send(prepared, timeout=self._timeout, allow_redirects=False, **settings) as response:
@@ -78,12 +87,18 @@ class Transport:
                 given = {name.lower(): value for name, value in response.headers.items()}
                 if note.was_cut:
                     raise TimeoutError
+                if response.status_code < 200:
+                    raise _InterimAnswer
+                whole = response.status_code not in _WITHOUT_BODY
                 return Exchange(Phase.ANSWERED, Answer(response.status_code, given, body))
         except Exception as error:
             # Whatever it is: once the first byte has left, the far side may have acted on the request.
             return Exchange(note.phase or phase_of(error), error="Timeout" if note.was_cut else _name(error))
         finally:
             self._watchdog.forget(note)
+            if not whole:
+                # Bytes that still arrive on this connection would be read as the answer to the next request on it.
+                http.close()
             self._local.last_used = time.monotonic()
 
     def close(self) -> None:

@@ -70,6 +70,79 @@ def say_and_close(connection: socket.socket, *answer: bytes, reset: bool) -> Non
     connection.close()
 
 
+def in_turn(*answers: bytes, late: bytes = b""):
+    """Answer the first request with these parts. Answer every later one normally, on the same connection or another."""
+    odd = iter([answers])
+
+    def handle(connection: socket.socket) -> None:
+        parts = next(odd, ())
+        if parts:
+            read_request(connection)
+        for part in parts:
+            connection.sendall(part)
+        if parts and late:
+            time.sleep(0.3)
+            with contextlib.suppress(OSError):
+                connection.sendall(late)
+        while read_request(connection):
+            connection.sendall(OK)
+
+    return handle
+
+
+INTERIM = [
+    b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n",
+    b"HTTP/1.1 102 Processing\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+    b"HTTP/1.1 199 Anything\r\n\r\n",
+]
+ANOTHERS = OK.replace(b'"s"', b'"z"')
+
+
+class TestOneAnswerPerRequest:
+    """An answer that belongs to another request would give a gift the id of somebody else's."""
+
+    @pytest.mark.parametrize("interim", INTERIM, ids=["103", "102", "101", "199"])
+    @pytest.mark.parametrize("together", [True, False], ids=["at once", "late"])
+    def test_an_interim_answer_is_never_the_answer(self, session_on, raw_server, interim, together):
+        server = raw_server(
+            in_turn(*([interim, ANOTHERS] if together else [interim]), late=b"" if together else ANOTHERS)
+        )
+        session = session_on(server.url)
+        first = session.paced(POST, "t")
+        assert classify(POST, first, renewed=False, own_gift=False).verdict is Verdict.UNKNOWN
+        assert (first.phase, first.answer) == (Phase.LOST, None)
+        second = session.paced(POST, "t")
+        assert second.answer is not None
+        assert second.answer.json == {"id": "s"}
+        assert len(server.connections) == 2
+
+    def test_100_continue_is_waited_out(self, session_on, raw_server):
+        server = raw_server(in_turn(b"HTTP/1.1 100 Continue\r\n\r\n" * 3, ANOTHERS))
+        session = session_on(server.url)
+        exchanges = [session.paced(POST, "t") for _ in range(2)]
+        assert [exchange.answer and exchange.answer.json for exchange in exchanges] == [{"id": "z"}, {"id": "s"}]
+        assert len(server.connections) == 1
+
+    @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+    def test_a_body_where_none_may_be_is_not_the_next_answer(self, session_on, raw_server, status):
+        server = raw_server(in_turn(b"HTTP/1.1 " + status + b"\r\n\r\n", late=ANOTHERS))
+        session = session_on(server.url)
+        session.paced(POST, "t")
+        second = session.paced(POST, "t")
+        assert second.answer is not None
+        assert second.answer.json == {"id": "s"}
+        assert len(server.connections) == 2
+
+    def test_an_answer_that_breaks_off_ends_its_connection(self, session_on, raw_server):
+        server = raw_server(in_turn(b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"))
+        session = session_on(server.url)
+        assert session.paced(POST, "t").phase is Phase.LOST
+        second = session.paced(POST, "t")
+        assert second.answer is not None
+        assert len(server.connections) == 2
+
+
 class TestNotConnected:
     def test_a_port_nobody_listens_on(self, session_on):
         with socket.create_server(("127.0.0.1", 0)) as taken:
