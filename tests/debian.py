@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -29,6 +30,12 @@ def fetch(name: str, *packages: str) -> Path:
     fetched = ENVIRONMENT / name
     if fetched.exists():
         return fetched
+    with (ENVIRONMENT / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker of the tests may be fetching them
+        return fetched if fetched.exists() else _fetch(fetched, *packages)
+
+
+def _fetch(fetched: Path, *packages: str) -> Path:
     with tempfile.TemporaryDirectory(dir=ENVIRONMENT, ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         for place in ("lists/partial", "cache/archives/partial"):
@@ -40,11 +47,7 @@ def fetch(name: str, *packages: str) -> Path:
         run([*apt, "install", "--download-only", "--no-install-recommends", *packages])
         for package in (folder / "cache" / "archives").glob("*.deb"):
             run(["dpkg", "-x", str(package), str(folder / "unpacked")])
-        try:
-            (folder / "unpacked").rename(fetched)
-        except OSError:
-            if not fetched.exists():  # if it does, another session was faster
-                raise
+        (folder / "unpacked").rename(fetched)
     return fetched
 
 
