@@ -7,19 +7,35 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-oldest lint types docs bench soak screenshots clean
+.PHONY: demo test test-rest test-all test-oldest coverage lint types docs bench soak screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
 
-# Every test on the two ends of what is supported.
+# The tests wait more than they compute, so there are two workers to a core.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --quiet
+
+# An answer in ten minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
 test: lint types
-	$(BIN)/python -m pytest --cov --cov-report=term
-	$(BIN)/nox --session oldest
+	$(PYTEST) -m "not slow"
+	$(BIN)/nox --session oldest -- --numprocesses=$(WORKERS) --quiet --oldest
+
+# What `make test` leaves out: with it, every test on both ends of what is supported, and the soak on all ledgers.
+test-rest: $(READY)
+	$(PYTEST) -m slow
+	$(BIN)/nox --session oldest -- --numprocesses=$(WORKERS) --quiet --not-oldest
+	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql
+
+test-all: test test-rest
+
+# Which lines the tests run, on the newest Airflow.
+coverage: $(READY)
+	$(PYTEST) --cov --cov-report=term
 
 # The oldest Airflow that is supported, in an environment of its own below .nox.
 test-oldest: $(READY)
-	$(BIN)/nox --session oldest
+	$(BIN)/nox --session oldest -- --numprocesses=$(WORKERS) --quiet
 
 lint: $(READY)
 	$(BIN)/ruff check .

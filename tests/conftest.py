@@ -37,6 +37,41 @@ import mysql_server  # noqa: E402
 from airflow_provider_sendoso.models import Item  # noqa: E402
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
 
+_LONG_FIRST = ("tests/soak/", "tests/system/", "tests/observability/", "tests/docs/", "tests/packaging/")
+"""What waits for other processes most of the time begins first, so that no worker is left alone with it at the end."""
+_ON_OLDEST = (
+    *("batch/test_batch_results", "events/", "hooks/", "ledger/", "links/", "notifications/", "operators/"),
+    *("packaging/test_parse_cost", "sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
+    *("waiting/test_send_status", "waiting/test_waiting_for_many"),
+)
+"""What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--oldest", action="store_true", help="only the tests that lean on Airflow or SQLAlchemy")
+    parser.addoption("--not-oldest", action="store_true", help="only the tests that --oldest leaves out")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell the workers of pytest-xdist which tests belong together: a file, and all that share a live Airflow."""
+
+    def place(item: pytest.Item) -> str:
+        return item.path.relative_to(config.rootpath).as_posix()
+
+    def leans_on_airflow(item: pytest.Item) -> bool:
+        return place(item).removeprefix("tests/").startswith(_ON_OLDEST)
+
+    wanted = {True: config.getoption("--oldest"), False: config.getoption("--not-oldest")}
+    if any(wanted.values()):
+        left_out = [item for item in items if not wanted[leans_on_airflow(item)]]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if wanted[leans_on_airflow(item)]]
+    items.sort(key=lambda item: not place(item).startswith(_LONG_FIRST))
+    for item in items:
+        live = "live_airflow" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("live airflow" if live else place(item)))
+
 
 @dataclass(frozen=True)
 class PostgresDatabase:

@@ -19,9 +19,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from airflow_provider_sendoso.sandbox import Sandbox
 
-pytestmark = pytest.mark.skipif(
-    not AIRFLOW_V_3_3_PLUS, reason="A task is run by itself as the supervisor of Airflow 3.3 runs it"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not AIRFLOW_V_3_3_PLUS, reason="A task is run by itself as the supervisor of Airflow 3.3 runs it"
+    ),
+]
 
 RunTask = Callable[..., Any]
 SENDS = "/api/v3/sends"

@@ -31,6 +31,7 @@ from soak.verdict import judge
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ledger", ["sqlite", "postgresql"])
 def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: str) -> None:
     for seconds in (20, 100):  # a busy machine needs longer for as much

@@ -9,7 +9,10 @@ import psycopg
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow before 3.3 has no retry policies")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow before 3.3 has no retry policies"),
+]
 
 SENDS = "/api/v3/sends"
 

@@ -21,7 +21,10 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from airflow_provider_sendoso.connection_form import FIELDS
 from airflow_provider_sendoso.sandbox import Sandbox
 
-pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="The pages are those of Airflow 3.3's UI")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="The pages are those of Airflow 3.3's UI"),
+]
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 PATIENCE = 60_000
