@@ -1,0 +1,145 @@
+"""E-mail addresses as identities: which two spellings are one mailbox, and which are no plain address. No I/O.
+
+Within a dedupe scope a recipient is usually known by the e-mail address. Two spellings of one mailbox would be two
+recipients and two gifts; two mailboxes that count as one would leave a recipient without a gift. So an address that
+carries decoration (quotes, ``mailto:``, a display name) is refused rather than repaired, and the key folds case and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import idna
+
+# Nearly every address of a warehouse: plain ASCII, nothing around it, a dot in the domain.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PLAIN = re.compile(rf"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*@{_LABEL}(?:\.{_LABEL})+")
+
+_QUOTES = "\"'`´‘’‚‛“”„‟«»‹›′″"
+_BRACKETS = "()[]{}<>"
+_SEPARATORS = ",;"
+_SCHEME = re.compile(r"(mailto|smtp|e-?mail|to|cc|bcc|sip|xmpp|im)\s*[:=]", re.IGNORECASE)
+_PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
+_ENTITY = re.compile(r"&(#\d+|#x[0-9a-f]+|[a-z]+);", re.IGNORECASE)
+_LOCAL_PUNCTUATION = frozenset("!#$%&'*+-/=?^_{|}~.")
+"""ASCII punctuation that a local part may hold without quotes (RFC 5322, 3.2.3)."""
+_LEADING = frozenset("_+-")
+"""Of these, the ones that addresses really begin with; the others stand there as somebody's mark-up."""
+
+NOT_AN_ADDRESS = "is not an e-mail address"
+
+
+def address_problem(text: str) -> str | None:
+    """
+    Say why a text is no plain e-mail address.
+
+    :param text: stripped of white space, NFC.
+    :return: the problem, without a word of the address; ``None`` for a plain address.
+    """
+    if _PLAIN.fullmatch(text):
+        return None
+    decoration = _decoration(text)
+    if decoration is not None:
+        return f"is not a plain e-mail address: it has {decoration}. Write the address alone, like ada@example.com"
+    local, _, domain = text.partition("@")
+    if not local or not _is_local(local) or not _is_domain(domain):
+        return NOT_AN_ADDRESS
+    return None
+
+
+def mailbox_key(address: str) -> str:
+    """
+    Return the form in which two spellings of one mailbox are equal.
+
+    Case is folded letter by letter, and an internationalised domain is written as its ``xn--`` form. No letter is
+    expanded: ``straße@…`` and ``strasse@…`` are two mailboxes. What stands before ``@`` is otherwise kept, because
+    only its own mail server knows whether ``a.da`` or ``ada+news`` is ``ada``.
+
+    :param address: for which :func:`address_problem` is ``None``.
+    """
+    if address.isascii() and "xn--" not in address.lower():
+        return address.lower()
+    local, _, domain = unicodedata.normalize("NFC", fold_case(address)).rpartition("@")
+    return f"{local}@{_ascii_domain(domain)}"
+
+
+def fold_case(text: str) -> str:
+    """
+    Fold case without expanding letters (Unicode's *simple* case folding, which Python does not offer).
+
+    :param text: in any case.
+    """
+    return text.lower() if text.isascii() else "".join(map(_fold, text))
+
+
+def _fold(character: str) -> str:
+    for folded in (character.casefold(), character.lower()):
+        if len(folded) == 1:
+            return folded
+    return character  # folding it would make several letters of one
+
+
+def _ascii_domain(domain: str) -> str:
+    try:
+        return idna.encode(domain, uts46=True).decode()
+    except (idna.IDNAError, UnicodeError):
+        return domain
+
+
+def _decoration(text: str) -> str | None:
+    """Name what stands around an address or was done to it."""
+    if any(unicodedata.decomposition(character).startswith(("<wide>", "<narrow>")) for character in text):
+        return "full-width characters"
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in text):
+        return "characters that cannot be seen"
+    if "@" not in text and not _ENTITY.search(text) and "%40" not in text:
+        return None
+    if _SCHEME.match(text.lstrip(_QUOTES + _BRACKETS)):
+        return "a prefix such as mailto:"
+    if _ENTITY.search(text):
+        return "an HTML entity such as &lt;"
+    if _PERCENT.search(text):
+        return "a percent-encoded character such as %20"
+    if text.count("@") > 1:
+        return "more than one @"
+    if "<" in text or ">" in text:
+        return "angle brackets, perhaps around it after a display name"
+    if any(bracket in text for bracket in _BRACKETS if bracket not in "{}") or text[0] in "{" or text[-1] in "}":
+        return "brackets"
+    local, _, domain = text.partition("@")
+    if any(quote in local for quote in _QUOTES if quote != "'") or any(quote in domain for quote in _QUOTES):
+        return "quotation marks"
+    if local.startswith("'"):
+        return "quotation marks"
+    if any(character.isspace() for character in text):
+        return "white space"
+    if text[0] in _SEPARATORS or text[-1] in _SEPARATORS or any(mark in text for mark in _SEPARATORS):
+        return "a comma or a semicolon"
+    if "?" in domain or "#" in domain or "/" in domain:
+        return "more after it, such as ?subject="
+    if text[-1] in ".:!*_-=~|\\":
+        return "a punctuation mark after it"
+    if local and (local[0] == "." or not (local[0].isalnum() or local[0] in _LEADING or _is_mark(local[0]))):
+        return "a punctuation mark before it"
+    return None
+
+
+def _is_local(local: str) -> bool:
+    return all(character.isalnum() or character in _LOCAL_PUNCTUATION or _is_mark(character) for character in local)
+
+
+def _is_domain(domain: str) -> bool:
+    labels = domain.split(".")
+    return len(labels) > 1 and all(map(_is_label, labels))
+
+
+def _is_label(label: str) -> bool:
+    whole = all(character.isalnum() or character == "-" or _is_mark(character) for character in label)
+    return bool(label) and whole and label[0] != "-" and label[-1] != "-"
+
+
+def _is_mark(character: str) -> bool:
+    """Say whether a character is part of a letter before it, as a vowel sign of Hindi is."""
+    return unicodedata.category(character).startswith("M")
