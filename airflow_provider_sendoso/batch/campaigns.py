@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from airflow_provider_sendoso.batch.spool import BatchSpool
-from airflow_provider_sendoso.batch.validation import touch_problem
 from airflow_provider_sendoso.exceptions import SendosoNotFoundError
 from airflow_provider_sendoso.models import Delivery, Item, Touch
+from airflow_provider_sendoso.models.checks import touch_problem
 
 
 class Campaigns:

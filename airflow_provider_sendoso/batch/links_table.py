@@ -13,8 +13,9 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
 from airflow_provider_sendoso.ledger.records import Batch, Record, State
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
-from airflow_provider_sendoso.models import LONGEST_ID, LONGEST_LINK, LONGEST_TEXT, EgiftLinkSend
-from airflow_provider_sendoso.sending.jobs import Job, chunks
+from airflow_provider_sendoso.models import LONGEST_ID, LONGEST_LINK, LONGEST_TEXT, Kind
+from airflow_provider_sendoso.sending.jobs import Job, chunks, send_key
+from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.warehouse.batch_table import BatchTable
 from airflow_provider_sendoso.warehouse.tables import MOMENT, ROWS, Cells, moment
 
@@ -137,7 +138,7 @@ def some(names: Sequence[str]) -> str:
 
 def _rows(batch: Batch, spool: BatchSpool, ledger: Ledger, cipher: LinkCipher, links: Links) -> Iterator[list[Cells]]:
     for page in chunks(spool.jobs(), ROWS):
-        keys = [ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of) for job in page]
+        keys = [send_key(ledger, batch, job) for job in page]
         records = ledger.sends.read(keys)
         found = ((job, records[key]) for job, key in zip(page, keys, strict=True) if key in records)
         rows = [row for job, record in found if (row := _row(batch, job, record, cipher, links)) is not None]
@@ -146,7 +147,7 @@ def _rows(batch: Batch, spool: BatchSpool, ledger: Ledger, cipher: LinkCipher, l
 
 
 def _row(batch: Batch, job: Job, record: Record, cipher: LinkCipher, links: Links) -> Cells | None:
-    if record.state is not State.SENT or not isinstance(job.send, EgiftLinkSend):
+    if record.state is not State.SENT or record.kind is not Kind.LINK:
         return None
     if record.link_ciphertext is None:
         links.without.append(job.name)
@@ -156,7 +157,12 @@ def _row(batch: Batch, job: Job, record: Record, cipher: LinkCipher, links: Link
         return None
     return (
         *(batch.batch_id, batch.dedupe_scope, job.number, job.row_ref, record.send_key),
-        *(job.send.email, record.link_ciphertext, record.bound_id or record.send_id, moment(record.posted_at)),
+        *(
+            kind_of(job.send).email(job.send),
+            record.link_ciphertext,
+            record.bound_id or record.send_id,
+            moment(record.posted_at),
+        ),
     )
 
 

@@ -69,9 +69,10 @@ class Prices:
 
         :param item: what is sent.
         """
+        if item.gift_id is not None:
+            return price_of(item.gift_id, self._find_gift(item.gift_id), self._shipping)
         if item.touch_id is None:
-            gift_id = str(item.gift_id)
-            return price_of(gift_id, self._find_gift(gift_id), self._shipping)
+            return "what was sent is not known"
         touch = self._find_touch(item.touch_id)
         if touch is None:
             return f"{item} is not known"

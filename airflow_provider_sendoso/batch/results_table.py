@@ -17,9 +17,9 @@ from airflow_provider_sendoso.batch.row import SpooledOutcome
 from airflow_provider_sendoso.batch.summary import WOULD_SEND
 from airflow_provider_sendoso.exceptions import SendosoResultsError
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.records import Batch, Record, State
+from airflow_provider_sendoso.ledger.records import Batch, Record
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
-from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, TRACKING, Item, RowOutcome
+from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, Item, RowOutcome, tracking_code
 from airflow_provider_sendoso.sending.jobs import chunks
 from airflow_provider_sendoso.warehouse.batch_table import RIGHTS, BatchTable
 from airflow_provider_sendoso.warehouse.tables import (
@@ -88,13 +88,9 @@ def with_ledger(row: SpooledOutcome, record: Record | None, batch_id: str) -> Sp
     """
     if record is None or row.outcome in (RowOutcome.DUPLICATE, RowOutcome.INVALID, RowOutcome.REFUSED):
         return row
-    match record.state:
-        case State.SENT:
-            outcome = RowOutcome.SENT if record.batch_id == batch_id else RowOutcome.ALREADY_SENT
-        case State.POSTING | State.UNKNOWN | State.HELD:
-            outcome = RowOutcome.HELD
-        case _:
-            return row
+    outcome = record.outcome_for(batch_id)
+    if outcome is RowOutcome.NOT_REACHED:
+        return row
     return replace(
         row,
         outcome=outcome,
@@ -161,7 +157,7 @@ def cells(
         "field": name,
         "reason": reason.replace("\0", "")[:LONGEST_REASON] if reason else None,
         "send_id": row.send_id,
-        "tracking_code": _tracking_code(row.send_id),
+        "tracking_code": tracking_code(row.send_id),
         "gift_id": row.item.gift_id,
         "touch_id": row.item.touch_id,
         "sent_at": moment(row.posted_at) if sent else None,
@@ -171,10 +167,6 @@ def cells(
         "status_at": moment(status.status_at) if status else None,
     }
     return tuple(values.get(name) for name in COLUMNS)
-
-
-def _tracking_code(send_id: str | None) -> str | None:
-    return send_id[len(TRACKING) :] if send_id is not None and send_id.startswith(TRACKING) else None
 
 
 # -- the database ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from airflow_provider_sendoso.batch.row import BatchRow
-from airflow_provider_sendoso.batch.validation import Check, address_problem, mail_problem, strict_email_check
+from airflow_provider_sendoso.batch.validation import Check, strict_email_check
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     LONGEST_ID,
@@ -23,6 +23,7 @@ from airflow_provider_sendoso.models import (
     normalise_key,
     normalise_text,
 )
+from airflow_provider_sendoso.sending.kinds import kind_of
 
 RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
 ADDRESS_FIELDS = ("line1", "line2", "city", "state", "postal_code", "country")
@@ -138,18 +139,11 @@ class BatchRowReader:
                 return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
             resend_of = self._resend_of(cells)
             send = self._send(cells)
-            if self._strict:
-                email = send.email if isinstance(send, EgiftLinkSend) else send.recipient.email
-                if problem := self._strict(email):
-                    raise _RowError(problem)
-            if isinstance(send, GiftSend):
-                if_mailed = address_problem(send.recipient.address)
-                return BatchRow(number, key, row_ref, send, resend_of=resend_of, if_mailed=if_mailed)
-            if isinstance(send, EgiftLinkSend):
-                return BatchRow(number, key, row_ref, send, resend_of=resend_of)
-            address = send.recipient.address
-            country = None if address is None else address.country
-            return BatchRow(number, key, row_ref, send, None, resend_of, mail_problem(send), country)
+            kind = kind_of(send)
+            if self._strict and (problem := self._strict(kind.email(send))):
+                raise _RowError(problem)
+            by_post, country = kind.problem_by_post(send), kind.country(send)
+            return BatchRow(number, key, row_ref, send, None, resend_of, by_post, country)
         except ValidationError as error:
             problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
         except _RowError as error:

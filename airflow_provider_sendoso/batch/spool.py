@@ -16,15 +16,14 @@ from airflow_provider_sendoso.batch.row import BatchRow, SpooledOutcome
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     AnySend,
-    CampaignSend,
     Delivery,
-    EgiftLinkSend,
-    GiftSend,
     Item,
+    Kind,
     RowOutcome,
     row_name,
 )
 from airflow_provider_sendoso.sending import Job, Result
+from airflow_provider_sendoso.sending.kinds import KINDS
 from airflow_provider_sendoso.temporary_database import TemporaryDatabase
 from airflow_provider_sendoso.warehouse.tables import Cells
 
@@ -210,7 +209,7 @@ class BatchSpool:
         return self._reject(item, reason, [], where, json.dumps([country.upper() for country in countries]))
 
     def _reject(self, item: Item, reason: str, reasons: Sequence[str], where: str = "", *values: str) -> int:
-        name = "gift_id" if item.touch_id is None else "touch_id"
+        name = "touch_id" if item.gift_id is None else "gift_id"
         return self._db.execute(
             f"UPDATE rows SET outcome = ?, reason = {reason} WHERE {name} = ? AND outcome != ?{where}",  # noqa: S608
             (RowOutcome.INVALID, *reasons, item.gift_id or item.touch_id, RowOutcome.INVALID, *values),
@@ -380,17 +379,14 @@ def _cells(row: BatchRow) -> Cells:
     known = (row.recipient_key or "", row.resend_of or "", row.row_ref or "")
     if send is None:
         return (row.number, _INVALID, *known, "", "", "", "", "", "", row.problem or "")
-    gift_id, touch_id = (send.gift_id, "") if isinstance(send, GiftSend) else ("", send.touch_id)
-    kind, text = type(send).__name__, to_json(send, exclude_none=True).decode()
+    item, text = send.item, to_json(send, exclude_none=True).decode()
+    gift_id, touch_id, kind = item.gift_id or "", item.touch_id or "", send.kind.value
     if_mailed = row.if_mailed or ""
     return (row.number, _NOT_REACHED, *known, gift_id, touch_id, kind, row.country or "", if_mailed, text, "")
 
 
 def _send(text: str, kind: str, delivery: str | None) -> AnySend:
     """Read what was spooled; how a campaign's gift is delivered was learnt after that."""
-    if kind == GiftSend.__name__:
-        return GiftSend.model_validate_json(text)
-    if kind == EgiftLinkSend.__name__:
-        return EgiftLinkSend.model_validate_json(text)
-    send = CampaignSend.model_validate_json(text)
-    return send if delivery is None else send.model_copy(update={"delivery": Delivery(delivery)})
+    of_kind = KINDS[Kind(kind)]
+    send: AnySend = of_kind.model.model_validate_json(text)
+    return send if delivery is None else of_kind.with_delivery(send, Delivery(delivery))

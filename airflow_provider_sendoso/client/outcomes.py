@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, read_send, tracking_url
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.models import TRACKING, Send, SendStatus
+from airflow_provider_sendoso.models import Send, SendStatus
 
 LONGEST_RETRY_AFTER = 120.0
 """Seconds of ``Retry-After`` that are waited out; beyond, the claim is released and the task retried later."""
@@ -86,9 +86,8 @@ def classify(
             send = read(answer.json)
             if send is None:
                 return PostOutcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
-            send_id = send.id if send.id != TRACKING else None
             url = tracking_url(request, send)
-            return PostOutcome(Verdict.SENT, "accepted", send_id=send_id, status=send.status, tracking_url=url)
+            return PostOutcome(Verdict.SENT, "accepted", send_id=send.known_id, status=send.status, tracking_url=url)
         case 429:
             patient = (answer.retry_after or 0) <= LONGEST_RETRY_AFTER
             verdict = Verdict.RETRY if patient else Verdict.STOP

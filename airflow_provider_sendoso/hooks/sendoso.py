@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,23 +14,18 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
 from airflow_provider_sendoso.arguments.sends import make_send, validated
-from airflow_provider_sendoso.batch.validation import shaped
 from airflow_provider_sendoso.client.answers import (
     Answer,
     Exchange,
     api_error,
-    read_campaign_send,
     read_egift_links,
-    read_send,
     read_send_answer,
 )
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import (
     Request,
-    campaign_send_request,
     egift_links_request,
     get_send_request,
-    gift_send_request,
     me_request,
     object_request,
 )
@@ -50,8 +45,6 @@ from airflow_provider_sendoso.hooks.connections import no_ledger, open_ledger, r
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import SendProgress
 from airflow_provider_sendoso.models import (
-    TRACKING,
-    CampaignSend,
     EgiftLink,
     EgiftLinkSend,
     Gift,
@@ -64,6 +57,7 @@ from airflow_provider_sendoso.models import (
     normalise_key,
 )
 from airflow_provider_sendoso.observability.lineage import report_output
+from airflow_provider_sendoso.sending.kinds import kind_of
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
@@ -216,12 +210,10 @@ class SendosoHook(BaseHook):
                 "address_confirmation_message": address_confirmation_message,
             },
         )
-        read = read_send
-        if isinstance(send, CampaignSend):
-            request = campaign_send_request(self.shaped(send), self.config.via_from)
-            read = read_campaign_send
-        else:
-            request = gift_send_request(send)
+        kind = kind_of(send)
+        send = kind.shaped(send, self.find_touch)
+        request = kind.request(send, airflow_key=None, via_from=self.config.via_from)
+        read = partial(kind.read, send)
         exchange, outcome = self._post(request, read)
         sent = read(exchange.answer.json) if exchange.answer else None
         if outcome.verdict is Verdict.SENT and sent is not None:
@@ -256,7 +248,7 @@ class SendosoHook(BaseHook):
         if len({normalise_key(send.email) for send in sends}) < len(sends):
             raise SendosoConfigError("emails has an address twice, which would be two gifts; nothing was sent.")
         request = egift_links_request(sends[0].touch_id, [send.email for send in sends], self.config.via_from)
-        exchange, outcome = self._post(request, lambda body: Send(id=TRACKING) if read_egift_links(body) else None)
+        exchange, outcome = self._post(request, lambda body: Send.without_id() if read_egift_links(body) else None)
         if outcome.verdict is Verdict.SENT and exchange.answer is not None:
             report_output(self, self.config.account)
             return read_egift_links(exchange.answer.json)
@@ -284,19 +276,16 @@ class SendosoHook(BaseHook):
             )
         return api_error(request, exchange.answer)
 
-    def shaped(self, send: CampaignSend) -> CampaignSend:
+    def find_touch(self, touch_id: int | str) -> Touch | None:
         """
-        Read a send's campaign, and return the send in the shape that follows from it.
+        Read a campaign; ``None`` for one that Sendoso does not know.
 
-        :param send: as its arguments say.
-        :raises SendosoConfigError: if the campaign cannot be sent, or not like this; nothing was sent.
-        :raises SendosoError: if the campaign could not be read; nothing was sent.
+        :param touch_id: its id.
         """
         try:
-            touch = self.get_touch(send.touch_id)
+            return self.get_touch(touch_id)
         except SendosoNotFoundError:
-            touch = None
-        return shaped(send, touch)
+            return None
 
     def get_send(self, send_id: str | int) -> Send:
         """

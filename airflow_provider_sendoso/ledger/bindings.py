@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Record, State, record_of
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on
+from airflow_provider_sendoso.models import Kind
 
 
 class Bindings:
@@ -77,7 +78,8 @@ class Bindings:
         :param account: whose they are.
         :param count: how many.
         """
-        return self._read(account, sends.c.state == State.SENT, limit=count)
+        of_campaigns = or_(sends.c.kind.is_(None), sends.c.kind == Kind.CAMPAIGN)
+        return self._read(account, sends.c.state == State.SENT, of_campaigns, limit=count)
 
     def _read(self, account: str, *where: Any, limit: int | None = None) -> list[Record]:
         query = select(sends).where(sends.c.account == account, sends.c.touch_id.is_not(None), *where)

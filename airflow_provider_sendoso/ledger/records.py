@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind, RowOutcome
 
 
 class State(StrEnum):
@@ -56,8 +56,7 @@ class Wanted:
     """
     What a run wants to send: the ledger's view of one row.
 
-    :param email_hash: of a campaign send's recipient.
-    :param kind: ``LINK`` for one that makes an eGift link.
+    :param email_hash: of the recipient, where the Send Tracker's list shows such a send.
     """
 
     send_key: str
@@ -66,7 +65,7 @@ class Wanted:
     row_ref: str | None
     resend_of: str | None = None
     email_hash: str | None = None
-    kind: str | None = None
+    kind: Kind = Kind.GIFT
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Record:
     :param resend_of: the id of the send that this one replaces.
     :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
     :param bound_id: the id that a campaign send turned out to have in that list.
-    :param kind: ``LINK`` for one that makes an eGift link.
+    :param kind: ``None`` for a kind that this release does not know.
     :param link_ciphertext: that link, once it is SENT.
     """
 
@@ -104,8 +103,28 @@ class Record:
     status_at: float | None = None
     email_hash: str | None = None
     bound_id: str | None = None
-    kind: str | None = None
+    kind: Kind | None = None
     link_ciphertext: str | None = field(default=None, repr=False)
+
+    def outcome_for(self, batch_id: str, payload_hash: str | None = None) -> RowOutcome:
+        """
+        Say what this send means for a row of a batch that would make the same send.
+
+        :param batch_id: of the batch.
+        :param payload_hash: of the row's content; ``None`` where the content does not matter.
+        :return: ``NOT_REACHED`` where nothing has gone out, so that the row is posted once the send can be claimed.
+        """
+        match self.state:
+            case State.SENT:
+                return RowOutcome.SENT if self.batch_id == batch_id else RowOutcome.ALREADY_SENT
+            case State.POSTING | State.UNKNOWN | State.HELD:
+                return RowOutcome.HELD
+            case _ if self.kind is None:
+                return RowOutcome.HELD  # only a newer release knows what its states mean
+            case State.REFUSED if self.payload_hash == payload_hash:
+                return RowOutcome.REFUSED
+            case _:
+                return RowOutcome.NOT_REACHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +143,7 @@ class SendProgress:
     made_ago: float
     noted_ago: float | None
     send_key: str
+    kind: Kind | None = None
     touch_id: str | None = None
     email_hash: str | None = None
     bound_id: str | None = None
@@ -166,6 +186,6 @@ def record_of(row: Any, now: float) -> Record:
         status_at=row.status_at,
         email_hash=row.email_hash,
         bound_id=row.bound_id,
-        kind=row.kind,
+        kind=Kind.stored(row.kind, of_campaign=row.touch_id is not None),
         link_ciphertext=row.link_ciphertext,
     )

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import db_now, resolutions, sends
-from airflow_provider_sendoso.models import TRACKING
+from airflow_provider_sendoso.models import tracking_code
 
 OPEN = (State.UNKNOWN, State.HELD)
 """The states in which nobody knows whether a gift has gone out."""
@@ -88,7 +88,8 @@ class Resolutions:
         values: dict[str, Any] = {"state": to_state, "finished_at": db_now()}
         if to_state is State.SENT:
             values |= {"send_id": send_id, "reason": None}
-            if record.item.touch_id is not None and not (send_id or TRACKING).startswith(TRACKING):
+            in_tracker = record.kind is not None and record.kind.in_tracker
+            if in_tracker and send_id is not None and tracking_code(send_id) is None:
                 values["bound_id"] = send_id  # it was found in the list of campaign sends
         if status is not None:
             values |= {"status": status, "status_at": db_now()}

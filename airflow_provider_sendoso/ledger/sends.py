@@ -30,7 +30,7 @@ from airflow_provider_sendoso.ledger.transitions import (
     take_new,
     transit,
 )
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import Kind, SendStatus
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
@@ -355,15 +355,27 @@ class SendLedger:
     def _progress(self, *where: Any) -> list[tuple[str, SendProgress]]:
         """Read only the columns that a wait needs: it reads thousands of rows in every round."""
         made_at = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
-        campaign = (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
-        query = select(sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at, *campaign)
+        columns = (sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at, sends.c.kind)
+        query = select(*columns, sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
         query = query.where(*where).order_by(sends.c.send_key).limit(_PAGE)
 
         def work(connection: Connection) -> list[tuple[str, SendProgress]]:
             now = now_on(connection)
             return [
-                (key, SendProgress(send_id, status, now - made, None if noted is None else now - noted, key, *campaign))
-                for key, send_id, status, made, noted, *campaign in connection.execute(query)
+                (
+                    key,
+                    SendProgress(
+                        send_id,
+                        status,
+                        now - made,
+                        None if noted is None else now - noted,
+                        key,
+                        Kind.stored(kind, of_campaign=touch_id is not None),
+                        touch_id,
+                        *rest,
+                    ),
+                )
+                for key, send_id, status, made, noted, kind, touch_id, *rest in connection.execute(query)
             ]
 
         return self._database.run(work)

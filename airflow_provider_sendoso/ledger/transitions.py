@@ -195,6 +195,8 @@ def take(
 
 
 def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
+    if record.kind is None:
+        return False
     match record.state:
         case State.READY:
             return True

@@ -1,5 +1,6 @@
 """The domain's words: recipients, gifts, sends and their statuses. No I/O, nothing of HTTP, SQL or Airflow."""
 
+from airflow_provider_sendoso.models.kinds import TRACKING, Kind, tracking_code
 from airflow_provider_sendoso.models.objects import (
     Gift,
     Group,
@@ -30,10 +31,8 @@ from airflow_provider_sendoso.models.text import (
     normalise_text,
 )
 from airflow_provider_sendoso.models.words import (
-    LINK,
     METADATA_KEY,
     NOTHING,
-    TRACKING,
     AddressConfirmation,
     Delivery,
     Item,
@@ -43,7 +42,6 @@ from airflow_provider_sendoso.models.words import (
 )
 
 __all__ = [
-    "LINK",
     "LONGEST_ID",
     "LONGEST_LINK",
     "LONGEST_MESSAGE",
@@ -63,6 +61,7 @@ __all__ = [
     "GiftSend",
     "Group",
     "Item",
+    "Kind",
     "LenientMoment",
     "Recipient",
     "ReturnAddress",
@@ -76,4 +75,5 @@ __all__ = [
     "normalise_key",
     "normalise_text",
     "row_name",
+    "tracking_code",
 ]

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from airflow_provider_sendoso.models.kinds import TRACKING
 from airflow_provider_sendoso.models.text import AnswerId
 from airflow_provider_sendoso.models.words import Delivery, SendStatus
 
@@ -86,6 +87,16 @@ class Send(SendosoObject):
     """The status in the API's own word."""
     tracking_url: Annotated[str | None, BeforeValidator(_web_address)] = Field(default=None, repr=False)
     """Where it can be followed (published for eGifts of campaigns; that other sends have one, too, is inferred)."""
+
+    @classmethod
+    def without_id(cls) -> Self:
+        """Make a send whose answer says that it was accepted, and gives neither an id nor a tracking code."""
+        return cls(id=TRACKING)
+
+    @property
+    def known_id(self) -> str | None:
+        """The id, or ``None`` for a send that was accepted without one."""
+        return None if self.id == TRACKING else self.id
 
 
 class Gift(SendosoObject):

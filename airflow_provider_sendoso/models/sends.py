@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_sendoso.models.countries import WITH_STATES
+from airflow_provider_sendoso.models.kinds import Kind
 from airflow_provider_sendoso.models.text import (
     Country,
     Email,
@@ -68,8 +69,21 @@ class Recipient(_Model):
     """``None`` also for one of blanks."""
 
 
-class GiftSend(_Model):
+class SendModel(_Model):
+    """What one POST sends to one recipient."""
+
+    kind: ClassVar[Kind]
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        raise NotImplementedError
+
+
+class GiftSend(SendModel):
     """One gift of the catalogue to one recipient: what ``POST /api/v3/sends`` takes (seed)."""
+
+    kind: ClassVar[Kind] = Kind.GIFT
 
     gift_id: Id
     recipient: Recipient
@@ -104,13 +118,15 @@ class CampaignRecipient(_Model):
         return " ".join(part for part in (self.first_name, self.last_name) if part) or None
 
 
-class CampaignSend(_Model):
+class CampaignSend(SendModel):
     """
     One gift of a campaign, or *touch*, to one recipient: what ``POST /api/v3/send`` takes (published).
 
     Which of its three shapes a send has follows from the campaign and from the recipient: an eGift by e-mail, a
     parcel to an address, or a parcel whose address the recipient is asked for.
     """
+
+    kind: ClassVar[Kind] = Kind.CAMPAIGN
 
     touch_id: Id
     recipient: CampaignRecipient
@@ -137,12 +153,14 @@ class CampaignSend(_Model):
         return self.address_confirmation is not None and self.recipient.address is None
 
 
-class EgiftLinkSend(_Model):
+class EgiftLinkSend(SendModel):
     """
     One eGift link of a campaign for one recipient: what ``POST /api/v3/send/generate_egift_links`` takes (published).
 
     Sendoso sends nothing: who asked for the link hands it on.
     """
+
+    kind: ClassVar[Kind] = Kind.LINK
 
     touch_id: Id
     email: Email

@@ -10,12 +10,6 @@ from enum import StrEnum
 METADATA_KEY = "airflow_key"
 """The metadata key that the ledger adds to a gift send, to find it again in the list of sends (inferred)."""
 
-LINK = "link"
-"""The kind of a send that makes an eGift link, in the ledger."""
-
-TRACKING = "tracking:"
-"""What the id of a campaign send begins with: its answer has a tracking code, and no id (published)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -39,14 +39,14 @@ from airflow_provider_sendoso.exceptions import (
     SendosoNotReachedError,
     SendosoRowsError,
 )
-from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Batch
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.observability.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
 from airflow_provider_sendoso.sending import Result, Sender
-from airflow_provider_sendoso.sending.jobs import chunks
+from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.sending.preview import Preview, preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
@@ -385,12 +385,13 @@ class BatchRun(Run):
             return
         posted = list[int]()
         for chunk in chunks(spool.rejected()):
-            rows = [
-                (ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of), job.number)
-                for job in chunk
+            keys = {job.number: send_key(ledger, batch, job) for job in chunk}
+            records = ledger.sends.read(list(keys.values()))
+            posted += [
+                number
+                for number, key in keys.items()
+                if key in records and records[key].outcome_for(batch.batch_id) is not RowOutcome.NOT_REACHED
             ]
-            records = ledger.sends.read([key for key, _ in rows])
-            posted += [number for key, number in rows if key in records and records[key].state in PERHAPS_SENT]
         if posted:
             spool.take_back(posted)
 

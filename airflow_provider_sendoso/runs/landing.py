@@ -113,7 +113,7 @@ class LandingRun:
         recorded = [
             progress.bound_id if of_campaigns else progress.send_id
             for progress in self.hook.recorded_sends(batch_id=batch_id)
-            if (progress.touch_id is not None) is of_campaigns
+            if progress.kind is not None and progress.kind.in_tracker is of_campaigns
         ]
         wanted = {send_id for send_id in recorded if send_id is not None}
         unbound = recorded.count(None)

@@ -24,6 +24,8 @@ from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
+from airflow_provider_sendoso.sending.jobs import send_key
+from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 
 RECIPIENT_KEY = "email"
@@ -93,11 +95,10 @@ class OneGift:
     def _job(self, hook: SendosoHook, batch: Batch, resend_of: str | None) -> Job:
         """Make the batch's only row; a campaign is read for it, unless the gift is out: it may have ended since."""
         key, send = normalise_key(self.send.recipient.email) or "", self.send
-        if isinstance(send, CampaignSend):
-            send_key = hook.ledger.send_key(batch.account, batch.dedupe_scope, key, resend_of)
-            known = hook.ledger.sends.read([send_key]).get(send_key)
-            if known is None or known.state is not State.SENT:
-                send = hook.shaped(send)
+        name = send_key(hook.ledger, batch, Job(1, key, send, resend_of=resend_of))
+        known = hook.ledger.sends.read([name]).get(name)
+        if known is None or known.state is not State.SENT:
+            send = kind_of(send).shaped(send, hook.find_touch)
         return Job(1, key, send, resend_of=resend_of)
 
     def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from airflow_provider_sendoso.exceptions import SendosoApiError
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import NOTHING, AnySend, Item, RowOutcome, row_name
 
 T = TypeVar("T")
@@ -70,6 +72,39 @@ class Result:
     error: SendosoApiError | None = None
     tracking_url: str | None = None
     bound_id: str | None = None
+
+
+class Recipient(Protocol):
+    """A row, as far as the key of its send goes."""
+
+    @property
+    def recipient_key(self) -> str | None:
+        """What identifies the recipient within the scope, normalised."""
+
+    @property
+    def resend_of(self) -> str | None:
+        """The id of the send that this row replaces."""
+
+
+def send_key(ledger: Ledger, batch: Batch, row: Recipient) -> str:
+    """
+    Make the key of the send that a row of a batch makes.
+
+    :param ledger: whose key hashes it.
+    :param batch: whose row it is.
+    :param row: the row; it has a recipient key.
+    """
+    return ledger.send_key(batch.account, batch.dedupe_scope, row.recipient_key or "", row.resend_of)
+
+
+def payload_hash(ledger: Ledger, job: Job) -> str:
+    """
+    Hash what a row sends, to tell a changed content from the same.
+
+    :param ledger: whose key hashes it.
+    :param job: the row.
+    """
+    return ledger.payload_hash(job.send.model_dump_json())
 
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

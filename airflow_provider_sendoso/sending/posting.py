@@ -9,29 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from airflow_provider_sendoso.client.answers import (
-    Exchange,
-    api_error,
-    read_campaign_send,
-    read_egift_link,
-    read_send,
-)
-from airflow_provider_sendoso.client.endpoints import (
-    Request,
-    campaign_send_request,
-    egift_links_request,
-    gift_send_request,
-)
+from airflow_provider_sendoso.client.answers import Exchange, api_error
+from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Claim, State
-from airflow_provider_sendoso.models import TRACKING, AnySend, CampaignSend, EgiftLinkSend, RowOutcome, Send
+from airflow_provider_sendoso.models import AnySend, RowOutcome
 from airflow_provider_sendoso.sending.jobs import Job, Result
+from airflow_provider_sendoso.sending.kinds import kind_of
 
 _ATTEMPTS = 6
 _LONGEST_PAUSE = 15.0
@@ -100,7 +91,13 @@ class Poster:
         :raises Halted: if the batch is being stopped; the send was not posted.
         :raises SendosoError: if there is no token, no slot or no ledger; the send was not posted.
         """
-        request, read = self._request(job.send, claim)
+        kind = kind_of(job.send)
+        request = kind.request(
+            job.send,
+            airflow_key=self._ledger.airflow_key(claim.send_key),
+            via_from=self._session.config.via_from,
+        )
+        read = partial(kind.read, job.send)
         token = self._session.token()
         renewed = False
         for attempt in range(1, _ATTEMPTS + 1):
@@ -127,16 +124,6 @@ class Poster:
                 # After a 429 the wait is in the pace, for everyone of the account.
                 self._sleep(min(2.0 ** (attempt - 1), _LONGEST_PAUSE))
         return self._stop(job, request, exchange, outcome)
-
-    def _request(self, send: AnySend, claim: Claim) -> tuple[Request, Callable[[Any], Send | None]]:
-        """Build the POST, and say how its answer is read."""
-        if isinstance(send, CampaignSend):
-            return campaign_send_request(send, self._session.config.via_from), read_campaign_send
-        if isinstance(send, EgiftLinkSend):
-            request = egift_links_request(send.touch_id, [send.email], self._session.config.via_from)
-            # The link itself goes into the ledger and nowhere else: neither into an outcome nor into a result.
-            return request, lambda body: Send(id=TRACKING) if read_egift_link(body, send.email) else None
-        return gift_send_request(send, self._ledger.airflow_key(claim.send_key)), read_send
 
     def _post_once(self, request: Request, token: str, claim: Claim) -> tuple[Exchange, float]:
         """POST behind a committed POSTING; return also when it began, in monotonic seconds."""
@@ -185,7 +172,7 @@ class Poster:
                 reason=outcome.reason,
                 send_id=outcome.send_id,
                 status=outcome.status,
-                link=self._link(job.send, claim, exchange) if state is State.SENT else None,
+                link=self._secret(job.send, claim, exchange) if state is State.SENT else None,
             )
         except SendosoLedgerError as failure:
             recorded, row_outcome = False, RowOutcome.HELD
@@ -211,12 +198,10 @@ class Poster:
         lost = None if recorded else f"send key {claim.send_key} ended {state}, send id {outcome.send_id}"
         return Posted(result, latency, stop, lost)
 
-    def _link(self, send: AnySend, claim: Claim, exchange: Exchange) -> str | None:
-        """Encrypt the link that was made; ``None`` for what makes none."""
-        if not isinstance(send, EgiftLinkSend) or exchange.answer is None:
-            return None
-        made = read_egift_link(exchange.answer.json, send.email)
-        return None if made is None else self._links.encrypt(claim.send_key, made.link)
+    def _secret(self, send: AnySend, claim: Claim, exchange: Exchange) -> str | None:
+        """Encrypt what only the ledger keeps of the answer; ``None`` for kinds that have no secret."""
+        secret = None if exchange.answer is None else kind_of(send).secret(send, exchange.answer.json)
+        return None if secret is None else self._links.encrypt(claim.send_key, secret)
 
     def _stop(self, job: Job, request: Request, exchange: Exchange, outcome: PostOutcome) -> Posted:
         not_reached = Result(job.number, RowOutcome.NOT_REACHED, outcome.reason, outcome.words)

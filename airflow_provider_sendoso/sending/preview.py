@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.records import Batch, Record, State
+from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import RowOutcome
-from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
+from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
 
 _MODULUS = 2**256
 
@@ -44,19 +44,19 @@ def preview(
     seen = Preview()
     total = 0
     for chunk in chunks(jobs):
-        by_key = {
-            ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of): job for job in chunk
-        }
+        by_key = {send_key(ledger, batch, job): job for job in chunk}
         known = ledger.sends.read(list(by_key))
         for key, job in by_key.items():
-            payload_hash = ledger.payload_hash(job.send.model_dump_json())
-            outcome, reason = _outcome(known.get(key), batch, payload_hash)
+            content = payload_hash(ledger, job)
             found = known.get(key)
+            outcome = RowOutcome.NOT_REACHED if found is None else found.outcome_for(batch.batch_id, content)
+            open_or_refused = outcome in (RowOutcome.HELD, RowOutcome.REFUSED)
+            reason = found.reason if found is not None and open_or_refused else None
             mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.NOT_REACHED
             record(Result(job.number, outcome, reason, send_key=key))
             if mine or outcome is RowOutcome.NOT_REACHED:
                 # A sum, because the rows of a query without ORDER BY come in another order every time.
-                digest = ledger.identity.digest("fingerprint", key, payload_hash)
+                digest = ledger.identity.digest("fingerprint", key, content)
                 total = (total + int(digest, 16)) % _MODULUS
                 seen.mine += mine
                 seen.to_send += not mine
@@ -64,16 +64,3 @@ def preview(
                     charged(job)
     seen.fingerprint = f"{total:064x}"
     return seen
-
-
-def _outcome(record: Record | None, batch: Batch, payload_hash: str) -> tuple[RowOutcome, str | None]:
-    match record.state if record else State.READY:
-        case State.SENT:
-            mine = record is not None and record.batch_id == batch.batch_id
-            return (RowOutcome.SENT if mine else RowOutcome.ALREADY_SENT), None
-        case State.REFUSED if record is not None and record.payload_hash == payload_hash:
-            return RowOutcome.REFUSED, record.reason
-        case State.UNKNOWN | State.HELD | State.POSTING:
-            return RowOutcome.HELD, record.reason if record else None
-        case _:
-            return RowOutcome.NOT_REACHED, None

@@ -17,8 +17,8 @@ from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConnecti
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
-from airflow_provider_sendoso.models import LINK
-from airflow_provider_sendoso.sending.scanning import MarkScanner, Scan, Scanner, TrackerScanner
+from airflow_provider_sendoso.sending.kinds import KINDS
+from airflow_provider_sendoso.sending.scanning import Scan, Scanner
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,6 @@ class Reconciler:
         self._ledger = ledger
         self._scope = {"account": account, "dedupe_scope": dedupe_scope}
         self._settled_after = session.config.timeout + settle_time
-        self._scanners: tuple[Scanner, ...] = (
-            MarkScanner(session, ledger),
-            TrackerScanner(session, ledger, self._settled_after),
-        )
 
     def run(self, *, prove: bool = False) -> dict[str, Record]:
         """
@@ -61,20 +57,30 @@ class Reconciler:
         self._ledger.sends.lapse(**self._scope)
         unresolved = list(self._ledger.sends.records(*OPEN, **self._scope))
         absent: dict[str, Record] = {}
-        self._hold_links([record for record in unresolved if record.kind == LINK])
-        for scanner in self._scanners:
-            if mine := {record.send_key: record for record in unresolved if scanner.takes(record)}:
-                absent |= self._look_for(mine, scanner, prove)
+        self._hold(
+            [record for record in unresolved if record.kind is None],
+            "sends of a kind that only a newer release of this provider knows",
+            "this release cannot look for them",
+        )
+        for name, kind in KINDS.items():
+            mine = {record.send_key: record for record in unresolved if record.kind is name}
+            scanner = kind.scanner(self._session, self._ledger, self._settled_after)
+            if scanner is None:
+                self._hold(list(mine.values()), f"{kind.plural} of unknown outcome", kind.why_not_looked_for)
+            elif mine:
+                absent |= self._look_for(mine, kind.plural, scanner, prove)
         return absent
 
-    def _hold_links(self, unresolved: Sequence[Record]) -> None:
-        """Leave eGift links to a person: Sendoso's list may show that one was made, and not which."""
+    def _hold(self, unresolved: Sequence[Record], what: str, why: str) -> None:
+        """Leave sends that cannot be looked for to a person."""
         if unresolved:
-            log.info("%d eGift links of unknown outcome are held: Sendoso's list shows no links.", len(unresolved))
+            log.info("%d %s are held: %s.", len(unresolved), what, why)
             self._ledger.resolutions.hold([record for record in unresolved if record.state is State.UNKNOWN])
 
-    def _look_for(self, unresolved: Mapping[str, Record], scanner: Scanner, prove: bool) -> dict[str, Record]:
-        log.info("Looking for %d %ss of unknown outcome in Sendoso.", len(unresolved), scanner.what)
+    def _look_for(
+        self, unresolved: Mapping[str, Record], what: str, scanner: Scanner, prove: bool
+    ) -> dict[str, Record]:
+        log.info("Looking for %d %s of unknown outcome in Sendoso.", len(unresolved), what)
         # Settled before the list is read, not while it is.
         settled = {key for key, record in unresolved.items() if prove and self.settles_in(record) <= 0}
         absent: set[str]
@@ -88,7 +94,7 @@ class Reconciler:
                 missing = self._take_found(missing, scan, scanner)
                 absent = {key for key in absent & missing.keys() if scan.proves_absent(key)}
         except SendosoNotFoundError:
-            log.warning("This Sendoso has no list of %ss; %d are held for a person.", scanner.what, len(unresolved))
+            log.warning("This Sendoso has no list of %s; %d are held for a person.", what, len(unresolved))
             missing, absent = unresolved, set()
         except (SendosoApiError, SendosoConnectionError) as error:
             log.warning("Sends of unknown outcome could not be looked for: %s", error)

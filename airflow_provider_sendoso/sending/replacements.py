@@ -12,7 +12,7 @@ from airflow_provider_sendoso.exceptions import SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import SendStatus
-from airflow_provider_sendoso.sending.scanning import TrackerScanner
+from airflow_provider_sendoso.sending.kinds.campaign import TrackerScanner
 
 _REPLACEABLE = (SendStatus.FAILED, SendStatus.RETURNED)
 
@@ -71,7 +71,7 @@ def check_replaceable(
 
 
 def _is_campaigns(record: Record) -> bool:
-    return record.item.touch_id is not None
+    return record.kind is not None and record.kind.in_tracker
 
 
 def _campaign_statuses(session: SendosoSession, ledger: Ledger, records: list[Record]) -> dict[str, SendStatus]:

@@ -22,9 +22,10 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
-from airflow_provider_sendoso.models import LINK, CampaignSend, EgiftLinkSend, RowOutcome
+from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
-from airflow_provider_sendoso.sending.jobs import Job, Result, chunks
+from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
+from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
 from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
 
@@ -183,25 +184,22 @@ class Sender:
 
     def _as_it_stands(self, job: Job, record: Record) -> None:
         """Record what the ledger's row means for this run, or wait until another run is done with it."""
-        match record.state:
-            case State.SENT:
-                mine = record.batch_id == self._batch.batch_id
-                outcome = RowOutcome.SENT if mine else RowOutcome.ALREADY_SENT
-            case State.REFUSED:
-                outcome = RowOutcome.REFUSED
-            case State.UNKNOWN | State.HELD:
-                outcome = RowOutcome.HELD
-                self._held.setdefault(job.number, (job, False))
-            case _:
-                self._elsewhere.append(job)
-                return
+        if record.state is State.POSTING:
+            outcome = RowOutcome.NOT_REACHED
+        else:
+            outcome = record.outcome_for(self._batch.batch_id, payload_hash(self._ledger, job))
+        if outcome is RowOutcome.NOT_REACHED:
+            self._elsewhere.append(job)
+            return
+        if outcome is RowOutcome.HELD:
+            self._held.setdefault(job.number, (job, False))
         words = "refused before, with the same content" if outcome is RowOutcome.REFUSED else ""
         posted = self._held.get(job.number, (job, False))[1]
         self._record(
             Result(
                 job.number,
                 outcome,
-                record.reason,
+                record.reason or ("unknown_kind" if record.kind is None else None),
                 words,
                 record.send_id,
                 record.item,
@@ -375,14 +373,16 @@ class Sender:
                     self._settles_in = max(self._settles_in or 0.0, self._reconciler.settles_in(record))
 
     def _send_key(self, job: Job) -> str:
-        batch = self._batch
-        return self._ledger.send_key(batch.account, batch.dedupe_scope, job.recipient_key, job.resend_of)
+        return send_key(self._ledger, self._batch, job)
 
     def _wanted(self, key: str, job: Job) -> Wanted:
-        payload_hash = self._ledger.payload_hash(job.send.model_dump_json())
-        email_hash = kind = None
-        if isinstance(job.send, CampaignSend):
-            email_hash = self._ledger.email_hash(self._batch.account, job.send.recipient.email)
-        elif isinstance(job.send, EgiftLinkSend):
-            email_hash, kind = self._ledger.email_hash(self._batch.account, job.send.email), LINK
-        return Wanted(key, payload_hash, job.send.item, job.row_ref, job.resend_of, email_hash, kind)
+        email = kind_of(job.send).listed_email(job.send)
+        return Wanted(
+            key,
+            payload_hash(self._ledger, job),
+            job.send.item,
+            job.row_ref,
+            job.resend_of,
+            None if email is None else self._ledger.email_hash(self._batch.account, email),
+            job.send.kind,
+        )

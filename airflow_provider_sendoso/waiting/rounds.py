@@ -19,7 +19,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoError,
     SendosoNotFoundError,
 )
-from airflow_provider_sendoso.models import TRACKING
+from airflow_provider_sendoso.models import tracking_code
 from airflow_provider_sendoso.waiting.watch import ALL_NOT_FOUND, Watch
 
 FEW = 10
@@ -56,12 +56,12 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
             for send_id in of_campaigns:
                 watch.note_failure(send_id, clock())
     due = [send_id for send_id in due if send_id not in watch.tracked]
-    seen = yield from _walk(watch, [send_id for send_id in due if not send_id.startswith(TRACKING)], clock)
+    seen = yield from _walk(watch, [send_id for send_id in due if tracking_code(send_id) is None], clock)
     in_a_row = 0
     for send_id in due:
         if send_id in seen:
             continue
-        if send_id.startswith(TRACKING):
+        if tracking_code(send_id) is not None:
             lost = SendosoNotFoundError(404, f"The ledger knows no send {send_id!r}; only it knows whose code that is.")
             watch.note_not_found(send_id, lost, clock())
             continue

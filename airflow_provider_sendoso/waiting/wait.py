@@ -118,7 +118,8 @@ class Wait:
 
     def _track(self, known: SendProgress, now: float) -> None:
         """Remember of a campaign's send by what it is known in the Send Tracker's list."""
-        if known.touch_id is None or known.email_hash is None:
+        in_tracker = known.kind is not None and known.kind.in_tracker
+        if not in_tracker or known.touch_id is None or known.email_hash is None:
             return
         self._keys[known.send_id] = known.send_key
         self.watch.tracked[known.send_id] = Tracked(
@@ -128,7 +129,7 @@ class Wait:
     def _bind(self) -> None:
         """Note in the ledger which rows of the Send Tracker's list are which sends, and what these say."""
         # Here, because a DAG file may import the trigger, and with it this; what sends is most of its cost.
-        from airflow_provider_sendoso.sending.scanning import tracked
+        from airflow_provider_sendoso.sending.kinds.campaign import tracked
 
         walked, self.watch.walked = self.watch.walked, []
         for tracker in walked:

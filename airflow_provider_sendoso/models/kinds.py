@@ -1,0 +1,51 @@
+"""The kinds of send: the word that the ledger stores with every send, and what follows from it without any I/O."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+TRACKING = "tracking:"
+"""What the id of a campaign send begins with: its answer has a tracking code, and no id (published)."""
+
+
+class Kind(StrEnum):
+    """
+    What a send is made of. The ledger stores the value, so a value must never change its meaning.
+
+    A ledger may hold a word that is not listed here, because a newer release has written it. Such a send has the kind
+    ``None``: it is held, and neither claimed nor posted nor declared absent.
+    """
+
+    GIFT = "gift"
+    """A gift of the catalogue (seed)."""
+    CAMPAIGN = "campaign"
+    """The gift of a campaign (published)."""
+    LINK = "link"
+    """An eGift link of a campaign (published)."""
+
+    @property
+    def in_tracker(self) -> bool:
+        """Whether a send is followed in the Send Tracker's list (published) rather than by its own id (seed)."""
+        return self in (Kind.CAMPAIGN, Kind.LINK)
+
+    @classmethod
+    def stored(cls, word: str | None, *, of_campaign: bool) -> Kind | None:
+        """
+        Read the kind of a send from its row in the ledger.
+
+        :param word: as it is stored; ``None`` in rows of releases that stored it for eGift links only.
+        :param of_campaign: whether the row names a campaign, which tells the kinds of those releases apart.
+        :return: ``None`` for a word that this release does not know.
+        """
+        if word is None:
+            return cls.CAMPAIGN if of_campaign else cls.GIFT
+        return cls(word) if word in cls._value2member_map_ else None
+
+
+def tracking_code(send_id: str | None) -> str | None:
+    """
+    Return the tracking code in the id of a send; ``None`` where the id is Sendoso's own.
+
+    :param send_id: as the ledger and the operators write it.
+    """
+    return send_id[len(TRACKING) :] if send_id is not None and send_id.startswith(TRACKING) else None

@@ -1,0 +1,32 @@
+"""
+The kinds of send, one module each.
+
+A new kind needs a module here with a :class:`~airflow_provider_sendoso.sending.kinds.base.SendKind`, its line in
+:data:`KINDS`, a word in :class:`~airflow_provider_sendoso.models.kinds.Kind`, a model, and a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_sendoso.models import AnySend, Kind
+from airflow_provider_sendoso.sending.kinds.base import SendKind
+from airflow_provider_sendoso.sending.kinds.campaign import CampaignKind
+from airflow_provider_sendoso.sending.kinds.gift import GiftKind
+from airflow_provider_sendoso.sending.kinds.link import LinkKind
+
+KINDS: Mapping[Kind, SendKind[Any]] = {
+    Kind.GIFT: GiftKind(),
+    Kind.CAMPAIGN: CampaignKind(),
+    Kind.LINK: LinkKind(),
+}
+
+
+def kind_of(send: AnySend) -> SendKind[Any]:
+    """
+    Return what is to be done with a send.
+
+    :param send: of any kind.
+    """
+    return KINDS[send.kind]

@@ -1,0 +1,103 @@
+"""What every kind of send has to say of itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.models import Delivery, Send, Touch
+from airflow_provider_sendoso.models.sends import SendModel
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.client.session import SendosoSession
+    from airflow_provider_sendoso.ledger import Ledger
+    from airflow_provider_sendoso.sending.scanning import Scanner
+
+S = TypeVar("S", bound=SendModel)
+
+
+class SendKind(ABC, Generic[S]):
+    """One kind of send: its request, its answer, its checks, and how a send of unknown outcome is looked for."""
+
+    model: type[S]
+    """What a row of this kind is made into."""
+    plural: ClassVar[str]
+    """The kind in a log line."""
+    why_not_looked_for: ClassVar[str] = ""
+    """Why a send of unknown outcome stays held for a person; for kinds without a scanner."""
+
+    @abstractmethod
+    def request(self, send: S, *, airflow_key: str | None, via_from: str) -> Request:
+        """
+        Build the POST.
+
+        :param send: what is sent to whom.
+        :param airflow_key: the ledger's mark, for kinds whose request can carry it; ``None`` without a ledger.
+        :param via_from: the calling application's name, for kinds that say it (published).
+        """
+
+    @abstractmethod
+    def read(self, send: S, body: Any) -> Send | None:
+        """
+        Read the answer to the POST.
+
+        :param send: what was posted.
+        :param body: the answer's JSON.
+        :return: ``None`` where the answer does not say that the send was accepted.
+        """
+
+    def secret(self, send: S, body: Any) -> str | None:
+        """
+        Return what the answer holds that only the ledger keeps, encrypted.
+
+        :param send: what was posted.
+        :param body: the answer's JSON.
+        """
+        return None
+
+    @abstractmethod
+    def email(self, send: S) -> str:
+        """Return the recipient's e-mail address."""
+
+    def listed_email(self, send: S) -> str | None:
+        """Return the address by which the Send Tracker's list shows such a send; ``None`` if the list is not asked."""
+        return None
+
+    def shaped(self, send: S, find_campaign: Callable[[str], Touch | None]) -> S:
+        """
+        Return a single send in the shape that it is posted in.
+
+        :param send: as its arguments say.
+        :param find_campaign: reads a campaign; only kinds whose shape follows from the campaign ask for it.
+        :raises SendosoConfigError: if it cannot be sent like this; nothing was sent.
+        """
+        return send
+
+    def with_delivery(self, send: S, delivery: Delivery) -> S:
+        """
+        Return the send as it is posted once the delivery of its campaign is known.
+
+        :param send: of a row.
+        :param delivery: by e-mail or by post.
+        """
+        return send
+
+    def problem_by_post(self, send: S) -> str | None:
+        """Say what is wrong with the send if its gift goes by post."""
+        return None
+
+    def country(self, send: S) -> str | None:
+        """Return where a gift goes that ships to some countries only, ISO 3166 alpha-2."""
+        return None
+
+    def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner | None:
+        """
+        Return what looks for sends of this kind whose outcome is not known; ``None`` if nothing can find them.
+
+        :param session: calls Sendoso.
+        :param ledger: knows the sends.
+        :param latest: seconds after its POST began at which a send may still appear in a list.
+        """
+        return None

@@ -1,0 +1,181 @@
+"""Gifts of a campaign: ``POST /api/v3/send`` (published).
+
+The answer has a tracking code and no id, and a campaign send has no metadata. A send of unknown outcome is known again
+in the Send Tracker's list by recipient, campaign and time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_sendoso.client.answers import read_campaign_send
+from airflow_provider_sendoso.client.endpoints import (
+    Request,
+    campaign_send_request,
+)
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Record, State
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Send, SendStatus, Touch
+from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
+from airflow_provider_sendoso.sending.kinds.base import SendKind
+from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
+
+_WITNESSES = 100
+"""Sends known to have gone out that a list has to show one of, before what it does not show means anything."""
+
+
+class CampaignKind(SendKind[CampaignSend]):
+    """The gift of a campaign, which Sendoso also calls a touch."""
+
+    model = CampaignSend
+    plural = "campaign sends"
+
+    def request(self, send: CampaignSend, *, airflow_key: str | None, via_from: str) -> Request:
+        """Build the POST; it has no field for the ledger's mark."""
+        return campaign_send_request(send, via_from)
+
+    def read(self, send: CampaignSend, body: Any) -> Send | None:
+        """Read the answer: a tracking code."""
+        return read_campaign_send(body)
+
+    def email(self, send: CampaignSend) -> str:
+        """Return the recipient's e-mail address."""
+        return send.recipient.email
+
+    def listed_email(self, send: CampaignSend) -> str:
+        """Return the recipient's e-mail address, which the Send Tracker's list shows."""
+        return send.recipient.email
+
+    def shaped(self, send: CampaignSend, find_campaign: Callable[[str], Touch | None]) -> CampaignSend:
+        """Read the campaign: whether its gifts go by e-mail or by post decides the shape of the request (published)."""
+        touch = find_campaign(send.touch_id)
+        problem = campaign_problem(send, touch, datetime.now(UTC))
+        if problem is not None or touch is None:
+            raise SendosoConfigError(f"The send is not valid: {problem} (campaign {send.touch_id}). Nothing was sent.")
+        return send.model_copy(update={"delivery": touch.delivery})
+
+    def with_delivery(self, send: CampaignSend, delivery: Delivery) -> CampaignSend:
+        """Return the send with the delivery, from which the shape of the request follows (published)."""
+        return send.model_copy(update={"delivery": delivery})
+
+    def problem_by_post(self, send: CampaignSend) -> str | None:
+        """Say what a parcel lacks: a name, an address, or a phone number."""
+        return mail_problem(send)
+
+    def country(self, send: CampaignSend) -> str | None:
+        """Return the country of the recipient's address."""
+        return None if send.recipient.address is None else send.recipient.address.country
+
+    def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner:
+        """Look for recipient, campaign and time in the Send Tracker's list."""
+        return TrackerScanner(session, ledger, latest)
+
+
+class TrackerScanner:
+    """
+    Looks for campaign sends in the Send Tracker, and binds those that are known to have gone out on the way.
+
+    :param session: calls Sendoso.
+    :param ledger: knows the sends.
+    :param latest: seconds after its POST began at which a send may still appear.
+    """
+
+    known_by = "recipient, campaign and time"
+
+    def __init__(self, session: SendosoSession, ledger: Ledger, latest: float) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._latest = latest
+
+    def statuses_of(self, records: Sequence[Record]) -> dict[str, SendStatus]:
+        """
+        Read how far sends that were accepted have come, in one walk.
+
+        :param records: the sends, of one account; they are bound to their rows in the list where they were not.
+        :return: by send key; without those of which the list does not say.
+        """
+        [account] = {record.account for record in records}
+        tracker = self._walked([tracked(record) for record in records], account)
+        others = self._ledger.bindings.perhaps_sent(account, {str(record.email_hash) for record in records})
+        assigned = tracker.assign(self._taken(tracker, account), self._latest, map(tracked, others))
+        statuses: dict[str, SendStatus] = {}
+        for record in records:
+            send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
+            if send is None:
+                continue
+            if record.bound_id is None:
+                self._ledger.bindings.bind(record.send_key, send.id)
+            if send.status is not None:
+                statuses[record.send_key] = send.status
+        return statuses
+
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+        """Walk through the list; unless all of it is wanted, until it can hold no more."""
+        [account] = {record.account for record in unresolved.values()}
+        hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
+        wanted = [tracked(record) for record in unresolved.values()]
+        # What else has gone out to the same recipients, or may have, in whatever scope, has rows there, too, which are
+        # not to be taken for these.
+        others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}
+        if whole:
+            others |= {record.send_key: record for record in self._ledger.bindings.newest(account, _WITNESSES)}
+        oldest = 0.0 if whole else min(send.posted_at for send in wanted) - CLOCKS_APART - self._latest
+        elsewhere = [
+            tracked(record)
+            for key, record in others.items()
+            if key not in unresolved and record.email_hash and (record.posted_at or 0.0) >= oldest
+        ]
+        witnesses = [send for send in elsewhere if send.accepted]
+        tracker = self._walked([*wanted, *elsewhere], account, whole=whole)
+        taken = self._taken(tracker, account)
+        scan = Scan()
+        assigned = tracker.assign(taken, self._latest)
+        for witness in witnesses:
+            if witness.name in assigned:
+                self._ledger.bindings.bind(witness.name, assigned[witness.name].id)
+                taken.add(assigned[witness.name].id)
+        for key in unresolved:
+            if key in assigned:
+                scan.found[key] = {assigned[key].id: assigned[key]}
+        if tracker.complete and any(witness.name in tracker.seen.keys() | assigned.keys() for witness in witnesses):
+            scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}
+        return scan
+
+    def _walked(self, sends: Sequence[Tracked], account: str, *, whole: bool = False) -> Tracker:
+        """Walk through the list."""
+        give_up = time.monotonic() + LONGEST_SCAN
+        tracker = Tracker(
+            sends,
+            lambda email: self._ledger.email_hash(account, email),
+            whole=whole,
+            stop=lambda: time.monotonic() > give_up,
+        )
+        self._session.walk(tracker.walk())
+        return tracker
+
+    def _taken(self, tracker: Tracker, account: str) -> set[str]:
+        """Return the ids among those met that are bound to sends already."""
+        ids = (row_id for rows in tracker.candidates.values() for row_id in rows)
+        return self._ledger.bindings.bound_among(account, ids)
+
+
+def tracked(record: Record) -> Tracked:
+    """
+    Say by what a campaign send is known again in the Send Tracker's list.
+
+    :param record: the send; its key is its name.
+    """
+    return Tracked(
+        record.send_key,
+        str(record.item.touch_id),
+        str(record.email_hash),
+        record.posted_at or 0.0,
+        record.bound_id,
+        record.state is State.SENT,
+    )

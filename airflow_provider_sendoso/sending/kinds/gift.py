@@ -1,0 +1,105 @@
+"""Gifts of the catalogue: ``POST /api/v3/sends`` (seed).
+
+A send of unknown outcome is known again by the ledger's mark in its metadata. That Sendoso lists gift sends, and that
+the list shows their metadata, is inferred.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_sendoso.client.answers import read_send
+from airflow_provider_sendoso.client.endpoints import (
+    Request,
+    gift_send_request,
+    list_sends_request,
+)
+from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Record
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Send
+from airflow_provider_sendoso.models.checks import address_problem
+from airflow_provider_sendoso.sending.kinds.base import SendKind
+from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
+
+log = logging.getLogger(__name__)
+
+
+class GiftKind(SendKind[GiftSend]):
+    """A gift of the catalogue."""
+
+    model = GiftSend
+    plural = "gift sends"
+
+    def request(self, send: GiftSend, *, airflow_key: str | None, via_from: str) -> Request:
+        """Build the POST, with the ledger's mark in the metadata."""
+        return gift_send_request(send, airflow_key)
+
+    def read(self, send: GiftSend, body: Any) -> Send | None:
+        """Read the answer: an id."""
+        return read_send(body)
+
+    def email(self, send: GiftSend) -> str:
+        """Return the recipient's e-mail address."""
+        return send.recipient.email
+
+    def problem_by_post(self, send: GiftSend) -> str | None:
+        """Say what a parcel's address lacks."""
+        return address_problem(send.recipient.address)
+
+    def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner:
+        """Look for the ledger's marks in the list of gift sends."""
+        return MarkScanner(session, ledger)
+
+
+class MarkScanner:
+    """
+    Looks for gift sends by their marks.
+
+    :param session: calls Sendoso.
+    :param ledger: knows the marks.
+    """
+
+    known_by = "mark"
+
+    def __init__(self, session: SendosoSession, ledger: Ledger) -> None:
+        self._session = session
+        self._ledger = ledger
+
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+        """Walk through the list, newest first if it is; unless all of it is wanted, until it can hold no more."""
+        scan = Scan()
+        keys = {self._ledger.airflow_key(send_key): send_key for send_key in unresolved}
+        marks = set[str]()
+        give_up = time.monotonic() + LONGEST_SCAN
+        oldest = min(record.posted_at or 0.0 for record in unresolved.values()) - CLOCKS_APART
+        pages = Pages(list_sends_request(), "sends", until_empty=whole)
+        descent = Descent()
+        while not pages.done:
+            for item in pages.read(self._session.read(pages.next_request()).json):
+                mark = _mark(item)
+                if mark is not None:
+                    marks.add(mark)
+                    send = read_send(item) if mark in keys else None
+                    if send is not None:
+                        scan.found.setdefault(keys[mark], {})[send.id] = send
+                descent.see(item)
+            if not whole and (descent.is_past(oldest) or len(scan.found) == len(unresolved)):
+                return scan
+            if time.monotonic() > give_up:
+                log.warning("Sendoso's list of sends is too long to be read within %.0f s.", LONGEST_SCAN)
+                return scan
+        if not pages.repeated and marks:  # a list that shows no marks at all says nothing about any
+            scan.absent = {key for mark, key in keys.items() if mark not in marks}
+        return scan
+
+
+def _mark(item: Mapping[str, Any]) -> str | None:
+    metadata = item.get("metadata")
+    mark = metadata.get(METADATA_KEY) if isinstance(metadata, Mapping) else None
+    return mark if isinstance(mark, str) else None

@@ -1,0 +1,45 @@
+"""eGift links of a campaign: ``POST /api/v3/send/generate_egift_links`` (published).
+
+Sendoso sends nothing; the answer holds the link, which is money. No list shows which links were made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_sendoso.client.answers import read_egift_link
+from airflow_provider_sendoso.client.endpoints import (
+    Request,
+    egift_links_request,
+)
+from airflow_provider_sendoso.models import EgiftLinkSend, Send
+from airflow_provider_sendoso.sending.kinds.base import SendKind
+
+
+class LinkKind(SendKind[EgiftLinkSend]):
+    """An eGift link."""
+
+    model = EgiftLinkSend
+    plural = "eGift links"
+    why_not_looked_for = "Sendoso's list shows no links"
+
+    def request(self, send: EgiftLinkSend, *, airflow_key: str | None, via_from: str) -> Request:
+        """Build the POST for one link."""
+        return egift_links_request(send.touch_id, [send.email], via_from)
+
+    def read(self, send: EgiftLinkSend, body: Any) -> Send | None:
+        """Read whether the link was made; the link itself must get neither into an outcome nor into a result."""
+        return None if read_egift_link(body, send.email) is None else Send.without_id()
+
+    def secret(self, send: EgiftLinkSend, body: Any) -> str | None:
+        """Return the link."""
+        made = read_egift_link(body, send.email)
+        return None if made is None else made.link
+
+    def email(self, send: EgiftLinkSend) -> str:
+        """Return the recipient's e-mail address."""
+        return send.email
+
+    def listed_email(self, send: EgiftLinkSend) -> str:
+        """Return the recipient's e-mail address: once redeemed, the gift may be listed under it (inferred)."""
+        return send.email
