@@ -57,7 +57,6 @@ from airflow_provider_sendoso.models import (
     normalise_key,
 )
 from airflow_provider_sendoso.observability.lineage import report_output
-from airflow_provider_sendoso.sending.kinds import kind_of
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
@@ -210,6 +209,9 @@ class SendosoHook(BaseHook):
                 "address_confirmation_message": address_confirmation_message,
             },
         )
+        # Here, because a DAG file may import the hook, and what sends imports an HTTP client.
+        from airflow_provider_sendoso.sending.kinds import kind_of
+
         kind = kind_of(send)
         send = kind.shaped(send, self.find_touch)
         request = kind.request(send, airflow_key=None, via_from=self.config.via_from)

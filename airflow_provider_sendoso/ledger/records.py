@@ -100,10 +100,10 @@ class Record:
     posted_ago: float | None
     status: str | None
     resend_of: str | None
+    kind: Kind | None
     status_at: float | None = None
     email_hash: str | None = None
     bound_id: str | None = None
-    kind: Kind | None = None
     link_ciphertext: str | None = field(default=None, repr=False)
 
     def outcome_for(self, batch_id: str, payload_hash: str | None = None) -> RowOutcome:

@@ -82,7 +82,7 @@ class Reconciler:
     ) -> dict[str, Record]:
         log.info("Looking for %d %s of unknown outcome in Sendoso.", len(unresolved), what)
         # Settled before the list is read, not while it is.
-        settled = {key for key, record in unresolved.items() if prove and self.settles_in(record) <= 0}
+        settled = {key for key, record in unresolved.items() if prove and (self.settles_in(record) or 0.0) <= 0}
         absent: set[str]
         missing: Mapping[str, Record]
         try:
@@ -104,12 +104,15 @@ class Reconciler:
         log.info("Found %d, held %d, proven absent %d.", len(unresolved) - len(missing), len(missing), len(absent))
         return {key: replace(missing[key], state=State.HELD) for key in absent}
 
-    def settles_in(self, record: Record) -> float:
+    def settles_in(self, record: Record) -> float | None:
         """
         Return the seconds until the absence of a send can be proven, not positive once it can.
 
         :param record: the send; not before its process counts as dead.
+        :return: ``None`` for a kind of send that nothing looks for.
         """
+        if record.kind is None or not KINDS[record.kind].is_looked_for:
+            return None
         posted_ago = record.posted_ago if record.posted_ago is not None else 0.0
         return max(self._settled_after - posted_ago, record.lease_left)
 

@@ -369,8 +369,9 @@ class Sender:
             for job in chunk:
                 record = records[self._send_key(job)]
                 self._as_it_stands(job, record)
-                if record.state in (State.UNKNOWN, State.HELD):
-                    self._settles_in = max(self._settles_in or 0.0, self._reconciler.settles_in(record))
+                settles_in = self._reconciler.settles_in(record)
+                if record.state in (State.UNKNOWN, State.HELD) and settles_in is not None:
+                    self._settles_in = max(self._settles_in or 0.0, settles_in)
 
     def _send_key(self, job: Job) -> str:
         return send_key(self._ledger, self._batch, job)

@@ -27,7 +27,7 @@ from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Record, State
-from airflow_provider_sendoso.models import GiftSend, Item, RowOutcome
+from airflow_provider_sendoso.models import GiftSend, Item, Kind, RowOutcome
 from airflow_provider_sendoso.sending import Result
 from airflow_provider_sendoso.warehouse import tables
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
@@ -103,7 +103,7 @@ def outcome(number: int = 1, **changes: Any) -> SpooledOutcome:
 def record(state: State = State.SENT, **changes: Any) -> Record:
     row = Record(
         *("key", "acme", "q4", state, "owner", 1, 0.0, "b1", "payload", Item("gift-mug"), "snd-1", None, None),
-        *(MORNING, 1.0, "shipped", None, MORNING + 60),
+        *(MORNING, 1.0, "shipped", None, Kind.GIFT, MORNING + 60),
     )
     return dataclasses.replace(row, **changes)
 

@@ -8,7 +8,7 @@ import pytest
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
@@ -17,7 +17,9 @@ def post(ledger: Ledger, who: str, state: State, send_id: str | None = None, acc
     """Send a campaign as a batch does it; return the send's key."""
     batch = Batch("batch", account, "q4", "email", "dag", "task", "run", -1)
     key = ledger.send_key(account, "q4", who)
-    wanted = Wanted(key, "payload", Item(touch_id="102"), None, email_hash=ledger.email_hash(account, who))
+    wanted = Wanted(
+        key, "payload", Item(touch_id="102"), None, email_hash=ledger.email_hash(account, who), kind=Kind.CAMPAIGN
+    )
     (claim,) = ledger.sends.claim(batch, "owner", 60, [wanted]).values()
     assert isinstance(claim, Claim)
     assert ledger.sends.begin_post(claim, 60)

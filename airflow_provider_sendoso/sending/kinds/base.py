@@ -28,6 +28,11 @@ class SendKind(ABC, Generic[S]):
     why_not_looked_for: ClassVar[str] = ""
     """Why a send of unknown outcome stays held for a person; for kinds without a scanner."""
 
+    @property
+    def is_looked_for(self) -> bool:
+        """Whether :meth:`scanner` returns a scanner."""
+        return not self.why_not_looked_for
+
     @abstractmethod
     def request(self, send: S, *, airflow_key: str | None, via_from: str) -> Request:
         """
