@@ -14,17 +14,18 @@ demo: $(READY)
 
 # The tests wait more than they compute, so there are two workers to a core.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --quiet
+SIDE_BY_SIDE := --numprocesses=$(WORKERS) --no-loadscope-reorder --quiet
+PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # An answer in ten minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
 test: lint types
 	$(PYTEST) -m "not slow"
-	$(BIN)/nox --session oldest -- --numprocesses=$(WORKERS) --quiet --oldest
+	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --oldest
 
 # What `make test` leaves out: with it, every test on both ends of what is supported, and the soak on all ledgers.
 test-rest: $(READY)
 	$(PYTEST) -m slow
-	$(BIN)/nox --session oldest -- --numprocesses=$(WORKERS) --quiet --not-oldest
+	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --not-oldest
 	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql
 
 test-all: test test-rest
@@ -35,7 +36,7 @@ coverage: $(READY)
 
 # The oldest Airflow that is supported, in an environment of its own below .nox.
 test-oldest: $(READY)
-	$(BIN)/nox --session oldest -- --numprocesses=$(WORKERS) --quiet
+	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -33,12 +33,18 @@ from sqlalchemy import create_engine, text  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mysql_server  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from airflow_provider_sendoso.models import Item  # noqa: E402
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
 
 _LONG_FIRST = ("tests/soak/", "tests/system/", "tests/observability/", "tests/docs/", "tests/packaging/")
 """What waits for other processes most of the time begins first, so that no worker is left alone with it at the end."""
+_LIVE_AIRFLOW = tuple(
+    f"tests/system/test_system_{name}.py"
+    for name in ("approval", "assets", "callbacks", "events", "kills", "retries", "ui")
+)
+"""Files whose tests share a live Airflow: it takes half a minute to start and a gigabyte, so there is one at a time."""
 _ON_OLDEST = (
     *("batch/test_batch_results", "events/", "hooks/", "ledger/", "links/", "notifications/", "operators/"),
     *("packaging/test_parse_cost", "sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
@@ -52,25 +58,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--not-oldest", action="store_true", help="only the tests that --oldest leaves out")
 
 
-@pytest.hookimpl(tryfirst=True)
+def _place(item: pytest.Item) -> str:
+    return item.path.relative_to(item.config.rootpath).as_posix()
+
+
+class _FilesAndLiveAirflow(LoadScopeScheduling):
+    """Gives each worker whole files, for their fixtures; all that needs a live Airflow goes to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "live Airflow" if file.startswith(_LIVE_AIRFLOW) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _FilesAndLiveAirflow(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell the workers of pytest-xdist which tests belong together: a file, and all that share a live Airflow."""
-
-    def place(item: pytest.Item) -> str:
-        return item.path.relative_to(config.rootpath).as_posix()
-
-    def leans_on_airflow(item: pytest.Item) -> bool:
-        return place(item).removeprefix("tests/").startswith(_ON_OLDEST)
-
-    wanted = {True: config.getoption("--oldest"), False: config.getoption("--not-oldest")}
-    if any(wanted.values()):
-        left_out = [item for item in items if not wanted[leans_on_airflow(item)]]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if wanted[leans_on_airflow(item)]]
-    items.sort(key=lambda item: not place(item).startswith(_LONG_FIRST))
-    for item in items:
-        live = "live_airflow" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("live airflow" if live else place(item)))
+    """Select by Airflow's version, and put first what takes long."""
+    only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
+    if only or all_but:
+        chosen = {item: _place(item).removeprefix("tests/").startswith(_ON_OLDEST) == bool(only) for item in items}
+        config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
+        items[:] = [item for item in items if chosen[item]]
+    items.sort(key=lambda item: [not _place(item).startswith(first) for first in (_LIVE_AIRFLOW, _LONG_FIRST)])
 
 
 @dataclass(frozen=True)
