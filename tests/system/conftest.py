@@ -172,8 +172,12 @@ def world(postgres_database: Callable[[], Any]) -> Iterator[Callable[..., World]
 
 
 @pytest.fixture(scope="session")
-def live_airflow(postgres_database: Callable[[], Any]) -> Iterator[LiveAirflow]:
-    """An Airflow with the DAGs that are there to be killed."""
+def live_airflow(
+    postgres_database: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveAirflow]:
+    """An Airflow with the DAGs that are there to be killed; it is too heavy for a second one beside it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose folders are side by side
+        (tmp_path_factory.getbasetemp().parent / "live-airflow").touch(exist_ok=False)
     home = Path(tempfile.mkdtemp(prefix="airflow-live-"))
     airflow = LiveAirflow(home, Path(__file__).with_name("dags"), postgres_database())
     try:
