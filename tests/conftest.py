@@ -56,6 +56,15 @@ _ON_OLDEST = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--oldest", action="store_true", help="only the tests that lean on Airflow or SQLAlchemy")
     parser.addoption("--not-oldest", action="store_true", help="only the tests that --oldest leaves out")
+    until = "begin no test after this moment (a Unix timestamp): the rest is skipped, and listed at the end"
+    parser.addoption("--until", type=float, default=float("inf"), help=until)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what CI has no time for, before its fixtures are set up."""
+    if time.time() > item.config.getoption("--until"):
+        pytest.skip("not reached: the time for it was over (--until)")
 
 
 def _place(item: pytest.Item) -> str:

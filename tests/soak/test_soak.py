@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ledger", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("ledger", ["sqlite", "postgresql", "mysql"])
 def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: str) -> None:
     for seconds in (20, 100):  # a busy machine needs longer for as much
         command = [sys.executable, "-m", "soak", "--seconds", str(seconds), "--ledger", ledger, "--json"]
