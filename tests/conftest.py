@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what CI has no time for, before its fixtures are set up."""
     if time.time() > item.config.getoption("--until"):
-        pytest.skip("not reached: the time for it was over (--until)")
+        pytest.skip(f"{_place(item)} was not reached in time (--until)")
 
 
 def _place(item: pytest.Item) -> str:
