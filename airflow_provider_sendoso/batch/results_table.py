@@ -94,7 +94,7 @@ def with_ledger(row: SpooledOutcome, record: Record | None, batch_id: str) -> Sp
     return replace(
         row,
         outcome=outcome,
-        reason=row.reason if outcome is row.outcome else record.reason,
+        reason=row.reason if outcome is row.outcome else record.why,
         send_id=record.send_id,
         item=row.item if record.item == NOTHING else record.item,
         posted_at=record.posted_at,

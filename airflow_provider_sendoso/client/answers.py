@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.client.endpoints import EGIFT_LINKS, Request
+from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoAuthError,
@@ -298,7 +298,7 @@ def api_words(request: Request, answer: Answer) -> str:
     body = answer.json
     if not isinstance(body, Mapping):
         return _kind(answer)
-    links = request.path == EGIFT_LINKS
+    links = request.answers_with_links
     if links and answer.status < 300:
         return "no link that can be read"  # its words may hold one
     for name in ("message", "error_description", "description", "error"):

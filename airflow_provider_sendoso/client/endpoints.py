@@ -33,6 +33,8 @@ class Request:
     auth: Auth = Auth.BEARER
     made_from: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What parts of the body were put together from: no more to be quoted from an answer than the body itself."""
+    answers_with_links: bool = False
+    """Whether its answer holds links that are money, of which nothing is quoted."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -82,9 +84,6 @@ def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
     return Request("POST", "/api/v3/send", json={"send": _present(body)}, made_from=recipient.model_dump())
 
 
-EGIFT_LINKS = "/api/v3/send/generate_egift_links"
-
-
 def egift_links_request(touch_id: str, emails: Sequence[str], via_from: str) -> Request:
     """
     Build the request for eGift links (published); that it stands inside ``send``, as campaign sends do, is inferred.
@@ -99,7 +98,7 @@ def egift_links_request(touch_id: str, emails: Sequence[str], via_from: str) -> 
         "via_from": via_from,
         "recipient_users": [{"email": email} for email in emails],
     }
-    return Request("POST", EGIFT_LINKS, json={"send": body})
+    return Request("POST", "/api/v3/send/generate_egift_links", json={"send": body}, answers_with_links=True)
 
 
 def _number_or_text(touch_id: str) -> int | str:

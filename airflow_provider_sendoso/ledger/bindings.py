@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger.database import Database
@@ -17,6 +17,9 @@ from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Record, State,
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on
 from airflow_provider_sendoso.models import Kind
+
+_OF_CAMPAIGNS = or_(sends.c.kind == Kind.CAMPAIGN, and_(sends.c.kind.is_(None), sends.c.touch_id.is_not(None)))
+"""Sends of campaigns alone, and not eGift links; releases that stored no kind did so for links only."""
 
 
 class Bindings:
@@ -35,9 +38,9 @@ class Bindings:
 
         :param send_key: of the send.
         :param bound_id: its id.
-        :return: ``False`` if it has another one already, or another send has this one.
+        :return: ``False`` if it has another one already, another send has this one, or it is no campaign send.
         """
-        this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None))
+        this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None), _OF_CAMPAIGNS)
         values = {"bound_id": bound_id, "send_id": func.coalesce(sends.c.send_id, bound_id)}
 
         def work(connection: Connection) -> bool:
@@ -52,7 +55,7 @@ class Bindings:
 
     def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
         """
-        Say which ids of Sendoso's list are bound to a send.
+        Say which ids of Sendoso's list are bound to a send, of whatever kind.
 
         :param account: whose they are.
         :param ids: any number.
@@ -62,7 +65,10 @@ class Bindings:
 
     def perhaps_sent(self, account: str, email_hashes: Iterable[str]) -> list[Record]:
         """
-        Read the campaign sends to some recipients that have gone out, or may have.
+        Read the sends to some recipients that have gone out, or may have, and that the list may show.
+
+        Of whatever kind: a row of the list that may be an eGift link's, or that of a kind which only a newer release
+        knows, is not to be taken for a campaign send's.
 
         :param account: whose they are.
         :param email_hashes: of the recipients.
@@ -78,11 +84,10 @@ class Bindings:
         :param account: whose they are.
         :param count: how many.
         """
-        of_campaigns = or_(sends.c.kind.is_(None), sends.c.kind == Kind.CAMPAIGN)
-        return self._read(account, sends.c.state == State.SENT, of_campaigns, limit=count)
+        return self._read(account, sends.c.state == State.SENT, _OF_CAMPAIGNS, limit=count)
 
     def _read(self, account: str, *where: Any, limit: int | None = None) -> list[Record]:
-        query = select(sends).where(sends.c.account == account, sends.c.touch_id.is_not(None), *where)
+        query = select(sends).where(sends.c.account == account, *where)
         if limit is not None:
             query = query.order_by(sends.c.posted_at.desc()).limit(limit)
 

@@ -106,6 +106,11 @@ class Record:
     bound_id: str | None = None
     link_ciphertext: str | None = field(default=None, repr=False)
 
+    @property
+    def why(self) -> str | None:
+        """Why it stands as it does, as a short code; ``unknown_kind`` for what only a newer release knows."""
+        return self.reason or ("unknown_kind" if self.kind is None else None)
+
     def outcome_for(self, batch_id: str, payload_hash: str | None = None) -> RowOutcome:
         """
         Say what this send means for a row of a batch that would make the same send.

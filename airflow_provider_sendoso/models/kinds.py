@@ -28,6 +28,11 @@ class Kind(StrEnum):
         """Whether a send is followed in the Send Tracker's list (published) rather than by its own id (seed)."""
         return self in (Kind.CAMPAIGN, Kind.LINK)
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether its row in the Send Tracker's list is known by recipient, campaign and time, and its id then noted."""
+        return self is Kind.CAMPAIGN
+
     @classmethod
     def stored(cls, word: str | None, *, of_campaign: bool) -> Kind | None:
         """

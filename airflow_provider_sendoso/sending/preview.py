@@ -51,7 +51,7 @@ def preview(
             found = known.get(key)
             outcome = RowOutcome.NOT_REACHED if found is None else found.outcome_for(batch.batch_id, content)
             open_or_refused = outcome in (RowOutcome.HELD, RowOutcome.REFUSED)
-            reason = found.reason if found is not None and open_or_refused else None
+            reason = found.why if found is not None and open_or_refused else None
             mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.NOT_REACHED
             record(Result(job.number, outcome, reason, send_key=key))
             if mine or outcome is RowOutcome.NOT_REACHED:

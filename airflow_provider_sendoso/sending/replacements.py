@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from airflow_provider_sendoso.client.answers import read_send
-from airflow_provider_sendoso.client.endpoints import get_send_request
 from airflow_provider_sendoso.client.session import SendosoSession
-from airflow_provider_sendoso.exceptions import SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import SendStatus
-from airflow_provider_sendoso.sending.kinds.campaign import TrackerScanner
+from airflow_provider_sendoso.sending.kinds import KINDS
 
 _REPLACEABLE = (SendStatus.FAILED, SendStatus.RETURNED)
 
@@ -46,51 +43,33 @@ def check_replaceable(
     :raises SendosoError: if Sendoso or the ledger does not answer.
     """
     records = {send_id: ledger.sends.find(account, send_id) for send_id in send_ids}
-    of_campaigns = [record for record in records.values() if record is not None and _is_campaigns(record)]
-    statuses = _campaign_statuses(session, ledger, of_campaigns)
+    asked = {record.send_key: record for record in records.values() if record and record.status not in _REPLACEABLE}
+    statuses: dict[str, SendStatus | None] = {}
+    for name, kind in KINDS.items():
+        if mine := [record for record in asked.values() if record.kind is name]:
+            statuses |= kind.statuses(session, ledger, mine)
     answers: dict[str, Replaceable] = {}
     for send_id, record in records.items():
-        if record is None:
-            answers[send_id] = Replaceable(
-                send_id, f"resend_of names the send {send_id!r}, which the ledger does not know"
-            )
-            continue
-        name, status = record.send_id or send_id, record.status
-        if status not in _REPLACEABLE:
-            try:
-                status = statuses.get(record.send_key) if _is_campaigns(record) else _status(session, send_id)
-            except SendosoNotFoundError:
-                answers[send_id] = Replaceable(
-                    name, f"resend_of names the send {send_id!r}, which Sendoso does not know"
-                )
-                continue
-            if status is not None:
-                ledger.sends.note_status(account, send_id, status)
-        answers[send_id] = Replaceable(name, _problem(send_id, status))
+        named = send_id if record is None else record.send_id or send_id
+        answers[send_id] = Replaceable(named, _problem(send_id, record, statuses))
+        if record is not None and (status := statuses.get(record.send_key)) is not None:
+            ledger.sends.note_status(account, send_id, status)
     return answers
 
 
-def _is_campaigns(record: Record) -> bool:
-    return record.kind is not None and record.kind.in_tracker
-
-
-def _campaign_statuses(session: SendosoSession, ledger: Ledger, records: list[Record]) -> dict[str, SendStatus]:
-    asked = {record.send_key: record for record in records if record.status not in _REPLACEABLE}
-    if not asked:
-        return {}
-    try:
-        return TrackerScanner(session, ledger, session.config.timeout).statuses_of(list(asked.values()))
-    except SendosoNotFoundError:
-        return {}  # this Sendoso has no such list
-
-
-def _status(session: SendosoSession, send_id: str) -> SendStatus | None:
-    send = read_send(session.read(get_send_request(send_id)).json)
-    return send.status if send else None
-
-
-def _problem(send_id: str, status: str | None) -> str | None:
+def _problem(send_id: str, record: Record | None, statuses: Mapping[str, SendStatus | None]) -> str | None:
+    """Say why a send may not be replaced."""
+    names = f"resend_of names the send {send_id!r}"
+    if record is None:
+        return f"{names}, which the ledger does not know"
+    if record.kind is None:
+        return f"{names}, a kind of send that this release does not know: replace it with the release that has sent it"
+    status = record.status
+    if status not in _REPLACEABLE:
+        if record.send_key not in statuses:
+            return f"{names}, which Sendoso does not know"
+        status = statuses[record.send_key]
     if status in _REPLACEABLE:
         return None
     what = f"which is {status}" if status else "whose status Sendoso does not say"
-    return f"resend_of names the send {send_id!r}, {what}: only failed and returned ones are replaced"
+    return f"{names}, {what}: only failed and returned ones are replaced"

@@ -199,7 +199,7 @@ class Sender:
             Result(
                 job.number,
                 outcome,
-                record.reason or ("unknown_kind" if record.kind is None else None),
+                record.why,
                 words,
                 record.send_id,
                 record.item,

@@ -85,11 +85,18 @@ class Wait:
             recorded = self.hook.recorded_among(send_ids)
         else:
             recorded = iter(())
+        not_followed = len(self.watch.not_followed)
         for known in recorded:
             self._track(known, now)
             status = SendStatus(known.status) if known.status else None
             asked_at = None if known.noted_ago is None else now - known.noted_ago
             self.watch.recall(known.send_id, status, now - known.made_ago, asked_at)
+        if len(self.watch.not_followed) > not_followed:
+            log.warning(
+                "%d sends cannot be looked for in Sendoso: eGift links whose id nobody has noted, or sends of a "
+                "kind that only a newer release of this provider knows. For them the status in the ledger counts.",
+                len(self.watch.not_followed),
+            )
         self._recalled = self._up_to_date = True
         self._due = self.watch.due(self.goal, now, self.every)
         return self._due
@@ -117,9 +124,13 @@ class Wait:
             self.watch.news = news | self.watch.news
 
     def _track(self, known: SendProgress, now: float) -> None:
-        """Remember of a campaign's send by what it is known in the Send Tracker's list."""
-        in_tracker = known.kind is not None and known.kind.in_tracker
-        if not in_tracker or known.touch_id is None or known.email_hash is None:
+        """Remember how a send is looked for: by its id, in the Send Tracker's list, or by nothing."""
+        kind = known.kind
+        if kind is None or (kind.in_tracker and not kind.is_bound and known.bound_id is None):
+            self.watch.not_followed.add(known.send_id)
+            return
+        self.watch.not_followed.discard(known.send_id)
+        if not kind.in_tracker or known.touch_id is None or known.email_hash is None:
             return
         self._keys[known.send_id] = known.send_key
         self.watch.tracked[known.send_id] = Tracked(

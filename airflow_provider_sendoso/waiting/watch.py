@@ -84,6 +84,7 @@ class Watch:
     :param no_list: this Sendoso has no list of sends.
     :param news: statuses that were read and are not in the ledger yet.
     :param tracked: those of the sends that are campaigns', which only the Send Tracker's list shows, by id.
+    :param not_followed: those that nothing asks Sendoso for; how far they have come is what the ledger says.
     :param digest: hashes an e-mail as the ledger has hashed those of the campaigns' recipients.
     :param walked: walks through that list whose rows are still to be bound to sends, which takes the ledger.
     """
@@ -96,6 +97,7 @@ class Watch:
     no_list: bool = False
     news: dict[str, SendStatus] = field(default_factory=dict)
     tracked: dict[str, Tracked] = field(default_factory=dict)
+    not_followed: set[str] = field(default_factory=set)
     digest: Callable[[str], str] = str
     walked: list[Tracker] = field(default_factory=list)
 
@@ -141,7 +143,11 @@ class Watch:
         :param every: seconds between two rounds.
         """
         sends, alone = self.sends, len(self.sends) == 1
-        due = [send_id for send_id in self.open(goal) if alone or _is_due(sends[send_id], now, every)]
+        due = [
+            send_id
+            for send_id in self.open(goal)
+            if send_id not in self.not_followed and (alone or _is_due(sends[send_id], now, every))
+        ]
         due.sort(key=lambda name: (self._odd(sends[name]), sends[name].asked_at is not None, -sends[name].made_at))
         return due
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.models import Delivery, Send, Touch
+from airflow_provider_sendoso.models import Delivery, Send, SendStatus, Touch
 from airflow_provider_sendoso.models.sends import SendModel
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
     from airflow_provider_sendoso.ledger import Ledger
+    from airflow_provider_sendoso.ledger.records import Record
     from airflow_provider_sendoso.sending.scanning import Scanner
 
 S = TypeVar("S", bound=SendModel)
@@ -96,6 +97,20 @@ class SendKind(ABC, Generic[S]):
     def country(self, send: S) -> str | None:
         """Return where a gift goes that ships to some countries only, ISO 3166 alpha-2."""
         return None
+
+    def statuses(
+        self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
+    ) -> dict[str, SendStatus | None]:
+        """
+        Read how far sends of this kind have come that were accepted.
+
+        :param session: calls Sendoso.
+        :param ledger: knows the sends.
+        :param records: the sends, at least one, of one account.
+        :return: by send key; ``None`` where Sendoso does not say, and without those that Sendoso does not know.
+        :raises SendosoError: if Sendoso or the ledger does not answer.
+        """
+        return {record.send_key: None for record in records}
 
     def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner | None:
         """

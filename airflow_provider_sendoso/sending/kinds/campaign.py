@@ -18,10 +18,10 @@ from airflow_provider_sendoso.client.endpoints import (
 )
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker
-from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
-from airflow_provider_sendoso.models import CampaignSend, Delivery, Send, SendStatus, Touch
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Kind, Send, SendStatus, Touch
 from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -76,6 +76,16 @@ class CampaignKind(SendKind[CampaignSend]):
         """Look for recipient, campaign and time in the Send Tracker's list."""
         return TrackerScanner(session, ledger, latest)
 
+    def statuses(
+        self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
+    ) -> dict[str, SendStatus | None]:
+        """Look for all of them in one walk through the Send Tracker's list."""
+        try:
+            found = TrackerScanner(session, ledger, session.config.timeout).statuses_of(records)
+        except SendosoNotFoundError:
+            found = {}  # this Sendoso has no such list
+        return {record.send_key: found.get(record.send_key) for record in records}
+
 
 class TrackerScanner:
     """
@@ -121,7 +131,7 @@ class TrackerScanner:
         hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
         wanted = [tracked(record) for record in unresolved.values()]
         # What else has gone out to the same recipients, or may have, in whatever scope, has rows there, too, which are
-        # not to be taken for these.
+        # not to be taken for these. That of another kind proves nothing, for perhaps the list does not show it.
         others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}
         if whole:
             others |= {record.send_key: record for record in self._ledger.bindings.newest(account, _WITNESSES)}
@@ -131,7 +141,7 @@ class TrackerScanner:
             for key, record in others.items()
             if key not in unresolved and record.email_hash and (record.posted_at or 0.0) >= oldest
         ]
-        witnesses = [send for send in elsewhere if send.accepted]
+        witnesses = [send for send in elsewhere if send.accepted and others[send.name].kind is Kind.CAMPAIGN]
         tracker = self._walked([*wanted, *elsewhere], account, whole=whole)
         taken = self._taken(tracker, account)
         scan = Scan()

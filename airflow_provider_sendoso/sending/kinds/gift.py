@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import read_send
 from airflow_provider_sendoso.client.endpoints import (
     Request,
+    get_send_request,
     gift_send_request,
     list_sends_request,
 )
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
+from airflow_provider_sendoso.exceptions import SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Send
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Send, SendStatus
 from airflow_provider_sendoso.models.checks import address_problem
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -55,6 +58,17 @@ class GiftKind(SendKind[GiftSend]):
     def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner:
         """Look for the ledger's marks in the list of gift sends."""
         return MarkScanner(session, ledger)
+
+    def statuses(
+        self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
+    ) -> dict[str, SendStatus | None]:
+        """Ask for each by its id."""
+        statuses: dict[str, SendStatus | None] = {}
+        for record in records:
+            with suppress(SendosoNotFoundError):
+                send = read_send(session.read(get_send_request(str(record.send_id))).json)
+                statuses[record.send_key] = send.status if send else None
+        return statuses
 
 
 class MarkScanner:

@@ -5,15 +5,20 @@ Sendoso sends nothing; the answer holds the link, which is money. No list shows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import read_egift_link
-from airflow_provider_sendoso.client.endpoints import (
-    Request,
-    egift_links_request,
-)
-from airflow_provider_sendoso.models import EgiftLinkSend, Send
+from airflow_provider_sendoso.client.endpoints import Request, egift_links_request
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.tracker import Tracker
+from airflow_provider_sendoso.exceptions import SendosoNotFoundError
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import Record
+from airflow_provider_sendoso.models import EgiftLinkSend, Send, SendStatus
 from airflow_provider_sendoso.sending.kinds.base import SendKind
+from airflow_provider_sendoso.sending.kinds.campaign import tracked
 
 
 class LinkKind(SendKind[EgiftLinkSend]):
@@ -43,3 +48,15 @@ class LinkKind(SendKind[EgiftLinkSend]):
     def listed_email(self, send: EgiftLinkSend) -> str:
         """Return the recipient's e-mail address: once redeemed, the gift may be listed under it (inferred)."""
         return send.email
+
+    def statuses(
+        self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
+    ) -> dict[str, SendStatus | None]:
+        """Look in the Send Tracker's list for those whose id a person has noted: by nothing else is a row theirs."""
+        noted = [tracked(record) for record in records if record.bound_id is not None]
+        tracker = Tracker(noted, str)
+        if noted:
+            with suppress(SendosoNotFoundError):  # this Sendoso has no such list
+                session.walk(tracker.walk())
+        found = {name: send.status for name, send in tracker.seen.items()}
+        return {record.send_key: found.get(record.send_key) for record in records}
