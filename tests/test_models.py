@@ -182,7 +182,6 @@ class TestKey:
         [
             ("ada@example.com", "Ada@Example.COM", " ADA@EXAMPLE.COM\n"),
             ("jose\u0301@example.com", "JOS\u00c9@example.com"),
-            ("straße@example.com", "STRASSE@example.com"),
             ("ada@example.com", "\ufeffada@example.com", "ada@example.com\u200b", "\u200e Ada@example.com\x00"),
             ("42", "\ufeff42", "42\u200b"),
             (42, 42.0, "42", " 42 ", Decimal("42"), Decimal("42.00")),
@@ -193,7 +192,14 @@ class TestKey:
         assert len({normalise_key(value) for value in same}) == 1
 
     @pytest.mark.parametrize(
-        "different", [("AB-1", "ab-1"), ("1", "01"), (1.5, 1), ("ada@example.com", "ada+1@example.com")]
+        "different",
+        [
+            ("AB-1", "ab-1"),
+            ("straße@example.com", "STRASSE@example.com"),
+            ("1", "01"),
+            (1.5, 1),
+            ("ada@example.com", "ada+1@example.com"),
+        ],
     )
     def test_different(self, different):
         assert len({normalise_key(value) for value in different}) == len(different)
@@ -226,14 +232,16 @@ class TestRecipient:
         ],
     )
     def test_no_e_mail(self, email):
-        assert problems(Recipient, ADA | {"email": email}) == [("email", "is not an e-mail address")]
+        [(name, problem)] = problems(Recipient, ADA | {"email": email})
+        assert (name, problem[:24]) == ("email", "is not an e-mail address")
 
     @pytest.mark.parametrize("invisible", ["\u200b", "\ufeff", "\u00ad", "\u200e", "\x00", "\u00a0", "\n"])
     def test_what_cannot_be_seen(self, invisible):
         for email in (f"{invisible}ada@example.com", f"ada@example.com{invisible}"):
             assert Recipient.model_validate(ADA | {"email": email}).email == "ada@example.com"
         for email in (f"a{invisible}da@example.com", f"ada@{invisible}example.com", f"ada@example.c{invisible}om"):
-            assert problems(Recipient, ADA | {"email": email}) == [("email", "is not an e-mail address")]
+            [(name, problem)] = problems(Recipient, ADA | {"email": email})
+            assert (name, problem[:24]) == ("email", "is not an e-mail address")
 
     def test_text_is_normalised(self):
         recipient = Recipient.model_validate(ADA | {"first_name": " Jose\u0301 ", "company": "  ", "title": 7.0})

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import METADATA_KEY, CampaignSend, EgiftLinkSend, GiftSend, field_errors
+from airflow_provider_sendoso.models.suspects import placeholder
 
 _S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
 
@@ -32,6 +33,13 @@ def make_send(
     :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
     """
     asking = {name: value for name, value in asking.items() if value is not None}
+    recipient, metadata = rendered(recipient), rendered(metadata)
+    left = placeholder(message)
+    if left is not None:
+        raise SendosoConfigError(
+            f"message holds the placeholder {left}, which nothing fills in: only the message of a BatchSendOperator "
+            "takes the columns of its rows. Nothing was sent."
+        )
     if touch_id is not None:
         extra = {"gift_id": gift_id, "variant_id": variant_id, "team_id": team_id, "metadata": metadata}
         refuse_with_campaign([name for name, value in extra.items() if value is not None])
@@ -52,6 +60,18 @@ def make_send(
         "metadata": {k: v for k, v in (metadata or {}).items() if v is not None},
     }
     return validated(GiftSend, fields)
+
+
+def rendered(value: Any) -> Any:
+    """
+    Take out of a mapping, at every depth, what a template has rendered to nothing.
+
+    :param value: an argument as Airflow has rendered it, in which the text ``None`` stands for an absent value.
+    """
+    if isinstance(value, Mapping):
+        inner = {name: rendered(one) for name, one in value.items()}
+        return {name: one for name, one in inner.items() if one is not None}
+    return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
 def refuse_with_campaign(names: Collection[str]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,6 +24,8 @@ from airflow_provider_sendoso.models import (
     normalise_key,
     normalise_text,
 )
+from airflow_provider_sendoso.models.mailbox import decoration
+from airflow_provider_sendoso.models.suspects import placeholder
 from airflow_provider_sendoso.sending.kinds import kind_of
 
 RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
@@ -85,8 +88,8 @@ class BatchRowReader:
     """
 
     def __init__(self, columns: Sequence[str], layout: Layout) -> None:
-        self._names = [str(name) for name in columns]
-        self._columns = _index(self._names)
+        self._names = [_clean(name) for name in columns]
+        self._columns = _index(columns)
         self._arguments = {name: value for name, value in layout.arguments.items() if value is not None}
         metadata = {str(name): value for name, value in layout.metadata.items()}
         self._metadata = {name: value for name, value in metadata.items() if value is not None}
@@ -132,9 +135,12 @@ class BatchRowReader:
         """
         row_ref = None
         try:
-            row_ref = normalise_text(cells[self._ref_position]) if self._ref_position is not None else None
+            row_ref = None if self._ref_position is None else self._cell(cells, self._ref_position)
             row_ref = row_ref.replace("\0", "")[:_LONGEST_REF] if row_ref else None
-            key = normalise_key(cells[self._key_position])
+            text = self._cell(cells, self._key_position)
+            if text is not None and "@" in text and (decorated := decoration(text)) is not None:
+                return BatchRow(number, None, row_ref, None, f"{self._key_name} {decorated}")
+            key = normalise_key(text)
             if key is None:
                 return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
             resend_of = self._resend_of(cells)
@@ -166,7 +172,7 @@ class BatchRowReader:
         if "touch_id" in self._arguments:
             return False
         gift_id, touch_id = (
-            None if (position := self._fields.get(name)) is None else normalise_text(cells[position])
+            None if (position := self._fields.get(name)) is None else self._cell(cells, position)
             for name in ("gift_id", "touch_id")
         )
         if (gift_id is None) == (touch_id is None):
@@ -184,7 +190,7 @@ class BatchRowReader:
         metadata = {
             name: value
             for name, position in self._metadata_columns.items()
-            if (value := _plain(cells[position])) is not None
+            if (value := self._plain(cells, position)) is not None
         }
         send["metadata"] = metadata | self._metadata
         return GiftSend.model_validate(send)
@@ -199,17 +205,37 @@ class BatchRowReader:
         if address:
             recipient["address"] = address
         send = {name: cell for name, position in send_cells if (cell := cells[position]) is not None}
-        if self._message is not None:
-            send["message"] = self._message.render(cells)
+        if self._message is None:
+            left = placeholder(send.get("message"))
+            if left is not None:
+                raise _RowError(f"message holds the placeholder {left}, which nothing fills in")
+        else:
+            send["message"] = self._message.render(partial(self._cell, cells))
         send["recipient"] = recipient
         return send
+
+    def _cell(self, cells: Sequence[Any], position: int) -> str | None:
+        """Read a cell as text; a cell that is none is named by its column."""
+        try:
+            return normalise_text(cells[position])
+        except TypeError:
+            found = type(cells[position]).__name__
+            raise _RowError(f"the column {self._names[position]!r} holds a {found}, which is not text") from None
+        except ValueError:
+            raise _RowError(
+                f"the column {self._names[position]!r} holds what is not text: too long, or not Unicode"
+            ) from None
+
+    def _plain(self, cells: Sequence[Any], position: int) -> str | int | float | bool | None:
+        value = cells[position]
+        return value if isinstance(value, bool | int) else self._cell(cells, position)
 
     def _cells_of(self, fields: Mapping[str, str]) -> list[tuple[str, int]]:
         return [(name, self._fields[field]) for field, name in fields.items() if field in self._fields]
 
     def _resend_of(self, cells: Sequence[Any]) -> str | None:
         position = self._fields.get(RESEND_OF)
-        resend_of = normalise_text(cells[position]) if position is not None else None
+        resend_of = self._cell(cells, position) if position is not None else None
         if resend_of is not None and len(resend_of) > LONGEST_ID:
             raise _RowError(f"{RESEND_OF} is longer than {LONGEST_ID} characters")
         return resend_of
@@ -252,12 +278,12 @@ class BatchRowReader:
         return _Message.parse(str(text), lambda name: self._field_or_column(name, "message"))
 
     def _field_or_column(self, name: str, where: str) -> int:
-        field = str(name).casefold()
+        field = _clean(name).casefold()
         field = _SHORT.get(field, field)
         return self._fields[field] if field in self._fields else self._column(name, where)
 
     def _column(self, name: str, where: str) -> int:
-        position = self._columns.get(str(name).casefold())
+        position = self._columns.get(_clean(name).casefold())
         if position is None:
             raise SendosoConfigError(
                 f"{where} names the column {name!r}, which the result does not have. "
@@ -291,12 +317,12 @@ class _Message:
             parts.append((literal, name, None if name is None else position_of(name)))
         return cls(tuple(parts))
 
-    def render(self, cells: Sequence[Any]) -> str:
+    def render(self, read: Callable[[int], str | None]) -> str:
         texts = []
         for literal, name, position in self.parts:
             texts.append(literal)
             if position is not None:
-                value = normalise_text(cells[position])
+                value = read(position)
                 if value is None:
                     raise _RowError(f"{name}, named in the message, is missing")
                 texts.append(value)
@@ -319,8 +345,8 @@ def flatten(recipients: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[li
             )
         row: dict[str, Any] = {}
         for name, value in recipient.items():
-            if str(name).casefold() in ("address", "metadata") and isinstance(value, Mapping):
-                row |= {f"{str(name).casefold()}_{inner}": cell for inner, cell in value.items()}
+            if _clean(name).casefold() in ("address", "metadata") and isinstance(value, Mapping):
+                row |= {f"{_clean(name).casefold()}_{_clean(inner)}": cell for inner, cell in value.items()}
             else:
                 row[str(name)] = value
         flat.append(row)
@@ -331,10 +357,11 @@ def flatten(recipients: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[li
 def _index(columns: Sequence[str]) -> dict[str, int]:
     index: dict[str, int] = {}
     for position, name in enumerate(columns):
-        folded = str(name).casefold()
+        folded = _clean(name).casefold()
         if folded in index:
             raise SendosoConfigError(
-                f"The result has two columns {str(name)!r} (columns match without case); rename one. Nothing was sent."
+                f"The result has two columns {_clean(name)!r} (columns match without case and without blanks around "
+                f"them), {str(columns[index[folded]])!r} and {str(name)!r}; rename one. Nothing was sent."
             )
         index[folded] = position
     return index
@@ -346,5 +373,6 @@ def _metadata_name(column: str) -> str:
     return name.lower() if column.isupper() else name
 
 
-def _plain(value: Any) -> str | int | float | bool | None:
-    return value if isinstance(value, bool | int) else normalise_text(value)
+def _clean(column: object) -> str:
+    """Clean a column's name as cells are cleaned: no blanks or byte-order marks around it, NFC."""
+    return normalise_text(str(column)) or ""

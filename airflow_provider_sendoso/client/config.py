@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models.identity import name_problem, same_name
 
 DEFAULT_HOST = "https://app.sendoso.com"
 _HOSTNAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
@@ -81,6 +82,8 @@ class ClientConfig(BaseModel):
         :param extra: the connection's extra; ``None`` and ``""`` mean unset.
         :raises SendosoConfigError: for whatever is missing, unknown or out of range.
         """
+        # A blank or a line break beside them was pasted along.
+        login, password = (login or "").strip(), (password or "").strip()
         if not login or not password:
             missing = "login (the client ID)" if not login else "password (the client secret)"
             raise SendosoConfigError(
@@ -91,6 +94,8 @@ class ClientConfig(BaseModel):
         if not isinstance(extra, Mapping):
             raise SendosoConfigError(f"The Sendoso connection {conn_id!r} has an extra that is not a JSON object.")
         given = {name: value for name, value in extra.items() if value is not None and value != ""}
+        if isinstance(given.get("account"), str):
+            given["account"] = _account(conn_id, given["account"])
         try:
             return cls(
                 **{"account": hostname, **given},
@@ -103,13 +108,27 @@ class ClientConfig(BaseModel):
             raise SendosoConfigError(_explain(conn_id, error)) from None
 
 
+def _account(conn_id: str, account: str) -> str:
+    """Read the account, under whose name the ledger remembers who was sent a gift."""
+    name = same_name(account)
+    problem = name_problem(name) if name else "is blank"
+    if problem is not None:
+        raise SendosoConfigError(
+            f"The Sendoso connection {conn_id!r} has an account that {problem}. To the ledger it would be another "
+            "account, in which nobody has been sent a gift. Nothing was sent."
+        )
+    return name
+
+
 def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | None) -> tuple[str, str]:
     text = (host or DEFAULT_HOST).strip()
     if _is_ip(text):
         text = f"[{text}]" if ":" in text else text
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
-        hostname, given_port = parts.hostname, parts.port or port
+        # One host has one name: a trailing dot, or zeros in an address, would make another account of it.
+        hostname, given_port = (parts.hostname or "").rstrip("."), parts.port or port
+        hostname = str(ipaddress.ip_address(hostname)) if _is_ip(hostname) else hostname
     except ValueError:
         hostname, given_port = None, None
     if (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import mask_secret
@@ -22,9 +23,48 @@ if TYPE_CHECKING:
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
 
+_LEDGER_TYPES = ("postgres", "mysql", "sqlite")
+
 _ledgers: dict[str, Ledger] = {}
 _sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
 _lock = threading.Lock()
+
+
+def check_connection(conn_id: str, connection: Connection, conn_types: Collection[str]) -> None:
+    """
+    Refuse a connection of another type, and one whose extra cannot be read.
+
+    Airflow reads an extra that is not JSON as an empty one. Then the account, the ledger and the limits that it names
+    would be gone without a word, and everybody would be sent a second gift.
+
+    :param conn_id: its id.
+    :param conn_types: that it may have; a connection without a type is taken as it is.
+    :raises SendosoConfigError: naming the connection, and no value of it.
+    """
+    if connection.conn_type and connection.conn_type not in conn_types:
+        raise SendosoConfigError(
+            f"The connection {conn_id!r} is of type {connection.conn_type!r}, not {' or '.join(sorted(conn_types))}. "
+            "Its password was not sent anywhere, and nothing was sent."
+        )
+    extra = connection.extra
+    if not isinstance(extra, str) or not extra.strip():
+        return
+    try:
+        json.loads(extra, object_pairs_hook=_no_name_twice)
+    except ValueError as error:
+        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise SendosoConfigError(
+            f"The connection {conn_id!r} has an extra that is not valid JSON ({where}). Names and texts stand in "
+            'double quotes, like {"account": "acme"}, and no comma follows the last entry. Nothing was sent.'
+        ) from None
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given twice")
+    return dict(pairs)
 
 
 def read_config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) -> ClientConfig:
@@ -81,6 +121,7 @@ def open_ledger(conn_id: str, connection: Connection) -> Ledger:
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
             "sqlite for a single machine. Nothing was sent."
         )
+    check_connection(conn_id, connection, _LEDGER_TYPES)
     uri = connection.get_uri()
     with _lock:
         if uri not in _ledgers:

@@ -41,7 +41,13 @@ from airflow_provider_sendoso.exceptions import (
     SendosoServerError,
     SendOutcomeUnknownError,
 )
-from airflow_provider_sendoso.hooks.connections import no_ledger, open_ledger, read_config, shared_session
+from airflow_provider_sendoso.hooks.connections import (
+    check_connection,
+    no_ledger,
+    open_ledger,
+    read_config,
+    shared_session,
+)
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import SendProgress
 from airflow_provider_sendoso.models import (
@@ -93,6 +99,7 @@ class SendosoHook(BaseHook):
         :raises SendosoConfigError: for a connection that is not usable.
         """
         connection = self.get_connection(self.sendoso_conn_id)
+        check_connection(self.sendoso_conn_id, connection, (self.conn_type,))
         return read_config(self.sendoso_conn_id, connection, connection.extra_dejson)
 
     @cached_property
@@ -123,6 +130,7 @@ class SendosoHook(BaseHook):
     async def aprepare(self) -> None:
         """Resolve both connections without blocking the event loop; then session and ledger are at hand."""
         connection = await get_async_connection(self.sendoso_conn_id, hook=self)
+        check_connection(self.sendoso_conn_id, connection, (self.conn_type,))
         self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
         conn_id = self.config.ledger_conn_id
         try:

@@ -17,6 +17,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import LONGEST_WHY, OPEN
 from airflow_provider_sendoso.models import LONGEST_ID
+from airflow_provider_sendoso.models.identity import same_name
 
 RESOLUTIONS = {"sent": State.SENT, "not_sent": State.READY}
 """What can be decided, and what becomes of the send."""
@@ -150,6 +151,7 @@ def find(
     :param reason: only those with this reason.
     :raises SendosoConfigError: for a batch or scope that the ledger does not know.
     """
+    dedupe_scope = None if dedupe_scope is None else same_name(dedupe_scope)
     known = batch_id is None or ledger.sends.batch_exists(batch_id)
     known = known and (dedupe_scope is None or ledger.sends.scope_exists(account, dedupe_scope))
     narrowed = {"batch_id": batch_id, "dedupe_scope": dedupe_scope, "reason": reason}

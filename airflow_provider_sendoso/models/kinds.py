@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
     @property
     def is_bound(self) -> bool:
-        """Whether its row in the Send Tracker's list is known by recipient, campaign and time, and its id then noted."""
+        """Whether its row in the Send Tracker's list is found by recipient, campaign and time, and its id noted."""
         return self is Kind.CAMPAIGN
 
     @classmethod

@@ -14,7 +14,7 @@ import unicodedata
 import idna
 
 # Nearly every address of a warehouse: plain ASCII, nothing around it, a dot in the domain.
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LABEL = r"[A-Za-z0-9-]+"
 _PLAIN = re.compile(rf"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*@{_LABEL}(?:\.{_LABEL})+")
 
 _QUOTES = "\"'`´‘’‚‛“”„‟«»‹›′″"
@@ -25,8 +25,6 @@ _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _ENTITY = re.compile(r"&(#\d+|#x[0-9a-f]+|[a-z]+);", re.IGNORECASE)
 _LOCAL_PUNCTUATION = frozenset("!#$%&'*+-/=?^_{|}~.")
 """ASCII punctuation that a local part may hold without quotes (RFC 5322, 3.2.3)."""
-_LEADING = frozenset("_+-")
-"""Of these, the ones that addresses really begin with; the others stand there as somebody's mark-up."""
 
 NOT_AN_ADDRESS = "is not an e-mail address"
 
@@ -40,13 +38,26 @@ def address_problem(text: str) -> str | None:
     """
     if _PLAIN.fullmatch(text):
         return None
-    decoration = _decoration(text)
-    if decoration is not None:
-        return f"is not a plain e-mail address: it has {decoration}. Write the address alone, like ada@example.com"
+    decorated = decoration(text)
+    if decorated is not None:
+        return decorated
     local, _, domain = text.partition("@")
     if not local or not _is_local(local) or not _is_domain(domain):
         return NOT_AN_ADDRESS
     return None
+
+
+def decoration(text: str) -> str | None:
+    """
+    Say what decorates an address; a decorated one would be another recipient than the plain one.
+
+    :param text: stripped of white space, NFC.
+    :return: the problem, without a word of the address; ``None`` where nothing decorates it, or it is no address.
+    """
+    kind = None if _PLAIN.fullmatch(text) else _decoration(text)
+    if kind is None:
+        return None
+    return f"is not an e-mail address alone: it has {kind}; write it like ada@example.com"
 
 
 def mailbox_key(address: str) -> str:
@@ -121,13 +132,17 @@ def _decoration(text: str) -> str | None:
         return "more after it, such as ?subject="
     if text[-1] in ".:!*_-=~|\\":
         return "a punctuation mark after it"
-    if local and (local[0] == "." or not (local[0].isalnum() or local[0] in _LEADING or _is_mark(local[0]))):
+    if local and (local[0] in ".*=" or not _is_local(local[0])):
         return "a punctuation mark before it"
     return None
 
 
 def _is_local(local: str) -> bool:
-    return all(character.isalnum() or character in _LOCAL_PUNCTUATION or _is_mark(character) for character in local)
+    """Say whether a local part holds no punctuation but what RFC 5322 allows without quotes; symbols are letters."""
+    return all(
+        character.isalnum() or character in _LOCAL_PUNCTUATION or unicodedata.category(character)[0] in "MS"
+        for character in local
+    )
 
 
 def _is_domain(domain: str) -> bool:
@@ -137,7 +152,7 @@ def _is_domain(domain: str) -> bool:
 
 def _is_label(label: str) -> bool:
     whole = all(character.isalnum() or character == "-" or _is_mark(character) for character in label)
-    return bool(label) and whole and label[0] != "-" and label[-1] != "-"
+    return bool(label) and whole
 
 
 def _is_mark(character: str) -> bool:

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.models.countries import WITH_STATES
 from airflow_provider_sendoso.models.kinds import Kind
+from airflow_provider_sendoso.models.suspects import postal_code_problem
 from airflow_provider_sendoso.models.text import (
     Country,
     Email,
@@ -54,6 +56,9 @@ _NEEDED_WITH_STATE = ("line1", "city", "state", "postal_code", "country")
 
 
 def _address(address: Address | None) -> Address | None:
+    problem = None if address is None else postal_code_problem(address.country, address.postal_code)
+    if problem is not None:
+        raise PydanticCustomError("postal_code", "{problem}", {"problem": problem})
     return address if address is not None and any(vars(address).values()) else None
 
 
@@ -202,11 +207,13 @@ def field_errors(error: ValidationError) -> list[tuple[str, str]]:
     :param error: what a model of this module raised.
     :return: pairs of a field's name, as a row has it, and a reason.
     """
-    return [(_field_name(detail["loc"]), _reason(detail)) for detail in error.errors(include_input=False)]
+    details = error.errors(include_input=False)
+    return [(_field_name(detail["loc"], detail["type"]), _reason(detail)) for detail in details]
 
 
-def _field_name(loc: tuple[int | str, ...]) -> str:
+def _field_name(loc: tuple[int | str, ...], problem: str) -> str:
     names = [str(part) for part in loc if part != "recipient"]
+    names += [problem] if problem == "postal_code" else []  # found where the whole address was looked at
     return "_".join(names) or "recipient"
 
 
@@ -216,7 +223,7 @@ def _reason(detail: Any) -> str:
             return "is not a field of a send"
         case "missing":
             return "is missing"
-        case "absent" | "not_text" | "not_plain" | "email" | "country" | "too_long":
+        case "absent" | "suspect" | "postal_code" | "not_text" | "not_plain" | "email" | "country" | "too_long":
             return str(detail["msg"])
         case "string_too_long":
             return f"is longer than {detail['ctx']['max_length']} characters"

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
+from enum import Enum
+from numbers import Integral, Real
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.models.countries import COUNTRIES
+from airflow_provider_sendoso.models.mailbox import address_problem, mailbox_key
+from airflow_provider_sendoso.models.suspects import suspect
 
-# One "@", a dot in the domain, no white space and nothing that parts two addresses or a name from one: enough to catch
-# a wrong column; Sendoso decides the rest.
-_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")
+LONGEST_CELL = 8000
+"""Characters of a cell that are looked at; no field takes as many."""
+
+_MISSING = ("NAType", "NaTType")
+"""Types of pandas' missing values; pandas need not be installed."""
+_EMOJI_TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
 
 
 def normalise_text(value: Any) -> str | None:
@@ -25,7 +31,7 @@ def normalise_text(value: Any) -> str | None:
 
     :param value: what a database or a DAG author gave.
     :raises TypeError: for bytes and containers (arrays, JSON), which no field of the API holds.
-    :raises ValueError: for text that cannot be written as UTF-8, and for a signalling NaN.
+    :raises ValueError: for text that cannot be written as UTF-8 or is longer than any field, and a signalling NaN.
     """
     if value is None:
         return None
@@ -33,13 +39,25 @@ def normalise_text(value: Any) -> str | None:
         return value.strip() or None  # nothing in it that the rest looks for
     if type(value) is int:
         return str(value)
-    if isinstance(value, float | Decimal):
+    if isinstance(value, Enum):
+        return normalise_text(value.value)
+    if type(value).__name__ in _MISSING or (type(value).__name__ == "datetime64" and str(value) == "NaT"):
+        return None
+    if type(value) is bool:
+        return str(value)
+    if isinstance(value, Integral):  # numpy's, too
+        return str(int(value))
+    if isinstance(value, Real | Decimal):
+        value = value if isinstance(value, Decimal) else float(value)
         if not math.isfinite(value):
             return None
         value = int(value) if value == int(value) else value
     elif isinstance(value, Iterable) and not isinstance(value, str):  # bytes, arrays of all kinds, JSON
         raise TypeError(f"{type(value).__name__} is not text")
-    text = unicodedata.normalize("NFC", str(value))
+    text = str(value)
+    if len(text) > LONGEST_CELL:  # before NFC, which takes a second for each 30,000 combining marks
+        raise ValueError(f"longer than {LONGEST_CELL} characters")
+    text = unicodedata.normalize("NFC", text)
     text.encode()  # half of a surrogate pair is no text; the error is a ValueError
     return _stripped(text) or None
 
@@ -55,26 +73,37 @@ def _stripped(text: str) -> str:
 
 
 def _invisible(character: str) -> bool:
+    if character in _EMOJI_TAGS:
+        return False  # the last part of a flag, like England's
     return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
 
 
 def normalise_key(value: Any) -> str | None:
     """
-    Turn what identifies a recipient into the form in which two are compared; e-mails compare case-folded.
+    Turn what identifies a recipient into the form in which two are compared: an e-mail address by its mailbox.
 
     :param value: the recipient key's cell.
     """
     text = normalise_text(value)
-    return text.casefold() if text is not None and _EMAIL.fullmatch(text) else text
+    return mailbox_key(text) if text is not None and "@" in text and address_problem(text) is None else text
 
 
 def _text(value: Any) -> str | None:
     if type(value) is str and value.isascii() and value.isprintable():
-        return value.strip() or None  # as below, without two more calls for most cells of a million rows
-    try:
-        return normalise_text(value)
-    except (TypeError, ValueError):
-        raise PydanticCustomError("not_text", "is not text") from None
+        text = value.strip()  # as below, without two more calls for most cells of a million rows
+    elif isinstance(value, str) and len(value) > LONGEST_CELL:
+        raise PydanticCustomError("too_long", f"is longer than {LONGEST_CELL} characters")
+    else:
+        try:
+            text = normalise_text(value) or ""
+        except (TypeError, ValueError):
+            raise PydanticCustomError("not_text", "is not text") from None
+    if not text:
+        return None
+    problem = suspect(text)
+    if problem is not None:
+        raise PydanticCustomError("suspect", "{problem}", {"problem": problem})
+    return text
 
 
 def _required_text(value: Any) -> str:
@@ -86,8 +115,9 @@ def _required_text(value: Any) -> str:
 
 def _email(value: Any) -> str:
     text = _required_text(value)
-    if not _EMAIL.fullmatch(text) or not text.isprintable():
-        raise PydanticCustomError("email", "is not an e-mail address")
+    problem = address_problem(text)
+    if problem is not None:
+        raise PydanticCustomError("email", "{problem}", {"problem": problem})
     return text
 
 

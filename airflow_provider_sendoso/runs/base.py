@@ -15,6 +15,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models.identity import name_problem, same_name
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.sending import Sender
 
@@ -126,12 +127,15 @@ def make_batch(
     :param more: what tells apart several batches of one task instance.
     :raises SendosoConfigError: for an empty scope.
     """
-    scope = str(dedupe_scope).strip() if dedupe_scope is not None else ""
+    scope = same_name(str(dedupe_scope)) if dedupe_scope is not None else ""
     if scope in ("", "None"):
         raise SendosoConfigError(
             "dedupe_scope is empty (perhaps a template without a value). It says within what a recipient gets at "
             "most one gift; nothing was sent."
         )
+    problem = name_problem(scope)
+    if problem is not None:
+        raise SendosoConfigError(f"dedupe_scope {problem}. It would be another scope than it looks; nothing was sent.")
     ids = (dag_id, task_id, run_id, str(map_index), *more)
     batch_id = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
     return Batch(batch_id, account, scope, recipient_key, dag_id, task_id, run_id, map_index)

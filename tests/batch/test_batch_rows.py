@@ -158,8 +158,15 @@ class TestMessage:
         row = read(["nick"], ["{email} {nick} {{"], ARGUMENTS | {"message": "Hi {nick}"})
         assert row.send.message == "Hi {email} {nick} {{"
 
-    def test_a_message_of_a_column_is_taken_as_it_is(self):
-        assert read(["message"], ["Hi {first_name}"], {"gift_id": "g"}).send.message == "Hi {first_name}"
+    @pytest.mark.parametrize("message", ["Hi {first_name}", "Hi {{ first_name }}", "{% if x %}Hi"])
+    def test_a_placeholder_in_a_message_of_a_column_is_never_printed(self, message):
+        row = read(["message"], [message], {"gift_id": "g"})
+        assert row.send is None
+        assert "placeholder" in row.problem
+
+    @pytest.mark.parametrize("message", ["Hi :-} {", "100 % {} sure", "{1} is not {a b}"])
+    def test_other_braces_of_a_column_are_taken_as_they_are(self, message):
+        assert read(["message"], [message], {"gift_id": "g"}).send.message == message
 
     @pytest.mark.parametrize("empty", [None, "", "  ", math.nan])
     def test_an_empty_column_makes_the_row_invalid(self, empty):
@@ -297,7 +304,8 @@ class TestRecipientKey:
     @pytest.mark.parametrize("email", ["a\u200bda@example.com", "ada@exam\u00adple.com", "ada\x00@example.com"])
     def test_inside_it_makes_the_row_invalid(self, email):
         row = reader().read(1, ("Ada", "Lovelace", email))
-        assert (row.send, row.problem) == (None, "email is not an e-mail address")
+        assert row.send is None
+        assert row.problem.startswith("email is not an e-mail address alone: it has characters that cannot be seen")
 
     def test_a_key_is_in_no_repr(self):
         assert "ada" not in repr(reader().read(1, CELLS)).lower()
@@ -356,3 +364,43 @@ class TestFlatten:
     def test_a_mapping_instead_of_a_list(self):
         with pytest.raises(SendosoConfigError, match="must be a list of dicts"):
             flatten({"email": "ada@example.com"})
+
+
+class TestHeaders:
+    """A column's name is cleaned as a cell is: a blank that nobody sees would leave the column out."""
+
+    @pytest.mark.parametrize(
+        "name", ["variant_id ", "\ufeffvariant_id", "\u00a0variant_id", " Variant_ID\n", "variant_id\u200b"]
+    )
+    def test_are_cleaned(self, name):
+        assert read([name], ["v-1"]).send.variant_id == "v-1"
+
+    def test_of_metadata_too(self):
+        assert read(["metadata_crm_id "], ["7"]).send.metadata["crm_id"] == "7"
+
+    def test_two_that_become_one_are_named(self):
+        with pytest.raises(SendosoConfigError, match="'company ' and 'Company'"):
+            reader((*COLUMNS, "company ", "Company"))
+
+    def test_those_of_a_list_of_dicts(self):
+        columns, rows = flatten([{"first_name ": "Ada", "Address ": {" city": "London"}, "metadata": {"id ": 7}}])
+        fields = reader((*columns, *COLUMNS[1:])).read(1, [*rows[0], *CELLS[1:]]).send
+        assert (fields.recipient.first_name, fields.recipient.address.city) == ("Ada", "London")
+        assert fields.metadata == {"id": 7}
+
+
+class TestDecoratedKeys:
+    @pytest.mark.parametrize(
+        "email", ['"ada@example.com"', "mailto:ada@example.com", "ada@example.com)", "<ada@example.com>"]
+    )
+    def test_a_decorated_address_is_no_other_recipient(self, email):
+        for columns, key in (([], "email"), (["work_email"], "work_email")):
+            cells = ("Ada", "Lovelace", email if key == "email" else "ada@example.com", *([email] if columns else []))
+            row = reader((*COLUMNS, *columns), recipient_key=key).read(1, cells)
+            assert (row.send, row.recipient_key) == (None, None)
+            assert f"{key} is not an e-mail address alone" in row.problem
+            assert email not in row.problem
+
+    def test_a_cell_that_is_no_text_is_named_by_its_column(self):
+        row = read(["metadata_tags"], [["s3cret"]])
+        assert row.problem == "the column 'metadata_tags' holds a list, which is not text"

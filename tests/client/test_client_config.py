@@ -292,3 +292,70 @@ class TestThroughAirflow:
         with pytest.raises(SendosoConfigError, match=words) as caught:
             _ = SendosoHook("my_sendoso").config
         assert "'my_sendoso'" in str(caught.value)
+
+
+class TestOneSpelling:
+    """The same account, host or secret spelled two ways would be two accounts, and a second gift for everybody."""
+
+    @pytest.mark.parametrize("account", ["acme", " acme", "acme ", "acme\n", "\tacme\r\n"])
+    def test_an_account_is_trimmed(self, account):
+        assert resolve(extra={"account": account}).account == "acme"
+
+    def test_an_account_is_nfc(self):
+        assert resolve(extra={"account": "Cafe\u0301"}) == resolve(extra={"account": "Caf\u00e9"})
+
+    @pytest.mark.parametrize("account", ["acme\u200b", "ac\u00adme", "\ufeffacme", "ac\u00a0me", "ac\nme", " "])
+    def test_an_account_that_looks_like_another_is_refused(self, account):
+        with pytest.raises(SendosoConfigError, match="account that"):
+            resolve(extra={"account": account})
+
+    @pytest.mark.parametrize(
+        "host", ["app.sendoso.com", "APP.sendoso.com", "app.sendoso.com.", " https://App.Sendoso.com/ "]
+    )
+    def test_a_host_has_one_name(self, host):
+        assert resolve(host=host) == resolve(host=None)
+
+    @pytest.mark.parametrize("host", ["::1", "[::1]", "0:0:0:0:0:0:0:1", "http://[0000::0001]"])
+    def test_an_address_has_one_name(self, host):
+        assert resolve(host=host).account == "::1"
+
+    @pytest.mark.parametrize("pasted", ["s3cret\n", " s3cret", "s3cret\r\n"])
+    def test_what_was_pasted_beside_a_secret_is_no_part_of_it(self, pasted):
+        assert resolve(password=pasted).client_secret.get_secret_value() == "s3cret"
+
+
+class TestUnreadable:
+    """A setting that cannot be read is an error, and never unset."""
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            "{'account': 'acme'}",
+            '{"account": "acme",}',
+            '{"account": "acme"',
+            "account=acme",
+            '{"account": "acme"} x',
+            '{"account": "a", "account": "b"}',
+        ],
+    )
+    @pytest.mark.parametrize("conn_id", ["my_sendoso", "my_ledger"])
+    def test_an_extra_that_is_not_json(self, set_connection, conn_id, extra):
+        login = {"conn_type": "sendoso", "login": "id", "password": "pw"}
+        ledger = {"conn_type": "sqlite", "host": "/tmp/never-made.db"}
+        broken = {"extra": extra}
+        set_connection(
+            "my_sendoso", login | (broken if conn_id == "my_sendoso" else {"extra": {"ledger_conn_id": "my_ledger"}})
+        )
+        set_connection("my_ledger", ledger | (broken if conn_id == "my_ledger" else {}))
+        with pytest.raises(SendosoConfigError, match=f"'{conn_id}' has an extra that is not valid JSON") as caught:
+            _ = SendosoHook("my_sendoso").ledger
+        assert "acme" not in str(caught.value).replace('{"account": "acme"}', "")
+
+    @pytest.mark.parametrize("conn_type", ["postgres", "http", "Sendoso", "generic"])
+    def test_a_connection_of_another_type(self, set_connection, conn_type):
+        set_connection(
+            "my_sendoso", {"conn_type": conn_type, "login": "id", "password": "s3cr3t", "host": "db.example.com"}
+        )
+        with pytest.raises(SendosoConfigError, match=f"of type '{conn_type}', not sendoso") as caught:
+            _ = SendosoHook("my_sendoso").config
+        assert "s3cr3t" not in str(caught.value)

@@ -1,0 +1,82 @@
+"""Text that stands for nothing, and numbers that a spreadsheet or a data frame has changed. Pure: no I/O.
+
+Such a cell would be printed on a parcel as it is, so the row is invalid rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_STAND_INS = frozenset(
+    {
+        *("n/a", "N/A", "n.a.", "N.A.", "#N/A", "#REF!", "#VALUE!", "#NAME?", "#NULL!", "#DIV/0!"),
+        *("nan", "NaN", "NAN", "None", "NaT", "<NA>", "null", "NULL", "(null)", "[null]", "\\N", "undefined"),
+        *("-", "--", "---", "–", "—", "?", "."),
+    }
+)
+"""What databases, data frames and spreadsheets write where there is no value. In this spelling: Nan is a first name."""
+_SHORTENED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+?\d+")
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{[A-Za-z_]\w*\}", re.DOTALL)
+_LONGEST_STAND_IN = max(map(len, _STAND_INS))
+
+
+def suspect(text: str) -> str | None:
+    """
+    Say why a text cannot be what somebody meant.
+
+    :param text: normalised.
+    :return: ``None`` for a text that may be meant.
+    """
+    if len(text) <= _LONGEST_STAND_IN and text in _STAND_INS:
+        return f"is {text!r}, which stands for a missing value; use NULL"
+    if text[0] in "+-0123456789" and _SHORTENED.fullmatch(text):
+        return "is a number in scientific notation, as spreadsheets shorten long ones; give all of its digits as text"
+    return None
+
+
+def placeholder(text: Any) -> str | None:
+    """
+    Return the first placeholder in a text that is to be printed; ``None`` where there is none.
+
+    :param text: of a card; anything else holds none.
+    """
+    found = _PLACEHOLDER.search(text) if isinstance(text, str) and "{" in text else None
+    return found[0] if found else None
+
+
+_DIGITS = {
+    country: digits
+    for digits, countries in {
+        3: "FO GN IS LS MG OM PG",
+        4: ("AF AL AR AT AU AZ BD BE BG CH CV CY DK ET GE GW HM HT HU LR LU MD MK MZ NE NO NZ PH PY SI SJ TN VE ZA"),
+        5: (
+            "BA BT CU CZ DE DO DZ EE EG EH ES FI FR GR GT HN HR ID IQ IT JO KE KR KW LA LK LT MA MM MN MU MV MX MY NA "
+            "NI NP PE PK SA SD SE SK SN TH TR UA US UY ZM AS FM GU MH MP PR PW UM VI"
+        ),
+        6: "BY CN CO EC IN KG KZ NG RO RU SG TJ TM UZ",
+        7: "CL JP",
+        8: "BR",
+        10: "IR",
+    }.items()
+    for country in countries.split()
+}
+"""Digits of the postal codes of a country, where all have as many and some begin with a zero (the address data behind
+Google's address forms); and the territories that have ZIP codes of the US."""
+
+
+def postal_code_problem(country: str | None, postal_code: str | None) -> str | None:
+    """
+    Say why a postal code of digits has lost its leading zeros.
+
+    :param country: ISO 3166 alpha-2.
+    :param postal_code: as it would be printed.
+    :return: ``None`` for a code that nothing is known against.
+    """
+    digits = _DIGITS.get(country or "")
+    if digits is None or postal_code is None or not postal_code.isdecimal() or len(postal_code) >= digits:
+        return None
+    return (
+        f"has {len(postal_code)} digits and codes of {country} have {digits}: a column of numbers loses leading zeros; "
+        "give it as text"
+    )

@@ -1,0 +1,164 @@
+"""What a spreadsheet or a data frame has made of a cell is never printed on a parcel."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from airflow_provider_sendoso.arguments.sends import make_send
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import GiftSend, field_errors, normalise_text
+from airflow_provider_sendoso.models.suspects import placeholder, postal_code_problem, suspect
+
+ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["n/a", "N/A", "-", "nan", "NaN", "None", "<NA>", "NaT", "NULL", "null", "#N/A", "(null)", "undefined", "--"],
+)
+def test_a_stand_in_for_a_missing_value_is_named(text: str) -> None:
+    assert repr(text) in (suspect(text) or "")
+
+
+@pytest.mark.parametrize("text", ["4.42079E+11", "4.4E+11", "1e5", "2E11", "-1.5E+3", "4.42079e+11"])
+def test_a_number_that_a_spreadsheet_has_shortened(text: str) -> None:
+    assert "scientific notation" in (suspect(text) or "")
+
+
+@pytest.mark.parametrize(
+    "text", ["Nan", "Nat", "Null Island", "None of your business", "1E", "E5", "12", "+442079460000", "A-1", "1e5f"]
+)
+def test_names_and_numbers_that_may_be_meant(text: str) -> None:
+    assert suspect(text) is None
+
+
+@pytest.mark.parametrize(
+    ("country", "code", "lost"),
+    [
+        ("US", "2139", True),
+        ("PR", "901", True),
+        ("US", "02139", False),
+        ("US", "02139-4307", False),
+        ("DE", "1067", True),
+        ("AU", "800", True),
+        ("CH", "8001", False),
+        ("BR", "1310100", True),
+        ("JP", "600001", True),
+        ("GB", "1234", False),
+        ("TW", "100", False),
+        ("US", None, False),
+        (None, "2139", False),
+    ],
+)
+def test_a_postal_code_that_has_lost_its_zeros(country: str | None, code: str | None, lost: bool) -> None:
+    assert (postal_code_problem(country, code) is not None) == lost
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"first_name": "None"}, "first_name"),
+        ({"company": "n/a"}, "company"),
+        ({"address": {"line1": "1 Main St", "city": "-", "country": "US"}}, "address_city"),
+        ({"address": {"line1": "1 Main St", "postal_code": 2139, "country": "US"}}, "address_postal_code"),
+        ({"address": {"postal_code": 2139.0, "country": "us"}}, "address_postal_code"),
+        ({"address": {"postal_code": "4.42E+11", "country": "GB"}}, "address_postal_code"),
+    ],
+)
+def test_the_field_is_named(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        GiftSend.model_validate({"gift_id": "g", "message": "Hi", "recipient": ADA | fields})
+    assert [field for field, _ in field_errors(caught.value)] == [name]
+
+
+class Gift(str, Enum):  # noqa: UP042 - as people write it
+    EGIFT = "gift-egift-25"
+
+
+class Plain(Enum):
+    MUG = "gift-mug"
+
+
+class Team(IntEnum):
+    SALES = 7
+
+
+class NAType:
+    def __str__(self) -> str:
+        return "<NA>"
+
+
+class NaTType:
+    def __str__(self) -> str:
+        return "NaT"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Gift.EGIFT, "gift-egift-25"),
+        (Plain.MUG, "gift-mug"),
+        (Team.SALES, "7"),
+        (NAType(), None),
+        (NaTType(), None),
+        (Decimal("NaN"), None),
+        (2**60 + 1, str(2**60 + 1)),
+        ("Hello \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", None),
+    ],
+)
+def test_values_of_other_types(value: Any, text: str | None) -> None:
+    if isinstance(value, str) and text is None:
+        text = value  # the flag of England keeps its last characters, which cannot be seen
+    assert normalise_text(value) == text
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "int64"])
+def test_numbers_of_numpy(kind: str) -> None:
+    numpy = pytest.importorskip("numpy", reason="numpy comes with some databases' drivers only")
+    assert normalise_text(getattr(numpy, kind)(42)) == "42"
+    if kind != "int64":
+        assert normalise_text(getattr(numpy, kind)("nan")) is None
+
+
+def test_a_cell_of_combining_marks_costs_nothing() -> None:
+    with pytest.raises(ValueError, match="longer than"):
+        normalise_text("a" + "\u0301\u0323" * 500_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Hi {first_name}", "{first_name}"),
+        ("Hi {{ params.name }}", "{{ params.name }}"),
+        ("{% if x %}", "{% if x %}"),
+        ("Hi {} {1} { x } :-}", None),
+        (None, None),
+    ],
+)
+def test_placeholders(text: str | None, left: str | None) -> None:
+    assert placeholder(text) == left
+
+
+def test_a_single_gift_is_refused_with_a_placeholder_on_its_card() -> None:
+    with pytest.raises(SendosoConfigError, match=r"placeholder \{first_name\}.*Nothing was sent"):
+        make_send(gift_id="g", recipient=ADA, message="Thank you, {first_name}.")
+
+
+@pytest.mark.parametrize("nothing", ["None", "", " "])
+def test_what_a_template_has_rendered_to_nothing_is_absent_at_every_depth(nothing: str) -> None:
+    address = {"line1": nothing, "city": nothing}
+    send = make_send(
+        gift_id="g",
+        recipient=ADA | {"company": nothing, "address": address},
+        message="Hi",
+        metadata={"crm": nothing, "id": "42"},
+    )
+    assert isinstance(send, GiftSend)
+    assert (send.recipient.company, send.recipient.address, send.metadata) == (None, None, {"id": "42"})
+    with pytest.raises(SendosoConfigError, match="first_name is missing"):
+        make_send(gift_id="g", recipient=ADA | {"first_name": nothing}, message="Hi")
