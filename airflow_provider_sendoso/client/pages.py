@@ -42,7 +42,20 @@ class Pages:
     page: int = 1
     done: bool = False
     repeated: bool = False
+    total: int | None = None
+    """How many rows Sendoso counted when the walk began; ``None`` where it does not say."""
     _last: list[Any] = field(default_factory=list)
+    _ids: set[str] = field(default_factory=set)
+
+    @property
+    def whole(self) -> bool:
+        """
+        Whether the walk has met every row that the list had when the walk began.
+
+        A list may end before its last row, because it shows only the newest ones; then its total says that there are
+        more. Only a walk with ``until_empty`` counts the rows.
+        """
+        return self.done and not self.repeated and (self.total is None or len(self._ids) >= self.total)
 
     def next_request(self) -> Request:
         """Build the request of the next page."""
@@ -64,6 +77,10 @@ class Pages:
         # A server that does not know paging repeats itself: the same page twice is the end, not a loop.
         self.repeated = bool(items) and items == self._last
         self.done = self.repeated or len(items) < (1 if self.until_empty else _page_size(body))
+        if self.until_empty:
+            if self.page == 1:
+                self.total = _total(body, self.collection)
+            self._ids.update(str(item.get("id", f"{self.page}/{number}")) for number, item in enumerate(items))
         self.page += 1
         self._last = items
         return [] if self.repeated else items

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Answer, read_send
@@ -124,7 +124,7 @@ class Tracker:
         self.candidates: dict[Key, dict[str, Candidate]] = {}
         """Of the others, the rows that may be theirs, by id."""
         self.complete = False
-        """Whether the list was walked to its end."""
+        """Whether the list was walked to its end, and has as many rows as it says."""
         self.answers = 0
         """How many pages Sendoso has given so far."""
 
@@ -149,7 +149,7 @@ class Tracker:
             if pages.page > MOST_PAGES or self._stop():
                 log.warning("Sendoso's list of sends is too long to be read whole; %d pages were.", pages.page - 1)
                 return
-        self.complete = not pages.repeated
+        self.complete = pages.whole
 
     def assign(self, taken: Collection[str], latest: float, also: Iterable[Tracked] = ()) -> dict[str, Send]:
         """
@@ -242,10 +242,13 @@ def created_at(item: Mapping[str, Any]) -> float | None:
     Read when a send was made, in epoch seconds.
 
     :param item: a row of a list of sends.
-    :return: ``None`` where it does not say.
+    :return: ``None`` where it does not say. A moment without a time zone is one in UTC (inferred), wherever this runs.
     """
     text = item.get("created_at")
     try:
-        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         return None
+    if moment is None:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

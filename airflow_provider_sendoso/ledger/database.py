@@ -234,12 +234,18 @@ def _prepare_sqlite(engine: Engine) -> None:
     event.listen(engine, "begin", on_begin)
 
 
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+"""Durability that server, role or database have turned off; what they ask for beyond it stays."""
+
+
 def _prepare_postgresql(engine: Engine) -> None:
     def on_connect(connection: Any, record: Any) -> None:
         # A frozen process must not hold a row of everybody's for ever, and nobody should wait for one for ever.
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
             cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}")
+            # A commit that the server forgets when one of its processes is killed would be a gift sent twice.
+            cursor.execute(_DURABLE)
         connection.commit()
 
     event.listen(engine, "connect", on_connect)

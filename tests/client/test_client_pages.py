@@ -299,3 +299,38 @@ def test_whatever_happens_no_row_that_stays_is_left_out(total):
         assert len(got) == len(set(got)), seed
         assert stayed - removed <= set(got), seed
     assert errors < 300
+
+
+class TestWhole:
+    """Only a list with as many rows as it says it has proves that a row is not in it."""
+
+    @staticmethod
+    def walk(*bodies: Any) -> Pages:
+        pages = Pages(Request("GET", "/list"), "sends", until_empty=True)
+        for body in bodies:
+            assert not pages.done
+            pages.read(body)
+        return pages
+
+    @staticmethod
+    def body(*ids: int, total: int | None = None) -> dict[str, Any]:
+        return {"sends": [{"id": number} for number in ids]} | ({} if total is None else {"total_count": total})
+
+    def test_with_all_that_it_says(self) -> None:
+        assert self.walk(self.body(3, 2, total=3), self.body(1, total=3), self.body()).whole
+
+    def test_without_a_total_its_end_is_believed(self) -> None:
+        assert self.walk(self.body(3, 2), self.body(1), self.body()).whole
+
+    def test_one_that_grows_has_what_it_had_when_the_walk_began(self) -> None:
+        assert self.walk(self.body(2, 1, total=2), self.body(1, total=3), self.body(total=3)).whole
+
+    def test_the_newest_alone_are_not_the_list(self) -> None:
+        assert not self.walk(self.body(9, 8, total=9), self.body(total=9)).whole
+
+    def test_a_row_that_is_met_twice_counts_once(self) -> None:
+        assert not self.walk(self.body(3, 2, total=3), self.body(2, total=3), self.body()).whole
+
+    def test_one_that_repeats_itself_or_has_not_ended(self) -> None:
+        assert not self.walk(self.body(2, 1), self.body(2, 1)).whole
+        assert not self.walk(self.body(2, 1)).whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_sendoso.client.answers import Answer
-from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker
+from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker, created_at
 
 NOON = 1_795_000_000.0
 LATEST = 60.0
@@ -157,3 +158,18 @@ def test_no_row_is_two_sends_and_the_order_of_the_list_does_not_matter(
         who, at = rows[int(send.id)]
         assert who == sends[int(name)][0]
         assert at is None or -CLOCKS_APART <= at - sends[int(name)][1] <= CLOCKS_APART + LATEST
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
+def test_a_moment_without_a_zone_is_utc_wherever_the_worker_is(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert created_at({"created_at": "2026-11-26T12:00:00"}) == datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
+        assert (
+            created_at({"created_at": "2026-11-26T12:00:00+02:00"})
+            == datetime(2026, 11, 26, 10, tzinfo=UTC).timestamp()
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -64,3 +64,14 @@ def test_what_the_readme_links_to_is_there() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", readme)
     assert len(links) > 8
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_test_that_contributing_names_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\btests/[\w./]+\w", page))
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    wanted = set(re.findall(r"`make ([\w-]+)", page))
+    assert len(wanted) > 6
+    assert wanted <= targets

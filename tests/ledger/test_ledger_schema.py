@@ -248,3 +248,14 @@ def test_errors_of_the_database_show_no_values(sendoso: Any, ledger: Any, impati
         database.run(lambda connection: connection.execute(broken, {"email": "ada@example.com"}))
     assert "ada@example.com" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_postgresql_asks_for_durable_commits_where_the_server_does_not(postgres_database: Callable[[], Any]) -> None:
+    database = postgres_database()
+    plain = create_engine(database.url)
+    with plain.connect() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == "off"  # the tests' server
+    plain.dispose()
+    ledger = Ledger(create_engine(database.url, hide_parameters=True))
+    shown = ledger._database.run(lambda connection: connection.execute(text("SHOW synchronous_commit")).scalar())
+    assert shown == "on"

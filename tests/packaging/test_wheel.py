@@ -81,6 +81,7 @@ def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
     folders = ("benchmarks", "constraints", "dags_examples", "demo", "docs", "soak", "tests")
     assert names - {"PKG-INFO", ".gitignore"} == tracked("airflow_provider_sendoso", *folders) | {
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "LICENSE",
         "Makefile",
         "README.md",

@@ -305,6 +305,21 @@ def test_a_list_too_long_to_be_read_proves_no_absence(
     assert posts(sendoso) == 5
 
 
+def test_a_list_of_the_newest_sends_only_proves_no_absence(
+    sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
+) -> None:
+    lose_one(accepted=False)
+    an_hour_later()
+    newest = listed(sendoso)
+    for _ in range(10):
+        for page in (newest, []):
+            body = {"sends": page, "total_count": len(newest) + 1}
+            sendoso.fault("status", method="GET", path=SENDS, status=200, body=body)
+    assert send(method=AFTER_SETTLING, **RESEND) == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert decided() == []
+    assert posts(sendoso) == 5
+
+
 def test_what_may_still_be_being_posted_is_never_sent_again(
     sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
 ) -> None:

@@ -108,7 +108,7 @@ class MarkScanner:
             if time.monotonic() > give_up:
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", LONGEST_SCAN)
                 return scan
-        if not pages.repeated and marks:  # a list that shows no marks at all says nothing about any
+        if pages.whole and marks:  # a list that shows no marks at all says nothing about any
             scan.absent = {key for mark, key in keys.items() if mark not in marks}
         return scan
 
