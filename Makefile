@@ -45,8 +45,6 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/validate.py --rows 20000
 	$(BIN)/python benchmarks/memory.py --rows 20000
 	$(BIN)/python benchmarks/parse.py --runs 2
-	$(BIN)/python benchmarks/pace.py --seconds 2 --ledger sqlite
-	$(BIN)/python benchmarks/triggerer.py --triggers 5 --seconds 2
 
 test-all: test test-rest
 

@@ -21,12 +21,11 @@ from airflow_provider_sendoso.models import (
     EgiftLinkSend,
     GiftSend,
     field_errors,
-    normalise_key,
     normalise_text,
 )
-from airflow_provider_sendoso.models.mailbox import decoration
+from airflow_provider_sendoso.models.mailbox import read_key
 from airflow_provider_sendoso.models.suspects import placeholder
-from airflow_provider_sendoso.sending.kinds import kind_of
+from airflow_provider_sendoso.sending.kinds import KINDS
 
 RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
 ADDRESS_FIELDS = ("line1", "line2", "city", "state", "postal_code", "country")
@@ -137,15 +136,16 @@ class BatchRowReader:
         try:
             row_ref = None if self._ref_position is None else self._cell(cells, self._ref_position)
             row_ref = row_ref.replace("\0", "")[:_LONGEST_REF] if row_ref else None
-            text = self._cell(cells, self._key_position)
-            if text is not None and "@" in text and (decorated := decoration(text)) is not None:
-                return BatchRow(number, None, row_ref, None, f"{self._key_name} {decorated}")
-            key = normalise_key(text)
+            key = self._cell(cells, self._key_position)
             if key is None:
                 return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
+            if "@" in key:
+                key, decorated = read_key(key)
+                if decorated is not None:
+                    return BatchRow(number, None, row_ref, None, f"{self._key_name} {decorated}")
             resend_of = self._resend_of(cells)
             send = self._send(cells)
-            kind = kind_of(send)
+            kind = KINDS[send.kind]
             if self._strict and (problem := self._strict(kind.email(send))):
                 raise _RowError(problem)
             by_post, country = kind.problem_by_post(send), kind.country(send)
@@ -216,8 +216,11 @@ class BatchRowReader:
 
     def _cell(self, cells: Sequence[Any], position: int) -> str | None:
         """Read a cell as text; a cell that is none is named by its column."""
+        value = cells[position]
+        if type(value) is str and value.isascii() and value.isprintable():
+            return value.strip() or None  # as most cells of a million rows are
         try:
-            return normalise_text(cells[position])
+            return normalise_text(value)
         except TypeError:
             found = type(cells[position]).__name__
             raise _RowError(f"the column {self._names[position]!r} holds a {found}, which is not text") from None

@@ -69,6 +69,7 @@ _INSERT = (
 # Looked up once, and not for each of a million rows.
 _NOT_REACHED = RowOutcome.NOT_REACHED.value
 _INVALID = RowOutcome.INVALID.value
+_WORDS = {kind: kind.value for kind in Kind}
 
 
 @dataclass(frozen=True)
@@ -379,8 +380,8 @@ def _cells(row: BatchRow) -> Cells:
     known = (row.recipient_key or "", row.resend_of or "", row.row_ref or "")
     if send is None:
         return (row.number, _INVALID, *known, "", "", "", "", "", "", row.problem or "")
-    item, text = send.item, to_json(send, exclude_none=True).decode()
-    gift_id, touch_id, kind = item.gift_id or "", item.touch_id or "", send.kind.value
+    gift_id, touch_id = KINDS[send.kind].gift_and_touch(send)
+    kind, text = _WORDS[send.kind], to_json(send, exclude_none=True).decode()
     if_mailed = row.if_mailed or ""
     return (row.number, _NOT_REACHED, *known, gift_id, touch_id, kind, row.country or "", if_mailed, text, "")
 

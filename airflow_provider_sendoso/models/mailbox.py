@@ -60,6 +60,19 @@ def decoration(text: str) -> str | None:
     return f"is not an e-mail address alone: it has {kind}; write it like ada@example.com"
 
 
+def read_key(text: str) -> tuple[str, str | None]:
+    """
+    Read what identifies a recipient and holds an ``@``.
+
+    :param text: stripped of white space, NFC.
+    :return: the key, which is the mailbox's for an e-mail address; and what decorates the address, if anything does.
+    """
+    if _PLAIN.fullmatch(text):
+        return mailbox_key(text), None
+    decorated = decoration(text)
+    return (text if decorated or address_problem(text) else mailbox_key(text)), decorated
+
+
 def mailbox_key(address: str) -> str:
     """
     Return the form in which two spellings of one mailbox are equal.
@@ -70,8 +83,9 @@ def mailbox_key(address: str) -> str:
 
     :param address: for which :func:`address_problem` is ``None``.
     """
-    if address.isascii() and "xn--" not in address.lower():
-        return address.lower()
+    lower = address.lower()
+    if address.isascii() and "xn--" not in lower:
+        return lower
     local, _, domain = unicodedata.normalize("NFC", fold_case(address)).rpartition("@")
     return f"{local}@{_ascii_domain(domain)}"
 

@@ -47,6 +47,10 @@ class GiftKind(SendKind[GiftSend]):
         """Read the answer: an id."""
         return read_send(body)
 
+    def gift_and_touch(self, send: GiftSend) -> tuple[str, str]:
+        """Return the gift, and no campaign."""
+        return send.gift_id, ""
+
     def email(self, send: GiftSend) -> str:
         """Return the recipient's e-mail address."""
         return send.recipient.email
