@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import METADATA_KEY, CampaignSend, EgiftLinkSend, GiftSend, field_errors
 from airflow_provider_sendoso.models.suspects import placeholder
@@ -57,7 +58,7 @@ def make_send(
         "message": message,
         "variant_id": variant_id,
         "team_id": team_id,
-        "metadata": {k: v for k, v in (metadata or {}).items() if v is not None},
+        "metadata": metadata or {},
     }
     return validated(GiftSend, fields)
 
@@ -71,7 +72,7 @@ def rendered(value: Any) -> Any:
     if isinstance(value, Mapping):
         inner = {name: rendered(one) for name, one in value.items()}
         return {name: one for name, one in inner.items() if one is not None}
-    return None if isinstance(value, str) and value.strip() in ("", "None") else value
+    return given(value)
 
 
 def refuse_with_campaign(names: Collection[str]) -> None:

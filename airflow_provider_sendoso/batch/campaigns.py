@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from airflow_provider_sendoso.batch.spool import BatchSpool
-from airflow_provider_sendoso.exceptions import SendosoNotFoundError
 from airflow_provider_sendoso.models import Delivery, Item, Touch
 from airflow_provider_sendoso.models.checks import touch_problem
 
@@ -15,10 +14,10 @@ class Campaigns:
     """
     Finds campaigns by their ids, asking for each once.
 
-    :param load: reads one, like ``SendosoHook.get_touch``.
+    :param load: reads one, like ``SendosoHook.find_touch``.
     """
 
-    def __init__(self, load: Callable[[str], Touch]) -> None:
+    def __init__(self, load: Callable[[str], Touch | None]) -> None:
         self._load = load
         self._touches: dict[str, Touch | None] = {}
 
@@ -31,10 +30,7 @@ class Campaigns:
         :raises SendosoError: if it could not be read; the next look reads it again.
         """
         if touch_id not in self._touches:
-            try:
-                self._touches[touch_id] = self._load(touch_id)
-            except SendosoNotFoundError:
-                self._touches[touch_id] = None
+            self._touches[touch_id] = self._load(touch_id)
         return self._touches[touch_id]
 
 

@@ -20,7 +20,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Record
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, Item, RowOutcome, tracking_code
-from airflow_provider_sendoso.sending.jobs import chunks
+from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.warehouse.batch_table import RIGHTS, BatchTable
 from airflow_provider_sendoso.warehouse.tables import (
     MOMENT,
@@ -282,12 +282,7 @@ def _rows(
     batch: Batch, spool: BatchSpool, ledger: Ledger, price_of: PriceOf | None, would_send: bool
 ) -> Iterator[list[Cells]]:
     for page in chunks(spool.outcomes(), ROWS):
-        keys = [
-            ledger.send_key(batch.account, batch.dedupe_scope, row.recipient_key, row.resend_of)
-            if row.recipient_key is not None
-            else None
-            for row in page
-        ]
+        keys = [None if row.recipient_key is None else send_key(ledger, batch, row) for row in page]
         records = ledger.sends.read([key for key in keys if key is not None])
         yield [
             cells(batch, row, key, records.get(key or ""), price_of=price_of, would_send=would_send)

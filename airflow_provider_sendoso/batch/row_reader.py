@@ -222,7 +222,7 @@ class BatchRowReader:
         try:
             return normalise_text(value)
         except TypeError:
-            found = type(cells[position]).__name__
+            found = type(value).__name__
             raise _RowError(f"the column {self._names[position]!r} holds a {found}, which is not text") from None
         except ValueError:
             raise _RowError(

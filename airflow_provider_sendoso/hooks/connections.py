@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import mask_secret
@@ -23,29 +23,40 @@ if TYPE_CHECKING:
 _LEDGER_TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
 
-_LEDGER_TYPES = ("postgres", "mysql", "sqlite")
+_CONN_TYPE = "sendoso"
 
 _ledgers: dict[str, Ledger] = {}
 _sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
 _lock = threading.Lock()
 
 
-def check_connection(conn_id: str, connection: Connection, conn_types: Collection[str]) -> None:
+def check_connection(conn_id: str, connection: Connection) -> None:
     """
-    Refuse a connection of another type, and one whose extra cannot be read.
+    Refuse a Sendoso connection that is of another type, or whose extra cannot be read.
+
+    :param conn_id: its id.
+    :param connection: the connection; one without a type is taken as it is.
+    :raises SendosoConfigError: naming the connection, and no value of it.
+    """
+    if connection.conn_type and connection.conn_type != _CONN_TYPE:
+        raise SendosoConfigError(
+            f"The connection {conn_id!r} is of type {connection.conn_type!r}, not {_CONN_TYPE}. "
+            "Its password was not sent anywhere, and nothing was sent."
+        )
+    check_extra(conn_id, connection)
+
+
+def check_extra(conn_id: str, connection: Connection) -> None:
+    """
+    Refuse a connection whose extra cannot be read.
 
     Airflow reads an extra that is not JSON as an empty one. Then the account, the ledger and the limits that it names
     would be gone without a word, and everybody would be sent a second gift.
 
     :param conn_id: its id.
-    :param conn_types: that it may have; a connection without a type is taken as it is.
+    :param connection: Sendoso's, or the ledger's.
     :raises SendosoConfigError: naming the connection, and no value of it.
     """
-    if connection.conn_type and connection.conn_type not in conn_types:
-        raise SendosoConfigError(
-            f"The connection {conn_id!r} is of type {connection.conn_type!r}, not {' or '.join(sorted(conn_types))}. "
-            "Its password was not sent anywhere, and nothing was sent."
-        )
     extra = connection.extra
     if not isinstance(extra, str) or not extra.strip():
         return
@@ -121,7 +132,7 @@ def open_ledger(conn_id: str, connection: Connection) -> Ledger:
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
             "sqlite for a single machine. Nothing was sent."
         )
-    check_connection(conn_id, connection, _LEDGER_TYPES)
+    check_extra(conn_id, connection)
     uri = connection.get_uri()
     with _lock:
         if uri not in _ledgers:

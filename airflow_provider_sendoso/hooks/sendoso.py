@@ -99,7 +99,7 @@ class SendosoHook(BaseHook):
         :raises SendosoConfigError: for a connection that is not usable.
         """
         connection = self.get_connection(self.sendoso_conn_id)
-        check_connection(self.sendoso_conn_id, connection, (self.conn_type,))
+        check_connection(self.sendoso_conn_id, connection)
         return read_config(self.sendoso_conn_id, connection, connection.extra_dejson)
 
     @cached_property
@@ -130,7 +130,7 @@ class SendosoHook(BaseHook):
     async def aprepare(self) -> None:
         """Resolve both connections without blocking the event loop; then session and ledger are at hand."""
         connection = await get_async_connection(self.sendoso_conn_id, hook=self)
-        check_connection(self.sendoso_conn_id, connection, (self.conn_type,))
+        check_connection(self.sendoso_conn_id, connection)
         self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
         conn_id = self.config.ledger_conn_id
         try:

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.models.countries import COUNTRIES
-from airflow_provider_sendoso.models.mailbox import address_problem, mailbox_key
+from airflow_provider_sendoso.models.mailbox import address_problem, read_key
 from airflow_provider_sendoso.models.suspects import FIRST_OF_SUSPECTS, suspect
 
 LONGEST_CELL = 8000
@@ -85,7 +85,7 @@ def normalise_key(value: Any) -> str | None:
     :param value: the recipient key's cell.
     """
     text = normalise_text(value)
-    return mailbox_key(text) if text is not None and "@" in text and address_problem(text) is None else text
+    return read_key(text)[0] if text is not None and "@" in text else text
 
 
 def _text(value: Any) -> str | None:

@@ -270,7 +270,7 @@ class BatchRun(Run):
 
     @cached_property
     def _campaigns(self) -> Campaigns:
-        return Campaigns(self.hook.get_touch)
+        return Campaigns(self.hook.find_touch)
 
     @property
     def _own_touch(self) -> bool:
