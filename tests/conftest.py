@@ -38,7 +38,10 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 from airflow_provider_sendoso.models import Item  # noqa: E402
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
 
-_LONG_FIRST = ("tests/soak/", "tests/system/", "tests/observability/", "tests/docs/", "tests/packaging/")
+_LONG_FIRST = tuple(
+    f"tests/{name}/"
+    for name in ("docs", "observability", "packaging", "sending", "soak", "system", "tokens", "waiting")
+)
 """What waits for other processes most of the time begins first, so that no worker is left alone with it at the end."""
 _LIVE_AIRFLOW = tuple(
     f"tests/system/test_system_{name}.py"
