@@ -56,7 +56,7 @@ class Wanted:
     """
     What a run wants to send: the ledger's view of one row.
 
-    :param email_hash: of the recipient, where the Send Tracker's list shows such a send.
+    :param email_hash: of the recipient's e-mail address.
     :param client: hash of the client that would post it.
     """
 
@@ -79,7 +79,7 @@ class Record:
     :param posted_at: epoch seconds of the last POST, on the database's clock.
     :param posted_ago: seconds since then.
     :param resend_of: the id of the send that this one replaces.
-    :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
+    :param email_hash: of the recipient's e-mail address; ``None`` for a catalogue gift that an older release has sent.
     :param bound_id: the id that a campaign send turned out to have in that list.
     :param kind: ``None`` for a kind that this release does not know.
     :param link_ciphertext: that link, once it is SENT.

@@ -99,9 +99,10 @@ sends = Table(
     Index("sendoso_sends_send_id", "send_id"),
     Index("sendoso_sends_bound_id", "account", "bound_id", unique=True),
 )
-"""Of a campaign send: ``touch_id`` is the campaign, ``email_hash`` by what its recipient is known again in Sendoso's
-list of sends, ``send_id`` its tracking code, and ``bound_id`` its id in that list, which no two sends share. For
-one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has it from the moment when it is SENT.
+"""``email_hash`` is that of the recipient's address; older releases have left it out for gifts of the catalogue. Of a
+campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and ``bound_id`` its id in Sendoso's list of
+sends, which no two sends share. For one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has the
+link from the moment when it is SENT.
 ``client`` is a hash of the client that claimed the send last; ``posted_mark`` the moment of its last POST by the clocks
 of the process that made it (see ``clocks.py``), as ``posted_at`` is by the database's."""
 

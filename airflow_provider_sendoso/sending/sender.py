@@ -383,14 +383,13 @@ class Sender:
         return send_key(self._ledger, self._batch, job)
 
     def _wanted(self, key: str, job: Job) -> Wanted:
-        email = kind_of(job.send).listed_email(job.send)
         return Wanted(
             key,
             payload_hash(self._ledger, job),
             job.send.item,
             job.row_ref,
             job.resend_of,
-            None if email is None else self._ledger.email_hash(self._batch.account, email),
+            self._ledger.email_hash(self._batch.account, kind_of(job.send).email(job.send)),
             job.send.kind,
             self._client,
         )
