@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -46,7 +45,7 @@ from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
 from airflow_provider_sendoso.sending import Result, Sender
-from airflow_provider_sendoso.sending.jobs import chunks, send_key
+from airflow_provider_sendoso.sending.jobs import Job, chunks, send_key
 from airflow_provider_sendoso.sending.preview import Preview, preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
@@ -131,7 +130,7 @@ class BatchRun(Run):
         )
         self.log.info("%s", summary.as_text())
         unwritten = self._write_results(results, batch, spool, would_send=True)
-        return summary, failure or self._why_refused(limits, seen, cost) or unwritten
+        return summary, failure or self._why_refused(batch, limits, seen, cost) or unwritten
 
     def _send(
         self,
@@ -144,15 +143,17 @@ class BatchRun(Run):
     ) -> tuple[Summary, SendosoError | None]:
         """Send what may be sent; whatever happens, say how far it got."""
         metrics = SendMetrics(self.hook.sendoso_conn_id, type(self.operator).__name__, batch)
-        fingerprint = None
+        fingerprint, left_out = None, set[int]()
         if failure is None and limits.any:
             seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
-            fingerprint = seen.fingerprint
-            failure = self._why_refused(limits, seen, cost)
+            fingerprint, left_out = seen.fingerprint, seen.left_out
+            failure = self._why_refused(batch, limits, seen, cost)
+            if failure is not None:
+                self._preview(batch, spool, spool.record, price=False)  # who has theirs already counts as such
         if failure is None:
             try:
                 with span("send"):
-                    sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool))
+                    sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
             except SendosoError as error:
                 failure = error
             except BaseException:
@@ -219,8 +220,9 @@ class BatchRun(Run):
             approved_fingerprint=given(self.operator.approved_fingerprint),
         )
 
-    def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
-        refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
+    def _why_refused(self, batch: Batch, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        made = self.hook.ledger.sends.perhaps_sent(batch).total()
+        refusal = limits.why_refused(made + seen.to_send, cost, seen.fingerprint)
         return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
 
     def _preview(
@@ -232,8 +234,10 @@ class BatchRun(Run):
         price: bool = True,
     ) -> tuple[Preview, Cost | None]:
         """Look at what would be sent and, where somebody wants to know, at what it would cost."""
-        items: Counter[Item] = Counter()
-        seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: items.update([job.send.item]))
+        ledger, items = self.hook.ledger, self.hook.ledger.sends.perhaps_sent(batch)
+        again = self.operator.on_absent == "resend"
+        charge: Callable[[Job], None] = lambda job: items.update([job.send.item])  # noqa: E731
+        seen = preview(ledger, batch, spool.jobs(), record, charge, resend_absent=again)
         if not price:
             return seen, None
         cost = estimate(items, self._prices)
