@@ -66,6 +66,14 @@ FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": ["string", "null"]},
     },
+    "deployment": {
+        "label": "Deployment",
+        "description": (
+            "Only where several Airflows share a ledger and have DAGs, tasks and runs of the same names: another name "
+            "in each of them, like staging, so that none takes another's batches for its own."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
     "requests_per_second": {
         "label": "Requests per second",
         "description": "Ceiling for all tasks of the account together. Empty: 10, which is Sendoso's limit.",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import debian
-from ports import free_ports
 
 INSTALL = "install MariaDB or MySQL (mariadb-server, mysql-server, brew install mariadb)"
 
@@ -52,18 +53,46 @@ def running(server: Path) -> Iterator[str]:
         if "MariaDB" not in debian.run([*command, "--version"], environment):
             debian.run([*command, "--initialize-insecure"], environment)
         command += ["--skip-grant-tables", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
-        command += ["--bind-address=127.0.0.1", f"--port={free_ports()[0]}"]
+        command.append("--skip-networking")  # the tests use its socket, and a port may be another's
         # These databases outlive nothing: the disk is not waited for.
         command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]
         log = folder / "log"
         with log.open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
-            while not (folder / "socket").exists():
+            while not _answers(folder / "socket"):
                 if process.poll() is not None:
                     raise RuntimeError(f"{server} did not start: {log.read_text()}")
                 time.sleep(0.02)
             yield f"{folder}/socket"
+            if process.poll() is not None:
+                warnings.warn(f"{server} ended with {process.returncode}: {log.read_text()[-4000:]}", stacklevel=1)
         finally:
             process.kill()
             process.wait()
+
+
+class Restarting:
+    """A server that is started when it is first needed, and again if it has died: one death fails one test, not all."""
+
+    def __init__(self, server: Path) -> None:
+        self._server = server
+        self._running = ExitStack()
+        self._socket: str | None = None
+
+    def socket(self) -> str:
+        """Return the socket of a server that answers."""
+        if self._socket is None or not _answers(Path(self._socket)):
+            self._running.close()  # says why it has ended
+            self._socket = self._running.enter_context(running(self._server))
+        return self._socket
+
+    def stop(self) -> None:
+        """Stop the server."""
+        self._running.close()
+
+
+def _answers(path: Path) -> bool:
+    """Say whether somebody listens on a socket, which is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0

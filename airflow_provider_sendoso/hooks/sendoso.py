@@ -330,11 +330,11 @@ class SendosoHook(BaseHook):
         """
         sends = self.ledger.sends
         if batch_id is not None:
-            known, where = sends.batch_exists(batch_id), {"batch_id": batch_id}
+            where = {"batch_id": batch_id, "account": self.config.account}
+            known = sends.batch_exists(**where)
         else:
-            scope = str(dedupe_scope)
-            where = {"account": self.config.account, "dedupe_scope": scope}
-            known = sends.scope_exists(self.config.account, scope)
+            where = {"account": self.config.account, "dedupe_scope": str(dedupe_scope)}
+            known = sends.scope_exists(**where)
         if not known:
             raise SendosoConfigError(
                 f"The ledger {self.ledger.identity.ledger_uuid} knows no {', '.join(map('='.join, where.items()))}. "

@@ -152,7 +152,7 @@ def find(
     :raises SendosoConfigError: for a batch or scope that the ledger does not know.
     """
     dedupe_scope = None if dedupe_scope is None else same_name(dedupe_scope)
-    known = batch_id is None or ledger.sends.batch_exists(batch_id)
+    known = batch_id is None or ledger.sends.batch_exists(account, batch_id)
     known = known and (dedupe_scope is None or ledger.sends.scope_exists(account, dedupe_scope))
     narrowed = {"batch_id": batch_id, "dedupe_scope": dedupe_scope, "reason": reason}
     where = {name: value for name, value in narrowed.items() if value is not None}

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger import clocks
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.group_commit import GroupCommit
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, SendProgress, State, Wanted, record_of
@@ -145,9 +146,10 @@ class SendLedger:
         :param connection: of a transaction that somebody else commits; without it, one of its own.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
+        values: dict[str, Any] = {"lease": lease, "to_mark": clocks.mark()}
         if connection is not None:
-            return transit(connection, claim, BEGIN_POST, State.POSTING, lease=lease)
-        return self._transition(claim, BEGIN_POST, State.POSTING, lease=lease)
+            return transit(connection, claim, BEGIN_POST, State.POSTING, **values)
+        return self._transition(claim, BEGIN_POST, State.POSTING, **values)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
         """
@@ -306,9 +308,9 @@ class SendLedger:
         row = self._database.run(lambda connection: connection.execute(query).first())
         return None if row is None else Batch(**{f.name: getattr(row, f.name) for f in fields(Batch)})
 
-    def batch_exists(self, batch_id: str) -> bool:
-        """Say whether the ledger knows a batch."""
-        return self._exists(batches.c.batch_id == batch_id)
+    def batch_exists(self, account: str, batch_id: str) -> bool:
+        """Say whether the ledger knows a batch of an account."""
+        return self._exists(batches.c.account == account, batches.c.batch_id == batch_id)
 
     def scope_exists(self, account: str, dedupe_scope: str) -> bool:
         """Say whether anything was ever sent, or tried, in a scope."""

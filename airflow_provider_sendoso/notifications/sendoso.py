@@ -157,7 +157,7 @@ class SendosoNotifier(BaseNotifier):
         scope = caller.scope if self.dedupe_scope is None else self.dedupe_scope
         ids = (caller.dag_id, caller.task_id, caller.run_id, caller.map_index)
         # Distinct from the task's own batch, and from those of its callbacks in other scopes.
-        batch = make_batch(hook.config.account, scope, RECIPIENT_KEY, *ids, "callback", str(scope))
+        batch = make_batch(hook.config, scope, RECIPIENT_KEY, *ids, "callback", str(scope))
         sender = Sender(
             hook.session,
             hook.ledger,
@@ -165,6 +165,7 @@ class SendosoNotifier(BaseNotifier):
             own_gift=True,
             lease=_LEASE,
             claim_timeout=seconds("claim_timeout", self.claim_timeout),
+            conn_id=self.sendoso_conn_id,
         )
         metrics = SendMetrics(self.sendoso_conn_id, type(self).__name__, batch)
         gift.conclude(gift.go(hook, sender, metrics, self.log), metrics, self.log)

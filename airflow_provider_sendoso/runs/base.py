@@ -11,6 +11,7 @@ from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from airflow_provider_sendoso.arguments.values import one_of, seconds
 from airflow_provider_sendoso.batch.spool import BatchSpool
+from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.links.sendoso import SendosoLink
@@ -85,8 +86,8 @@ class Run:
     def _batch(self, dedupe_scope: Any, recipient_key: str) -> Batch:
         ti = self.context["ti"]
         map_index = ti.map_index if isinstance(ti.map_index, int) else -1  # -1: not mapped
-        account = self.hook.config.account
-        return make_batch(account, dedupe_scope, recipient_key, ti.dag_id, ti.task_id, ti.run_id, map_index)
+        ids = (ti.dag_id, ti.task_id, ti.run_id, map_index)
+        return make_batch(self.hook.config, dedupe_scope, recipient_key, *ids)
 
     def _sender(self, batch: Batch, own_gift: bool, max_in_flight: int | None = None) -> Sender:
         one_of("on_absent", self.operator.on_absent, ("hold", "resend"))
@@ -104,11 +105,12 @@ class Run:
             settle_time=seconds("settle_time", self.operator.settle_time),
             resend_absent=self.operator.on_absent == "resend",
             stopped=lambda: self.operator.stopped,
+            conn_id=self.hook.sendoso_conn_id,
         )
 
 
 def make_batch(
-    account: str,
+    config: ClientConfig,
     dedupe_scope: Any,
     recipient_key: str,
     dag_id: str,
@@ -120,7 +122,7 @@ def make_batch(
     """
     Name what one task instance sends, the same over all its tries.
 
-    :param account: whose money it is.
+    :param config: whose money it is, and which deployment of Airflow sends.
     :param dedupe_scope: as its template has rendered it.
     :param recipient_key: what identifies a recipient within the scope.
     :param map_index: -1 for a task that is not mapped.
@@ -136,9 +138,9 @@ def make_batch(
     problem = name_problem(scope)
     if problem is not None:
         raise SendosoConfigError(f"dedupe_scope {problem}. It would be another scope than it looks; nothing was sent.")
-    ids = (dag_id, task_id, run_id, str(map_index), *more)
+    ids = (config.account, config.deployment or "", dag_id, task_id, run_id, str(map_index), *more)
     batch_id = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
-    return Batch(batch_id, account, scope, recipient_key, dag_id, task_id, run_id, map_index)
+    return Batch(batch_id, config.account, scope, recipient_key, dag_id, task_id, run_id, map_index)
 
 
 class ProgressLog:

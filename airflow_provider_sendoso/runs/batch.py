@@ -361,16 +361,16 @@ class BatchRun(Run):
 
     def _check_replacements(self, batch: Batch, spool: BatchSpool) -> None:
         renamed = False
-        replacements = spool.replacements()
-        ids = [resend_of for _, resend_of in replacements]
+        ids = [str(job.resend_of) for job in spool.replacements()]
         replaced = check_replaceable(self.hook.session, self.hook.ledger, batch.account, ids)
-        for number, resend_of in replacements:
-            name, problem = replaced[resend_of].name, replaced[resend_of].problem
+        for job in spool.replacements():
+            old = replaced[str(job.resend_of)]
+            problem = old.problem_for(self.hook.ledger, batch, job)
             if problem is not None:
-                spool.record(Result(number, RowOutcome.INVALID, problem))
-            elif name != resend_of:
+                spool.record(Result(job.number, RowOutcome.INVALID, problem))
+            elif old.name != job.resend_of:
                 renamed = True
-                spool.rename_replaced(number, name)
+                spool.rename_replaced(job.number, old.name)
         if renamed:
             spool.mark_duplicates()
 

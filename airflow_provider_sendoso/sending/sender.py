@@ -58,6 +58,7 @@ class Sender:
     :param settle_time: seconds after a POST's deadline before its absence can be proven.
     :param resend_absent: whether sends that are proven absent are sent again.
     :param stopped: says whether to claim nothing more.
+    :param conn_id: of the connection, which the ledger names where another connection claims to be the same account.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Sender:
         settle_time: float = 900.0,
         resend_absent: bool = False,
         stopped: Callable[[], bool] = lambda: False,
+        conn_id: str = "",
     ) -> None:
         self._session = session
         self._ledger = ledger
@@ -81,8 +83,10 @@ class Sender:
         self._lease = lease
         self._claim_timeout = claim_timeout
         self._resend_absent = resend_absent
+        self._conn_id = conn_id
         self._stopped = stopped
         self._owner = uuid.uuid4().hex
+        self._client = ledger.client_hash(session.config.client)
         self._width = Concurrency(session.config.requests_per_second, max_in_flight)
         self._poster = Poster(
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
@@ -119,6 +123,8 @@ class Sender:
         :raises SendosoError: for what is not one row's fault.
         """
         self._record, self._tick = record, tick
+        config = self._session.config
+        self._ledger.accounts.register(config.account, self._client, self._conn_id, named=config.names_account)
         self._absent = self._reconciler.run(prove=self._resend_absent)
         self._renewed_at = time.monotonic()
         failure: SendosoError | None = None
@@ -377,13 +383,13 @@ class Sender:
         return send_key(self._ledger, self._batch, job)
 
     def _wanted(self, key: str, job: Job) -> Wanted:
-        email = kind_of(job.send).listed_email(job.send)
         return Wanted(
             key,
             payload_hash(self._ledger, job),
             job.send.item,
             job.row_ref,
             job.resend_of,
-            None if email is None else self._ledger.email_hash(self._batch.account, email),
+            self._ledger.email_hash(self._batch.account, kind_of(job.send).email(job.send)),
             job.send.kind,
+            self._client,
         )

@@ -37,7 +37,7 @@ def test_a_dry_run_counts_and_prices_and_leaves_no_trace(
     assert (summary["estimated_cost"], summary["currency"], summary["balance"]) == (45.0, "USD", 1000.0)
     assert posts(sendoso) == 1
     sends = SendosoHook().ledger.sends
-    assert not sends.batch_exists(summary["batch_id"])
+    assert not sends.batch_exists(SendosoHook().config.account, summary["batch_id"])
     assert sends.states(dedupe_scope="q4") == {"SENT": 1}
 
 
