@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import one_of, seconds
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.runs.task import Task
 
 
 class SendOperator(BaseOperator):
@@ -57,6 +59,34 @@ class SendOperator(BaseOperator):
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
         return SendosoHook(self.sendoso_conn_id)
+
+    def _task(self, context: Context) -> Task:
+        """Return what a run is given of this task."""
+        from airflow_provider_sendoso.runs.task import Task
+
+        return Task(
+            context,
+            self.hook,
+            self.log,
+            type(self).__name__,
+            stopped=lambda: self.stopped,
+            defer=None if self.settled else self._defer_until,
+            do_xcom_push=self.do_xcom_push,
+            outlets=self.outlets,
+        )
+
+    def _defer_until(self, trigger: Any) -> None:
+        self.defer(trigger=trigger, method_name="execute_after_settling")
+
+    def _protection(self) -> dict[str, Any]:
+        """Parse what the plan of every sending run holds."""
+        one_of("on_absent", self.on_absent, ("hold", "resend"))
+        return {
+            "lease": seconds("lease", self.lease),
+            "claim_timeout": seconds("claim_timeout", self.claim_timeout),
+            "settle_time": seconds("settle_time", self.settle_time),
+            "resend_absent": self.on_absent == "resend",
+        }
 
     def on_kill(self) -> None:
         """Claim nothing more; what is being posted at this moment is finished and recorded."""

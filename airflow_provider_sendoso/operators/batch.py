@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_sendoso.arguments.values import (
+    amount,
+    asking,
+    count,
+    given,
+    name_of_table,
+    one_of,
+    share_or_count,
+    truth,
+    width,
+)
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.operators.base import SendOperator
 
 if TYPE_CHECKING:
@@ -12,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_sendoso.ledger.records import Batch
+    from airflow_provider_sendoso.runs.batch import BatchRun
 
 
 class BatchSendOperator(SendOperator):
@@ -182,8 +195,66 @@ class BatchSendOperator(SendOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
         from airflow_provider_sendoso.runs.batch import BatchRun
+        from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 
-        return BatchRun(self, context).execute()
+        return self._run(BatchRun(BatchPlan(**self._arguments()), self._task(context)))
+
+    def _run(self, run: BatchRun) -> dict[str, Any]:
+        try:
+            return run.execute()
+        finally:
+            self.sent = run.sent
+
+    def _arguments(self, *, links: bool = False) -> dict[str, Any]:
+        """Parse the rendered arguments into those of the plan."""
+        from airflow_provider_sendoso.arguments.sends import refuse_with_campaign, refuse_without_campaign
+        from airflow_provider_sendoso.batch.limits import Limits
+        from airflow_provider_sendoso.batch.row_reader import Layout
+
+        names = ("gift_id", "touch_id", "message", "variant_id", "team_id")
+        gift, metadata, how = {name: given(getattr(self, name)) for name in names}, given(self.metadata), asking(self)
+        if gift["touch_id"] is not None:
+            of_gifts = {name: gift[name] for name in ("gift_id", "variant_id", "team_id")} | {"metadata": metadata}
+            refuse_with_campaign([name for name, value in of_gifts.items() if value is not None])
+        if gift["gift_id"] is not None:
+            refuse_without_campaign(how)
+        one_of("on_invalid", self.on_invalid, ("skip", "fail"))
+        one_of("on_held", self.on_held, ("fail", "continue"))
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
+        layout = Layout(
+            gift,
+            metadata or {},
+            self.column_map or {},
+            self.recipient_key,
+            self.row_ref or None,
+            truth("strict_email", self.strict_email),
+            how,
+            links,
+        )
+        limits = Limits(
+            max_sends=count("max_sends", self.max_sends),
+            max_cost=amount("max_cost", self.max_cost),
+            approved_fingerprint=given(self.approved_fingerprint),
+        )
+        return {
+            "dedupe_scope": self.dedupe_scope,
+            "layout": layout,
+            "sql": self.sql,
+            "recipients": self.recipients,
+            "conn_id": self.conn_id,
+            "parameters": self.parameters,
+            "hook_params": self.hook_params,
+            "fail_on_invalid": self.on_invalid == "fail",
+            "max_invalid": share_or_count("max_invalid", self.max_invalid),
+            "fail_on_held": self.on_held == "fail",
+            "dry_run": truth("dry_run", self.dry_run),
+            "limits": limits,
+            "shipping_estimate": amount("shipping_estimate", self.shipping_estimate),
+            "max_in_flight": width(self.max_in_flight),
+            "results_table": name_of_table(self.results_table),
+            **self._protection(),
+        }
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_sendoso.arguments.values import given, name_of_table
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
 
 if TYPE_CHECKING:
@@ -79,6 +81,17 @@ class EgiftLinksOperator(BatchSendOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the links and write them; log and push the summary before anything is raised."""
-        from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun
+        from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun, LinksPlan
 
-        return EgiftLinksRun(self, context).execute()
+        named = [name for name in NOT_OF_LINKS if given(getattr(self, name)) is not None]
+        if named:
+            raise SendosoConfigError(
+                f"{', '.join(named)}: not for eGift links, which have no such field. Nothing was sent."
+            )
+        if self.on_absent != "hold":
+            raise SendosoConfigError(
+                f"on_absent is {self.on_absent!r}: Sendoso's list shows no links, so nothing proves that one was not "
+                "made. Nothing was sent."
+            )
+        plan = LinksPlan(links_table=name_of_table(self.links_table), **self._arguments(links=True))
+        return self._run(EgiftLinksRun(plan, self._task(context)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+from airflow_provider_sendoso.arguments.values import asking
 from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
@@ -104,6 +105,9 @@ class SendGiftOperator(SendOperator):
 
     def execute(self, context: Context) -> str | None:
         """Send the gift, or find that it was sent."""
-        from airflow_provider_sendoso.runs.gift import GiftRun
+        from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
+        from airflow_provider_sendoso.runs.single_gift import OneGift
 
-        return GiftRun(self, context).execute()
+        gift = OneGift.of(self, asking(self))
+        plan = GiftPlan(gift=gift, dedupe_scope=self.dedupe_scope, **self._protection())
+        return GiftRun(plan, self._task(context)).execute()
