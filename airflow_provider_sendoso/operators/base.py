@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SendOperator(BaseOperator):
-    """What both operators share: the hook, how campaigns ask for addresses, and stopping when the task is killed."""
+    """What every sending operator has: the hook, its claims, and stopping when the task is killed."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
 
@@ -30,24 +30,12 @@ class SendOperator(BaseOperator):
         self,
         *,
         sendoso_conn_id: str = DEFAULT_CONN_ID,
-        on_absent: str = "hold",
-        settle_time: float | timedelta = 900,
         lease: float | timedelta = 60,
         claim_timeout: float | timedelta = 600,
-        address_confirmation: str | None = None,
-        expire_after_days: int | str | None = None,
-        hide_product_info: bool | str | None = None,
-        address_confirmation_message: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**for_this_airflow(kwargs))
-        self.address_confirmation = address_confirmation
-        self.expire_after_days = expire_after_days
-        self.hide_product_info = hide_product_info
-        self.address_confirmation_message = address_confirmation_message
         self.sendoso_conn_id = sendoso_conn_id
-        self.on_absent = on_absent
-        self.settle_time = settle_time
         self.lease = lease
         self.claim_timeout = claim_timeout
         self.stopped = False
@@ -78,14 +66,11 @@ class SendOperator(BaseOperator):
     def _defer_until(self, trigger: Any) -> None:
         self.defer(trigger=trigger, method_name="execute_after_settling")
 
-    def _protection(self) -> dict[str, Any]:
-        """Parse what the plan of every sending run holds."""
-        one_of("on_absent", self.on_absent, ("hold", "resend"))
+    def _claims(self) -> dict[str, Any]:
+        """Parse how long a claim lasts, and how long one of another run is waited for."""
         return {
             "lease": seconds("lease", self.lease),
             "claim_timeout": seconds("claim_timeout", self.claim_timeout),
-            "settle_time": seconds("settle_time", self.settle_time),
-            "resend_absent": self.on_absent == "resend",
         }
 
     def on_kill(self) -> None:
@@ -97,3 +82,16 @@ class SendOperator(BaseOperator):
         """Go on after the settle time: what is still absent then is sent again, and what is there is found."""
         self.settled = True
         return self.execute(context)
+
+
+def absence(operator: Any) -> dict[str, Any]:
+    """
+    Parse what is to become of a send of unknown outcome that Sendoso does not list.
+
+    :param operator: one that sends gifts; that a link was not made cannot be proven.
+    """
+    one_of("on_absent", operator.on_absent, ("hold", "resend"))
+    return {
+        "settle_time": seconds("settle_time", operator.settle_time),
+        "resend_absent": operator.on_absent == "resend",
+    }

@@ -6,28 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.arguments.values import given, name_of_table
-from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.operators.batch import BatchSendOperator
+from airflow_provider_sendoso.operators.rows import RowsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-NOT_OF_LINKS = (
-    *("gift_id", "message", "variant_id", "team_id", "metadata"),
-    *("address_confirmation", "expire_after_days", "hide_product_info", "address_confirmation_message"),
-    "shipping_estimate",
-)
-"""Arguments of a batch that a link has no field for."""
 
-
-class EgiftLinksOperator(BatchSendOperator):
+class EgiftLinksOperator(RowsOperator):
     """
     Make an eGift link of a campaign for each row of a query, or of a list, and write them into a table; each recipient
     gets one gift within ``dedupe_scope``, links and gifts that are sent counted together.
 
     Sendoso sends nothing: whoever has a link can redeem it. The links are in that table, and encrypted in the ledger;
-    in no log, no XCom and no error. What is not listed here is an argument of
-    :class:`~airflow_provider_sendoso.operators.sendoso.BatchSendOperator` that a link has no field for, and is refused.
+    in no log, no XCom and no error.
 
     :param links_table: a table that holds one row for each recipient with a link after every try, written through
         ``conn_id``, also for ``recipients``; created where it is missing (templated).
@@ -70,10 +61,7 @@ class EgiftLinksOperator(BatchSendOperator):
     :raises SendosoError: for what a retry may finish; nobody's link is made twice.
     """
 
-    template_fields: Sequence[str] = (
-        *(name for name in BatchSendOperator.template_fields if name not in NOT_OF_LINKS),
-        "links_table",
-    )
+    template_fields: Sequence[str] = (*RowsOperator.template_fields, "links_table")
 
     def __init__(self, *, links_table: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -81,17 +69,12 @@ class EgiftLinksOperator(BatchSendOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the links and write them; log and push the summary before anything is raised."""
+        from airflow_provider_sendoso.batch.row_reader import Layout
         from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun, LinksPlan
 
-        named = [name for name in NOT_OF_LINKS if given(getattr(self, name)) is not None]
-        if named:
-            raise SendosoConfigError(
-                f"{', '.join(named)}: not for eGift links, which have no such field. Nothing was sent."
-            )
-        if self.on_absent != "hold":
-            raise SendosoConfigError(
-                f"on_absent is {self.on_absent!r}: Sendoso's list shows no links, so nothing proves that one was not "
-                "made. Nothing was sent."
-            )
-        plan = LinksPlan(links_table=name_of_table(self.links_table), **self._arguments(links=True))
+        plan = LinksPlan(
+            links_table=name_of_table(self.links_table),
+            layout=Layout({"touch_id": given(self.touch_id)}, links=True, **self._layout()),
+            **self._rows(),
+        )
         return self._run(EgiftLinksRun(plan, self._task(context)))
