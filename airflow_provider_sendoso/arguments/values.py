@@ -33,6 +33,11 @@ def given(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
+def name_of_table(value: Any) -> str | None:
+    """Read a table's name; ``None`` where none is given."""
+    return None if given(value) is None else str(value).strip()
+
+
 def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     """Refuse a value that is not allowed."""
     if value not in allowed:
