@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from asgiref.sync import sync_to_async
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
+from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send, validated
 from airflow_provider_sendoso.client.answers import (
     Answer,
@@ -202,21 +203,19 @@ class SendosoHook(BaseHook):
         :raises SendosoApiError: if Sendoso refused it; nothing was sent.
         :raises SendOutcomeUnknownError: if the gift may have gone out; not retried by Airflow.
         """
-        send = make_send(
-            gift_id=gift_id,
-            touch_id=touch_id,
-            recipient=recipient,
-            message=message,
-            variant_id=variant_id,
-            team_id=team_id,
-            metadata=metadata,
-            asking={
-                "address_confirmation": address_confirmation,
-                "expire_after_days": expire_after_days,
-                "hide_product_info": hide_product_info,
-                "address_confirmation_message": address_confirmation_message,
-            },
-        )
+        gift = {
+            "gift_id": gift_id,
+            "touch_id": touch_id,
+            "message": message,
+            "variant_id": variant_id,
+            "team_id": team_id,
+            "metadata": metadata,
+            "address_confirmation": address_confirmation,
+            "expire_after_days": expire_after_days,
+            "hide_product_info": hide_product_info,
+            "address_confirmation_message": address_confirmation_message,
+        }
+        send = make_send(GiftArguments.parse(gift), recipient)
         # Here, because a DAG file may import the hook, and what sends imports an HTTP client.
         from airflow_provider_sendoso.sending.kinds import kind_of
 
