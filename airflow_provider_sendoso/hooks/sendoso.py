@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -15,32 +14,13 @@ from asgiref.sync import sync_to_async
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send, validated
-from airflow_provider_sendoso.client.answers import (
-    Answer,
-    Exchange,
-    api_error,
-    read_egift_links,
-    read_send_answer,
-)
 from airflow_provider_sendoso.client.config import ClientConfig
-from airflow_provider_sendoso.client.endpoints import (
-    Request,
-    egift_links_request,
-    get_send_request,
-    me_request,
-    object_request,
-)
-from airflow_provider_sendoso.client.objects import Listed, listing_of, model_of, read_object
-from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
-from airflow_provider_sendoso.client.pages import Listing
+from airflow_provider_sendoso.client.reads import Reads, read_me
 from airflow_provider_sendoso.exceptions import (
-    SendosoApiError,
     SendosoConfigError,
     SendosoConnectionError,
     SendosoError,
-    SendosoNotFoundError,
     SendosoServerError,
-    SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.connections import (
     check_connection,
@@ -49,18 +29,12 @@ from airflow_provider_sendoso.hooks.connections import (
     read_config,
     shared_session,
 )
+from airflow_provider_sendoso.hooks.recorded import Recorded
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.records import SendProgress
 from airflow_provider_sendoso.models import (
     EgiftLink,
     EgiftLinkSend,
-    Gift,
-    Group,
-    ReturnAddress,
     Send,
-    SendosoObject,
-    Touch,
-    User,
     normalise_key,
 )
 from airflow_provider_sendoso.observability.lineage import report_output
@@ -68,10 +42,8 @@ from airflow_provider_sendoso.observability.lineage import report_output
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
 
-_T = TypeVar("_T", bound=SendosoObject)
 
-
-class SendosoHook(BaseHook):
+class SendosoHook(Reads, Recorded, BaseHook):
     """
     Talk to Sendoso through an Airflow connection of type ``sendoso``.
 
@@ -217,23 +189,11 @@ class SendosoHook(BaseHook):
         }
         send = make_send(GiftArguments.parse(gift), recipient)
         # Here, because a DAG file may import the hook, and what sends imports an HTTP client.
-        from airflow_provider_sendoso.sending.kinds import kind_of
+        from airflow_provider_sendoso.sending.raw import send_raw
 
-        kind = kind_of(send)
-        send = kind.shaped(send, self.find_touch)
-        request = kind.request(send, airflow_key=None, via_from=self.config.via_from)
-        read = partial(kind.read, send)
-        exchange, outcome = self._post(request, read)
-        sent = read(exchange.answer.json) if exchange.answer else None
-        if outcome.verdict is Verdict.SENT and sent is not None:
-            report_output(self, self.config.account)
-            return sent
-        if outcome.verdict is Verdict.UNKNOWN:
-            raise SendOutcomeUnknownError(
-                f"The outcome of {request} for the {send.item} is not known ({outcome.reason}): it may have gone out. "
-                "Look in Sendoso before sending it again."
-            )
-        raise self._not_sent(request, exchange)
+        sent = send_raw(self.session, send, self.find_touch)
+        report_output(self, self.config.account)
+        return sent
 
     def generate_egift_links(self, *, touch_id: int | str, emails: Sequence[str]) -> list[EgiftLink]:
         """
@@ -256,291 +216,13 @@ class SendosoHook(BaseHook):
         sends = [validated(EgiftLinkSend, {"touch_id": touch_id, "email": email}) for email in emails]
         if len({normalise_key(send.email) for send in sends}) < len(sends):
             raise SendosoConfigError("emails has an address twice, which would be two gifts; nothing was sent.")
-        request = egift_links_request(sends[0].touch_id, [send.email for send in sends], self.config.via_from)
-        exchange, outcome = self._post(request, lambda body: Send.without_id() if read_egift_links(body) else None)
-        if outcome.verdict is Verdict.SENT and exchange.answer is not None:
-            report_output(self, self.config.account)
-            return read_egift_links(exchange.answer.json)
-        if outcome.verdict is Verdict.UNKNOWN:
-            raise SendOutcomeUnknownError(
-                f"The outcome of {request} for the {sends[0].item} is not known ({outcome.reason}): links may have "
-                "been made. Look in Sendoso before making them again."
-            )
-        raise self._not_sent(request, exchange)
+        from airflow_provider_sendoso.sending.raw import make_links_raw  # as in send_gift
 
-    def _post(self, request: Request, read: Callable[[Any], Send | None]) -> tuple[Exchange, PostOutcome]:
-        """POST once, or once more with a new token."""
-        token = self.session.token()
-        exchange = self.session.paced(request, token)
-        outcome = classify(request, exchange, renewed=False, own_gift=True, read=read)
-        if outcome.verdict is Verdict.RENEW:
-            exchange = self.session.paced(request, self.session.renew(token))
-            outcome = classify(request, exchange, renewed=True, own_gift=True, read=read)
-        return exchange, outcome
+        links = make_links_raw(self.session, sends)
+        report_output(self, self.config.account)
+        return links
 
-    def _not_sent(self, request: Request, exchange: Exchange) -> SendosoError:
-        if exchange.answer is None:
-            return SendosoConnectionError(
-                f"Sendoso ({self.config.base_url}) could not be reached ({exchange.error}); no gift went out."
-            )
-        return api_error(request, exchange.answer)
-
-    def find_touch(self, touch_id: int | str) -> Touch | None:
-        """
-        Read a campaign; ``None`` for one that Sendoso does not know.
-
-        :param touch_id: its id.
-        """
-        try:
-            return self.get_touch(touch_id)
-        except SendosoNotFoundError:
-            return None
-
-    def get_send(self, send_id: str | int) -> Send:
-        """
-        Read one send.
-
-        :param send_id: as returned when it was sent.
-        :raises SendosoNotFoundError: for an id that Sendoso does not know.
-        """
-        request = get_send_request(str(send_id))
-        return read_send_answer(str(send_id), self.session.read(request).json)
-
-    def recorded_send_ids(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> list[str]:
-        """
-        Read from the ledger the ids of what was sent.
-
-        :param batch_id: of a batch, as its operator returned it, or
-        :param dedupe_scope: a scope of this connection's account.
-        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
-        """
-        return [send.send_id for send in self.recorded_sends(batch_id=batch_id, dedupe_scope=dedupe_scope)]
-
-    def recorded_sends(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> Iterator[SendProgress]:
-        """
-        Read from the ledger what was sent and how far it has come.
-
-        :param batch_id: of a batch, as its operator returned it, or
-        :param dedupe_scope: a scope of this connection's account.
-        :return: an iterator over pages, read as it is used.
-        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
-        """
-        sends = self.ledger.sends
-        if batch_id is not None:
-            where = {"batch_id": batch_id, "account": self.config.account}
-            known = sends.batch_exists(**where)
-        else:
-            where = {"account": self.config.account, "dedupe_scope": str(dedupe_scope)}
-            known = sends.scope_exists(**where)
-        if not known:
-            raise SendosoConfigError(
-                f"The ledger {self.ledger.identity.ledger_uuid} knows no {', '.join(map('='.join, where.items()))}. "
-                "Is it the ledger that the batch was sent with?"
-            )
-        return sends.progress(**where)
-
-    def recorded_among(self, send_ids: Iterable[str]) -> Iterator[SendProgress]:
-        """
-        Read from the ledger, where there is one, how far those of some sends have come that it knows.
-
-        :param send_ids: as Sendoso named them.
-        """
-        if self._ledger is None:
-            return iter(())
-        return self._ledger.sends.progress_of(self.config.account, send_ids)
-
-    def note_statuses(self, statuses: Mapping[str, str]) -> None:
-        """
-        Write into the ledger, where there is one, how far sends have come; those that it does not know are left out.
-
-        :param statuses: by send id.
-        :raises SendosoLedgerError: where the ledger does not answer.
-        """
-        if self._ledger is not None:
-            self._ledger.sends.note_statuses(self.config.account, statuses)
-
-    def keep_list(self, send_ids: Sequence[str], seconds: float) -> str | None:
-        """
-        Keep a list of sends in the ledger, so that a trigger's arguments need not hold it.
-
-        :param send_ids: the list.
-        :param seconds: for how long it will be read.
-        :return: what it is found by; ``None`` without a ledger.
-        """
-        return None if self._ledger is None else self._ledger.send_lists.keep(send_ids, seconds)
-
-    def kept_list(self, list_id: str) -> list[str]:
-        """
-        Read a list of sends that was kept in the ledger.
-
-        :param list_id: of :meth:`keep_list`.
-        :raises SendosoLedgerError: if it is not there.
-        """
-        return self.ledger.send_lists.read(list_id)
-
-    # -- reads ---------------------------------------------------------------------------------------------------
-
-    def list_gifts(
-        self,
-        *,
-        category: str | None = None,
-        min_price: float | None = None,
-        max_price: float | None = None,
-        **filters: Any,
-    ) -> Listed[Gift]:
-        """
-        Walk through the catalogue; the names of the query parameters are inferred.
-
-        :param category: e.g. branded swag, as Sendoso names it.
-        :param min_price: in the account's currency.
-        :param max_price: in the account's currency.
-        :param filters: any other query parameter, passed through.
-        :return: an iterator over pages, read as it is used.
-        """
-        query = {"category": category, "min_price": min_price, "max_price": max_price, **filters}
-        return self._listed(Gift, "gifts", filters=query)
-
-    def list_touches(self, **filters: Any) -> Listed[Touch]:
-        """
-        Walk through the active campaigns, which the API calls touches (published).
-
-        :param filters: query parameters, passed through; ``delivery_type`` is published: ``mail`` or ``email``.
-        :return: an iterator over pages, read as it is used.
-        """
-        return self._listed(Touch, "touches", filters=filters)
-
-    def get_touch(self, touch_id: str | int) -> Touch:
-        """
-        Read one campaign (published).
-
-        :param touch_id: as :meth:`list_touches` has it.
-        :raises SendosoNotFoundError: for an id that Sendoso does not know.
-        """
-        return self._get(Touch, object_request("touches", touch_id))
-
-    def list_groups(self, **filters: Any) -> Listed[Group]:
-        """
-        Walk through the groups of users (published).
-
-        :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
-        """
-        return self._listed(Group, "groups", filters=filters)
-
-    def list_members(self, group_id: str | int, **filters: Any) -> Listed[User]:
-        """
-        Walk through the users of a group (published: all of them on one page).
-
-        :param group_id: as :meth:`list_groups` has it.
-        :param filters: query parameters, passed through.
-        :return: an iterator, read as it is used.
-        :raises SendosoNotFoundError: when it is used, for a group that Sendoso does not know.
-        """
-        return self._listed(User, "groups", group_id, "members", filters)
-
-    def list_users(self, **filters: Any) -> Listed[User]:
-        """
-        Walk through the users (published).
-
-        :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
-        """
-        return self._listed(User, "users", filters=filters)
-
-    def list_return_addresses(self, **filters: Any) -> Listed[ReturnAddress]:
-        """
-        Walk through the addresses that gifts go back to (seed: that there are some; what they hold is inferred).
-
-        :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
-        """
-        return self._listed(ReturnAddress, "return-addresses", filters=filters)
-
-    def list_sends(self, **filters: Any) -> Listed[Send]:
-        """
-        Walk through the gift sends (inferred: the seed reads one only). The Send Tracker is ``list_objects("send")``.
-
-        :param filters: query parameters, passed through; none is known.
-        :return: an iterator over pages, read as it is used.
-        """
-        return self._listed(Send, "sends", filters=filters)
-
-    def get_me(self) -> User:
-        """
-        Read who the connection is for Sendoso, and what is left to spend (published).
-
-        :raises SendosoError: if Sendoso does not say.
-        """
-        return self._get(User, me_request())
-
-    def list_objects(
-        self, name: str, object_id: str | int | None = None, child: str | None = None, /, **filters: Any
-    ) -> Listed[Any]:
-        """
-        Walk through any list of the API by its name, ``/{object}`` or ``/{object}/{id}/{child}`` (seed).
-
-        What the API pages by ``page`` and ``per_page``, or not at all, can be read like this.
-
-        :param name: of the object, like ``touches``.
-        :param object_id: of the one whose children are wanted.
-        :param child: their name, like ``members``.
-        :param filters: query parameters, passed through; names such as ``category_ids[]`` by ``**{…}``.
-        :return: an iterator over pages, read as it is used; of the object's model where there is one, otherwise of
-            :class:`~airflow_provider_sendoso.models.SendosoObject`.
-        :raises SendosoConfigError: for a name or an id that is none, and for a list that is paged by a cursor.
-        """
-        return self._listed(model_of(child or name), name, object_id, child, filters)
-
-    def get_object(
-        self, name: str, object_id: str | int | None = None, child: str | None = None, /, **filters: Any
-    ) -> Any:
-        """
-        Read any one object of the API by its name, like ``get_object("groups", 7)``.
-
-        :param name: of the object, like ``groups``.
-        :param object_id: which one; not for those of which there is one only, like ``me``.
-        :param child: what to read of it.
-        :param filters: query parameters, passed through.
-        :return: of the object's model where there is one, otherwise a
-            :class:`~airflow_provider_sendoso.models.SendosoObject`.
-        :raises SendosoConfigError: for a name or an id that is none.
-        :raises SendosoNotFoundError: for one that Sendoso does not know.
-        """
-        return self._get(model_of(child or name), object_request(name, object_id, child, filters))
-
-    def _listed(
-        self,
-        model: type[_T],
-        name: str,
-        object_id: str | int | None = None,
-        child: str | None = None,
-        filters: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Listed[_T]:
-        if paging := {"page", "per_page"} & filters.keys():
-            raise SendosoConfigError(
-                f"{' and '.join(sorted(paging))} cannot be asked for: the whole list is read, page by page, as it is "
-                "used. Nothing was read."
-            )
-        listing = listing_of(child or name, object_request(name, object_id, child, filters))
-        return Listed(listing, self._walk, model)
-
-    def _walk(self, listing: Listing) -> Iterator[dict[str, Any]]:
-        yield from self.session.read_listing(listing)  # a generator: no connection is looked up before it is used
-
-    def _get(self, model: type[_T], request: Request) -> _T:
-        return read_object(request, model, self.session.read(request).json)
-
-    def get_balance(self) -> float | None:
-        """
-        Read what is left to spend (published); ``None`` where Sendoso does not say.
-
-        :return: in the account's currency.
-        :raises SendosoError: if Sendoso does not answer.
-        """
-        try:
-            return float(_me(self.session.read)["balance"])
-        except (KeyError, TypeError, ValueError):
-            return None
+    # -- the button Test Connection ------------------------------------------------------------------------------
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -567,7 +249,7 @@ class SendosoHook(BaseHook):
         return True, f"Connected to {self.config.base_url}{who}, {rate}. {remembered}"
 
     def _who(self, session: SendosoSession) -> str:
-        fields = _me(session.read_once)
+        fields = read_me(session.read_once)
         who = f" as user {fields['id']}" if fields.get("id") else ""
         balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
         return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
@@ -583,15 +265,3 @@ class SendosoHook(BaseHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how the connection form's standard fields look."""
         return connection_form.field_behaviour()
-
-
-def _me(read: Callable[[Request], Answer]) -> Mapping[str, Any]:
-    """Read the user behind the token; nothing where Sendoso has no such answer: published, but not part of the seed."""
-    try:
-        body = read(me_request()).json
-    except SendosoApiError as error:
-        if error.status_code in (403, 404):
-            return {}
-        raise
-    user = body.get("user") if isinstance(body, Mapping) else None
-    return user if isinstance(user, Mapping) else body if isinstance(body, Mapping) else {}
