@@ -170,22 +170,24 @@ class MysqlDatabase:
 
 
 @pytest.fixture(scope="session")
-def mysql_socket() -> Iterator[str]:
+def mysql_running() -> Iterator[mysql_server.Restarting]:
     """A real MySQL or MariaDB, for the whole session."""
-    server = mysql_server.find_server()
-    if server is None:
+    program = mysql_server.find_server()
+    if program is None:
         pytest.skip(f"There is no MySQL server; {mysql_server.INSTALL}.")
-    with mysql_server.running(server) as socket:
-        yield socket
+    server = mysql_server.Restarting(program)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
-def mysql_database(mysql_socket: str) -> Callable[[], MysqlDatabase]:
+def mysql_database(mysql_running: mysql_server.Restarting) -> Callable[[], MysqlDatabase]:
     """Makes an empty database."""
 
     def make() -> MysqlDatabase:
-        database = MysqlDatabase(mysql_socket, f"test_{uuid.uuid4().hex}")
-        admin = create_engine(MysqlDatabase(mysql_socket, "").url)
+        socket = mysql_running.socket()
+        database = MysqlDatabase(socket, f"test_{uuid.uuid4().hex}")
+        admin = create_engine(MysqlDatabase(socket, "").url)
         with admin.begin() as connection:
             connection.execute(text(f"CREATE DATABASE {database.name}"))
         admin.dispose()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import debian
@@ -59,11 +61,39 @@ def running(server: Path) -> Iterator[str]:
         with log.open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
-            while not (folder / "socket").exists():
+            while not _answers(folder / "socket"):
                 if process.poll() is not None:
                     raise RuntimeError(f"{server} did not start: {log.read_text()}")
                 time.sleep(0.02)
             yield f"{folder}/socket"
+            if process.poll() is not None:
+                warnings.warn(f"{server} ended with {process.returncode}: {log.read_text()[-4000:]}", stacklevel=1)
         finally:
             process.kill()
             process.wait()
+
+
+class Restarting:
+    """A server that is started when it is first needed, and again if it has died: one death fails one test, not all."""
+
+    def __init__(self, server: Path) -> None:
+        self._server = server
+        self._running = ExitStack()
+        self._socket: str | None = None
+
+    def socket(self) -> str:
+        """Return the socket of a server that answers."""
+        if self._socket is None or not _answers(Path(self._socket)):
+            self._running.close()  # says why it has ended
+            self._socket = self._running.enter_context(running(self._server))
+        return self._socket
+
+    def stop(self) -> None:
+        """Stop the server."""
+        self._running.close()
+
+
+def _answers(path: Path) -> bool:
+    """Say whether somebody listens on a socket, which is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0

@@ -1,4 +1,4 @@
-"""A send made from what people give: arguments of the hook, an operator or a notifier."""
+"""Builds a send from the arguments of the hook, an operator or a notifier."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def make_send(
     asking: Mapping[str, Any] = MappingProxyType({}),
 ) -> GiftSend | CampaignSend:
     """
-    Build and validate a send from its arguments: of a gift, or of a campaign.
+    Build and validate a gift send or a campaign send from its arguments.
 
-    :param asking: how the recipient is asked for an address, as ``CampaignSend`` has it.
-    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+    :param asking: the fields of ``CampaignSend`` that say how the recipient is asked for an address.
+    :raises SendosoConfigError: if a field is missing or wrong; names the fields and none of their values.
     """
     asking = {name: value for name, value in asking.items() if value is not None}
     recipient, metadata = rendered(recipient), rendered(metadata)
@@ -65,9 +65,9 @@ def make_send(
 
 def rendered(value: Any) -> Any:
     """
-    Take out of a mapping, at every depth, what a template has rendered to nothing.
+    Remove from a mapping, at every depth, the values that a template has rendered to nothing.
 
-    :param value: an argument as Airflow has rendered it, in which the text ``None`` stands for an absent value.
+    :param value: an argument as Airflow has rendered it; the text ``None`` in it stands for an absent value.
     """
     if isinstance(value, Mapping):
         inner = {name: rendered(one) for name, one in value.items()}
@@ -77,10 +77,10 @@ def rendered(value: Any) -> Any:
 
 def refuse_with_campaign(names: Collection[str]) -> None:
     """
-    Refuse arguments that a campaign send has no field for: what would not be sent must not look as if it were.
+    Refuse arguments for which a campaign send has no field; ignoring them would look as if they had been sent.
 
-    :param names: of those that are given.
-    :raises SendosoConfigError: if there are any.
+    :param names: the names of such arguments that were given.
+    :raises SendosoConfigError: if ``names`` is not empty.
     """
     if names:
         raise SendosoConfigError(
@@ -90,10 +90,10 @@ def refuse_with_campaign(names: Collection[str]) -> None:
 
 def refuse_without_campaign(names: Collection[str]) -> None:
     """
-    Refuse arguments that only a campaign send has a field for.
+    Refuse arguments for which only a campaign send has a field.
 
-    :param names: of those that are given.
-    :raises SendosoConfigError: if there are any.
+    :param names: the names of such arguments that were given.
+    :raises SendosoConfigError: if ``names`` is not empty.
     """
     if names:
         raise SendosoConfigError(
@@ -105,9 +105,9 @@ def validated(model: type[_S], fields: Mapping[str, Any]) -> _S:
     """
     Validate a send.
 
-    :param model: of its kind.
-    :param fields: its fields.
-    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+    :param model: the model of the send's kind.
+    :param fields: the send's fields.
+    :raises SendosoConfigError: if a field is missing or wrong; names the fields and none of their values.
     """
     try:
         return model.model_validate(fields)

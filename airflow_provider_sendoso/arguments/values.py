@@ -1,4 +1,4 @@
-"""The operators' arguments as people and templates give them: read, or refused in words that say which and how."""
+"""Parses operators' arguments; a wrong one raises a ``SendosoConfigError`` that says what to give instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
 def asking(operator: Any) -> dict[str, Any]:
-    """Read how an operator's recipients are asked for their address, as ``CampaignSend`` has it."""
+    """Read an operator's arguments on asking for addresses into the fields of ``CampaignSend``."""
     how = given(operator.address_confirmation)
     if how is not None:
         one_of("address_confirmation", str(how), ("email", "link"))
@@ -29,12 +29,17 @@ def asking(operator: Any) -> dict[str, Any]:
 
 
 def given(value: Any) -> Any:
-    """Return an argument, or ``None`` for one that a template has rendered to nothing."""
+    """Return an argument; ``None`` if a template has rendered it to nothing."""
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
+def name_of_table(value: Any) -> str | None:
+    """Read a table's name; ``None`` where none is given."""
+    return None if given(value) is None else str(value).strip()
+
+
 def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Refuse a value that is not one of those allowed."""
+    """Refuse a value that is not allowed."""
     if value not in allowed:
         raise SendosoConfigError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}. Nothing was sent.")
 
@@ -49,8 +54,8 @@ def seconds(name: str, value: float | timedelta) -> float:
 
 
 def truth(name: str, value: Any) -> bool:
-    """Read a truth value, also as a template renders it."""
-    # A template that renders to nothing is neither: to send for real on a guess would be wrong.
+    """Read a boolean, also from the text that a template renders."""
+    # Text that is neither true nor false is refused, because a wrong guess about dry_run would send gifts.
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     truth = words.get(str(value).strip().lower())
     if truth is None:
@@ -59,7 +64,7 @@ def truth(name: str, value: Any) -> bool:
 
 
 def count(name: str, value: Any) -> int | None:
-    """Read a whole number from 0; ``None`` where none is given."""
+    """Read a whole number from 0; ``None`` if it is absent."""
     if given(value) is None:
         return None
     text = str(value).strip()
@@ -69,7 +74,7 @@ def count(name: str, value: Any) -> int | None:
 
 
 def amount(name: str, value: Any) -> Decimal | None:
-    """Read an amount of money from 0; ``None`` where none is given."""
+    """Read an amount of money from 0; ``None`` if it is absent."""
     if given(value) is None:
         return None
     try:
@@ -82,7 +87,7 @@ def amount(name: str, value: Any) -> Decimal | None:
 
 
 def width(value: Any) -> int | None:
-    """Read ``max_in_flight``; ``None`` where none is given."""
+    """Read ``max_in_flight``; ``None`` if it is absent."""
     from airflow_provider_sendoso.sending.concurrency import MOST
 
     if given(value) is None:
@@ -94,7 +99,7 @@ def width(value: Any) -> int | None:
 
 
 def share_or_count(name: str, value: Any) -> float | None:
-    """Read a count (an ``int``) or a share from 0 to 1 (a ``float``); ``None`` where none is given."""
+    """Read a count (an ``int``) or a share from 0 to 1 (a ``float``); ``None`` if it is absent."""
     if given(value) is None:
         return None
     text = str(value).strip()

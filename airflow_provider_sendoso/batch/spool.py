@@ -242,7 +242,7 @@ class BatchSpool:
             "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "  # noqa: S608
             f"WHERE number > :after AND send IS NOT NULL AND {where} ORDER BY number LIMIT :page"
         )
-        values = {"duplicate": RowOutcome.DUPLICATE, "invalid": RowOutcome.INVALID, "page": _PAGE}
+        values = {outcome.value: outcome.value for outcome in RowOutcome} | {"page": _PAGE}
         after = 0
         while True:
             page = self._db.execute(query, {"after": after, **values}).fetchall()
@@ -252,12 +252,9 @@ class BatchSpool:
                 return
             after = page[-1][0]
 
-    def replacements(self) -> list[tuple[int, str]]:
-        """Return number and ``resend_of`` of the rows that may be sent and replace a gift."""
-        return self._db.execute(
-            "SELECT number, resend_of FROM rows WHERE resend_of IS NOT NULL AND outcome = ? ORDER BY number",
-            (RowOutcome.NOT_REACHED,),
-        ).fetchall()
+    def replacements(self) -> Iterator[Job]:
+        """Read the rows that may be sent and replace a gift, in their order, while they are being rejected."""
+        return self._jobs("outcome = :not_reached AND resend_of IS NOT NULL")
 
     def rename_replaced(self, number: int, resend_of: str) -> None:
         """

@@ -33,6 +33,8 @@ class ClientConfig(BaseModel):
     :param requests_per_second: ceiling for all calls of the account together (published: 10).
     :param timeout: seconds that one request may take in all.
     :param account: what ledger rows and the pace belong to; by default the host.
+    :param names_account: whether the connection says so itself.
+    :param deployment: tells apart several Airflows that share a ledger and have DAGs, tasks and runs of the same names.
     :param ledger_conn_id: the Airflow connection of the ledger database.
     :param via_from: the calling application's name in campaign sends (published).
     :param max_sends_per_batch: ceiling for every batch sent through this connection.
@@ -49,9 +51,16 @@ class ClientConfig(BaseModel):
     requests_per_second: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     timeout: float = Field(default=30.0, gt=0, le=600)
     account: str
+    names_account: bool = Field(default=False, exclude=True)
+    deployment: str | None = None
     ledger_conn_id: str = DEFAULT_LEDGER_CONN_ID
     via_from: str = "Airflow"
     max_sends_per_batch: int | None = Field(default=None, ge=0)
+
+    @property
+    def client(self) -> tuple[str, ...]:
+        """What tells this client from another, whose organisation at Sendoso may be another."""
+        return (self.base_url, self.client_id, self.grant_type)
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -94,11 +103,13 @@ class ClientConfig(BaseModel):
         if not isinstance(extra, Mapping):
             raise SendosoConfigError(f"The Sendoso connection {conn_id!r} has an extra that is not a JSON object.")
         given = {name: value for name, value in extra.items() if value is not None and value != ""}
-        if isinstance(given.get("account"), str):
-            given["account"] = _account(conn_id, given["account"])
+        for field, consequence in _NAMES.items():
+            if isinstance(given.get(field), str):
+                given[field] = _name(conn_id, field, given[field], consequence)
         try:
             return cls(
                 **{"account": hostname, **given},
+                names_account="account" in given,
                 base_url=base_url,
                 client_id=login,
                 client_secret=SecretStr(password),
@@ -108,14 +119,20 @@ class ClientConfig(BaseModel):
             raise SendosoConfigError(_explain(conn_id, error)) from None
 
 
-def _account(conn_id: str, account: str) -> str:
-    """Read the account, under whose name the ledger remembers who was sent a gift."""
-    name = same_name(account)
+_NAMES = {
+    "account": "To the ledger it would be another account, in which nobody has been sent a gift.",
+    "deployment": "To the ledger it would be another deployment, whose batches are others.",
+}
+"""What stands for something in the ledger, and what another spelling of it would mean."""
+
+
+def _name(conn_id: str, field: str, text: str, consequence: str) -> str:
+    name = same_name(text)
     problem = name_problem(name) if name else "is blank"
     if problem is not None:
         raise SendosoConfigError(
-            f"The Sendoso connection {conn_id!r} has an account that {problem}. To the ledger it would be another "
-            "account, in which nobody has been sent a gift. Nothing was sent."
+            f"The Sendoso connection {conn_id!r} names its {field} so that it {problem}. {consequence} "
+            "Nothing was sent."
         )
     return name
 

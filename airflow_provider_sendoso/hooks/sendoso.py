@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection resolved into a session on Sendoso and, where it has one, a ledger."""
+"""The hook: resolves an Airflow connection into a session with Sendoso and, if one is configured, a ledger."""
 
 from __future__ import annotations
 
@@ -74,10 +74,11 @@ class SendosoHook(BaseHook):
     """
     Talk to Sendoso through an Airflow connection of type ``sendoso``.
 
-    Nothing is looked up before the first call. With a ledger the token and the rate are shared with every other task
-    of the deployment; reads work without one, with a token and a pace of this process's own.
+    The hook is lazy: it looks up the connection at the first call. With a ledger, all tasks of the deployment share one
+    token and one request rate. Without a ledger, reads still work; this process then uses its own token and limits its
+    own rate.
 
-    :param sendoso_conn_id: the connection.
+    :param sendoso_conn_id: id of the Airflow connection.
     """
 
     conn_name_attr = "sendoso_conn_id"
@@ -94,9 +95,9 @@ class SendosoHook(BaseHook):
     @cached_property
     def config(self) -> ClientConfig:
         """
-        The resolved connection.
+        The validated connection.
 
-        :raises SendosoConfigError: for a connection that is not usable.
+        :raises SendosoConfigError: if the connection is invalid.
         """
         connection = self.get_connection(self.sendoso_conn_id)
         check_connection(self.sendoso_conn_id, connection)
@@ -105,10 +106,10 @@ class SendosoHook(BaseHook):
     @cached_property
     def ledger(self) -> Ledger:
         """
-        The ledger that sends need.
+        The ledger, which sends require.
 
-        :raises SendosoConfigError: where there is none, with the line to set.
-        :raises SendosoLedgerError: where it does not answer.
+        :raises SendosoConfigError: if no ledger is configured; the message holds the line to set.
+        :raises SendosoLedgerError: if the ledger's database does not answer.
         """
         if self._ledger is None:
             raise SendosoConfigError(no_ledger(self.config.ledger_conn_id))
@@ -117,9 +118,9 @@ class SendosoHook(BaseHook):
     @cached_property
     def session(self) -> SendosoSession:
         """
-        The session that all calls go through; on the ledger's tokens and pace where there is a ledger.
+        The session that makes all requests. With a ledger, it takes its token and its pace from the ledger.
 
-        All hooks of a process on the same connection share one.
+        All hooks of a process with the same connection share one session.
         """
         return shared_session(self.config, self._ledger)
 
@@ -128,7 +129,7 @@ class SendosoHook(BaseHook):
         return self.session
 
     async def aprepare(self) -> None:
-        """Resolve both connections without blocking the event loop; then session and ledger are at hand."""
+        """Resolve both connections and open session and ledger without blocking the event loop."""
         connection = await get_async_connection(self.sendoso_conn_id, hook=self)
         check_connection(self.sendoso_conn_id, connection)
         self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
@@ -152,10 +153,10 @@ class SendosoHook(BaseHook):
 
     def revoke_tokens(self) -> int:
         """
-        Revoke the stored tokens at Sendoso and forget them, here and in the ledger.
+        Revoke the stored tokens at Sendoso, then delete them from this process and from the ledger.
 
-        :return: how many there were.
-        :raises SendosoError: if Sendoso did not revoke one; then none is forgotten.
+        :return: the number of tokens revoked.
+        :raises SendosoError: if Sendoso did not revoke a token; then no token is deleted.
         """
         return self.session.tokens.revoke()
 
@@ -179,28 +180,29 @@ class SendosoHook(BaseHook):
         """
         Send one gift, **without the ledger's protection**: called twice, it sends twice.
 
-        Use :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` wherever a task may be retried.
-        The POST is never repeated once it may have been received.
+        Use :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` wherever a task may be retried. The
+        POST is never repeated once Sendoso may have received it.
 
-        :param gift_id: of the catalogue, or
-        :param touch_id: a campaign, which is read first: its gift goes by e-mail or by post (published).
+        :param gift_id: a gift of the catalogue; exactly one of ``gift_id`` and ``touch_id``.
+        :param touch_id: a campaign. It is read first, to learn whether its gift goes by e-mail or by post (published).
         :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
             (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed).
-            A campaign's eGift needs the ``email`` alone; its parcel to outside the US also ``mobile_no`` (published).
-        :param message: the note that goes with it; optional for a campaign.
+            A campaign's eGift needs only the ``email``; a campaign's parcel to an address outside the US also needs
+            ``mobile_no`` (published).
+        :param message: the note that accompanies the gift; optional for a campaign.
         :param variant_id: size or colour of a swag item.
         :param team_id: the team that pays.
-        :param metadata: own keys and values.
-        :param address_confirmation: ``"email"`` or ``"link"``: ask for the address where there is none; of campaigns,
-            like the next three (published).
+        :param metadata: your own keys and values.
+        :param address_confirmation: ``"email"`` or ``"link"``: how to ask a recipient without an address for it. This
+            and the next three parameters apply to campaigns only (published).
         :param expire_after_days: days that the recipient has to answer, from 2 to 7.
-        :param hide_product_info: whether to ask without saying what for.
-        :param address_confirmation_message: what the recipient reads when asked.
-        :return: the send, with its ``id``; a campaign's is ``tracking:<code>``.
-        :raises SendosoConfigError: for fields that are missing or wrong; nothing was sent.
+        :param hide_product_info: whether to hide from the recipient which gift the address is for.
+        :param address_confirmation_message: the text that the recipient reads when asked for the address.
+        :return: the send with its ``id``; for a campaign, the id is ``tracking:<code>``.
+        :raises SendosoConfigError: if a field is missing or wrong; nothing was sent.
         :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
-        :raises SendosoApiError: if Sendoso refused it; nothing was sent.
-        :raises SendOutcomeUnknownError: if the gift may have gone out; not retried by Airflow.
+        :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
+        :raises SendOutcomeUnknownError: if the gift may have gone out; Airflow does not retry this error.
         """
         send = make_send(
             gift_id=gift_id,
@@ -217,7 +219,7 @@ class SendosoHook(BaseHook):
                 "address_confirmation_message": address_confirmation_message,
             },
         )
-        # Here, because a DAG file may import the hook, and what sends imports an HTTP client.
+        # Imported here, because a DAG file may import the hook, and sending.kinds imports an HTTP client.
         from airflow_provider_sendoso.sending.kinds import kind_of
 
         kind = kind_of(send)
@@ -238,19 +240,19 @@ class SendosoHook(BaseHook):
 
     def generate_egift_links(self, *, touch_id: int | str, emails: Sequence[str]) -> list[EgiftLink]:
         """
-        Make an eGift link for each recipient, **without the ledger's protection**: called twice, it makes them twice.
+        Create an eGift link per recipient, **without the ledger's protection**: a second call creates more.
 
-        Use :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` wherever a task may be retried.
-        It is one POST (published), never repeated once it may have been received. Sendoso sends nothing; a link is
-        money, so keep it out of logs and of what a task returns.
+        Use :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` wherever a task may be retried. The
+        call is one POST (published), which is never repeated once Sendoso may have received it. Sendoso sends the
+        recipients nothing. Anyone who has a link can redeem it, so keep links out of logs and out of XCom.
 
         :param touch_id: a campaign whose gifts are eGifts.
-        :param emails: of the recipients, none twice.
-        :return: the links that Sendoso has answered with, each with its ``email`` and ``link``.
-        :raises SendosoConfigError: for fields that are missing or wrong; nothing was made.
-        :raises SendosoConnectionError: if Sendoso could not be reached; nothing was made.
-        :raises SendosoApiError: if Sendoso refused it; nothing was made.
-        :raises SendOutcomeUnknownError: if the links may have been made; not retried by Airflow.
+        :param emails: the recipients' e-mail addresses, without duplicates.
+        :return: the links of Sendoso's answer, each with its ``email`` and ``link``.
+        :raises SendosoConfigError: if a field is missing or wrong; no link was created.
+        :raises SendosoConnectionError: if Sendoso could not be reached; no link was created.
+        :raises SendosoApiError: if Sendoso refused the request; no link was created.
+        :raises SendOutcomeUnknownError: if the links may have been created; Airflow does not retry this error.
         """
         if isinstance(emails, str | bytes) or not emails:
             raise SendosoConfigError("emails must be a list of e-mail addresses; nothing was sent.")
@@ -270,7 +272,7 @@ class SendosoHook(BaseHook):
         raise self._not_sent(request, exchange)
 
     def _post(self, request: Request, read: Callable[[Any], Send | None]) -> tuple[Exchange, PostOutcome]:
-        """POST once, or once more with a new token."""
+        """POST once; after a 401, POST once more with a renewed token."""
         token = self.session.token()
         exchange = self.session.paced(request, token)
         outcome = classify(request, exchange, renewed=False, own_gift=True, read=read)
@@ -288,9 +290,9 @@ class SendosoHook(BaseHook):
 
     def find_touch(self, touch_id: int | str) -> Touch | None:
         """
-        Read a campaign; ``None`` for one that Sendoso does not know.
+        Read a campaign; return ``None`` if Sendoso does not know it.
 
-        :param touch_id: its id.
+        :param touch_id: the campaign's id.
         """
         try:
             return self.get_touch(touch_id)
@@ -301,38 +303,38 @@ class SendosoHook(BaseHook):
         """
         Read one send.
 
-        :param send_id: as returned when it was sent.
-        :raises SendosoNotFoundError: for an id that Sendoso does not know.
+        :param send_id: the id that was returned when the gift was sent.
+        :raises SendosoNotFoundError: if Sendoso does not know the id.
         """
         request = get_send_request(str(send_id))
         return read_send_answer(str(send_id), self.session.read(request).json)
 
     def recorded_send_ids(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> list[str]:
         """
-        Read from the ledger the ids of what was sent.
+        Read from the ledger the ids of the sends of a batch or of a scope.
 
-        :param batch_id: of a batch, as its operator returned it, or
+        :param batch_id: a batch's id, as its operator returned it; exactly one of ``batch_id`` and ``dedupe_scope``.
         :param dedupe_scope: a scope of this connection's account.
-        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        :raises SendosoConfigError: if the ledger does not know the batch or scope.
         """
         return [send.send_id for send in self.recorded_sends(batch_id=batch_id, dedupe_scope=dedupe_scope)]
 
     def recorded_sends(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> Iterator[SendProgress]:
         """
-        Read from the ledger what was sent and how far it has come.
+        Read from the ledger the sends of a batch or of a scope, with the last status that is known of each.
 
-        :param batch_id: of a batch, as its operator returned it, or
+        :param batch_id: a batch's id, as its operator returned it; exactly one of ``batch_id`` and ``dedupe_scope``.
         :param dedupe_scope: a scope of this connection's account.
-        :return: an iterator over pages, read as it is used.
-        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        :return: a lazy iterator, which reads the ledger page by page.
+        :raises SendosoConfigError: if the ledger does not know the batch or scope.
         """
         sends = self.ledger.sends
         if batch_id is not None:
-            known, where = sends.batch_exists(batch_id), {"batch_id": batch_id}
+            where = {"batch_id": batch_id, "account": self.config.account}
+            known = sends.batch_exists(**where)
         else:
-            scope = str(dedupe_scope)
-            where = {"account": self.config.account, "dedupe_scope": scope}
-            known = sends.scope_exists(self.config.account, scope)
+            where = {"account": self.config.account, "dedupe_scope": str(dedupe_scope)}
+            known = sends.scope_exists(**where)
         if not known:
             raise SendosoConfigError(
                 f"The ledger {self.ledger.identity.ledger_uuid} knows no {', '.join(map('='.join, where.items()))}. "
@@ -342,9 +344,9 @@ class SendosoHook(BaseHook):
 
     def recorded_among(self, send_ids: Iterable[str]) -> Iterator[SendProgress]:
         """
-        Read from the ledger, where there is one, how far those of some sends have come that it knows.
+        Read from the ledger the last known status of those sends that it knows; without a ledger, yield nothing.
 
-        :param send_ids: as Sendoso named them.
+        :param send_ids: Sendoso's ids.
         """
         if self._ledger is None:
             return iter(())
@@ -352,30 +354,30 @@ class SendosoHook(BaseHook):
 
     def note_statuses(self, statuses: Mapping[str, str]) -> None:
         """
-        Write into the ledger, where there is one, how far sends have come; those that it does not know are left out.
+        Write statuses into the ledger for those sends that it knows; without a ledger, do nothing.
 
-        :param statuses: by send id.
-        :raises SendosoLedgerError: where the ledger does not answer.
+        :param statuses: status by send id.
+        :raises SendosoLedgerError: if the ledger's database does not answer.
         """
         if self._ledger is not None:
             self._ledger.sends.note_statuses(self.config.account, statuses)
 
     def keep_list(self, send_ids: Sequence[str], seconds: float) -> str | None:
         """
-        Keep a list of sends in the ledger, so that a trigger's arguments need not hold it.
+        Store a list of sends in the ledger, so that a trigger's arguments need not hold it.
 
         :param send_ids: the list.
-        :param seconds: for how long it will be read.
-        :return: what it is found by; ``None`` without a ledger.
+        :param seconds: how long the list is needed.
+        :return: the list's id; ``None`` without a ledger.
         """
         return None if self._ledger is None else self._ledger.send_lists.keep(send_ids, seconds)
 
     def kept_list(self, list_id: str) -> list[str]:
         """
-        Read a list of sends that was kept in the ledger.
+        Read a list of sends that :meth:`keep_list` has stored in the ledger.
 
-        :param list_id: of :meth:`keep_list`.
-        :raises SendosoLedgerError: if it is not there.
+        :param list_id: the id that :meth:`keep_list` returned.
+        :raises SendosoLedgerError: if the ledger does not hold the list.
         """
         return self.ledger.send_lists.read(list_id)
 
@@ -390,23 +392,23 @@ class SendosoHook(BaseHook):
         **filters: Any,
     ) -> Listed[Gift]:
         """
-        Walk through the catalogue; the names of the query parameters are inferred.
+        List the gifts of the catalogue; the names of the query parameters are inferred.
 
-        :param category: e.g. branded swag, as Sendoso names it.
+        :param category: a category as Sendoso names it, e.g. branded swag.
         :param min_price: in the account's currency.
         :param max_price: in the account's currency.
         :param filters: any other query parameter, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         query = {"category": category, "min_price": min_price, "max_price": max_price, **filters}
         return self._listed(Gift, "gifts", filters=query)
 
     def list_touches(self, **filters: Any) -> Listed[Touch]:
         """
-        Walk through the active campaigns, which the API calls touches (published).
+        List the active campaigns, which the API calls touches (published).
 
         :param filters: query parameters, passed through; ``delivery_type`` is published: ``mail`` or ``email``.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(Touch, "touches", filters=filters)
 
@@ -414,63 +416,63 @@ class SendosoHook(BaseHook):
         """
         Read one campaign (published).
 
-        :param touch_id: as :meth:`list_touches` has it.
-        :raises SendosoNotFoundError: for an id that Sendoso does not know.
+        :param touch_id: the campaign's id, as :meth:`list_touches` returns it.
+        :raises SendosoNotFoundError: if Sendoso does not know the id.
         """
         return self._get(Touch, object_request("touches", touch_id))
 
     def list_groups(self, **filters: Any) -> Listed[Group]:
         """
-        Walk through the groups of users (published).
+        List the groups of users (published).
 
         :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(Group, "groups", filters=filters)
 
     def list_members(self, group_id: str | int, **filters: Any) -> Listed[User]:
         """
-        Walk through the users of a group (published: all of them on one page).
+        List the users of a group (published: all of them are on one page).
 
-        :param group_id: as :meth:`list_groups` has it.
+        :param group_id: the group's id, as :meth:`list_groups` returns it.
         :param filters: query parameters, passed through.
-        :return: an iterator, read as it is used.
-        :raises SendosoNotFoundError: when it is used, for a group that Sendoso does not know.
+        :return: a lazy iterator.
+        :raises SendosoNotFoundError: if Sendoso does not know the group; raised by the iterator, not by the call.
         """
         return self._listed(User, "groups", group_id, "members", filters)
 
     def list_users(self, **filters: Any) -> Listed[User]:
         """
-        Walk through the users (published).
+        List the users (published).
 
         :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(User, "users", filters=filters)
 
     def list_return_addresses(self, **filters: Any) -> Listed[ReturnAddress]:
         """
-        Walk through the addresses that gifts go back to (seed: that there are some; what they hold is inferred).
+        List the addresses to which gifts are returned (seed: the list exists; its fields are inferred).
 
         :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(ReturnAddress, "return-addresses", filters=filters)
 
     def list_sends(self, **filters: Any) -> Listed[Send]:
         """
-        Walk through the gift sends (inferred: the seed reads one only). The Send Tracker is ``list_objects("send")``.
+        List the gift sends (inferred: the seed only reads a single one). The Send Tracker is ``list_objects("send")``.
 
         :param filters: query parameters, passed through; none is known.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(Send, "sends", filters=filters)
 
     def get_me(self) -> User:
         """
-        Read who the connection is for Sendoso, and what is left to spend (published).
+        Read the Sendoso user that the connection authenticates as, with the remaining balance (published).
 
-        :raises SendosoError: if Sendoso does not say.
+        :raises SendosoError: if Sendoso does not answer with a user.
         """
         return self._get(User, me_request())
 
@@ -478,17 +480,17 @@ class SendosoHook(BaseHook):
         self, name: str, object_id: str | int | None = None, child: str | None = None, /, **filters: Any
     ) -> Listed[Any]:
         """
-        Walk through any list of the API by its name, ``/{object}`` or ``/{object}/{id}/{child}`` (seed).
+        List any objects of the API by their path, ``/{object}`` or ``/{object}/{id}/{child}`` (seed).
 
-        What the API pages by ``page`` and ``per_page``, or not at all, can be read like this.
+        This works for lists that the API pages by ``page`` and ``per_page``, and for lists without pages.
 
-        :param name: of the object, like ``touches``.
-        :param object_id: of the one whose children are wanted.
-        :param child: their name, like ``members``.
-        :param filters: query parameters, passed through; names such as ``category_ids[]`` by ``**{…}``.
-        :return: an iterator over pages, read as it is used; of the object's model where there is one, otherwise of
+        :param name: the object's name in the path, like ``touches``.
+        :param object_id: id of the object whose children are listed.
+        :param child: the children's name in the path, like ``members``.
+        :param filters: query parameters, passed through; give names such as ``category_ids[]`` by ``**{…}``.
+        :return: a lazy iterator, which reads page by page; it yields the object's model if there is one, otherwise
             :class:`~airflow_provider_sendoso.models.SendosoObject`.
-        :raises SendosoConfigError: for a name or an id that is none, and for a list that is paged by a cursor.
+        :raises SendosoConfigError: if a name or an id is malformed, or if the list is paged by a cursor.
         """
         return self._listed(model_of(child or name), name, object_id, child, filters)
 
@@ -496,16 +498,16 @@ class SendosoHook(BaseHook):
         self, name: str, object_id: str | int | None = None, child: str | None = None, /, **filters: Any
     ) -> Any:
         """
-        Read any one object of the API by its name, like ``get_object("groups", 7)``.
+        Read any single object of the API by its path, like ``get_object("groups", 7)``.
 
-        :param name: of the object, like ``groups``.
-        :param object_id: which one; not for those of which there is one only, like ``me``.
-        :param child: what to read of it.
+        :param name: the object's name in the path, like ``groups``.
+        :param object_id: the object's id; ``None`` for an object that exists once, like ``me``.
+        :param child: the name of a child object to read instead.
         :param filters: query parameters, passed through.
-        :return: of the object's model where there is one, otherwise a
+        :return: the object's model if there is one, otherwise a
             :class:`~airflow_provider_sendoso.models.SendosoObject`.
-        :raises SendosoConfigError: for a name or an id that is none.
-        :raises SendosoNotFoundError: for one that Sendoso does not know.
+        :raises SendosoConfigError: if a name or an id is malformed.
+        :raises SendosoNotFoundError: if Sendoso does not know the object.
         """
         return self._get(model_of(child or name), object_request(name, object_id, child, filters))
 
@@ -526,14 +528,14 @@ class SendosoHook(BaseHook):
         return Listed(listing, self._walk, model)
 
     def _walk(self, listing: Listing) -> Iterator[dict[str, Any]]:
-        yield from self.session.read_listing(listing)  # a generator: no connection is looked up before it is used
+        yield from self.session.read_listing(listing)  # a generator: the connection is looked up when iteration begins
 
     def _get(self, model: type[_T], request: Request) -> _T:
         return read_object(request, model, self.session.read(request).json)
 
     def get_balance(self) -> float | None:
         """
-        Read what is left to spend (published); ``None`` where Sendoso does not say.
+        Read the remaining balance (published); ``None`` if Sendoso's answer holds none.
 
         :return: in the account's currency.
         :raises SendosoError: if Sendoso does not answer.
@@ -545,11 +547,11 @@ class SendosoHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Say who the connection is for Sendoso, what is left to spend, the rate, and whether the ledger answers.
+        Report the Sendoso user, the remaining balance, the request rate, and whether the ledger answers.
 
-        Nothing is sent and nothing is asked twice. It is behind Airflow's button *Test Connection*.
+        Nothing is sent, and no request is repeated. Airflow calls this for its button *Test Connection*.
 
-        :return: whether the connection works, and that, or exactly what is wrong; no secret and nobody's name.
+        :return: whether the connection works, and that report or the error; without secrets and personal data.
         """
         try:
             session, ledger = self.session, self._ledger
@@ -573,7 +575,7 @@ class SendosoHook(BaseHook):
         balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
         return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
 
-    # -- the form, before Airflow 3.2; newer ones read the provider's metadata ---------------------------------------
+    # -- the connection form before Airflow 3.2; newer versions read the provider's metadata -----------------------
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -587,7 +589,7 @@ class SendosoHook(BaseHook):
 
 
 def _me(read: Callable[[Request], Answer]) -> Mapping[str, Any]:
-    """Read the user behind the token; nothing where Sendoso has no such answer: published, but not part of the seed."""
+    """Read the token's user; empty if Sendoso answers 403 or 404 (``/me`` is published, but not part of the seed)."""
     try:
         body = read(me_request()).json
     except SendosoApiError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Engine
 
+from airflow_provider_sendoso.ledger.accounts import Accounts
 from airflow_provider_sendoso.ledger.bindings import Bindings
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
@@ -28,6 +29,7 @@ class Ledger:
     def __init__(self, engine: Engine) -> None:
         self._database = Database(engine)
         self.identity: Identity = self._database.open()
+        self.accounts = Accounts(self._database)
         self.sends = SendLedger(self._database)
         self.bindings = Bindings(self._database)
         self.resolutions = Resolutions(self._database)
@@ -68,6 +70,14 @@ class Ledger:
         :param email: in whatever case.
         """
         return self.identity.digest("email", account, normalise_key(email) or "")
+
+    def client_hash(self, client: tuple[str, ...]) -> str:
+        """
+        Hash by what one client is told from another: only what it reads proves anything about what it has posted.
+
+        :param client: see :attr:`~airflow_provider_sendoso.client.config.ClientConfig.client`.
+        """
+        return self.identity.digest("client", *client)[:16]
 
     def payload_hash(self, payload: str) -> str:
         """

@@ -67,14 +67,14 @@ class Bindings:
         """
         Read the sends to some recipients that have gone out, or may have, and that the list may show.
 
-        Of whatever kind: a row of the list that may be an eGift link's, or that of a kind which only a newer release
-        knows, is not to be taken for a campaign send's.
+        Of every kind but gifts of the catalogue, which that list does not show (inferred): a row that may be an eGift
+        link's, or that of a kind which only a newer release knows, is not to be taken for a campaign send's.
 
         :param account: whose they are.
         :param email_hashes: of the recipients.
         """
-        states = sends.c.state.in_(PERHAPS_SENT)
-        records = (self._read(account, states, sends.c.email_hash.in_(some)) for some in in_groups(list(email_hashes)))
+        these = (sends.c.state.in_(PERHAPS_SENT), or_(sends.c.kind.is_(None), sends.c.kind != Kind.GIFT))
+        records = (self._read(account, *these, sends.c.email_hash.in_(some)) for some in in_groups(list(email_hashes)))
         return [record for page in records for record in page]
 
     def newest(self, account: str, count: int) -> list[Record]:

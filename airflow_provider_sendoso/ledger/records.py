@@ -56,7 +56,8 @@ class Wanted:
     """
     What a run wants to send: the ledger's view of one row.
 
-    :param email_hash: of the recipient, where the Send Tracker's list shows such a send.
+    :param email_hash: of the recipient's e-mail address.
+    :param client: hash of the client that would post it.
     """
 
     send_key: str
@@ -66,6 +67,7 @@ class Wanted:
     resend_of: str | None = None
     email_hash: str | None = None
     kind: Kind = Kind.GIFT
+    client: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ class Record:
     :param posted_at: epoch seconds of the last POST, on the database's clock.
     :param posted_ago: seconds since then.
     :param resend_of: the id of the send that this one replaces.
-    :param email_hash: by what a campaign send's recipient is known again in Sendoso's list of sends.
+    :param email_hash: of the recipient's e-mail address; ``None`` for a catalogue gift that an older release has sent.
     :param bound_id: the id that a campaign send turned out to have in that list.
     :param kind: ``None`` for a kind that this release does not know.
     :param link_ciphertext: that link, once it is SENT.
+    :param client: hash of the client that has claimed it; ``None`` where an older release did.
+    :param posted_mark: the moment of the last POST by the clocks of the process that made it.
     """
 
     send_key: str
@@ -105,6 +109,8 @@ class Record:
     email_hash: str | None = None
     bound_id: str | None = None
     link_ciphertext: str | None = field(default=None, repr=False)
+    client: str | None = None
+    posted_mark: str | None = None
 
     @property
     def why(self) -> str | None:
@@ -193,4 +199,6 @@ def record_of(row: Any, now: float) -> Record:
         bound_id=row.bound_id,
         kind=Kind.stored(row.kind, of_campaign=row.touch_id is not None),
         link_ciphertext=row.link_ciphertext,
+        client=row.client,
+        posted_mark=row.posted_mark,
     )

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
@@ -91,15 +91,20 @@ sends = Table(
     Column("bound_id", String(190)),
     Column("kind", String(8)),
     Column("link_ciphertext", Text),
+    Column("client", String(16)),
+    Column("posted_mark", String(80)),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
     Index("sendoso_sends_send_id", "send_id"),
     Index("sendoso_sends_bound_id", "account", "bound_id", unique=True),
 )
-"""Of a campaign send: ``touch_id`` is the campaign, ``email_hash`` by what its recipient is known again in Sendoso's
-list of sends, ``send_id`` its tracking code, and ``bound_id`` its id in that list, which no two sends share. For
-one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has it from the moment when it is SENT."""
+"""``email_hash`` is that of the recipient's address; older releases have left it out for gifts of the catalogue. Of a
+campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and ``bound_id`` its id in Sendoso's list of
+sends, which no two sends share. For one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has the
+link from the moment when it is SENT.
+``client`` is a hash of the client that claimed the send last; ``posted_mark`` the moment of its last POST by the clocks
+of the process that made it (see ``clocks.py``), as ``posted_at`` is by the database's."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -153,6 +158,16 @@ lists = Table(
 """Lists of sends that deferred sensors wait for: thousands of ids are too much for the arguments of a trigger. Since
 version 3."""
 
+accounts = Table(
+    "sendoso_accounts",
+    metadata,
+    Column("account", String(190), primary_key=True),
+    Column("client", String(16), nullable=False),
+    Column("conn_id", String(250), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+"""The accounts that have sent, each with the client and the connection that were the first to. Since version 5."""
+
 cursors = Table(
     "sendoso_cursors",
     metadata,
@@ -166,6 +181,7 @@ cursors = Table(
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
+    5: (sends.c.client, sends.c.posted_mark),
 }
 """Columns by the schema version that brought them, which an older ledger is given, with their indexes; new tables come
 by themselves."""

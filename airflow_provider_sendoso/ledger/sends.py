@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -12,9 +13,19 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger import clocks
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.group_commit import GroupCommit
-from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, SendProgress, State, Wanted, record_of
+from airflow_provider_sendoso.ledger.records import (
+    PERHAPS_SENT,
+    Batch,
+    Claim,
+    Record,
+    SendProgress,
+    State,
+    Wanted,
+    record_of,
+)
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on
 from airflow_provider_sendoso.ledger.transitions import (
@@ -30,7 +41,7 @@ from airflow_provider_sendoso.ledger.transitions import (
     take_new,
     transit,
 )
-from airflow_provider_sendoso.models import Kind, SendStatus
+from airflow_provider_sendoso.models import Item, Kind, SendStatus
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
@@ -145,9 +156,10 @@ class SendLedger:
         :param connection: of a transaction that somebody else commits; without it, one of its own.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
+        values: dict[str, Any] = {"lease": lease, "to_mark": clocks.mark()}
         if connection is not None:
-            return transit(connection, claim, BEGIN_POST, State.POSTING, lease=lease)
-        return self._transition(claim, BEGIN_POST, State.POSTING, lease=lease)
+            return transit(connection, claim, BEGIN_POST, State.POSTING, **values)
+        return self._transition(claim, BEGIN_POST, State.POSTING, **values)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
         """
@@ -306,9 +318,9 @@ class SendLedger:
         row = self._database.run(lambda connection: connection.execute(query).first())
         return None if row is None else Batch(**{f.name: getattr(row, f.name) for f in fields(Batch)})
 
-    def batch_exists(self, batch_id: str) -> bool:
-        """Say whether the ledger knows a batch."""
-        return self._exists(batches.c.batch_id == batch_id)
+    def batch_exists(self, account: str, batch_id: str) -> bool:
+        """Say whether the ledger knows a batch of an account."""
+        return self._exists(batches.c.account == account, batches.c.batch_id == batch_id)
 
     def scope_exists(self, account: str, dedupe_scope: str) -> bool:
         """Say whether anything was ever sent, or tried, in a scope."""
@@ -323,6 +335,17 @@ class SendLedger:
         query = select(sends.c.state, func.count()).where(*_equal(where)).group_by(sends.c.state)
         rows = self._database.run(lambda connection: connection.execute(query).fetchall())
         return {State(state): count for state, count in rows}
+
+    def perhaps_sent(self, batch: Batch) -> Counter[Item]:
+        """
+        Count what a batch has sent, or may have, in all its tries, by what was sent.
+
+        :param batch: whose sends are counted, also those whose rows its query has lost since.
+        """
+        these = (sends.c.account == batch.account, sends.c.batch_id == batch.batch_id, sends.c.state.in_(PERHAPS_SENT))
+        query = select(sends.c.gift_id, sends.c.touch_id, func.count()).where(*these).group_by("gift_id", "touch_id")
+        rows = self._database.run(lambda connection: connection.execute(query).fetchall())
+        return Counter({Item(gift_id, touch_id): count for gift_id, touch_id, count in rows})
 
     def records(self, *states: State, **where: str) -> Iterator[Record]:
         """

@@ -35,7 +35,9 @@ def _move(*expected: State) -> Update:
     return update(sends).where(_MINE, or_(*(sends.c.state == state for state in expected)))
 
 
-BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(state=State.POSTING, lease_until=_LEASE, posted_at=db_now())
+BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(
+    state=State.POSTING, lease_until=_LEASE, posted_at=db_now(), posted_mark=bindparam("to_mark")
+)
 POST_AGAIN = _move(State.POSTING).values(state=State.CLAIMED, lease_until=_LEASE)
 FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
     state=bindparam("to_state"),
@@ -63,6 +65,7 @@ _CLAIM = (
         touch_id=bindparam("to_touch"),
         email_hash=bindparam("to_email_hash"),
         kind=bindparam("to_kind"),
+        client=bindparam("to_client"),
         payload_hash=bindparam("to_payload"),
         reason=None,
     )
@@ -99,6 +102,7 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "touch_id": want.item.touch_id,
         "email_hash": want.email_hash,
         "kind": want.kind,
+        "client": want.client,
         "payload_hash": want.payload_hash,
         "resend_of": want.resend_of,
         "created_at": now,
@@ -148,16 +152,10 @@ def take_new(
 
 
 def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
-    stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope)
-    content = (record.row_ref, record.item, record.email_hash, record.kind, record.payload_hash, record.reason)
-    return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope) and content == (
-        want.row_ref,
-        want.item,
-        want.email_hash,
-        want.kind,
-        want.payload_hash,
-        None,
-    )
+    stands = (record.state, record.attempt, record.batch_id, record.dedupe_scope, record.reason)
+    content = (record.row_ref, record.item, record.email_hash, record.kind, record.client, record.payload_hash)
+    wanted = (want.row_ref, want.item, want.email_hash, want.kind, want.client, want.payload_hash)
+    return stands == (State.READY, 0, batch.batch_id, batch.dedupe_scope, None) and content == wanted
 
 
 def take(
@@ -188,6 +186,7 @@ def take(
         "to_touch": want.item.touch_id,
         "to_email_hash": want.email_hash,
         "to_kind": want.kind,
+        "to_client": want.client,
         "to_payload": want.payload_hash,
     }
     taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1

@@ -1,85 +1,82 @@
-"""The operator that sends a whole batch: its arguments. What it does with them is in ``runs.batch``."""
+"""The arguments of the operator that sends a batch; its logic is in ``runs.batch``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_sendoso.operators.base import SendOperator
+from airflow_provider_sendoso.arguments.values import amount, asking, given
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.operators.base import absence
+from airflow_provider_sendoso.operators.rows import RowsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from airflow.providers.openlineage.extractors import OperatorLineage
-
-    from airflow_provider_sendoso.ledger.records import Batch
 
 
-class BatchSendOperator(SendOperator):
+class BatchSendOperator(RowsOperator):
     """
-    Send each row of a query, or of a list, a gift; each recipient once within ``dedupe_scope``.
+    Send a gift for each row of a query or list; at most one per recipient within ``dedupe_scope``.
 
     :param sql: the query, or a ``.sql`` file (templated).
     :param conn_id: connection of any ``DbApiHook`` (templated).
-    :param parameters: of the query (templated).
+    :param parameters: parameters of the query (templated).
     :param hook_params: keyword arguments of the connection's hook (templated).
     :param recipients: a list of dicts instead of a query; ``address`` and ``metadata`` may be nested (templated).
-    :param gift_id: of the catalogue (templated); set, it beats a column of the same name. So do the next five.
-    :param touch_id: a campaign instead, made in Sendoso (published; templated).
+    :param gift_id: a gift of the catalogue (templated). If set, it overrides the column of the same name; so do the
+        next five parameters.
+    :param touch_id: a campaign instead of a gift (published; templated).
     :param message: the note, with ``{column}`` for values of the row (templated).
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
-    :param metadata: own keys and values, added to the row's ``metadata_*`` columns (templated).
-    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
-        campaigns whose gifts go by post (published; templated). So are the next three.
+    :param metadata: your own keys and values, added to the row's ``metadata_*`` columns (templated).
+    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``
+        (templated). This and the next three parameters apply to campaigns whose gifts go by post (published).
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
-    :param hide_product_info: whether to ask without saying what for (templated).
-    :param address_confirmation_message: what the recipient reads when asked (templated).
-    :param column_map: field to column, for those that differ; columns match without case (templated).
+    :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
+    :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param column_map: column by field, for columns whose name differs from the field's; case is ignored (templated).
     :param recipient_key: the field or column that identifies a recipient within the scope (templated).
-    :param row_ref: a column that you declare not personal; logs and errors show it (templated).
-    :param dedupe_scope: within which a recipient gets at most one gift, across runs (templated).
-    :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and send nothing if one is (templated).
-    :param max_invalid: fail before the first send with more invalid rows than this: an ``int`` is a count, a
+    :param row_ref: a column that you declare not personal; logs and errors show its values (templated).
+    :param dedupe_scope: a recipient gets at most one gift within this scope, across runs (templated).
+    :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and send nothing if a row is invalid (templated).
+    :param max_invalid: fail before the first send if more rows than this are invalid: an ``int`` is a count, a
         ``float`` a share from 0 to 1 (templated).
     :param strict_email: also refuse e-mail addresses that have the right shape and cannot exist, such as one with two
         dots in a row; needs the extra ``[email]`` (templated).
-    :param on_held: ``"fail"`` when a send's outcome is not known, or ``"continue"`` (templated).
+    :param on_held: ``"fail"`` if a send's outcome is not known, or ``"continue"`` (templated).
     :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
-        complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
-    :param dry_run: validate, price and count, send nothing and leave no trace in the ledger (templated).
-    :param approved_fingerprint: what a dry run returned: refuse to send anything else (templated).
-    :param max_sends: refuse before the first send when this batch, its earlier tries included, would make more
+        complete lists read after ``settle_time`` do not hold it; the task is deferred until then (templated).
+    :param dry_run: validate, price and count; send nothing and write nothing to the ledger (templated).
+    :param approved_fingerprint: the fingerprint that a dry run returned; refuse to send anything else (templated).
+    :param max_sends: refuse before the first send if this batch, its earlier tries included, would make more sends
         (templated).
-    :param max_cost: refuse likewise when it would cost more, estimated, in the catalogue's currency; a price that is
-        not known refuses, too (templated).
-    :param shipping_estimate: what shipping one physical gift is estimated at, in the catalogue's currency; the API
-        does not say (templated). Without it what physical gifts cost is not known.
-    :param max_in_flight: POSTs at once, from 1 to 16 (templated); by default what rate and latency need. Each is
-        what a kill or an outage may leave unknown.
-    :param lease: seconds or timedelta that a claim lasts without being renewed.
-    :param settle_time: seconds or timedelta after a POST's deadline until its absence can be proven.
-    :param results_table: a table that holds one row per input row after every try, written through ``conn_id``, also
-        for ``recipients``; created where it is missing (templated).
-    :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
+    :param max_cost: refuse before the first send if the batch's estimated cost, in the catalogue's currency, would be
+        higher, or if a price is not known (templated).
+    :param shipping_estimate: estimated cost of shipping one physical gift, in the catalogue's currency, because the API
+        does not say (templated). Without it, the cost of a physical gift is not known.
+    :param max_in_flight: concurrent POSTs, from 1 to 16 (templated); by default as many as rate and latency need. A
+        kill or an outage may leave each of them with an unknown outcome.
+    :param lease: seconds or timedelta until a claim expires unless it is renewed.
+    :param settle_time: seconds or timedelta after a POST's deadline from which the send's absence can be proven.
+    :param results_table: a table that holds one row per input row after every try; it is written through ``conn_id``,
+        also for ``recipients``, and created if it is missing (templated).
+    :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run has claimed.
     :param sendoso_conn_id: the connection (templated).
     :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows``, the seven counts, ``estimated_cost`` and
-        ``currency`` of what was sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No
+        ``currency`` of the gifts sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No
         personal data.
-    :raises SendosoConfigError: for wrong arguments, columns or connections; nothing was sent.
-    :raises SendosoRowsError: for too many invalid rows, or if nobody could be sent a gift.
-    :raises SendosoLimitError: if it would send more, cost more or be another batch than was allowed; nothing was sent.
-    :raises SendHeldError: if sends are held; not retried by Airflow.
-    :raises SendosoError: for what a retry may finish; rows that were sent are not sent again.
+    :raises SendosoConfigError: if an argument, a column or a connection is wrong; nothing was sent.
+    :raises SendosoRowsError: if too many rows are invalid, or if nobody could be sent a gift.
+    :raises SendosoLimitError: if the batch exceeds a limit or differs from the approved one; nothing was sent.
+    :raises SendHeldError: if sends are held; Airflow does not retry this error.
+    :raises SendosoError: if a retry may finish the batch; rows that were sent are not sent again.
     """
 
     template_fields: Sequence[str] = (
-        "sql",
-        "conn_id",
-        "parameters",
-        "hook_params",
-        "recipients",
+        *RowsOperator.template_fields,
         "gift_id",
-        "touch_id",
         "message",
         "variant_id",
         "team_id",
@@ -88,34 +85,10 @@ class BatchSendOperator(SendOperator):
         "expire_after_days",
         "hide_product_info",
         "address_confirmation_message",
-        "column_map",
-        "recipient_key",
-        "row_ref",
-        "dedupe_scope",
-        "on_invalid",
-        "max_invalid",
-        "strict_email",
-        "on_held",
         "on_absent",
-        "dry_run",
-        "approved_fingerprint",
-        "max_sends",
-        "max_cost",
         "shipping_estimate",
-        "max_in_flight",
-        "results_table",
-        "sendoso_conn_id",
     )
-    template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "sql": "sql",
-        "parameters": "json",
-        "hook_params": "json",
-        "recipients": "json",
-        "metadata": "json",
-        "column_map": "json",
-    }
-    ui_color = "#fde8d7"
+    template_fields_renderers: ClassVar[dict[str, str]] = RowsOperator.template_fields_renderers | {"metadata": "json"}
 
     def __init__(
         self,
@@ -131,6 +104,10 @@ class BatchSendOperator(SendOperator):
         variant_id: str | None = None,
         team_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        address_confirmation: str | None = None,
+        expire_after_days: int | str | None = None,
+        hide_product_info: bool | str | None = None,
+        address_confirmation_message: str | None = None,
         column_map: Mapping[str, str] | None = None,
         recipient_key: str = "email",
         row_ref: str | None = None,
@@ -139,63 +116,73 @@ class BatchSendOperator(SendOperator):
         max_invalid: float | str | None = None,
         strict_email: bool | str = False,
         on_held: str = "fail",
+        on_absent: str = "hold",
         dry_run: bool | str = False,
         approved_fingerprint: str | None = None,
         max_sends: int | str | None = None,
         max_cost: float | str | None = None,
         shipping_estimate: float | str | None = None,
         max_in_flight: int | str | None = None,
+        settle_time: float | timedelta = 900,
         results_table: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.sql = sql
-        self.conn_id = conn_id
-        self.parameters = parameters
-        self.hook_params = hook_params
-        self.recipients = recipients
+        super().__init__(
+            sql=sql,
+            conn_id=conn_id,
+            parameters=parameters,
+            hook_params=hook_params,
+            recipients=recipients,
+            touch_id=touch_id,
+            column_map=column_map,
+            recipient_key=recipient_key,
+            row_ref=row_ref,
+            dedupe_scope=dedupe_scope,
+            on_invalid=on_invalid,
+            max_invalid=max_invalid,
+            strict_email=strict_email,
+            on_held=on_held,
+            dry_run=dry_run,
+            approved_fingerprint=approved_fingerprint,
+            max_sends=max_sends,
+            max_cost=max_cost,
+            max_in_flight=max_in_flight,
+            results_table=results_table,
+            **kwargs,
+        )
         self.gift_id = gift_id
-        self.touch_id = touch_id
         self.message = message
         self.variant_id = variant_id
         self.team_id = team_id
         self.metadata = metadata
-        self.column_map = column_map
-        self.recipient_key = recipient_key
-        self.row_ref = row_ref
-        self.dedupe_scope = dedupe_scope
-        self.on_invalid = on_invalid
-        self.max_invalid = max_invalid
-        self.strict_email = strict_email
-        self.on_held = on_held
-        # Takes the place of Airflow's method of that name, which only renders the templates.
-        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
-        self.approved_fingerprint = approved_fingerprint
-        self.max_sends = max_sends
-        self.max_cost = max_cost
+        self.address_confirmation = address_confirmation
+        self.expire_after_days = expire_after_days
+        self.hide_product_info = hide_product_info
+        self.address_confirmation_message = address_confirmation_message
+        self.on_absent = on_absent
         self.shipping_estimate = shipping_estimate
-        self.max_in_flight = max_in_flight
-        self.results_table = results_table
-        self.sent: tuple[Batch, int] | None = None
-        """What the last run in this process has sent, for OpenLineage."""
+        self.settle_time = settle_time
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
+        from airflow_provider_sendoso.arguments.sends import refuse_with_campaign, refuse_without_campaign
+        from airflow_provider_sendoso.batch.row_reader import Layout
         from airflow_provider_sendoso.runs.batch import BatchRun
+        from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 
-        return BatchRun(self, context).execute()
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
-        """
-        Say for OpenLineage which tables were read and where the gifts went; called after each try, failed ones too.
-
-        :param task_instance: not looked at.
-        :return: ``None`` for a try that did not come to sending.
-        """
-        from airflow_provider_sendoso.observability.lineage import Query, openlineage_of
-
-        if self.sent is None:
-            return None
-        batch, sent = self.sent
-        query = None if self.sql is None else Query(self.sql, str(self.conn_id), self.hook_params)
-        return openlineage_of(query, batch.account, batch.dedupe_scope, sent)
+        names = ("gift_id", "touch_id", "message", "variant_id", "team_id")
+        gift, metadata, how = {name: given(getattr(self, name)) for name in names}, given(self.metadata), asking(self)
+        if gift["touch_id"] is not None:
+            of_gifts = {name: gift[name] for name in ("gift_id", "variant_id", "team_id")} | {"metadata": metadata}
+            refuse_with_campaign([name for name, value in of_gifts.items() if value is not None])
+        if gift["gift_id"] is not None:
+            refuse_without_campaign(how)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
+        plan = BatchPlan(
+            layout=Layout(gift, metadata or {}, asking=how, **self._layout()),
+            shipping_estimate=amount("shipping_estimate", self.shipping_estimate),
+            **self._rows(),
+            **absence(self),
+        )
+        return self._run(BatchRun(plan, self._task(context)))

@@ -74,8 +74,10 @@ class OneGift:
         resend_of = self.resend_of
         if resend_of is not None:
             replaced = check_replaceable(hook.session, hook.ledger, batch.account, [resend_of])[resend_of]
-            if replaced.problem is not None:
-                raise SendosoConfigError(f"{replaced.problem}. Nothing was sent.")
+            job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=resend_of)
+            problem = replaced.problem_for(hook.ledger, batch, job)
+            if problem is not None:
+                raise SendosoConfigError(f"{problem}. Nothing was sent.")
             resend_of = replaced.name
         hook.ledger.sends.check_scope(batch)
         job = self._job(hook, batch, resend_of)

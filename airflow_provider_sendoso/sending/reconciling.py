@@ -15,6 +15,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConnectionError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.clocks import elapsed
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
 from airflow_provider_sendoso.sending.kinds import KINDS
@@ -45,6 +46,7 @@ class Reconciler:
         self._ledger = ledger
         self._scope = {"account": account, "dedupe_scope": dedupe_scope}
         self._settled_after = session.config.timeout + settle_time
+        self._client = ledger.client_hash(session.config.client)
 
     def run(self, *, prove: bool = False) -> dict[str, Record]:
         """
@@ -82,7 +84,8 @@ class Reconciler:
     ) -> dict[str, Record]:
         log.info("Looking for %d %s of unknown outcome in Sendoso.", len(unresolved), what)
         # Settled before the list is read, not while it is.
-        settled = {key for key, record in unresolved.items() if prove and (self.settles_in(record) or 0.0) <= 0}
+        left = {key: self.settles_in(record) for key, record in unresolved.items() if prove}
+        settled = {key for key, seconds in left.items() if seconds is not None and seconds <= 0}
         absent: set[str]
         missing: Mapping[str, Record]
         try:
@@ -108,12 +111,17 @@ class Reconciler:
         """
         Return the seconds until the absence of a send can be proven, not positive once it can.
 
+        They have to pass by two clocks, for one of them may jump: the database's, and this process's own.
+
         :param record: the send; not before its process counts as dead.
-        :return: ``None`` for a kind of send that nothing looks for.
+        :return: ``None`` for a kind of send that nothing looks for, and for a send that another client has claimed: it
+            may belong to another organisation at Sendoso, whose sends this one's list does not show.
         """
-        if record.kind is None or not KINDS[record.kind].is_looked_for:
+        if record.kind is None or not KINDS[record.kind].is_looked_for or record.client not in (None, self._client):
             return None
         posted_ago = record.posted_ago if record.posted_ago is not None else 0.0
+        if record.posted_mark is not None:
+            posted_ago = min(posted_ago, elapsed(record.posted_mark))
         return max(self._settled_after - posted_ago, record.lease_left)
 
     def _take_found(self, unresolved: Mapping[str, Record], scan: Scan, scanner: Scanner) -> dict[str, Record]:

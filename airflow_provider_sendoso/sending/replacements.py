@@ -1,4 +1,4 @@
-"""Whether a gift may be replaced: only one that failed or came back, and only once."""
+"""Whether a gift may be replaced: one that failed or came back, for the same recipient, and once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.records import Record
+from airflow_provider_sendoso.ledger.records import Batch, Record
 from airflow_provider_sendoso.models import SendStatus
-from airflow_provider_sendoso.sending.kinds import KINDS
+from airflow_provider_sendoso.sending.jobs import Job
+from airflow_provider_sendoso.sending.kinds import KINDS, kind_of
 
 _REPLACEABLE = (SendStatus.FAILED, SendStatus.RETURNED)
 
@@ -21,10 +22,35 @@ class Replaceable:
 
     :param name: the id by which the replacement is named, for a campaign's send has two.
     :param problem: why it may not; ``None`` if it may.
+    :param first: the send at the beginning of the chain, where it is a replacement itself; its key says for whom.
     """
 
     name: str
     problem: str | None = None
+    first: Record | None = None
+
+    def problem_for(self, ledger: Ledger, batch: Batch, job: Job) -> str | None:
+        """
+        Say why a row may not replace the send.
+
+        Somebody else's failed gift is no reason for a second one to a recipient who has theirs. The recipient is the
+        same if the address is, or if the recipient key is: then the address may have been corrected.
+
+        :param ledger: knows the send.
+        :param batch: whose row it is.
+        :param job: the row.
+        """
+        if self.problem is not None or self.first is None:
+            return self.problem
+        key = ledger.send_key(batch.account, self.first.dedupe_scope, job.recipient_key)
+        address = ledger.email_hash(batch.account, kind_of(job.send).email(job.send))
+        if self.first.send_key == key or self.first.email_hash == address:
+            return None
+        return (
+            f"resend_of names the send {self.name!r}, which was for another recipient, by address and by "
+            f"{batch.recipient_key}: a replacement goes to the same one. Where the address was corrected, send it "
+            "without resend_of"
+        )
 
 
 def check_replaceable(
@@ -51,10 +77,17 @@ def check_replaceable(
     answers: dict[str, Replaceable] = {}
     for send_id, record in records.items():
         named = send_id if record is None else record.send_id or send_id
-        answers[send_id] = Replaceable(named, _problem(send_id, record, statuses))
+        answers[send_id] = Replaceable(named, _problem(send_id, record, statuses), _first(ledger, record))
         if record is not None and (status := statuses.get(record.send_key)) is not None:
             ledger.sends.note_status(account, send_id, status)
     return answers
+
+
+def _first(ledger: Ledger, record: Record | None) -> Record | None:
+    """Follow a chain of replacements back to the send that was none."""
+    while record is not None and record.resend_of is not None:
+        record = ledger.sends.find(record.account, record.resend_of)
+    return record
 
 
 def _problem(send_id: str, record: Record | None, statuses: Mapping[str, SendStatus | None]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -23,6 +23,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
 from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.sending import kept_logs
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
@@ -58,6 +59,7 @@ class Sender:
     :param settle_time: seconds after a POST's deadline before its absence can be proven.
     :param resend_absent: whether sends that are proven absent are sent again.
     :param stopped: says whether to claim nothing more.
+    :param conn_id: of the connection, which the ledger names where another connection claims to be the same account.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Sender:
         settle_time: float = 900.0,
         resend_absent: bool = False,
         stopped: Callable[[], bool] = lambda: False,
+        conn_id: str = "",
     ) -> None:
         self._session = session
         self._ledger = ledger
@@ -81,8 +84,10 @@ class Sender:
         self._lease = lease
         self._claim_timeout = claim_timeout
         self._resend_absent = resend_absent
+        self._conn_id = conn_id
         self._stopped = stopped
         self._owner = uuid.uuid4().hex
+        self._client = ledger.client_hash(session.config.client)
         self._width = Concurrency(session.config.requests_per_second, max_in_flight)
         self._poster = Poster(
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
@@ -105,7 +110,11 @@ class Sender:
         self._differing = 0
 
     def send(
-        self, jobs: Iterable[Job], record: Callable[[Result], None], tick: Callable[[], None] = lambda: None
+        self,
+        jobs: Iterable[Job],
+        record: Callable[[Result], None],
+        tick: Callable[[], None] = lambda: None,
+        left_out: Container[int] = (),
     ) -> None:
         """
         Send what may be sent; a row of which nothing is recorded was not reached.
@@ -116,9 +125,13 @@ class Sender:
         :param jobs: in order; no two that make the same send.
         :param record: takes what became of a row, several times a second and up to the very end; must not log.
         :param tick: called at least every second while this runs, to log progress and to notice that nobody listens.
+        :param left_out: numbers of rows that are looked at and not posted; see
+            :class:`~airflow_provider_sendoso.sending.preview.Preview`.
         :raises SendosoError: for what is not one row's fault.
         """
-        self._record, self._tick = record, tick
+        self._record, self._tick, self._left_out = record, tick, left_out
+        config = self._session.config
+        self._ledger.accounts.register(config.account, self._client, self._conn_id, named=config.names_account)
         self._absent = self._reconciler.run(prove=self._resend_absent)
         self._renewed_at = time.monotonic()
         failure: SendosoError | None = None
@@ -165,14 +178,16 @@ class Sender:
         return True
 
     def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
-        wanted = {key: self._wanted(key, job) for key, job in by_key.items()}
+        wanted = {key: self._wanted(key, job) for key, job in by_key.items() if job.number not in self._left_out}
         found = self._sends.claim(self._batch, self._owner, self._lease, list(wanted.values()))
-        absent = [key for key in self._absent.keys() & by_key.keys() if self._reopen(self._absent.pop(key))]
+        if len(wanted) < len(by_key):
+            found |= self._sends.read(list(by_key.keys() - wanted.keys()))
+        absent = [key for key in self._absent.keys() & wanted.keys() if self._reopen(self._absent.pop(key))]
         if absent:
             crash_point("reopened")
             found |= self._sends.claim(self._batch, self._owner, self._lease, [wanted[key] for key in absent])
         for key, claim in found.items():
-            if isinstance(claim, Record) and claim.state is State.SENT:
+            if isinstance(claim, Record) and claim.state is State.SENT and key in wanted:
                 self._differing += claim.payload_hash != wanted[key].payload_hash
         return found
 
@@ -189,7 +204,11 @@ class Sender:
         else:
             outcome = record.outcome_for(self._batch.batch_id, payload_hash(self._ledger, job))
         if outcome is RowOutcome.NOT_REACHED:
-            self._elsewhere.append(job)
+            if job.number in self._left_out and record.state in (State.READY, State.REFUSED):
+                # Free, and no limit was checked for it: the next try does.
+                self._record(Result(job.number, outcome, "freed_later"))
+            else:
+                self._elsewhere.append(job)
             return
         if outcome is RowOutcome.HELD:
             self._held.setdefault(job.number, (job, False))
@@ -273,6 +292,7 @@ class Sender:
         result = posted.result
         if result is None:
             self._elsewhere.append(job)
+            kept_logs.emit(posted.log_records)
             return
         self._record(result)
         if result.outcome is RowOutcome.HELD:
@@ -285,6 +305,7 @@ class Sender:
         if posted.not_recorded is not None:
             # The one fact that the ledger does not have: hash and id, for a person to write it down.
             log.error("Not recorded: %s.", posted.not_recorded)
+        kept_logs.emit(posted.log_records)
         if posted.stop is not None:
             log.error("Stopped at %s: %s", job.name, posted.stop)
             raise posted.stop
@@ -293,9 +314,9 @@ class Sender:
     def _same_refusal(self, job: Job, claim: Claim, result: Result) -> None:
         """Stop at the twentieth refusal in the same words: that is not the rows' fault, so they may be tried again."""
         refusal = f"{result.reason} {result.words}"
-        if result.outcome is not RowOutcome.REFUSED or (self._refusals and self._refusals[-1][2] != refusal):
+        if result.error is None or (self._refusals and self._refusals[-1][2] != refusal):
             self._refusals.clear()
-        if result.outcome is not RowOutcome.REFUSED:
+        if result.error is None:
             return
         self._refusals.append((job, claim, refusal))
         # What is still in flight when the twentieth comes back is turned back as well.
@@ -306,8 +327,7 @@ class Sender:
         for again, _, _ in self._refusals:
             self._record(Result(again.number, RowOutcome.NOT_REACHED, result.reason, result.words))
         self._refusals.clear()
-        if result.error is not None:
-            raise result.error
+        raise result.error
 
     def _probe(self) -> None:
         """After an unknown outcome post nothing until a read gets through: an outage must not hold a whole batch."""
@@ -377,13 +397,13 @@ class Sender:
         return send_key(self._ledger, self._batch, job)
 
     def _wanted(self, key: str, job: Job) -> Wanted:
-        email = kind_of(job.send).listed_email(job.send)
         return Wanted(
             key,
             payload_hash(self._ledger, job),
             job.send.item,
             job.row_ref,
             job.resend_of,
-            None if email is None else self._ledger.email_hash(self._batch.account, email),
+            self._ledger.email_hash(self._batch.account, kind_of(job.send).email(job.send)),
             job.send.kind,
+            self._client,
         )

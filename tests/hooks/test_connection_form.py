@@ -17,7 +17,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 STANDARD = {"description", "host", "port", "login", "password", "schema", "extra"}
-EXTRAS = ClientConfig.model_fields.keys() - {"base_url", "client_id", "client_secret"}
+EXTRAS = ClientConfig.model_fields.keys() - {"base_url", "client_id", "client_secret", "names_account"}
 
 
 def resolve(extra: dict[str, Any]) -> ClientConfig:

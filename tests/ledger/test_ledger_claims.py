@@ -217,10 +217,11 @@ def test_a_scope_is_at_most_so_long(sends: SendLedger) -> None:
 
 
 def test_batches_and_scopes_are_known_once_opened(sends: SendLedger) -> None:
-    assert not sends.batch_exists("batch-1")
+    assert not sends.batch_exists("account", "batch-1")
     assert not sends.scope_exists("account", "q4")
     sends.open_batch(batch())
-    assert sends.batch_exists("batch-1")
+    assert sends.batch_exists("account", "batch-1")
+    assert not sends.batch_exists("another", "batch-1")
     assert sends.scope_exists("account", "q4")
     assert not sends.scope_exists("another account", "q4")
 

@@ -63,9 +63,9 @@ def states(ledger: dict[str, Any]) -> Callable[[], dict[str, int]]:
 @pytest.fixture
 def an_hour_later(ledger: dict[str, Any]) -> Callable[[], None]:
     """Lets every lease lapse, and makes every POST an hour older, as if time had passed."""
-    columns = ("lease_until", "posted_at")
-    earlier = update(sends).values({name: sends.c[name] - 3600 for name in columns})
-    return lambda: SendosoHook().ledger._database.run(lambda connection: connection.execute(earlier))
+    earlier: dict[str, Any] = {name: sends.c[name] - 3600 for name in ("lease_until", "posted_at")}
+    long_ago = update(sends).values(**earlier, posted_mark=":0.0:0.0")
+    return lambda: SendosoHook().ledger._database.run(lambda connection: connection.execute(long_ago))
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ def went_out(email: str, kind: Kind, scope: str = "elsewhere") -> str:
     """Note in the ledger that this recipient was sent the campaign, without anything that Sendoso lists."""
     hook = SendosoHook()
     account, ledger = hook.config.account, hook.ledger
-    one = make_batch(account, scope, "email", "dag", "other", "run-0")
+    one = make_batch(hook.config, scope, "email", "dag", "other", "run-0")
     key = ledger.send_key(account, scope, email)
     item, email_hash = Item(touch_id=str(EGIFT)), ledger.email_hash(account, email)
     wanted = Wanted(key, "payload", item, None, email_hash=email_hash, kind=kind)
@@ -223,7 +223,7 @@ def bouquets(
 
     def run(run_id: str = "run-1", **more: Any) -> dict[int, RowOutcome]:
         hook = SendosoHook()
-        one = make_batch(hook.config.account, "flowers", "email", "dag", "bouquets", run_id)
+        one = make_batch(hook.config, "flowers", "email", "dag", "bouquets", run_id)
         options = {"own_gift": False, "lease": 60.0, "claim_timeout": 1.0, "settle_time": 0.0, "max_in_flight": 1}
         hook.ledger.sends.open_batch(one)
         jobs = [Job(n, f"ada{n}@example.com", Bouquet(to=f"ada{n}@example.com")) for n in range(1, 4)]  # type: ignore[arg-type]

@@ -26,8 +26,8 @@ def rewrite(ledger: Any) -> Callable[..., None]:
     """Makes every send of the ledger what another release has left behind, long ago."""
 
     def write(**values: Any) -> None:
-        earlier = {name: sends.c[name] - 3600 for name in ("lease_until", "posted_at")}
-        statement = update(sends).values(**earlier, **values)
+        earlier: dict[str, Any] = {name: sends.c[name] - 3600 for name in ("lease_until", "posted_at")}
+        statement = update(sends).values(**earlier, posted_mark=":0.0:0.0", **values)
         SendosoHook().ledger._database.run(lambda connection: connection.execute(statement))
 
     return write

@@ -239,4 +239,5 @@ async def test_a_locked_ledger_does_not_stop_the_loop(sent_batch: Any, ledger: d
     asyncio.get_running_loop().call_later(0.5, other.execute, "ROLLBACK")
     # In the loop it would wait for what only the loop can end, and that for as long as SQLite lets it: 30 s.
     assert await largest_gap(fire(trigger(batch_id=summary["batch_id"]))) < 20
-    assert SendosoHook().ledger.sends.batch_exists(summary["batch_id"])
+    hook = SendosoHook()
+    assert hook.ledger.sends.batch_exists(hook.config.account, summary["batch_id"])

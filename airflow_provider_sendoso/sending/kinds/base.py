@@ -71,10 +71,6 @@ class SendKind(ABC, Generic[S]):
     def email(self, send: S) -> str:
         """Return the recipient's e-mail address."""
 
-    def listed_email(self, send: S) -> str | None:
-        """Return the address by which the Send Tracker's list shows such a send; ``None`` if the list is not asked."""
-        return None
-
     def shaped(self, send: S, find_campaign: Callable[[str], Touch | None]) -> S:
         """
         Return a single send in the shape that it is posted in.

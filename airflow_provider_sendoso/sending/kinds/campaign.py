@@ -48,10 +48,6 @@ class CampaignKind(SendKind[CampaignSend]):
         """Return the recipient's e-mail address."""
         return send.recipient.email
 
-    def listed_email(self, send: CampaignSend) -> str:
-        """Return the recipient's e-mail address, which the Send Tracker's list shows."""
-        return send.recipient.email
-
     def shaped(self, send: CampaignSend, find_campaign: Callable[[str], Touch | None]) -> CampaignSend:
         """Read the campaign: whether its gifts go by e-mail or by post decides the shape of the request (published)."""
         touch = find_campaign(send.touch_id)

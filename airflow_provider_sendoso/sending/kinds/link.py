@@ -45,10 +45,6 @@ class LinkKind(SendKind[EgiftLinkSend]):
         """Return the recipient's e-mail address."""
         return send.email
 
-    def listed_email(self, send: EgiftLinkSend) -> str:
-        """Return the recipient's e-mail address: once redeemed, the gift may be listed under it (inferred)."""
-        return send.email
-
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
     ) -> dict[str, SendStatus | None]:

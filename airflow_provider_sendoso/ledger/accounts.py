@@ -1,0 +1,74 @@
+"""The names under which gifts are sent, so that no organisation takes another's memory for its own."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, union
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.schema import accounts, scopes
+from airflow_provider_sendoso.ledger.statements import now_on
+
+
+class Accounts:
+    """
+    The accounts of a ledger.
+
+    :param database: the ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def check(self, account: str, client: str, *, named: bool) -> None:
+        """
+        Refuse an account that the ledger knows as another's, or under another spelling; nothing is written.
+
+        :param account: as the connection names it, or its host.
+        :param client: hash of the connection's client.
+        :param named: whether the connection names the account.
+        :raises SendosoConfigError: naming the other spelling, or the connection of the other client.
+        """
+        known = union(select(accounts.c.account), select(scopes.c.account))
+
+        def work(connection: Connection) -> tuple[list[str], tuple[str, str] | None]:
+            spelt = [str(name) for name in connection.execute(known).scalars()]
+            query = select(accounts.c.client, accounts.c.conn_id).where(accounts.c.account == account)
+            first = connection.execute(query).first()
+            return spelt, None if first is None else (first.client, first.conn_id)
+
+        spelt, first = self._database.run(work)
+        others = sorted(name for name in spelt if name != account and name.casefold() == account.casefold())
+        if others and account not in spelt:
+            raise SendosoConfigError(
+                f"The ledger knows the account {account!r} as {others[0]!r}. Under the other spelling nobody has been "
+                f"sent a gift yet, and everybody would be sent a second one. Set account to {others[0]!r} in the "
+                "connection's extra. Nothing was sent."
+            )
+        if first is not None and not named and first[0] != client:
+            raise SendosoConfigError(
+                f"The connection {first[1]!r}, which has another client ID, has sent gifts as the account {account!r}, "
+                "and this connection names no account of its own. If both belong to one organisation at Sendoso (the "
+                f'client ID was replaced, say), set "account": "{account}" in the extra of this connection, so that '
+                "they share the memory of who was sent a gift; if not, set another account. Nothing was sent."
+            )
+
+    def register(self, account: str, client: str, conn_id: str, *, named: bool) -> None:
+        """
+        Remember which client sends as an account, if it is the first to.
+
+        :param account: as the connection names it, or its host.
+        :param client: hash of the connection's client.
+        :param conn_id: of the connection, for messages.
+        :param named: whether the connection names the account.
+        :raises SendosoConfigError: as :meth:`check` does.
+        """
+
+        def work(connection: Connection) -> None:
+            row = {"account": account, "client": client, "conn_id": conn_id[:250], "created_at": now_on(connection)}
+            self._database.insert_ignore(connection, accounts, [row])
+
+        self.check(account, client, named=named)
+        self._database.run(work)
+        self.check(account, client, named=named)  # of two that came at once, one was first
