@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_sendoso.arguments.values import amount, asking, given
-from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS, GiftArguments
+from airflow_provider_sendoso.arguments.values import amount
 from airflow_provider_sendoso.operators.base import absence
 from airflow_provider_sendoso.operators.rows import RowsOperator
 
@@ -76,15 +76,7 @@ class BatchSendOperator(RowsOperator):
 
     template_fields: Sequence[str] = (
         *RowsOperator.template_fields,
-        "gift_id",
-        "message",
-        "variant_id",
-        "team_id",
-        "metadata",
-        "address_confirmation",
-        "expire_after_days",
-        "hide_product_info",
-        "address_confirmation_message",
+        *(name for name in GIFT_ARGUMENTS if name not in RowsOperator.template_fields),
         "on_absent",
         "shipping_estimate",
     )
@@ -165,22 +157,13 @@ class BatchSendOperator(RowsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
-        from airflow_provider_sendoso.arguments.sends import refuse_with_campaign, refuse_without_campaign
         from airflow_provider_sendoso.batch.row_reader import Layout
         from airflow_provider_sendoso.runs.batch import BatchRun
         from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 
-        names = ("gift_id", "touch_id", "message", "variant_id", "team_id")
-        gift, metadata, how = {name: given(getattr(self, name)) for name in names}, given(self.metadata), asking(self)
-        if gift["touch_id"] is not None:
-            of_gifts = {name: gift[name] for name in ("gift_id", "variant_id", "team_id")} | {"metadata": metadata}
-            refuse_with_campaign([name for name, value in of_gifts.items() if value is not None])
-        if gift["gift_id"] is not None:
-            refuse_without_campaign(how)
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
+        gift = GiftArguments.of(self)
         plan = BatchPlan(
-            layout=Layout(gift, metadata or {}, asking=how, **self._layout()),
+            layout=Layout(gift.content, gift.metadata or {}, asking=gift.asking, **self._layout()),
             shipping_estimate=amount("shipping_estimate", self.shipping_estimate),
             **self._rows(),
             **absence(self),

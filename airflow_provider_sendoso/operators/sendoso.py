@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
-from airflow_provider_sendoso.arguments.values import asking
+from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS
 from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.base import SendOperator, absence
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
@@ -60,17 +60,8 @@ class SendGiftOperator(SendOperator):
     """
 
     template_fields: Sequence[str] = (
-        "gift_id",
-        "touch_id",
+        *GIFT_ARGUMENTS,
         "recipient",
-        "message",
-        "variant_id",
-        "team_id",
-        "metadata",
-        "address_confirmation",
-        "expire_after_days",
-        "hide_product_info",
-        "address_confirmation_message",
         "dedupe_scope",
         "resend_of",
         "on_absent",
@@ -122,6 +113,6 @@ class SendGiftOperator(SendOperator):
         from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
         from airflow_provider_sendoso.runs.single_gift import OneGift
 
-        gift = OneGift.of(self, asking(self))
+        gift = OneGift.of(self)
         plan = GiftPlan(gift=gift, dedupe_scope=self.dedupe_scope, **self._claims(), **absence(self))
         return GiftRun(plan, self._task(context)).execute()
