@@ -131,7 +131,8 @@ class Sender:
         """
         self._record, self._tick, self._left_out = record, tick, left_out
         config = self._session.config
-        self._ledger.accounts.register(config.account, self._client, self._conn_id, named=config.names_account)
+        client = self._ledger.client_hash((config.client_id,))
+        self._ledger.accounts.register(config.account, client, self._conn_id, named=config.names_account)
         self._absent = self._reconciler.run(prove=self._resend_absent)
         self._renewed_at = time.monotonic()
         failure: SendosoError | None = None
