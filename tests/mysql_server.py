@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import debian
+from ports import free_ports
 
 INSTALL = "install MariaDB or MySQL (mariadb-server, mysql-server, brew install mariadb)"
 
@@ -53,7 +54,7 @@ def running(server: Path) -> Iterator[str]:
         if "MariaDB" not in debian.run([*command, "--version"], environment):
             debian.run([*command, "--initialize-insecure"], environment)
         command += ["--skip-grant-tables", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
-        command.append("--skip-networking")  # the tests use its socket, and a port may be another's
+        command += ["--bind-address=127.0.0.1", f"--port={free_ports()[0]}"]
         # These databases outlive nothing: the disk is not waited for.
         command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]
         log = folder / "log"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from airflow_provider_sendoso.arguments.gifts import GiftArguments, refuse_without_campaign
 from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import METADATA_KEY, CampaignSend, EgiftLinkSend, GiftSend, field_errors
@@ -16,51 +16,31 @@ from airflow_provider_sendoso.models.suspects import placeholder
 _S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
 
 
-def make_send(
-    *,
-    gift_id: str | None,
-    touch_id: int | str | None = None,
-    recipient: Mapping[str, Any] | None,
-    message: str | None,
-    variant_id: str | None = None,
-    team_id: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    asking: Mapping[str, Any] = MappingProxyType({}),
-) -> GiftSend | CampaignSend:
+def make_send(gift: GiftArguments, recipient: Mapping[str, Any] | None) -> GiftSend | CampaignSend:
     """
-    Build and validate a gift send or a campaign send from its arguments.
+    Build and validate a send: of a gift, or of a campaign.
 
-    :param asking: the fields of ``CampaignSend`` that say how the recipient is asked for an address.
-    :raises SendosoConfigError: if a field is missing or wrong; names the fields and none of their values.
+    :param gift: what to send.
+    :param recipient: to whom, as people and templates give it.
+    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
     """
-    asking = {name: value for name, value in asking.items() if value is not None}
-    recipient, metadata = rendered(recipient), rendered(metadata)
-    left = placeholder(message)
+    recipient, metadata = rendered(recipient), rendered(gift.metadata)
+    left = placeholder(gift.content.get("message"))
     if left is not None:
         raise SendosoConfigError(
             f"message holds the placeholder {left}, which nothing fills in: only the message of a BatchSendOperator "
             "takes the columns of its rows. Nothing was sent."
         )
-    if touch_id is not None:
-        extra = {"gift_id": gift_id, "variant_id": variant_id, "team_id": team_id, "metadata": metadata}
-        refuse_with_campaign([name for name, value in extra.items() if value is not None])
-        fields = {"touch_id": touch_id, "recipient": recipient, "message": message, **asking}
-        return validated(CampaignSend, fields)
-    refuse_without_campaign(asking)
-    if metadata is not None and (not isinstance(metadata, Mapping) or METADATA_KEY in metadata):
+    fields = {"message": None, **gift.content, "recipient": recipient}
+    if "touch_id" in fields:
+        return validated(CampaignSend, {**fields, **gift.asking})
+    refuse_without_campaign(gift.asking)
+    if metadata is not None and METADATA_KEY in metadata:
         raise SendosoConfigError(
             f"metadata must be a dict, without the key {METADATA_KEY!r}, by which the ledger marks its sends. Nothing "
             "was sent."
         )
-    fields = {
-        "gift_id": gift_id,
-        "recipient": recipient,
-        "message": message,
-        "variant_id": variant_id,
-        "team_id": team_id,
-        "metadata": metadata or {},
-    }
-    return validated(GiftSend, fields)
+    return validated(GiftSend, {"gift_id": None, **fields, "metadata": metadata or {}})
 
 
 def rendered(value: Any) -> Any:
@@ -73,32 +53,6 @@ def rendered(value: Any) -> Any:
         inner = {name: rendered(one) for name, one in value.items()}
         return {name: one for name, one in inner.items() if one is not None}
     return given(value)
-
-
-def refuse_with_campaign(names: Collection[str]) -> None:
-    """
-    Refuse arguments for which a campaign send has no field; ignoring them would look as if they had been sent.
-
-    :param names: the names of such arguments that were given.
-    :raises SendosoConfigError: if ``names`` is not empty.
-    """
-    if names:
-        raise SendosoConfigError(
-            f"{', '.join(names)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
-        )
-
-
-def refuse_without_campaign(names: Collection[str]) -> None:
-    """
-    Refuse arguments for which only a campaign send has a field.
-
-    :param names: the names of such arguments that were given.
-    :raises SendosoConfigError: if ``names`` is not empty.
-    """
-    if names:
-        raise SendosoConfigError(
-            f"{', '.join(names)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
-        )
 
 
 def validated(model: type[_S], fields: Mapping[str, Any]) -> _S:

@@ -10,27 +10,14 @@ from typing import Any
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
-def asking(operator: Any) -> dict[str, Any]:
-    """Read an operator's arguments on asking for addresses into the fields of ``CampaignSend``."""
-    how = given(operator.address_confirmation)
-    if how is not None:
-        one_of("address_confirmation", str(how), ("email", "link"))
-    days = count("expire_after_days", operator.expire_after_days)
-    if days is not None and not 2 <= days <= 7:
-        raise SendosoConfigError(f"expire_after_days is {days}; use a number from 2 to 7. Nothing was sent.")
-    hide = given(operator.hide_product_info)
-    values = {
-        "address_confirmation": how,
-        "expire_after_days": days,
-        "hide_product_info": None if hide is None else truth("hide_product_info", hide),
-        "address_confirmation_message": given(operator.address_confirmation_message),
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def given(value: Any) -> Any:
     """Return an argument; ``None`` if a template has rendered it to nothing."""
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
+
+
+def name_of_table(value: Any) -> str | None:
+    """Read a table's name; ``None`` where none is given."""
+    return None if given(value) is None else str(value).strip()
 
 
 def one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -15,7 +16,16 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import clocks
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
 from airflow_provider_sendoso.ledger.group_commit import GroupCommit
-from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, SendProgress, State, Wanted, record_of
+from airflow_provider_sendoso.ledger.records import (
+    PERHAPS_SENT,
+    Batch,
+    Claim,
+    Record,
+    SendProgress,
+    State,
+    Wanted,
+    record_of,
+)
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on
 from airflow_provider_sendoso.ledger.transitions import (
@@ -31,7 +41,7 @@ from airflow_provider_sendoso.ledger.transitions import (
     take_new,
     transit,
 )
-from airflow_provider_sendoso.models import Kind, SendStatus
+from airflow_provider_sendoso.models import Item, Kind, SendStatus
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
@@ -325,6 +335,17 @@ class SendLedger:
         query = select(sends.c.state, func.count()).where(*_equal(where)).group_by(sends.c.state)
         rows = self._database.run(lambda connection: connection.execute(query).fetchall())
         return {State(state): count for state, count in rows}
+
+    def perhaps_sent(self, batch: Batch) -> Counter[Item]:
+        """
+        Count what a batch has sent, or may have, in all its tries, by what was sent.
+
+        :param batch: whose sends are counted, also those whose rows its query has lost since.
+        """
+        these = (sends.c.account == batch.account, sends.c.batch_id == batch.batch_id, sends.c.state.in_(PERHAPS_SENT))
+        query = select(sends.c.gift_id, sends.c.touch_id, func.count()).where(*these).group_by("gift_id", "touch_id")
+        rows = self._database.run(lambda connection: connection.execute(query).fetchall())
+        return Counter({Item(gift_id, touch_id): count for gift_id, touch_id, count in rows})
 
     def records(self, *states: State, **where: str) -> Iterator[Record]:
         """

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.notifier import BaseNotifier
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
-from airflow_provider_sendoso.arguments.values import asking, seconds
+from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS
+from airflow_provider_sendoso.arguments.values import seconds
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 if TYPE_CHECKING:
@@ -60,17 +61,8 @@ class SendosoNotifier(BaseNotifier):
     """
 
     template_fields: Sequence[str] = (
-        "gift_id",
-        "touch_id",
+        *GIFT_ARGUMENTS,
         "recipient",
-        "message",
-        "variant_id",
-        "team_id",
-        "metadata",
-        "address_confirmation",
-        "expire_after_days",
-        "hide_product_info",
-        "address_confirmation_message",
         "dedupe_scope",
         "resend_of",
         "sendoso_conn_id",
@@ -152,7 +144,7 @@ class SendosoNotifier(BaseNotifier):
         from airflow_provider_sendoso.runs.single_gift import RECIPIENT_KEY, OneGift
         from airflow_provider_sendoso.sending import Sender
 
-        gift = OneGift.of(self, asking(self))
+        gift = OneGift.of(self)
         caller = _Caller.of(context)
         scope = caller.scope if self.dedupe_scope is None else self.dedupe_scope
         ids = (caller.dag_id, caller.task_id, caller.run_id, caller.map_index)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import one_of, seconds
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.runs.task import Task
 
 
 class SendOperator(BaseOperator):
-    """Base of the sending operators: the hook, how campaigns ask for addresses, and the stop on a kill."""
+    """Base of the sending operators: the hook, the claims, and the stop on a kill."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
 
@@ -28,24 +30,12 @@ class SendOperator(BaseOperator):
         self,
         *,
         sendoso_conn_id: str = DEFAULT_CONN_ID,
-        on_absent: str = "hold",
-        settle_time: float | timedelta = 900,
         lease: float | timedelta = 60,
         claim_timeout: float | timedelta = 600,
-        address_confirmation: str | None = None,
-        expire_after_days: int | str | None = None,
-        hide_product_info: bool | str | None = None,
-        address_confirmation_message: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**for_this_airflow(kwargs))
-        self.address_confirmation = address_confirmation
-        self.expire_after_days = expire_after_days
-        self.hide_product_info = hide_product_info
-        self.address_confirmation_message = address_confirmation_message
         self.sendoso_conn_id = sendoso_conn_id
-        self.on_absent = on_absent
-        self.settle_time = settle_time
         self.lease = lease
         self.claim_timeout = claim_timeout
         self.stopped = False
@@ -58,6 +48,31 @@ class SendOperator(BaseOperator):
 
         return SendosoHook(self.sendoso_conn_id)
 
+    def _task(self, context: Context) -> Task:
+        """Return what a run is given of this task."""
+        from airflow_provider_sendoso.runs.task import Task
+
+        return Task(
+            context,
+            self.hook,
+            self.log,
+            type(self).__name__,
+            stopped=lambda: self.stopped,
+            defer=None if self.settled else self._defer_until,
+            do_xcom_push=self.do_xcom_push,
+            outlets=self.outlets,
+        )
+
+    def _defer_until(self, trigger: Any) -> None:
+        self.defer(trigger=trigger, method_name="execute_after_settling")
+
+    def _claims(self) -> dict[str, Any]:
+        """Parse how long a claim lasts, and how long one of another run is waited for."""
+        return {
+            "lease": seconds("lease", self.lease),
+            "claim_timeout": seconds("claim_timeout", self.claim_timeout),
+        }
+
     def on_kill(self) -> None:
         """Stop claiming; the POSTs in flight are finished and recorded."""
         # A flag and not a lock, because this runs in a signal handler.
@@ -67,3 +82,16 @@ class SendOperator(BaseOperator):
         """Resume after the settle time: find the held sends in Sendoso's list, and send the absent ones again."""
         self.settled = True
         return self.execute(context)
+
+
+def absence(operator: Any) -> dict[str, Any]:
+    """
+    Parse what is to become of a send of unknown outcome that Sendoso does not list.
+
+    :param operator: one that sends gifts; that a link was not made cannot be proven.
+    """
+    one_of("on_absent", operator.on_absent, ("hold", "resend"))
+    return {
+        "settle_time": seconds("settle_time", operator.settle_time),
+        "resend_absent": operator.on_absent == "resend",
+    }

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_sendoso.operators.base import SendOperator
+from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS, GiftArguments
+from airflow_provider_sendoso.arguments.values import amount
+from airflow_provider_sendoso.operators.base import absence
+from airflow_provider_sendoso.operators.rows import RowsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from airflow.providers.openlineage.extractors import OperatorLineage
-
-    from airflow_provider_sendoso.ledger.records import Batch
 
 
-class BatchSendOperator(SendOperator):
+class BatchSendOperator(RowsOperator):
     """
     Send a gift for each row of a query or list; at most one per recipient within ``dedupe_scope``.
 
@@ -74,49 +75,12 @@ class BatchSendOperator(SendOperator):
     """
 
     template_fields: Sequence[str] = (
-        "sql",
-        "conn_id",
-        "parameters",
-        "hook_params",
-        "recipients",
-        "gift_id",
-        "touch_id",
-        "message",
-        "variant_id",
-        "team_id",
-        "metadata",
-        "address_confirmation",
-        "expire_after_days",
-        "hide_product_info",
-        "address_confirmation_message",
-        "column_map",
-        "recipient_key",
-        "row_ref",
-        "dedupe_scope",
-        "on_invalid",
-        "max_invalid",
-        "strict_email",
-        "on_held",
+        *RowsOperator.template_fields,
+        *(name for name in GIFT_ARGUMENTS if name not in RowsOperator.template_fields),
         "on_absent",
-        "dry_run",
-        "approved_fingerprint",
-        "max_sends",
-        "max_cost",
         "shipping_estimate",
-        "max_in_flight",
-        "results_table",
-        "sendoso_conn_id",
     )
-    template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "sql": "sql",
-        "parameters": "json",
-        "hook_params": "json",
-        "recipients": "json",
-        "metadata": "json",
-        "column_map": "json",
-    }
-    ui_color = "#fde8d7"
+    template_fields_renderers: ClassVar[dict[str, str]] = RowsOperator.template_fields_renderers | {"metadata": "json"}
 
     def __init__(
         self,
@@ -132,6 +96,10 @@ class BatchSendOperator(SendOperator):
         variant_id: str | None = None,
         team_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        address_confirmation: str | None = None,
+        expire_after_days: int | str | None = None,
+        hide_product_info: bool | str | None = None,
+        address_confirmation_message: str | None = None,
         column_map: Mapping[str, str] | None = None,
         recipient_key: str = "email",
         row_ref: str | None = None,
@@ -140,63 +108,64 @@ class BatchSendOperator(SendOperator):
         max_invalid: float | str | None = None,
         strict_email: bool | str = False,
         on_held: str = "fail",
+        on_absent: str = "hold",
         dry_run: bool | str = False,
         approved_fingerprint: str | None = None,
         max_sends: int | str | None = None,
         max_cost: float | str | None = None,
         shipping_estimate: float | str | None = None,
         max_in_flight: int | str | None = None,
+        settle_time: float | timedelta = 900,
         results_table: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.sql = sql
-        self.conn_id = conn_id
-        self.parameters = parameters
-        self.hook_params = hook_params
-        self.recipients = recipients
+        super().__init__(
+            sql=sql,
+            conn_id=conn_id,
+            parameters=parameters,
+            hook_params=hook_params,
+            recipients=recipients,
+            touch_id=touch_id,
+            column_map=column_map,
+            recipient_key=recipient_key,
+            row_ref=row_ref,
+            dedupe_scope=dedupe_scope,
+            on_invalid=on_invalid,
+            max_invalid=max_invalid,
+            strict_email=strict_email,
+            on_held=on_held,
+            dry_run=dry_run,
+            approved_fingerprint=approved_fingerprint,
+            max_sends=max_sends,
+            max_cost=max_cost,
+            max_in_flight=max_in_flight,
+            results_table=results_table,
+            **kwargs,
+        )
         self.gift_id = gift_id
-        self.touch_id = touch_id
         self.message = message
         self.variant_id = variant_id
         self.team_id = team_id
         self.metadata = metadata
-        self.column_map = column_map
-        self.recipient_key = recipient_key
-        self.row_ref = row_ref
-        self.dedupe_scope = dedupe_scope
-        self.on_invalid = on_invalid
-        self.max_invalid = max_invalid
-        self.strict_email = strict_email
-        self.on_held = on_held
-        # Replaces Airflow's method of that name, which only renders the templates.
-        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
-        self.approved_fingerprint = approved_fingerprint
-        self.max_sends = max_sends
-        self.max_cost = max_cost
+        self.address_confirmation = address_confirmation
+        self.expire_after_days = expire_after_days
+        self.hide_product_info = hide_product_info
+        self.address_confirmation_message = address_confirmation_message
+        self.on_absent = on_absent
         self.shipping_estimate = shipping_estimate
-        self.max_in_flight = max_in_flight
-        self.results_table = results_table
-        self.sent: tuple[Batch, int] | None = None
-        """The batch of the last run in this process and how many gifts it sent, for OpenLineage."""
+        self.settle_time = settle_time
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
+        from airflow_provider_sendoso.batch.row_reader import Layout
         from airflow_provider_sendoso.runs.batch import BatchRun
+        from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 
-        return BatchRun(self, context).execute()
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
-        """
-        Report to OpenLineage the tables read and the scope written; called after every try.
-
-        :param task_instance: not used.
-        :return: ``None`` if the try ended before it sent anything.
-        """
-        from airflow_provider_sendoso.observability.lineage import Query, openlineage_of
-
-        if self.sent is None:
-            return None
-        batch, sent = self.sent
-        query = None if self.sql is None else Query(self.sql, str(self.conn_id), self.hook_params)
-        return openlineage_of(query, batch.account, batch.dedupe_scope, sent)
+        gift = GiftArguments.of(self)
+        plan = BatchPlan(
+            layout=Layout(gift.content, gift.metadata or {}, asking=gift.asking, **self._layout()),
+            shipping_estimate=amount("shipping_estimate", self.shipping_estimate),
+            **self._rows(),
+            **absence(self),
+        )
+        return self._run(BatchRun(plan, self._task(context)))

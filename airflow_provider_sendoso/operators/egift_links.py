@@ -5,27 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sendoso.operators.batch import BatchSendOperator
+from airflow_provider_sendoso.arguments.values import given, name_of_table
+from airflow_provider_sendoso.operators.rows import RowsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-NOT_OF_LINKS = (
-    *("gift_id", "message", "variant_id", "team_id", "metadata"),
-    *("address_confirmation", "expire_after_days", "hide_product_info", "address_confirmation_message"),
-    "shipping_estimate",
-)
-"""Arguments of a batch for which the request for a link has no field."""
 
-
-class EgiftLinksOperator(BatchSendOperator):
+class EgiftLinksOperator(RowsOperator):
     """
     Create an eGift link of a campaign for each row of a query or list, and write the links into a table.
 
     Each recipient gets at most one gift within ``dedupe_scope``, whether it is a link or a sent gift. Sendoso sends the
     recipients nothing, and anyone who has a link can redeem it. The links are stored in that table and, encrypted, in
-    the ledger; they are never in a log, an XCom or an error. Arguments of
-    :class:`~airflow_provider_sendoso.operators.sendoso.BatchSendOperator` that are not listed here are refused.
+    the ledger; they are never in a log, an XCom or an error.
 
     :param links_table: a table that holds one row for each recipient with a link after every try; it is written through
         ``conn_id``, also for ``recipients``, and created if it is missing (templated).
@@ -69,10 +62,7 @@ class EgiftLinksOperator(BatchSendOperator):
     :raises SendosoError: if a retry may finish the batch; no recipient's link is created twice.
     """
 
-    template_fields: Sequence[str] = (
-        *(name for name in BatchSendOperator.template_fields if name not in NOT_OF_LINKS),
-        "links_table",
-    )
+    template_fields: Sequence[str] = (*RowsOperator.template_fields, "links_table")
 
     def __init__(self, *, links_table: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -80,6 +70,12 @@ class EgiftLinksOperator(BatchSendOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the links and write them to the table; log and push the summary before anything is raised."""
-        from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun
+        from airflow_provider_sendoso.batch.row_reader import Layout
+        from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun, LinksPlan
 
-        return EgiftLinksRun(self, context).execute()
+        plan = LinksPlan(
+            links_table=name_of_table(self.links_table),
+            layout=Layout({"touch_id": given(self.touch_id)}, links=True, **self._layout()),
+            **self._rows(),
+        )
+        return self._run(EgiftLinksRun(plan, self._task(context)))

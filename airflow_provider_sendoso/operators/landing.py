@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import given, one_of, truth
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 
@@ -86,9 +88,29 @@ class SendosoToSqlOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the rows that are new or may have changed, and write them."""
-        from airflow_provider_sendoso.runs.landing import LandingRun
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+        from airflow_provider_sendoso.landing.lists import LISTS
+        from airflow_provider_sendoso.landing.rows import read_columns
+        from airflow_provider_sendoso.runs.landing import LandingPlan, LandingRun
+        from airflow_provider_sendoso.runs.task import Task
 
-        return LandingRun(self, context).execute()
+        one_of("object", self.object, tuple(LISTS))
+        for name in ("table", "conn_id"):
+            if given(getattr(self, name)) is None:
+                raise SendosoConfigError(f"{name} is empty (perhaps a template without a value). Nothing was read.")
+        plan = LandingPlan(
+            listed=LISTS[self.object],
+            table=str(self.table).strip(),
+            conn_id=str(self.conn_id),
+            hook_params=given(self.hook_params),
+            columns=read_columns(given(self.columns)),
+            status_table=given(self.status_table),
+            batch_id=given(self.batch_id),
+            full=truth("full", self.full),
+        )
+        hook = SendosoHook(self.sendoso_conn_id)
+        task = Task(context, hook, self.log, type(self).__name__, stopped=lambda: self.stopped)
+        return LandingRun(plan, task).execute()
 
     def on_kill(self) -> None:
         """Stop reading; nothing is written."""

@@ -29,6 +29,8 @@ class ResolveHeldOperator(BaseOperator):
         space between them (templated).
     :param batch_id: all open sends of a batch (templated).
     :param dedupe_scope: all open sends of a scope (templated).
+    :param state: of a batch or scope, the sends in this state instead of the open ones: ``refused`` sends can be
+        resolved as not sent once the cause of their refusal is mended (templated).
     :param reason: of a batch or scope, only the sends held for this reason, like ``http_500`` (templated).
     :param resolution: ``"sent"``: the gift was found; or ``"not_sent"``: it did not go out, and the next run that has
         the recipient among its rows sends it (templated).
@@ -48,6 +50,7 @@ class ResolveHeldOperator(BaseOperator):
         "send_keys",
         "batch_id",
         "dedupe_scope",
+        "state",
         "reason",
         "resolution",
         "send_id",
@@ -64,6 +67,7 @@ class ResolveHeldOperator(BaseOperator):
         send_keys: Iterable[str] | str | None = None,
         batch_id: str | None = None,
         dedupe_scope: str | None = None,
+        state: str | None = None,
         reason: str | None = None,
         resolution: str,
         send_id: str | None = None,
@@ -76,6 +80,7 @@ class ResolveHeldOperator(BaseOperator):
         self.send_keys = send_keys
         self.batch_id = batch_id
         self.dedupe_scope = dedupe_scope
+        self.state = state
         self.reason = reason
         self.resolution = resolution
         self.send_id = send_id
@@ -90,6 +95,7 @@ class ResolveHeldOperator(BaseOperator):
 
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
         from airflow_provider_sendoso.ledger import decisions
+        from airflow_provider_sendoso.sending.existing import check_send_id
 
         decision = decisions.Decision.parse(
             given(self.resolution),
@@ -105,8 +111,12 @@ class ResolveHeldOperator(BaseOperator):
             "reason": given(self.reason),
         }
         decisions.check_selection(**which)
+        state = given(self.state)
+        which["states"] = decisions.states_named(None if state is None else [str(state).strip()])
         SendosoLink().push(context, hook.config.base_url)
         records = decisions.select(hook.ledger, hook.config.account, **which)
+        if decision.send_id is not None and len(records) == 1:
+            check_send_id(hook.session, hook.ledger, records[0], decision.send_id)
         tally = decisions.resolve(hook.ledger, records, decision)
         for line in tally.lines():
             self.log.info("%s", line)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS
 from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
-from airflow_provider_sendoso.operators.base import SendOperator
+from airflow_provider_sendoso.operators.base import SendOperator, absence
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
 from airflow_provider_sendoso.operators.egift_links import EgiftLinksOperator
 from airflow_provider_sendoso.operators.landing import SendosoToSqlOperator
@@ -58,17 +60,8 @@ class SendGiftOperator(SendOperator):
     """
 
     template_fields: Sequence[str] = (
-        "gift_id",
-        "touch_id",
+        *GIFT_ARGUMENTS,
         "recipient",
-        "message",
-        "variant_id",
-        "team_id",
-        "metadata",
-        "address_confirmation",
-        "expire_after_days",
-        "hide_product_info",
-        "address_confirmation_message",
         "dedupe_scope",
         "resend_of",
         "on_absent",
@@ -88,8 +81,14 @@ class SendGiftOperator(SendOperator):
         variant_id: str | None = None,
         team_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        address_confirmation: str | None = None,
+        expire_after_days: int | str | None = None,
+        hide_product_info: bool | str | None = None,
+        address_confirmation_message: str | None = None,
         dedupe_scope: str = "{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}",
         resend_of: str | None = None,
+        on_absent: str = "hold",
+        settle_time: float | timedelta = 900,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,11 +99,20 @@ class SendGiftOperator(SendOperator):
         self.variant_id = variant_id
         self.team_id = team_id
         self.metadata = metadata
+        self.address_confirmation = address_confirmation
+        self.expire_after_days = expire_after_days
+        self.hide_product_info = hide_product_info
+        self.address_confirmation_message = address_confirmation_message
         self.dedupe_scope = dedupe_scope
         self.resend_of = resend_of
+        self.on_absent = on_absent
+        self.settle_time = settle_time
 
     def execute(self, context: Context) -> str | None:
         """Send the gift, or return the recorded id if it was sent before."""
-        from airflow_provider_sendoso.runs.gift import GiftRun
+        from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
+        from airflow_provider_sendoso.runs.single_gift import OneGift
 
-        return GiftRun(self, context).execute()
+        gift = OneGift.of(self)
+        plan = GiftPlan(gift=gift, dedupe_scope=self.dedupe_scope, **self._claims(), **absence(self))
+        return GiftRun(plan, self._task(context)).execute()

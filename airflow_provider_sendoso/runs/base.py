@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
-from airflow_provider_sendoso.arguments.values import one_of, seconds
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
@@ -17,11 +17,8 @@ from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.models.identity import name_problem, same_name
-from airflow_provider_sendoso.operators.base import SendOperator
+from airflow_provider_sendoso.runs.task import Task
 from airflow_provider_sendoso.sending import Sender
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 _PROGRESS = 5.0
 """Seconds between two progress lines."""
@@ -38,30 +35,57 @@ _LEDGER_UUID = "sendoso_ledger_uuid"
 """Key in Airflow's task state store: the ledger that an earlier try of this task has used."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SendPlan:
+    """
+    What every run that sends is asked.
+
+    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param lease: seconds that a claim lasts without being renewed.
+    :param claim_timeout: seconds to wait, without progress, for what another run is on.
+    :param settle_time: seconds after a POST's deadline until its absence can be proven.
+    :param resend_absent: whether a send of unknown outcome whose absence is proven is sent again.
+    :raises SendosoConfigError: for arguments that contradict each other; nothing was sent.
+    """
+
+    dedupe_scope: Any
+    lease: float = 60.0
+    claim_timeout: float = 600.0
+    settle_time: float = 900.0
+    resend_absent: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lease < _SHORTEST_LEASE:
+            raise SendosoConfigError(f"lease is {self.lease:g} s; give it at least {_SHORTEST_LEASE:g} s.")
+
+
 class Run:
     """
-    One try of an operator.
+    One try of a task that sends.
 
-    Apart from the operators themselves, which a DAG's parser imports every few seconds and which therefore import
-    nothing that only a run needs.
+    It takes a plan and not an operator: operators are imported by a DAG's parser every few seconds, and import nothing
+    that only a run needs.
 
-    :param operator: with its templates rendered.
-    :param context: of the task.
+    :param plan: what to do.
+    :param task: whose try it is.
     """
 
-    def __init__(self, operator: SendOperator, context: Context) -> None:
-        self.operator = operator
-        self.context = context
-        self.hook = operator.hook
-        self.log = operator.log
+    plan: SendPlan
+
+    def __init__(self, plan: SendPlan, task: Task) -> None:
+        self.plan = plan
+        self.task = task
+        self.context = task.context
+        self.hook = task.hook
+        self.log = task.log
 
     def _defer_until_settled(self, sender: Sender) -> None:
         """Wait, without a worker, until the absence of what is held can be proven; once in a try."""
-        if self.operator.on_absent == "hold" or self.operator.settled or sender.settles_in is None:
+        if not self.plan.resend_absent or self.task.defer is None or sender.settles_in is None:
             return
         wait = timedelta(seconds=max(0.0, sender.settles_in) + 1)
         self.log.info("Held sends are looked for once more in %s, and sent again if they are not there.", wait)
-        self.operator.defer(trigger=TimeDeltaTrigger(wait), method_name="execute_after_settling")
+        self.task.defer(TimeDeltaTrigger(wait))
 
     def _check_ledger(self) -> None:
         """Refuse another ledger than an earlier try of this task has used: it knows nothing of what that one sent."""
@@ -83,28 +107,24 @@ class Run:
         """Link the task to Sendoso before anything is sent: a batch is long."""
         SendosoLink().push(self.context, self.hook.config.base_url)
 
-    def _batch(self, dedupe_scope: Any, recipient_key: str) -> Batch:
+    def _batch(self, recipient_key: str) -> Batch:
         ti = self.context["ti"]
         map_index = ti.map_index if isinstance(ti.map_index, int) else -1  # -1: not mapped
         ids = (ti.dag_id, ti.task_id, ti.run_id, map_index)
-        return make_batch(self.hook.config, dedupe_scope, recipient_key, *ids)
+        return make_batch(self.hook.config, self.plan.dedupe_scope, recipient_key, *ids)
 
     def _sender(self, batch: Batch, own_gift: bool, max_in_flight: int | None = None) -> Sender:
-        one_of("on_absent", self.operator.on_absent, ("hold", "resend"))
-        lease = seconds("lease", self.operator.lease)
-        if lease < _SHORTEST_LEASE:
-            raise SendosoConfigError(f"lease is {lease:g} s; give it at least {_SHORTEST_LEASE:g} s.")
         return Sender(
             self.hook.session,
             self.hook.ledger,
             batch,
             own_gift=own_gift,
-            lease=lease,
-            claim_timeout=seconds("claim_timeout", self.operator.claim_timeout),
+            lease=self.plan.lease,
+            claim_timeout=self.plan.claim_timeout,
             max_in_flight=max_in_flight,
-            settle_time=seconds("settle_time", self.operator.settle_time),
-            resend_absent=self.operator.on_absent == "resend",
-            stopped=lambda: self.operator.stopped,
+            settle_time=self.plan.settle_time,
+            resend_absent=self.plan.resend_absent,
+            stopped=self.task.stopped,
             conn_id=self.hook.sendoso_conn_id,
         )
 

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
-
-from airflow_provider_sendoso.arguments.sends import refuse_with_campaign, refuse_without_campaign
-from airflow_provider_sendoso.arguments.values import (
-    amount,
-    asking,
-    count,
-    given,
-    one_of,
-    share_or_count,
-    truth,
-    width,
-)
 from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
 from airflow_provider_sendoso.batch.catalogue import Catalogue
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
 from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
 from airflow_provider_sendoso.batch.row import BatchRow
-from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout, flatten
+from airflow_provider_sendoso.batch.row_reader import BatchRowReader, flatten
 from airflow_provider_sendoso.batch.spool import BatchSpool, Spooled
 from airflow_provider_sendoso.batch.summary import Summary, too_many_invalid
 from airflow_provider_sendoso.batch.validation import check_gifts
@@ -45,8 +32,9 @@ from airflow_provider_sendoso.observability.lineage import note_asset_events, re
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
+from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 from airflow_provider_sendoso.sending import Result, Sender
-from airflow_provider_sendoso.sending.jobs import chunks, send_key
+from airflow_provider_sendoso.sending.jobs import Job, chunks, send_key
 from airflow_provider_sendoso.sending.preview import Preview, preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
@@ -54,8 +42,6 @@ from airflow_provider_sendoso.warehouse.queries import columns_of, read_query, r
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
-
-    from airflow_provider_sendoso.operators.batch import BatchSendOperator
 
 _NAMED = 20
 """Rows that a log or an error names before it only counts."""
@@ -65,11 +51,13 @@ class BatchRun(Run):
     """
     What :class:`~airflow_provider_sendoso.operators.sendoso.BatchSendOperator` does in a try.
 
-    :param operator: with its templates rendered.
-    :param context: of the task.
+    :param plan: what to do.
+    :param task: whose try it is.
     """
 
-    operator: BatchSendOperator
+    plan: BatchPlan
+    sent: tuple[Batch, int] | None = None
+    """What it has sent, for OpenLineage; ``None`` for a try that did not come to sending."""
 
     links = False
     """Whether each row is to become an eGift link."""
@@ -78,12 +66,9 @@ class BatchRun(Run):
 
     def execute(self) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
-        max_invalid = self._check_arguments()
-        dry_run = truth("dry_run", self.operator.dry_run)
-        batch = self._batch(self.operator.dedupe_scope, self.operator.recipient_key)
+        batch = self._batch(self.plan.layout.recipient_key)
         self._push_link()
-        own_gift = given(self.operator.gift_id) is not None or self._own_touch
-        sender = self._sender(batch, own_gift, width(self.operator.max_in_flight))
+        sender = self._sender(batch, self.plan.own_gift or self.plan.own_touch, self.plan.max_in_flight)
         limits = self._limits()
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
@@ -95,13 +80,13 @@ class BatchRun(Run):
             self._check_replacements(batch, spool)
             self._take_back(batch, spool)
             failure: SendosoError | None = None
-            if self._refuse_invalid(spool, max_invalid) is None:
+            if self._refuse_invalid(spool) is None:
                 self._check_gifts(spool)
                 failure = self._check_campaigns(batch, spool)
                 self._take_back(batch, spool)
             self._log_invalid(spool)
-            failure = failure or self._refuse_invalid(spool, max_invalid)
-            if dry_run:
+            failure = failure or self._refuse_invalid(spool)
+            if self.plan.dry_run:
                 summary, failure = self._dry_run(batch, spool, limits, results, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)
@@ -109,7 +94,7 @@ class BatchRun(Run):
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
         if failure is not None:
-            self._push(summary)
+            self.task.push(summary.as_json())
             raise failure
         return summary.as_json()
 
@@ -131,7 +116,7 @@ class BatchRun(Run):
         )
         self.log.info("%s", summary.as_text())
         unwritten = self._write_results(results, batch, spool, would_send=True)
-        return summary, failure or self._why_refused(limits, seen, cost) or unwritten
+        return summary, failure or self._why_refused(batch, limits, seen, cost) or unwritten
 
     def _send(
         self,
@@ -143,32 +128,34 @@ class BatchRun(Run):
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
         """Send what may be sent; whatever happens, say how far it got."""
-        metrics = SendMetrics(self.hook.sendoso_conn_id, type(self.operator).__name__, batch)
-        fingerprint = None
+        metrics = SendMetrics(self.hook.sendoso_conn_id, self.task.operator, batch)
+        fingerprint, left_out = None, set[int]()
         if failure is None and limits.any:
             seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
-            fingerprint = seen.fingerprint
-            failure = self._why_refused(limits, seen, cost)
+            fingerprint, left_out = seen.fingerprint, seen.left_out
+            failure = self._why_refused(batch, limits, seen, cost)
+            if failure is not None:
+                self._preview(batch, spool, spool.record, price=False)  # who has theirs already counts as such
         if failure is None:
             try:
                 with span("send"):
-                    sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool))
+                    sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
             except SendosoError as error:
                 failure = error
             except BaseException:
                 # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
                 summary = self._summary(batch, spool, fingerprint)
-                self._push(summary)
+                self.task.push(summary.as_json())
                 self._write_results(results, batch, spool)
                 metrics.end(summary.counts)
                 raise
         held = self._log_rows(spool)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
         if results is not None or self.links:
-            self._push(summary)  # the task may be killed while it writes
+            self.task.push(summary.as_json())  # the task may be killed while it writes
         unwritten = self._write_results(results, batch, spool)
         if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
-            self._push(summary)
+            self.task.push(summary.as_json())
             self._defer_until_settled(sender)
         metrics.end(summary.counts)
         return summary, failure or self._judge(summary, held, spool) or unwritten
@@ -178,49 +165,23 @@ class BatchRun(Run):
         self.log.info("%s", summary.as_text())
         return summary
 
-    def _push(self, summary: Summary) -> None:
-        if self.operator.do_xcom_push:
-            self.context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=summary.as_json())
-
     def _report(self, batch: Batch, summary: Summary) -> None:
         """Tell those who look at assets and lineage; a dry run has sent nothing, and says so."""
         sent = 0 if summary.dry_run else summary.count(RowOutcome.SENT)
-        self.operator.sent = batch, sent
+        self.sent = batch, sent
         if sent:
             report_output(self.hook, batch.account, batch.dedupe_scope)
         extra = summary.as_json() | {"dry_run": summary.dry_run}
-        note_asset_events(self.context, self.operator.outlets, batch.account, batch.dedupe_scope, extra)
+        note_asset_events(self.context, self.task.outlets, batch.account, batch.dedupe_scope, extra)
 
     # -- before the first send -----------------------------------------------------------------------------------
 
-    def _check_arguments(self) -> float | None:
-        if self._own_touch:
-            names = ("gift_id", "variant_id", "team_id", "metadata")
-            refuse_with_campaign([name for name in names if given(getattr(self.operator, name)) is not None])
-        if given(self.operator.gift_id) is not None:
-            refuse_without_campaign(asking(self.operator))
-        one_of("on_invalid", self.operator.on_invalid, ("skip", "fail"))
-        one_of("on_held", self.operator.on_held, ("fail", "continue"))
-        if given(self.operator.metadata) is not None and not isinstance(self.operator.metadata, Mapping):
-            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
-        if (self.operator.recipients is None) == (self.operator.sql is None):
-            raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
-        if self.operator.sql is not None and not self.operator.conn_id:
-            raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
-        if given(self.operator.results_table) is not None and not self.operator.conn_id:
-            raise SendosoConfigError("results_table needs conn_id, the connection of its database; nothing was sent.")
-        return share_or_count("max_invalid", self.operator.max_invalid)
-
     def _limits(self) -> Limits:
-        return Limits(
-            max_sends=count("max_sends", self.operator.max_sends),
-            max_cost=amount("max_cost", self.operator.max_cost),
-            max_sends_per_batch=self.hook.config.max_sends_per_batch,
-            approved_fingerprint=given(self.operator.approved_fingerprint),
-        )
+        return replace(self.plan.limits, max_sends_per_batch=self.hook.config.max_sends_per_batch)
 
-    def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
-        refusal = limits.why_refused(seen.to_send + seen.mine, cost, seen.fingerprint)
+    def _why_refused(self, batch: Batch, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        made = self.hook.ledger.sends.perhaps_sent(batch).total()
+        refusal = limits.why_refused(made + seen.to_send, cost, seen.fingerprint)
         return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
 
     def _preview(
@@ -232,8 +193,9 @@ class BatchRun(Run):
         price: bool = True,
     ) -> tuple[Preview, Cost | None]:
         """Look at what would be sent and, where somebody wants to know, at what it would cost."""
-        items: Counter[Item] = Counter()
-        seen = preview(self.hook.ledger, batch, spool.jobs(), record, lambda job: items.update([job.send.item]))
+        ledger, items = self.hook.ledger, self.hook.ledger.sends.perhaps_sent(batch)
+        charge: Callable[[Job], None] = lambda job: items.update([job.send.item])  # noqa: E731
+        seen = preview(ledger, batch, spool.jobs(), record, charge, resend_absent=self.plan.resend_absent)
         if not price:
             return seen, None
         cost = estimate(items, self._prices)
@@ -265,24 +227,19 @@ class BatchRun(Run):
 
     @cached_property
     def _prices(self) -> Prices:
-        shipping = amount("shipping_estimate", self.operator.shipping_estimate)
-        return Prices(self._catalogue.find, self._campaigns.find, shipping)
+        return Prices(self._catalogue.find, self._campaigns.find, self.plan.shipping_estimate)
 
     @cached_property
     def _campaigns(self) -> Campaigns:
         return Campaigns(self.hook.find_touch)
-
-    @property
-    def _own_touch(self) -> bool:
-        return given(self.operator.touch_id) is not None
 
     @cached_property
     def _catalogue(self) -> Catalogue:
         return Catalogue(self.hook.list_gifts)
 
     def _fill(self, spool: BatchSpool) -> None:
-        if self.operator.recipients is not None:
-            columns, rows = flatten(self.operator.recipients)
+        if self.plan.recipients is not None:
+            columns, rows = flatten(self.plan.recipients)
             if rows:
                 spool.fill(self._read(columns, rows))
             return
@@ -291,71 +248,55 @@ class BatchRun(Run):
         def read(cursor: Any) -> None:
             spool.fill(self._read(columns_of(cursor), rows_of(cursor)))
 
-        read_query(hook, str(self.operator.sql), self.operator.parameters or None, read, report_query)
+        read_query(hook, str(self.plan.sql), self.plan.parameters or None, read, report_query)
 
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[BatchRow]:
-        arguments = {
-            "gift_id": given(self.operator.gift_id),
-            "touch_id": given(self.operator.touch_id),
-            "message": given(self.operator.message),
-            "variant_id": given(self.operator.variant_id),
-            "team_id": given(self.operator.team_id),
-        }
-        layout = Layout(
-            arguments,
-            given(self.operator.metadata) or {},
-            self.operator.column_map or {},
-            self.operator.recipient_key,
-            self.operator.row_ref or None,
-            truth("strict_email", self.operator.strict_email),
-            asking(self.operator),
-            self.links,
-        )
-        reader = BatchRowReader(columns, layout)
+        reader = BatchRowReader(columns, self.plan.layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
         return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
 
     def _warehouse(self) -> DbApiHook:
-        hook = warehouse_hook(str(self.operator.conn_id), self.operator.hook_params)
-        self.log.info("Reading recipients through %s with a %s.", self.operator.conn_id, type(hook).__name__)
+        hook = warehouse_hook(str(self.plan.conn_id), self.plan.hook_params)
+        self.log.info("Reading recipients through %s with a %s.", self.plan.conn_id, type(hook).__name__)
         return hook
 
     def _check_gifts(self, spool: BatchSpool) -> None:
         """Look for incomplete addresses of gifts that go by post; Sendoso does, where the catalogue cannot be read."""
         catalogue = self._catalogue
         try:
-            check_gifts(spool, catalogue, own_gift=given(self.operator.gift_id) is not None)
+            check_gifts(spool, catalogue, own_gift=self.plan.own_gift)
         except SendosoError as error:
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
 
     def _check_campaigns(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
         """Look for what cannot be sent of a campaign; without it the shape of its sends is not known."""
-        problem = check_campaigns(spool, self._campaigns, own_touch=self._own_touch, links=self.links)
+        problem = check_campaigns(spool, self._campaigns, own_touch=self.plan.own_touch, links=self.links)
         if problem is None:
             return None
         # Over a campaign that has ended, a task whose recipients were all sent theirs does not fail.
         seen, _ = self._preview(batch, spool, price=False)
         if not seen.to_send:
             return None
-        return SendosoConfigError(f"{problem} ({self.operator.touch_id}). Nothing was sent by this try.")
+        touch_id = self.plan.layout.arguments["touch_id"]
+        return SendosoConfigError(f"{problem} ({touch_id}). Nothing was sent by this try.")
 
-    def _refuse_invalid(self, spool: BatchSpool, max_invalid: float | None) -> SendosoRowsError | None:
+    def _refuse_invalid(self, spool: BatchSpool) -> SendosoRowsError | None:
         counts = spool.counts()  # once: each is a walk through all rows
-        invalid, rows = counts[RowOutcome.INVALID], counts.total()
-        if invalid and self.operator.on_invalid == "fail":
+        invalid, rows, most = counts[RowOutcome.INVALID], counts.total(), self.plan.max_invalid
+        if invalid and self.plan.fail_on_invalid:
             return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
-        if too_many_invalid(invalid, rows, max_invalid):
+        if too_many_invalid(invalid, rows, most):
             return SendosoRowsError(
-                f"{invalid} of {rows} rows are invalid, more than max_invalid={max_invalid}. {_reasons(spool)}"
+                f"{invalid} of {rows} rows are invalid, more than max_invalid={most}. {_reasons(spool)}"
             )
         return None
 
     def _prepare_results(self, batch: Batch) -> ResultsTable | None:
         """Prove before the first send that the results can be written after the last."""
-        if given(self.operator.results_table) is None:
+        if self.plan.results_table is None:
             return None
-        hook = warehouse_hook(str(self.operator.conn_id), self.operator.hook_params)
-        results = ResultsTable(hook, str(self.operator.results_table).strip())
+        hook = warehouse_hook(str(self.plan.conn_id), self.plan.hook_params)
+        results = ResultsTable(hook, self.plan.results_table)
         results.prepare(batch)
         return results
 
@@ -432,7 +373,7 @@ class BatchRun(Run):
                 f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "
                 "Retry the task: who was sent a gift is not sent another."
             )
-        if held and self.operator.on_held == "fail":
+        if held and self.plan.fail_on_held:
             names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
             more = summary.count(RowOutcome.HELD) - len(held)
             return SendHeldError(

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.batch.links_table import LinksTable, some, why_unreadable, write_links
 from airflow_provider_sendoso.batch.results_table import ResultsTable
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.ledger.records import Batch
-from airflow_provider_sendoso.operators.egift_links import NOT_OF_LINKS
 from airflow_provider_sendoso.runs.batch import BatchRun
+from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 
-if TYPE_CHECKING:
-    from airflow_provider_sendoso.operators.egift_links import EgiftLinksOperator
+
+@dataclass(frozen=True, kw_only=True)
+class LinksPlan(BatchPlan):
+    """
+    An eGift link for each row.
+
+    :param links_table: where the links are written, through ``conn_id``.
+    """
+
+    links_table: str | None
+
+    def __post_init__(self) -> None:
+        if self.links_table is None or not self.conn_id:
+            raise SendosoConfigError(
+                "Give links_table, and conn_id, the connection of its database: links are written nowhere else. "
+                "Nothing was sent."
+            )
+        super().__post_init__()
 
 
 class EgiftLinksRun(BatchRun):
     """
     What :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` does in a try.
 
-    :param operator: with its templates rendered.
-    :param context: of the task.
+    :param plan: what to do.
+    :param task: whose try it is.
     """
 
-    operator: EgiftLinksOperator
+    plan: LinksPlan
 
     links = True
     what_to_do = (
@@ -36,28 +51,10 @@ class EgiftLinksRun(BatchRun):
     )
     _table: LinksTable
 
-    def _check_arguments(self) -> float | None:
-        named = [name for name in NOT_OF_LINKS if given(getattr(self.operator, name)) is not None]
-        if named:
-            raise SendosoConfigError(
-                f"{', '.join(named)}: not for eGift links, which have no such field. Nothing was sent."
-            )
-        if self.operator.on_absent != "hold":
-            raise SendosoConfigError(
-                f"on_absent is {self.operator.on_absent!r}: Sendoso's list shows no links, so nothing proves that one "
-                "was not made. Nothing was sent."
-            )
-        if given(self.operator.links_table) is None or not self.operator.conn_id:
-            raise SendosoConfigError(
-                "Give links_table, and conn_id, the connection of its database: links are written nowhere else. "
-                "Nothing was sent."
-            )
-        return super()._check_arguments()
-
     def _prepare_results(self, batch: Batch) -> ResultsTable | None:
         """Prove before the first link is made that it can be written after the last."""
-        hook = warehouse_hook(str(self.operator.conn_id), self.operator.hook_params)
-        self._table = LinksTable(hook, str(self.operator.links_table).strip())
+        hook = warehouse_hook(str(self.plan.conn_id), self.plan.hook_params)
+        self._table = LinksTable(hook, str(self.plan.links_table))
         self._table.prepare(batch)
         return super()._prepare_results(batch)
 

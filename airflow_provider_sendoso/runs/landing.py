@@ -5,64 +5,86 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_provider_sendoso.arguments.values import given, one_of, truth
 from airflow_provider_sendoso.client import pages
 from airflow_provider_sendoso.client.endpoints import get_send_request, object_request
 from airflow_provider_sendoso.client.objects import listing_of
 from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
-from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.landing.cells import read_moment
 from airflow_provider_sendoso.landing.frontier import Frontier
-from airflow_provider_sendoso.landing.lists import LISTS, ObjectList
-from airflow_provider_sendoso.landing.rows import LandingRow, LandingRowReader, mark, read_columns
+from airflow_provider_sendoso.landing.lists import ObjectList
+from airflow_provider_sendoso.landing.rows import LandingRow, LandingRowReader, mark
 from airflow_provider_sendoso.landing.spool import LandingSpool
 from airflow_provider_sendoso.landing.table import LandingTable
 from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.runs.task import Task
 from airflow_provider_sendoso.sending.jobs import chunks
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 from airflow_provider_sendoso.warehouse.tables import moment
 
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from airflow_provider_sendoso.operators.landing import SendosoToSqlOperator
-
 _PROGRESS = 10.0
 """Seconds between two progress lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandingPlan:
+    """
+    A list of Sendoso's to land in a table.
+
+    :param listed: which list.
+    :param table: where to.
+    :param conn_id: of the table's database.
+    :param hook_params: keyword arguments of the database's hook.
+    :param columns: the columns to land; ``None`` for all.
+    :param status_table: where the status updates of sends go.
+    :param batch_id: only the sends of this batch.
+    :param full: whether a list of sends is read to its end.
+    """
+
+    listed: ObjectList
+    table: str
+    conn_id: str
+    hook_params: Mapping[str, Any] | None = field(default=None, repr=False)
+    columns: Sequence[str] | None = None
+    status_table: str | None = None
+    batch_id: str | None = None
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.listed.are_sends and (self.batch_id is not None or self.status_table is not None):
+            raise SendosoConfigError(
+                f"batch_id and status_table are for sends; {self.listed.name} have neither. Nothing was read."
+            )
 
 
 class LandingRun:
     """
     What :class:`~airflow_provider_sendoso.operators.sendoso.SendosoToSqlOperator` does in a try.
 
-    :param operator: with its templates rendered.
-    :param context: of the task.
+    :param plan: what to do.
+    :param task: whose try it is.
     """
 
-    def __init__(self, operator: SendosoToSqlOperator, context: Context) -> None:
-        self.operator = operator
-        self.context = context
-        self.log = operator.log
-        self.hook = SendosoHook(operator.sendoso_conn_id)
+    def __init__(self, plan: LandingPlan, task: Task) -> None:
+        self.plan = plan
+        self.task = task
+        self.log = task.log
+        self.hook = task.hook
         self._said = time.monotonic()
 
     def execute(self) -> dict[str, Any]:
         """Read and write; nothing is written before all is read."""
-        listed, batch_id = self._check_arguments()
-        full = truth("full", self.operator.full)
-        reader = LandingRowReader(listed, read_columns(given(self.operator.columns)))
+        listed, batch_id = self.plan.listed, self.plan.batch_id
+        reader = LandingRowReader(listed, self.plan.columns)
         table = LandingTable(
-            warehouse_hook(str(self.operator.conn_id), given(self.operator.hook_params)),
-            listed,
-            str(self.operator.table).strip(),
-            given(self.operator.status_table),
+            warehouse_hook(self.plan.conn_id, self.plan.hook_params), listed, self.plan.table, self.plan.status_table
         )
-        SendosoLink().push(self.context, self.hook.config.base_url)
+        SendosoLink().push(self.task.context, self.hook.config.base_url)
         started = str(moment(time.time()))
         reading = _Reading(reader, table, part=batch_id is not None)
         with closing(table), LandingSpool() as spool:
@@ -70,7 +92,7 @@ class LandingRun:
             if batch_id is not None:
                 found = self._read_batch(listed, reading, spool, batch_id)
             else:
-                found = self._read_list(listed, reading, spool, full)
+                found = self._read_list(listed, reading, spool, self.plan.full)
             self._check_columns(reading)
             table.widen(reader.columns)
             inserted, updated = spool.counts()
@@ -161,7 +183,7 @@ class LandingRun:
         return {"id": send_id, **fields} if isinstance(fields, Mapping) else None
 
     def _go_on(self, reading: _Reading) -> None:
-        if self.operator.stopped:
+        if self.task.stopped():
             raise SendosoError(
                 "The task was stopped while it was reading. Nothing was written; clear it to land the list."
             )
@@ -169,26 +191,11 @@ class LandingRun:
             self._said = time.monotonic()
             self.log.info("%d rows read.", reading.rows)
 
-    # -- arguments -----------------------------------------------------------------------------------------------
-
-    def _check_arguments(self) -> tuple[ObjectList, str | None]:
-        one_of("object", self.operator.object, tuple(LISTS))
-        listed = LISTS[self.operator.object]
-        batch_id = given(self.operator.batch_id)
-        for name in ("table", "conn_id"):
-            if given(getattr(self.operator, name)) is None:
-                raise SendosoConfigError(f"{name} is empty (perhaps a template without a value). Nothing was read.")
-        if not listed.are_sends and (batch_id is not None or given(self.operator.status_table) is not None):
-            raise SendosoConfigError(
-                f"batch_id and status_table are for sends; {listed.name} have neither. Nothing was read."
-            )
-        return listed, batch_id
-
     def _check_columns(self, reading: _Reading) -> None:
         unknown = reading.reader.unknown_columns(reading.table.columns)
         if unknown and reading.rows:
             raise SendosoConfigError(
-                f"columns names {', '.join(unknown)}, which no row of {self.operator.object} has. It has "
+                f"columns names {', '.join(unknown)}, which no row of {reading.reader.listed.name} has. It has "
                 f"{', '.join(sorted(reading.reader.seen))}. Nothing was written."
             )
 

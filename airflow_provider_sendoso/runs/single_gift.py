@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send
 from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import (
@@ -45,19 +44,16 @@ class OneGift:
     resend_of: str | None = None
 
     @classmethod
-    def of(cls, source: Any, asking: Mapping[str, Any] = MappingProxyType({})) -> OneGift:
+    def of(cls, source: Any) -> OneGift:
         """
         Read a gift from an operator or a notifier, with its templates rendered.
 
-        :param source: has the arguments of :func:`~airflow_provider_sendoso.arguments.sends.make_send`, as people and
-            templates give them, and ``resend_of``.
-        :param asking: how the recipient of a campaign is asked for an address.
+        :param source: has a ``recipient``, a ``resend_of``, and the arguments of
+            :class:`~airflow_provider_sendoso.arguments.gifts.GiftArguments`.
         :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
         """
-        names = ("gift_id", "touch_id", "message", "variant_id", "team_id", "metadata")
-        arguments = {name: given(getattr(source, name)) for name in names}
-        send = make_send(recipient=source.recipient, asking=asking, **arguments)
         replaced = given(source.resend_of)
+        send = make_send(GiftArguments.of(source), source.recipient)
         return cls(send, None if replaced is None else str(replaced))
 
     def go(self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch
@@ -18,19 +18,26 @@ class Preview:
     """
     What a try would do.
 
-    :param to_send: rows that would be posted.
-    :param mine: rows that this batch has posted in earlier tries: sent, refused, or of unknown outcome.
-    :param fingerprint: of both together, in whatever order the rows came; the same over all tries of a batch whose
-        rows are the same, and for the dry run before it.
+    :param to_send: rows that would be posted, or may be: what is sent again if it is proven not to have gone out.
+    :param fingerprint: of these and of the rows that this batch has posted in earlier tries, in whatever order the rows
+        came; the same over all tries of a batch whose rows are the same, and for the dry run before it.
+    :param left_out: numbers of the rows that are not counted, and that could become free while the batch runs: what
+        another run is posting may be turned away, say. No limit was checked for them, so they are not to be posted.
     """
 
     to_send: int = 0
-    mine: int = 0
     fingerprint: str = ""
+    left_out: set[int] = field(default_factory=set)
 
 
 def preview(
-    ledger: Ledger, batch: Batch, jobs: Iterable[Job], record: Callable[[Result], None], charged: Callable[[Job], None]
+    ledger: Ledger,
+    batch: Batch,
+    jobs: Iterable[Job],
+    record: Callable[[Result], None],
+    charged: Callable[[Job], None],
+    *,
+    resend_absent: bool = False,
 ) -> Preview:
     """
     Look at every row as a sender would, without claiming any.
@@ -39,7 +46,8 @@ def preview(
     :param batch: whose rows they are; it need not be known to the ledger.
     :param jobs: in order; no two that make the same send.
     :param record: takes what would become of a row; ``not_reached`` are those that would be posted.
-    :param charged: takes each row that would be posted, or was by this batch and may have gone out: what costs money.
+    :param charged: takes each row that would be posted, or may be.
+    :param resend_absent: whether sends of unknown outcome are sent again once they are proven not to have gone out.
     """
     seen = Preview()
     total = 0
@@ -53,14 +61,16 @@ def preview(
             open_or_refused = outcome in (RowOutcome.HELD, RowOutcome.REFUSED)
             reason = found.why if found is not None and open_or_refused else None
             mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.NOT_REACHED
+            again = resend_absent and outcome is RowOutcome.HELD and not mine
             record(Result(job.number, outcome, reason, send_key=key))
-            if mine or outcome is RowOutcome.NOT_REACHED:
+            if again or outcome is RowOutcome.NOT_REACHED:
+                seen.to_send += 1
+                charged(job)
+            elif open_or_refused and not (mine and outcome is RowOutcome.HELD):
+                seen.left_out.add(job.number)
+            if mine or again or outcome is RowOutcome.NOT_REACHED:
                 # A sum, because the rows of a query without ORDER BY come in another order every time.
                 digest = ledger.identity.digest("fingerprint", key, content)
                 total = (total + int(digest, 16)) % _MODULUS
-                seen.mine += mine
-                seen.to_send += not mine
-                if outcome is not RowOutcome.REFUSED:
-                    charged(job)
     seen.fingerprint = f"{total:064x}"
     return seen

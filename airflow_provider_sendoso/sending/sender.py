@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -23,6 +23,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
 from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.sending import kept_logs
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
@@ -109,7 +110,11 @@ class Sender:
         self._differing = 0
 
     def send(
-        self, jobs: Iterable[Job], record: Callable[[Result], None], tick: Callable[[], None] = lambda: None
+        self,
+        jobs: Iterable[Job],
+        record: Callable[[Result], None],
+        tick: Callable[[], None] = lambda: None,
+        left_out: Container[int] = (),
     ) -> None:
         """
         Send what may be sent; a row of which nothing is recorded was not reached.
@@ -120,11 +125,14 @@ class Sender:
         :param jobs: in order; no two that make the same send.
         :param record: takes what became of a row, several times a second and up to the very end; must not log.
         :param tick: called at least every second while this runs, to log progress and to notice that nobody listens.
+        :param left_out: numbers of rows that are looked at and not posted; see
+            :class:`~airflow_provider_sendoso.sending.preview.Preview`.
         :raises SendosoError: for what is not one row's fault.
         """
-        self._record, self._tick = record, tick
+        self._record, self._tick, self._left_out = record, tick, left_out
         config = self._session.config
-        self._ledger.accounts.register(config.account, self._client, self._conn_id, named=config.names_account)
+        client = self._ledger.client_hash((config.client_id,))
+        self._ledger.accounts.register(config.account, client, self._conn_id, named=config.names_account)
         self._absent = self._reconciler.run(prove=self._resend_absent)
         self._renewed_at = time.monotonic()
         failure: SendosoError | None = None
@@ -171,14 +179,16 @@ class Sender:
         return True
 
     def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
-        wanted = {key: self._wanted(key, job) for key, job in by_key.items()}
+        wanted = {key: self._wanted(key, job) for key, job in by_key.items() if job.number not in self._left_out}
         found = self._sends.claim(self._batch, self._owner, self._lease, list(wanted.values()))
-        absent = [key for key in self._absent.keys() & by_key.keys() if self._reopen(self._absent.pop(key))]
+        if len(wanted) < len(by_key):
+            found |= self._sends.read(list(by_key.keys() - wanted.keys()))
+        absent = [key for key in self._absent.keys() & wanted.keys() if self._reopen(self._absent.pop(key))]
         if absent:
             crash_point("reopened")
             found |= self._sends.claim(self._batch, self._owner, self._lease, [wanted[key] for key in absent])
         for key, claim in found.items():
-            if isinstance(claim, Record) and claim.state is State.SENT:
+            if isinstance(claim, Record) and claim.state is State.SENT and key in wanted:
                 self._differing += claim.payload_hash != wanted[key].payload_hash
         return found
 
@@ -195,7 +205,11 @@ class Sender:
         else:
             outcome = record.outcome_for(self._batch.batch_id, payload_hash(self._ledger, job))
         if outcome is RowOutcome.NOT_REACHED:
-            self._elsewhere.append(job)
+            if job.number in self._left_out and record.state in (State.READY, State.REFUSED):
+                # Free, and no limit was checked for it: the next try does.
+                self._record(Result(job.number, outcome, "freed_later"))
+            else:
+                self._elsewhere.append(job)
             return
         if outcome is RowOutcome.HELD:
             self._held.setdefault(job.number, (job, False))
@@ -279,6 +293,7 @@ class Sender:
         result = posted.result
         if result is None:
             self._elsewhere.append(job)
+            kept_logs.emit(posted.log_records)
             return
         self._record(result)
         if result.outcome is RowOutcome.HELD:
@@ -291,6 +306,7 @@ class Sender:
         if posted.not_recorded is not None:
             # The one fact that the ledger does not have: hash and id, for a person to write it down.
             log.error("Not recorded: %s.", posted.not_recorded)
+        kept_logs.emit(posted.log_records)
         if posted.stop is not None:
             log.error("Stopped at %s: %s", job.name, posted.stop)
             raise posted.stop
@@ -299,9 +315,9 @@ class Sender:
     def _same_refusal(self, job: Job, claim: Claim, result: Result) -> None:
         """Stop at the twentieth refusal in the same words: that is not the rows' fault, so they may be tried again."""
         refusal = f"{result.reason} {result.words}"
-        if result.outcome is not RowOutcome.REFUSED or (self._refusals and self._refusals[-1][2] != refusal):
+        if result.error is None or (self._refusals and self._refusals[-1][2] != refusal):
             self._refusals.clear()
-        if result.outcome is not RowOutcome.REFUSED:
+        if result.error is None:
             return
         self._refusals.append((job, claim, refusal))
         # What is still in flight when the twentieth comes back is turned back as well.
@@ -312,8 +328,7 @@ class Sender:
         for again, _, _ in self._refusals:
             self._record(Result(again.number, RowOutcome.NOT_REACHED, result.reason, result.words))
         self._refusals.clear()
-        if result.error is not None:
-            raise result.error
+        raise result.error
 
     def _probe(self) -> None:
         """After an unknown outcome post nothing until a read gets through: an outage must not hold a whole batch."""

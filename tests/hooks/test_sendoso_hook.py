@@ -7,12 +7,14 @@ import pickle
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
 from sqlalchemy import create_engine, event, text
 from tenacity import wait_none
 
+import airflow_provider_sendoso
 from airflow_provider_sendoso.client import pages, retrying
 from airflow_provider_sendoso.exceptions import (
     SendosoAuthError,
@@ -527,3 +529,10 @@ def test_a_ledger_whose_connections_were_cut_is_connected_to_again(sendoso, post
         assert connection.execute(text(cut), {"name": database.name}).scalars().all()
     admin.dispose()
     assert ledger.sends.scopes("account") == []
+
+
+def test_nothing_but_the_protocol_makes_the_request_of_a_send() -> None:
+    package = Path(airflow_provider_sendoso.__path__[0])
+    makers = re.compile(r"\b(gift_send|campaign_send|egift_links)_request\b")
+    users = {path.relative_to(package).parts[0] for path in package.rglob("*.py") if makers.search(path.read_text())}
+    assert users == {"client", "sending"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import GiftSend, field_errors, normalise_text
@@ -146,19 +147,15 @@ def test_placeholders(text: str | None, left: str | None) -> None:
 
 def test_a_single_gift_is_refused_with_a_placeholder_on_its_card() -> None:
     with pytest.raises(SendosoConfigError, match=r"placeholder \{first_name\}.*Nothing was sent"):
-        make_send(gift_id="g", recipient=ADA, message="Thank you, {first_name}.")
+        make_send(GiftArguments.parse({"gift_id": "g", "message": "Thank you, {first_name}."}), ADA)
 
 
 @pytest.mark.parametrize("nothing", ["None", "", " "])
 def test_what_a_template_has_rendered_to_nothing_is_absent_at_every_depth(nothing: str) -> None:
     address = {"line1": nothing, "city": nothing}
-    send = make_send(
-        gift_id="g",
-        recipient=ADA | {"company": nothing, "address": address},
-        message="Hi",
-        metadata={"crm": nothing, "id": "42"},
-    )
+    gift = GiftArguments.parse({"gift_id": "g", "message": "Hi", "metadata": {"crm": nothing, "id": "42"}})
+    send = make_send(gift, ADA | {"company": nothing, "address": address})
     assert isinstance(send, GiftSend)
     assert (send.recipient.company, send.recipient.address, send.metadata) == (None, None, {"id": "42"})
     with pytest.raises(SendosoConfigError, match="first_name is missing"):
-        make_send(gift_id="g", recipient=ADA | {"first_name": nothing}, message="Hi")
+        make_send(gift, ADA | {"first_name": nothing})

@@ -161,7 +161,7 @@ def test_the_connections_own_limit(
         ({"max_sends": "many"}, "max_sends is 'many'"),
         ({"max_cost": "free"}, "max_cost is 'free'; use an amount from 0"),
         ({"max_cost": float("nan")}, "max_cost is nan"),
-        ({"shipping_estimate": -5, "max_cost": 1}, "shipping_estimate is -5"),
+        ({"shipping_estimate": -5}, "shipping_estimate is -5"),
         ({"dry_run": "perhaps"}, "dry_run is 'perhaps', neither true nor false"),
     ],
 )

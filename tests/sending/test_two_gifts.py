@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from trying import SENDS, FakeTI, Try, batch, one_try, people, posts, sendoso_connection
+from trying import SCOPE, SENDS, FakeTI, Try, batch, one_try, people, posts, sendoso_connection
 
+from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import clocks
-from airflow_provider_sendoso.ledger.records import State
+from airflow_provider_sendoso.ledger.records import Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
+from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.runs.base import make_batch
 from airflow_provider_sendoso.sandbox import Sandbox
 
 RESEND: dict[str, Any] = {"on_absent": "resend", "settle_time": 900, "on_held": "continue"}
@@ -117,6 +120,14 @@ def test_a_second_client_id_on_the_same_host_has_to_name_its_account(
     assert posts(sendoso) == 5
 
 
+def test_a_sandbox_on_another_port_is_the_same_host(
+    sendoso: Sandbox, other_sandbox: Sandbox, send: Callable[..., Try], set_connection: Callable[..., None]
+) -> None:
+    assert send() == Try("", {"sent": 5})
+    set_connection("sendoso_default", sendoso_connection(other_sandbox, requests_per_second=1000))
+    assert one_try(run_id="run-2") == Try("", {"already_sent": 5})
+
+
 def test_a_client_id_that_was_replaced_goes_on_with_the_same_memory_by_saying_so(
     sendoso: Sandbox, send: Callable[..., Try], set_connection: Callable[..., None]
 ) -> None:
@@ -158,3 +169,76 @@ def test_two_deployments_with_the_same_names_have_batches_of_their_own(
     set_connection("sendoso_default", sendoso_connection(sendoso, account="other", requests_per_second=1000))
     assert one_try() == Try("", {"sent": 5})
     assert len({record.batch_id for record in SendosoHook().ledger.sends.records(State.SENT)}) == 2
+
+
+# -- limits, decided for what is posted ---------------------------------------------------------------------------
+
+
+def test_what_a_batch_has_sent_counts_also_when_its_query_has_lost_those_rows(
+    sendoso: Sandbox, send: Callable[..., Try]
+) -> None:
+    everybody = people(9)
+    assert send(everybody[:4], max_sends=5) == Try("", {"sent": 4})
+    assert send(everybody, max_sends=5) == Try("SendosoLimitError", {"sent": 4, "not_reached": 5})
+    refused = send(everybody[4:], max_sends=5)
+    assert refused == Try("SendosoLimitError", {"not_reached": 5})
+    assert "It would make 9 sends, more than max_sends=5" in str(refused.raised)
+    assert send(everybody[4:5], max_sends=5) == Try("", {"sent": 1})
+    costly = send(everybody[5:6], max_cost=10)
+    assert costly == Try("SendosoLimitError", {"not_reached": 1})
+    assert posts(sendoso) == 5
+
+
+def test_what_will_be_sent_again_is_previewed_priced_limited_and_approved(
+    sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None]
+) -> None:
+    sendoso.fault("drop_before", times=2, method="POST", path=SENDS)
+    assert send(5) == Try("SendHeldError", {"sent": 3, "held": 2})
+    an_hour_later()
+    changes = {"run_id": "run-2", **RESEND}
+    holding = batch(6, on_held="continue", dry_run=True).execute({"ti": FakeTI("run-2")})
+    resending = batch(6, **RESEND, dry_run=True).execute({"ti": FakeTI("run-2")})
+    assert resending["estimated_cost"] == 3 * holding["estimated_cost"] > 0
+    assert resending["fingerprint"] != holding["fingerprint"]
+    limited = send(6, max_sends=2, **changes)
+    assert limited == Try("SendosoLimitError", {"already_sent": 3, "held": 2, "not_reached": 1})
+    assert "It would make 3 sends" in str(limited.raised)
+    assert send(6, approved_fingerprint=holding["fingerprint"], **changes).error == "SendosoLimitError"
+    assert posts(sendoso) == 5
+    approved = send(6, approved_fingerprint=resending["fingerprint"], max_sends=3, **changes)
+    assert approved == Try("", {"sent": 3, "already_sent": 3})
+    assert posts(sendoso) == 8
+
+
+def test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try(
+    sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run is on five of six rows when the limits are checked; Sendoso turns them away after that."""
+    others = execute_up_to_the_posts(people(5), run_id="run-1")
+    check = Limits.why_refused
+
+    def then_they_are_turned_away(self: Limits, *args: Any) -> str | None:
+        why = check(self, *args)
+        others()
+        return why
+
+    monkeypatch.setattr(Limits, "why_refused", then_they_are_turned_away)
+    tried = send(6, run_id="run-2", max_sends=1, claim_timeout=5)
+    assert tried == Try("SendosoNotReachedError", {"sent": 1, "not_reached": 5})
+    monkeypatch.setattr(Limits, "why_refused", check)
+    assert send(6, run_id="run-2", max_sends=1) == Try("SendosoLimitError", {"sent": 1, "not_reached": 5})
+    assert posts(sendoso) == 1
+    assert send(6, run_id="run-2", max_sends=6) == Try("", {"sent": 6})
+
+
+def execute_up_to_the_posts(recipients: list[dict[str, Any]], run_id: str) -> Callable[[], None]:
+    """Claim rows and commit that they are being posted, as another run does; returns what turns them away."""
+    ledger, account = SendosoHook().ledger, SendosoHook().config.account
+    one = make_batch(SendosoHook().config, SCOPE, "email", "dag", "gifts", run_id)
+    ledger.sends.open_batch(one)
+    keys = [ledger.send_key(account, SCOPE, person["email"]) for person in recipients]
+    claims = ledger.sends.claim(one, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), None) for key in keys])
+    for claim in claims.values():
+        assert isinstance(claim, Claim)
+        assert ledger.sends.begin_post(claim, 60)
+    return lambda: [ledger.sends.finish(claim, State.READY) for claim in claims.values()]  # type: ignore[return-value]

@@ -1,0 +1,106 @@
+"""The arguments that say what is sent, which both operators, the notifier and the hook have: read in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_sendoso.arguments.values import count, given, one_of, truth
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+_CONTENT = ("gift_id", "touch_id", "message", "variant_id", "team_id")
+
+GIFT_ARGUMENTS = (
+    *_CONTENT,
+    "metadata",
+    "address_confirmation",
+    "expire_after_days",
+    "hide_product_info",
+    "address_confirmation_message",
+)
+"""Their names; all of them are templated."""
+
+
+@dataclass(frozen=True)
+class GiftArguments:
+    """
+    What is sent, as far as its author has said; to whom is another matter.
+
+    :param content: ``gift_id``, ``touch_id``, ``message``, ``variant_id`` and ``team_id``, those that are given.
+    :param metadata: own keys and values.
+    :param asking: how the recipient of a campaign is asked for an address, as ``CampaignSend`` has it.
+    """
+
+    content: Mapping[str, Any] = field(repr=False)
+    metadata: Mapping[str, Any] | None = field(repr=False)
+    asking: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, source: Any) -> GiftArguments:
+        """
+        Read the arguments of an operator or a notifier.
+
+        :param source: has them as attributes, rendered.
+        :raises SendosoConfigError: as :meth:`parse`.
+        """
+        return cls.parse({name: getattr(source, name) for name in GIFT_ARGUMENTS})
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> GiftArguments:
+        """
+        Read the arguments.
+
+        :param values: by the names of :data:`GIFT_ARGUMENTS`, as people and templates give them.
+        :raises SendosoConfigError: for a value that is none, and for arguments that do not go together.
+        """
+        values = {name: value for name, value in values.items() if given(value) is not None}
+        content = {name: values[name] for name in _CONTENT if name in values}
+        metadata, asking = values.get("metadata"), _asking(values)
+        if "touch_id" in content:
+            refuse_with_campaign([name for name in ("gift_id", "variant_id", "team_id", "metadata") if name in values])
+        elif "gift_id" in content:
+            refuse_without_campaign(asking)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
+        return cls(content, metadata, asking)
+
+
+def _asking(values: Mapping[str, Any]) -> dict[str, Any]:
+    asking = {name: values[name] for name in ("address_confirmation", "address_confirmation_message") if name in values}
+    if "address_confirmation" in asking:
+        one_of("address_confirmation", str(asking["address_confirmation"]), ("email", "link"))
+    days = count("expire_after_days", values.get("expire_after_days"))
+    if days is not None:
+        if not 2 <= days <= 7:
+            raise SendosoConfigError(f"expire_after_days is {days}; use a number from 2 to 7. Nothing was sent.")
+        asking["expire_after_days"] = days
+    if "hide_product_info" in values:
+        asking["hide_product_info"] = truth("hide_product_info", values["hide_product_info"])
+    return asking
+
+
+def refuse_with_campaign(names: Collection[str]) -> None:
+    """
+    Refuse arguments that a campaign send has no field for: what would not be sent must not look as if it were.
+
+    :param names: of those that are given.
+    :raises SendosoConfigError: if there are any.
+    """
+    if names:
+        raise SendosoConfigError(
+            f"{', '.join(names)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
+        )
+
+
+def refuse_without_campaign(names: Collection[str]) -> None:
+    """
+    Refuse arguments that only a campaign send has a field for.
+
+    :param names: of those that are given.
+    :raises SendosoConfigError: if there are any.
+    """
+    if names:
+        raise SendosoConfigError(
+            f"{', '.join(names)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
+        )

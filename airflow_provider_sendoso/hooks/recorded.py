@@ -1,0 +1,102 @@
+"""What the ledger knows of the sends of an account, as far as sensors and triggers ask."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.records import SendProgress
+
+
+class Recorded(ABC):
+    """What has a connection and its ledger, and reads there how far sends have come."""
+
+    @property
+    @abstractmethod
+    def config(self) -> ClientConfig:
+        """The connection, resolved."""
+
+    @property
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """The connection's ledger."""
+
+    @property
+    @abstractmethod
+    def _ledger(self) -> Ledger | None:
+        """The ledger; ``None`` where the connection has none."""
+
+    def recorded_send_ids(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> list[str]:
+        """
+        Read from the ledger the ids of what was sent.
+
+        :param batch_id: of a batch, as its operator returned it, or
+        :param dedupe_scope: a scope of this connection's account.
+        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        """
+        return [send.send_id for send in self.recorded_sends(batch_id=batch_id, dedupe_scope=dedupe_scope)]
+
+    def recorded_sends(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> Iterator[SendProgress]:
+        """
+        Read from the ledger what was sent and how far it has come.
+
+        :param batch_id: of a batch, as its operator returned it, or
+        :param dedupe_scope: a scope of this connection's account.
+        :return: an iterator over pages, read as it is used.
+        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        """
+        sends = self.ledger.sends
+        if batch_id is not None:
+            where = {"batch_id": batch_id, "account": self.config.account}
+            known = sends.batch_exists(**where)
+        else:
+            where = {"account": self.config.account, "dedupe_scope": str(dedupe_scope)}
+            known = sends.scope_exists(**where)
+        if not known:
+            raise SendosoConfigError(
+                f"The ledger {self.ledger.identity.ledger_uuid} knows no {', '.join(map('='.join, where.items()))}. "
+                "Is it the ledger that the batch was sent with?"
+            )
+        return sends.progress(**where)
+
+    def recorded_among(self, send_ids: Iterable[str]) -> Iterator[SendProgress]:
+        """
+        Read from the ledger, where there is one, how far those of some sends have come that it knows.
+
+        :param send_ids: as Sendoso named them.
+        """
+        if self._ledger is None:
+            return iter(())
+        return self._ledger.sends.progress_of(self.config.account, send_ids)
+
+    def note_statuses(self, statuses: Mapping[str, str]) -> None:
+        """
+        Write into the ledger, where there is one, how far sends have come; those that it does not know are left out.
+
+        :param statuses: by send id.
+        :raises SendosoLedgerError: where the ledger does not answer.
+        """
+        if self._ledger is not None:
+            self._ledger.sends.note_statuses(self.config.account, statuses)
+
+    def keep_list(self, send_ids: Sequence[str], seconds: float) -> str | None:
+        """
+        Keep a list of sends in the ledger, so that a trigger's arguments need not hold it.
+
+        :param send_ids: the list.
+        :param seconds: for how long it will be read.
+        :return: what it is found by; ``None`` without a ledger.
+        """
+        return None if self._ledger is None else self._ledger.send_lists.keep(send_ids, seconds)
+
+    def kept_list(self, list_id: str) -> list[str]:
+        """
+        Read a list of sends that was kept in the ledger.
+
+        :param list_id: of :meth:`keep_list`.
+        :raises SendosoLedgerError: if it is not there.
+        """
+        return self.ledger.send_lists.read(list_id)

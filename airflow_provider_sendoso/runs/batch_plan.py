@@ -1,0 +1,69 @@
+"""What a run of a batch is asked to do: an operator's arguments, parsed. A plan that can be built can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_sendoso.batch.limits import Limits
+from airflow_provider_sendoso.batch.row_reader import Layout
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.runs.base import SendPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan(SendPlan):
+    """
+    A gift for each row.
+
+    :param layout: how the rows become sends.
+    :param sql: the query for the rows, or
+    :param recipients: the rows.
+    :param conn_id: of the database that is queried, and that the tables are written to.
+    :param parameters: of the query.
+    :param hook_params: keyword arguments of the database's hook.
+    :param fail_on_invalid: whether nothing is sent if one row is invalid.
+    :param max_invalid: how many invalid rows are too many: a count (``int``), or a share from 0 to 1 (``float``).
+    :param fail_on_held: whether the task fails over sends whose outcome is not known.
+    :param dry_run: whether nothing is sent.
+    :param limits: what the batch may not exceed.
+    :param shipping_estimate: of one physical gift, in the catalogue's currency.
+    :param max_in_flight: POSTs at once.
+    :param results_table: where one row is written for each row that was read.
+    """
+
+    layout: Layout = field(repr=False)
+    sql: str | None = None
+    recipients: Iterable[Mapping[str, Any]] | None = field(default=None, repr=False)
+    conn_id: str | None = None
+    parameters: Mapping[str, Any] | Sequence[Any] | None = field(default=None, repr=False)
+    hook_params: Mapping[str, Any] | None = field(default=None, repr=False)
+    fail_on_invalid: bool = False
+    max_invalid: float | None = None
+    fail_on_held: bool = True
+    dry_run: bool = False
+    limits: Limits = field(default_factory=Limits)
+    shipping_estimate: Decimal | None = None
+    max_in_flight: int | None = None
+    results_table: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.recipients is None) == (self.sql is None):
+            raise SendosoConfigError("Give either sql and conn_id, or recipients; nothing was sent.")
+        if self.sql is not None and not self.conn_id:
+            raise SendosoConfigError("sql needs conn_id, the connection of the warehouse; nothing was sent.")
+        if self.results_table is not None and not self.conn_id:
+            raise SendosoConfigError("results_table needs conn_id, the connection of its database; nothing was sent.")
+
+    @property
+    def own_gift(self) -> bool:
+        """Whether all rows have the batch's own gift of the catalogue."""
+        return self.layout.arguments.get("gift_id") is not None
+
+    @property
+    def own_touch(self) -> bool:
+        """Whether all rows have the batch's own campaign."""
+        return self.layout.arguments.get("touch_id") is not None
