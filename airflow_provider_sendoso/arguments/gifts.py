@@ -82,10 +82,10 @@ def _asking(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def refuse_with_campaign(names: Collection[str]) -> None:
     """
-    Refuse arguments that a campaign send has no field for: what would not be sent must not look as if it were.
+    Refuse arguments for which a campaign send has no field; ignoring them would look as if they had been sent.
 
-    :param names: of those that are given.
-    :raises SendosoConfigError: if there are any.
+    :param names: the names of such arguments that were given.
+    :raises SendosoConfigError: if ``names`` is not empty.
     """
     if names:
         raise SendosoConfigError(
@@ -95,10 +95,10 @@ def refuse_with_campaign(names: Collection[str]) -> None:
 
 def refuse_without_campaign(names: Collection[str]) -> None:
     """
-    Refuse arguments that only a campaign send has a field for.
+    Refuse arguments for which only a campaign send has a field.
 
-    :param names: of those that are given.
-    :raises SendosoConfigError: if there are any.
+    :param names: the names of such arguments that were given.
+    :raises SendosoConfigError: if ``names`` is not empty.
     """
     if names:
         raise SendosoConfigError(

@@ -100,7 +100,7 @@ class RowsOperator(SendOperator):
         self.max_invalid = max_invalid
         self.strict_email = strict_email
         self.on_held = on_held
-        # Takes the place of Airflow's method of that name, which only renders the templates.
+        # Replaces Airflow's method of that name, which only renders the templates.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.approved_fingerprint = approved_fingerprint
         self.max_sends = max_sends
@@ -108,7 +108,7 @@ class RowsOperator(SendOperator):
         self.max_in_flight = max_in_flight
         self.results_table = results_table
         self.sent: tuple[Batch, int] | None = None
-        """What the last run in this process has sent, for OpenLineage."""
+        """The batch of the last run in this process and how many gifts it sent, for OpenLineage."""
 
     def _run(self, run: BatchRun) -> dict[str, Any]:
         try:
@@ -155,10 +155,10 @@ class RowsOperator(SendOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """
-        Say for OpenLineage which tables were read and where the gifts went; called after each try, failed ones too.
+        Report to OpenLineage the tables read and the scope written; called after every try.
 
-        :param task_instance: not looked at.
-        :return: ``None`` for a try that did not come to sending.
+        :param task_instance: not used.
+        :return: ``None`` if the try ended before it sent anything.
         """
         from airflow_provider_sendoso.observability.lineage import Query, openlineage_of
 
