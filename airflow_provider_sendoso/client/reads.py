@@ -1,4 +1,4 @@
-"""Reads of Sendoso's objects: each list and each object by a method of its own, anything else by its name."""
+"""Reads of Sendoso's objects: a method for each known list and object, and generic ones for all others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _T = TypeVar("_T", bound=SendosoObject)
 
 
 class Reads(ABC):
-    """What has a session and reads through it. A list asks for its session when its first page is read, not before."""
+    """Base of the hook: reads objects through a session, which a list looks up lazily, at its first page."""
 
     @property
     @abstractmethod
     def session(self) -> SendosoSession:
-        """What the calls go through."""
+        """The session that makes the requests."""
 
     def list_gifts(
         self,

@@ -1,4 +1,4 @@
-"""What the ledger knows of the sends of an account, as far as sensors and triggers ask."""
+"""The hook's reads from the ledger, for sensors and triggers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_sendoso.ledger.records import SendProgress
 
 
 class Recorded(ABC):
-    """What has a connection and its ledger, and reads there how far sends have come."""
+    """Base of the hook: reads from the ledger, and writes to it, the sends of an account and their statuses."""
 
     @property
     @abstractmethod
@@ -27,7 +27,7 @@ class Recorded(ABC):
     @property
     @abstractmethod
     def _ledger(self) -> Ledger | None:
-        """The ledger; ``None`` where the connection has none."""
+        """The ledger; ``None`` if the connection has none."""
 
     def recorded_send_ids(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> list[str]:
         """
