@@ -1,4 +1,4 @@
-"""What the operators that take many rows share: where the rows are, what they may cost, and where results go."""
+"""The base class of the operators for many rows: the arguments for the rows' source, their limits and the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RowsOperator(SendOperator):
-    """What a batch of gifts and a batch of eGift links share; each says in its own words what an argument means."""
+    """Base of the operators for batches of gifts and of eGift links, which document the arguments themselves."""
 
     template_fields: Sequence[str] = (
         "sql",
@@ -117,7 +117,7 @@ class RowsOperator(SendOperator):
             self.sent = run.sent
 
     def _layout(self) -> dict[str, Any]:
-        """Parse which column is what."""
+        """Parse the arguments that map columns to fields."""
         return {
             "column_map": self.column_map or {},
             "recipient_key": self.recipient_key,
@@ -126,7 +126,7 @@ class RowsOperator(SendOperator):
         }
 
     def _rows(self) -> dict[str, Any]:
-        """Parse the rest of what a plan holds."""
+        """Parse the other arguments of a plan."""
         from airflow_provider_sendoso.batch.limits import Limits
 
         one_of("on_invalid", self.on_invalid, ("skip", "fail"))
