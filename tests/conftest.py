@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import mysql_server  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
-from airflow_provider_sendoso.models import Item  # noqa: E402
+from airflow_provider_sendoso.models import Item, Kind  # noqa: E402
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
 
 _LONG_FIRST = tuple(
@@ -378,7 +378,7 @@ def make_open(sendoso: Sandbox, ledger: Any) -> Callable[..., list[str]]:
         keys = [book.send_key(account, scope, recipient) for recipient in recipients]
         for number, key in enumerate(keys, 1):
             (claim,) = book.sends.claim(
-                batch, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), f"C-{number}")]
+                batch, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), f"C-{number}", kind=Kind.GIFT)]
             ).values()
             assert isinstance(claim, Claim)
             assert book.sends.begin_post(claim, 60)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.arguments.values import count, given, one_of, truth
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.sending.kinds.base import SendKind
 
 _CONTENT = ("gift_id", "touch_id", "message", "variant_id", "team_id")
 
@@ -56,14 +59,32 @@ class GiftArguments:
         """
         values = {name: value for name, value in values.items() if given(value) is not None}
         content = {name: values[name] for name in _CONTENT if name in values}
-        metadata, asking = values.get("metadata"), _asking(values)
-        if "touch_id" in content:
-            refuse_with_campaign([name for name in ("gift_id", "variant_id", "team_id", "metadata") if name in values])
-        elif "gift_id" in content:
-            refuse_without_campaign(asking)
+        metadata = values.get("metadata")
         if metadata is not None and not isinstance(metadata, Mapping):
             raise SendosoConfigError("metadata must be a dict; nothing was sent.")
-        return cls(content, metadata, asking)
+        gift = cls(content, metadata, _asking(values))
+        for kind in gift.kinds:
+            gift.refuse_strangers(kind)
+        return gift
+
+    @property
+    def kinds(self) -> list[SendKind[Any]]:
+        """The kinds that are named; none where columns have to say it."""
+        from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT
+
+        return [kind for kind in reversed(BY_ARGUMENT) if kind.named_by in self.content]
+
+    def refuse_strangers(self, kind: SendKind[Any]) -> None:
+        """
+        Refuse what a kind of send has no field for: what would not be sent must not look as if it were.
+
+        :param kind: of the send.
+        :raises SendosoConfigError: naming the arguments.
+        """
+        given = (*self.content, *(() if self.metadata is None else ("metadata",)), *self.asking)
+        strangers = [name for name in given if name not in kind.model.model_fields]
+        if strangers:
+            raise kind.no_field_for(", ".join(strangers))
 
 
 def _asking(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,29 +99,3 @@ def _asking(values: Mapping[str, Any]) -> dict[str, Any]:
     if "hide_product_info" in values:
         asking["hide_product_info"] = truth("hide_product_info", values["hide_product_info"])
     return asking
-
-
-def refuse_with_campaign(names: Collection[str]) -> None:
-    """
-    Refuse arguments for which a campaign send has no field; ignoring them would look as if they had been sent.
-
-    :param names: the names of such arguments that were given.
-    :raises SendosoConfigError: if ``names`` is not empty.
-    """
-    if names:
-        raise SendosoConfigError(
-            f"{', '.join(names)}: not with touch_id, for a campaign send has no such field. Nothing was sent."
-        )
-
-
-def refuse_without_campaign(names: Collection[str]) -> None:
-    """
-    Refuse arguments for which only a campaign send has a field.
-
-    :param names: the names of such arguments that were given.
-    :raises SendosoConfigError: if ``names`` is not empty.
-    """
-    if names:
-        raise SendosoConfigError(
-            f"{', '.join(names)}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
-        )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from airflow_provider_sendoso.arguments.gifts import GiftArguments, refuse_without_campaign
+from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import METADATA_KEY, CampaignSend, EgiftLinkSend, GiftSend, field_errors
@@ -31,16 +31,18 @@ def make_send(gift: GiftArguments, recipient: Mapping[str, Any] | None) -> GiftS
             f"message holds the placeholder {left}, which nothing fills in: only the message of a BatchSendOperator "
             "takes the columns of its rows. Nothing was sent."
         )
-    fields = {"message": None, **gift.content, "recipient": recipient}
-    if "touch_id" in fields:
-        return validated(CampaignSend, {**fields, **gift.asking})
-    refuse_without_campaign(gift.asking)
+    from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT
+
+    kind = (gift.kinds or BY_ARGUMENT)[0]
+    gift.refuse_strangers(kind)
     if metadata is not None and METADATA_KEY in metadata:
         raise SendosoConfigError(
             f"metadata must be a dict, without the key {METADATA_KEY!r}, by which the ledger marks its sends. Nothing "
             "was sent."
         )
-    return validated(GiftSend, {"gift_id": None, **fields, "metadata": metadata or {}})
+    fields = {**gift.content, **gift.asking} | ({} if metadata is None else {"metadata": metadata})
+    send: GiftSend | CampaignSend = validated(kind.model, {**fields, "recipient": recipient})
+    return send
 
 
 def rendered(value: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from airflow_provider_sendoso.models import Delivery, Gift, Item, Touch
+from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT
 
 FULFILMENT = Decimal(15)
 """USD for each physical gift: the upper end of 10 to 15 (seed)."""
@@ -69,11 +70,27 @@ class Prices:
 
         :param item: what is sent.
         """
-        if item.gift_id is not None:
-            return price_of(item.gift_id, self._find_gift(item.gift_id), self._shipping)
-        if item.touch_id is None:
-            return "what was sent is not known"
-        touch = self._find_touch(item.touch_id)
+        for kind in BY_ARGUMENT:
+            if getattr(item, kind.named_by) is not None:
+                price: Price | str = kind.price(item, self)
+                return price
+        return "what was sent is not known"
+
+    def of_gift(self, gift_id: str) -> Price | str:
+        """
+        Estimate the cost of one gift of the catalogue, or say why it cannot be.
+
+        :param gift_id: of the gift.
+        """
+        return price_of(gift_id, self._find_gift(gift_id), self._shipping)
+
+    def of_campaign(self, touch_id: str) -> Price | str:
+        """
+        Estimate the cost of one gift of a campaign, or say why it cannot be.
+
+        :param touch_id: of the campaign.
+        """
+        item, touch = Item(touch_id=touch_id), self._find_touch(touch_id)
         if touch is None:
             return f"{item} is not known"
         most = touch.ending_egift_price or touch.starting_egift_price
@@ -81,7 +98,7 @@ class Prices:
             return Price(most, touch.currency or _USD)
         if touch.gift_id is None:
             return f"{item} does not say which gift it sends"
-        return price_of(touch.gift_id, self._find_gift(touch.gift_id), self._shipping)
+        return self.of_gift(touch.gift_id)
 
 
 def price_of(gift_id: str, gift: Gift | None, shipping: Decimal | None) -> Price | str:

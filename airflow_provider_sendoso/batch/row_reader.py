@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from airflow_provider_sendoso.batch.row import BatchRow
 from airflow_provider_sendoso.batch.validation import Check, strict_email_check
@@ -16,37 +17,30 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     LONGEST_ID,
     METADATA_KEY,
+    Address,
     AnySend,
-    CampaignSend,
-    EgiftLinkSend,
-    GiftSend,
+    Kind,
     field_errors,
     normalise_text,
 )
 from airflow_provider_sendoso.models.mailbox import read_key
 from airflow_provider_sendoso.models.suspects import placeholder
-from airflow_provider_sendoso.sending.kinds import KINDS
+from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT, KINDS
+from airflow_provider_sendoso.sending.kinds.base import SendKind
 
-RECIPIENT_FIELDS = ("first_name", "last_name", "email", "company", "title")
-ADDRESS_FIELDS = ("line1", "line2", "city", "state", "postal_code", "country")
-SEND_FIELDS = ("message", "gift_id", "variant_id", "team_id")
-CAMPAIGN_RECIPIENT_FIELDS = (*RECIPIENT_FIELDS, "mobile_no")
-CAMPAIGN_FIELDS = ("message", "touch_id")
+ADDRESS_FIELDS = tuple(Address.model_fields)
 RESEND_OF = "resend_of"
 METADATA_PREFIX = "metadata_"
 
 _FIELDS = (
-    *CAMPAIGN_RECIPIENT_FIELDS,
+    *("first_name", "last_name", "email", "company", "title", "mobile_no"),
     *(f"address_{name}" for name in ADDRESS_FIELDS),
-    *SEND_FIELDS,
-    "touch_id",
-    RESEND_OF,
+    *("message", "gift_id", "variant_id", "team_id", "touch_id", RESEND_OF),
 )
 _SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
 """Fields of the address that may leave out ``address_``; a column with it goes first."""
-_REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
-_CAMPAIGN_REQUIRED = ("email", "touch_id")
-_BOTH_REQUIRED = ("email",)
+_USUAL = [KINDS[Kind.GIFT]]
+"""The kind of rows where neither arguments nor columns name one."""
 _LONGEST_REF = 250
 
 
@@ -63,7 +57,7 @@ class Layout:
     :param recipient_key: the field or column that identifies a recipient within the scope.
     :param row_ref: a column shown in logs and results.
     :param strict_email: whether e-mails are held to the letter of the standards.
-    :param links: whether each row is to become an eGift link.
+    :param kind: of every row; ``None`` where arguments and columns choose between gifts and campaigns.
     """
 
     arguments: Mapping[str, Any]
@@ -73,7 +67,7 @@ class Layout:
     row_ref: str | None = None
     strict_email: bool = False
     asking: Mapping[str, Any] = field(default_factory=dict)
-    links: bool = False
+    kind: Kind | None = None
 
 
 class BatchRowReader:
@@ -93,17 +87,9 @@ class BatchRowReader:
         metadata = {str(name): value for name, value in layout.metadata.items()}
         self._metadata = {name: value for name, value in metadata.items() if value is not None}
         self._asking = {name: value for name, value in layout.asking.items() if value is not None}
-        self._links = layout.links
+        self._own = _named(self._arguments) if layout.kind is None else [KINDS[layout.kind]]
         self._fields = self._resolve_fields(layout.column_map)
-        there = self._arguments.keys() | self._fields.keys()
-        # Decided once: most batches are of gifts alone, and may have a million rows.
-        self._gifts_only = "gift_id" in self._arguments or "touch_id" not in there
-        self._gift_arguments = {name: value for name, value in self._arguments.items() if name != "message"}
-        self._recipient_cells = self._cells_of({name: name for name in RECIPIENT_FIELDS})
-        self._campaign_recipient_cells = self._cells_of({name: name for name in CAMPAIGN_RECIPIENT_FIELDS})
-        self._campaign_cells = self._cells_of({name: name for name in CAMPAIGN_FIELDS})
         self._address_cells = self._cells_of({f"address_{name}": name for name in ADDRESS_FIELDS})
-        self._send_cells = self._cells_of({name: name for name in SEND_FIELDS})
         self._metadata_columns = {
             key: position
             for position, name in enumerate(self._names)
@@ -115,6 +101,7 @@ class BatchRowReader:
         self._key_position = self._field_or_column(layout.recipient_key, "recipient_key")
         self._ref_position = self._column(layout.row_ref, "row_ref") if layout.row_ref else None
         self._message = self._resolve_message()
+        self._shapes = [self._shape_of(kind) for kind in self._kinds()]
         self._strict: Check | None = strict_email_check() if layout.strict_email else None
 
     @property
@@ -158,61 +145,63 @@ class BatchRowReader:
             problem = "a cell holds something that is not text"
         return BatchRow(number, None, row_ref, None, problem)
 
-    def _send(self, cells: Sequence[Any]) -> AnySend:
-        if self._links:
-            fields = {name: cells[self._fields[name]] for name in _CAMPAIGN_REQUIRED if name in self._fields}
-            fields |= {name: value for name, value in self._arguments.items() if name == "touch_id"}
-            return EgiftLinkSend.model_validate({name: cell for name, cell in fields.items() if cell is not None})
-        return self._gift_send(cells) if self._is_gift(cells) else self._campaign_send(cells)
+    def _kinds(self) -> Sequence[SendKind[Any]]:
+        """Return the kinds that rows may be of: for most batches one, and they may have a million rows."""
+        if self._own:
+            return self._own
+        return _USUAL if _named(self._fields) in ([], _USUAL) else BY_ARGUMENT
 
-    def _is_gift(self, cells: Sequence[Any]) -> bool:
-        """Say whether a row asks for a gift of the catalogue rather than for a campaign's."""
-        if self._gifts_only:
-            return True
-        if "touch_id" in self._arguments:
-            return False
-        gift_id, touch_id = (
-            None if (position := self._fields.get(name)) is None else self._cell(cells, position)
-            for name in ("gift_id", "touch_id")
+    def _shape_of(self, kind: SendKind[Any]) -> _Shape:
+        fields, recipient = kind.model.model_fields, _recipient_fields(kind)
+        constants = {name: value for name, value in self._arguments.items() if name != "message"} | self._asking
+        return _Shape(
+            kind,
+            self._cells_of({name: name for name in fields}),
+            self._cells_of({name: name for name in recipient}) if recipient else None,
+            {name: value for name, value in constants.items() if name in fields},
+            "message" in fields,
+            "metadata" in fields,
         )
-        if (gift_id is None) == (touch_id is None):
-            raise _RowError(f"gift_id and touch_id are {'missing' if gift_id is None else 'both there'}: give one")
-        return touch_id is None
 
-    def _campaign_send(self, cells: Sequence[Any]) -> CampaignSend:
-        send = self._content(cells, self._campaign_recipient_cells, self._campaign_cells)
-        send |= {name: value for name, value in self._arguments.items() if name == "touch_id"}
-        return CampaignSend.model_validate(send | self._asking)
-
-    def _gift_send(self, cells: Sequence[Any]) -> GiftSend:
-        send = self._content(cells, self._recipient_cells, self._send_cells)
-        send |= self._gift_arguments
-        metadata = {
-            name: value
-            for name, position in self._metadata_columns.items()
-            if (value := self._plain(cells, position)) is not None
-        }
-        send["metadata"] = metadata | self._metadata
-        return GiftSend.model_validate(send)
-
-    def _content(
-        self, cells: Sequence[Any], recipient_cells: Sequence[tuple[str, int]], send_cells: Sequence[tuple[str, int]]
-    ) -> dict[str, Any]:
-        """Bring together what both kinds of sends have."""
+    def _send(self, cells: Sequence[Any]) -> AnySend:
+        shape = self._shapes[0] if len(self._shapes) == 1 else self._chosen(cells)
         # Text is normalised by the model, once; what is NULL is not given to it at all.
-        recipient = {name: cell for name, position in recipient_cells if (cell := cells[position]) is not None}
-        address = {name: cell for name, position in self._address_cells if (cell := cells[position]) is not None}
-        if address:
-            recipient["address"] = address
-        send = {name: cell for name, position in send_cells if (cell := cells[position]) is not None}
-        if self._message is None:
+        send = {name: cell for name, position in shape.content if (cell := cells[position]) is not None}
+        if shape.recipient is not None:
+            recipient = {name: cell for name, position in shape.recipient if (cell := cells[position]) is not None}
+            address = {name: cell for name, position in self._address_cells if (cell := cells[position]) is not None}
+            if address:
+                recipient["address"] = address
+            send["recipient"] = recipient
+        if shape.has_message and self._message is None:
             left = placeholder(send.get("message"))
             if left is not None:
                 raise _RowError(f"message holds the placeholder {left}, which nothing fills in")
-        else:
+        elif shape.has_message and self._message is not None:
             send["message"] = self._message.render(partial(self._cell, cells))
-        send["recipient"] = recipient
-        return send
+        send |= shape.constants
+        if shape.has_metadata:
+            metadata = {
+                name: value
+                for name, position in self._metadata_columns.items()
+                if (value := self._plain(cells, position)) is not None
+            }
+            send["metadata"] = metadata | self._metadata
+        made: AnySend = shape.kind.model.model_validate(send)
+        return made
+
+    def _chosen(self, cells: Sequence[Any]) -> _Shape:
+        """Return the shape of the one kind that a row names."""
+        named = [
+            shape
+            for shape in self._shapes
+            if (position := self._fields.get(shape.kind.named_by)) is not None
+            and self._cell(cells, position) is not None
+        ]
+        if len(named) == 1:
+            return named[0]
+        names = " and ".join(shape.kind.named_by for shape in self._shapes)
+        raise _RowError(f"{names} are {'both there' if named else 'missing'}: give one")
 
     def _cell(self, cells: Sequence[Any], position: int) -> str | None:
         """Read a cell as text; a cell that is none is named by its column."""
@@ -260,12 +249,8 @@ class BatchRowReader:
             if name not in fields and short in self._columns:
                 fields[name] = self._columns[short]
         there = fields.keys() | self._arguments.keys()
-        required: tuple[str, ...] = _REQUIRED
-        if self._links or "touch_id" in self._arguments or ("touch_id" in fields and "gift_id" not in there):
-            required = _CAMPAIGN_REQUIRED
-        elif "touch_id" in fields and "gift_id" not in self._arguments:
-            required = _BOTH_REQUIRED
-        missing = [name for name in required if name not in there]
+        required = set.intersection(*map(_required, self._own or _named(fields) or _USUAL))
+        missing = [name for name in _FIELDS if name in required and name not in there]
         if missing:
             raise SendosoConfigError(
                 f"No column for {', '.join(missing)}. Columns of the result: {', '.join(self._columns) or 'none'}. "
@@ -293,6 +278,35 @@ class BatchRowReader:
                 f"Columns: {', '.join(self._columns) or 'none'}. Nothing was sent."
             )
         return position
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How a row becomes a send of one kind: cells of the send, cells of its recipient, and what all rows share."""
+
+    kind: SendKind[Any]
+    content: Sequence[tuple[str, int]]
+    recipient: Sequence[tuple[str, int]] | None
+    constants: Mapping[str, Any]
+    has_message: bool
+    has_metadata: bool
+
+
+def _named(names: Container[str]) -> list[SendKind[Any]]:
+    """Return the kinds that some arguments or columns name."""
+    return [kind for kind in BY_ARGUMENT if kind.named_by in names]
+
+
+def _recipient_fields(kind: SendKind[Any]) -> Mapping[str, FieldInfo]:
+    """Return the fields of what a kind's model calls the recipient; none where it has only an e-mail address."""
+    recipient = kind.model.model_fields.get("recipient")
+    fields: Mapping[str, FieldInfo] = getattr(recipient and recipient.annotation, "model_fields", {})
+    return fields
+
+
+def _required(kind: SendKind[Any]) -> set[str]:
+    fields = {**kind.model.model_fields, **_recipient_fields(kind)}
+    return {name for name, field in fields.items() if field.is_required()} - {"recipient"}
 
 
 class _RowError(Exception):

@@ -210,10 +210,10 @@ class BatchSpool:
         return self._reject(item, reason, [], where, json.dumps([country.upper() for country in countries]))
 
     def _reject(self, item: Item, reason: str, reasons: Sequence[str], where: str = "", *values: str) -> int:
-        name = "touch_id" if item.gift_id is None else "gift_id"
         return self._db.execute(
-            f"UPDATE rows SET outcome = ?, reason = {reason} WHERE {name} = ? AND outcome != ?{where}",  # noqa: S608
-            (RowOutcome.INVALID, *reasons, item.gift_id or item.touch_id, RowOutcome.INVALID, *values),
+            f"UPDATE rows SET outcome = ?, reason = {reason} "  # noqa: S608
+            f"WHERE gift_id IS ? AND touch_id IS ? AND outcome != ?{where}",
+            (RowOutcome.INVALID, *reasons, item.gift_id, item.touch_id, RowOutcome.INVALID, *values),
         ).rowcount
 
     def jobs(self) -> Iterator[Job]:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import Gift, GiftSend, Item
-from airflow_provider_sendoso.models.checks import address_problem
+from airflow_provider_sendoso.models import Item
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.batch.catalogue import Catalogue
@@ -16,18 +15,6 @@ if TYPE_CHECKING:
 Check = Callable[[str], str | None]
 
 UNKNOWN_GIFT = "gift_id is not in the catalogue"
-
-
-def gift_problem(gift: Gift | None, send: GiftSend) -> str | None:
-    """
-    Say why a gift cannot go to a recipient.
-
-    :param gift: as the catalogue has it; ``None``, or one of which it is not known whether it goes by post, is left to
-        Sendoso to judge.
-    :param send: what is to be sent to whom.
-    :return: ``None`` if nothing is known to be wrong.
-    """
-    return address_problem(send.recipient.address) if gift is not None and gift.physical else None
 
 
 def strict_email_check() -> Check:

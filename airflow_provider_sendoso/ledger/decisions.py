@@ -298,6 +298,7 @@ def describe(ledger: Ledger, record: Record) -> dict[str, Any]:
         "state": record.state.value,
         "reason": record.reason,
         "row_ref": record.row_ref,
+        "kind": record.kind,
         "gift_id": record.item.gift_id,
         "touch_id": record.item.touch_id,
         "posted_at": moment(record.posted_at),
@@ -319,7 +320,7 @@ def as_lines(described: dict[str, Any]) -> list[str]:
 
     :param described: by :func:`describe`.
     """
-    names = ("row_ref", "gift_id", "posted_at", "send_id", "resend_of")
+    names = ("kind", "row_ref", "gift_id", "touch_id", "posted_at", "send_id", "resend_of")
     details = [f"{name} {described[name]}" for name in names if described[name] is not None]
     still = ["its process may still be posting it"] if described["in_flight"] else []
     where = f"scope {described['dedupe_scope']!r}, batch {described['batch_id']}"

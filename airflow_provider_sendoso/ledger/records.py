@@ -66,7 +66,7 @@ class Wanted:
     row_ref: str | None
     resend_of: str | None = None
     email_hash: str | None = None
-    kind: Kind = Kind.GIFT
+    kind: Kind = field(kw_only=True)
     client: str | None = None
 
 

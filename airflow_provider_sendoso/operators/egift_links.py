@@ -71,11 +71,12 @@ class EgiftLinksOperator(RowsOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the links and write them to the table; log and push the summary before anything is raised."""
         from airflow_provider_sendoso.batch.row_reader import Layout
+        from airflow_provider_sendoso.models import Kind
         from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun, LinksPlan
 
         plan = LinksPlan(
             links_table=name_of_table(self.links_table),
-            layout=Layout({"touch_id": given(self.touch_id)}, links=True, **self._layout()),
+            layout=Layout({"touch_id": given(self.touch_id)}, kind=Kind.LINK, **self._layout()),
             **self._rows(),
         )
         return self._run(EgiftLinksRun(plan, self._task(context)))

@@ -405,6 +405,6 @@ class Sender:
             job.row_ref,
             job.resend_of,
             self._ledger.email_hash(self._batch.account, kind_of(job.send).email(job.send)),
-            job.send.kind,
             self._client,
+            kind=job.send.kind,
         )

@@ -10,9 +10,9 @@ import pytest
 from airflow_provider_sendoso.batch.catalogue import Catalogue
 from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout
 from airflow_provider_sendoso.batch.spool import BatchSpool
-from airflow_provider_sendoso.batch.validation import check_gifts, gift_problem, strict_email_check
+from airflow_provider_sendoso.batch.validation import check_gifts, strict_email_check
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoConnectionError
-from airflow_provider_sendoso.models import Gift, GiftSend, RowOutcome
+from airflow_provider_sendoso.models import Gift, RowOutcome
 
 COLUMNS = ("first_name", "last_name", "email", "gift_id", "address_line1", "city", "state", "postal_code", "country")
 HOME = ("12 St James's Square", "London", None, "SW1Y 4JH", "gb")
@@ -58,20 +58,6 @@ class Counted:
 
 
 class TestGiftProblem:
-    SEND = GiftSend.model_validate(
-        {
-            "gift_id": "mug",
-            "message": "Thanks",
-            "recipient": {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
-        }
-    )
-
-    @pytest.mark.parametrize(
-        ("gift", "problem"), [(GIFTS[0], NO_ADDRESS), (GIFTS[1], None), (GIFTS[2], None), (None, None)]
-    )
-    def test_only_what_goes_by_post_needs_an_address(self, gift, problem):
-        assert gift_problem(gift, self.SEND) == problem
-
     @pytest.mark.parametrize(
         ("address", "problem"),
         [

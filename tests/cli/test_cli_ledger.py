@@ -104,7 +104,7 @@ def test_list_shows_what_is_open_and_counts_it(make_open, run):
     for key in keys:
         assert f"{key}  UNKNOWN" in out
         assert f"airflow_key {hook.ledger.airflow_key(key)}" in out
-    assert re.search(r"row_ref C-1, gift_id gift-mug, posted_at 20\d\d-\d\d-\d\dT[\d:]{8}\+00:00\n", out)
+    assert re.search(r"    kind gift, row_ref C-1, gift_id gift-mug, posted_at 20\d\d-\d\d-\d\dT[\d:]{8}\+00:00\n", out)
     assert "scope 'q5', batch batch-2" in out
     assert "example.com" not in out
 

@@ -18,7 +18,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 from airflow_provider_sendoso.operators import sendoso as operators
 from airflow_provider_sendoso.runs import base as run
 from airflow_provider_sendoso.sending import posting
@@ -101,7 +101,7 @@ def claim_everything(url: str, owner: str, keys: Sequence[str]) -> list[str]:
     keys = random.sample(keys, len(keys))
     had: list[str] = []
     for start in range(0, len(keys), 10):
-        wanted = [Wanted(key, "payload", Item("gift"), None) for key in keys[start : start + 10]]
+        wanted = [Wanted(key, "payload", Item("gift"), None, kind=Kind.GIFT) for key in keys[start : start + 10]]
         found = ledger.sends.claim(batch, owner, 60, wanted)
         had += [key for key, claim in found.items() if isinstance(claim, Claim)]
     return had

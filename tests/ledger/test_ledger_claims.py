@@ -13,7 +13,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.ledger.sends import SendLedger
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 
 def batch(name: str = "batch-1", scope: str = "q4", recipient_key: str = "email") -> Batch:
@@ -21,7 +21,7 @@ def batch(name: str = "batch-1", scope: str = "q4", recipient_key: str = "email"
 
 
 def want(key: str = "key", payload: str = "payload") -> Wanted:
-    return Wanted(key, payload, Item("gift-mug"), None)
+    return Wanted(key, payload, Item("gift-mug"), None, kind=Kind.GIFT)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger import group_commit as together
 from airflow_provider_sendoso.ledger.group_commit import GroupCommit
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 KEYS = [f"key-{number:02}" for number in range(16)]
@@ -28,7 +28,9 @@ KEYS = [f"key-{number:02}" for number in range(16)]
 
 @pytest.fixture
 def claims(opened: Ledger) -> list[Claim]:
-    found = opened.sends.claim(BATCH, "mine", 60, [Wanted(key, "payload", Item("gift"), None) for key in KEYS])
+    found = opened.sends.claim(
+        BATCH, "mine", 60, [Wanted(key, "payload", Item("gift"), None, kind=Kind.GIFT) for key in KEYS]
+    )
     claims = [claim for claim in found.values() if isinstance(claim, Claim)]
     assert all(opened.sends.begin_post(claim, 60) for claim in claims)
     return claims

@@ -24,7 +24,7 @@ from sqlalchemy import update
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 ACCOUNT = "account"
 LEASE = 600.0
@@ -107,7 +107,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, run: str, payload: str, some: set[int]) -> None:
         before = self.rows()
         batch = Batch(run, ACCOUNT, self.scope, "email", "dag", "task", run, -1)
-        wanted = [Wanted(self.keys[number], payload, Item("gift"), None) for number in some]
+        wanted = [Wanted(self.keys[number], payload, Item("gift"), None, kind=Kind.GIFT) for number in some]
         for key, found in self.ledger.sends.claim(batch, run, LEASE, wanted).items():
             now = self.row(key)
             if isinstance(found, Record):
@@ -287,7 +287,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if row.state in OPEN:
                 self.resolves(row, State.SENT if self.accepted[row.send_key] else State.READY, "a person")
         last = Batch("last", ACCOUNT, self.scope, "email", "dag", "task", "last", -1)
-        wanted = [Wanted(key, "the last payload", Item("gift"), None) for key in self.keys]
+        wanted = [Wanted(key, "the last payload", Item("gift"), None, kind=Kind.GIFT) for key in self.keys]
         for key, found in self.ledger.sends.claim(last, "last", LEASE, wanted).items():
             if isinstance(found, Claim):
                 assert self.ledger.sends.begin_post(found, LEASE)

@@ -16,7 +16,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger, database
 from airflow_provider_sendoso.ledger.records import Batch, Wanted
 from airflow_provider_sendoso.ledger.schema import db_now, scopes, sends
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 BATCH = Batch("batch", "account", "scope", "email", "dag", "task", "run", -1)
 
@@ -34,7 +34,7 @@ def engine(request: pytest.FixtureRequest, mysql_database: Callable[[], Any]) ->
 def opened(engine: Engine) -> Ledger:
     """A ledger with two sends."""
     ledger = Ledger(engine)
-    ledger.sends.claim(BATCH, "owner", 60, [Wanted(key, "payload", Item("gift"), None) for key in "ab"])
+    ledger.sends.claim(BATCH, "owner", 60, [Wanted(key, "payload", Item("gift"), None, kind=Kind.GIFT) for key in "ab"])
     return ledger
 
 

@@ -15,7 +15,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.resolutions import LONGEST_NAME, LONGEST_WHY
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 BATCH = Batch("batch-1", "account", "q4", "email", "dag", "task", "run-1", -1)
 BY = {"resolved_by": "ada", "why": "looked"}
@@ -23,7 +23,9 @@ BY = {"resolved_by": "ada", "why": "looked"}
 
 def post(ledger: Ledger, key: str = "key", lease: float = 60) -> Claim:
     """Claim a send, and begin to post it."""
-    claim = ledger.sends.claim(BATCH, "owner", lease, [Wanted(key, "payload", Item("gift-mug"), "C-1")])[key]
+    claim = ledger.sends.claim(
+        BATCH, "owner", lease, [Wanted(key, "payload", Item("gift-mug"), "C-1", kind=Kind.GIFT)]
+    )[key]
     assert isinstance(claim, Claim)
     assert ledger.sends.begin_post(claim, lease)
     return claim
@@ -152,7 +154,7 @@ def test_what_was_found_is_sent_whatever_its_lease(opened: Ledger, unknown: Call
 @pytest.mark.parametrize("state", [State.CLAIMED, State.POSTING, State.SENT, State.REFUSED, State.READY])
 def test_what_is_not_open_is_not_decided_about(opened: Ledger, lapse: Callable[[], None], state: State) -> None:
     if state is State.CLAIMED:
-        opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), None)])
+        opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), None, kind=Kind.GIFT)])
     else:
         claim = post(opened)
         if state is not State.POSTING:

@@ -20,7 +20,7 @@ from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.ddl import ddl
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity, metadata
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
@@ -62,7 +62,9 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(opened: Ledger, u
 @pytest.fixture
 def version_1(opened: Ledger) -> Ledger:
     """A ledger as version 1 made it, with a send of unknown outcome in it."""
-    claim = opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), "C-1")])["key"]
+    claim = opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), "C-1", kind=Kind.GIFT)])[
+        "key"
+    ]
     assert isinstance(claim, Claim)
     opened.sends.begin_post(claim, 60)
     opened.sends.finish(claim, State.UNKNOWN, reason="http_500")
@@ -153,7 +155,8 @@ def test_a_ledger_made_by_hand_needs_no_right_to_make_tables(url: str) -> None:
     try:
         ledger = ledger_workers.open_ledger(url.replace("postgres@", "sender@"))
         assert isinstance(
-            ledger.sends.claim(BATCH, "owner", 60, [Wanted("key", "p", Item("gift"), None)])["key"], Claim
+            ledger.sends.claim(BATCH, "owner", 60, [Wanted("key", "p", Item("gift"), None, kind=Kind.GIFT)])["key"],
+            Claim,
         )
         ledger._database.engine.dispose()
     finally:

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, delete, update
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 KEY = "key"
 OWNERS = ("one", "two")
@@ -52,7 +52,9 @@ class Processes(RuleBasedStateMachine):
 
     @rule(target=claims, owner=st.sampled_from(OWNERS), payload=st.sampled_from("xy"))
     def claim(self, owner: str, payload: str) -> object:
-        found = self.ledger.sends.claim(BATCH, owner, 60, [Wanted(KEY, payload, Item("gift"), None)])[KEY]
+        found = self.ledger.sends.claim(BATCH, owner, 60, [Wanted(KEY, payload, Item("gift"), None, kind=Kind.GIFT)])[
+            KEY
+        ]
         return found if isinstance(found, Claim) else multiple()
 
     @rule(target=begun, claim=consumes(claims))

@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
@@ -16,7 +16,9 @@ def send(ledger: Ledger, *send_ids: str, batch: Batch = BATCH) -> None:
     """As a batch does it."""
     for send_id in send_ids:
         key = ledger.send_key(batch.account, batch.dedupe_scope, send_id)
-        (claim,) = ledger.sends.claim(batch, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), None)]).values()
+        (claim,) = ledger.sends.claim(
+            batch, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), None, kind=Kind.GIFT)]
+        ).values()
         assert isinstance(claim, Claim)
         assert ledger.sends.begin_post(claim, 60)
         ledger.sends.finish(claim, State.SENT, send_id=send_id)
@@ -55,7 +57,7 @@ def test_only_the_accounts_own_sends_are_noted_and_found(opened: Ledger) -> None
 
 
 def test_what_was_not_sent_is_not_waited_for(opened: Ledger) -> None:
-    opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), None)])
+    opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), None, kind=Kind.GIFT)])
     assert statuses(opened, batch_id="batch") == {}
 
 

@@ -15,7 +15,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import clocks
 from airflow_provider_sendoso.ledger.records import Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 from airflow_provider_sendoso.runs.base import make_batch
 from airflow_provider_sendoso.sandbox import Sandbox
 
@@ -237,7 +237,9 @@ def execute_up_to_the_posts(recipients: list[dict[str, Any]], run_id: str) -> Ca
     one = make_batch(SendosoHook().config, SCOPE, "email", "dag", "gifts", run_id)
     ledger.sends.open_batch(one)
     keys = [ledger.send_key(account, SCOPE, person["email"]) for person in recipients]
-    claims = ledger.sends.claim(one, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), None) for key in keys])
+    claims = ledger.sends.claim(
+        one, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), None, kind=Kind.GIFT) for key in keys]
+    )
     for claim in claims.values():
         assert isinstance(claim, Claim)
         assert ledger.sends.begin_post(claim, 60)

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item
+from airflow_provider_sendoso.models import Item, Kind
 from airflow_provider_sendoso.sandbox import Sandbox
 
 pytest.importorskip(
@@ -115,7 +115,9 @@ class World:
         """Have the ledger know this of her."""
         batch = Batch("b", ACCOUNT, "scope", "email", "dag", "task", "run", -1)
         key = self.ledger.send_key(ACCOUNT, "scope", self.email)
-        claim = self.ledger.sends.claim(batch, "me", 60, [Wanted(key, "hash", Item("gift-donation-trees"), None)])[key]
+        claim = self.ledger.sends.claim(
+            batch, "me", 60, [Wanted(key, "hash", Item("gift-donation-trees"), None, kind=Kind.GIFT)]
+        )[key]
         assert isinstance(claim, Claim)
         self.ledger.sends.begin_post(claim, 60)
         self.ledger.sends.finish(claim, state, send_id=send_id)

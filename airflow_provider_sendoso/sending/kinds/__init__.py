@@ -22,6 +22,9 @@ KINDS: Mapping[Kind, SendKind[Any]] = {
     Kind.LINK: LinkKind(),
 }
 
+BY_ARGUMENT = (KINDS[Kind.GIFT], KINDS[Kind.CAMPAIGN])
+"""Kinds that arguments and columns choose from, by which of them is set; links have an operator of their own."""
+
 
 def kind_of(send: AnySend) -> SendKind[Any]:
     """

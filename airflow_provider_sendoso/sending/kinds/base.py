@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.models import Delivery, Send, SendStatus, Touch
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import Delivery, Item, Send, SendStatus, Touch
 from airflow_provider_sendoso.models.sends import SendModel
 
 if TYPE_CHECKING:
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.sending.scanning import Scanner
 
 S = TypeVar("S", bound=SendModel)
+P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
+
+
+class PriceList(Protocol[P_co]):
+    """What a gift and a campaign's gift cost, in whatever terms who asks counts."""
+
+    def of_gift(self, gift_id: str) -> P_co:
+        """Return what one gift of the catalogue costs."""
+
+    def of_campaign(self, touch_id: str) -> P_co:
+        """Return what one gift of a campaign costs."""
 
 
 class SendKind(ABC, Generic[S]):
@@ -24,6 +37,8 @@ class SendKind(ABC, Generic[S]):
 
     model: type[S]
     """What a row of this kind is made into."""
+    named_by: ClassVar[str]
+    """The argument or column that says what is sent, and with it that a send is of this kind."""
     plural: ClassVar[str]
     """The kind in a log line."""
     why_not_looked_for: ClassVar[str] = ""
@@ -66,6 +81,23 @@ class SendKind(ABC, Generic[S]):
     def gift_and_touch(self, send: S) -> tuple[str, str]:
         """Return the catalogue gift and the campaign that a send names, ``""`` for none; quicker than its ``item``."""
         return send.item.gift_id or "", send.item.touch_id or ""
+
+    def no_field_for(self, names: str) -> SendosoConfigError:
+        """
+        Say why arguments are refused; for kinds that arguments choose from.
+
+        :param names: of arguments that the model has no field for.
+        """
+        raise NotImplementedError
+
+    def price(self, item: Item, prices: PriceList[P]) -> P:
+        """
+        Look up what a send costs: by default, what a gift of its campaign does.
+
+        :param item: what is sent, of this kind.
+        :param prices: says what it costs.
+        """
+        return prices.of_campaign(item.touch_id or "")
 
     @abstractmethod
     def email(self, send: S) -> str:

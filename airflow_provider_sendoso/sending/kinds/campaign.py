@@ -34,6 +34,7 @@ class CampaignKind(SendKind[CampaignSend]):
     """The gift of a campaign, which Sendoso also calls a touch."""
 
     model = CampaignSend
+    named_by = "touch_id"
     plural = "campaign sends"
 
     def request(self, send: CampaignSend, *, airflow_key: str | None, via_from: str) -> Request:
@@ -43,6 +44,12 @@ class CampaignKind(SendKind[CampaignSend]):
     def read(self, send: CampaignSend, body: Any) -> Send | None:
         """Read the answer: a tracking code."""
         return read_campaign_send(body)
+
+    def no_field_for(self, names: str) -> SendosoConfigError:
+        """Say why arguments are refused."""
+        return SendosoConfigError(
+            f"{names}: not with touch_id, for a campaign send has no such field. Nothing was sent."
+        )
 
     def email(self, send: CampaignSend) -> str:
         """Return the recipient's e-mail address."""

@@ -22,12 +22,12 @@ from airflow_provider_sendoso.client.endpoints import (
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
-from airflow_provider_sendoso.exceptions import SendosoNotFoundError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Send, SendStatus
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Item, Send, SendStatus
 from airflow_provider_sendoso.models.checks import address_problem
-from airflow_provider_sendoso.sending.kinds.base import SendKind
+from airflow_provider_sendoso.sending.kinds.base import P, PriceList, SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class GiftKind(SendKind[GiftSend]):
     """A gift of the catalogue."""
 
     model = GiftSend
+    named_by = "gift_id"
     plural = "gift sends"
 
     def request(self, send: GiftSend, *, airflow_key: str | None, via_from: str) -> Request:
@@ -50,6 +51,16 @@ class GiftKind(SendKind[GiftSend]):
     def gift_and_touch(self, send: GiftSend) -> tuple[str, str]:
         """Return the gift, and no campaign."""
         return send.gift_id, ""
+
+    def price(self, item: Item, prices: PriceList[P]) -> P:
+        """Look the gift up."""
+        return prices.of_gift(item.gift_id or "")
+
+    def no_field_for(self, names: str) -> SendosoConfigError:
+        """Say why arguments are refused."""
+        return SendosoConfigError(
+            f"{names}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
+        )
 
     def email(self, send: GiftSend) -> str:
         """Return the recipient's e-mail address."""

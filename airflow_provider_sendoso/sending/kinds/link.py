@@ -25,6 +25,7 @@ class LinkKind(SendKind[EgiftLinkSend]):
     """An eGift link."""
 
     model = EgiftLinkSend
+    named_by = "touch_id"
     plural = "eGift links"
     why_not_looked_for = "Sendoso's list shows no links"
 
