@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 DEFAULT_CONN_ID = "sendoso_default"
-"""The Airflow connection that is used where a DAG names none."""
+"""The Airflow connection that is used if a DAG names none."""

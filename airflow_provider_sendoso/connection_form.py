@@ -1,9 +1,10 @@
 """
-The connection's form, written once: Airflow 3.2 and newer read it as the provider's metadata, older ones as the
+The connection form, declared once: Airflow 3.2 and newer read it from the provider's metadata, older versions from the
 hook's widgets.
 
-Saving the form writes every field into the connection's extra, those left empty as ``null``: unset. So only the
-drop-down has a default; any other would be written down at the first save, and would stay when the provider's changes.
+Saving the form writes every field into the connection's extra; an empty field becomes ``null``, which means unset. Only
+the drop-down has a default, because the first save would store any other default, and it would stay when the provider's
+default changes.
 """
 
 from __future__ import annotations
@@ -97,16 +98,16 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def field_behaviour() -> dict[str, Any]:
-    """Return how the standard fields look, as a hook says it before Airflow 3.2."""
+    """Return the behaviour of the standard fields in the form that a hook returns before Airflow 3.2."""
     return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
 
 
 def widgets() -> dict[str, Any]:
     """
-    Return the fields as widgets of flask-appbuilder, with which Airflow makes its forms before 3.2.
+    Return the fields as widgets of flask-appbuilder, which Airflow uses for its forms before 3.2.
 
-    Such a form knows text, passwords and whole numbers: a choice is text that is checked there, any other number is
-    text that is checked when the connection is used.
+    Such a form has fields for text, passwords and whole numbers only. A choice is a text field that the form validates;
+    any other number is a text field that is validated when the connection is used.
     """
     from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found]
         BS3PasswordFieldWidget,

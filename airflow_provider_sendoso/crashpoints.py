@@ -1,8 +1,8 @@
 """Named points at which a test kills the process; no-ops in production.
 
-A promise about kills can only be tested by killing the shipped code where it hurts most. A test sets
-``SENDOSO_CRASH_POINT`` to a name in the environment of the process that is to die there, or to ``name:3`` for the
-third time it comes there.
+To test the promises about kills, a test kills the shipped code at its most critical steps. It sets the environment
+variable ``SENDOSO_CRASH_POINT`` of a process to the name of a point, or to ``name:3`` to kill the process the third
+time it reaches that point.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def crash_point(name: str) -> None:
     """
     Kill this process with SIGKILL if a test asked for it at this point.
 
-    :param name: of the point.
+    :param name: the point's name.
     """
     if name == _wanted and next(_passes) == int(_times or 1):
         os.kill(os.getpid(), signal.SIGKILL)

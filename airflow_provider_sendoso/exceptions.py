@@ -1,6 +1,6 @@
-"""The errors a DAG author can catch; each says whether a gift may have gone out.
+"""The errors that a DAG author can catch; each says whether a gift may have gone out.
 
-What retrying cannot mend is also an ``AirflowFailException``, so that Airflow does not spend retries on it.
+An error that a retry cannot fix is also an ``AirflowFailException``, so that Airflow does not retry the task.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 
 class SendosoError(AirflowException):
-    """Anything this provider raises."""
+    """Base class of all errors that this provider raises."""
 
 
 class SendosoConfigError(SendosoError, AirflowFailException):
@@ -19,19 +19,19 @@ class SendosoConfigError(SendosoError, AirflowFailException):
 
 
 class SendosoRowsError(SendosoError, AirflowFailException):
-    """The rows of a batch are not such that it may go ahead or count as a success; the message says what was sent."""
+    """The rows of a batch do not allow it to start or to count as a success; the message says what was sent."""
 
 
 class SendosoLimitError(SendosoError, AirflowFailException):
-    """A batch would send more, cost more, or be another one than was allowed; nothing of it was sent by this try."""
+    """A batch exceeds a limit, or differs from the approved one; this try sent nothing of it."""
 
 
 class SendosoStatusError(SendosoError, AirflowFailException):
-    """Sends that were waited for have failed or came back."""
+    """Sends that a sensor waited for have failed or came back."""
 
 
 class SendosoNotReachedError(SendosoError):
-    """Some rows were not reached, and no gift went out for them; a retry goes on with them."""
+    """Some rows were not reached, and no gift went out for them; a retry continues with them."""
 
 
 class SendosoLedgerError(SendosoError):
@@ -40,17 +40,17 @@ class SendosoLedgerError(SendosoError):
 
 class SendosoResultsError(SendosoError):
     """
-    A table of the author's could not be written, of results or of what was landed; retrying may help.
+    A results table, links table or landing table could not be written; retrying may help.
 
-    What was sent is in the ledger.
+    The ledger holds what was sent.
     """
 
 
 class SendosoSpoolError(SendosoError):
     """
-    The worker's temporary disk could not keep the rows of a task; retrying may help.
+    The worker's temporary disk could not store the rows of a task; retrying may help.
 
-    What was sent is in the ledger.
+    The ledger holds what was sent.
     """
 
 
@@ -62,12 +62,12 @@ class SendOutcomeUnknownError(SendosoError, AirflowFailException):
     """
     A send was posted and its outcome is not known: the gift may have gone out.
 
-    Never retried, because Sendoso processes every duplicate it is sent (published).
+    Airflow does not retry this error, because Sendoso processes every duplicate it is sent (published).
     """
 
 
 class SendHeldError(SendosoError, AirflowFailException):
-    """Sends are held: their outcome is not known, and nothing is sent again on a guess."""
+    """Sends are held: their outcome is not known, and they are not sent again on a guess."""
 
 
 class SendosoApiError(SendosoError):
@@ -75,18 +75,18 @@ class SendosoApiError(SendosoError):
     Sendoso answered a request with an error.
 
     :param status_code: the HTTP status of the answer.
-    :param message: what was asked and the API's words, the request's own values replaced by ``<field>``.
-    :param request_id: the answer's ``X-Request-Id``, where it had one.
+    :param message: the request and the API's words, with the request's own values replaced by ``<field>``.
+    :param request_id: the answer's ``X-Request-Id``, if it had one.
     """
 
     def __init__(self, status_code: int, message: str, request_id: str | None = None) -> None:
         super().__init__(status_code, message, request_id)
-        self.status_code: int = status_code  # type: ignore[assignment]  # AirflowException's is its own API's
+        self.status_code: int = status_code  # type: ignore[assignment]  # Airflow declares it for its own API
         self.message = message
         self.request_id = request_id
 
     def serialize(self) -> tuple[str, Any, dict[str, Any]]:
-        """Return what the error is made again from; Airflow's own takes a message only."""
+        """Return the arguments that rebuild the error; Airflow's own method would only keep a message."""
         return f"{type(self).__module__}.{type(self).__qualname__}", self.args, {}
 
     def __str__(self) -> str:
@@ -113,7 +113,7 @@ class SendosoRateLimitError(SendosoApiError):
     """
     429: more requests than the account's rate allows.
 
-    :param retry_after: seconds that the answer asked to wait; ``None`` where it did not say.
+    :param retry_after: seconds that the answer asked to wait; ``None`` if it did not say.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class SendosoRateLimitError(SendosoApiError):
 
 
 class SendosoServerError(SendosoApiError):
-    """5xx, or an answer that is not the API's: the far side, or a proxy before it, is not well."""
+    """5xx, or an answer that is not the API's: Sendoso or a proxy in front of it has a fault."""
 
 
 TRANSIENT_ERRORS = (SendosoConnectionError, SendosoServerError, SendosoRateLimitError, SendosoLedgerError)
-"""What may pass by itself, and what a wait survives a few times in a row."""
+"""Errors that may disappear by themselves; a wait tolerates a few of them in a row."""

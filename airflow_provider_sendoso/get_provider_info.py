@@ -1,4 +1,4 @@
-"""What Airflow shows and wires of this provider; read by its providers manager."""
+"""The provider's metadata, which Airflow's providers manager reads."""
 
 from __future__ import annotations
 

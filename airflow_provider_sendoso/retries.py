@@ -1,4 +1,4 @@
-"""When Airflow should try again after this provider's errors, for the ``retry_policy`` of Airflow 3.3 and newer."""
+"""A ``retry_policy`` (Airflow 3.3 and newer) that chooses the delay before a retry by this provider's errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ try:
     from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
 
     HAS_RETRY_POLICIES = True
-except ImportError:  # before Airflow 3.3; there nobody asks, and Airflow's own delays apply
+except ImportError:  # before Airflow 3.3, which has no retry policies: its own delays apply
     HAS_RETRY_POLICIES = False
     RetryPolicy = object  # type: ignore[misc, assignment]
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 class SendosoRetryPolicy(RetryPolicy):
     """
-    Choose the pause before the next try by what has failed; everything else stays as the task says.
+    Choose the delay before the next try by the error of the last one.
 
     - 429 with a ``Retry-After``: after that time, a day at most.
-    - Rows that were not reached: after ``min_delay``, because nothing is wrong that would need longer.
-    - What retrying cannot mend (held sends, a wrong argument): never, as without a policy.
+    - Rows that were not reached: after ``min_delay``, because there is nothing to wait for.
+    - An error that a retry cannot fix (held sends, a wrong argument): never, as without a policy.
     - Any other error: after the task's own ``retry_delay``.
 
-    The number of tries stays the task's ``retries``. Whether there is a next try is the same without this policy, and
-    so on Airflow before 3.3, where this provider's operators and sensor take it as an argument and leave it unused.
+    The policy never changes whether there is a next try: the task's ``retries`` still bounds the number of tries.
+    Before Airflow 3.3, this provider's operators and sensors accept the argument ``retry_policy`` and ignore it.
 
-    :param min_delay: the shortest pause, and the one after rows that were not reached.
+    :param min_delay: the shortest delay, and the delay after rows that were not reached.
     """
 
     def __init__(self, *, min_delay: timedelta = timedelta(minutes=1)) -> None:
@@ -44,17 +44,17 @@ class SendosoRetryPolicy(RetryPolicy):
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         """
-        Decide about one failure; called by Airflow in the worker.
+        Decide about one failed try; Airflow calls this in the worker.
 
-        :param exception: what the try has failed with.
-        :param try_number: of that try, from 1; not looked at.
-        :param max_tries: the task's; not looked at, Airflow keeps to it.
-        :param context: not looked at.
+        :param exception: the error of the try.
+        :param try_number: number of that try, from 1; not used.
+        :param max_tries: not used, because Airflow enforces it.
+        :param context: not used.
         """
         if not isinstance(exception, SendosoError):
             return RetryDecision.default()
         if isinstance(exception, AirflowFailException):
-            # Airflow 3.3 does not even ask about these.
+            # Airflow 3.3 does not call a policy for these errors.
             return RetryDecision.fail(f"Retrying cannot mend a {type(exception).__name__}.")
         if isinstance(exception, SendosoRateLimitError) and exception.retry_after is not None:
             delay = max(self.min_delay, timedelta(seconds=exception.retry_after))
@@ -66,8 +66,8 @@ class SendosoRetryPolicy(RetryPolicy):
 
 def for_this_airflow(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return an operator's arguments without those that this Airflow does not know: one DAG file for every version.
+    Drop the arguments that this Airflow version does not know, so that one DAG file works on every version.
 
-    :param arguments: for ``BaseOperator``.
+    :param arguments: keyword arguments for ``BaseOperator``.
     """
     return {name: value for name, value in arguments.items() if name != "retry_policy" or HAS_RETRY_POLICIES}

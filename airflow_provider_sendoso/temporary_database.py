@@ -1,4 +1,4 @@
-"""The rows of one task on the worker's disk: a private database, and its errors in our words."""
+"""A private SQLite database for the rows of one task on the worker's disk, which reports a full disk clearly."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from airflow_provider_sendoso.exceptions import SendosoSpoolError
 
 class TemporaryDatabase(sqlite3.Connection):
     """
-    A database of one task: mode 0600, unlinked as soon as it is open, gone with the process.
+    A database of one task: mode 0600, unlinked as soon as it is open, deleted when the process ends.
 
-    It has no journal, so a change that the disk has no room for cannot be undone: after that nothing in it is believed.
+    It has no journal, so a failed write cannot be rolled back; after a failure, every later statement raises the same
+    error.
 
-    :param schema: statements that make it.
-    :param meanwhile: what is said of the batch when the disk fails: a sentence.
+    :param schema: the statements that create its tables.
+    :param meanwhile: a sentence on the state of the batch, which is added to the error when the disk fails.
     """
 
     def __init__(self, schema: str, meanwhile: str) -> None:
-        # An empty name is SQLite's own kind of temporary file.
+        # SQLite makes a temporary file for an empty name.
         super().__init__("", isolation_level=None, check_same_thread=False)
         self._meanwhile = meanwhile
         self._failure: str | None = None
@@ -29,15 +30,16 @@ class TemporaryDatabase(sqlite3.Connection):
         """
         Run a statement.
 
-        :raises SendosoSpoolError: when the disk fails, and whenever it has failed before.
+        :raises SendosoSpoolError: if the disk fails, or has failed before.
         """
         return self._believe(super().execute, *arguments)
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
         """
-        Run a statement for many rows; these must not be read from another SQLite, whose errors are not this one's.
+        Run a statement for many rows. Do not read the rows from another SQLite database: its errors would count as
+        ours.
 
-        :raises SendosoSpoolError: when the disk fails, and whenever it has failed before.
+        :raises SendosoSpoolError: if the disk fails, or has failed before.
         """
         return self._believe(super().executemany, *arguments)
 

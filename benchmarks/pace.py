@@ -84,8 +84,8 @@ class MeteredPace:
     def queue(self) -> float:
         return self._metered(self._pace.queue)
 
-    def reserve(self, *, poll: bool, within=None) -> float:
-        return self._metered(lambda: self._pace.reserve(poll=poll, within=within))
+    def reserve(self, *, poll: bool) -> float:
+        return self._metered(lambda: self._pace.reserve(poll=poll))
 
     def push_back(self, seconds: float) -> None:
         self._pace.push_back(seconds)

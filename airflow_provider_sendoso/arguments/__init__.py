@@ -1,1 +1,1 @@
-"""Arguments as people and templates give them: values that are read strictly, and the sends that are made of them."""
+"""Parsing of arguments that DAG authors and templates give: single values, and whole sends."""

@@ -1,4 +1,4 @@
-"""A send made from what people give: arguments of the hook, an operator or a notifier."""
+"""Builds a send from the arguments of the hook, an operator or a notifier."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def make_send(gift: GiftArguments, recipient: Mapping[str, Any] | None) -> GiftS
 
 def rendered(value: Any) -> Any:
     """
-    Take out of a mapping, at every depth, what a template has rendered to nothing.
+    Remove from a mapping, at every depth, the values that a template has rendered to nothing.
 
-    :param value: an argument as Airflow has rendered it, in which the text ``None`` stands for an absent value.
+    :param value: an argument as Airflow has rendered it; the text ``None`` in it stands for an absent value.
     """
     if isinstance(value, Mapping):
         inner = {name: rendered(one) for name, one in value.items()}
@@ -61,9 +61,9 @@ def validated(model: type[_S], fields: Mapping[str, Any]) -> _S:
     """
     Validate a send.
 
-    :param model: of its kind.
-    :param fields: its fields.
-    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+    :param model: the model of the send's kind.
+    :param fields: the send's fields.
+    :raises SendosoConfigError: if a field is missing or wrong; names the fields and none of their values.
     """
     try:
         return model.model_validate(fields)

@@ -1,4 +1,4 @@
-"""The operators' arguments as people and templates give them: read, or refused in words that say which and how."""
+"""Parses operators' arguments; a wrong one raises a ``SendosoConfigError`` that says what to give instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
 def given(value: Any) -> Any:
-    """Return an argument, or ``None`` for one that a template has rendered to nothing."""
+    """Return an argument; ``None`` if a template has rendered it to nothing."""
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
@@ -21,7 +21,7 @@ def name_of_table(value: Any) -> str | None:
 
 
 def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Refuse a value that is not one of those allowed."""
+    """Refuse a value that is not allowed."""
     if value not in allowed:
         raise SendosoConfigError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}. Nothing was sent.")
 
@@ -36,8 +36,8 @@ def seconds(name: str, value: float | timedelta) -> float:
 
 
 def truth(name: str, value: Any) -> bool:
-    """Read a truth value, also as a template renders it."""
-    # A template that renders to nothing is neither: to send for real on a guess would be wrong.
+    """Read a boolean, also from the text that a template renders."""
+    # Text that is neither true nor false is refused, because a wrong guess about dry_run would send gifts.
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     truth = words.get(str(value).strip().lower())
     if truth is None:
@@ -46,7 +46,7 @@ def truth(name: str, value: Any) -> bool:
 
 
 def count(name: str, value: Any) -> int | None:
-    """Read a whole number from 0; ``None`` where none is given."""
+    """Read a whole number from 0; ``None`` if it is absent."""
     if given(value) is None:
         return None
     text = str(value).strip()
@@ -56,7 +56,7 @@ def count(name: str, value: Any) -> int | None:
 
 
 def amount(name: str, value: Any) -> Decimal | None:
-    """Read an amount of money from 0; ``None`` where none is given."""
+    """Read an amount of money from 0; ``None`` if it is absent."""
     if given(value) is None:
         return None
     try:
@@ -69,7 +69,7 @@ def amount(name: str, value: Any) -> Decimal | None:
 
 
 def width(value: Any) -> int | None:
-    """Read ``max_in_flight``; ``None`` where none is given."""
+    """Read ``max_in_flight``; ``None`` if it is absent."""
     from airflow_provider_sendoso.sending.concurrency import MOST
 
     if given(value) is None:
@@ -81,7 +81,7 @@ def width(value: Any) -> int | None:
 
 
 def share_or_count(name: str, value: Any) -> float | None:
-    """Read a count (an ``int``) or a share from 0 to 1 (a ``float``); ``None`` where none is given."""
+    """Read a count (an ``int``) or a share from 0 to 1 (a ``float``); ``None`` if it is absent."""
     if given(value) is None:
         return None
     text = str(value).strip()

@@ -1,4 +1,4 @@
-"""``sendoso://`` assets: the sends of an account, or of one ``dedupe_scope`` of it."""
+"""``sendoso://`` assets: all sends of an account, or those of one ``dedupe_scope``."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ SCHEME = "sendoso"
 
 def asset_uri(account: str, dedupe_scope: str | None = None) -> str:
     """
-    Write the URI of an account's sends, or of one scope's: ``sendoso://app.sendoso.com/champions-2026-q4``.
+    Return the URI of an account's sends, or of one scope's: ``sendoso://app.sendoso.com/champions-2026-q4``.
 
-    :param account: as in the connection; by default its host.
-    :param dedupe_scope: as the batch has it; what a URI cannot hold is percent-encoded.
+    :param account: the connection's ``account``, which defaults to its host.
+    :param dedupe_scope: the batch's scope; characters that a URI cannot hold are percent-encoded.
     """
     return f"{SCHEME}://{quote(account, safe=':')}/{quote((dedupe_scope or '').strip('/'), safe='/')}"
 
 
 def create_asset(*, account: str, dedupe_scope: str | None = None, extra: dict[str, Any] | None = None) -> Asset:
     """
-    Make the asset of an account's sends, or of one scope's.
+    Create the asset of an account's sends, or of one scope's.
 
-    :param account: as in the connection; by default its host.
-    :param dedupe_scope: as the batch has it.
-    :param extra: of the asset.
+    :param account: the connection's ``account``, which defaults to its host.
+    :param dedupe_scope: the batch's scope.
+    :param extra: the asset's ``extra``.
     """
     return Asset(uri=asset_uri(account, dedupe_scope), extra=extra)
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Bring a ``sendoso://`` URI into the one form that Airflow compares; called by Airflow for every such asset.
+    Normalise a ``sendoso://`` URI, because Airflow compares URIs as text; Airflow calls this for every such asset.
 
-    :param uri: in parts.
-    :raises ValueError: for a URI without an account, or with a query, a user or a password.
+    :param uri: the URI, split into parts.
+    :raises ValueError: if the URI has no account, or has a query, a user or a password.
     """
     account, scope = unquote(uri.netloc), unquote(uri.path)
     if not account or "@" in uri.netloc or uri.query:
@@ -56,8 +56,8 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLine
     """
     Translate an asset for OpenLineage: the account is the namespace, the scope the name.
 
-    :param asset: with a ``sendoso://`` URI.
-    :param lineage_context: the hook; not looked at.
+    :param asset: an asset with a ``sendoso://`` URI.
+    :param lineage_context: the hook; not used.
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
 
@@ -66,9 +66,9 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLine
 
 def openlineage_name(uri: str) -> tuple[str, str]:
     """
-    Return namespace and name by which OpenLineage knows the sends of an account or of a scope.
+    Return OpenLineage's namespace and name for the sends of an account or of a scope.
 
-    :param uri: of the asset.
+    :param uri: the asset's URI.
     """
     parts = urlsplit(uri)
     return f"{SCHEME}://{parts.netloc}", unquote(parts.path.strip("/")) or "sends"

@@ -12,9 +12,9 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger, decisions
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
-from airflow_provider_sendoso.ledger.records import Record, State
-from airflow_provider_sendoso.ledger.resolutions import OPEN
+from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import normalise_key
+from airflow_provider_sendoso.sending.existing import check_send_id
 
 Say = Callable[[str], None]
 
@@ -43,7 +43,7 @@ def list_sends(
     :param say: shows a line.
     :raises SendosoConfigError: for a state, batch or scope that there is not.
     """
-    wanted = _states(states)
+    wanted = decisions.states_named(states)
     ledger, account = _open(conn_id)
     found = decisions.find(ledger, account, wanted, batch_id=batch_id, dedupe_scope=dedupe_scope, reason=reason)
     shown: list[dict[str, Any]] = []
@@ -126,6 +126,7 @@ def resolve(
     batch_id: str | None,
     dedupe_scope: str | None,
     reason: str | None,
+    states: Sequence[str] | None,
     sent: bool,
     not_sent: bool,
     send_id: str | None,
@@ -144,6 +145,7 @@ def resolve(
     :param batch_id: all that is open in a batch, or
     :param dedupe_scope: all that is open in a scope.
     :param reason: narrows a batch or a scope.
+    :param states: of a batch or a scope those in other states than the open ones, like ``refused``.
     :param sent: the gifts were found, or
     :param not_sent: they did not go out, and the next run sends them.
     :param send_id: of the one gift that was found.
@@ -164,7 +166,9 @@ def resolve(
     named = [*send_keys, *recipients]
     scope = None if recipients else dedupe_scope
     decisions.check_selection(send_keys=named, batch_id=batch_id, dedupe_scope=scope, reason=reason)
-    ledger, account = _open(conn_id)
+    wanted = decisions.states_named(states)
+    hook = SendosoHook(conn_id)
+    ledger, account = hook.ledger, hook.config.account
     keys = [*send_keys]
     for number, recipient in enumerate(recipients, 1):
         (key,) = _keys(ledger, account, [dedupe_scope or ""], [recipient])
@@ -174,7 +178,10 @@ def resolve(
                 f"{dedupe_scope!r} of the account {account!r}. Nothing was changed."
             )
         keys.append(key)
-    records = decisions.select(ledger, account, send_keys=keys, batch_id=batch_id, dedupe_scope=scope, reason=reason)
+    which: dict[str, Any] = {"batch_id": batch_id, "dedupe_scope": scope, "reason": reason, "states": wanted}
+    records = decisions.select(ledger, account, send_keys=keys, **which)
+    if send_id is not None and len(records) == 1:
+        check_send_id(hook.session, ledger, records[0], send_id)
     if not keys and not yes:
         _confirm(records, resolution, say, ask)
     tally = decisions.resolve(ledger, records, decision)
@@ -201,15 +208,6 @@ def print_ddl(dialect: str, say: Say = print) -> None:
 def _open(conn_id: str) -> tuple[Ledger, str]:
     hook = SendosoHook(conn_id)
     return hook.ledger, hook.config.account
-
-
-def _states(words: Sequence[str] | None) -> Sequence[State]:
-    if not words:
-        return OPEN
-    known = {state.value: state for state in State}
-    if not all(word.upper() in known for word in words):
-        raise SendosoConfigError(f"--state takes one or more of {', '.join(name.lower() for name in known)}.")
-    return [known[word.upper()] for word in words]
 
 
 def _keys(ledger: Ledger, account: str, scopes: Sequence[str], recipients: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.models import (
     LONGEST_ID,
     LONGEST_LINK,
+    METADATA_KEY,
     TRACKING,
     EgiftLink,
     Send,
@@ -215,6 +216,38 @@ def read_egift_link(body: Any, email: str) -> EgiftLink | None:
     # Asked for one, the only one is it, also where Sendoso writes the address in another way.
     mine = links if len(links) == 1 else [link for link in links if normalise_key(link.email) == normalise_key(email)]
     return mine[0] if len(mine) == 1 else None
+
+
+def names_another(request: Request, body: Any) -> bool:
+    """
+    Say whether an answer is about another send than the request: for another recipient, gift, campaign or mark.
+
+    That an answer repeats any of these is inferred; what it does not say contradicts nothing.
+
+    :param request: the POST of a send.
+    :param body: the answer's JSON.
+    """
+    asked, told = _named((request.json or {}).get("send")), _named(body)
+    return any(told[name] != asked[name] for name in asked.keys() & told.keys())
+
+
+def _named(body: Any) -> dict[str, str]:
+    """What a request or an answer says a send is, at its top level, or inside ``send``, ``recipient`` and ``touch``."""
+    if not isinstance(body, Mapping):
+        return {}
+    fields = dict(body)
+    for name in ("send", "recipient"):
+        inner = fields.get(name)
+        fields |= inner if isinstance(inner, Mapping) else {}
+    touch, metadata = fields.get("touch"), fields.get("metadata")
+    named = {
+        "email": fields.get("email"),
+        "gift_id": fields.get("gift_id"),
+        "touch_id": fields.get("touch_id", touch.get("id") if isinstance(touch, Mapping) else None),
+        "mark": metadata.get(METADATA_KEY) if isinstance(metadata, Mapping) else None,
+    }
+    texts = {name: str(value).strip().casefold() for name, value in named.items() if isinstance(value, str | int)}
+    return {name: text for name, text in texts.items() if text}
 
 
 def read_send_answer(send_id: str, body: Any) -> Send:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, read_send, tracking_url
+from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, names_another, read_send, tracking_url
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.models import Send, SendStatus
 
@@ -16,6 +16,12 @@ LONGEST_RETRY_AFTER = 120.0
 
 _MAYBE_SENT = {408, 409}
 """4xx that do not say "not sent" (inferred): a timeout of the far side, a conflict with work under way."""
+
+_OF_THE_ROW = {400, 404, 410, 413, 422}
+"""4xx that concern what was sent (400, 404, 422: seed; the others inferred), where they come from Sendoso itself."""
+
+_OF_THE_ACCOUNT = {402, 403, 407, 421, 425, 426, 428, 431, 451}
+"""4xx that concern every send alike (inferred): the account, its money or its rights, a proxy, the way to Sendoso."""
 
 
 class Verdict(StrEnum):
@@ -28,6 +34,8 @@ class Verdict(StrEnum):
     """Not sent; once more with a new token."""
     STOP = "stop"
     """Not sent, and not this row's fault: stop the batch."""
+    NOT_SENT = "not_sent"
+    """Not sent, and not known to be this row's fault: the row is left for the next try."""
     REFUSED = "refused"
     UNKNOWN = "unknown"
 
@@ -66,7 +74,9 @@ def classify(
     """
     Decide what a POST of a send led to.
 
-    A 4xx other than 408 and 409 means *not sent* (inferred); a 5xx, 503 included, promises nothing.
+    A 4xx other than 408 and 409 means *not sent* (inferred); a 5xx, 503 included, promises nothing. A refusal is the
+    row's only where its status is about what was sent and its body is JSON, as Sendoso's is: a page that a proxy has
+    made says nothing about the row.
 
     :param request: the POST.
     :param exchange: what became of it.
@@ -86,6 +96,8 @@ def classify(
             send = read(answer.json)
             if send is None:
                 return PostOutcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
+            if names_another(request, answer.json):
+                return PostOutcome(Verdict.UNKNOWN, "another_send", "the answer names another send")
             url = tracking_url(request, send)
             return PostOutcome(Verdict.SENT, "accepted", send_id=send.known_id, status=send.status, tracking_url=url)
         case 429:
@@ -94,11 +106,11 @@ def classify(
             return PostOutcome(verdict, code, words, retry_after=answer.retry_after)
         case 401:
             return PostOutcome(Verdict.STOP if renewed else Verdict.RENEW, code, words)
-        case 403:
+        case status if status in _OF_THE_ACCOUNT or (status == 404 and own_gift):
             return PostOutcome(Verdict.STOP, code, words)
-        case 404 if own_gift:
-            return PostOutcome(Verdict.STOP, code, words)
-        case status if 400 <= status < 500 and status not in _MAYBE_SENT:
+        case status if status in _OF_THE_ROW and isinstance(answer.json, Mapping):
             return PostOutcome(Verdict.REFUSED, code, words)
+        case status if 400 <= status < 500 and status not in _MAYBE_SENT:
+            return PostOutcome(Verdict.NOT_SENT, code, words)
         case _:
             return PostOutcome(Verdict.UNKNOWN, code, words)

@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from airflow_provider_sendoso.exceptions import SendosoRateLimitError
+from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
 POLL_SHARE = 5
 """While sends are waiting, polls take at most one slot in so many."""
@@ -26,10 +27,6 @@ LONGEST_WAIT = 150.0
 
 _STALE = 0.020
 _PATIENCE = 3
-
-
-Within = Callable[[Any], None]
-"""Something to be done in the transaction of a slot, which it is given; ``None`` where the pace has none."""
 
 
 class Pace(Protocol):
@@ -46,13 +43,12 @@ class Pace(Protocol):
         :return: seconds until the slot comes up; 0 for now.
         """
 
-    def take(self, within: Within, key: str) -> bool:
+    def take(self, send: SlotCommit) -> bool:
         """
         Take a slot for a send if one is free now, and only then.
 
-        :param within: done along with it; what it raises gives the slot back.
-        :param key: of what is changed by that.
-        :return: whether there was one, and ``within`` is done.
+        :param send: is committed along with the slot; what it raises gives the slot back.
+        :return: whether there was a slot, and the send is committed as being posted.
         """
 
     def push_back(self, seconds: float) -> None:
@@ -83,7 +79,7 @@ class LocalPace:
             self._free_at = slot + self._interval
             return slot - now
 
-    def take(self, within: Within, key: str) -> bool:
+    def take(self, send: SlotCommit) -> bool:
         """Take none: without a ledger there are no sends."""
         return False
 

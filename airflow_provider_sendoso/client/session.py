@@ -17,12 +17,13 @@ from airflow_provider_sendoso.client.answers import Answer, Exchange, answer_or_
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
-from airflow_provider_sendoso.client.pace import Pace, Within, wait_for_slot
+from airflow_provider_sendoso.client.pace import Pace, wait_for_slot
 from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
 from airflow_provider_sendoso.client.transport import Transport
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
+from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
 Result = TypeVar("Result")
 
@@ -159,11 +160,21 @@ class SendosoSession:
         self.await_turn(before=before, poll=poll)
         return self.call(request, token)
 
+    def await_turn_to_send(self, send: SlotCommit, *, sleep: Callable[[float], None]) -> None:
+        """
+        Block until a send may be posted and is committed as being posted; nothing has been sent when this raises.
+
+        :param send: commits that; in the slot's own transaction, if a slot is free at once.
+        :param sleep: waits for a number of seconds, or raises if the send is not to be posted any more.
+        """
+        # Where the last one had to wait there is a queue, and asking for a free slot would be in vain.
+        if self._crowded or not self.pace.take(send):
+            self.await_turn(before=send.commit_posting, sleep=sleep)
+
     def await_turn(
         self,
         *,
         before: Callable[[], None] = lambda: None,
-        within: tuple[Within, str] | None = None,
         poll: bool = False,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -172,14 +183,9 @@ class SendosoSession:
 
         :param before: done when it is this call's turn, and again with another turn if it took so long that the first
             is over; what it raises keeps the call from being made.
-        :param within: done instead of ``before``, in the slot's own transaction, for a slot that is free at once; with
-            the key of what it changes.
         :param poll: whether the call has to leave most of the rate to sends.
         :param sleep: waits for a number of seconds, or raises if the call is not to be made any more.
         """
-        # Where the last one had to wait there is a queue, and asking for a free slot would be in vain.
-        if within is not None and not self._crowded and self.pace.take(*within):
-            return
         for _ in range(_ROUNDS):
             with self._turns[poll]:
                 turn = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep)

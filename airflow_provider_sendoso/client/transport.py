@@ -26,8 +26,7 @@ from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
 LARGEST_BODY = 32 * 1024 * 1024
 
 _IDLE = 2.0
-"""Seconds after which a kept connection is not used again: the far side may have closed it, and a POST written into a
-closed connection ends unknown."""
+"""Seconds after which a kept connection is not used again: the far side may have closed it."""
 
 
 _WITHOUT_BODY = (204, 304)
@@ -191,9 +190,17 @@ _notes = threading.local()
 
 
 class _Noting:
-    """A connection that notes whether it was being made, or a request was being written."""
+    """A connection that notes whether it was being made, or a request was being written; a POST has one of its own."""
 
     sock: Any
+    _used = False
+
+    def request(self, method: str, *args: Any, **kwargs: Any) -> None:
+        if method == "POST" and self._used:
+            # Whatever the far side or a proxy has written on it since the last answer would be read as this one's.
+            self.close()  # type: ignore[attr-defined]
+        self._used = True
+        super().request(method, *args, **kwargs)  # type: ignore[misc]
 
     def connect(self) -> None:
         note: _Note = getattr(_notes, "note", None) or _Note()

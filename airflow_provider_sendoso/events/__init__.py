@@ -1,5 +1,5 @@
-"""Events by polling: what is new in Sendoso's lists, which offer no feed of it.
+"""Events by polling: finds what is new in Sendoso's lists, because Sendoso offers no feed of events.
 
-``words`` are checked when a DAG is parsed, and import nothing that only a run needs; ``differences`` are the pure
-rules; ``polling`` stands between them, the ledger that keeps the cursor, and whichever session reads.
+``words`` validates arguments while a DAG is parsed, and imports nothing heavy; ``differences`` holds the pure rules;
+``polling`` connects these rules with the ledger, which stores the cursor, and with the session that reads.
 """

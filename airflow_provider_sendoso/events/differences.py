@@ -1,12 +1,13 @@
-"""What is new in a list of Sendoso's since it was last read: pure rules, the same for the sensor and the triggers.
+"""Finds what is new in one of Sendoso's lists since it was last read: pure rules for the sensor and the triggers.
 
-Sendoso offers no feed of events that can be asked for: its lists have no filter by date (published), and that they are
-newest first is inferred and not depended on. So an event is a difference: a poll reads a list as far as it has to
-(:func:`poll`, a generator of requests, as in ``waiting.py``), and a :class:`Cursor` says what of it is new.
+Sendoso offers no feed of events: its lists have no filter by date (published), and their order, newest first, is
+inferred and not relied on. So an event is a difference between two readings. A poll reads a list as far as necessary
+(:func:`poll`, a generator of requests, like those in ``waiting/rounds.py``), and a :class:`Cursor` tells which rows are
+new.
 
-Each row is an event once, and none is passed over in silence: a walk that stops early has met every send that is still
-on its way, has read past the moment from which on rows may be unknown, and has found as many new rows as the list's
-total has grown by. Otherwise the whole list is read.
+Each row is an event once, and no row is skipped silently. A poll stops early only if it has met every watched send that
+is not terminal, has read past the moment from which rows may be unknown, and has found as many new rows as the list's
+total has grown by. Otherwise it reads the whole list.
 """
 
 from __future__ import annotations
@@ -32,43 +33,43 @@ from airflow_provider_sendoso.models import LenientMoment, SendStatus
 log = logging.getLogger(__name__)
 
 NAMED = 100
-"""Events that one answer names; further ones are left for the next."""
+"""The most events in one report; further events are left for the next report."""
 
 _MINUTE = 60.0
 _DAY = 24 * 3600.0
 
 OVERLAP = 10 * _MINUTE
-"""Seconds by which rows may be out of their order, or appear late, and still be met."""
+"""Seconds by which a row may be out of order, or appear late, without being missed."""
 
 WATCHED_FOR = 60 * _DAY
-"""Seconds after which a send that is still on its way is not watched any more."""
+"""Seconds after which a send is no longer watched, even if its status is not terminal."""
 
 MOST_WATCHED = 20_000
-"""Sends on their way that a cursor holds; the oldest of more are given up."""
+"""The most watched sends in a cursor; beyond that, the oldest are dropped."""
 
 MOST_SEEN = 20_000
-"""Rows that a cursor holds because their date does not say whether they are new."""
+"""The most rows in a cursor whose date alone does not tell whether they are new."""
 
 MOST_PAGES = 2_000
-"""Pages of one poll: 200,000 rows, and a quarter of an hour at the pace of reads."""
+"""The most pages of one poll: 200,000 rows, which take a quarter of an hour to read."""
 
 _VERSION = 1
 _MOMENT: TypeAdapter[datetime | None] = TypeAdapter(LenientMoment)
 
 
 _UNDATED = ("return-addresses", "users")
-"""Rows that have no date of creation (published for users, inferred for return addresses)."""
+"""Objects without a creation date (published for users, inferred for return addresses)."""
 
 
 @dataclass(frozen=True)
 class Question:
     """
-    What is asked of a list.
+    The object to poll, and what counts as an event.
 
     :param object: one of :data:`OBJECTS`.
-    :param events: what counts as an event.
-    :param statuses: the statuses that a change has to lead to; empty: any.
-    :param since: epoch seconds from which on the first poll's rows are events; ``None``: none of them is one.
+    :param events: the kinds of events.
+    :param statuses: the new statuses that count as an event; empty: all of them.
+    :param since: epoch seconds; rows of the first poll count as events from then on; ``None``: none of them does.
     """
 
     object: str
@@ -85,13 +86,13 @@ class Question:
         since: datetime | str | float | None = None,
     ) -> Question:
         """
-        Read a question from its words.
+        Parse and validate a question.
 
         :param object_name: one of :data:`OBJECTS`.
-        :param events: ``created`` and ``status_changed``.
-        :param statuses: of the six.
-        :param since: a datetime, or text in ISO 8601, without a zone in UTC; or epoch seconds.
-        :raises SendosoConfigError: for words that are none, or do not go together.
+        :param events: ``created``, ``status_changed`` or both.
+        :param statuses: some of the six statuses.
+        :param since: a datetime, ISO 8601 text (UTC, unless it names a zone), or epoch seconds.
+        :raises SendosoConfigError: if a word is unknown, or if words contradict each other.
         """
         kinds, wanted = listed(events), listed(statuses)
         check_words(object_name, kinds, wanted)
@@ -102,24 +103,24 @@ class Question:
 
     @property
     def dated(self) -> bool:
-        """Whether the list grows with every send, and a row's date says that it is old; the others are read whole."""
+        """Whether rows are sends: that list grows without end, and is read by date; other lists are read whole."""
         return self.object in SENDS
 
     @property
     def follows(self) -> bool:
-        """Whether sends are watched on their way."""
+        """Whether sends are watched for changes of status."""
         return EventKind.STATUS_CHANGED in self.events
 
 
 @dataclass(frozen=True, slots=True)
 class ListedRow:
     """
-    What matters of a row; nothing of it is about a person.
+    The relevant fields of a row, without personal data.
 
-    :param id: its id.
-    :param at: epoch seconds of its creation, where the list says.
-    :param status: a send's.
-    :param changed_at: epoch seconds since when it has that status, where the list says (published for campaign sends).
+    :param id: the row's id.
+    :param at: creation time in epoch seconds; ``None`` if the list does not say.
+    :param status: a send's status.
+    :param changed_at: epoch seconds since which it has that status, if the list says (published for campaign sends).
     """
 
     id: str
@@ -131,16 +132,16 @@ class ListedRow:
 @dataclass
 class Reading:
     """
-    What a poll has read of a list so far.
+    The part of a list that a poll has read so far.
 
-    :param rows: by id, as last met.
-    :param whole: the list was read to its end, and nothing can have slipped.
-    :param total: how many rows the list had when its first page was read; ``None`` where it does not say.
+    :param rows: the rows by id, each as it was read last.
+    :param whole: whether the list was read to its end, without a row that could have been missed.
+    :param total: the list's number of rows when its first page was read; ``None`` if the list does not say.
     :param newest: epoch seconds of the newest row.
-    :param in_order: rows came newest first so far, but for :data:`OVERLAP`, and all had a date.
-    :param reach: epoch seconds of the newest row of the page that was last read.
+    :param in_order: whether all rows had a date and came newest first, within :data:`OVERLAP`.
+    :param reach: epoch seconds of the newest row of the page that was read last.
     :param oldest: epoch seconds of the oldest row.
-    :param cut: the walk was ended before its time: nothing older is looked for any more.
+    :param cut: whether the poll reached its limit of pages; older rows are then given up.
     """
 
     rows: dict[str, ListedRow] = field(default_factory=dict)
@@ -154,9 +155,9 @@ class Reading:
 
     def add(self, rows: Sequence[ListedRow]) -> None:
         """
-        Take a page's rows, those that were met before left out.
+        Add the rows of a page.
 
-        :param rows: in their order.
+        :param rows: the page's rows that were not on an earlier page, in the list's order.
         """
         for row in rows:
             self.rows[row.id] = row
@@ -174,13 +175,13 @@ class Reading:
 @dataclass(frozen=True)
 class Taken:
     """
-    What a reading has brought.
+    The result of :meth:`Cursor.take`.
 
-    :param cursor: where the next one goes on.
-    :param events: plain values, oldest first.
-    :param left: events that are there and not among these; the next :meth:`Cursor.take` has them.
-    :param given_up: sends that were watched for too long, or are too many.
-    :param gone: sends that were watched and are not in the list any more.
+    :param cursor: the cursor for the next reading.
+    :param events: the events as plain values, oldest first.
+    :param left: number of further events, which the next :meth:`Cursor.take` returns.
+    :param given_up: number of sends that are no longer watched, because they are too old or too many.
+    :param gone: number of watched sends that are no longer in the list.
     """
 
     cursor: Cursor
@@ -191,9 +192,9 @@ class Taken:
 
     def report(self, question: Question) -> dict[str, Any]:
         """
-        Say what has happened, in plain values for an XCom or a trigger's event.
+        Return the events as plain values for an XCom or a trigger's event.
 
-        :param question: what was asked.
+        :param question: the question of the poll.
         """
         kinds = Counter(str(event["event"]) for event in self.events)
         return {
@@ -207,15 +208,15 @@ class Taken:
 @dataclass(frozen=True)
 class Cursor:
     """
-    What is known of a list, so that the next reading's news can be told: of bounded size, and without anybody's name.
+    The known part of a list, from which the new rows of the next reading follow: bounded in size, no personal data.
 
-    :param began: whether there was a reading at all.
-    :param followed: whether the last one watched sends on their way.
-    :param floor: epoch seconds; a row that is older is known.
-    :param newest: epoch seconds of the newest row ever met.
-    :param count: how many rows of the list are known.
-    :param seen: known rows that are not below the floor, with their date.
-    :param watched: sends on their way, with their status and date.
+    :param began: whether there was a reading before.
+    :param followed: whether the last reading watched sends for changes of status.
+    :param floor: epoch seconds; every row that is older is known.
+    :param newest: epoch seconds of the newest row ever read.
+    :param count: number of known rows.
+    :param seen: date by id of the known rows that are not older than ``floor``.
+    :param watched: status and date by id of the sends that are watched.
     """
 
     began: bool = False
@@ -230,10 +231,10 @@ class Cursor:
 
     def is_answered(self, question: Question, reading: Reading, now: float) -> bool:
         """
-        Say whether a reading holds all that can be new.
+        Return whether a reading holds everything that can be new.
 
-        :param question: what is asked.
-        :param reading: as far as it has come, or one that was made for another cursor.
+        :param question: the question of the poll.
+        :param reading: a reading that may be unfinished, or made for another cursor.
         :param now: epoch seconds.
         """
         if reading.whole:
@@ -252,16 +253,16 @@ class Cursor:
 
     def is_created_answered(self, question: Question, reading: Reading, now: float) -> bool:
         """
-        Say whether a reading holds all rows that can be new, be it without some send that is watched.
+        Return whether a reading holds all rows that can be new, even if it lacks watched sends.
 
-        :param question: what is asked.
-        :param reading: as far as it has come.
+        :param question: the question of the poll.
+        :param reading: a reading that may be unfinished.
         :param now: epoch seconds.
         """
         return reading.in_order and reading.reach + OVERLAP < self._unknown_from(question, reading, now)
 
     def _unknown_from(self, question: Question, reading: Reading, now: float) -> float:
-        """Return the moment from which on rows may be unknown."""
+        """Return the moment from which rows may be unknown, in epoch seconds."""
         if not question.dated or reading.newest is None:
             return float("-inf")
         if self.began:
@@ -269,16 +270,16 @@ class Cursor:
         return min(reading.newest, now) - OVERLAP if question.since is None else question.since
 
     def _watched_from(self, question: Question, reading: Reading, now: float) -> float:
-        """Return the moment from which on sends may be on their way and not watched yet."""
+        """Return the moment, in epoch seconds, from which there may be sends to watch that are not watched yet."""
         if not question.follows or self.followed or reading.newest is None:
             return float("inf")
         return min(reading.newest, now) - WATCHED_FOR
 
     def is_new(self, row: ListedRow) -> bool:
         """
-        Say whether a row was in no reading before.
+        Return whether no earlier reading held a row.
 
-        :param row: of this reading.
+        :param row: a row of this reading.
         """
         if row.id in self.seen or row.id in self.watched:
             return False
@@ -288,13 +289,13 @@ class Cursor:
 
     def take(self, question: Question, reading: Reading, now: float, most: int = NAMED) -> Taken:
         """
-        Say what a reading brings that is new.
+        Return a reading's new events, and the cursor that knows them.
 
-        :param question: what is asked.
-        :param reading: one that answers it.
+        :param question: the question of the poll.
+        :param reading: a reading for which :meth:`is_answered` is true.
         :param now: epoch seconds.
-        :param most: events at the most; those that are left are new to the next cursor, too.
-        :raises SendosoError: for a list that is too long to be told apart without dates.
+        :param most: the most events to return; the next cursor returns the others.
+        :raises SendosoError: if the list has too many rows without dates to tell which are new.
         """
         seen, watched = dict(self.seen), dict(self.watched)
         events: list[dict[str, Any]] = []
@@ -305,7 +306,7 @@ class Cursor:
             if happened and len(events) + len(happened) > most:
                 left += len(happened)
                 if new and happened[0]["event"] == EventKind.STATUS_CHANGED and EventKind.CREATED in question.events:
-                    # Created before ``since`` and changed after it: to the next cursor only the change is new.
+                    # Created before ``since`` and changed after it: for the next cursor only the change is an event.
                     seen[row.id], watched[row.id] = row.at, (SendStatus.PENDING, row.at)
                 elif new:
                     left_rows.append(row)
@@ -336,7 +337,7 @@ class Cursor:
             if row.status is None or row.status is was:
                 return
         elif not self.began:
-            # Seen before the first poll: an event only where a moment was given, and the list says that it is later.
+            # A row of the first poll is an event only if ``since`` is given and the list shows a later date.
             if since is None:
                 return
             new = row.at is not None and row.at >= since
@@ -346,7 +347,7 @@ class Cursor:
             return
         if new and EventKind.CREATED in question.events:
             yield _event(question, row, EventKind.CREATED, None, row.at)
-        # A send begins as pending: a new one that is beyond has changed before anybody looked.
+        # Every send begins as pending, so a new send with another status has changed before this poll.
         changed = was is not None or row.status not in (None, SendStatus.PENDING)
         if question.follows and changed and (not question.statuses or row.status in question.statuses):
             yield _event(question, row, EventKind.STATUS_CHANGED, was, row.changed_at)
@@ -359,10 +360,10 @@ class Cursor:
         watched: dict[str, tuple[SendStatus, float | None]],
         now: float,
     ) -> None:
-        """Note how far a send has come, if it is one to be watched."""
+        """Record the status of a send that is to be watched, and drop a send that has arrived."""
         there = row.id in watched
         if not question.follows or (not there and not new and self.followed):
-            return  # in the second case it has arrived, or was given up
+            return  # a known send that is not watched has arrived, or was given up
         if row.status is None:
             if not there:
                 watched[row.id] = (SendStatus.PENDING, row.at)
@@ -379,7 +380,7 @@ class Cursor:
         seen: Mapping[str, float | None],
         now: float,
     ) -> float | None:
-        """Move the floor up to where it was one reading ago, so that a row that appears late is met by the next."""
+        """Raise the floor to :data:`OVERLAP` before the previous reading's newest row, so that late rows are found."""
         if not question.dated or reading.newest is None:
             return self.floor
         newest = self.newest if self.began and self.newest is not None else reading.newest
@@ -395,7 +396,7 @@ class Cursor:
         if reading.whole:
             return max(reading.total, len(reading.rows)) - left
         found = sum(map(self.is_new, reading.rows.values()))
-        # A total that lags behind the rows must not make them be looked for again once it has caught up.
+        # If the total lags behind the rows, the next poll must not search for these rows again when it catches up.
         return max(reading.total, (self.count or 0) + found) - left
 
     # -- as JSON -----------------------------------------------------------------------------------------------------
@@ -418,10 +419,10 @@ class Cursor:
     @classmethod
     def from_json(cls, value: Any) -> Cursor:
         """
-        Read a cursor.
+        Parse a cursor.
 
-        :param value: of :meth:`as_json`; ``None``: one that has read nothing.
-        :raises SendosoError: for one that a newer version of this provider has written.
+        :param value: the result of :meth:`as_json`; ``None`` stands for a new cursor.
+        :raises SendosoError: if another version of this provider has written the cursor.
         """
         if value is None:
             return cls()
@@ -449,13 +450,13 @@ def poll(
     cursor: Cursor, question: Question, clock: Callable[[], float] = time.time
 ) -> Generator[Request, Answer, Reading]:
     """
-    Read a list as far as a cursor needs it: yields requests, is sent their answers.
+    Read a list as far as a cursor needs it; a generator that yields requests and is sent their answers.
 
-    :param cursor: of the last reading.
-    :param question: what is asked.
-    :param clock: epoch seconds.
+    :param cursor: the cursor of the last reading.
+    :param question: the object to poll, and what counts as an event.
+    :param clock: returns epoch seconds.
     :return: the reading.
-    :raises SendosoError: for a list that is no list, or cannot be read far enough.
+    :raises SendosoError: if an answer is not a list, or if the list cannot be read far enough.
     """
     name = OBJECTS[question.object]
     listing = listing_of(name, object_request(name))
@@ -476,7 +477,7 @@ def poll(
 
 
 def _stop(cursor: Cursor, question: Question, reading: Reading, now: float) -> None:
-    """Decide about a list that is too long to be read whole."""
+    """Cut a reading at the limit of pages, or raise if new rows could be missing from it."""
     if not cursor.is_created_answered(question, reading, now):
         raise SendosoError(
             f"{len(reading.rows)} rows of {question.object} were read, and what is new could still be behind them: "
@@ -507,7 +508,7 @@ def _status(word: Any) -> SendStatus | None:
 
 
 def _changed_at(updates: Any, status: SendStatus | None) -> float | None:
-    """Find when a send came to its status: the first of the updates since which it has not left it."""
+    """Find when a send got its present status: the first update since which the status has not changed."""
     if not isinstance(updates, list) or status is None:
         return None
     steps = [
@@ -526,7 +527,7 @@ def _changed_at(updates: Any, status: SendStatus | None) -> float | None:
 
 @lru_cache(maxsize=256)
 def _complain(words: str, about: str) -> None:
-    """Warn once per process."""
+    """Log a warning once per process."""
     log.warning(words, about)
 
 
@@ -560,7 +561,7 @@ def _below(at: float | None, floor: float | None) -> bool:
 def _kept(
     watched: Mapping[str, tuple[SendStatus, float | None]], reading: Reading, now: float
 ) -> dict[str, tuple[SendStatus, float | None]]:
-    """Give up the sends that are too old, and the oldest of too many."""
+    """Drop the sends that are too old; if there are still too many, drop the oldest."""
     oldest = reading.oldest if reading.cut else now - WATCHED_FOR
     kept = {send_id: known for send_id, known in watched.items() if not _below(known[1], oldest)}
     if len(kept) <= MOST_WATCHED:
@@ -570,7 +571,7 @@ def _kept(
 
 
 def _bounded(question: Question, seen: Mapping[str, float | None], reading: Reading) -> dict[str, float | None]:
-    """Forget rows that are not in the list any more, if there are too many to hold all."""
+    """Drop the rows that are no longer in the list, if there are too many to hold."""
     undated = sum(at is None for at in seen.values()) if question.dated else len(seen)
     if undated > MOST_SEEN and reading.whole:
         seen = {row_id: at for row_id, at in seen.items() if row_id in reading.rows}

@@ -1,7 +1,7 @@
-"""Events, between the pure rules of ``differences.py``, the ledger that keeps the cursor, and whichever session reads.
+"""Connects the pure rules of ``differences.py`` with the ledger, which stores the cursor, and with the session.
 
-The cursor and what it has brought are written at once, under the name of the task's run that got it: a try that was
-killed with its events in hand is given the same ones again, and so is a run that is cleared.
+A cursor and the events that it has returned are written together, with the name of the task's run that received them.
+So the retry of a killed try, or a cleared run, receives the same events again.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from airflow_provider_sendoso.waiting.goal import Goal
 log = logging.getLogger(__name__)
 
 MOST_HANDED = 5
-"""Runs whose events are kept for their next try."""
+"""Number of runs whose events are stored for a later try."""
 
 _DIGEST = 16
 
 
 def cursor_key(*parts: str) -> str:
     """
-    Name a cursor in the ledger: readable, and by a hash of its parts not to be taken for another.
+    Build a cursor's key in the ledger: the readable parts, and a hash that makes the key unique.
 
-    :param parts: of the name.
+    :param parts: the parts of the name.
     """
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_DIGEST]
     return f"{'/'.join(parts)[: LONGEST_NAME - _DIGEST - 1]}#{digest}"
@@ -41,11 +41,11 @@ def cursor_key(*parts: str) -> str:
 
 def check_host(question: Question, base_url: str) -> None:
     """
-    Refuse to wait for statuses that never come.
+    Refuse to wait for statuses that the host never reports.
 
-    :param question: what is asked.
-    :param base_url: the connection's.
-    :raises SendosoConfigError: on the vendor's sandbox, for statuses beyond ``processing``.
+    :param question: the question of the poll.
+    :param base_url: the connection's base URL.
+    :raises SendosoConfigError: on the vendor's sandbox, if all statuses are beyond ``processing``.
     """
     if question.statuses:
         Goal(tuple(question.statuses), ()).check_host(base_url)
@@ -54,10 +54,10 @@ def check_host(question: Question, base_url: str) -> None:
 @dataclass(frozen=True)
 class Position:
     """
-    What is kept: how far a list was read, and what it has brought whom.
+    The stored state of a wait: the cursor, and the reports that were returned to runs.
 
-    :param cursor: of the last reading.
-    :param handed: reports by run, the last of them last.
+    :param cursor: the cursor of the last reading.
+    :param handed: reports by run, in the order in which they were returned.
     """
 
     cursor: Cursor = field(default_factory=Cursor)
@@ -66,10 +66,10 @@ class Position:
     @classmethod
     def from_text(cls, text: str | None) -> Position:
         """
-        Read what was kept.
+        Parse a stored position.
 
-        :param text: of :meth:`as_text`; ``None``: nothing yet.
-        :raises SendosoError: for what a newer version of this provider has written.
+        :param text: the result of :meth:`as_text`; ``None`` stands for a new position.
+        :raises SendosoError: if another version of this provider has written it.
         """
         if text is None:
             return cls()
@@ -77,20 +77,20 @@ class Position:
         return cls(Cursor.from_json(kept["cursor"]), kept["handed"])
 
     def as_text(self) -> str:
-        """Return what to keep."""
+        """Return the position as JSON text."""
         return json.dumps({"cursor": self.cursor.as_json(), "handed": self.handed}, separators=(",", ":"))
 
 
 class EventWait:
     """
-    One task's wait for events; its cursor is in the ledger.
+    One task's wait for events, with its cursor in the ledger.
 
-    :meth:`recall` and :meth:`conclude` block while they read and write the ledger; nothing else here does.
+    :meth:`recall` and :meth:`conclude` block while they read and write the ledger; the other methods do not block.
 
-    :param hook: with its connections resolved.
-    :param question: what is asked.
-    :param cursor_name: whose cursor it is, within the account and the object.
-    :param run: who gets the events: the same for all tries of a task's run.
+    :param hook: the hook, with its connections resolved.
+    :param question: the object to poll, and what counts as an event.
+    :param cursor_name: the cursor's name, unique within account and object.
+    :param run: name of the task's run that receives the events, the same for all tries.
     """
 
     def __init__(self, hook: SendosoHook, question: Question, cursor_name: str, run: str) -> None:
@@ -103,26 +103,26 @@ class EventWait:
 
     def recall(self) -> dict[str, Any] | None:
         """
-        Read from the ledger how far the list was read.
+        Read the position from the ledger.
 
-        :return: what this run was handed by an earlier try.
-        :raises SendosoError: if that cannot be read.
+        :return: the report that an earlier try of this run received, if there is one.
+        :raises SendosoError: if the ledger cannot be read.
         """
         kept = self._hook.ledger.cursors.read(self._key)
         self._version, self._position = kept.version, Position.from_text(kept.text)
         return self._position.handed.get(self._run)
 
     def begin(self) -> Generator[Request, Answer, Reading]:
-        """Begin the poll that goes on from there."""
+        """Begin the poll that resumes from the position that :meth:`recall` has read."""
         return poll(self._position.cursor, self._question)
 
     def conclude(self, reading: Reading) -> dict[str, Any] | None:
         """
-        Write into the ledger what was read, and say what of it is new.
+        Write the new position into the ledger, and return the new events.
 
-        :param reading: of :meth:`begin`.
+        :param reading: the reading that :meth:`begin` returned.
         :return: the report of the events, if there are any.
-        :raises SendosoError: if it could not be written; then the next poll finds the same events.
+        :raises SendosoError: if the ledger could not be written; then the next poll finds the same events.
         """
         taken = self._position.cursor.take(self._question, reading, time.time())
         complain(self._question, taken)
@@ -141,10 +141,10 @@ class EventWait:
 
 def complain(question: Question, taken: Taken) -> None:
     """
-    Log what a cursor does not follow any more.
+    Log how many sends a cursor no longer watches.
 
-    :param question: what is asked.
-    :param taken: what a reading has brought.
+    :param question: the question of the poll.
+    :param taken: the result of :meth:`Cursor.take`.
     """
     if taken.given_up:
         log.warning("%d %s are not watched any more: too old, or too many.", taken.given_up, question.object)

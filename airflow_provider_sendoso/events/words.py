@@ -1,4 +1,4 @@
-"""The words in which events are asked for; light enough to be checked while a DAG file is parsed."""
+"""Validates the words of an event question; imports little, because it runs while a DAG file is parsed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
 class EventKind(StrEnum):
-    """What can happen to a row of a list."""
+    """The kinds of events."""
 
     CREATED = "created"
-    """It is in the list, and was not."""
+    """A row is new in the list."""
     STATUS_CHANGED = "status_changed"
-    """A send has another status than when it was last looked at."""
+    """A send has another status than at the last poll."""
 
 
 OBJECTS: Mapping[str, str] = {
@@ -25,7 +25,7 @@ OBJECTS: Mapping[str, str] = {
     "sends": "sends",
     "campaign_sends": "send",
 }
-"""What can be polled, with the list's name in the API: the first three as the Cloud Elements element offers (seed)."""
+"""The list's name in the API by object that can be polled; the first three are those of Cloud Elements (seed)."""
 
 SENDS = ("sends", "campaign_sends")
 
@@ -36,19 +36,19 @@ def listed(words: str | Iterable[str] | None) -> tuple[str, ...]:
     """
     Return words as a tuple.
 
-    :param words: some, or one, or ``None``.
+    :param words: one word, several words, or ``None``.
     """
     return (words,) if isinstance(words, str) else tuple(str(word) for word in words or ())
 
 
 def check_words(object_name: str, events: Sequence[str], statuses: Sequence[str]) -> None:
     """
-    Refuse words that are none, or do not go together.
+    Refuse unknown words, and words that contradict each other.
 
     :param object_name: one of :data:`OBJECTS`.
     :param events: some of :class:`EventKind`.
-    :param statuses: some of :data:`STATUSES`, or none.
-    :raises SendosoConfigError: naming the argument and what it may be.
+    :param statuses: some of :data:`STATUSES`; may be empty.
+    :raises SendosoConfigError: names the argument and its allowed values.
     """
     for name, words, known in (
         ("object", (object_name,), tuple(OBJECTS)),

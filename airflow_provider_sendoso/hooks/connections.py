@@ -165,7 +165,7 @@ def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession
         mask_secret(config.refresh_token.get_secret_value())
     interval = SPACING / config.requests_per_second
     if ledger is not None:
-        ledger.accounts.check(config.account, ledger.client_hash(config.client), named=config.names_account)
+        ledger.accounts.check(config.account, ledger.client_hash((config.client_id,)), named=config.names_account)
         store = ledger.tokens(config.identity, secret)
         pace = ledger.pace(config.account, interval, POLL_SHARE)
         return SendosoSession(config, store, pace, mask=mask_secret)

@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection resolved into a session on Sendoso and, where it has one, a ledger."""
+"""The hook: resolves an Airflow connection into a session with Sendoso and, if one is configured, a ledger."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ class SendosoHook(Reads, Recorded, BaseHook):
     """
     Talk to Sendoso through an Airflow connection of type ``sendoso``.
 
-    Nothing is looked up before the first call. With a ledger the token and the rate are shared with every other task
-    of the deployment; reads work without one, with a token and a pace of this process's own.
+    The hook is lazy: it looks up the connection at the first call. With a ledger, all tasks of the deployment share one
+    token and one request rate. Without a ledger, reads still work; this process then uses its own token and limits its
+    own rate.
 
-    :param sendoso_conn_id: the connection.
+    :param sendoso_conn_id: id of the Airflow connection.
     """
 
     conn_name_attr = "sendoso_conn_id"
@@ -67,9 +68,9 @@ class SendosoHook(Reads, Recorded, BaseHook):
     @cached_property
     def config(self) -> ClientConfig:
         """
-        The resolved connection.
+        The validated connection.
 
-        :raises SendosoConfigError: for a connection that is not usable.
+        :raises SendosoConfigError: if the connection is invalid.
         """
         connection = self.get_connection(self.sendoso_conn_id)
         check_connection(self.sendoso_conn_id, connection)
@@ -78,10 +79,10 @@ class SendosoHook(Reads, Recorded, BaseHook):
     @cached_property
     def ledger(self) -> Ledger:
         """
-        The ledger that sends need.
+        The ledger, which sends require.
 
-        :raises SendosoConfigError: where there is none, with the line to set.
-        :raises SendosoLedgerError: where it does not answer.
+        :raises SendosoConfigError: if no ledger is configured; the message holds the line to set.
+        :raises SendosoLedgerError: if the ledger's database does not answer.
         """
         if self._ledger is None:
             raise SendosoConfigError(no_ledger(self.config.ledger_conn_id))
@@ -90,9 +91,9 @@ class SendosoHook(Reads, Recorded, BaseHook):
     @cached_property
     def session(self) -> SendosoSession:
         """
-        The session that all calls go through; on the ledger's tokens and pace where there is a ledger.
+        The session that makes all requests. With a ledger, it takes its token and its pace from the ledger.
 
-        All hooks of a process on the same connection share one.
+        All hooks of a process with the same connection share one session.
         """
         return shared_session(self.config, self._ledger)
 
@@ -101,7 +102,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
         return self.session
 
     async def aprepare(self) -> None:
-        """Resolve both connections without blocking the event loop; then session and ledger are at hand."""
+        """Resolve both connections and open session and ledger without blocking the event loop."""
         connection = await get_async_connection(self.sendoso_conn_id, hook=self)
         check_connection(self.sendoso_conn_id, connection)
         self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
@@ -125,10 +126,10 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
     def revoke_tokens(self) -> int:
         """
-        Revoke the stored tokens at Sendoso and forget them, here and in the ledger.
+        Revoke the stored tokens at Sendoso, then delete them from this process and from the ledger.
 
-        :return: how many there were.
-        :raises SendosoError: if Sendoso did not revoke one; then none is forgotten.
+        :return: the number of tokens revoked.
+        :raises SendosoError: if Sendoso did not revoke a token; then no token is deleted.
         """
         return self.session.tokens.revoke()
 
@@ -152,28 +153,29 @@ class SendosoHook(Reads, Recorded, BaseHook):
         """
         Send one gift, **without the ledger's protection**: called twice, it sends twice.
 
-        Use :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` wherever a task may be retried.
-        The POST is never repeated once it may have been received.
+        Use :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` wherever a task may be retried. The
+        POST is never repeated once Sendoso may have received it.
 
-        :param gift_id: of the catalogue, or
-        :param touch_id: a campaign, which is read first: its gift goes by e-mail or by post (published).
+        :param gift_id: a gift of the catalogue; exactly one of ``gift_id`` and ``touch_id``.
+        :param touch_id: a campaign. It is read first, to learn whether its gift goes by e-mail or by post (published).
         :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
             (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed).
-            A campaign's eGift needs the ``email`` alone; its parcel to outside the US also ``mobile_no`` (published).
-        :param message: the note that goes with it; optional for a campaign.
+            A campaign's eGift needs only the ``email``; a campaign's parcel to an address outside the US also needs
+            ``mobile_no`` (published).
+        :param message: the note that accompanies the gift; optional for a campaign.
         :param variant_id: size or colour of a swag item.
         :param team_id: the team that pays.
-        :param metadata: own keys and values.
-        :param address_confirmation: ``"email"`` or ``"link"``: ask for the address where there is none; of campaigns,
-            like the next three (published).
+        :param metadata: your own keys and values.
+        :param address_confirmation: ``"email"`` or ``"link"``: how to ask a recipient without an address for it. This
+            and the next three parameters apply to campaigns only (published).
         :param expire_after_days: days that the recipient has to answer, from 2 to 7.
-        :param hide_product_info: whether to ask without saying what for.
-        :param address_confirmation_message: what the recipient reads when asked.
-        :return: the send, with its ``id``; a campaign's is ``tracking:<code>``.
-        :raises SendosoConfigError: for fields that are missing or wrong; nothing was sent.
+        :param hide_product_info: whether to hide from the recipient which gift the address is for.
+        :param address_confirmation_message: the text that the recipient reads when asked for the address.
+        :return: the send with its ``id``; for a campaign, the id is ``tracking:<code>``.
+        :raises SendosoConfigError: if a field is missing or wrong; nothing was sent.
         :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
-        :raises SendosoApiError: if Sendoso refused it; nothing was sent.
-        :raises SendOutcomeUnknownError: if the gift may have gone out; not retried by Airflow.
+        :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
+        :raises SendOutcomeUnknownError: if the gift may have gone out; Airflow does not retry this error.
         """
         gift = {
             "gift_id": gift_id,
@@ -197,19 +199,19 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
     def generate_egift_links(self, *, touch_id: int | str, emails: Sequence[str]) -> list[EgiftLink]:
         """
-        Make an eGift link for each recipient, **without the ledger's protection**: called twice, it makes them twice.
+        Create an eGift link per recipient, **without the ledger's protection**: a second call creates more.
 
-        Use :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` wherever a task may be retried.
-        It is one POST (published), never repeated once it may have been received. Sendoso sends nothing; a link is
-        money, so keep it out of logs and of what a task returns.
+        Use :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` wherever a task may be retried. The
+        call is one POST (published), which is never repeated once Sendoso may have received it. Sendoso sends the
+        recipients nothing. Anyone who has a link can redeem it, so keep links out of logs and out of XCom.
 
         :param touch_id: a campaign whose gifts are eGifts.
-        :param emails: of the recipients, none twice.
-        :return: the links that Sendoso has answered with, each with its ``email`` and ``link``.
-        :raises SendosoConfigError: for fields that are missing or wrong; nothing was made.
-        :raises SendosoConnectionError: if Sendoso could not be reached; nothing was made.
-        :raises SendosoApiError: if Sendoso refused it; nothing was made.
-        :raises SendOutcomeUnknownError: if the links may have been made; not retried by Airflow.
+        :param emails: the recipients' e-mail addresses, without duplicates.
+        :return: the links of Sendoso's answer, each with its ``email`` and ``link``.
+        :raises SendosoConfigError: if a field is missing or wrong; no link was created.
+        :raises SendosoConnectionError: if Sendoso could not be reached; no link was created.
+        :raises SendosoApiError: if Sendoso refused the request; no link was created.
+        :raises SendOutcomeUnknownError: if the links may have been created; Airflow does not retry this error.
         """
         if isinstance(emails, str | bytes) or not emails:
             raise SendosoConfigError("emails must be a list of e-mail addresses; nothing was sent.")
@@ -226,11 +228,11 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Say who the connection is for Sendoso, what is left to spend, the rate, and whether the ledger answers.
+        Report the Sendoso user, the remaining balance, the request rate, and whether the ledger answers.
 
-        Nothing is sent and nothing is asked twice. It is behind Airflow's button *Test Connection*.
+        Nothing is sent, and no request is repeated. Airflow calls this for its button *Test Connection*.
 
-        :return: whether the connection works, and that, or exactly what is wrong; no secret and nobody's name.
+        :return: whether the connection works, and that report or the error; without secrets and personal data.
         """
         try:
             session, ledger = self.session, self._ledger
@@ -254,7 +256,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
         balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
         return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
 
-    # -- the form, before Airflow 3.2; newer ones read the provider's metadata ---------------------------------------
+    # -- the connection form before Airflow 3.2; newer versions read the provider's metadata -----------------------
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:

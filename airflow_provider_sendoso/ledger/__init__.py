@@ -73,9 +73,9 @@ class Ledger:
 
     def client_hash(self, client: tuple[str, ...]) -> str:
         """
-        Hash by what one client is told from another: only what it reads proves anything about what it has posted.
+        Hash what tells one client at Sendoso from another.
 
-        :param client: see :attr:`~airflow_provider_sendoso.client.config.ClientConfig.client`.
+        :param client: the client ID alone, or with the host and the grant type.
         """
         return self.identity.digest("client", *client)[:16]
 

@@ -163,6 +163,19 @@ def find(
     return ledger.sends.records(*states, account=account, **where)
 
 
+def states_named(words: Sequence[str] | None) -> Sequence[State]:
+    """
+    Read states as people write them.
+
+    :param words: in upper or lower case; none or an empty list means those in which a send is open.
+    :raises SendosoConfigError: for a word that is no state.
+    """
+    known = {state.value: state for state in State}
+    if not all(word.upper() in known for word in words or ()):
+        raise SendosoConfigError(f"state takes one or more of {', '.join(name.lower() for name in known)}. {_NOTHING}")
+    return [known[word.upper()] for word in words] if words else OPEN
+
+
 def read(ledger: Ledger, account: str, send_keys: Sequence[str]) -> list[Record]:
     """
     Read the sends with these keys, in whatever state.
@@ -199,6 +212,7 @@ def select(
     batch_id: str | None = None,
     dedupe_scope: str | None = None,
     reason: str | None = None,
+    states: Sequence[State] = OPEN,
 ) -> list[Record]:
     """
     Read the sends that a decision is about: some by their keys, or what is open in a batch or a scope.
@@ -209,16 +223,18 @@ def select(
     :param batch_id: or all that is open in a batch.
     :param dedupe_scope: or all that is open in a scope.
     :param reason: narrows a batch or a scope.
+    :param states: of a batch or a scope, the sends in these states.
     :raises SendosoConfigError: for none or more than one of the three, and if there is no such send.
     """
     check_selection(send_keys=send_keys, batch_id=batch_id, dedupe_scope=dedupe_scope, reason=reason)
     if send_keys:
         return read(ledger, account, send_keys)
-    records = list(find(ledger, account, batch_id=batch_id, dedupe_scope=dedupe_scope, reason=reason))
+    records = list(find(ledger, account, states, batch_id=batch_id, dedupe_scope=dedupe_scope, reason=reason))
     if not records:
         given = {"batch_id": batch_id, "dedupe_scope": dedupe_scope, "reason": reason}
         where = _named({name: value for name, value in given.items() if value is not None})
-        raise SendosoConfigError(f"No send with {where} is UNKNOWN or HELD: there is nothing to decide. {_NOTHING}")
+        are = " or ".join(states)
+        raise SendosoConfigError(f"No send with {where} is {are}: there is nothing to decide. {_NOTHING}")
     return records
 
 
@@ -255,7 +271,7 @@ def resolve(ledger: Ledger, records: Sequence[Record], decision: Decision) -> Ta
     changed: list[Record] = []
     in_flight: list[Record] = []
     for record in records:
-        if record.state in OPEN and ledger.resolutions.resolve(
+        if ledger.resolutions.resolve(
             record,
             decision.to_state,
             resolved_by=decision.resolved_by,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy.sql.dml import Update
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.group_commit import GroupCommit
 from airflow_provider_sendoso.ledger.schema import db_now, pace
+from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
 _SENDING = 2.0
 """Seconds after a send's slot during which polls leave most of the rate to sends."""
@@ -62,22 +62,22 @@ class LedgerPace:
         """Take the account's next slot; return the seconds until it comes up, 0 for now."""
         return max(0.0, self._database.run(lambda connection: self._run(connection, self._take[poll])))
 
-    def take(self, within: Callable[[Connection], None], key: str) -> bool:
+    def take(self, send: SlotCommit) -> bool:
         """
         Take a slot for a send if one is free now.
 
-        :param within: done in the same transaction, perhaps along with others'; what it raises gives the slot back.
-        :param key: of the row that it locks.
+        :param send: is committed as being posted in the slot's transaction, perhaps along with others; what it raises
+            gives the slot back.
         :return: ``False`` if no slot is free now; then nothing is done.
         """
 
         def work(connection: Connection) -> bool:
             if connection.execute(self._take_free).rowcount != 1:
                 return False
-            within(connection)
+            send.commit_posting(connection)
             return True
 
-        return self._database.run(work, first=partial(self._together.once, work, key))
+        return self._database.run(work, first=partial(self._together.once, work, send.row))
 
     def push_back(self, seconds: float) -> None:
         """Let nobody of the account call for so many seconds."""

@@ -18,6 +18,9 @@ from airflow_provider_sendoso.models import tracking_code
 OPEN = (State.UNKNOWN, State.HELD)
 """The states in which nobody knows whether a gift has gone out."""
 
+_AGAIN = {(State.REFUSED, State.READY), (State.READY, State.SENT)}
+"""What can be decided about sends that are not open, from which state to which."""
+
 LONGEST_NAME = 190
 LONGEST_WHY = 500
 
@@ -63,8 +66,10 @@ class Resolutions:
         status: str | None = None,
     ) -> bool:
         """
-        Turn an UNKNOWN or HELD send into SENT, or into READY to be sent again, and write down who and why.
+        Turn a send into SENT, or into READY to be sent again, and write down who and why.
 
+        Besides UNKNOWN and HELD sends, a REFUSED one can become READY, once the cause of the refusal is mended; and one
+        that was resolved as READY can become SENT as long as nobody has claimed it, because the decision was a mistake.
         A send that its process may still be posting cannot become READY: its lease has to lapse first.
 
         :param record: the send as it was read; anything that happened to it since keeps this from happening.
@@ -80,10 +85,9 @@ class Resolutions:
         as_read = [
             sends.c.send_key == record.send_key,
             sends.c.state == record.state,
-            sends.c.state.in_(OPEN),
             sends.c.attempt == record.attempt,
         ]
-        if to_state is State.READY:
+        if to_state is State.READY and record.state in OPEN:
             as_read.append(sends.c.lease_until <= db_now())
         values: dict[str, Any] = {"state": to_state, "finished_at": db_now()}
         if to_state is State.SENT:
@@ -105,7 +109,15 @@ class Resolutions:
             "why": why[:LONGEST_WHY],
         }
 
+        decided = select(resolutions.c.attempt, resolutions.c.to_state).where(resolutions.c.send_key == record.send_key)
+
         def work(connection: Connection) -> bool:
+            if not (record.state in OPEN or (record.state, to_state) in _AGAIN):
+                return False
+            if record.state is State.READY:
+                newest = connection.execute(decided.order_by(resolutions.c.resolved_at.desc())).first()
+                if newest is None or tuple(newest) != (record.attempt, State.READY):
+                    return False  # it was never posted, or was turned away: nothing was decided about it
             if connection.execute(update(sends).where(*as_read).values(**values)).rowcount == 1:
                 connection.execute(resolutions.insert().values(**written, resolved_at=db_now()))
                 return True

@@ -1,8 +1,8 @@
 """
 The buttons on a task's page that lead to Sendoso.
 
-Airflow 3 shows what a task has pushed as XCom, 2.11 asks :meth:`get_link`; so a task pushes the address as soon as it
-knows it, and the button is there while the task runs, and when it fails.
+Airflow 3 reads a link's address from XCom, and Airflow 2.11 calls :meth:`get_link`. A task pushes the address as soon
+as it knows it, so the button is there while the task runs, and also when it fails.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 
 
 class _PushedLink(BaseOperatorLink):
-    """A link whose address the task pushes; there is no button where it has not."""
+    """A link whose address the task pushes; without an address there is no button."""
 
     def push(self, context: Context, address: str) -> None:
         """
-        Push the address, also with ``do_xcom_push=False``, which is about what a task returns.
+        Push the address, even with ``do_xcom_push=False``, which concerns only the task's return value.
 
-        :param context: the task's.
-        :param address: without a secret and without anybody's name in it.
+        :param context: the task's context.
+        :param address: the address; it must hold no secret and no personal data.
         """
-        if "ti" in context:  # somebody's unit test may call execute({}), and has no page to put a button on
+        if "ti" in context:  # a DAG author's unit test may call execute({}), which has no task instance
             context["ti"].xcom_push(key=self.xcom_key, value=address)
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """
-        Return the address, or nothing; Airflow 3 asks once when the task has ended, and pushes the answer again.
+        Return the address, or ``""``; Airflow 3 calls this once when the task has ended, and pushes the result again.
 
         :param operator: the task.
-        :param ti_key: the task's instance.
+        :param ti_key: key of the task instance.
         """
-        from airflow.providers.common.compat.sdk import XCom  # heavy, and not for a DAG file's parser
+        from airflow.providers.common.compat.sdk import XCom  # heavy, so not imported while a DAG file is parsed
 
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
 
 class SendosoLink(_PushedLink):
-    """The connection's base URL: Sendoso, or the sandbox's page (that people find Sendoso there is inferred)."""
+    """Links to the connection's base URL: Sendoso's web application (inferred), or the sandbox's page."""
 
     name = "Sendoso"
     xcom_key = "sendoso_link"
 
 
 class TrackingLink(_PushedLink):
-    """Where a send can be followed, if the answer to it says so (published for eGifts; else inferred)."""
+    """Links to the send's tracking page, if Sendoso's answer names one (published for eGifts; else inferred)."""
 
     name = "Gift tracking"
     xcom_key = "sendoso_tracking_link"

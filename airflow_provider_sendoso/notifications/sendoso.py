@@ -1,4 +1,4 @@
-"""A gift as a callback: sent when a task or a run succeeds, fails, or misses its deadline."""
+"""A notifier that sends a gift as a callback, when a task or a run succeeds, fails, or misses its deadline."""
 
 from __future__ import annotations
 
@@ -22,41 +22,42 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 _LEASE = 60.0
-"""Seconds that the claim on the send lasts without being renewed."""
+"""Seconds until the claim on the send expires unless it is renewed."""
 
 
 class SendosoNotifier(BaseNotifier):
     """
-    Send one gift to one recipient from a callback, once within ``dedupe_scope``.
+    Send one gift to one recipient from a callback, at most once within ``dedupe_scope``.
 
-    It goes through the ledger like any other send, so a callback that Airflow runs twice sends once. Airflow logs what
-    a callback raises, and changes no task's or run's state for it. For ``on_success_callback`` and its kin of tasks
-    and DAGs, and for deadline alerts (Airflow 3.1 and newer), synchronous or in the triggerer.
+    The send goes through the ledger like any other, so a callback that Airflow runs twice sends one gift. The notifier
+    works as ``on_success_callback`` and the other callbacks of tasks and DAGs, and for deadline alerts (Airflow 3.1 and
+    newer), synchronous or in the triggerer. Airflow logs an error of a callback; the error does not change the state of
+    the task or run.
 
-    Airflow ends a task's callbacks 20 seconds after the task, at ``[core] task_success_overtime``. What is being
-    posted then has an unknown outcome: it is held and never sent again on a guess.
+    Airflow ends a task's callbacks 20 seconds after the task, at ``[core] task_success_overtime``. A POST that is in
+    flight then has an unknown outcome: the send is held and never sent again on a guess.
 
-    :param gift_id: of the catalogue (templated).
-    :param touch_id: a campaign instead, made in Sendoso (published; templated): exactly one of the two.
+    :param gift_id: a gift of the catalogue (templated); exactly one of ``gift_id`` and ``touch_id``.
+    :param touch_id: a campaign instead of a gift (published; templated).
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
         templated).
-    :param message: the note that goes with it (templated).
+    :param message: the note that accompanies the gift (templated).
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
-    :param metadata: own keys and values, for attribution (templated).
-    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
-        campaigns whose gifts go by post (published; templated). So are the next three.
+    :param metadata: your own keys and values, for attribution (templated).
+    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``
+        (templated). This and the next three parameters apply to campaigns whose gifts go by post (published).
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
-    :param hide_product_info: whether to ask without saying what for (templated).
-    :param address_confirmation_message: what the recipient reads when asked (templated).
-    :param dedupe_scope: within which the recipient's e-mail gets at most one gift (templated). By default the task in
-        its run, ``<dag_id>/<task_id>/<run_id>/callback``, whatever the map index and whichever the callback; for a
-        DAG's own callback and a deadline the run, ``<dag_id>/<run_id>/callback``.
-    :param resend_of: the id of an earlier send that failed or came back, which this one replaces (templated).
-    :param claim_timeout: seconds or timedelta to wait while another run is on the same send.
+    :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
+    :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param dedupe_scope: the recipient's e-mail gets at most one gift within this scope (templated). The default for a
+        task's callbacks is ``<dag_id>/<task_id>/<run_id>/callback``, the same for every map index and every callback;
+        for a DAG's callbacks and for deadlines it is ``<dag_id>/<run_id>/callback``.
+    :param resend_of: the id of an earlier send that failed or came back, which this send replaces (templated).
+    :param claim_timeout: seconds or timedelta to wait while another run has claimed the same send.
     :param sendoso_conn_id: the connection (templated).
-    :param kwargs: Airflow's own: ``context``, which a deadline alert gives.
+    :param kwargs: Airflow's own arguments, such as ``context``, which a deadline alert passes.
     """
 
     template_fields: Sequence[str] = (
@@ -105,19 +106,19 @@ class SendosoNotifier(BaseNotifier):
         self.sendoso_conn_id = sendoso_conn_id
 
     def __call__(self, *args: Any) -> None:
-        """Render the templates and send, as Airflow calls a callback."""
-        # A copy, because rendering is in place: one object may be the callback of many tasks of a process.
+        """Render the templates and send the gift; Airflow calls this as the callback."""
+        # On a copy, because rendering is in place, and one notifier may be the callback of many tasks of a process.
         BaseNotifier.__call__(copy.copy(self), *args)
 
     def notify(self, context: Context) -> None:
         """
-        Send the gift, or find that it was sent.
+        Send the gift, unless it was sent before.
 
-        :param context: of the task or of the run.
-        :raises SendosoConfigError: for wrong arguments, or no ledger; nothing was sent.
-        :raises SendosoApiError: if Sendoso refused it; nothing was sent.
+        :param context: Airflow's context of the task or of the run.
+        :raises SendosoConfigError: if an argument is wrong or there is no ledger; nothing was sent.
+        :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
         :raises SendOutcomeUnknownError: if the gift may have gone out.
-        :raises SendHeldError: if that was so in an earlier run of the callback.
+        :raises SendHeldError: if the gift may have gone out in an earlier run of the callback.
         """
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
@@ -125,10 +126,10 @@ class SendosoNotifier(BaseNotifier):
 
     async def async_notify(self, context: Context) -> None:
         """
-        Send the gift, or find that it was sent, without blocking the triggerer.
+        Send the gift, unless it was sent before, without blocking the triggerer.
 
-        :param context: of the deadline.
-        :raises SendosoError: as :meth:`notify`.
+        :param context: Airflow's context of the deadline.
+        :raises SendosoError: as :meth:`notify` does.
         """
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
@@ -137,7 +138,7 @@ class SendosoNotifier(BaseNotifier):
         await asyncio.to_thread(self._send, hook, context)
 
     def _send(self, hook: SendosoHook, context: Mapping[str, Any]) -> None:
-        # As everywhere: what only a run needs is not imported by a DAG file's parser.
+        # Imported here and not at the top, because Airflow parses a DAG file every few seconds.
         from airflow_provider_sendoso.observability.metrics import SendMetrics
         from airflow_provider_sendoso.runs.base import make_batch
         from airflow_provider_sendoso.runs.single_gift import RECIPIENT_KEY, OneGift
@@ -147,7 +148,7 @@ class SendosoNotifier(BaseNotifier):
         caller = _Caller.of(context)
         scope = caller.scope if self.dedupe_scope is None else self.dedupe_scope
         ids = (caller.dag_id, caller.task_id, caller.run_id, caller.map_index)
-        # The task itself may be a batch, and have several callbacks.
+        # Distinct from the task's own batch, and from those of its callbacks in other scopes.
         batch = make_batch(hook.config, scope, RECIPIENT_KEY, *ids, "callback", str(scope))
         sender = Sender(
             hook.session,
@@ -164,7 +165,7 @@ class SendosoNotifier(BaseNotifier):
 
 @dataclass(frozen=True)
 class _Caller:
-    """Whose callback it is; without a task for a DAG's own and for a deadline's."""
+    """The task or run that a callback belongs to; callbacks of a DAG and of a deadline have no task."""
 
     dag_id: str
     run_id: str
@@ -174,11 +175,11 @@ class _Caller:
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> _Caller:
         ti, run = context.get("ti"), context.get("dag_run")
-        # Airflow hands some task of the run to a DAG's own callback, not the same each time, with the run's reason.
+        # To a DAG's callback Airflow passes an arbitrary task of the run; only such a context holds a "reason".
         if ti is not None and "reason" not in context:
             map_index = ti.map_index if isinstance(ti.map_index, int) else -1
             return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
-        if isinstance(run, Mapping):  # a deadline's: the run as the REST API shows it
+        if isinstance(run, Mapping):  # a deadline's callback: the run as the REST API represents it
             return cls(str(run["dag_id"]), str(run["dag_run_id"]))
         if "dag" in context and "run_id" in context:
             return cls(context["dag"].dag_id, str(context["run_id"]))

@@ -1,4 +1,4 @@
-"""What the sending operators share: their common arguments, the hook, and stopping when the task is killed."""
+"""The base class of the sending operators: common arguments, the hook, and the stop when the task is killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SendOperator(BaseOperator):
-    """What every sending operator has: the hook, its claims, and stopping when the task is killed."""
+    """Base of the sending operators: the hook, the claims, and the stop on a kill."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
 
@@ -43,7 +43,7 @@ class SendOperator(BaseOperator):
 
     @cached_property
     def hook(self) -> SendosoHook:
-        """The hook, built at the first use."""
+        """The hook, created at the first use."""
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
         return SendosoHook(self.sendoso_conn_id)
@@ -74,12 +74,12 @@ class SendOperator(BaseOperator):
         }
 
     def on_kill(self) -> None:
-        """Claim nothing more; what is being posted at this moment is finished and recorded."""
-        # A flag and no lock: this runs in a signal handler.
+        """Stop claiming; the POSTs in flight are finished and recorded."""
+        # A flag and not a lock, because this runs in a signal handler.
         self.stopped = True
 
     def execute_after_settling(self, context: Context, event: Any = None) -> Any:
-        """Go on after the settle time: what is still absent then is sent again, and what is there is found."""
+        """Resume after the settle time: find the held sends in Sendoso's list, and send the absent ones again."""
         self.settled = True
         return self.execute(context)
 

@@ -1,4 +1,4 @@
-"""The operator that sends a whole batch: its arguments. What it does with them is in ``runs.batch``."""
+"""The arguments of the operator that sends a batch; its logic is in ``runs.batch``."""
 
 from __future__ import annotations
 
@@ -17,60 +17,61 @@ if TYPE_CHECKING:
 
 class BatchSendOperator(RowsOperator):
     """
-    Send each row of a query, or of a list, a gift; each recipient once within ``dedupe_scope``.
+    Send a gift for each row of a query or list; at most one per recipient within ``dedupe_scope``.
 
     :param sql: the query, or a ``.sql`` file (templated).
     :param conn_id: connection of any ``DbApiHook`` (templated).
-    :param parameters: of the query (templated).
+    :param parameters: parameters of the query (templated).
     :param hook_params: keyword arguments of the connection's hook (templated).
     :param recipients: a list of dicts instead of a query; ``address`` and ``metadata`` may be nested (templated).
-    :param gift_id: of the catalogue (templated); set, it beats a column of the same name. So do the next five.
-    :param touch_id: a campaign instead, made in Sendoso (published; templated).
+    :param gift_id: a gift of the catalogue (templated). If set, it overrides the column of the same name; so do the
+        next five parameters.
+    :param touch_id: a campaign instead of a gift (published; templated).
     :param message: the note, with ``{column}`` for values of the row (templated).
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
-    :param metadata: own keys and values, added to the row's ``metadata_*`` columns (templated).
-    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
-        campaigns whose gifts go by post (published; templated). So are the next three.
+    :param metadata: your own keys and values, added to the row's ``metadata_*`` columns (templated).
+    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``
+        (templated). This and the next three parameters apply to campaigns whose gifts go by post (published).
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
-    :param hide_product_info: whether to ask without saying what for (templated).
-    :param address_confirmation_message: what the recipient reads when asked (templated).
-    :param column_map: field to column, for those that differ; columns match without case (templated).
+    :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
+    :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param column_map: column by field, for columns whose name differs from the field's; case is ignored (templated).
     :param recipient_key: the field or column that identifies a recipient within the scope (templated).
-    :param row_ref: a column that you declare not personal; logs and errors show it (templated).
-    :param dedupe_scope: within which a recipient gets at most one gift, across runs (templated).
-    :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and send nothing if one is (templated).
-    :param max_invalid: fail before the first send with more invalid rows than this: an ``int`` is a count, a
+    :param row_ref: a column that you declare not personal; logs and errors show its values (templated).
+    :param dedupe_scope: a recipient gets at most one gift within this scope, across runs (templated).
+    :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and send nothing if a row is invalid (templated).
+    :param max_invalid: fail before the first send if more rows than this are invalid: an ``int`` is a count, a
         ``float`` a share from 0 to 1 (templated).
     :param strict_email: also refuse e-mail addresses that have the right shape and cannot exist, such as one with two
         dots in a row; needs the extra ``[email]`` (templated).
-    :param on_held: ``"fail"`` when a send's outcome is not known, or ``"continue"`` (templated).
+    :param on_held: ``"fail"`` if a send's outcome is not known, or ``"continue"`` (templated).
     :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
-        complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
-    :param dry_run: validate, price and count, send nothing and leave no trace in the ledger (templated).
-    :param approved_fingerprint: what a dry run returned: refuse to send anything else (templated).
-    :param max_sends: refuse before the first send when this batch, its earlier tries included, would make more
+        complete lists read after ``settle_time`` do not hold it; the task is deferred until then (templated).
+    :param dry_run: validate, price and count; send nothing and write nothing to the ledger (templated).
+    :param approved_fingerprint: the fingerprint that a dry run returned; refuse to send anything else (templated).
+    :param max_sends: refuse before the first send if this batch, its earlier tries included, would make more sends
         (templated).
-    :param max_cost: refuse likewise when it would cost more, estimated, in the catalogue's currency; a price that is
-        not known refuses, too (templated).
-    :param shipping_estimate: what shipping one physical gift is estimated at, in the catalogue's currency; the API
-        does not say (templated). Without it what physical gifts cost is not known.
-    :param max_in_flight: POSTs at once, from 1 to 16 (templated); by default what rate and latency need. Each is
-        what a kill or an outage may leave unknown.
-    :param lease: seconds or timedelta that a claim lasts without being renewed.
-    :param settle_time: seconds or timedelta after a POST's deadline until its absence can be proven.
-    :param results_table: a table that holds one row per input row after every try, written through ``conn_id``, also
-        for ``recipients``; created where it is missing (templated).
-    :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
+    :param max_cost: refuse before the first send if the batch's estimated cost, in the catalogue's currency, would be
+        higher, or if a price is not known (templated).
+    :param shipping_estimate: estimated cost of shipping one physical gift, in the catalogue's currency, because the API
+        does not say (templated). Without it, the cost of a physical gift is not known.
+    :param max_in_flight: concurrent POSTs, from 1 to 16 (templated); by default as many as rate and latency need. A
+        kill or an outage may leave each of them with an unknown outcome.
+    :param lease: seconds or timedelta until a claim expires unless it is renewed.
+    :param settle_time: seconds or timedelta after a POST's deadline from which the send's absence can be proven.
+    :param results_table: a table that holds one row per input row after every try; it is written through ``conn_id``,
+        also for ``recipients``, and created if it is missing (templated).
+    :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run has claimed.
     :param sendoso_conn_id: the connection (templated).
     :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows``, the seven counts, ``estimated_cost`` and
-        ``currency`` of what was sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No
+        ``currency`` of the gifts sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No
         personal data.
-    :raises SendosoConfigError: for wrong arguments, columns or connections; nothing was sent.
-    :raises SendosoRowsError: for too many invalid rows, or if nobody could be sent a gift.
-    :raises SendosoLimitError: if it would send more, cost more or be another batch than was allowed; nothing was sent.
-    :raises SendHeldError: if sends are held; not retried by Airflow.
-    :raises SendosoError: for what a retry may finish; rows that were sent are not sent again.
+    :raises SendosoConfigError: if an argument, a column or a connection is wrong; nothing was sent.
+    :raises SendosoRowsError: if too many rows are invalid, or if nobody could be sent a gift.
+    :raises SendosoLimitError: if the batch exceeds a limit or differs from the approved one; nothing was sent.
+    :raises SendHeldError: if sends are held; Airflow does not retry this error.
+    :raises SendosoError: if a retry may finish the batch; rows that were sent are not sent again.
     """
 
     template_fields: Sequence[str] = (

@@ -1,4 +1,4 @@
-"""The operator that makes eGift links: its arguments. What it does with them is in ``runs.egift_links``."""
+"""The arguments of the operator that creates eGift links; its logic is in ``runs.egift_links``."""
 
 from __future__ import annotations
 
@@ -14,51 +14,52 @@ if TYPE_CHECKING:
 
 class EgiftLinksOperator(RowsOperator):
     """
-    Make an eGift link of a campaign for each row of a query, or of a list, and write them into a table; each recipient
-    gets one gift within ``dedupe_scope``, links and gifts that are sent counted together.
+    Create an eGift link of a campaign for each row of a query or list, and write the links into a table.
 
-    Sendoso sends nothing: whoever has a link can redeem it. The links are in that table, and encrypted in the ledger;
-    in no log, no XCom and no error.
+    Each recipient gets at most one gift within ``dedupe_scope``, whether it is a link or a sent gift. Sendoso sends the
+    recipients nothing, and anyone who has a link can redeem it. The links are stored in that table and, encrypted, in
+    the ledger; they are never in a log, an XCom or an error.
 
-    :param links_table: a table that holds one row for each recipient with a link after every try, written through
-        ``conn_id``, also for ``recipients``; created where it is missing (templated).
+    :param links_table: a table that holds one row for each recipient with a link after every try; it is written through
+        ``conn_id``, also for ``recipients``, and created if it is missing (templated).
     :param sql: the query, or a ``.sql`` file (templated).
     :param conn_id: connection of any ``DbApiHook`` (templated).
-    :param parameters: of the query (templated).
+    :param parameters: parameters of the query (templated).
     :param hook_params: keyword arguments of the connection's hook (templated).
     :param recipients: a list of dicts instead of a query, each with an ``email`` (templated).
-    :param touch_id: a campaign whose gifts are eGifts (published; templated); set, it beats a column of the same name.
-    :param column_map: field to column, for those that differ; columns match without case (templated).
+    :param touch_id: a campaign whose gifts are eGifts (published; templated). If set, it overrides the column of the
+        same name.
+    :param column_map: column by field, for columns whose name differs from the field's; case is ignored (templated).
     :param recipient_key: the field or column that identifies a recipient within the scope (templated).
-    :param row_ref: a column that you declare not personal; logs and errors show it (templated).
-    :param dedupe_scope: within which a recipient gets at most one gift, across runs (templated).
-    :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and make no link if one is (templated).
-    :param max_invalid: fail before the first link with more invalid rows than this: an ``int`` is a count, a
+    :param row_ref: a column that you declare not personal; logs and errors show its values (templated).
+    :param dedupe_scope: a recipient gets at most one gift within this scope, across runs (templated).
+    :param on_invalid: ``"skip"`` invalid rows, or ``"fail"`` and create no link if a row is invalid (templated).
+    :param max_invalid: fail before the first link if more rows than this are invalid: an ``int`` is a count, a
         ``float`` a share from 0 to 1 (templated).
     :param strict_email: also refuse e-mail addresses that have the right shape and cannot exist; needs the extra
         ``[email]`` (templated).
-    :param on_held: ``"fail"`` when it is not known whether a link was made, or ``"continue"`` (templated).
-    :param dry_run: validate, price and count, make no link and leave no trace in ledger and links table (templated).
-    :param approved_fingerprint: what a dry run returned: refuse to make anything else (templated).
-    :param max_sends: refuse before the first link when this batch, its earlier tries included, would make more
+    :param on_held: ``"fail"`` if it is not known whether a link was created, or ``"continue"`` (templated).
+    :param dry_run: validate, price and count; create no link and write to neither ledger nor links table (templated).
+    :param approved_fingerprint: the fingerprint that a dry run returned; refuse to create anything else (templated).
+    :param max_sends: refuse before the first link if this batch, its earlier tries included, would create more links
         (templated).
-    :param max_cost: refuse likewise when it would cost more, estimated; a price that is not known refuses, too
-        (templated).
-    :param max_in_flight: POSTs at once, from 1 to 16 (templated); by default what rate and latency need.
-    :param lease: seconds or timedelta that a claim lasts without being renewed.
-    :param results_table: a table that holds one row per input row after every try, without the links, written through
-        ``conn_id``; created where it is missing (templated).
-    :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run is on.
+    :param max_cost: refuse before the first link if the batch's estimated cost would be higher, or if a price is not
+        known (templated).
+    :param max_in_flight: concurrent POSTs, from 1 to 16 (templated); by default as many as rate and latency need.
+    :param lease: seconds or timedelta until a claim expires unless it is renewed.
+    :param results_table: a table that holds one row per input row after every try, without the links; it is written
+        through ``conn_id`` and created if it is missing (templated).
+    :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run has claimed.
     :param sendoso_conn_id: the connection (templated).
-    :return: the summary of a ``BatchSendOperator``. No personal data, and no link.
-    :raises SendosoConfigError: for wrong arguments, columns or connections, and a campaign that has no eGifts; nothing
-        was made. Also for links that cannot be read any more, because the client secret has changed.
-    :raises SendosoRowsError: for too many invalid rows, or if nobody could be given a link.
-    :raises SendosoLimitError: if it would make more, cost more or be another batch than was allowed; nothing was made.
-    :raises SendosoResultsError: if the links table cannot be written; what was made is in the ledger, and a retry
-        writes it.
-    :raises SendHeldError: if it is not known of some whether a link was made; not retried by Airflow.
-    :raises SendosoError: for what a retry may finish; nobody's link is made twice.
+    :return: the summary, as ``BatchSendOperator`` returns it. No personal data, and no link.
+    :raises SendosoConfigError: if an argument, a column or a connection is wrong, or if the campaign has no eGifts; no
+        link was created. Also if links in the ledger cannot be decrypted, because the client secret has changed.
+    :raises SendosoRowsError: if too many rows are invalid, or if nobody could be given a link.
+    :raises SendosoLimitError: if the batch exceeds a limit or differs from the approved one; no link was created.
+    :raises SendosoResultsError: if the links table cannot be written; the links are in the ledger, and a retry writes
+        them.
+    :raises SendHeldError: if it is not known whether some links were created; Airflow does not retry this error.
+    :raises SendosoError: if a retry may finish the batch; no recipient's link is created twice.
     """
 
     template_fields: Sequence[str] = (*RowsOperator.template_fields, "links_table")
@@ -68,7 +69,7 @@ class EgiftLinksOperator(RowsOperator):
         self.links_table = links_table
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Make the links and write them; log and push the summary before anything is raised."""
+        """Create the links and write them to the table; log and push the summary before anything is raised."""
         from airflow_provider_sendoso.batch.row_reader import Layout
         from airflow_provider_sendoso.models import Kind
         from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun, LinksPlan

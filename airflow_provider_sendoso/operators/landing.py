@@ -1,4 +1,4 @@
-"""The arguments of the operator that lands Sendoso's objects in a table. What it does with them: ``runs.landing``."""
+"""The arguments of the operator that loads Sendoso's objects into a table; its logic is in ``runs.landing``."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 class SendosoToSqlOperator(BaseOperator):
     """
-    Land a list of Sendoso's in a table of any database: each row once, by its ``id``, and up to date.
+    Load one of Sendoso's lists into a table of any database, as an upsert by ``id``.
 
-    The table is created where it is missing and given a column for each new field; columns are never dropped or
-    retyped. All that a run changes is one transaction. Nothing is sent.
+    The table is created if it is missing, and gets a column for each new field; columns are never dropped or retyped. A
+    run makes all its changes in one transaction. Nothing is sent.
 
     :param object: ``"sends"`` (the gift sends), ``"campaign_sends"`` (the Send Tracker), ``"touches"``, ``"users"``,
         ``"groups"``, ``"gifts"`` or ``"return_addresses"`` (templated).
-    :param table: where to, as it is written in SQL there (templated).
+    :param table: the table's name as that database's SQL writes it (templated).
     :param conn_id: connection of any ``DbApiHook`` (templated).
     :param hook_params: keyword arguments of the connection's hook (templated).
-    :param columns: the columns to land, by default all, **names and e-mails of recipients included**; ``id`` is always
-        among them, for sends also ``status``, ``status_word`` and ``created_at`` (templated). A key of a gift send's
-        metadata is a column if it is named here, like ``metadata_customer_id``.
+    :param columns: the columns to load, by default all, **including names and e-mails of recipients**; ``id`` is always
+        loaded, for sends also ``status``, ``status_word`` and ``created_at`` (templated). A key of a gift send's
+        metadata becomes a column only if it is named here, like ``metadata_customer_id``.
     :param status_table: for sends, a table of their status updates (templated).
-    :param batch_id: only the sends of this batch, as the ledger has them (templated).
-    :param full: read a list of sends to its end, also where what is left cannot have changed by all that is known
+    :param batch_id: load only the sends that the ledger knows of this batch (templated).
+    :param full: read a list of sends to its end, even if the remaining pages are not expected to have changed
         (templated).
     :param sendoso_conn_id: the connection (templated).
-    :return: ``object``, ``rows`` that were read, how many of them were ``inserted``, ``updated`` and ``unchanged``,
-        ``columns_added``, and ``whole_list``: whether the list was read to its end; with a status table also
-        ``status_updates``, with a batch ``missing``. No personal data.
-    :raises SendosoConfigError: for wrong arguments, or a table that was made for something else.
-    :raises SendosoResultsError: if the database would not have it; the table is as it was before.
-    :raises SendosoError: if the list could not be read; the table is as it was before.
+    :return: ``object``; the counts ``rows`` (read), ``inserted``, ``updated`` and ``unchanged``; ``columns_added``;
+        ``whole_list``, whether the list was read to its end; with a status table also ``status_updates``, with a batch
+        ``missing``. No personal data.
+    :raises SendosoConfigError: if an argument is wrong, or if the table was created for something else.
+    :raises SendosoResultsError: if the database refused the change; the table is unchanged.
+    :raises SendosoError: if the list could not be read; the table is unchanged.
     """
 
     template_fields: Sequence[str] = (
@@ -87,7 +87,7 @@ class SendosoToSqlOperator(BaseOperator):
         self.stopped = False
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read what is new or may have changed, and write it."""
+        """Read the rows that are new or may have changed, and write them."""
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
         from airflow_provider_sendoso.landing.lists import LISTS
         from airflow_provider_sendoso.landing.rows import read_columns
@@ -113,6 +113,6 @@ class SendosoToSqlOperator(BaseOperator):
         return LandingRun(plan, task).execute()
 
     def on_kill(self) -> None:
-        """Read nothing more, and write nothing."""
-        # A flag and no lock: this runs in a signal handler.
+        """Stop reading; nothing is written."""
+        # A flag and not a lock, because this runs in a signal handler.
         self.stopped = True

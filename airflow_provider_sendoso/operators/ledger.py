@@ -1,4 +1,4 @@
-"""The operator that writes a person's decision about held sends into the ledger, where there is no shell for it."""
+"""The operator that records a person's decision about held sends in the ledger; it replaces the CLI without a shell."""
 
 from __future__ import annotations
 
@@ -20,32 +20,37 @@ if TYPE_CHECKING:
 
 class ResolveHeldOperator(BaseOperator):
     """
-    Record what was found out about sends whose outcome is not known: they were sent, or they were not.
+    Record a person's decision about sends of unknown outcome: they were sent, or they were not sent.
 
-    Give ``send_keys``, or ``batch_id``, or ``dedupe_scope``; a template that renders to nothing is not given. What is
-    not open, or may still be being posted, is skipped and counted.
+    Give exactly one of ``send_keys``, ``batch_id`` and ``dedupe_scope``; a template that renders to nothing counts as
+    absent. Sends that are already resolved, or whose POST may still be running, are skipped and counted.
 
     :param send_keys: the sends' keys, or the first eight or more digits of each: a list, or text with commas or white
         space between them (templated).
     :param batch_id: all open sends of a batch (templated).
     :param dedupe_scope: all open sends of a scope (templated).
-    :param reason: of a batch or scope, only those with this reason, like ``http_500`` (templated).
+    :param state: of a batch or scope, the sends in this state instead of the open ones: ``refused`` sends can be
+        resolved as not sent once the cause of their refusal is mended (templated).
+    :param reason: of a batch or scope, only the sends held for this reason, like ``http_500`` (templated).
     :param resolution: ``"sent"``: the gift was found; or ``"not_sent"``: it did not go out, and the next run that has
         the recipient among its rows sends it (templated).
-    :param send_id: Sendoso's id of the one gift that was found (templated). Without it the send counts as sent and no
-        sensor can follow it.
-    :param why: how it is known; recorded, so it must name nobody (templated).
-    :param resolved_by: who decided; by default who triggered the run, where Airflow knows, else the run (templated).
+    :param send_id: Sendoso's id of the gift, for a single send (templated). Without an id the send counts as sent, but
+        no sensor can follow it.
+    :param why: how the person knows; it is recorded, so it must not hold personal data (templated).
+    :param resolved_by: who decided; by default the user who triggered the run if Airflow knows the user, otherwise the
+        run (templated).
     :param sendoso_conn_id: the connection (templated).
-    :return: counts: ``resolution``, ``resolved``, ``skipped``, and of those ``changed`` and ``in_flight``.
-    :raises SendosoConfigError: for wrong arguments, or if there was nothing to resolve; nothing was changed.
-    :raises SendosoError: if some may still be being posted, which a retry will find settled.
+    :return: ``resolution``, and the counts ``resolved`` and ``skipped``; of the skipped also ``changed`` and
+        ``in_flight``.
+    :raises SendosoConfigError: if an argument is wrong, or if there is nothing to resolve; nothing was changed.
+    :raises SendosoError: if the POST of some sends may still be running; a later retry finds them settled.
     """
 
     template_fields: Sequence[str] = (
         "send_keys",
         "batch_id",
         "dedupe_scope",
+        "state",
         "reason",
         "resolution",
         "send_id",
@@ -62,6 +67,7 @@ class ResolveHeldOperator(BaseOperator):
         send_keys: Iterable[str] | str | None = None,
         batch_id: str | None = None,
         dedupe_scope: str | None = None,
+        state: str | None = None,
         reason: str | None = None,
         resolution: str,
         send_id: str | None = None,
@@ -74,6 +80,7 @@ class ResolveHeldOperator(BaseOperator):
         self.send_keys = send_keys
         self.batch_id = batch_id
         self.dedupe_scope = dedupe_scope
+        self.state = state
         self.reason = reason
         self.resolution = resolution
         self.send_id = send_id
@@ -83,11 +90,12 @@ class ResolveHeldOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve the sends; log and push the counts before anything is raised."""
-        # What only a run needs is imported by a run: a DAG file is parsed every few seconds.
+        # Imported here and not at the top, because Airflow parses a DAG file every few seconds.
         from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
         from airflow_provider_sendoso.ledger import decisions
+        from airflow_provider_sendoso.sending.existing import check_send_id
 
         decision = decisions.Decision.parse(
             given(self.resolution),
@@ -103,8 +111,12 @@ class ResolveHeldOperator(BaseOperator):
             "reason": given(self.reason),
         }
         decisions.check_selection(**which)
+        state = given(self.state)
+        which["states"] = decisions.states_named(None if state is None else [str(state).strip()])
         SendosoLink().push(context, hook.config.base_url)
         records = decisions.select(hook.ledger, hook.config.account, **which)
+        if decision.send_id is not None and len(records) == 1:
+            check_send_id(hook.session, hook.ledger, records[0], decision.send_id)
         tally = decisions.resolve(hook.ledger, records, decision)
         for line in tally.lines():
             self.log.info("%s", line)
@@ -117,7 +129,7 @@ class ResolveHeldOperator(BaseOperator):
 
 
 def _keys(value: Any) -> list[str]:
-    """Take the keys from a list, or from what a form or a rendered list has made of one."""
+    """Take the keys from a list, or from the text that a form or a template has made of a list."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -130,5 +142,5 @@ def _keys(value: Any) -> list[str]:
 
 def _who(context: Context) -> str:
     run: Any = context["dag_run"]
-    # Only Airflow 3 tells a task who triggered it; a run of the scheduler's has nobody.
+    # Only Airflow 3 tells a task which user triggered it; a scheduled run has none.
     return getattr(run, "triggering_user_name", None) or f"{run.dag_id}/{run.run_id}"

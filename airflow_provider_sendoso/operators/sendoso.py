@@ -1,4 +1,4 @@
-"""Operators that send gifts, each recipient once, whatever happens to their tasks, and that land what Sendoso has."""
+"""Operators that send gifts, at most one per recipient even if tasks are killed, and that load Sendoso's data."""
 
 from __future__ import annotations
 
@@ -23,39 +23,40 @@ __all__ = ["BatchSendOperator", "EgiftLinksOperator", "SendGiftOperator", "Sendo
 
 class SendGiftOperator(SendOperator):
     """
-    Send one gift to one recipient, once within ``dedupe_scope``.
+    Send one gift to one recipient, at most once within ``dedupe_scope``.
 
-    :param gift_id: of the catalogue (templated).
-    :param touch_id: a campaign instead, made in Sendoso (published; templated): exactly one of the two.
+    :param gift_id: a gift of the catalogue (templated); exactly one of ``gift_id`` and ``touch_id``.
+    :param touch_id: a campaign instead of a gift (published; templated).
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
-        templated). An eGift of a campaign needs the ``email`` alone; a parcel of one to outside the US also
-        ``mobile_no`` (published).
-    :param message: the note that goes with it (templated); optional for a campaign.
+        templated). A campaign's eGift needs only the ``email``; a campaign's parcel to an address outside the US also
+        needs ``mobile_no`` (published).
+    :param message: the note that accompanies the gift (templated); optional for a campaign.
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
-    :param metadata: own keys and values, for attribution (templated).
-    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``; for
-        campaigns whose gifts go by post (published; templated). So are the next three.
+    :param metadata: your own keys and values, for attribution (templated).
+    :param address_confirmation: ask a recipient without an address for it, by ``"email"`` or by a ``"link"``
+        (templated). This and the next three parameters apply to campaigns whose gifts go by post (published).
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
-    :param hide_product_info: whether to ask without saying what for (templated).
-    :param address_confirmation_message: what the recipient reads when asked (templated).
-    :param dedupe_scope: within which the recipient's e-mail gets at most one gift (templated); by default this task
-        in this run, so that retries and clears do not send again.
-    :param resend_of: the id of an earlier send that failed or came back, which this one replaces (templated); there
-        is at most one replacement of a send, in whatever scope.
+    :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
+    :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param dedupe_scope: the recipient's e-mail gets at most one gift within this scope (templated); by default this
+        task in this run, so that retries and clears do not send again.
+    :param resend_of: the id of an earlier send that failed or came back, which this send replaces (templated). A send
+        is replaced at most once, across all scopes.
     :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
-        complete lists after ``settle_time`` are without it; the task is deferred until then (templated).
-    :param settle_time: seconds or timedelta after a POST's deadline until its absence can be proven.
-    :param lease: seconds or timedelta that a claim lasts without being renewed.
-    :param claim_timeout: seconds or timedelta to wait while another run is on the same send.
+        complete lists read after ``settle_time`` do not hold it; the task is deferred until then (templated).
+    :param settle_time: seconds or timedelta after a POST's deadline from which the send's absence can be proven.
+    :param lease: seconds or timedelta until a claim expires unless it is renewed.
+    :param claim_timeout: seconds or timedelta to wait while another run has claimed the same send.
     :param sendoso_conn_id: the connection (templated).
-    :return: the send's id (``str``); for one that was sent before, the recorded id; ``None`` where a person has
-        resolved it as sent without one. A campaign's is ``tracking:<code>`` until its id is known from Sendoso's list.
-    :raises SendosoConfigError: for wrong arguments, or no ledger; nothing was sent.
-    :raises SendosoApiError: if Sendoso refused it; nothing was sent.
+    :return: the send's id (``str``); if the gift was sent before, the recorded id; ``None`` if a person has resolved
+        the send as sent without an id. A campaign's send has the id ``tracking:<code>`` until Sendoso's list shows its
+        own.
+    :raises SendosoConfigError: if an argument is wrong or there is no ledger; nothing was sent.
+    :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
-    :raises SendHeldError: if that was so in an earlier try.
+    :raises SendHeldError: if the gift may have gone out in an earlier try.
     """
 
     template_fields: Sequence[str] = (
@@ -108,7 +109,7 @@ class SendGiftOperator(SendOperator):
         self.settle_time = settle_time
 
     def execute(self, context: Context) -> str | None:
-        """Send the gift, or find that it was sent."""
+        """Send the gift, or return the recorded id if it was sent before."""
         from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
         from airflow_provider_sendoso.runs.single_gift import OneGift
 

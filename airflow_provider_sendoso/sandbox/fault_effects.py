@@ -61,6 +61,8 @@ async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.Strea
             await asyncio.sleep(options["delay"])
             return await answer()
         case "status":
+            if isinstance(options["body"], str):
+                return web.Response(text=options["body"], content_type="text/html", status=options["status"])
             return web.json_response(options["body"], status=options["status"])
         case "redirect":
             return web.Response(status=302, headers={"Location": str(options["location"])})

@@ -1,26 +1,33 @@
 """One claimed send through the protocol, in a worker thread that no signal of Airflow's interrupts.
 
-Between the commit of POSTING and the commit of the outcome nothing is logged and nothing of Airflow is called: in a
-task whose supervisor has died any log line raises.
+The steps, each a method of :class:`_Attempt` in the order in which they happen: wait for a slot, commit POSTING, POST,
+decide what the answer means, and commit the outcome. Between the two commits nothing is logged and nothing of Airflow
+is called (see ``kept_logs.py``).
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, api_error
-from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
-from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendosoLedgerError
+from airflow_provider_sendoso.exceptions import (
+    SendosoApiError,
+    SendosoConnectionError,
+    SendosoError,
+    SendosoLedgerError,
+)
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Claim, State
 from airflow_provider_sendoso.models import AnySend, RowOutcome
+from airflow_provider_sendoso.sending import kept_logs
 from airflow_provider_sendoso.sending.jobs import Job, Result
 from airflow_provider_sendoso.sending.kinds import kind_of
 
@@ -32,6 +39,16 @@ _MARGIN = 15.0
 
 # Suspension counts: a laptop's lid, or a virtual machine that was moved.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+_RECORDED = {
+    Verdict.SENT: (State.SENT, RowOutcome.SENT),
+    Verdict.REFUSED: (State.REFUSED, RowOutcome.REFUSED),
+    Verdict.NOT_SENT: (State.READY, RowOutcome.NOT_REACHED),
+    Verdict.UNKNOWN: (State.UNKNOWN, RowOutcome.HELD),
+}
+"""What a verdict that ends a send is in the ledger and for its row."""
+
+_REFUSALS = (Verdict.REFUSED, Verdict.NOT_SENT)
 
 
 class Halted(Exception):
@@ -51,12 +68,14 @@ class Posted:
     :param latency: seconds from its slot until its outcome was recorded, for a POST that was answered.
     :param stop: what is not this row's fault, and ends the batch.
     :param not_recorded: the outcome that the ledger could not be told, as key hash and send id.
+    :param log_records: what was to be logged meanwhile.
     """
 
     result: Result | None
     latency: float | None = None
     stop: SendosoError | None = None
     not_recorded: str | None = None
+    log_records: Sequence[logging.LogRecord] = ()
 
 
 class Poster:
@@ -73,14 +92,13 @@ class Poster:
     def __init__(
         self, session: SendosoSession, ledger: Ledger, *, own_gift: bool, lease: float, halted: Callable[[], bool]
     ) -> None:
-        self._session = session
-        self._ledger = ledger
-        self._sends = ledger.sends
-        self._own_gift = own_gift
-        self._halted = halted
+        self.session = session
+        self.ledger = ledger
+        self.own_gift = own_gift
+        self.halted = halted
+        self.lease = max(lease, 2 * session.config.timeout + _MARGIN)
         self._links = ledger.links(session.config.client_secret.get_secret_value())
-        self._timeout = session.config.timeout
-        self._lease = max(lease, 2 * self._timeout + _MARGIN)
+        kept_logs.prepare()
 
     def post(self, job: Job, claim: Claim) -> Posted:
         """
@@ -91,88 +109,174 @@ class Poster:
         :raises Halted: if the batch is being stopped; the send was not posted.
         :raises SendosoError: if there is no token, no slot or no ledger; the send was not posted.
         """
+        with kept_logs.kept() as records:
+            posted = self._post(job, claim)
+        return replace(posted, log_records=records)
+
+    def _post(self, job: Job, claim: Claim) -> Posted:
+        """Attempt the POST until its outcome is final; repeat only what is known not to have been sent."""
         kind = kind_of(job.send)
         request = kind.request(
             job.send,
-            airflow_key=self._ledger.airflow_key(claim.send_key),
-            via_from=self._session.config.via_from,
+            airflow_key=self.ledger.airflow_key(claim.send_key),
+            via_from=self.session.config.via_from,
         )
-        read = partial(kind.read, job.send)
-        token = self._session.token()
-        renewed = False
-        for attempt in range(1, _ATTEMPTS + 1):
+        token, renewed, tries = self.session.token(), False, 0
+        while True:
+            attempt = _Attempt(self, claim)
             try:
-                exchange, begun = self._post_once(request, token, claim)
+                attempt.begin()
             except _ClaimLost:
                 return Posted(None)
+            exchange = self.session.call(request, token)
             crash_point("posted")
-            outcome = classify(request, exchange, renewed=renewed, own_gift=self._own_gift, read=read)
-            match outcome.verdict:
-                case Verdict.SENT | Verdict.REFUSED | Verdict.UNKNOWN:
-                    return self._record(job, claim, request, exchange, outcome, begun)
-                case Verdict.STOP:
-                    self._sends.finish(claim, State.READY, reason=outcome.reason)
-                    return self._stop(job, request, exchange, outcome)
-            if not self._sends.post_again(claim, self._lease):
-                # Late, but known: it was not sent. Whoever claims it next may post it.
-                self._sends.finish(claim, State.READY, reason=outcome.reason)
+            outcome = classify(
+                request, exchange, renewed=renewed, own_gift=self.own_gift, read=partial(kind.read, job.send)
+            )
+            if outcome.verdict in _RECORDED:
+                answer = exchange.answer if outcome.verdict in _REFUSALS else None
+                error = None if answer is None else api_error(request, answer)
+                secret = self._secret(job.send, claim, exchange) if outcome.verdict is Verdict.SENT else None
+                return attempt.record(job, outcome, error, secret)
+            tries += outcome.verdict is Verdict.RETRY  # a renewed token has its own try, which comes once
+            if outcome.verdict is Verdict.STOP or tries == _ATTEMPTS:
+                attempt.give_back(outcome)
+                stop = api_error(request, exchange.answer) if exchange.answer else self._unreachable(job, outcome)
+                return Posted(Result(job.number, RowOutcome.NOT_REACHED, outcome.reason, outcome.words), stop=stop)
+            if not attempt.put_off(outcome):
                 return Posted(None)
-            crash_point("put-off")
             if outcome.verdict is Verdict.RENEW:
-                token, renewed = self._session.renew(token), True
-            elif exchange.answer is None and attempt < _ATTEMPTS:
+                token, renewed = self.session.renew(token), True
+            elif exchange.answer is None:
                 # After a 429 the wait is in the pace, for everyone of the account.
-                self._sleep(min(2.0 ** (attempt - 1), _LONGEST_PAUSE))
-        return self._stop(job, request, exchange, outcome)
+                self.sleep(min(2.0 ** (tries - 1), _LONGEST_PAUSE))
 
-    def _post_once(self, request: Request, token: str, claim: Claim) -> tuple[Exchange, float]:
-        """POST behind a committed POSTING; return also when it began, in monotonic seconds."""
-        posting = False
-        lapses_at = 0.0
+    def sleep(self, seconds: float) -> None:
+        """
+        Sleep in short naps, so that a batch that is stopped does not wait for a ``Retry-After``.
 
-        def commit_posting(transaction: Any = None) -> None:
-            nonlocal posting, lapses_at
-            if self._halted():
+        :param seconds: how long.
+        :raises Halted: if the batch is being stopped.
+        """
+        while seconds > 0:
+            if self.halted():
                 raise Halted
-            crash_point("slot-taken")
-            # From before the commit: however long that took, the lease is not believed to last longer than it does.
-            lapses_at = time.clock_gettime(_CLOCK) + self._lease
-            posting = True  # perhaps: a commit whose answer was lost has happened
-            if not self._sends.begin_post(claim, self._lease, transaction):
-                posting = False
-                raise _ClaimLost
+            self.session.sleep(min(_NAP, seconds))
+            seconds -= _NAP
 
+    def _secret(self, send: AnySend, claim: Claim, exchange: Exchange) -> str | None:
+        """Encrypt what only the ledger keeps of the answer; ``None`` for kinds that have no secret."""
+        secret = None if exchange.answer is None else kind_of(send).secret(send, exchange.answer.json)
+        return None if secret is None else self._links.encrypt(claim.send_key, secret)
+
+    def _unreachable(self, job: Job, outcome: PostOutcome) -> SendosoConnectionError:
+        return SendosoConnectionError(
+            f"Sendoso ({self.session.config.base_url}) could not be reached for {job.name}: {outcome.words}. "
+            "No gift went out for it; retry the task."
+        )
+
+
+class _Attempt:
+    """
+    One POST between two commits: POSTING before it, and its outcome after it.
+
+    :param poster: what all attempts of a batch share.
+    :param claim: the right to post the send.
+    """
+
+    def __init__(self, poster: Poster, claim: Claim) -> None:
+        self._poster = poster
+        self._sends = poster.ledger.sends
+        self.claim = claim
+        self._posting = False
+        self._lapses_at = 0.0
+        self._begun = 0.0
+
+    @property
+    def row(self) -> str:
+        """The key of the row that :meth:`commit_posting` locks."""
+        return self.claim.send_key
+
+    def begin(self) -> None:
+        """
+        Wait for a slot and commit POSTING.
+
+        What is left of the lease has to cover the POST. A process that was frozen after the commit commits it anew,
+        with another slot.
+
+        :raises _ClaimLost: if another run has taken the send; nothing may be posted.
+        :raises Halted: if the batch is being stopped; nothing may be posted.
+        """
+        margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
-            # What is left of the lease has to cover the POST: a process that was frozen since the commit begins anew.
-            while time.clock_gettime(_CLOCK) > lapses_at - self._timeout - _MARGIN / 3:
-                # Where the slot is free at once, both are one transaction, and a send costs two instead of three.
-                within = (commit_posting, claim.send_key)
-                self._session.await_turn(before=commit_posting, within=within, sleep=self._sleep)
+            while time.clock_gettime(_CLOCK) > self._lapses_at - margin:
+                self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
         except BaseException:
-            if posting:
-                self._sends.post_again(claim, self._lease)
+            if self._posting:
+                self._sends.post_again(self.claim, self._poster.lease)
             raise
         crash_point("posting-committed")
-        begun = time.monotonic()
-        return self._session.call(request, token), begun
+        self._begun = time.monotonic()
 
-    def _record(
-        self, job: Job, claim: Claim, request: Request, exchange: Exchange, outcome: PostOutcome, begun: float
-    ) -> Posted:
-        state, row_outcome = {
-            Verdict.SENT: (State.SENT, RowOutcome.SENT),
-            Verdict.REFUSED: (State.REFUSED, RowOutcome.REFUSED),
-            Verdict.UNKNOWN: (State.UNKNOWN, RowOutcome.HELD),
-        }[outcome.verdict]
+    def commit_posting(self, transaction: Any = None) -> None:
+        """
+        Commit that the POST is about to be made.
+
+        :param transaction: of the slot, if that was free at once: a send then costs two transactions instead of three.
+        :raises _ClaimLost: if another run has taken the send.
+        :raises Halted: if the batch is being stopped.
+        """
+        if self._poster.halted():
+            raise Halted
+        crash_point("slot-taken")
+        # From before the commit: however long that takes, the lease is not believed to last longer than it does.
+        self._lapses_at = time.clock_gettime(_CLOCK) + self._poster.lease
+        self._posting = True  # perhaps: a commit whose answer was lost has happened
+        if not self._sends.begin_post(self.claim, self._poster.lease, transaction):
+            self._posting = False
+            raise _ClaimLost
+
+    def put_off(self, outcome: PostOutcome) -> bool:
+        """
+        Commit that the POST was not received and will be made again.
+
+        :param outcome: what it was answered with.
+        :return: ``False`` if the send was given up for UNKNOWN meanwhile: then whoever claims it next may post it.
+        """
+        if self._sends.post_again(self.claim, self._poster.lease):
+            crash_point("put-off")
+            return True
+        self.give_back(outcome)
+        return False
+
+    def give_back(self, outcome: PostOutcome) -> None:
+        """
+        Commit that the send was not sent and is free.
+
+        :param outcome: why it was not.
+        """
+        self._sends.finish(self.claim, State.READY, reason=outcome.reason)
+
+    def record(self, job: Job, outcome: PostOutcome, error: SendosoApiError | None, secret: str | None) -> Posted:
+        """
+        Commit what the POST led to.
+
+        :param job: the row.
+        :param outcome: with one of the verdicts that end a send.
+        :param error: what a refusal means as an exception.
+        :param secret: an eGift link, encrypted.
+        :return: what the row came to; held, if the ledger does not take the outcome.
+        """
+        state, row_outcome = _RECORDED[outcome.verdict]
         stop: SendosoLedgerError | None = None
         try:
             recorded = self._sends.finish(
-                claim,
+                self.claim,
                 state,
                 reason=outcome.reason,
                 send_id=outcome.send_id,
                 status=outcome.status,
-                link=self._secret(job.send, claim, exchange) if state is State.SENT else None,
+                link=secret,
             )
         except SendosoLedgerError as failure:
             recorded, row_outcome = False, RowOutcome.HELD
@@ -189,36 +293,11 @@ class Poster:
             outcome.send_id,
             job.send.item,
             time.time(),
-            claim.send_key,
+            self.claim.send_key,
             True,
-            api_error(request, exchange.answer) if state is State.REFUSED and exchange.answer else None,
+            error,
             outcome.tracking_url,
         )
-        latency = None if row_outcome is RowOutcome.HELD else time.monotonic() - begun
-        lost = None if recorded else f"send key {claim.send_key} ended {state}, send id {outcome.send_id}"
+        latency = None if row_outcome is RowOutcome.HELD else time.monotonic() - self._begun
+        lost = None if recorded else f"send key {self.claim.send_key} ended {state}, send id {outcome.send_id}"
         return Posted(result, latency, stop, lost)
-
-    def _secret(self, send: AnySend, claim: Claim, exchange: Exchange) -> str | None:
-        """Encrypt what only the ledger keeps of the answer; ``None`` for kinds that have no secret."""
-        secret = None if exchange.answer is None else kind_of(send).secret(send, exchange.answer.json)
-        return None if secret is None else self._links.encrypt(claim.send_key, secret)
-
-    def _stop(self, job: Job, request: Request, exchange: Exchange, outcome: PostOutcome) -> Posted:
-        not_reached = Result(job.number, RowOutcome.NOT_REACHED, outcome.reason, outcome.words)
-        if exchange.answer is not None:
-            return Posted(not_reached, stop=api_error(request, exchange.answer))
-        return Posted(
-            not_reached,
-            stop=SendosoConnectionError(
-                f"Sendoso ({self._session.config.base_url}) could not be reached for {job.name}: {outcome.words}. "
-                "No gift went out for it; retry the task."
-            ),
-        )
-
-    def _sleep(self, seconds: float) -> None:
-        """Sleep in short naps, so that a batch that is stopped does not wait for a ``Retry-After``."""
-        while seconds > 0:
-            if self._halted():
-                raise Halted
-            self._session.sleep(min(_NAP, seconds))
-            seconds -= _NAP

@@ -23,6 +23,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
 from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.sending import kept_logs
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
@@ -130,7 +131,8 @@ class Sender:
         """
         self._record, self._tick, self._left_out = record, tick, left_out
         config = self._session.config
-        self._ledger.accounts.register(config.account, self._client, self._conn_id, named=config.names_account)
+        client = self._ledger.client_hash((config.client_id,))
+        self._ledger.accounts.register(config.account, client, self._conn_id, named=config.names_account)
         self._absent = self._reconciler.run(prove=self._resend_absent)
         self._renewed_at = time.monotonic()
         failure: SendosoError | None = None
@@ -291,6 +293,7 @@ class Sender:
         result = posted.result
         if result is None:
             self._elsewhere.append(job)
+            kept_logs.emit(posted.log_records)
             return
         self._record(result)
         if result.outcome is RowOutcome.HELD:
@@ -303,6 +306,7 @@ class Sender:
         if posted.not_recorded is not None:
             # The one fact that the ledger does not have: hash and id, for a person to write it down.
             log.error("Not recorded: %s.", posted.not_recorded)
+        kept_logs.emit(posted.log_records)
         if posted.stop is not None:
             log.error("Stopped at %s: %s", job.name, posted.stop)
             raise posted.stop
@@ -311,9 +315,9 @@ class Sender:
     def _same_refusal(self, job: Job, claim: Claim, result: Result) -> None:
         """Stop at the twentieth refusal in the same words: that is not the rows' fault, so they may be tried again."""
         refusal = f"{result.reason} {result.words}"
-        if result.outcome is not RowOutcome.REFUSED or (self._refusals and self._refusals[-1][2] != refusal):
+        if result.error is None or (self._refusals and self._refusals[-1][2] != refusal):
             self._refusals.clear()
-        if result.outcome is not RowOutcome.REFUSED:
+        if result.error is None:
             return
         self._refusals.append((job, claim, refusal))
         # What is still in flight when the twentieth comes back is turned back as well.
@@ -324,8 +328,7 @@ class Sender:
         for again, _, _ in self._refusals:
             self._record(Result(again.number, RowOutcome.NOT_REACHED, result.reason, result.words))
         self._refusals.clear()
-        if result.error is not None:
-            raise result.error
+        raise result.error
 
     def _probe(self) -> None:
         """After an unknown outcome post nothing until a read gets through: an outage must not hold a whole batch."""

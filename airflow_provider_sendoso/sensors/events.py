@@ -1,4 +1,4 @@
-"""The sensor for events: waits until Sendoso has something new. Declarations; the polls are in ``polling.py``."""
+"""The sensor that waits until Sendoso has something new; the polls are in ``events/polling.py``."""
 
 from __future__ import annotations
 
@@ -29,35 +29,38 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.events.polling import EventWait
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
-# What only a run needs is imported by a run, in its methods: a DAG file is parsed every few seconds.
+# Heavy imports are in the methods that need them, because Airflow parses a DAG file every few seconds.
 
 _GRACE = timedelta(minutes=5)
-"""What the scheduler waits beyond the trigger's own deadline, for a triggerer that is down."""
+"""How long the scheduler waits beyond the trigger's own deadline, in case the triggerer is down."""
 
 
 class SendosoEventSensor(BaseSensorOperator):
     """
-    Wait until something is new at Sendoso: a campaign, a group, a send, or another status of a send.
+    Wait until Sendoso has something new: a campaign, a group, a send, or a new status of a send.
 
-    What was there before the first poll is no event. From then on a cursor in the ledger knows what was seen: each
-    event ends the wait of one run, and the next run goes on where the last one ended, whatever was between them. A try
-    that is killed with its events in hand hands them out again, and so does a run that is cleared, as long as its
-    cursor has not served four other runs meanwhile.
+    Objects that existed before the first poll are not events. From then on, a cursor in the ledger records what was
+    seen: each event ends the wait of one run, and the next run resumes where the last one ended, however much later it
+    starts. The retry of a killed try returns the same events again; so does a cleared run, unless more than four other
+    runs of its cursor have received events since.
 
-    Two runs at the same time share the events of their cursor between them.
+    Runs that wait at the same time share the events of their cursor: each event goes to one of them.
 
     :param object: ``touches``, ``groups``, ``return-addresses``, ``users``, ``sends`` (gift sends) or
         ``campaign_sends`` (the Send Tracker's) (templated).
     :param events: ``created``, and for sends ``status_changed`` (templated).
-    :param statuses: the statuses that a change has to lead to; ``None``: any (templated).
-    :param since: a moment, from which on also what was there before the first poll is an event (templated).
-    :param cursor_name: whose cursor it is; by default each task has its own. A new name begins anew (templated).
+    :param statuses: the new statuses that count as an event; ``None``: all of them (templated).
+    :param since: a moment; objects created since then are events even if they existed before the first poll
+        (templated).
+    :param cursor_name: name of the cursor; by default each task has its own. A new name starts a new cursor
+        (templated).
     :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable``.
     :param poke_interval: seconds or timedelta between two polls.
     :param sendoso_conn_id: the connection, which needs a ledger (templated).
     :return: ``object``, ``events`` (at most 100, each with ``object``, ``id``, ``event``, ``occurred_at`` and for sends
-        ``status`` and ``previous_status``), ``counts`` of them, and ``left``, how many the next run begins with.
-    :raises SendosoConfigError: for wrong arguments, or without a ledger.
+        ``status`` and ``previous_status``), ``counts`` of them, and ``left``, the number of events left for the next
+        run.
+    :raises SendosoConfigError: if an argument is wrong or there is no ledger.
     """
 
     template_fields: Sequence[str] = ("object", "events", "statuses", "since", "cursor_name", "sendoso_conn_id")
@@ -89,13 +92,13 @@ class SendosoEventSensor(BaseSensorOperator):
 
     @cached_property
     def hook(self) -> SendosoHook:
-        """The hook, built at the first use."""
+        """The hook, created at the first use."""
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
         return SendosoHook(self.sendoso_conn_id)
 
     def execute(self, context: Context) -> Any:
-        """Poll here or in the triggerer, until there is something new."""
+        """Poll in the worker or in the triggerer, until there is something new."""
         from airflow_provider_sendoso.events.polling import check_host
         from airflow_provider_sendoso.triggers.events import SendosoEventWaitTrigger
 
@@ -138,7 +141,7 @@ class SendosoEventSensor(BaseSensorOperator):
         try:
             report = wait.recall() or wait.conclude(self.hook.session.walk(wait.begin(), check))
         except TRANSIENT_ERRORS as error:
-            # Rescheduled, every poll is a process of its own that cannot count: there the timeout is the bound.
+            # In mode "reschedule" every poll is a new process and cannot count; only the timeout ends that wait.
             self._failures += 1
             if self._failures > TRANSIENT_FAILURES:
                 raise
@@ -151,7 +154,7 @@ class SendosoEventSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """
-        Conclude from the trigger's event; anything but a known event fails the task.
+        Finish with the trigger's event; an unknown event fails the task.
 
         :param event: see ``SendosoEventWaitTrigger``.
         """
@@ -190,6 +193,6 @@ class SendosoEventSensor(BaseSensorOperator):
 
 
 def _run(context: Context) -> str:
-    """Name the task's run: its tries, and its being cleared, are the same one."""
+    """Name the task's run; all its tries have the same name, also after a clear."""
     ti = context["ti"]
     return "/".join(map(str, (ti.dag_id, ti.task_id, ti.run_id, ti.map_index)))

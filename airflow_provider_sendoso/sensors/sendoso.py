@@ -42,49 +42,52 @@ if TYPE_CHECKING:
 
 __all__ = ["SendStatusSensor", "SendosoEventSensor"]
 
-# What only a run needs is imported by a run, in its methods: a DAG file is parsed every few seconds.
+# Heavy imports are in the methods that need them, because Airflow parses a DAG file every few seconds.
 
 _GRACE = timedelta(minutes=5)
-"""What the scheduler waits beyond the trigger's own deadline, for a triggerer that is down."""
+"""How long the scheduler waits beyond the trigger's own deadline, in case the triggerer is down."""
 
 _LONGEST_POKE = 60.0
-"""Seconds that a poke may take, if ``poke_interval`` is not longer: the timeout is looked at between two pokes."""
+"""Seconds that a poke may take, unless ``poke_interval`` is longer: Airflow checks the timeout between pokes only."""
 
 
 class _OutOfTime(Exception):
-    """A look has taken as long as one may."""
+    """A poke has reached its time limit."""
 
 
 class SendStatusSensor(BaseSensorOperator):
     """
-    Wait for one send, some sends, or all of a batch or scope.
+    Wait for one send, for several sends, or for all sends of a batch or scope.
 
-    At or beyond a target counts as reached: ``pending < processing < shipped < delivered``. One send that fails
-    fails the task at once, without retries. Of many, all are waited for, then ``min_delivered`` decides. With no
-    sends at all it succeeds. An id that Sendoso does not know counts as failed, as ``not_found``.
+    A status at or beyond a target counts as reached: ``pending < processing < shipped < delivered``. A single send that
+    fails fails the task at once, without retries. With several sends, the sensor waits for all of them; then
+    ``min_delivered`` decides. Without any send it succeeds. An id that Sendoso does not know counts as failed, with the
+    status ``not_found``.
 
-    One send is looked at every ``poke_interval``. Of many, a shipped one is looked at every twelfth time (once an hour
-    at the default), any other after a quarter of its age, every second time to once an hour; through the list of sends
-    where that takes fewer requests. What is read is kept in the ledger for the sends that it knows.
+    A single send is checked every ``poke_interval``. Of several sends, a shipped one is checked at every twelfth poll
+    (hourly, by default), any other after a quarter of its age, but not more often than at every second poll and not
+    less often than hourly. The list of sends is read instead where that takes fewer requests. Statuses are stored in
+    the ledger for the sends that it knows.
 
-    :param send_id: one id, or a list of ids; of a campaign's send ``tracking:<code>`` or its id (templated), or
-    :param batch_id: as ``BatchSendOperator`` returned it (templated), or
-    :param dedupe_scope: everything the ledger knows as sent in a scope (templated).
+    :param send_id: one id, or a list of ids; for a campaign's send ``tracking:<code>`` or its id (templated). Give
+        exactly one of ``send_id``, ``batch_id`` and ``dedupe_scope``.
+    :param batch_id: a batch's id, as ``BatchSendOperator`` returned it (templated).
+    :param dedupe_scope: a scope: all sends that the ledger records as sent in it (templated).
     :param target_statuses: the statuses to wait for (templated).
     :param failed_statuses: statuses that are failures; ``()`` returns any terminal status, for branching (templated).
-    :param min_delivered: share of the sends, from 0 to 1, that must have reached a target; ``None``: none may have
+    :param min_delivered: share of the sends, from 0 to 1, that must have reached a target; ``None``: no send may have
         failed (templated).
     :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable``.
-    :param poke_interval: seconds or timedelta between two looks.
-    :param results_table: a batch's ``results_table``, whose ``status`` is brought up to date when the wait has ended,
-        however it ended (templated).
+    :param poke_interval: seconds or timedelta between two polls.
+    :param results_table: a batch's ``results_table``; its column ``status`` is updated when the wait ends, also after a
+        timeout (templated).
     :param conn_id: the connection of that table (templated).
     :param sendoso_conn_id: the connection (templated).
-    :return: for one send its status; for a list of at most 100 ``{id: status}``; for a longer one, a batch or a scope
-        ``sends``, ``reached``, ``counts`` by status, ``failed`` and at most 100 ``failed_ids``.
+    :return: for one send its status; for a list of at most 100 ids ``{id: status}``; for a longer list, a batch or a
+        scope ``sends``, ``reached``, ``counts`` by status, ``failed`` and at most 100 ``failed_ids``.
     :raises SendosoStatusError: if too many sends failed or came back.
-    :raises SendosoConfigError: for wrong arguments, or a batch that the ledger does not know.
-    :raises SendosoResultsError: if the results table could not be brought up to date.
+    :raises SendosoConfigError: if an argument is wrong, or if the ledger does not know the batch.
+    :raises SendosoResultsError: if the results table could not be updated.
     """
 
     template_fields: Sequence[str] = (
@@ -131,14 +134,14 @@ class SendStatusSensor(BaseSensorOperator):
 
     @cached_property
     def hook(self) -> SendosoHook:
-        """The hook, built at the first use."""
+        """The hook, created at the first use."""
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
         return SendosoHook(self.sendoso_conn_id)
 
     @cached_property
     def _wait(self) -> Wait:
-        """What this process knows of the sends."""
+        """The state of the wait in this process."""
         from airflow_provider_sendoso.waiting.wait import Wait
 
         return Wait(
@@ -184,7 +187,7 @@ class SendStatusSensor(BaseSensorOperator):
         )
 
     def _first_look(self, context: Context) -> PokeReturnValue:
-        """Poke as Airflow's own loop would, which a deferrable sensor does not go through."""
+        """Poke with the error handling of Airflow's own loop, which a deferrable sensor bypasses."""
         try:
             return self._look(patient=False)
         except AirflowException as error:
@@ -196,14 +199,15 @@ class SendStatusSensor(BaseSensorOperator):
             raise
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look at the sends that are due."""
+        """Check the sends that are due."""
         return self._look(patient=True)
 
     def _look(self, *, patient: bool) -> PokeReturnValue:
         """
-        Look at the sends that are due.
+        Check the sends that are due.
 
-        :param patient: whether to ask for many: otherwise that is left to the triggerer, which needs no worker for it.
+        :param patient: whether to check them if they are many; if not, that is left to the triggerer, which needs no
+            worker.
         """
         from airflow_provider_sendoso.waiting.rounds import FEW
 
@@ -216,7 +220,7 @@ class SendStatusSensor(BaseSensorOperator):
         except TRANSIENT_ERRORS as error:
             wait.watch.fail_round(error)
         wait.complain()
-        # Rescheduled, every look is a process of its own that cannot count: there the timeout is the bound.
+        # In mode "reschedule" every poke is a new process, which cannot count; there only the timeout ends the wait.
         over = wait.is_over()
         self.log.info("Sends by status: %s.", wait.watch.counts() or "no sends")
         if not over:
@@ -226,7 +230,7 @@ class SendStatusSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(report))
 
     def _ask(self, wait: Wait, session: SendosoSession) -> None:
-        """Go through a round; what there is no time for is due in the next one."""
+        """Run one round; the sends that there is no time for are due in the next round."""
         until = time.monotonic() + min(max(_LONGEST_POKE, wait.every), self.timeout)
 
         def keep() -> None:
@@ -244,7 +248,7 @@ class SendStatusSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """
-        Conclude from the trigger's event; anything but a known event fails the task.
+        Finish with the trigger's event; an unknown event fails the task.
 
         :param event: see :class:`~airflow_provider_sendoso.triggers.sendoso.SendStatusTrigger`.
         """
@@ -257,7 +261,7 @@ class SendStatusSensor(BaseSensorOperator):
                 try:
                     self._refresh_results(report["statuses"])
                 except SendosoResultsError as error:
-                    self.log.error("%s", error)  # that it timed out is what the task fails with
+                    self.log.error("%s", error)  # the task fails with the timeout instead
                 raise AirflowSensorTimeout(
                     f"After {self.timeout:g} s not all sends are settled. By status: {report['counts']}."
                 )
@@ -313,9 +317,9 @@ class SendStatusSensor(BaseSensorOperator):
 
     def _refresh_results(self, looked: Mapping[str, str] | None) -> None:
         """
-        Bring the results table up to date.
+        Write the sends' statuses into the results table.
 
-        :param looked: the statuses just seen, by send id; ``None``: what the ledger has noted.
+        :param looked: the statuses just read, by send id; ``None``: take them from the ledger.
         """
         table = self._results_table()
         if table is None:
@@ -342,7 +346,7 @@ class SendStatusSensor(BaseSensorOperator):
         self.log.info("Statuses in %s are up to date.", table)
 
     def _conclude(self, report: Mapping[str, Any]) -> Any:
-        """Return what the task returns, or raise what it fails with."""
+        """Return the task's result, or raise the error that fails it."""
         from airflow_provider_sendoso.waiting.goal import good_enough
 
         one = isinstance(self.send_id, str | int)

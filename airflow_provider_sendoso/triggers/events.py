@@ -1,4 +1,4 @@
-"""The triggers for events: one for the watcher of an asset, which never ends, and one behind the sensor."""
+"""The triggers for events: one for asset watchers, which never ends, and one behind the sensor."""
 
 from __future__ import annotations
 
@@ -24,44 +24,45 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.events.differences import Cursor, Question, Reading
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
-# What only a triggerer needs is imported there: a DAG file with an asset's watcher is parsed every few seconds.
+# Heavy imports are in the methods that need them, because a DAG file with an asset watcher imports this module.
 
 log = logging.getLogger(__name__)
 
 _SHORTEST_PAUSE = 1.0
-"""Seconds between two polls at the least, whatever ``poke_interval`` says."""
+"""Shortest time between two polls, in seconds, even if ``poke_interval`` is less."""
 
 _LAST_POLL = 10.0
-"""Seconds that the poll at the deadline may take beyond it."""
+"""Seconds that the last poll may take beyond the deadline."""
 
 _IN_THE_DATABASE = 30.0
-"""Seconds after which an event that was fired is taken for stored: the triggerer hands it on every second or so."""
+"""Seconds after which a fired event counts as stored: the triggerer stores its events about once a second."""
 
 
 class SendosoEventTrigger(BaseEventTrigger):
     """
-    Fire whenever something is new at Sendoso, for the ``AssetWatcher`` of Airflow 3.
+    Fire whenever Sendoso has something new, for the ``AssetWatcher`` of Airflow 3.
 
-    The event's payload is what ``SendosoEventSensor`` returns, and stands in the asset event's ``extra["payload"]``. A
-    poll that finds more than 100 events fires several times.
+    The event's payload is the return value of ``SendosoEventSensor``; Airflow stores it in the asset event's
+    ``extra["payload"]``. A poll that finds more than 100 events fires several times.
 
-    It never ends and never fails: what goes wrong is logged, and the next poll goes on where the last one came to.
+    The trigger never ends and never fails: errors are logged, and the next poll resumes from the last successful one.
 
-    An event is fired **at least once**: the cursor is kept half a minute after it (or half a ``poke_interval``, if that
-    is less), when Airflow has stored it. A triggerer that dies within that time fires the same event again.
+    An event is fired **at least once**: the cursor is saved half a minute after the event (or half a ``poke_interval``,
+    if that is less), when Airflow has stored the event. A triggerer that dies within that time fires the same event
+    again.
 
-    On Airflow 3.3 and newer the cursor is in the asset's own store, and triggers with the same connection, object and
-    ``poke_interval`` share one poll; those that ask for ``status_changed``, which reads further back, one of their own.
-    Before 3.3, and where one trigger watches for several assets, the cursor is in the ledger.
+    On Airflow 3.3 and newer, the cursor is in the asset's state store, and triggers with the same connection, object
+    and ``poke_interval`` share one poll; triggers that ask for ``status_changed``, which reads further back, share
+    another. Before 3.3, and if one trigger watches several assets, the cursor is in the ledger.
 
-    :param object: as ``SendosoEventSensor`` takes it.
-    :param events: likewise.
-    :param statuses: likewise.
-    :param since: likewise.
-    :param cursor_name: whose cursor it is; by default that of this question.
+    :param object: as in ``SendosoEventSensor``.
+    :param events: as in ``SendosoEventSensor``.
+    :param statuses: as in ``SendosoEventSensor``.
+    :param since: as in ``SendosoEventSensor``.
+    :param cursor_name: name of the cursor; by default derived from ``events`` and ``statuses``.
     :param poke_interval: seconds between two polls.
     :param sendoso_conn_id: the connection.
-    :raises SendosoConfigError: for wrong words, while the DAG file is parsed.
+    :raises SendosoConfigError: if an argument is wrong; raised while the DAG file is parsed.
     """
 
     def __init__(
@@ -87,13 +88,13 @@ class SendosoEventTrigger(BaseEventTrigger):
         self._kept: tuple[Any, _Place] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made again from, in another process."""
+        """Return the class path and the arguments from which another process rebuilds the trigger."""
         arguments = ("object", "events", "statuses", "since", "cursor_name", "poke_interval", "sendoso_conn_id")
         path = f"{SendosoEventTrigger.__module__}.{SendosoEventTrigger.__qualname__}"
         return path, {name: getattr(self, name) for name in arguments}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll for ever, alone."""
+        """Poll forever, without sharing the poll."""
         while True:
             async for event in self._poll(None):
                 yield event
@@ -102,16 +103,17 @@ class SendosoEventTrigger(BaseEventTrigger):
     # -- one poll for many triggers, on Airflow 3.3 and newer ---------------------------------------------------------
 
     def shared_stream_key(self) -> Hashable | None:
-        """Name the poll that this trigger can share with others."""
+        """Return the key of the poll that this trigger can share with others."""
         follows = "status_changed" in self.events
         return ("sendoso", self.sendoso_conn_id, self.object, follows, self._every)
 
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Reading]:
         """
-        Poll for ever, for all triggers of a group: yields readings.
+        Poll forever for all triggers of a group, and yield the readings.
 
-        It goes on from where it came to itself, and each trigger sees by its own cursor whether that is enough.
+        The shared poll resumes from its own last reading; each trigger checks with its own cursor whether a reading
+        suffices.
 
         :param kwargs: one trigger's arguments.
         """
@@ -135,7 +137,7 @@ class SendosoEventTrigger(BaseEventTrigger):
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Reading]) -> AsyncIterator[TriggerEvent]:
         """
-        Fire for what is new to this trigger.
+        Fire for the events that are new to this trigger.
 
         :param shared_stream: the group's readings.
         """
@@ -150,7 +152,7 @@ class SendosoEventTrigger(BaseEventTrigger):
         return max(float(self.poke_interval), _SHORTEST_PAUSE)
 
     async def _poll(self, reading: Reading | None) -> AsyncIterator[TriggerEvent]:
-        """Fire for what a reading holds that is new, and read further where it does not reach."""
+        """Fire for the new events of a reading; if the reading does not reach back to the cursor, poll alone."""
         from airflow_provider_sendoso.events.differences import Question
         from airflow_provider_sendoso.events.polling import check_host, complain
 
@@ -178,7 +180,7 @@ class SendosoEventTrigger(BaseEventTrigger):
                 fired = True
                 yield TriggerEvent(taken.report(question))  # type: ignore[no-untyped-call]
         if fired:
-            # Not for a whole interval: readings that come faster than they are gone through would pile up.
+            # Shorter than an interval, or else shared readings would arrive faster than they are processed.
             await asyncio.sleep(min(self._every / 2, _IN_THE_DATABASE))
         try:
             await place.keep(cursor)
@@ -186,8 +188,8 @@ class SendosoEventTrigger(BaseEventTrigger):
             _complain(self, error)
 
     async def _place(self, hook: SendosoHook, question: Question) -> _Place:
-        """Return where the cursor is kept, with the cursor read."""
-        # Another connection may be another account, which is read from its own beginning.
+        """Return the place that stores the cursor, with the cursor read."""
+        # A changed connection may be another account, which needs a cursor of its own.
         if self._kept is None or self._kept[0] != hook.config:
             name = self.cursor_name or _name_of(self.events, self.statuses)
             store = getattr(self, "asset_state_store", None)
@@ -200,21 +202,21 @@ class SendosoEventTrigger(BaseEventTrigger):
 
 
 class _Place:
-    """Where a cursor is kept; in between it is held here."""
+    """The place where a cursor is stored; it also caches the cursor."""
 
     cursor: Cursor
 
     async def open(self) -> bool:
-        """Read the cursor; say whether this is a place for it."""
+        """Read the cursor; return whether this place can store it."""
         raise NotImplementedError
 
     async def keep(self, cursor: Cursor) -> None:
-        """Hold a cursor, and write it."""
+        """Cache the cursor and store it."""
         raise NotImplementedError
 
 
 class _InAsset(_Place):
-    """In the store that an asset has, from Airflow 3.3 on."""
+    """Stores the cursor in the asset's state store (Airflow 3.3 and newer)."""
 
     def __init__(self, store: Any, question: Question, account: str, name: str) -> None:
         self._store = store
@@ -228,7 +230,7 @@ class _InAsset(_Place):
         try:
             self._written = await self._store.aget(self._key)
         except ValueError:
-            return False  # the trigger watches for several assets, and none of their stores is its own
+            return False  # the trigger watches several assets, so none of their stores is unambiguous
         self.cursor = Cursor.from_json(self._written)
         return True
 
@@ -241,7 +243,7 @@ class _InAsset(_Place):
 
 
 class _InLedger(_Place):
-    """In the ledger, where the asset has no store."""
+    """Stores the cursor in the ledger, if the asset has no store."""
 
     def __init__(self, hook: SendosoHook, question: Question, name: str) -> None:
         from airflow_provider_sendoso.events.polling import cursor_key
@@ -275,19 +277,19 @@ class _InLedger(_Place):
 
 class SendosoEventWaitTrigger(BaseTrigger):
     """
-    Poll until something is new, behind ``SendosoEventSensor``; fires once.
+    Poll for ``SendosoEventSensor`` until there is something new; fires once.
 
-    The event's ``status`` is ``events``, with their ``report``, or ``timeout``, or ``error``, with ``message`` and
-    whether it is ``retryable``.
+    The event's ``status`` is ``events`` with a ``report``, ``timeout``, or ``error`` with ``message`` and
+    ``retryable``.
 
-    :param object: as the sensor takes it.
-    :param events: likewise.
-    :param statuses: likewise.
-    :param since: likewise.
-    :param cursor_name: whose cursor it is.
-    :param run: the task's run, which gets the events.
+    :param object: as in the sensor.
+    :param events: as in the sensor.
+    :param statuses: as in the sensor.
+    :param since: epoch seconds; as in the sensor.
+    :param cursor_name: name of the cursor.
+    :param run: name of the task's run, to which the events are given.
     :param poke_interval: seconds between two polls.
-    :param deadline: absolute, epoch seconds: a restart of the triggerer does not extend it.
+    :param deadline: epoch seconds; absolute, so that a restart of the triggerer does not extend the wait.
     :param sendoso_conn_id: the connection.
     """
 
@@ -316,7 +318,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
         self.sendoso_conn_id = sendoso_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made again from, in another process."""
+        """Return the class path and the arguments from which another process rebuilds the trigger."""
         arguments = (
             "object",
             "events",
@@ -338,7 +340,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
             retryable = isinstance(error, TRANSIENT_ERRORS)
             event = {"status": "error", "message": str(error), "retryable": retryable}
         except Exception as error:
-            # A defect, or an error of Airflow's own: its text could hold what must not be logged, its class cannot.
+            # A defect, or an error of Airflow's own: its text could hold a secret, its class cannot.
             event = {"status": "error", "message": type(error).__name__, "retryable": True}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
@@ -384,7 +386,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
 
 @asynccontextmanager
 async def _session(conn_id: str) -> AsyncIterator[tuple[SendosoHook, AsyncSendosoSession]]:
-    """Resolve a connection, which may have changed since the last poll, and use this loop's session on it."""
+    """Resolve a connection, which may have changed since the last poll, and use this event loop's session for it."""
     from airflow_provider_sendoso.client.async_session import shared_session
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
@@ -401,12 +403,12 @@ async def _read(session: AsyncSendosoSession, cursor: Cursor, question: Question
 
 
 def _name_of(events: Sequence[str], statuses: Sequence[str]) -> str:
-    """Name the cursor of a trigger that was given no name: two that ask for different things do not share one."""
+    """Derive a cursor's name from what the trigger asks for, so that different triggers have different cursors."""
     return "watcher " + " ".join([*sorted(events), *sorted(statuses)])
 
 
 def _complain(trigger: SendosoEventTrigger, error: Exception) -> None:
-    """Log why there was no poll; the text of an error that is not ours could hold what must not be logged."""
+    """Log why a poll failed; of a foreign error only the class, because its text could hold a secret."""
     words = str(error) if isinstance(error, SendosoError) else type(error).__name__
     log.error(
         "Could not poll %s of %r for events; the next poll is in %g s, and goes on from the last one that worked: %s",

@@ -1,4 +1,4 @@
-"""The trigger behind the sensor: waits in the triggerer, where nothing may block the event loop."""
+"""The trigger behind the status sensor; it runs in the triggerer, where nothing may block the event loop."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from airflow_provider_sendoso.waiting.wait import Wait
 __all__ = ["SendStatusTrigger", "SendosoEventTrigger"]
 
 _SHORTEST_PAUSE = 1.0
-"""Seconds between two rounds at the least, whatever ``poke_interval`` says."""
+"""Shortest time between two rounds, in seconds, even if ``poke_interval`` is less."""
 
 _LAST_LOOK = 10.0
-"""Seconds that the round at the deadline may take beyond it."""
+"""Seconds that the last round may take beyond the deadline."""
 
 
 class SendStatusTrigger(BaseTrigger):
     """
-    Wait until sends have reached a status, or cannot any more; fires once.
+    Wait until each send has reached a target status or can no longer reach one; fires once.
 
-    The event's ``status`` is ``settled`` or ``timeout``, with the ``report`` of the wait, or ``error``, with
-    ``message`` and whether it is ``retryable``.
+    The event's ``status`` is ``settled`` or ``timeout`` with a ``report``, or ``error`` with ``message`` and
+    ``retryable``.
 
-    Of many sends only those are asked in a round that are due: see ``SendStatusSensor``.
+    A round checks only the sends that are due (see ``SendStatusSensor``). Give exactly one of the first four
+    parameters.
 
-    :param send_ids: the sends, or
-    :param list_id: a list of them that the hook has kept in the ledger, where they are many, or
-    :param batch_id: a batch, whose sends are read from the ledger, or
-    :param dedupe_scope: a scope, likewise.
-    :param target_statuses: at or beyond one of them counts as reached.
-    :param failed_statuses: failures.
+    :param send_ids: the sends' ids.
+    :param list_id: id of a list of sends that the hook has stored in the ledger; used if the sends are many.
+    :param batch_id: a batch, whose sends are read from the ledger.
+    :param dedupe_scope: a scope, whose sends are read from the ledger.
+    :param target_statuses: a status at or beyond one of them counts as reached.
+    :param failed_statuses: statuses that count as failures.
     :param poke_interval: seconds between two rounds.
-    :param deadline: absolute, epoch seconds: a restart of the triggerer does not extend it.
+    :param deadline: epoch seconds; absolute, so that a restart of the triggerer does not extend the wait.
     :param sendoso_conn_id: the connection.
     """
 
@@ -70,7 +71,7 @@ class SendStatusTrigger(BaseTrigger):
         self.sendoso_conn_id = sendoso_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made again from, in another process."""
+        """Return the class path and the arguments from which another process rebuilds the trigger."""
         arguments = (
             "send_ids",
             "list_id",
@@ -93,7 +94,7 @@ class SendStatusTrigger(BaseTrigger):
             retryable = isinstance(error, TRANSIENT_ERRORS)
             event = {"status": "error", "message": str(error), "retryable": retryable}
         except Exception as error:
-            # A defect, or an error of Airflow's own: its text could hold what must not be logged, its class cannot.
+            # A defect, or an error of Airflow's own: its text could hold a secret, its class cannot.
             event = {"status": "error", "message": type(error).__name__, "retryable": True}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
@@ -123,7 +124,7 @@ class SendStatusTrigger(BaseTrigger):
                 await asyncio.sleep(min(wait.every, left))
 
     async def _round(self, wait: Wait, session: AsyncSendosoSession) -> None:
-        """Ask for what is due, and stop at the deadline; whatever was read by then is in the ledger."""
+        """Check the sends that are due, and stop at the deadline; write to the ledger the statuses read by then."""
         try:
             await asyncio.to_thread(wait.recall)
         except TRANSIENT_ERRORS as error:

@@ -24,6 +24,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import sends
+from airflow_provider_sendoso.sandbox import Sandbox
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 
@@ -61,6 +62,17 @@ def fail(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return said
 
     return do
+
+
+@pytest.fixture
+def send_id(sendoso: Sandbox) -> str:
+    """The id of a gift that somebody has found at Sendoso."""
+    send = SendosoHook().send_gift(
+        gift_id="gift-donation-trees",
+        recipient={"first_name": "Ada", "last_name": "L", "email": ADA},
+        message="Thank you",
+    )
+    return str(send.id)
 
 
 def read(key: str) -> Record:
@@ -128,7 +140,7 @@ def test_list_counts_more_than_it_shows(make_open, run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--state", "lost"), "--state takes one or more of ready, claimed"),
+        (("--state", "lost"), "state takes one or more of ready, claimed"),
         (("--scope", "q9"), "knows no dedupe_scope=q9 of the account"),
         (("--batch", "batch-9"), "knows no batch_id=batch-9 .*Is it the ledger that the gifts were sent with"),
     ],
@@ -174,11 +186,11 @@ def test_show_finds_a_recipient_and_does_not_repeat_it(make_open, run, spelling,
     assert "example.com" not in out.lower()
 
 
-def test_show_by_send_id(make_open, run):
+def test_show_by_send_id(make_open, send_id, run):
     (key,) = make_open(ADA)
-    run("resolve", "--send-key", key, *SENT, "--send-id", "send-1")
-    (send,) = json.loads(run("show", "--send-id", "send-1", "--json"))
-    assert (send["send_key"], send["state"], send["resolutions"][0]["send_id"]) == (key, "SENT", "send-1")
+    run("resolve", "--send-key", key, *SENT, "--send-id", send_id)
+    (send,) = json.loads(run("show", "--send-id", send_id, "--json"))
+    assert (send["send_key"], send["state"], send["resolutions"][0]["send_id"]) == (key, "SENT", send_id)
 
 
 @pytest.mark.parametrize(
@@ -217,13 +229,13 @@ def test_a_prefix_of_two_keys_names_neither(make_open, fail, run):
 # resolve
 
 
-def test_resolve_one_as_sent(make_open, run):
+def test_resolve_one_as_sent(make_open, send_id, run):
     keys = make_open(ADA, BOB)
-    out = run("resolve", "--send-key", keys[0][:8].upper(), *SENT, "--send-id", "send-1")
+    out = run("resolve", "--send-key", keys[0][:8].upper(), *SENT, "--send-id", send_id)
     assert out == "Resolved as sent: 1 send.\n"
     assert states(*keys) == ["SENT", "UNKNOWN"]
     (written,) = history(keys[0])
-    assert (written.resolved_by, written.why, written.send_id) == (getpass.getuser(), "looked", "send-1")
+    assert (written.resolved_by, written.why, written.send_id) == (getpass.getuser(), "looked", send_id)
 
 
 def test_resolve_as_sent_without_an_id_says_what_follows(make_open, run):
@@ -279,6 +291,7 @@ def test_resolve_in_bulk_asks_first(make_open, answer):
         "batch_id": "batch-1",
         "dedupe_scope": None,
         "reason": None,
+        "states": None,
         "sent": False,
         "not_sent": True,
         "send_id": None,
@@ -307,22 +320,22 @@ def test_resolve_skips_what_may_still_be_posted(make_open, fail, run):
     assert "1 send" in run("resolve", "--send-key", keys[1], *SENT)
 
 
-def test_resolve_skips_what_is_not_open(make_open, fail, run):
+def test_resolve_skips_what_is_not_open(make_open, send_id, fail, run):
     keys = make_open(ADA, BOB)
-    run("resolve", "--send-key", keys[0], *SENT, "--send-id", "send-1")
+    run("resolve", "--send-key", keys[0], *SENT, "--send-id", send_id)
     out = run("resolve", "--send-key", keys[0], "--send-key", keys[1], *NOT_SENT)
     assert f"Skipped, not open or changed meanwhile: 1 send: {keys[0]} is SENT." in out
     assert states(*keys) == ["SENT", "READY"]
     assert "Resolved as sent: 0 sends. Skipped" in fail("resolve", "--send-key", keys[0], *SENT)
-    assert read(keys[0]).send_id == "send-1"
+    assert read(keys[0]).send_id == send_id
     assert len(history(keys[0])) == 1
 
 
-def test_a_send_id_of_another_send_is_refused(make_open, fail, run):
+def test_a_send_id_of_another_send_is_refused(make_open, send_id, fail, run):
     keys = make_open(ADA, BOB)
-    run("resolve", "--send-key", keys[0], *SENT, "--send-id", "send-1")
-    said = fail("resolve", "--send-key", keys[1], *SENT, "--send-id", "send-1")
-    assert f"send-1 is that of another send already, {keys[0]} in scope 'q4'" in said
+    run("resolve", "--send-key", keys[0], *SENT, "--send-id", send_id)
+    said = fail("resolve", "--send-key", keys[1], *SENT, "--send-id", send_id)
+    assert f"{send_id} is that of another send already, {keys[0]} in scope 'q4'" in said
     assert states(*keys) == ["SENT", "UNKNOWN"]
 
 
@@ -430,3 +443,44 @@ def test_as_a_process_it_exits_with_an_error(make_open):
     assert asked.stderr.endswith("Not confirmed. Nothing was changed.\n")
     done = process("resolve", "--batch", "batch-1", *NOT_SENT, "--yes")
     assert (done.returncode, done.stderr, states(key)) == (0, "", ["READY"])
+
+
+def test_a_send_id_that_sendoso_does_not_know_is_refused(make_open, send_id, fail, run):
+    (key,) = make_open(ADA)
+    said = fail("resolve", "--send-key", key, *SENT, "--send-id", send_id[:-1])
+    assert "Sendoso does not know the send id" in said
+    assert states(key) == ["UNKNOWN"]
+    run("resolve", "--send-key", key, *SENT, "--send-id", send_id)
+    assert read(key).send_id == send_id
+
+
+def test_not_sent_by_mistake_is_undone_until_it_is_posted(make_open, send_id, fail, run):
+    keys = make_open(ADA, BOB)
+    run("resolve", "--batch", "batch-1", *NOT_SENT, "--yes")
+    assert "Resolved as sent: 1 send." in run("resolve", "--send-key", keys[0], *SENT, "--send-id", send_id)
+    assert states(*keys) == ["SENT", "READY"]
+    assert [(one.from_state, one.to_state) for one in history(keys[0])] == [("UNKNOWN", "READY"), ("READY", "SENT")]
+    # The way back is closed: whoever is sent twice cannot be helped.
+    assert "Resolved as not sent: 0 sends" in fail("resolve", "--send-key", keys[0], *NOT_SENT)
+    claimed = update(sends).where(sends.c.send_key == keys[1]).values(state="CLAIMED", attempt=sends.c.attempt + 1)
+    SendosoHook().ledger._database.run(lambda connection: connection.execute(claimed))
+    assert f"{keys[1]} is CLAIMED" in fail("resolve", "--send-key", keys[1], *SENT)
+
+
+def test_what_was_turned_away_and_never_decided_about_cannot_be_said_to_be_sent(make_open, fail):
+    (key,) = make_open(ADA)
+    given_back = update(sends).values(state="READY")
+    SendosoHook().ledger._database.run(lambda connection: connection.execute(given_back))
+    assert f"{key} is READY" in fail("resolve", "--send-key", key, *SENT)
+
+
+def test_refused_sends_are_reopened_once_the_cause_is_mended(make_open, fail, run):
+    keys = make_open(ADA, BOB, reason="http_402") + make_open(EVE, reason="http_422")
+    refused = update(sends).values(state="REFUSED")
+    SendosoHook().ledger._database.run(lambda connection: connection.execute(refused))
+    assert "there is nothing to decide" in fail("resolve", "--batch", "batch-1", *NOT_SENT, "--yes")
+    assert "is REFUSED" in fail("resolve", "--send-key", keys[0], *SENT)
+    narrowed = ("--batch", "batch-1", "--state", "refused", "--reason", "http_402")
+    assert "Resolved as not sent: 2 sends." in run("resolve", *narrowed, *NOT_SENT, "--yes")
+    assert states(*keys) == ["READY", "READY", "REFUSED"]
+    assert "1 send." in run("resolve", "--send-key", keys[2], *NOT_SENT)

@@ -13,9 +13,9 @@ from tenacity import wait_none
 
 from airflow_provider_sendoso.client import retrying
 from airflow_provider_sendoso.client.config import ClientConfig
-from airflow_provider_sendoso.client.pace import Within
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
+from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
 
 class FreePace:
@@ -37,9 +37,9 @@ class FreePace:
         self.asked.append("poll" if poll else "send")
         return 0.0
 
-    def take(self, within: Within, key: str) -> bool:
+    def take(self, send: SlotCommit) -> bool:
         self.asked.append("free")
-        within(None)
+        send.commit_posting()
         return True
 
     def push_back(self, seconds: float) -> None:

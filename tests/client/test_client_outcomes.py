@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
+from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, names_another
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import METADATA_KEY, SendStatus
 
 POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com", "first_name": "Ada"}})
 
@@ -110,6 +111,54 @@ class TestAccepted:
         assert (found.verdict, found.reason, found.send_id) == (Verdict.UNKNOWN, "unreadable", None)
 
 
+@pytest.mark.parametrize("status", [400, 410, 413, 422])
+@pytest.mark.parametrize("body", BODIES)
+def test_a_refusal_is_the_rows_where_sendoso_has_written_it(status: int, body: str) -> None:
+    try:
+        by_sendoso = isinstance(json.loads(BODIES[body]), dict)
+    except (ValueError, RecursionError):
+        by_sendoso = False
+    assert outcome(status, BODIES[body]).verdict is (Verdict.REFUSED if by_sendoso else Verdict.NOT_SENT)
+
+
+ASKED = Request(
+    "POST",
+    "/api/v3/sends",
+    json={"send": {"gift_id": "gift-1", "email": "Ada@Example.com", "metadata": {METADATA_KEY: "mark-1"}}},
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ({"id": 1}, Verdict.SENT),
+        (
+            {"id": 1, "email": "ada@example.com", "gift_id": "gift-1", "metadata": {METADATA_KEY: "mark-1"}},
+            Verdict.SENT,
+        ),
+        ({"id": 1, "email": None, "gift_id": "", "metadata": []}, Verdict.SENT),
+        ({"id": 1, "email": "bob@example.com"}, Verdict.UNKNOWN),
+        ({"send": {"id": 1, "recipient": {"email": "bob@example.com"}}}, Verdict.UNKNOWN),
+        ({"id": 1, "recipient": {"email": "bob@example.com"}}, Verdict.UNKNOWN),
+        ({"send": {"id": 1, "email": "bob@example.com"}}, Verdict.UNKNOWN),
+        ({"send": {"id": 1, "gift_id": "gift-2"}}, Verdict.UNKNOWN),
+        ({"send": {"id": 1, "metadata": {METADATA_KEY: "mark-2"}}}, Verdict.UNKNOWN),
+    ],
+)
+def test_an_answer_that_names_another_send_is_not_this_ones(body: dict[str, Any], verdict: Verdict) -> None:
+    found = classify(
+        ASKED, Exchange(Phase.ANSWERED, Answer(201, {}, json.dumps(body).encode())), renewed=False, own_gift=False
+    )
+    assert found.verdict is verdict
+    assert (found.reason, found.send_id) == (("accepted", "1") if verdict is Verdict.SENT else ("another_send", None))
+
+
+def test_the_answer_to_a_campaign_send_that_names_another_campaign() -> None:
+    asked = Request("POST", "/api/v3/send", json={"send": {"touch_id": 7, "email": "ada@example.com"}})
+    for body, another in (({"touch_id": "7"}, False), ({"touch": {"id": 8}}, True), ({"send": {"touch_id": 8}}, True)):
+        assert names_another(asked, body) is another
+
+
 @pytest.mark.parametrize(("renewed", "own_gift"), FLAGS)
 class TestTheStatusDecidesWhateverTheBody:
     def verdicts(self, status: int, renewed: bool, own_gift: bool) -> set[Verdict]:
@@ -123,15 +172,17 @@ class TestTheStatusDecidesWhateverTheBody:
     def test_unknown(self, status, renewed, own_gift):
         assert self.verdicts(status, renewed, own_gift) == {Verdict.UNKNOWN}
 
-    @pytest.mark.parametrize("status", [400, 402, 405, 410, 413, 422, 451])
-    def test_refused(self, status, renewed, own_gift):
-        assert self.verdicts(status, renewed, own_gift) == {Verdict.REFUSED}
+    @pytest.mark.parametrize("status", [402, 403, 407, 421, 425, 426, 428, 431, 451])
+    def test_what_concerns_every_send_stops_the_batch(self, status, renewed, own_gift):
+        assert self.verdicts(status, renewed, own_gift) == {Verdict.STOP}
 
-    def test_forbidden_stops_the_batch(self, renewed, own_gift):
-        assert self.verdicts(403, renewed, own_gift) == {Verdict.STOP}
+    @pytest.mark.parametrize("status", [405, 406, 411, 412, 414, 415, 416, 417, 418, 423, 424, 499])
+    def test_what_is_not_known_to_concern_the_row_leaves_it_for_the_next_try(self, status, renewed, own_gift):
+        assert self.verdicts(status, renewed, own_gift) == {Verdict.NOT_SENT}
 
     def test_not_found_stops_the_batch_for_its_own_gift_only(self, renewed, own_gift):
-        assert self.verdicts(404, renewed, own_gift) == {Verdict.STOP if own_gift else Verdict.REFUSED}
+        found = self.verdicts(404, renewed, own_gift)
+        assert found == ({Verdict.STOP} if own_gift else {Verdict.REFUSED, Verdict.NOT_SENT})
 
     def test_unauthorised_is_renewed_once(self, renewed, own_gift):
         assert self.verdicts(401, renewed, own_gift) == {Verdict.STOP if renewed else Verdict.RENEW}

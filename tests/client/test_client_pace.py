@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from airflow_provider_sendoso.client import pace as pace_module
-from airflow_provider_sendoso.client.pace import LONGEST_WAIT, SPACING, LocalPace, Within, await_slot, wait_for_slot
+from airflow_provider_sendoso.client.pace import LONGEST_WAIT, SPACING, LocalPace, await_slot, wait_for_slot
 from airflow_provider_sendoso.exceptions import SendosoRateLimitError
+from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ class Slots:
         self.calls.append("poll" if poll else "send")
         return self.delays.pop(0) if self.delays else 0.0
 
-    def take(self, within: Within, key: str) -> bool:
+    def take(self, send: SlotCommit) -> bool:
         raise AssertionError("waiting is for who could not have a free one")
 
     def push_back(self, seconds: float) -> None:

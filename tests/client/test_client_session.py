@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -248,16 +249,18 @@ class TestPacedCallsAreNot:
         free = [True, False]
         seen = []
 
-        def take(within, key: str) -> bool:
-            seen.append(f"take for {key}")
+        def take(send) -> bool:
+            seen.append(f"take for {send.row}")
             if free[0]:
-                within("transaction")
+                send.commit_posting("transaction")
             return free.pop(0)
+
+        def commit(transaction=None) -> None:
+            seen.append(f"within {transaction}" if transaction else "before")
 
         def await_turn() -> list[str]:
             seen.clear()
-            within = (lambda given: seen.append(f"within {given}"), "k")
-            session.await_turn(before=lambda: seen.append("before"), within=within)
+            session.await_turn_to_send(SimpleNamespace(row="k", commit_posting=commit), sleep=session.sleep)
             return list(seen)
 
         monkeypatch.setattr(pace, "take", take)

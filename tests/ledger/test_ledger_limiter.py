@@ -76,14 +76,14 @@ def test_what_belongs_to_a_free_slot_is_committed_with_it(opened: Ledger) -> Non
     for each in (pace, other):
         each.reserve(poll=False)
     free_a_slot(opened)
-    assert pace.take(push_other, "key")
+    assert pace.take(Committed(push_other))
     assert slot_of(opened, "other") == 77
 
 
 def test_a_slot_that_comes_later_is_not_taken_by_who_does_not_wait(opened: Ledger) -> None:
     pace = opened.pace("account", LONG, 5)
     pace.reserve(poll=False)
-    assert not pace.take(refuse, "key")
+    assert not pace.take(Committed(refuse))
     assert pace.reserve(poll=False) == pytest.approx(LONG, abs=BUSY)
 
 
@@ -92,7 +92,7 @@ def test_a_free_slot_is_taken_by_one_of_sixteen(opened: Ledger) -> None:
     pace.reserve(poll=False)
     free_a_slot(opened)
     with ThreadPoolExecutor(16) as pool:
-        had = list(pool.map(lambda n: pace.take(lambda connection: taken.append(n), f"{n}"), range(16)))
+        had = list(pool.map(lambda n: pace.take(Committed(lambda connection: taken.append(n), f"{n}")), range(16)))
     assert sum(had) == len(taken) == 1
     assert pace.reserve(poll=False) == pytest.approx(LONG, abs=BUSY)
 
@@ -103,8 +103,15 @@ def test_a_free_slot_is_given_back_if_what_belongs_to_it_fails(opened: Ledger) -
     free_a_slot(opened)
     taken = slot_of(opened, "account")
     with pytest.raises(KeyError):
-        pace.take(refuse, "key")
+        pace.take(Committed(refuse))
     assert slot_of(opened, "account") == taken
+
+
+class Committed:
+    """What is committed with a slot, as a send is."""
+
+    def __init__(self, commit: Callable[[Any], Any], row: str = "key") -> None:
+        self.commit_posting, self.row = commit, row
 
 
 def refuse(connection: Connection) -> None:

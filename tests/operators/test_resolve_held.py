@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from sqlalchemy import update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -74,8 +76,20 @@ def test_in_bulk(make_open, execute, which):
 
 def test_one_with_its_id(make_open, execute):
     (key,) = make_open(ADA)
-    execute(send_keys=[key], send_id=48151623)
-    assert SendosoHook().recorded_send_ids(batch_id="batch-1") == ["48151623"]
+    recipient = {"first_name": "Ada", "last_name": "L", "email": ADA}
+    found = SendosoHook().send_gift(gift_id="gift-donation-trees", recipient=recipient, message="Thank you")
+    with pytest.raises(SendosoConfigError, match=r"does not know the send id '48151623'.*Nothing was changed"):
+        execute(send_keys=[key], send_id=48151623)
+    execute(send_keys=[key], send_id=found.id)
+    assert SendosoHook().recorded_send_ids(batch_id="batch-1") == [found.id]
+
+
+def test_refused_sends_are_reopened_by_their_state(make_open, execute):
+    keys = make_open(ADA, BOB)
+    refused = update(sends).where(sends.c.send_key == keys[0]).values(state="REFUSED")
+    SendosoHook().ledger._database.run(lambda connection: connection.execute(refused))
+    assert execute(batch_id="batch-1", state=" Refused ", resolution="not_sent")["resolved"] == 1
+    assert states(*keys) == ["READY", "UNKNOWN"]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +151,7 @@ def test_some_that_are_not_open_are_counted(make_open, execute):
         ({"send_keys": [ADA]}, "64 hexadecimal digits"),
         ({"send_keys": "KEY", "resolution": "lost"}, "'lost'; use 'sent' or 'not_sent'"),
         ({"send_keys": "KEY", "resolution": "None"}, "use 'sent' or 'not_sent'"),
+        ({"batch_id": "batch-1", "state": "lost"}, "state takes one or more of ready"),
         ({"send_keys": "KEY", "why": "None"}, "recorded with its reason"),
         ({"send_keys": "KEY", "resolution": "not_sent", "send_id": "1"}, "has no send id"),
         ({"batch_id": "batch-1", "send_id": "1"}, "one gift's, and 2 sends are meant"),

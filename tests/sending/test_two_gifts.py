@@ -120,6 +120,14 @@ def test_a_second_client_id_on_the_same_host_has_to_name_its_account(
     assert posts(sendoso) == 5
 
 
+def test_a_sandbox_on_another_port_is_the_same_host(
+    sendoso: Sandbox, other_sandbox: Sandbox, send: Callable[..., Try], set_connection: Callable[..., None]
+) -> None:
+    assert send() == Try("", {"sent": 5})
+    set_connection("sendoso_default", sendoso_connection(other_sandbox, requests_per_second=1000))
+    assert one_try(run_id="run-2") == Try("", {"already_sent": 5})
+
+
 def test_a_client_id_that_was_replaced_goes_on_with_the_same_memory_by_saying_so(
     sendoso: Sandbox, send: Callable[..., Try], set_connection: Callable[..., None]
 ) -> None:

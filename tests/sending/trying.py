@@ -106,22 +106,20 @@ def die(connections: dict[str, dict[str, Any]], crash_point: str, changes: dict[
 
 def one_by_one(url: str, accepted: int) -> None:
     """However slow the machine is: a POST reaches Sendoso before the next has its turn, and all do before the kill."""
-    await_turn, turn, taken = SendosoSession.await_turn, threading.Lock(), itertools.count()
+    await_turn, turn, taken = SendosoSession.await_turn_to_send, threading.Lock(), itertools.count()
 
     def reached(count: int) -> None:
         while len(requests.get(f"{url}/sandbox/state", timeout=60).json()["sends"]) < count:
             time.sleep(0.01)
 
-    def in_order(self: SendosoSession, **more: Any) -> None:
-        if more.get("within") is None:
-            return await_turn(self, **more)
+    def in_order(self: SendosoSession, *send: Any, **more: Any) -> None:
         with turn:
             reached(next(taken))
-            return await_turn(self, **more)
+            return await_turn(self, *send, **more)
 
     def kill(pid: int, number: int) -> None:
         reached(accepted)
         os.kill(pid, number)
 
-    SendosoSession.await_turn = in_order  # type: ignore[method-assign]
+    SendosoSession.await_turn_to_send = in_order  # type: ignore[method-assign]
     crashpoints.os = SimpleNamespace(kill=kill, getpid=os.getpid)  # type: ignore[attr-defined]
