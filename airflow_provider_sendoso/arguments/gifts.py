@@ -1,4 +1,4 @@
-"""The arguments that say what is sent, which both operators, the notifier and the hook have: read in one place."""
+"""Parses the arguments that say what is sent, which the sending operators, the notifier and the hook share."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ GIFT_ARGUMENTS = (
     "hide_product_info",
     "address_confirmation_message",
 )
-"""Their names; all of them are templated."""
+"""The names of these arguments; all of them are templated."""
 
 
 @dataclass(frozen=True)
 class GiftArguments:
     """
-    What is sent, as far as its author has said; to whom is another matter.
+    The given arguments that say what is sent, without the recipient.
 
-    :param content: ``gift_id``, ``touch_id``, ``message``, ``variant_id`` and ``team_id``, those that are given.
-    :param metadata: own keys and values.
-    :param asking: how the recipient of a campaign is asked for an address, as ``CampaignSend`` has it.
+    :param content: those of ``gift_id``, ``touch_id``, ``message``, ``variant_id`` and ``team_id`` that are given.
+    :param metadata: your own keys and values.
+    :param asking: the fields of ``CampaignSend`` that say how the recipient is asked for an address.
     """
 
     content: Mapping[str, Any] = field(repr=False)
@@ -44,7 +44,7 @@ class GiftArguments:
         """
         Read the arguments of an operator or a notifier.
 
-        :param source: has them as attributes, rendered.
+        :param source: an object with the rendered arguments as attributes.
         :raises SendosoConfigError: as :meth:`parse`.
         """
         return cls.parse({name: getattr(source, name) for name in GIFT_ARGUMENTS})
@@ -54,8 +54,8 @@ class GiftArguments:
         """
         Read the arguments.
 
-        :param values: by the names of :data:`GIFT_ARGUMENTS`, as people and templates give them.
-        :raises SendosoConfigError: for a value that is none, and for arguments that do not go together.
+        :param values: the arguments by the names of :data:`GIFT_ARGUMENTS`, as DAG authors and templates give them.
+        :raises SendosoConfigError: if a value is invalid, or if arguments contradict each other.
         """
         values = {name: value for name, value in values.items() if given(value) is not None}
         content = {name: values[name] for name in _CONTENT if name in values}
@@ -76,7 +76,7 @@ class GiftArguments:
 
     def refuse_strangers(self, kind: SendKind[Any]) -> None:
         """
-        Refuse what a kind of send has no field for: what would not be sent must not look as if it were.
+        Refuse arguments for which a kind of send has no field; ignoring them would look as if they had been sent.
 
         :param kind: of the send.
         :raises SendosoConfigError: naming the arguments.

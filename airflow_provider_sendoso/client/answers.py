@@ -1,4 +1,4 @@
-"""Reading answers: bodies of every shape the API is known or inferred to use, and errors in its own words."""
+"""Parses answers: bodies in every shape that is published or inferred, and errors with the API's own words."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ from airflow_provider_sendoso.models import (
 
 log = logging.getLogger(__name__)
 
-# The catalogue's and the campaign's own identifiers are nobody's personal data, and an error that names the
-# gift is worth more than one that says <gift_id>.
+# These identifiers are not personal data, and an error that names the gift is more useful than one with <gift_id>.
 _QUOTED_AS_THEY_ARE = {"gift_id", "touch_id", "variant_id", "team_id", "grant_type", "country"}
 _LONGEST_QUOTE = 300
 _LONGEST_WORDS = 4000
@@ -59,9 +58,9 @@ class Phase(StrEnum):
     """How far a request got."""
 
     NOT_CONNECTED = "not_connected"
-    """It failed before its first byte left: nothing was received."""
+    """The request failed before its first byte was sent: Sendoso received nothing."""
     LOST = "lost"
-    """It failed after that: whether it was received is not known."""
+    """The request failed after its first byte was sent: whether Sendoso received it is not known."""
     ANSWERED = "answered"
 
 
@@ -76,7 +75,7 @@ class Answer:
 
     @cached_property
     def json(self) -> Any:
-        """The body as JSON; ``None`` where it is not."""
+        """The body as JSON; ``None`` if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -84,7 +83,7 @@ class Answer:
 
     @property
     def request_id(self) -> str | None:
-        """The answer's request id, for a word with Sendoso's support."""
+        """The answer's request id, which Sendoso's support can look up."""
         return self.headers.get("x-request-id")
 
     @property
@@ -103,11 +102,11 @@ class Answer:
 @dataclass(frozen=True)
 class Exchange:
     """
-    What became of one request.
+    The result of one request.
 
-    :param phase: how far it got.
-    :param answer: where it was answered.
-    :param error: the class of what went wrong, where it was not.
+    :param phase: how far the request got.
+    :param answer: the answer, if there is one.
+    :param error: the name of the error's class, if there is no answer.
     """
 
     phase: Phase
@@ -116,7 +115,7 @@ class Exchange:
 
     @property
     def status(self) -> int | None:
-        """The answer's HTTP status, where there is an answer."""
+        """The answer's HTTP status; ``None`` without an answer."""
         return self.answer.status if self.answer else None
 
 
@@ -133,7 +132,7 @@ def read_send(body: Any) -> Send | None:
     Find the send in an answer: ``id`` at the top level or inside ``send`` (inferred: the seed prints no shape).
 
     :param body: the answer's JSON.
-    :return: ``None`` where there is no id, or the body says ``success: false``.
+    :return: the send; ``None`` if there is no id, or if the body says ``success: false``.
     """
     if not isinstance(body, Mapping) or body.get("success") is False:
         return None
@@ -153,7 +152,7 @@ def read_status(word: str) -> SendStatus:
     """
     Map a word of the API onto a status.
 
-    :param word: one that is in no row of the table is logged, and counts as ``processing`` (inferred): it ends no wait.
+    :param word: an unknown word is logged and counts as ``processing`` (inferred), so that it never ends a wait.
     """
     status = SendStatus.from_word(word)
     if status is None:
@@ -163,7 +162,7 @@ def read_status(word: str) -> SendStatus:
 
 @lru_cache(maxsize=100)
 def _say_unknown(word: str) -> None:
-    """Log a status that is in no row of the table: once in a process, for it comes with every look."""
+    """Log an unknown status word once per process, because every poll returns it."""
     log.warning("Sendoso has a status that is not known here, %r; it counts as processing.", word)
 
 
@@ -172,8 +171,8 @@ def read_campaign_send(body: Any) -> Send | None:
     Read the answer to a campaign send: ``success`` and a ``tracking_code``, and no id (published).
 
     :param body: the answer's JSON.
-    :return: the send, its id ``tracking:<code>``, or ``tracking:`` alone where it was accepted without a code; ``None``
-        where it does not say that it was accepted.
+    :return: the send with the id ``tracking:<code>``, or just ``tracking:`` if it was accepted without a code; ``None``
+        if the answer does not say that it was accepted.
     """
     if not isinstance(body, Mapping) or body.get("success") is False:
         return None
@@ -189,7 +188,7 @@ def read_egift_links(body: Any) -> list[EgiftLink]:
     Read the links in the answer to the request for them (published), also inside ``send`` (inferred).
 
     :param body: the answer's JSON.
-    :return: those that can be read, in their order; none where it says ``success: false``.
+    :return: the links that can be parsed, in the answer's order; empty if the body says ``success: false``.
     """
     if not isinstance(body, Mapping) or body.get("success") is False:
         return []
@@ -209,11 +208,11 @@ def read_egift_link(body: Any, email: str) -> EgiftLink | None:
     Read the answer to the request for one link.
 
     :param body: the answer's JSON.
-    :param email: for whom it was asked.
-    :return: ``None`` where there is none, or where it is not clear which of several it is.
+    :param email: the e-mail for which the link was requested.
+    :return: the link; ``None`` if there is none, or if several links do not show which one is meant.
     """
     links = read_egift_links(body)
-    # Asked for one, the only one is it, also where Sendoso writes the address in another way.
+    # One link was requested, so a single link is the one, even if Sendoso spells the address in another way.
     mine = links if len(links) == 1 else [link for link in links if normalise_key(link.email) == normalise_key(email)]
     return mine[0] if len(mine) == 1 else None
 
@@ -254,9 +253,9 @@ def read_send_answer(send_id: str, body: Any) -> Send:
     """
     Read the answer to the request for one send.
 
-    :param send_id: what was asked for.
+    :param send_id: the requested id.
     :param body: the answer's JSON.
-    :raises SendosoServerError: for an answer that is no send.
+    :raises SendosoServerError: if the answer is not a send.
     """
     send = read_send(body)
     if send is None:
@@ -266,12 +265,12 @@ def read_send_answer(send_id: str, body: Any) -> Send:
 
 def answer_or_raise(request: Request, exchange: Exchange) -> Answer:
     """
-    Return a 2xx answer with a JSON body; raise what anything else means.
+    Return a 2xx answer with a JSON body; raise an error for anything else.
 
-    :param request: what was asked; named in the error, its values replaced in the API's words.
-    :param exchange: what became of it.
-    :raises SendosoConnectionError: without an answer.
-    :raises SendosoApiError: for an answer that is an error, or not the API's.
+    :param request: the request; the error names it, and replaces its values in the API's words.
+    :param exchange: the request's result.
+    :raises SendosoConnectionError: if there is no answer.
+    :raises SendosoApiError: if the answer is an error, or not the API's.
     """
     answer = success_or_raise(request, exchange)
     if answer.json is None:
@@ -283,12 +282,12 @@ def answer_or_raise(request: Request, exchange: Exchange) -> Answer:
 
 def success_or_raise(request: Request, exchange: Exchange) -> Answer:
     """
-    Return a 2xx answer, whatever its body; raise what anything else means.
+    Return a 2xx answer with any body; raise an error for anything else.
 
-    :param request: what was asked; named in the error, its values replaced in the API's words.
-    :param exchange: what became of it.
-    :raises SendosoConnectionError: without an answer.
-    :raises SendosoApiError: for an answer that is an error.
+    :param request: the request; the error names it, and replaces its values in the API's words.
+    :param exchange: the request's result.
+    :raises SendosoConnectionError: if there is no answer.
+    :raises SendosoApiError: if the answer is an error.
     """
     answer = exchange.answer
     if answer is None:
@@ -300,9 +299,9 @@ def success_or_raise(request: Request, exchange: Exchange) -> Answer:
 
 def api_error(request: Request, answer: Answer) -> SendosoApiError:
     """
-    Build the error that an answer means.
+    Build the error for an answer.
 
-    :param request: what was asked.
+    :param request: the request.
     :param answer: an answer outside 2xx.
     """
     message = f"{request} answered {answer.status}: {api_words(request, answer)}"
@@ -325,15 +324,15 @@ def api_words(request: Request, answer: Answer) -> str:
     """
     Quote what the API said, with the request's own values replaced by ``<field>``.
 
-    :param request: what was asked.
-    :param answer: what came back; a page of a proxy is named, not quoted.
+    :param request: the request.
+    :param answer: the answer; an HTML page of a proxy is described, not quoted.
     """
     body = answer.json
     if not isinstance(body, Mapping):
         return _kind(answer)
     links = request.answers_with_links
     if links and answer.status < 300:
-        return "no link that can be read"  # its words may hold one
+        return "no link that can be read"  # the API's words may hold a link
     for name in ("message", "error_description", "description", "error"):
         words = body.get(name)
         if isinstance(words, str) and words.strip():
@@ -344,12 +343,12 @@ def api_words(request: Request, answer: Answer) -> str:
 
 def tracking_url(request: Request, send: Send) -> str | None:
     """
-    Return where a send can be followed; ``None`` also where the address holds a value of the request.
+    Return the address of a send's tracking page; ``None`` also if the address holds a value of the request.
 
-    It is shown to whoever may look at the task, so nobody's name or e-mail may be in it.
+    The address is shown to everybody who may view the task, so it must not hold a name or an e-mail.
 
-    :param request: what was sent.
-    :param send: what the API made of it.
+    :param request: the POST of the send.
+    :param send: the send in the answer.
     """
     if send.tracking_url is None:
         return None
@@ -370,10 +369,10 @@ def _without_values(words: str, request: Request) -> str:
     sent = (request.params, request.json or {}, request.made_from)
     values = sorted((leaf for part in sent for leaf in _leaves("", part)), key=lambda leaf: -len(leaf[1]))
     for name, value in values:
-        # Most values are not in it, and an expression for each would cost more than reading the rest of the answer.
+        # This check spares a regular expression for each value that does not occur, which most values do not.
         if value.isascii() and words.isascii() and value.lower() not in words.lower():
             continue
-        # A short value is part of many words; a longer one is the person's even where it is glued to others.
+        # A short value occurs inside many words, so it must stand alone; a longer one is replaced wherever it occurs.
         edges = (r"(?<!\w)", r"(?!\w)") if len(value) <= _SHORT and value.isascii() else ("", "")
         words = re.sub(edges[0] + re.escape(value) + edges[1], f"<{name}>".replace("\\", ""), words, flags=re.I)
     words = _IN_QUOTES.sub(lambda found: _without_part(found, values), words)
@@ -381,7 +380,7 @@ def _without_values(words: str, request: Request) -> str:
 
 
 def _without_part(found: re.Match[str], values: Iterable[tuple[str, str]]) -> str:
-    """Name the value out of which something is quoted: a word of the message that the API does not like, say."""
+    """Replace a quoted part of a value, such as one word of the message, by the value's name."""
     part = found[2].strip().casefold()
     for name, value in values:
         if part and part in value.casefold():

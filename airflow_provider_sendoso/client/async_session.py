@@ -1,7 +1,7 @@
-"""The session over ``aiohttp``, for the triggerer: reads only, and nothing that blocks its event loop.
+"""The session over ``aiohttp``, for the triggerer: makes only reads, and does not block the event loop.
 
-Token and pace are the synchronous session's own, asked in worker threads. All triggers of one event loop that use the
-same connection share one session, so that a thousand of them have one queue and one pool of connections.
+It uses token and pace of the synchronous session, in worker threads. All triggers of one event loop with the same
+connection share one session, so that a thousand triggers have one queue and one connection pool.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class AsyncSendosoSession:
     """
     Reads from Sendoso without blocking.
 
-    :param session: whose connection, token and pace are used.
-    :param http: what moves the bytes.
+    :param session: the synchronous session, whose connection, token and pace are used.
+    :param http: the HTTP client.
     """
 
     def __init__(self, session: SendosoSession, http: aiohttp.ClientSession) -> None:
         self._session = session
         self._http = http
         base_url = session.config.base_url
-        # Not by ``trust_env``, which would also take credentials from a ``.netrc``.
+        # Instead of ``trust_env``, which would also take credentials from a ``.netrc``.
         self._proxy = select_proxy(base_url, get_environ_proxies(base_url))
         self._turn = asyncio.Lock()
         self.users = 0
 
     async def read(self, request: Request) -> Answer:
         """
-        Make a call that changes nothing, with retries.
+        Make a GET request, with retries.
 
-        :param request: a GET.
-        :raises SendosoError: what is left after the retries.
+        :param request: the request.
+        :raises SendosoError: if the last retry fails.
         """
         return await AsyncRetrying(**read_policy(), sleep=asyncio.sleep)(self._read_once, request)
 
@@ -120,7 +120,7 @@ class AsyncSendosoSession:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Exchange(Phase.ANSWERED, Answer(response.status, headers, bytes(body)))
         except Exception as error:
-            # Only reads are made here, so it does not matter how far one got.
+            # Only reads are made here, so it does not matter how far a failed one got.
             return Exchange(Phase.LOST, error=type(error).__name__)
 
 
@@ -132,7 +132,7 @@ async def shared_session(session: SendosoSession) -> AsyncIterator[AsyncSendosoS
     """
     Use this event loop's session on a connection; the last user closes it.
 
-    :param session: whose connection, token and pace are used.
+    :param session: the synchronous session, whose connection, token and pace are used.
     """
     of_this_loop = _shared.setdefault(asyncio.get_running_loop(), {})
     shared = of_this_loop.get(session)

@@ -1,4 +1,4 @@
-"""What a Sendoso connection says, checked once and resolved into values the client uses."""
+"""Validates a Sendoso connection and resolves it into the client's configuration."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ClientConfig(BaseModel):
     :param scope: space-separated OAuth scopes; ``None`` asks for the client's default.
     :param requests_per_second: ceiling for all calls of the account together (published: 10).
     :param timeout: seconds that one request may take in all.
-    :param account: what ledger rows and the pace belong to; by default the host.
+    :param account: the name under which the ledger stores sends, tokens and the rate; by default the host.
     :param names_account: whether the connection says so itself.
     :param deployment: tells apart several Airflows that share a ledger and have DAGs, tasks and runs of the same names.
     :param ledger_conn_id: the Airflow connection of the ledger database.
@@ -64,7 +64,7 @@ class ClientConfig(BaseModel):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What tells this client's tokens from another's."""
+        """The values that identify this client's tokens."""
         return (self.base_url, self.client_id, self.account, self.grant_type, self.scope or "")
 
     @classmethod
@@ -89,9 +89,9 @@ class ClientConfig(BaseModel):
         :param login: client ID.
         :param password: client secret.
         :param extra: the connection's extra; ``None`` and ``""`` mean unset.
-        :raises SendosoConfigError: for whatever is missing, unknown or out of range.
+        :raises SendosoConfigError: if a value is missing, unknown or out of range.
         """
-        # A blank or a line break beside them was pasted along.
+        # Blanks and line breaks around pasted credentials are not part of them.
         login, password = (login or "").strip(), (password or "").strip()
         if not login or not password:
             missing = "login (the client ID)" if not login else "password (the client secret)"
@@ -115,7 +115,7 @@ class ClientConfig(BaseModel):
                 client_secret=SecretStr(password),
             )
         except (ValidationError, TypeError) as error:
-            # From None: the cause could quote the extra, and the extra can hold a refresh token.
+            # "from None", because the cause could quote the extra, which may hold a refresh token.
             raise SendosoConfigError(_explain(conn_id, error)) from None
 
 
@@ -143,7 +143,8 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
         text = f"[{text}]" if ":" in text else text
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
-        # One host has one name: a trailing dot, or zeros in an address, would make another account of it.
+        # Normalised, because another spelling of the host (a trailing dot, zeros in an address) would be another
+        # account.
         hostname, given_port = (parts.hostname or "").rstrip("."), parts.port or port
         hostname = str(ipaddress.ip_address(hostname)) if _is_ip(hostname) else hostname
     except ValueError:
@@ -172,7 +173,7 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
             "network in the clear: use https (http is allowed for loopback only, as for the sandbox)."
         )
     literal = f"[{hostname}]" if ":" in hostname else hostname
-    # The scheme's own port says nothing: with and without it, it is the same Sendoso and the same tokens.
+    # The scheme's default port is left out, so that the connection has the same tokens with and without it.
     port_part = f":{given_port}" if given_port and given_port != _PORTS[scheme] else ""
     return f"{scheme}://{literal}{port_part}", hostname
 

@@ -1,4 +1,4 @@
-"""Building requests: one function per call of the API, each returning a value that no session has touched."""
+"""Builds requests: one pure function per call of the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_sendoso.models import METADATA_KEY, CampaignSend, Delivery
 
 
 class Auth(StrEnum):
-    """How a request says who is asking."""
+    """How a request is authorised."""
 
     BEARER = "bearer"
     BASIC = "basic"
@@ -32,9 +32,9 @@ class Request:
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     auth: Auth = Auth.BEARER
     made_from: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What parts of the body were put together from: no more to be quoted from an answer than the body itself."""
+    """The values from which parts of the body were built; like the body, they are never quoted from an answer."""
     answers_with_links: bool = False
-    """Whether its answer holds links that are money, of which nothing is quoted."""
+    """Whether the answer holds eGift links, which are never quoted."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -44,7 +44,7 @@ def gift_send_request(send: GiftSend, airflow_key: str | None = None) -> Request
     """
     Build the gift send (seed); absent fields are left out, no empty strings and no nulls (inferred).
 
-    :param send: what to send to whom.
+    :param send: the send.
     :param airflow_key: the ledger's mark in the metadata, by which the send can be found again (inferred).
     """
     body = send.model_dump(exclude_none=True)
@@ -61,11 +61,11 @@ def gift_send_request(send: GiftSend, airflow_key: str | None = None) -> Request
 
 def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
     """
-    Build the campaign send in the shape that follows from the campaign and the recipient (published).
+    Build the campaign send in the shape that campaign and recipient require (published).
 
-    Absent fields are left out. That the gift's own message is taken where an address is asked for is inferred.
+    Absent fields are left out. That Sendoso accepts a message in a send that asks for the address is inferred.
 
-    :param send: what to send to whom, with the campaign's delivery.
+    :param send: the send, with the campaign's delivery.
     :param via_from: the calling application's name.
     """
     recipient = send.recipient
@@ -86,10 +86,11 @@ def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
 
 def egift_links_request(touch_id: str, emails: Sequence[str], via_from: str) -> Request:
     """
-    Build the request for eGift links (published); that it stands inside ``send``, as campaign sends do, is inferred.
+    Build the request for eGift links (published); that its fields are inside ``send``, as in campaign sends, is
+    inferred.
 
     :param touch_id: the campaign.
-    :param emails: of the recipients, one link each.
+    :param emails: the recipients' e-mails, one link each.
     :param via_from: the calling application's name.
     """
     body = {
@@ -106,7 +107,7 @@ def _number_or_text(touch_id: str) -> int | str:
 
 
 _DAYS = 7
-"""That a recipient has to give an address, where nobody says otherwise: the most that there may be (published)."""
+"""Default for the days that a recipient has to give an address: the maximum (published)."""
 
 
 def _addressed(send: CampaignSend) -> dict[str, Any]:
@@ -176,11 +177,12 @@ def object_request(
     """
     Build the request for ``/{object}[/{id}[/{child}]]`` (seed).
 
-    :param name: of the object, like ``touches``; it may have several parts, as ``marketplace/products`` has.
-    :param object_id: which one; ``None`` for all.
-    :param child: what to read of it, like ``members``.
+    :param name: the object's name in the path, like ``touches``; it may have several parts, like
+        ``marketplace/products``.
+    :param object_id: the object's id; ``None`` for all.
+    :param child: the children's name in the path, like ``members``.
     :param filters: query parameters; ``None`` means unset, ``True`` is written ``true``.
-    :raises SendosoConfigError: for a part that is empty, leads elsewhere, or is an e-mail address, which a path shows.
+    :raises SendosoConfigError: if a part is empty, is ``.`` or ``..``, or holds an ``@``, because logs show paths.
     """
     parts = [*str(name).split("/"), *(str(part) for part in (object_id, child) if part is not None)]
     if any(part.strip() in ("", ".", "..") or "@" in part for part in parts):
@@ -197,5 +199,5 @@ def object_request(
 
 
 def me_request() -> Request:
-    """Build the request for the user and the balance behind the token (published)."""
+    """Build the request for the token's user and balance (published)."""
     return Request("GET", "/api/v3/me")

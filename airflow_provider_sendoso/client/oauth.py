@@ -1,4 +1,4 @@
-"""The OAuth steps as pure functions: what is asked, what an answer grants, and which refresh token to try next."""
+"""The OAuth steps as pure functions: token requests, their answers, and the choice of the next refresh token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoServerError
 
 DEFAULT_LIFETIME = 7200.0
-"""Seconds that an access token lives (seed and published); ``expires_in`` of an answer wins."""
+"""Default lifetime of an access token in seconds (seed and published); an answer's ``expires_in`` overrides it."""
 
 SCOPES = ("public", "write", "update", "marketplace", "smartsend")
 """Published; ``write`` is what sending needs."""
@@ -24,7 +24,7 @@ SCOPES = ("public", "write", "update", "marketplace", "smartsend")
 _LONGEST_LIFETIME = 30 * 86_400.0
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""What fits into a header."""
+"""The characters that a header can hold."""
 
 _RENEW_BEFORE = 300.0
 _RENEW_BEFORE_SHARE = 0.1
@@ -33,11 +33,11 @@ _RENEW_BEFORE_SHARE = 0.1
 @dataclass(frozen=True)
 class Grant:
     """
-    What a token request was answered with.
+    The tokens in the answer to a token request.
 
     :param access_token: the Bearer token.
     :param lifetime: seconds from the grant.
-    :param refresh_token: the next refresh token; the one that was used is dead (published).
+    :param refresh_token: the next refresh token; the one that was used no longer works (published).
     """
 
     access_token: str = field(repr=False)
@@ -46,17 +46,17 @@ class Grant:
 
     @property
     def renew_after(self) -> float:
-        """Seconds from the grant after which to renew: five minutes before expiry, or a tenth of a short life."""
+        """Seconds from the grant after which to renew: some minutes before expiry, or a tenth of a short life."""
         return self.lifetime - min(_RENEW_BEFORE, self.lifetime * _RENEW_BEFORE_SHARE)
 
 
 @dataclass(frozen=True)
 class Tokens:
     """
-    What is stored of one client's tokens.
+    The stored tokens of one client.
 
     :param access_token: the Bearer token; ``None`` before the first grant.
-    :param refresh_token: the newest one; ``None`` for client credentials, or once it is dead.
+    :param refresh_token: the newest refresh token; ``None`` for client credentials, or once it no longer works.
     :param spent: hashes of refresh tokens that were used or refused, so that none is tried twice.
     """
 
@@ -67,9 +67,9 @@ class Tokens:
     @classmethod
     def load(cls, text: str | None) -> Self:
         """
-        Read what :meth:`dump` wrote.
+        Parse stored tokens.
 
-        :param text: ``None`` for nothing yet.
+        :param text: the result of :meth:`dump`; ``None`` if nothing is stored.
         """
         if text is None:
             return cls()
@@ -82,34 +82,34 @@ class Tokens:
 
     def spend(self, refresh_token: str) -> Tokens:
         """
-        Remember that a refresh token is dead.
+        Record that a refresh token no longer works.
 
-        :param refresh_token: one that was used or refused.
+        :param refresh_token: a refresh token that was used or refused.
         """
         left = None if self.refresh_token == refresh_token else self.refresh_token
         return replace(self, refresh_token=left, spent=(*self.spent, _hash(refresh_token))[-_REMEMBERED:])
 
     def granted(self, grant: Grant) -> Tokens:
         """
-        Take in a grant.
+        Return the tokens with those of a grant.
 
-        :param grant: of client credentials, of a code, or of a refresh token that is spent now.
+        :param grant: a grant for client credentials, for a code, or for a refresh token that is now spent.
         """
         return replace(self, access_token=grant.access_token, refresh_token=grant.refresh_token or self.refresh_token)
 
     def is_spent(self, refresh_token: str) -> bool:
         """
-        Say whether a refresh token is known to be dead.
+        Return whether a refresh token was used or refused.
 
-        :param refresh_token: any.
+        :param refresh_token: any refresh token.
         """
         return _hash(refresh_token) in self.spent
 
     def next_refresh_token(self, seed: str | None) -> str | None:
         """
-        Choose the refresh token to try: the stored one, which is newer, and else the connection's, once.
+        Choose the refresh token to try: the stored one, which is newer, otherwise the connection's, once.
 
-        :param seed: the connection's.
+        :param seed: the connection's refresh token.
         """
         if self.refresh_token is not None:
             return self.refresh_token
@@ -117,20 +117,21 @@ class Tokens:
 
 
 _REMEMBERED = 20
-"""Spent refresh tokens whose hashes are kept: only a connection's can come back, and that is one at a time."""
+"""Number of spent refresh tokens whose hashes are kept: only the connection's can come back, one at a time."""
 
 
 def renewal(config: ClientConfig, tokens: Tokens) -> Generator[Request | Tokens, Exchange, tuple[Tokens, Grant]]:
     """
-    Renew: yields requests, to be sent their exchanges, and tokens that are poorer now, to be stored.
+    Renew the tokens; a generator that yields requests, whose exchanges are sent to it, and ``Tokens`` without a refused
+    refresh token, which the caller stores.
 
-    The answer of a token endpoint that is unwell burns nothing: only ``invalid_grant`` says that a token is dead.
+    An error of the token endpoint does not invalidate a refresh token; only ``invalid_grant`` does.
 
     :param config: the connection.
-    :param tokens: what is stored.
-    :return: what is to be stored before the grant is used, and the grant.
-    :raises SendosoAuthError: when Sendoso does not accept the client, or no refresh token is left to try.
-    :raises SendosoError: when it could not be asked.
+    :param tokens: the stored tokens.
+    :return: the tokens to store before the grant is used, and the grant.
+    :raises SendosoAuthError: if Sendoso does not accept the client, or if no refresh token is left to try.
+    :raises SendosoError: if the request failed.
     """
     if config.grant_type == "client_credentials":
         request = client_credentials_request(config)
@@ -170,7 +171,7 @@ def refresh_request(config: ClientConfig, refresh_token: str) -> Request:
     Build the token request of the refresh-token grant (published).
 
     :param config: the connection.
-    :param refresh_token: dead once this request is answered.
+    :param refresh_token: the refresh token, which no longer works once this request is answered.
     """
     return _token_request(config, grant_type="refresh_token", refresh_token=refresh_token)
 
@@ -181,7 +182,7 @@ def code_request(config: ClientConfig, code: str, redirect_uri: str) -> Request:
 
     :param config: the connection.
     :param code: from the callback; short-lived and single-use.
-    :param redirect_uri: the one that the authorise URL had.
+    :param redirect_uri: the same redirect URI as in the authorise URL.
     """
     return _token_request(config, grant_type="authorization_code", code=code, redirect_uri=redirect_uri)
 
@@ -200,9 +201,9 @@ def authorize_url(config: ClientConfig, redirect_uri: str, scope: str, state: st
     Build the address at which a person authorises (published).
 
     :param config: the connection.
-    :param redirect_uri: where the code is sent; as registered with Sendoso.
-    :param scope: space-separated.
-    :param state: comes back with the code.
+    :param redirect_uri: the address to which the code is sent, as registered with Sendoso.
+    :param scope: space-separated scopes.
+    :param state: a value that is returned with the code.
     """
     query = {
         "client_id": config.client_id,
@@ -219,9 +220,9 @@ def read_grant(request: Request, exchange: Exchange) -> Grant:
     Read the answer to a token request.
 
     :param request: the token request.
-    :param exchange: what became of it.
-    :raises SendosoAuthError: for a client that Sendoso does not accept.
-    :raises SendosoError: for any other answer that holds no token.
+    :param exchange: the request's result.
+    :raises SendosoAuthError: if Sendoso does not accept the client.
+    :raises SendosoError: for any other answer without a token.
     """
     if exchange.answer and exchange.status in (400, 401, 403):
         code = _error_code(exchange) or exchange.status
@@ -248,7 +249,7 @@ def _token_request(config: ClientConfig, **fields: str) -> Request:
 def _error_code(exchange: Exchange) -> str | None:
     body = exchange.answer.json if exchange.answer and exchange.status in (400, 401, 403) else None
     code = body.get("error") if isinstance(body, Mapping) else None
-    # Only what looks like one of OAuth's codes is repeated: anything else may quote the secret.
+    # Only an error in the form of OAuth's codes is quoted, because any other text may hold the secret.
     return code if isinstance(code, str) and re.fullmatch(r"[a-z_]{1,40}", code) else None
 
 

@@ -1,4 +1,4 @@
-"""Reading Sendoso's objects by name: which model an object has, where its answer holds it, and lists of it."""
+"""Reads Sendoso's objects by name: their models, their place in an answer, and lists of them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ MODELS: Mapping[str, type[SendosoObject]] = {
     "touches": Touch,
     "users": User,
 }
-"""By name, a child's by the child's; anything else is a :class:`SendosoObject`."""
+"""The model by the object's or child's name; any other object is a :class:`SendosoObject`."""
 
 _COLLECTIONS = {"send": "sends"}
-"""Under which name an answer holds its items, where that is not the path's own (published)."""
+"""The name under which an answer holds its items, where it differs from the path's (published)."""
 
 _BY_CURSOR = ("marketplace/products",)
-"""Lists that know no ``page`` (published): read as if they did, their first page would pass for all of them."""
+"""Lists that are not paged by ``page`` (published); read as if they were, the first page would count as the whole
+list."""
 
 
 def model_of(name: str) -> type[SendosoObject]:
@@ -46,14 +47,13 @@ def model_of(name: str) -> type[SendosoObject]:
 
 class Listed(Iterator[T], Generic[T]):
     """
-    A list of Sendoso's, read page by page as it is used, and only once.
+    A lazy iterator over one of Sendoso's lists, which reads page by page and can be used once.
 
-    Each row comes once, also where the list changes while it is read; that a row may be missing is an error, never
-    silence.
+    Each row is returned once, even if the list changes while it is read; if a row may be missing, the iterator raises.
 
     :param listing: the state of the list.
-    :param walk: yields its rows.
-    :param model: what a row is.
+    :param walk: yields the list's rows.
+    :param model: the model of a row.
     """
 
     def __init__(self, listing: Listing, walk: Callable[[Listing], Iterator[dict[str, Any]]], model: type[T]) -> None:
@@ -63,7 +63,7 @@ class Listed(Iterator[T], Generic[T]):
 
     @property
     def total(self) -> int | None:
-        """How many rows Sendoso counts, as of the last page; ``None`` before the first, and where it does not say."""
+        """Sendoso's count of rows in the last page; ``None`` before the first page, or if Sendoso does not say."""
         return self._listing.total
 
     def __iter__(self) -> Self:
@@ -81,8 +81,8 @@ def listing_of(name: str, request: Request) -> Listing:
     Return the state of a list.
 
     :param name: of its object or child.
-    :param request: the request of all of it.
-    :raises SendosoConfigError: for a list that is paged by a cursor.
+    :param request: the request for the whole list.
+    :raises SendosoConfigError: if the list is paged by a cursor.
     """
     if name in _BY_CURSOR:
         raise SendosoConfigError(

@@ -1,4 +1,4 @@
-"""What a POST of a send led to, decided by phase and answer: one pure function, the heart of the promise."""
+"""Decides the outcome of a send's POST by its phase and its answer, in one pure function."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.models import Send, SendStatus
 
 LONGEST_RETRY_AFTER = 120.0
-"""Seconds of ``Retry-After`` that are waited out; beyond, the claim is released and the task retried later."""
+"""Longest ``Retry-After``, in seconds, that a run waits for; beyond it the claim is released and the task retried."""
 
 _MAYBE_SENT = {408, 409}
-"""4xx that do not say "not sent" (inferred): a timeout of the far side, a conflict with work under way."""
+"""4xx that do not mean "not sent" (inferred): a timeout of the server, a conflict with a request in progress."""
 
 _OF_THE_ROW = {400, 404, 410, 413, 422}
 """4xx that concern what was sent (400, 404, 422: seed; the others inferred), where they come from Sendoso itself."""
@@ -25,13 +25,13 @@ _OF_THE_ACCOUNT = {402, 403, 407, 421, 425, 426, 428, 431, 451}
 
 
 class Verdict(StrEnum):
-    """What a POST led to."""
+    """The outcome of a POST."""
 
     SENT = "sent"
     RETRY = "retry"
     """Not sent; try again within bounds."""
     RENEW = "renew"
-    """Not sent; once more with a new token."""
+    """Not sent; try once more with a renewed token."""
     STOP = "stop"
     """Not sent, and not this row's fault: stop the batch."""
     NOT_SENT = "not_sent"
@@ -43,15 +43,15 @@ class Verdict(StrEnum):
 @dataclass(frozen=True)
 class PostOutcome:
     """
-    A verdict with what is worth keeping of the answer; none of it is personal data.
+    A verdict with the relevant values of the answer, without personal data.
 
-    :param verdict: what to do with the send.
+    :param verdict: the outcome.
     :param reason: a short code, like ``http_422`` or ``lost``.
-    :param words: what the API said, the request's own values replaced.
-    :param send_id: of a send that was accepted; ``None`` also for a campaign send that came without a tracking code.
-    :param status: of a send that was accepted, where the answer says it.
-    :param retry_after: seconds the API asked to wait.
-    :param tracking_url: where a send that was accepted can be followed, if the answer says so.
+    :param words: the API's words, with the request's own values replaced.
+    :param send_id: an accepted send's id; ``None`` also for a campaign send without a tracking code.
+    :param status: an accepted send's status, if the answer holds it.
+    :param retry_after: seconds that the API asked to wait.
+    :param tracking_url: address of an accepted send's tracking page, if the answer holds it.
     """
 
     verdict: Verdict

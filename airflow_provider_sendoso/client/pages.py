@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 PER_PAGE = 100
 
 MOST_WALKS = 5
-"""Walks through a list that changes each time, after which it is given up."""
+"""The most walks through a list that keeps changing."""
 
 MOST_PAGES = 10_000
-"""Pages of one walk: a million rows, and more than an hour at the pace of reads."""
+"""The most pages of one walk: a million rows, which take more than an hour to read."""
 
 _MOST_STALE = 10
-"""Pages in a row without a row that is new to the walk: a thousand rows were added, or the list goes in circles."""
+"""The most consecutive pages without a new row: then a thousand rows were added, or the list repeats its pages."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Pages:
 
     :param request: the request of the whole collection; ``page`` and ``per_page`` are added to it.
     :param collection: the name under which an answer holds its items, like ``gifts``.
-    :param until_empty: whether to walk on to an empty page, for a caller to whom a missing item proves something.
+    :param until_empty: whether to read on until a page is empty, for a caller that relies on an item's absence.
     """
 
     request: Request
@@ -43,17 +43,17 @@ class Pages:
     done: bool = False
     repeated: bool = False
     total: int | None = None
-    """How many rows Sendoso counted when the walk began; ``None`` where it does not say."""
+    """Sendoso's count of rows when the walk began; ``None`` if it does not say."""
     _last: list[Any] = field(default_factory=list)
     _ids: set[str] = field(default_factory=set)
 
     @property
     def whole(self) -> bool:
         """
-        Whether the walk has met every row that the list had when the walk began.
+        Whether the walk has read every row that the list had when the walk began.
 
-        A list may end before its last row, because it shows only the newest ones; then its total says that there are
-        more. Only a walk with ``until_empty`` counts the rows.
+        A list that shows only its newest rows ends early; its total then exceeds the rows that were read. Only a walk
+        with ``until_empty`` counts the rows.
         """
         return self.done and not self.repeated and (self.total is None or len(self._ids) >= self.total)
 
@@ -63,18 +63,18 @@ class Pages:
 
     def read(self, body: Any) -> list[dict[str, Any]]:
         """
-        Take a page's body, move on, and return its items.
+        Take a page's body, move to the next page, and return its items.
 
         A bare list (published for the members of a group) is accepted for a collection under its own name, or under
         ``data`` (inferred), or as the only list beside a ``current_page`` (inferred).
 
         :param body: the answer's JSON.
-        :raises SendosoServerError: where the body holds no such collection.
+        :raises SendosoServerError: if the body holds no such collection.
         """
         items = _items(body, self.collection)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise SendosoServerError(200, f"{self.request} answered without a list of {self.collection!r}.")
-        # A server that does not know paging repeats itself: the same page twice is the end, not a loop.
+        # A server without paging repeats its answer, so the same page twice is the end of the list.
         self.repeated = bool(items) and items == self._last
         self.done = self.repeated or len(items) < (1 if self.until_empty else _page_size(body))
         if self.until_empty:
@@ -88,15 +88,15 @@ class Pages:
 
 class Listing:
     """
-    Walks through a collection that may change meanwhile, without I/O: every row once, and none left out in silence.
+    Walks through a collection that may change meanwhile, without I/O: returns every row once, and skips none silently.
 
-    A list is read page by page. So a row that is added shows the last one of a page again on the next, and one that is
-    removed lets another slip over the edge, unread. A walk is believed where it was a single page, or where the totals
-    say that nothing was removed and all was read. Any other is repeated, for the rows that are new, until nothing that
-    the walk before has met is gone.
+    A list is read page by page. If a row is added meanwhile, the last row of a page appears again on the next page. If
+    a row is removed, another row slips to a page that was already read, and is missed. A walk is complete if it has a
+    single page, or if the totals show that nothing was removed and everything was read. Any other walk is repeated,
+    returning only new rows, until it holds every row of the walk before.
 
-    Rows are told apart by their ``id``, those without one by all they hold. What the totals hide is a row that slips
-    because one before it was removed and another one added between the same two pages.
+    Rows are identified by ``id``, rows without an id by their content. One change cannot be detected: a row is missed
+    if one before it is removed and another one is added between the same two pages.
 
     :param request: the request of the whole collection.
     :param collection: the name under which an answer holds its items, like ``touches``.
@@ -106,7 +106,7 @@ class Listing:
         self.request = request
         self.collection = collection
         self.total: int | None = None
-        """How many rows Sendoso counts, as of the last page; ``None`` before the first, and where it does not say."""
+        """Sendoso's count of rows in the last page; ``None`` before the first page, or if Sendoso does not say."""
         self.done = False
         self._walk = _Walk(Pages(request, collection))
         self._walks = 0
@@ -118,7 +118,7 @@ class Listing:
         """
         Build the request of the next page.
 
-        :raises SendosoServerError: where the list cannot be read whole; what could be read has been returned by then.
+        :raises SendosoServerError: if the list cannot be read whole; all rows that could be read were returned before.
         """
         if self._error is not None:
             raise self._error
@@ -126,10 +126,10 @@ class Listing:
 
     def read(self, body: Any) -> list[dict[str, Any]]:
         """
-        Take a page's body, move on, and return those of its rows that were in no page before.
+        Take a page's body, move to the next page, and return the rows that were on no page before.
 
         :param body: the answer's JSON.
-        :raises SendosoServerError: where the body holds no such collection.
+        :raises SendosoServerError: if the body holds no such collection.
         """
         walk = self._walk
         first = walk.pages.page == 1
@@ -137,7 +137,7 @@ class Listing:
         before, self.total = self.total, _total(body, self.collection)
         if first:
             walk.first_total = self.total
-            # Who answers with all that there is, whatever page was asked for, knows no pages.
+            # A server that returns the whole list for any page does not know paging.
             walk.unpaged = isinstance(body, list) or len(items) > PER_PAGE
         elif before is not None and self.total is not None:
             walk.shrank |= self.total < before
@@ -145,7 +145,7 @@ class Listing:
         fresh = [item for key, item in rows.items() if key not in self._seen]
         walk.keys.update(rows)
         walk.stale = 0 if rows else walk.stale + 1
-        # A short page is not the last where the total says that there is more.
+        # A short page is not the last one if the total says that there are more rows.
         walk.received += len(items)
         more = bool(items) and self.total is not None and walk.received < self.total
         if (walk.pages.done and not more) or walk.pages.repeated or walk.stale == _MOST_STALE:
@@ -157,7 +157,7 @@ class Listing:
         return fresh
 
     def _end_walk(self) -> None:
-        """Decide whether the walk that is over was the last."""
+        """Decide whether another walk is needed."""
         walk = self._walk
         self._walks += 1
         self._seen |= walk.keys
@@ -191,12 +191,12 @@ class Listing:
 
 @dataclass
 class _Walk:
-    """One walk through a list, from its first page on: the rows it met, and what was odd about it."""
+    """One walk through a list from its first page: the rows it has read, and the irregularities it met."""
 
     pages: Pages
     keys: set[str] = field(default_factory=set)
     received: int = 0
-    """Rows, those included that it had met before."""
+    """Number of rows received, repeated ones included."""
     first_total: int | None = None
     unpaged: bool = False
     shrank: bool = False
@@ -208,7 +208,7 @@ class _Walk:
 
 
 def _keyed(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Name the rows of a page; those without an id, by what they hold: equal ones on the same page are not one."""
+    """Key the rows of a page by id, or by content if they have none; equal rows on one page get different keys."""
     keyed: dict[str, dict[str, Any]] = {}
     for item in items:
         if item.get("id") is not None:
@@ -230,7 +230,7 @@ def _items(body: Any, collection: str) -> Any:
 
 
 def _total(body: Any, collection: str) -> int | None:
-    """Read the total, whose name differs: ``total_posts`` for touches, or like the collection (published)."""
+    """Read the total: ``total_posts`` for touches, otherwise often named after the collection (published)."""
     if not isinstance(body, Mapping):
         return None
     for name in ("total_count", "total_posts", f"total_{collection.replace('-', '_')}", "total_users", "total"):
@@ -241,6 +241,6 @@ def _total(body: Any, collection: str) -> int | None:
 
 
 def _page_size(body: Any) -> int:
-    """A server may give smaller pages than it was asked for, and says so; then those are the full ones."""
+    """Return the size of a full page, which the body states if it is smaller than requested."""
     size = body.get("per_page") if isinstance(body, Mapping) else None
     return min(size, PER_PAGE) if isinstance(size, int) and size > 0 else PER_PAGE

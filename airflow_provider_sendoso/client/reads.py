@@ -1,4 +1,4 @@
-"""Reads of Sendoso's objects: each list and each object by a method of its own, anything else by its name."""
+"""Reads of Sendoso's objects: a method for each known list and object, and generic ones for all others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _T = TypeVar("_T", bound=SendosoObject)
 
 
 class Reads(ABC):
-    """What has a session and reads through it. A list asks for its session when its first page is read, not before."""
+    """Base of the hook: reads objects through a session, which a list looks up lazily, at its first page."""
 
     @property
     @abstractmethod
     def session(self) -> SendosoSession:
-        """What the calls go through."""
+        """The session that makes the requests."""
 
     def list_gifts(
         self,
@@ -37,23 +37,23 @@ class Reads(ABC):
         **filters: Any,
     ) -> Listed[Gift]:
         """
-        Walk through the catalogue; the names of the query parameters are inferred.
+        List the gifts of the catalogue; the names of the query parameters are inferred.
 
-        :param category: e.g. branded swag, as Sendoso names it.
+        :param category: a category as Sendoso names it, e.g. branded swag.
         :param min_price: in the account's currency.
         :param max_price: in the account's currency.
         :param filters: any other query parameter, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         query = {"category": category, "min_price": min_price, "max_price": max_price, **filters}
         return self._listed(Gift, "gifts", filters=query)
 
     def list_touches(self, **filters: Any) -> Listed[Touch]:
         """
-        Walk through the active campaigns, which the API calls touches (published).
+        List the active campaigns, which the API calls touches (published).
 
         :param filters: query parameters, passed through; ``delivery_type`` is published: ``mail`` or ``email``.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(Touch, "touches", filters=filters)
 
@@ -61,16 +61,16 @@ class Reads(ABC):
         """
         Read one campaign (published).
 
-        :param touch_id: as :meth:`list_touches` has it.
-        :raises SendosoNotFoundError: for an id that Sendoso does not know.
+        :param touch_id: the campaign's id, as :meth:`list_touches` returns it.
+        :raises SendosoNotFoundError: if Sendoso does not know the id.
         """
         return self._get(Touch, object_request("touches", touch_id))
 
     def find_touch(self, touch_id: int | str) -> Touch | None:
         """
-        Read a campaign; ``None`` for one that Sendoso does not know.
+        Read a campaign; return ``None`` if Sendoso does not know it.
 
-        :param touch_id: its id.
+        :param touch_id: the campaign's id.
         """
         try:
             return self.get_touch(touch_id)
@@ -79,48 +79,48 @@ class Reads(ABC):
 
     def list_groups(self, **filters: Any) -> Listed[Group]:
         """
-        Walk through the groups of users (published).
+        List the groups of users (published).
 
         :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(Group, "groups", filters=filters)
 
     def list_members(self, group_id: str | int, **filters: Any) -> Listed[User]:
         """
-        Walk through the users of a group (published: all of them on one page).
+        List the users of a group (published: all of them are on one page).
 
-        :param group_id: as :meth:`list_groups` has it.
+        :param group_id: the group's id, as :meth:`list_groups` returns it.
         :param filters: query parameters, passed through.
-        :return: an iterator, read as it is used.
-        :raises SendosoNotFoundError: when it is used, for a group that Sendoso does not know.
+        :return: a lazy iterator.
+        :raises SendosoNotFoundError: if Sendoso does not know the group; raised by the iterator, not by the call.
         """
         return self._listed(User, "groups", group_id, "members", filters)
 
     def list_users(self, **filters: Any) -> Listed[User]:
         """
-        Walk through the users (published).
+        List the users (published).
 
         :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(User, "users", filters=filters)
 
     def list_return_addresses(self, **filters: Any) -> Listed[ReturnAddress]:
         """
-        Walk through the addresses that gifts go back to (seed: that there are some; what they hold is inferred).
+        List the addresses to which gifts are returned (seed: the list exists; its fields are inferred).
 
         :param filters: query parameters, passed through.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(ReturnAddress, "return-addresses", filters=filters)
 
     def list_sends(self, **filters: Any) -> Listed[Send]:
         """
-        Walk through the gift sends (inferred: the seed reads one only). The Send Tracker is ``list_objects("send")``.
+        List the gift sends (inferred: the seed only reads a single one). The Send Tracker is ``list_objects("send")``.
 
         :param filters: query parameters, passed through; none is known.
-        :return: an iterator over pages, read as it is used.
+        :return: a lazy iterator, which reads page by page.
         """
         return self._listed(Send, "sends", filters=filters)
 
@@ -128,23 +128,23 @@ class Reads(ABC):
         """
         Read one send.
 
-        :param send_id: as returned when it was sent.
-        :raises SendosoNotFoundError: for an id that Sendoso does not know.
+        :param send_id: the id that was returned when the gift was sent.
+        :raises SendosoNotFoundError: if Sendoso does not know the id.
         """
         request = get_send_request(str(send_id))
         return read_send_answer(str(send_id), self.session.read(request).json)
 
     def get_me(self) -> User:
         """
-        Read who the connection is for Sendoso, and what is left to spend (published).
+        Read the Sendoso user that the connection authenticates as, with the remaining balance (published).
 
-        :raises SendosoError: if Sendoso does not say.
+        :raises SendosoError: if Sendoso does not answer with a user.
         """
         return self._get(User, me_request())
 
     def get_balance(self) -> float | None:
         """
-        Read what is left to spend (published); ``None`` where Sendoso does not say.
+        Read the remaining balance (published); ``None`` if Sendoso's answer holds none.
 
         :return: in the account's currency.
         :raises SendosoError: if Sendoso does not answer.
@@ -158,17 +158,17 @@ class Reads(ABC):
         self, name: str, object_id: str | int | None = None, child: str | None = None, /, **filters: Any
     ) -> Listed[Any]:
         """
-        Walk through any list of the API by its name, ``/{object}`` or ``/{object}/{id}/{child}`` (seed).
+        List any objects of the API by their path, ``/{object}`` or ``/{object}/{id}/{child}`` (seed).
 
-        What the API pages by ``page`` and ``per_page``, or not at all, can be read like this.
+        This works for lists that the API pages by ``page`` and ``per_page``, and for lists without pages.
 
-        :param name: of the object, like ``touches``.
-        :param object_id: of the one whose children are wanted.
-        :param child: their name, like ``members``.
-        :param filters: query parameters, passed through; names such as ``category_ids[]`` by ``**{…}``.
-        :return: an iterator over pages, read as it is used; of the object's model where there is one, otherwise of
+        :param name: the object's name in the path, like ``touches``.
+        :param object_id: id of the object whose children are listed.
+        :param child: the children's name in the path, like ``members``.
+        :param filters: query parameters, passed through; give names such as ``category_ids[]`` by ``**{…}``.
+        :return: a lazy iterator, which reads page by page; it yields the object's model if there is one, otherwise
             :class:`~airflow_provider_sendoso.models.SendosoObject`.
-        :raises SendosoConfigError: for a name or an id that is none, and for a list that is paged by a cursor.
+        :raises SendosoConfigError: if a name or an id is malformed, or if the list is paged by a cursor.
         """
         return self._listed(model_of(child or name), name, object_id, child, filters)
 
@@ -176,16 +176,16 @@ class Reads(ABC):
         self, name: str, object_id: str | int | None = None, child: str | None = None, /, **filters: Any
     ) -> Any:
         """
-        Read any one object of the API by its name, like ``get_object("groups", 7)``.
+        Read any single object of the API by its path, like ``get_object("groups", 7)``.
 
-        :param name: of the object, like ``groups``.
-        :param object_id: which one; not for those of which there is one only, like ``me``.
-        :param child: what to read of it.
+        :param name: the object's name in the path, like ``groups``.
+        :param object_id: the object's id; ``None`` for an object that exists once, like ``me``.
+        :param child: the name of a child object to read instead.
         :param filters: query parameters, passed through.
-        :return: of the object's model where there is one, otherwise a
+        :return: the object's model if there is one, otherwise a
             :class:`~airflow_provider_sendoso.models.SendosoObject`.
-        :raises SendosoConfigError: for a name or an id that is none.
-        :raises SendosoNotFoundError: for one that Sendoso does not know.
+        :raises SendosoConfigError: if a name or an id is malformed.
+        :raises SendosoNotFoundError: if Sendoso does not know the object.
         """
         return self._get(model_of(child or name), object_request(name, object_id, child, filters))
 
@@ -206,14 +206,14 @@ class Reads(ABC):
         return Listed(listing, self._walk, model)
 
     def _walk(self, listing: Listing) -> Iterator[dict[str, Any]]:
-        yield from self.session.read_listing(listing)  # a generator: no connection is looked up before it is used
+        yield from self.session.read_listing(listing)  # a generator: the connection is looked up when iteration begins
 
     def _get(self, model: type[_T], request: Request) -> _T:
         return read_object(request, model, self.session.read(request).json)
 
 
 def read_me(read: Callable[[Request], Answer]) -> Mapping[str, Any]:
-    """Read the user behind the token; nothing where Sendoso has no such answer: published, but not part of the seed."""
+    """Read the token's user; empty if Sendoso answers 403 or 404 (``/me`` is published, but not part of the seed)."""
     try:
         body = read(me_request()).json
     except SendosoApiError as error:

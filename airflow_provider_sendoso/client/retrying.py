@@ -1,4 +1,4 @@
-"""When a read is tried again: the one policy that both sessions hand to tenacity."""
+"""The retry policy of reads, which both sessions pass to tenacity."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from airflow_provider_sendoso.exceptions import (
 ATTEMPTS = 5
 
 DEFAULT_PUSH_BACK = 1.0
-"""Seconds to leave the account alone after a 429 without ``Retry-After`` (inferred: the limit is per second)."""
+"""Seconds to pause the account's requests after a 429 without ``Retry-After`` (inferred: the limit is per second)."""
 
 backoff = wait_exponential(multiplier=0.5, max=8.0) + wait_random(0.0, 0.5)
 
 
 def read_policy() -> dict[str, Any]:
-    """Build tenacity's arguments for anything that may be repeated; never used around the POST of a send."""
+    """Return tenacity's arguments for idempotent requests; never used for the POST of a send."""
     return {
         "stop": stop_after_attempt(ATTEMPTS),
         "wait": backoff,
@@ -34,13 +34,13 @@ def read_policy() -> dict[str, Any]:
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, SendosoRateLimitError):
-        # The wait itself is in the pace: push_back moved the next slot of everyone.
+        # The pace does the waiting: push_back has moved the next slot of all callers.
         return (error.retry_after or 0) <= LONGEST_RETRY_AFTER
     return isinstance(error, SendosoConnectionError | SendosoServerError)
 
 
 def _forget_traceback(state: RetryCallState) -> None:
-    """Drop the frames of the failed attempt while waiting: they keep request and answer alive."""
+    """Drop the failed attempt's frames while waiting, because they keep request and answer in memory."""
     error = state.outcome.exception() if state.outcome else None
     if error is not None:
         error.__traceback__ = None

@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-sendoso/{__version__}"}
 
 _ROUNDS = 3
-"""Slots that a call takes until what comes before it is quick enough; a ledger that is always slow gets through too."""
+"""Slots that a call takes if ``before`` is too slow for each; then it proceeds, so that a slow ledger cannot block
+it."""
 
 _SLOT_MARGIN = 30.0
 """Seconds that waiting for a slot may take in a renewal."""
@@ -43,9 +44,9 @@ class SendosoSession:
     Calls Sendoso, at the account's pace, with the account's token.
 
     :param config: the connection.
-    :param token_store: where the token is kept.
-    :param pace: who hands out the slots.
-    :param mask: called with every token the moment it exists.
+    :param token_store: the store of the token.
+    :param pace: assigns the slots.
+    :param mask: called with every token as soon as it exists.
     :param sleep: waits for a number of seconds.
     """
 
@@ -60,31 +61,32 @@ class SendosoSession:
     ) -> None:
         self.config = config
         self.pace = pace
-        # A claim on the token is renewed between slot and request; a longer wait for the slot costs only another look.
+        # The claim on the token is extended between slot and request; a longer wait for the slot only restarts the
+        # renewal.
         lease = 2 * (config.timeout + _SLOT_MARGIN)
         self.tokens = TokenManager(config, token_store, self.paced, lease=lease, mask=mask)
         self.sleep = sleep
-        # One caller of this process at a time is in the account's queue, however many threads it has.
+        # Only one thread of this process at a time waits in the account's queue.
         self._turns = {True: threading.Lock(), False: threading.Lock()}
         self._crowded = False
         self._transport = Transport(config.timeout)
 
     def read(self, request: Request) -> Answer:
         """
-        Make a call that changes nothing, with retries.
+        Make a GET request, with retries.
 
-        :param request: a GET.
-        :raises SendosoError: what is left after the retries.
+        :param request: the request.
+        :raises SendosoError: if the last retry fails.
         """
         answer: Answer = self._patiently(lambda: self.read_once(request))
         return answer
 
     def read_once(self, request: Request) -> Answer:
         """
-        Make a call that changes nothing, without retries but for a token that has to be renewed.
+        Make a GET request; the only retry is after a 401, with a renewed token.
 
-        :param request: a GET.
-        :raises SendosoError: for whatever is not a good answer.
+        :param request: the request.
+        :raises SendosoError: if the answer is not a good one.
         """
         token = self.tokens.get()
         exchange = self.paced(request, token, poll=True)
@@ -94,10 +96,10 @@ class SendosoSession:
 
     def read_listing(self, listing: Listing) -> Iterator[dict[str, Any]]:
         """
-        Walk through a collection; a page is asked for when its first row is.
+        Iterate over a collection; a page is requested when its first row is needed.
 
         :param listing: the collection's state.
-        :raises SendosoError: what is left after the retries.
+        :raises SendosoError: if the last retry fails.
         """
         while not listing.done:
             yield from listing.read(self.read(listing.next_request()).json)
@@ -106,10 +108,10 @@ class SendosoSession:
         """
         Make the requests of a walk, which is a generator so that either session can make them.
 
-        :param steps: yields requests, is sent their answers, or thrown what is left after the retries.
-        :param after: done after each; what it raises ends the walk.
-        :return: what the walk returns.
-        :raises SendosoError: what the walk lets through.
+        :param steps: yields requests; their answers are sent to it, or the errors after the last retry thrown into it.
+        :param after: called after each request; an error that it raises ends the walk.
+        :return: the generator's return value.
+        :raises SendosoError: if the generator does not handle the error.
         """
         try:
             request = next(steps)
@@ -129,15 +131,15 @@ class SendosoSession:
         """
         Return a fresh token, with retries.
 
-        :raises SendosoAuthError: for credentials that Sendoso does not accept.
+        :raises SendosoAuthError: if Sendoso does not accept the credentials.
         """
         return self.tokens.cached() or str(self._patiently(self.tokens.get))
 
     def renew(self, stale: str) -> str:
         """
-        Return another token than one that was answered with 401, with retries.
+        Replace a token that was answered with 401, with retries.
 
-        :param stale: the token that was refused.
+        :param stale: the refused token.
         """
         return str(self._patiently(lambda: self.tokens.renew(stale)))
 
@@ -150,24 +152,24 @@ class SendosoSession:
         poll: bool = False,
     ) -> Exchange:
         """
-        Make one call when it is its turn; never repeated.
+        Wait for a slot and make one call, without retries.
 
-        :param request: what to ask.
+        :param request: the request.
         :param token: the Bearer token, for a request that needs it.
-        :param before: done when it is this call's turn; see :meth:`await_turn`.
-        :param poll: whether the call has to leave most of the rate to sends.
+        :param before: called when the slot has come; see :meth:`await_turn`.
+        :param poll: whether the call leaves most of the rate to sends.
         """
         self.await_turn(before=before, poll=poll)
         return self.call(request, token)
 
     def await_turn_to_send(self, send: SlotCommit, *, sleep: Callable[[float], None]) -> None:
         """
-        Block until a send may be posted and is committed as being posted; nothing has been sent when this raises.
+        Block until a send has a slot and is committed as POSTING; if this raises, nothing has been sent.
 
-        :param send: commits that; in the slot's own transaction, if a slot is free at once.
-        :param sleep: waits for a number of seconds, or raises if the send is not to be posted any more.
+        :param send: commits POSTING, in the slot's own transaction if a slot is free at once.
+        :param sleep: waits for a number of seconds, or raises if the send must no longer be posted.
         """
-        # Where the last one had to wait there is a queue, and asking for a free slot would be in vain.
+        # If the last call had to wait, there is a queue, so trying for a free slot would be useless.
         if self._crowded or not self.pace.take(send):
             self.await_turn(before=send.commit_posting, sleep=sleep)
 
@@ -179,12 +181,12 @@ class SendosoSession:
         sleep: Callable[[float], None] | None = None,
     ) -> None:
         """
-        Block until a call may be made; nothing has been sent when this raises.
+        Block until a call may be made; if this raises, nothing has been sent.
 
-        :param before: done when it is this call's turn, and again with another turn if it took so long that the first
-            is over; what it raises keeps the call from being made.
-        :param poll: whether the call has to leave most of the rate to sends.
-        :param sleep: waits for a number of seconds, or raises if the call is not to be made any more.
+        :param before: called when the slot has come, and again with another slot if it took longer than the first; if
+            it raises, the call is not made.
+        :param poll: whether the call leaves most of the rate to sends.
+        :param sleep: waits for a number of seconds, or raises if the call must no longer be made.
         """
         for _ in range(_ROUNDS):
             with self._turns[poll]:
@@ -196,9 +198,9 @@ class SendosoSession:
 
     def call(self, request: Request, token: str | None = None) -> Exchange:
         """
-        Make one call now; never repeated, and no failure is raised.
+        Make one call now, without retries; failures are returned, not raised.
 
-        :param request: what to ask.
+        :param request: the request.
         :param token: the Bearer token, for a request that needs it.
         """
         exchange = self._exchange(request, token)
@@ -221,7 +223,7 @@ class SendosoSession:
             case Auth.BEARER:
                 return _Authorization(f"Bearer {token}")
             case Auth.BASIC:
-                # As bytes in UTF-8 (RFC 7617): text would be encoded as Latin-1, in which much cannot be said.
+                # As bytes in UTF-8 (RFC 7617), because requests encodes text as Latin-1.
                 secret = self.config.client_secret.get_secret_value()
                 return HTTPBasicAuth(self.config.client_id.encode(), secret.encode())
             case Auth.NONE:
@@ -239,7 +241,7 @@ class SendosoSession:
 
 
 class _Authorization(AuthBase):
-    """Sets the header; being an auth object, it keeps a ``.netrc`` from setting another."""
+    """Sets the header; as an auth object it prevents ``requests`` from taking another one from a ``.netrc``."""
 
     def __init__(self, value: str | None) -> None:
         self._value = value

@@ -1,9 +1,9 @@
-"""Who renews the tokens, and when: renewal is a leased claim on a store, like a send.
+"""Renews tokens: a renewal is a leased claim on a store, like a send.
 
-Read, fresh? use it. Otherwise claim, read again, request, store, release. No transaction of the store stays open
-across HTTP, and whoever loses the claim waits for the winner's token instead of asking for one. A refresh token dies
-when it is used, so what it was traded for is durable before the new access token is used for anything; and all of it
-happens in a thread that an exception raised in the caller does not reach.
+A fresh token in the store is used as it is. Otherwise: claim, read again, request, store, release. No transaction of
+the store stays open across HTTP, and a process that does not get the claim waits for the winner's token instead of
+requesting one. A refresh token works once, so its successor is stored before the new access token is used. All of this
+runs in a thread, so that an exception raised in the caller (a timeout, a kill) does not interrupt it.
 """
 
 from __future__ import annotations
@@ -36,36 +36,36 @@ _NOT_STORED = (
 
 
 class TokenStore(Protocol):
-    """Where tokens are kept, the ledger's or one process's; each method is one short transaction."""
+    """A store of tokens, in the ledger or in one process; each method is one short transaction."""
 
     def read(self) -> tuple[str, float] | None:
-        """Return what was stored and the seconds until it should be renewed, negative when overdue."""
+        """Return the stored text and the seconds until it should be renewed, negative if it is overdue."""
 
     def claim(self, owner: str, lease: float) -> bool:
-        """Become the one who renews, for ``lease`` seconds; ``False`` while another is."""
+        """Claim the renewal for ``lease`` seconds; return ``False`` while another owner holds the claim."""
 
     def renew(self, owner: str, lease: float) -> bool:
-        """Stay the one who renews, for ``lease`` seconds from now; ``False`` if ``owner`` has lost the claim."""
+        """Extend the claim to ``lease`` seconds from now; return ``False`` if ``owner`` has lost it."""
 
     def store(self, owner: str, text: str, renew_after: float) -> bool:
-        """Keep what should be renewed after so many seconds; ``False`` if ``owner`` has lost the claim."""
+        """Store a text to be renewed after so many seconds; return ``False`` if ``owner`` has lost the claim."""
 
     def release(self, owner: str) -> None:
-        """Give the claim back."""
+        """Release the claim."""
 
     def clear(self, owner: str) -> bool:
-        """Forget what was stored; ``False`` if ``owner`` has lost the claim."""
+        """Delete the stored text; return ``False`` if ``owner`` has lost the claim."""
 
 
 class Ask(Protocol):
-    """Makes one request of the manager's when it is its turn."""
+    """Makes one request of the token manager, at the account's pace."""
 
     def __call__(self, request: Request, *, before: Callable[[], None]) -> Exchange:
-        """Do ``before`` when the turn has come, then make the request; what ``before`` raises keeps it from leaving."""
+        """Wait for a slot, call ``before``, then make the request; if ``before`` raises, nothing is sent."""
 
 
 class _ClaimLost(Exception):
-    """Another process has taken the claim, and what was read under it may be spent."""
+    """Another process has taken the claim, and the refresh token that was read may be used up."""
 
 
 class MemoryTokenStore:
@@ -82,15 +82,15 @@ class MemoryTokenStore:
         return text, renew_at - time.monotonic()
 
     def claim(self, owner: str, lease: float) -> bool:
-        """Always succeed: the manager's own lock keeps other threads out."""
+        """Always succeed, because the manager's own lock excludes other threads."""
         return True
 
     def renew(self, owner: str, lease: float) -> bool:
-        """Always succeed, likewise."""
+        """Always succeed."""
         return True
 
     def store(self, owner: str, text: str, renew_after: float) -> bool:
-        """Keep it."""
+        """Store a text with the seconds after which it should be renewed."""
         self._stored = (text, time.monotonic() + renew_after)
         return True
 
@@ -105,13 +105,13 @@ class MemoryTokenStore:
 
 class TokenManager:
     """
-    Hands out an access token that is good for minutes yet.
+    Returns an access token that is valid for some minutes more.
 
     :param config: the connection.
-    :param store: where tokens are kept.
+    :param store: the store of the tokens.
     :param ask: makes one request; called only while holding the claim.
     :param lease: seconds that a claim on the renewal lasts; longer than a request can take.
-    :param mask: called with every token the moment it exists, before anything else can see it.
+    :param mask: called with every token as soon as it exists, before it is used or logged.
     """
 
     def __init__(
@@ -129,48 +129,48 @@ class TokenManager:
         self._lease = lease
         self._mask = mask
         self._lock = threading.Lock()
-        # Whose turn it is with the lock, and under which name it claims.
+        # The work that holds the lock, and the owner's name in its claim.
         self._errand: Uninterruptible[Any]
         self._owner = ""
         self._cached: tuple[str, float] | None = None
 
     def cached(self) -> str | None:
-        """Return this process's token while it is fresh; nothing is asked, and nothing blocks."""
+        """Return this process's token if it is fresh, without I/O and without blocking."""
         cached = self._cached
         return cached[0] if cached and time.monotonic() < cached[1] else None
 
     def get(self) -> str:
-        """Return a fresh token: this process's, the store's, or a new one."""
+        """Return a fresh token: from this process, from the store, or a new one."""
         return self.cached() or self._obtain(stale=None)
 
     def renew(self, stale: str) -> str:
         """
-        Return another token than one that was answered with 401.
+        Replace a token that was answered with 401.
 
-        :param stale: the token that was refused; somebody may have renewed it already.
+        :param stale: the refused token; another process may have renewed it already.
         """
         return self._obtain(stale)
 
     def adopt(self, grant: Grant) -> None:
         """
-        Store what a person has just authorised; it replaces everything before.
+        Store the tokens of a person's authorisation; they replace all earlier tokens.
 
-        :param grant: of an authorisation code.
-        :raises SendosoConnectionError: if another process is renewing all the while.
+        :param grant: the grant for an authorisation code.
+        :raises SendosoConnectionError: if another process holds the claim for too long.
         """
         self._alone(lambda: self._claimed(lambda: self._keep(Tokens().granted(grant), grant)))
 
     def revoke(self) -> int:
         """
-        Revoke the stored tokens at Sendoso and forget them, here and in the store; nobody renews meanwhile.
+        Revoke the stored tokens at Sendoso, then delete them here and in the store, while holding the claim.
 
-        :return: how many there were.
-        :raises SendosoError: if Sendoso did not revoke one; then none is forgotten.
+        :return: the number of tokens revoked.
+        :raises SendosoError: if Sendoso did not revoke a token; then no token is deleted.
         """
         return self._alone(lambda: self._claimed(self._revoked))
 
     def stored(self) -> Tokens:
-        """Return what the store holds, fresh or not."""
+        """Return the stored tokens, fresh or not."""
         stored = self._store.read()
         return self._masked(Tokens.load(stored[0] if stored else None))
 
@@ -181,7 +181,7 @@ class TokenManager:
         return self._alone(lambda: fresh() or self._claimed(lambda: fresh() or self._renewed(), fresh))
 
     def _alone(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread, one at a time: also after one that nobody waits for any longer."""
+        """Run the work in a thread, one at a time; earlier work finishes first, even if its caller has gone."""
 
         def locked() -> T:
             with self._lock:
@@ -193,13 +193,13 @@ class TokenManager:
 
     def _claimed(self, work: Callable[[], T], meanwhile: Callable[[], T | None] = lambda: None) -> T:
         """
-        Do the work while holding the claim, or return what turns up while another holds it.
+        Run the work while holding the claim; while another holds it, return the first result of ``meanwhile``.
 
-        Work that finds the claim lost is begun again under a new one, and reads again what the store holds.
+        Work that finds its claim lost is started again under a new claim, and reads the store again.
         """
         while True:
             give_up = time.monotonic() + 2 * self._lease
-            # Another one for every claim: a forked process must not take its parent's claim for its own.
+            # A new owner for every claim, because a forked process must not mistake its parent's claim for its own.
             owner = self._owner = uuid.uuid4().hex
             while not self._store.claim(owner, self._lease):
                 if time.monotonic() > give_up:
@@ -225,7 +225,7 @@ class TokenManager:
         return self._ask(request, before=self._before_a_request)
 
     def _before_a_request(self) -> None:
-        """Look again after the wait for a slot, during which the lease may have lapsed and another have renewed."""
+        """Extend the claim after the wait for a slot, during which it may have expired and been taken."""
         if not self._store.renew(self._owner, self._lease):
             raise _ClaimLost
         self._errand.commit()
@@ -237,7 +237,8 @@ class TokenManager:
             while True:
                 if isinstance(step, Tokens):
                     if not self._store.store(self._owner, step.dump(), 0.0):
-                        # Somebody has renewed while this process slept: what was refused was spent by them.
+                        # Another process has renewed the token while this one was suspended, and has used the refused
+                        # refresh token.
                         raise _ClaimLost
                     step = next(steps)
                 else:
@@ -275,7 +276,7 @@ class TokenManager:
         return grant.access_token
 
     def _settle(self, tokens: Tokens, grant: Grant) -> str:
-        """Having slept through the lease, keep the other's chain of refresh tokens if it lives, else ours."""
+        """After losing the claim, keep the other process's refresh token if it is not used up, else ours."""
         theirs = self.stored().refresh_token
         if tokens.refresh_token is None or theirs is None or tokens.is_spent(theirs):
             return self._keep(tokens, grant)

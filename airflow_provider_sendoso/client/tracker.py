@@ -1,7 +1,7 @@
-"""The Send Tracker's list: which of its rows is which campaign send. No I/O.
+"""Finds campaign sends in the Send Tracker's list. No I/O.
 
-A campaign send is answered with a tracking code and no id, and the list has ids and no code (published). So a send is
-known again by its recipient, its campaign and when it was made; and once, for then it is bound to its id.
+The answer to a campaign send has a tracking code and no id, and the list has ids and no code (published). So a send is
+matched once by its recipient, its campaign and its time, and is then bound to its id.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from airflow_provider_sendoso.models import Send
 log = logging.getLogger(__name__)
 
 CLOCKS_APART = 3600.0
-"""Seconds by which Sendoso's clock and the ledger's may differ."""
+"""Largest difference between Sendoso's clock and the ledger's, in seconds."""
 
 MOST_PAGES = 1000
-"""Pages of one walk: an account's last 100,000 sends."""
+"""The most pages of one walk: an account's last 100,000 sends."""
 
 Key = tuple[str, str]
 """The hash of an e-mail, and a campaign."""
@@ -34,11 +34,11 @@ class Tracked:
     """
     A campaign send that is looked for.
 
-    :param name: what its finder calls it.
-    :param email_hash: of its recipient's e-mail.
+    :param name: the caller's name for the send.
+    :param email_hash: hash of the recipient's e-mail.
     :param posted_at: epoch seconds.
-    :param bound_id: its id in the list, where that is known already.
-    :param accepted: whether it is known to be in the list; otherwise it may never have been received.
+    :param bound_id: the send's id in the list, if it is known already.
+    :param accepted: whether Sendoso is known to have accepted the send, so that the list must hold it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Tracked:
 
     @property
     def key(self) -> Key:
-        """What its rows in the list have in common."""
+        """The key that the send's rows in the list share."""
         return self.email_hash, self.touch_id
 
 
@@ -59,7 +59,7 @@ class Candidate:
     """
     A row of the list that may be one of the sends.
 
-    :param created_at: epoch seconds; ``None`` where the row does not say.
+    :param created_at: epoch seconds; ``None`` if the row does not say.
     """
 
     send: Send
@@ -67,7 +67,7 @@ class Candidate:
 
 
 class Descent:
-    """Whether a list of sends has been newest first so far (inferred), and how far back it was read."""
+    """Tracks whether a list of sends was newest first so far (inferred), and how far back it was read."""
 
     def __init__(self) -> None:
         self._newest_first = True
@@ -75,18 +75,18 @@ class Descent:
 
     def see(self, item: Mapping[str, Any]) -> None:
         """
-        Take the next row in.
+        Process the next row.
 
         :param item: the row.
         """
         created = created_at(item)
-        # Once a row says otherwise, or nothing, older ones do not mean that the rest is older.
+        # Once a row is out of order or has no date, an old row does not prove that the later rows are older.
         self._newest_first &= created is not None and (self._last is None or created <= self._last)
         self._last = created
 
     def is_past(self, moment: float) -> bool:
         """
-        Say whether all rows that are still to come are older.
+        Return whether all remaining rows are older than a moment.
 
         :param moment: epoch seconds.
         """
@@ -98,10 +98,10 @@ class Tracker:
     Walks through the list once, for all of the sends together.
 
     :param tracked: the sends that are looked for.
-    :param digest: hashes an e-mail as the sends' ``email_hash`` was.
-    :param whole: whether to walk to the end, for a caller to whom a missing send proves something; otherwise the walk
-        ends when all that can be in the list has been seen.
-    :param stop: says whether there is no more time.
+    :param digest: the function that computes the sends' ``email_hash``.
+    :param whole: whether to read the list to its end, for a caller that relies on a send's absence; otherwise the walk
+        ends when no more sends can be found.
+    :param stop: returns whether the time is over.
     """
 
     def __init__(
@@ -120,19 +120,19 @@ class Tracker:
         self._keys = {send.key for send in self._tracked if send.bound_id is None}
         self._touches = {touch_id for _, touch_id in self._keys}
         self.seen: dict[str, Send] = {}
-        """Of the bound sends, what the list says of them, by name."""
+        """The rows of the bound sends, by name."""
         self.candidates: dict[Key, dict[str, Candidate]] = {}
-        """Of the others, the rows that may be theirs, by id."""
+        """The rows that may match unbound sends, by key and id."""
         self.complete = False
-        """Whether the list was walked to its end, and has as many rows as it says."""
+        """Whether the list was read to its end, and had as many rows as its total says."""
         self.answers = 0
-        """How many pages Sendoso has given so far."""
+        """Number of pages received so far."""
 
     def walk(self) -> Generator[Request, Answer, None]:
         """
-        Ask for the pages: yields requests and is sent their answers.
+        Read the pages; a generator that yields requests and is sent their answers.
 
-        :raises SendosoError: thrown in.
+        :raises SendosoError: an error that was thrown in.
         """
         pages = Pages(list_campaign_sends_request(), "sends", until_empty=self._whole)
         oldest = min((send.posted_at for send in self._tracked), default=0.0) - CLOCKS_APART
@@ -153,15 +153,15 @@ class Tracker:
 
     def assign(self, taken: Collection[str], latest: float, also: Iterable[Tracked] = ()) -> dict[str, Send]:
         """
-        Say which of the unbound sends is which row.
+        Match the unbound sends with rows.
 
-        Where a recipient has as many rows of a campaign as there are sends, they stand in the same order. Otherwise
-        those that were accepted take the rows nearest to them in time, for they are in the list; and of those of
-        unknown outcome nothing is said.
+        If a recipient has as many rows of a campaign as sends, they are paired in the order of their times. Otherwise
+        each accepted send takes the row nearest in time, because the list must hold it, and sends of unknown outcome
+        are not matched.
 
         :param taken: ids that are bound already.
-        :param latest: seconds after its POST began at which a send may still appear.
-        :param also: sends that are not looked for, and whose rows must not be taken for those of others.
+        :param latest: seconds after the start of its POST at which a send may still appear.
+        :param also: further sends, whose rows must not be matched with the sends of this walk.
         :return: the rows, by the sends' names.
         """
         assigned: dict[str, Send] = {}
@@ -177,15 +177,15 @@ class Tracker:
 
     def may_hold(self, send: Tracked, taken: Collection[str]) -> bool:
         """
-        Say whether any row, of whatever time, may be this send's.
+        Return whether any row may match a send, regardless of its time.
 
-        :param send: one of those that are looked for.
+        :param send: one of the sends of this walk.
         :param taken: ids that are bound already.
         """
         return any(row_id not in taken for row_id in self.candidates.get(send.key, {}))
 
     def _note(self, item: Mapping[str, Any]) -> None:
-        """Take a row in."""
+        """Record a row that matches a send or may match one."""
         row_id = str(item.get("id"))
         if row_id in self._bound:
             send = read_send(item)
@@ -208,7 +208,7 @@ def _assign(sends: list[Tracked], free: Mapping[str, Candidate], latest: float) 
     rows.sort(key=lambda row: row.created_at or 0.0)
     accepted = [send for send in sends if send.accepted]
     for group in (sends, accepted):
-        # As many rows as sends: they stand in the same order, however far the clocks are apart.
+        # With as many rows as sends, both are in the same order, even if the clocks differ.
         pairs = list(zip(group, rows, strict=False))
         if len(group) == len(rows) and all(_in_time(send, row, latest) for send, row in pairs):
             return {send.name: row.send for send, row in pairs}
@@ -242,7 +242,7 @@ def created_at(item: Mapping[str, Any]) -> float | None:
     Read when a send was made, in epoch seconds.
 
     :param item: a row of a list of sends.
-    :return: ``None`` where it does not say. A moment without a time zone is one in UTC (inferred), wherever this runs.
+    :return: ``None`` if the row does not say. A time without a zone is UTC (inferred).
     """
     text = item.get("created_at")
     try:

@@ -1,7 +1,7 @@
-"""One request over ``requests``: never repeated, never redirected, over in time, and it is known how far it got.
+"""One request over ``requests``: no retries, no redirects, a total timeout, and a record of how far the request got.
 
-Whether a failed POST may be made again depends on one fact: had its first byte left? The exception alone does not say,
-so the connection itself keeps a note of it.
+A failed POST may only be repeated if its first byte was not sent. The exception does not tell, so the connection itself
+records it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
 LARGEST_BODY = 32 * 1024 * 1024
 
 _IDLE = 2.0
-"""Seconds after which a kept connection is not used again: the far side may have closed it."""
+"""Seconds after which an idle connection is not reused, because the server may have closed it."""
 
 
 _WITHOUT_BODY = (204, 304)
-"""Statuses after which ``http.client`` expects no body, whatever the far side goes on to write."""
+"""Statuses after which ``http.client`` expects no body, even if the server sends one."""
 
 
 class _InterimAnswer(Exception):
-    """The far side answered with a 1xx status; its final answer is still to come."""
+    """The server answered with a 1xx status; its final answer is still to come."""
 
 
 class Transport:
@@ -60,13 +60,13 @@ class Transport:
         auth: AuthBase,
     ) -> Exchange:
         """
-        Make one request; no failure is raised.
+        Make one request; failures are returned, not raised.
 
-        :param method: of HTTP.
-        :param url: without a query.
+        :param method: the HTTP method.
+        :param url: the URL without a query.
         :param params: the query.
         :param json: the body.
-        :param headers: besides the authorisation.
+        :param headers: the headers, without the authorisation.
         :param auth: sets the authorisation.
         """
         http = self._session()
@@ -91,12 +91,12 @@ class Transport:
                 whole = response.status_code not in _WITHOUT_BODY
                 return Exchange(Phase.ANSWERED, Answer(response.status_code, given, body))
         except Exception as error:
-            # Whatever it is: once the first byte has left, the far side may have acted on the request.
+            # For any error: once the first byte was sent, Sendoso may have acted on the request.
             return Exchange(note.phase or phase_of(error), error="Timeout" if note.was_cut else _name(error))
         finally:
             self._watchdog.forget(note)
             if not whole:
-                # Bytes that still arrive on this connection would be read as the answer to the next request on it.
+                # Late bytes on this connection would be read as the answer to the next request.
                 http.close()
             self._local.last_used = time.monotonic()
 
@@ -105,7 +105,7 @@ class Transport:
         self._session().close()
 
     def _settings(self, http: requests.Session, url: str) -> dict[str, Any]:
-        """Proxy and certificates as the environment has them; looked up once for a series of requests to a host."""
+        """Return the environment's proxy and certificates, looked up once for a series of requests to a host."""
         scheme, _, host, *_ = url.split("/", 3)
         if (scheme, host) not in self._local.settings:
             found = http.merge_environment_settings(url, {}, True, None, None)
@@ -167,7 +167,7 @@ class _Watchdog:
                 self._changed.notify()
 
     def forget(self, note: _Note) -> None:
-        """Leave this request alone, from here on: it is over."""
+        """Stop watching a request, because it is over."""
         with self._changed:
             self._due.pop(note, None)
 
@@ -182,7 +182,7 @@ class _Watchdog:
                     self._changed.wait(wait)
                     continue
                 del self._due[note]
-                # Before anybody is told to forget it: its connection may serve another request after that.
+                # While holding the lock: after ``forget`` returns, the connection may serve another request.
                 note.cut()
 
 
@@ -190,14 +190,14 @@ _notes = threading.local()
 
 
 class _Noting:
-    """A connection that notes whether it was being made, or a request was being written; a POST has one of its own."""
+    """A connection that records whether it was still connecting or already writing the request; no POST reuses one."""
 
     sock: Any
     _used = False
 
     def request(self, method: str, *args: Any, **kwargs: Any) -> None:
         if method == "POST" and self._used:
-            # Whatever the far side or a proxy has written on it since the last answer would be read as this one's.
+            # Bytes that a server or a proxy has written since the last answer would be read as this request's answer.
             self.close()  # type: ignore[attr-defined]
         self._used = True
         super().request(method, *args, **kwargs)  # type: ignore[misc]
@@ -208,7 +208,7 @@ class _Noting:
         try:
             super().connect()  # type: ignore[misc]
         finally:
-            # Also what was said to a proxy and in a TLS handshake was not yet the request.
+            # Bytes sent to a proxy or in a TLS handshake are not yet the request.
             note.phase = Phase.NOT_CONNECTED
 
     def send(self, data: Any) -> None:
@@ -217,7 +217,7 @@ class _Noting:
         note: _Note = getattr(_notes, "note", None) or _Note()
         note.sock = self.sock
         if note.was_cut and note.phase is not Phase.LOST:
-            raise TimeoutError  # the time was over before the first byte left
+            raise TimeoutError  # the time was over before the first byte was sent
         note.phase = Phase.LOST
         super().send(data)  # type: ignore[misc]
 
@@ -247,7 +247,7 @@ class _NotingAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        # Until a connection says otherwise: a CA bundle that is missing, or a proxy that makes no sense.
+        # The phase until a connection sets it, for errors such as a missing CA bundle or an invalid proxy.
         _notes.note.phase = Phase.NOT_CONNECTED
         return super().send(*args, **kwargs)
 
@@ -267,9 +267,9 @@ _BEFORE_THE_FIRST_BYTE = (
 
 def phase_of(error: BaseException) -> Phase:
     """
-    Say how far a request got of which no connection kept a note: not connected only where the error proves it.
+    Return how far a request got that no connection has recorded: not connected only if the error proves it.
 
-    :param error: what ``requests`` raised.
+    :param error: the error that ``requests`` raised.
     """
     return Phase.NOT_CONNECTED if any(isinstance(e, _BEFORE_THE_FIRST_BYTE) for e in _wrapped(error)) else Phase.LOST
 
@@ -284,7 +284,7 @@ def _read_body(response: requests.Response) -> bytes:
 
 
 def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error to what it explicitly wraps; ``__context__`` could belong to another request."""
+    """Yield an error and those it explicitly wraps; ``__context__`` is not followed, it could be another request's."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -294,5 +294,5 @@ def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _name(error: BaseException) -> str:
-    """Name the innermost error; its text may hold the URL or a proxy's credentials."""
+    """Return the innermost error's class name; its text could hold the URL or a proxy's credentials."""
     return type(list(_wrapped(error))[-1]).__name__

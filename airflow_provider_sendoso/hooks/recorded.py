@@ -1,4 +1,4 @@
-"""What the ledger knows of the sends of an account, as far as sensors and triggers ask."""
+"""The hook's reads from the ledger, for sensors and triggers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_sendoso.ledger.records import SendProgress
 
 
 class Recorded(ABC):
-    """What has a connection and its ledger, and reads there how far sends have come."""
+    """Base of the hook: reads from the ledger, and writes to it, the sends of an account and their statuses."""
 
     @property
     @abstractmethod
@@ -27,26 +27,26 @@ class Recorded(ABC):
     @property
     @abstractmethod
     def _ledger(self) -> Ledger | None:
-        """The ledger; ``None`` where the connection has none."""
+        """The ledger; ``None`` if the connection has none."""
 
     def recorded_send_ids(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> list[str]:
         """
-        Read from the ledger the ids of what was sent.
+        Read from the ledger the ids of the sends of a batch or of a scope.
 
-        :param batch_id: of a batch, as its operator returned it, or
+        :param batch_id: a batch's id, as its operator returned it; exactly one of ``batch_id`` and ``dedupe_scope``.
         :param dedupe_scope: a scope of this connection's account.
-        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        :raises SendosoConfigError: if the ledger does not know the batch or scope.
         """
         return [send.send_id for send in self.recorded_sends(batch_id=batch_id, dedupe_scope=dedupe_scope)]
 
     def recorded_sends(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> Iterator[SendProgress]:
         """
-        Read from the ledger what was sent and how far it has come.
+        Read from the ledger the sends of a batch or of a scope, with the last status that is known of each.
 
-        :param batch_id: of a batch, as its operator returned it, or
+        :param batch_id: a batch's id, as its operator returned it; exactly one of ``batch_id`` and ``dedupe_scope``.
         :param dedupe_scope: a scope of this connection's account.
-        :return: an iterator over pages, read as it is used.
-        :raises SendosoConfigError: for a batch or scope that the ledger does not know.
+        :return: a lazy iterator, which reads the ledger page by page.
+        :raises SendosoConfigError: if the ledger does not know the batch or scope.
         """
         sends = self.ledger.sends
         if batch_id is not None:
@@ -64,9 +64,9 @@ class Recorded(ABC):
 
     def recorded_among(self, send_ids: Iterable[str]) -> Iterator[SendProgress]:
         """
-        Read from the ledger, where there is one, how far those of some sends have come that it knows.
+        Read from the ledger the last known status of those sends that it knows; without a ledger, yield nothing.
 
-        :param send_ids: as Sendoso named them.
+        :param send_ids: Sendoso's ids.
         """
         if self._ledger is None:
             return iter(())
@@ -74,29 +74,29 @@ class Recorded(ABC):
 
     def note_statuses(self, statuses: Mapping[str, str]) -> None:
         """
-        Write into the ledger, where there is one, how far sends have come; those that it does not know are left out.
+        Write statuses into the ledger for those sends that it knows; without a ledger, do nothing.
 
-        :param statuses: by send id.
-        :raises SendosoLedgerError: where the ledger does not answer.
+        :param statuses: status by send id.
+        :raises SendosoLedgerError: if the ledger's database does not answer.
         """
         if self._ledger is not None:
             self._ledger.sends.note_statuses(self.config.account, statuses)
 
     def keep_list(self, send_ids: Sequence[str], seconds: float) -> str | None:
         """
-        Keep a list of sends in the ledger, so that a trigger's arguments need not hold it.
+        Store a list of sends in the ledger, so that a trigger's arguments need not hold it.
 
         :param send_ids: the list.
-        :param seconds: for how long it will be read.
-        :return: what it is found by; ``None`` without a ledger.
+        :param seconds: how long the list is needed.
+        :return: the list's id; ``None`` without a ledger.
         """
         return None if self._ledger is None else self._ledger.send_lists.keep(send_ids, seconds)
 
     def kept_list(self, list_id: str) -> list[str]:
         """
-        Read a list of sends that was kept in the ledger.
+        Read a list of sends that :meth:`keep_list` has stored in the ledger.
 
-        :param list_id: of :meth:`keep_list`.
-        :raises SendosoLedgerError: if it is not there.
+        :param list_id: the id that :meth:`keep_list` returned.
+        :raises SendosoLedgerError: if the ledger does not hold the list.
         """
         return self.ledger.send_lists.read(list_id)

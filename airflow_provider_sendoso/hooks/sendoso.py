@@ -190,7 +190,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
             "address_confirmation_message": address_confirmation_message,
         }
         send = make_send(GiftArguments.parse(gift), recipient)
-        # Here, because a DAG file may import the hook, and what sends imports an HTTP client.
+        # Imported here, because a DAG file may import the hook, and sending.kinds imports an HTTP client.
         from airflow_provider_sendoso.sending.raw import send_raw
 
         sent = send_raw(self.session, send, self.find_touch)

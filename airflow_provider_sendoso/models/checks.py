@@ -1,4 +1,4 @@
-"""What is wrong with a send beyond its fields' own rules, in words without its values. Pure: no I/O."""
+"""Checks of a send beyond the rules of its single fields; the messages hold no values. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def address_problem(address: Address | None) -> str | None:
     Say what a parcel's address lacks.
 
     :param address: the recipient's.
-    :return: ``None`` for one that is complete.
+    :return: the problem; ``None`` if the address is complete.
     """
     if address is None:
         return "there is no address, and the gift goes by post"
@@ -32,11 +32,11 @@ def mail_problem(send: CampaignSend) -> str | None:
     """
     Say why the gift of a campaign that goes by post cannot go to a recipient.
 
-    A name, an address and, outside the US, a phone number are needed (published: without the number the send fails
-    silently). A recipient who is asked for an address needs the name alone.
+    The send needs a name, an address and, outside the US, a phone number (published: without the number the send fails
+    silently). If the recipient is asked for the address, it needs only the name.
 
-    :param send: what is to be sent to whom.
-    :return: ``None`` if nothing is known to be wrong.
+    :param send: the send.
+    :return: the problem; ``None`` if there is none.
     """
     recipient = send.recipient
     if recipient.name is None:
@@ -53,12 +53,12 @@ def mail_problem(send: CampaignSend) -> str | None:
 
 def touch_problem(touch: Touch | None, now: datetime, *, links: bool = False) -> str | None:
     """
-    Say why nothing can be sent of a campaign.
+    Say why a campaign cannot be sent.
 
-    :param touch: ``None`` for one that is not known.
-    :param now: with its time zone; a campaign is sent between its dates only (published).
-    :param links: whether eGift links are made of it.
-    :return: ``None`` if nothing is known to be wrong.
+    :param touch: the campaign; ``None`` if it is not known.
+    :param now: the time, with its time zone; a campaign can be sent between its dates only (published).
+    :param links: whether eGift links are to be created.
+    :return: the problem; ``None`` if there is none.
     """
     if touch is None:
         return _UNKNOWN_TOUCH
@@ -77,10 +77,10 @@ def campaign_problem(send: CampaignSend, touch: Touch | None, now: datetime) -> 
     """
     Say why one send of a campaign cannot go out.
 
-    :param send: what is to be sent to whom.
-    :param touch: its campaign; ``None`` for one that is not known.
-    :param now: with its time zone.
-    :return: ``None`` if nothing is known to be wrong.
+    :param send: the send.
+    :param touch: its campaign; ``None`` if it is not known.
+    :param now: the time, with its time zone.
+    :return: the problem; ``None`` if there is none.
     """
     problem = touch_problem(touch, now)
     if problem is None and touch is not None and touch.delivery is Delivery.MAIL:

@@ -1,4 +1,4 @@
-"""The countries that ISO 3166-1 has codes for; a list, because a package for it weighs more than the provider."""
+"""The country codes of ISO 3166-1; a list, because a package for it is larger than the provider."""
 
 from __future__ import annotations
 

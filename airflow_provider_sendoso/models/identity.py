@@ -1,4 +1,4 @@
-"""Names that money hangs on (accounts, dedupe scopes): one spelling each. No I/O."""
+"""Normalises the names of accounts and dedupe scopes, because another spelling would send a second gift. No I/O."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ _INVISIBLE = ("Cc", "Cf", "Zl", "Zp")
 
 def same_name(value: str) -> str:
     """
-    Return the spelling under which a name is known: trimmed and NFC.
+    Normalise a name: trimmed and NFC.
 
-    :param value: as somebody has typed it, or a template has rendered it.
+    :param value: the name as a person has typed it, or a template has rendered it.
     """
     return unicodedata.normalize("NFC", value.strip())
 
 
 def name_problem(name: str) -> str | None:
     """
-    Say why two people could read a name as the same and a computer as two.
+    Say why a name could look the same as another one that differs.
 
-    :param name: of :func:`same_name`.
-    :return: ``None`` for a name that can be told apart by its look.
+    :param name: the result of :func:`same_name`.
+    :return: the problem; ``None`` if the name is unambiguous.
     """
     for character in name:
         if unicodedata.category(character) in _INVISIBLE:

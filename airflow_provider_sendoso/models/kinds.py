@@ -1,16 +1,16 @@
-"""The kinds of send: the word that the ledger stores with every send, and what follows from it without any I/O."""
+"""The kinds of send: the word that the ledger stores with every send, and the rules that follow from it. No I/O."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 TRACKING = "tracking:"
-"""What the id of a campaign send begins with: its answer has a tracking code, and no id (published)."""
+"""Prefix of a campaign send's id, which is built from the answer's tracking code, because it has no id (published)."""
 
 
 class Kind(StrEnum):
     """
-    What a send is made of. The ledger stores the value, so a value must never change its meaning.
+    The kind of a send. The ledger stores the value, so a value must never change its meaning.
 
     A ledger may hold a word that is not listed here, because a newer release has written it. Such a send has the kind
     ``None``: it is held, and neither claimed nor posted nor declared absent.
@@ -49,8 +49,8 @@ class Kind(StrEnum):
 
 def tracking_code(send_id: str | None) -> str | None:
     """
-    Return the tracking code in the id of a send; ``None`` where the id is Sendoso's own.
+    Return the tracking code in a send's id; ``None`` if the id is Sendoso's own.
 
-    :param send_id: as the ledger and the operators write it.
+    :param send_id: the id in the form of ledger and operators.
     """
     return send_id[len(TRACKING) :] if send_id is not None and send_id.startswith(TRACKING) else None

@@ -1,9 +1,8 @@
-"""E-mail addresses as identities: which two spellings are one mailbox, and which are no plain address. No I/O.
+"""E-mail addresses as identities: normalises spellings of one mailbox, and refuses decorated addresses. No I/O.
 
-Within a dedupe scope a recipient is usually known by the e-mail address. Two spellings of one mailbox would be two
-recipients and two gifts; two mailboxes that count as one would leave a recipient without a gift. So an address that
-carries decoration (quotes, ``mailto:``, a display name) is refused rather than repaired, and the key folds case and
-nothing else.
+Within a dedupe scope, the e-mail address usually identifies a recipient. If two spellings of one mailbox counted as
+two, the recipient would get two gifts; if two mailboxes counted as one, a recipient would get none. So a decorated
+address (quotes, ``mailto:``, a display name) is refused rather than repaired, and the key folds only case.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ NOT_AN_ADDRESS = "is not an e-mail address"
 
 def address_problem(text: str) -> str | None:
     """
-    Say why a text is no plain e-mail address.
+    Say why a text is not a plain e-mail address.
 
     :param text: stripped of white space, NFC.
-    :return: the problem, without a word of the address; ``None`` for a plain address.
+    :return: the problem, without any part of the address; ``None`` for a plain address.
     """
     if _PLAIN.fullmatch(text):
         return None
@@ -48,10 +47,10 @@ def address_problem(text: str) -> str | None:
 
 def decoration(text: str) -> str | None:
     """
-    Say what decorates an address; a decorated one would be another recipient than the plain one.
+    Say what decorates an address; a decorated address would count as another recipient than the plain one.
 
     :param text: stripped of white space, NFC.
-    :return: the problem, without a word of the address; ``None`` where nothing decorates it, or it is no address.
+    :return: the problem, without any part of the address; ``None`` if it is not decorated, or not an address.
     """
     kind = None if _PLAIN.fullmatch(text) else _decoration(text)
     if kind is None:
@@ -61,10 +60,10 @@ def decoration(text: str) -> str | None:
 
 def read_key(text: str) -> tuple[str, str | None]:
     """
-    Read what identifies a recipient and holds an ``@``.
+    Normalise a recipient key that holds an ``@``.
 
     :param text: stripped of white space, NFC.
-    :return: the key, which is the mailbox's for an e-mail address; and what decorates the address, if anything does.
+    :return: the key, which for an e-mail address is its mailbox key; and the address's decoration, if it has any.
     """
     if _PLAIN.fullmatch(text):
         return mailbox_key(text), None
@@ -76,11 +75,11 @@ def mailbox_key(address: str) -> str:
     """
     Return the form in which two spellings of one mailbox are equal.
 
-    Case is folded letter by letter, and an internationalised domain is written as its ``xn--`` form. No letter is
-    expanded: ``straße@…`` and ``strasse@…`` are two mailboxes. What stands before ``@`` is otherwise kept, because
-    only its own mail server knows whether ``a.da`` or ``ada+news`` is ``ada``.
+    Case is folded letter by letter, and an internationalised domain is converted to its ``xn--`` form. No letter is
+    expanded: ``straße@…`` and ``strasse@…`` are two mailboxes. The part before the ``@`` is otherwise kept, because
+    only its mail server knows whether ``a.da`` or ``ada+news`` is ``ada``.
 
-    :param address: for which :func:`address_problem` is ``None``.
+    :param address: an address for which :func:`address_problem` is ``None``.
     """
     lower = address.lower()
     if address.isascii() and "xn--" not in lower:
@@ -102,7 +101,7 @@ def _fold(character: str) -> str:
     for folded in (character.casefold(), character.lower()):
         if len(folded) == 1:
             return folded
-    return character  # folding it would make several letters of one
+    return character  # its case folding has several letters
 
 
 def _ascii_domain(domain: str) -> str:
@@ -113,7 +112,7 @@ def _ascii_domain(domain: str) -> str:
 
 
 def _decoration(text: str) -> str | None:
-    """Name what stands around an address or was done to it."""
+    """Name the decoration or encoding of an address."""
     if any(unicodedata.decomposition(character).startswith(("<wide>", "<narrow>")) for character in text):
         return "full-width characters"
     if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in text):
@@ -133,7 +132,7 @@ def _decoration(text: str) -> str | None:
     if any(bracket in text for bracket in "()[]") or text[0] == "{" or text[-1] == "}":
         return "brackets"
     local, _, domain = text.partition("@")
-    # O'Brien has an apostrophe of his own.
+    # An apostrophe inside the local part, as in o'brien@…, is allowed.
     if local.startswith("'") or any(quote in local.replace("'", "") + domain for quote in _QUOTES):
         return "quotation marks"
     if any(character.isspace() for character in text):
@@ -150,7 +149,7 @@ def _decoration(text: str) -> str | None:
 
 
 def _is_local(local: str) -> bool:
-    """Say whether a local part holds no punctuation but what RFC 5322 allows without quotes; symbols are letters."""
+    """Return whether a local part holds only punctuation that RFC 5322 allows without quotes; symbols are allowed."""
     return all(
         character.isalnum() or character in _LOCAL_PUNCTUATION or unicodedata.category(character)[0] in "MS"
         for character in local
@@ -168,5 +167,5 @@ def _is_label(label: str) -> bool:
 
 
 def _is_mark(character: str) -> bool:
-    """Say whether a character is part of a letter before it, as a vowel sign of Hindi is."""
+    """Return whether a character combines with the letter before it, like a vowel sign of Hindi."""
     return unicodedata.category(character).startswith("M")

@@ -1,4 +1,4 @@
-"""What Sendoso answers: sends, gifts, campaigns, users, with the fields that nobody here knows."""
+"""The objects in Sendoso's answers: sends, gifts, campaigns, users; unknown fields are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_sendoso.models.words import Delivery, SendStatus
 
 
 def _lenient(kind: Any) -> BeforeValidator:
-    """Take a value if it is one of its kind: a list is worth more than one odd field of one of its rows."""
+    """Turn an invalid value into ``None``, so that one odd field does not make a whole list unreadable."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def take(value: Any) -> Any:
@@ -44,12 +44,12 @@ LenientMoment = Annotated[datetime | None, _lenient(Annotated[datetime, AfterVal
 def _status(value: Any) -> SendStatus | None:
     if value is None or isinstance(value, SendStatus):
         return value
-    # A word in no row is "processing" and never ends a wait (inferred).
+    # An unknown word counts as "processing" and never ends a wait (inferred).
     return SendStatus.from_word(str(value)) or SendStatus.PROCESSING
 
 
 def _web_address(value: Any) -> str | None:
-    """Take an address that a browser may be sent to; anything else, like ``javascript:``, is not one."""
+    """Return an address that is safe to link to; ``None`` for anything else, like ``javascript:``."""
     if not isinstance(value, str) or len(value) > _LONGEST_ADDRESS or not value.isprintable() or " " in value:
         return None
     try:
@@ -65,9 +65,9 @@ _LONGEST_ADDRESS = 2000
 
 class SendosoObject(BaseModel):
     """
-    Something that the API returned; fields that are not named here are kept as attributes.
+    An object that the API returned; undeclared fields are kept as attributes.
 
-    Its ``repr`` shows only what is named, and nothing that holds somebody's name or address.
+    Its ``repr`` shows only declared fields, and none that hold a name or an address.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
@@ -79,18 +79,18 @@ class SendosoObject(BaseModel):
 
 
 class Send(SendosoObject):
-    """A send, as the API returned it; fields that are not named here are kept as attributes."""
+    """A send, as the API returned it; undeclared fields are kept as attributes."""
 
     id: AnswerId
     status: Annotated[SendStatus | None, BeforeValidator(_status)] = None
     status_word: str | None = None
     """The status in the API's own word."""
     tracking_url: Annotated[str | None, BeforeValidator(_web_address)] = Field(default=None, repr=False)
-    """Where it can be followed (published for eGifts of campaigns; that other sends have one, too, is inferred)."""
+    """Address of the send's tracking page (published for eGifts of campaigns; for other sends inferred)."""
 
     @classmethod
     def without_id(cls) -> Self:
-        """Make a send whose answer says that it was accepted, and gives neither an id nor a tracking code."""
+        """Make a send that was accepted with neither an id nor a tracking code."""
         return cls(id=TRACKING)
 
     @property
@@ -100,7 +100,7 @@ class Send(SendosoObject):
 
 
 class Gift(SendosoObject):
-    """An item of the catalogue; every field but the id is optional, for the seed does not print the shape."""
+    """An item of the catalogue; every field but the id is optional, because the seed does not show the shape."""
 
     id: AnswerId
     name: LenientText = None
@@ -112,10 +112,10 @@ class Gift(SendosoObject):
     @property
     def physical(self) -> bool | None:
         """
-        Whether it goes by post, to an address; ``None`` where the catalogue does not say so in words known here.
+        Whether the gift goes by post; ``None`` if the catalogue does not say so in a known word.
 
-        Physical items and branded swag do, eGift cards and charitable donations do not (seed). The names of the fields
-        and the words in them are inferred, after those that Sendoso publishes for campaigns.
+        Physical items and branded swag do, eGift cards and charitable donations do not (seed). The fields' names and
+        words are inferred from those that Sendoso publishes for campaigns.
         """
         extra = self.model_extra or {}
         for value in (*(extra.get(name) for name in _DELIVERY_FIELDS), self.category):
@@ -143,13 +143,13 @@ class Touch(SendosoObject):
     """``mail`` for a physical gift, ``email`` for an eGift."""
     gift_id: LenientId = None
     start_date: LenientMoment = None
-    """Nothing can be sent before; a time without a zone is taken for UTC (inferred)."""
+    """The campaign cannot be sent before; a time without a zone is UTC (inferred)."""
     end_date: LenientMoment = None
-    """Nothing can be sent after."""
+    """The campaign cannot be sent after."""
     starting_egift_price: LenientAmount = None
-    """The least that an eGift of it may be worth, in ``currency``; absent where the price is fixed."""
+    """The least that one of its eGifts may be worth, in ``currency``; absent if the price is fixed."""
     ending_egift_price: LenientAmount = None
-    """The most."""
+    """The most that one of its eGifts may be worth."""
     currency: LenientText = None
     ship_to_countries: Annotated[tuple[str, ...] | None, _lenient(tuple[str, ...])] = None
     """ISO 3166 alpha-2."""
@@ -157,7 +157,7 @@ class Touch(SendosoObject):
 
     @property
     def delivery(self) -> Delivery | None:
-        """How its gifts reach their recipients; ``None`` where it says that in no word known here."""
+        """How the campaign's gifts reach their recipients; ``None`` if ``delivery_type`` is not a known word."""
         word = (self.delivery_type or "").strip().casefold()
         return Delivery(word) if word in list(Delivery) else None
 
@@ -175,22 +175,22 @@ class Group(SendosoObject):
 
 
 class User(SendosoObject):
-    """Somebody who may send (published); the ``repr`` shows no name and no e-mail."""
+    """A user of Sendoso (published); the ``repr`` shows no name and no e-mail."""
 
     id: AnswerId
     first_name: LenientText = Field(default=None, repr=False)
     last_name: LenientText = Field(default=None, repr=False)
     email: LenientText = Field(default=None, repr=False)
     balance: LenientAmount = None
-    """What is left of this user's own money, in the account's currency."""
+    """The user's own remaining balance, in the account's currency."""
     team_balance: LenientAmount = None
-    """What is left of the team's; only of the user behind the token."""
+    """The team's remaining balance; only set for the token's user."""
     team_id: LenientId = None
     team_group_id: LenientId = None
 
 
 class ReturnAddress(SendosoObject):
-    """Where gifts go back to (seed: that there are some; every field is inferred, after those of a campaign send)."""
+    """An address for returned gifts (seed: the list exists; its fields are inferred from those of a campaign send)."""
 
     id: AnswerId
     name: LenientText = Field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""What is sent to whom. No model shows values in its ``repr`` or its errors: they are people's."""
+"""The models of sends and recipients. Their ``repr`` and errors show no values, which are personal data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_sendoso.models.words import AddressConfirmation, Delivery,
 
 
 class _Model(BaseModel):
-    """A model whose ``repr`` and errors show no values: they are people's names and addresses."""
+    """A model whose ``repr`` and errors show no values, which are names and addresses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -45,7 +45,7 @@ class Address(_Model):
     """ISO 3166 alpha-2, like ``GB``, in any case (the seed says "country code"; which, is inferred)."""
 
     def missing(self) -> list[str]:
-        """Name the parts that are absent and that a parcel needs (seed; that a state is one of them, inferred)."""
+        """Return the missing parts that a parcel needs (seed; that a state is one of them is inferred)."""
         values = vars(self)
         needed = _NEEDED_WITH_STATE if self.country in WITH_STATES else _NEEDED
         return [name for name in needed if values[name] is None]
@@ -71,11 +71,11 @@ class Recipient(_Model):
     company: OptionalText = None
     title: OptionalText = None
     address: Annotated[Address | None, AfterValidator(_address)] = None
-    """``None`` also for one of blanks."""
+    """``None`` also if all its parts are blank."""
 
 
 class SendModel(_Model):
-    """What one POST sends to one recipient."""
+    """Base of the models that one POST sends to one recipient."""
 
     kind: ClassVar[Kind]
 
@@ -110,16 +110,16 @@ class CampaignRecipient(_Model):
     last_name: OptionalText = None
     email: Email
     mobile_no: OptionalText = None
-    """Without it a parcel to outside the US fails silently (published)."""
+    """Without it a parcel to an address outside the US fails silently (published)."""
     address: Annotated[Address | None, AfterValidator(_address)] = None
     company: Annotated[OptionalText, Field(exclude=True)] = None
-    """Taken, so that a recipient may be the same as a gift send's, and not sent: a campaign send has no such field."""
+    """Accepted, so that the same recipient works for gift sends, but not sent: a campaign send has no such field."""
     title: Annotated[OptionalText, Field(exclude=True)] = None
-    """Likewise."""
+    """Accepted, but not sent, like ``company``."""
 
     @property
     def name(self) -> str | None:
-        """First and last name in one, as a campaign send takes them."""
+        """First and last name in one text, as a campaign send takes them."""
         return " ".join(part for part in (self.first_name, self.last_name) if part) or None
 
 
@@ -137,15 +137,15 @@ class CampaignSend(SendModel):
     recipient: CampaignRecipient
     message: OptionalMessage = None
     address_confirmation: AddressConfirmation | None = None
-    """Ask a recipient for whom there is no address."""
+    """How to ask a recipient without an address for it."""
     expire_after_days: Annotated[int, Field(ge=2, le=7)] | None = None
-    """Days that the recipient has to answer, from 2 to 7 (published); 7 where it is absent."""
+    """Days that the recipient has to answer, from 2 to 7 (published); 7 if absent."""
     hide_product_info: bool | None = None
-    """Ask without saying what for."""
+    """Whether to hide from the recipient which gift the address is for."""
     address_confirmation_message: OptionalText = None
-    """What the recipient reads when asked."""
+    """The text that the recipient reads when asked for the address."""
     delivery: Annotated[Delivery | None, Field(exclude=True)] = None
-    """Of the campaign, read from Sendoso once; no part of the content."""
+    """The campaign's delivery, read from Sendoso once; not part of the content."""
 
     @property
     def item(self) -> Item:
@@ -162,7 +162,7 @@ class EgiftLinkSend(SendModel):
     """
     One eGift link of a campaign for one recipient: what ``POST /api/v3/send/generate_egift_links`` takes (published).
 
-    Sendoso sends nothing: who asked for the link hands it on.
+    Sendoso sends the recipient nothing; the caller passes the link on.
     """
 
     kind: ClassVar[Kind] = Kind.LINK
@@ -177,16 +177,17 @@ class EgiftLinkSend(SendModel):
 
 
 AnySend = GiftSend | CampaignSend | EgiftLinkSend
-"""What one row of a batch is made into."""
+"""A send of any kind; each row of a batch becomes one."""
 
 
 class EgiftLink:
     """
-    A link behind which there is money: whoever has it can redeem it.
+    An eGift link; anyone who has the link can redeem it.
 
-    No dataclass and no pydantic model, which Airflow would write into an XCom; and its ``repr`` shows neither field.
+    It is neither a dataclass nor a pydantic model, because Airflow would write those into an XCom; its ``repr`` shows
+    neither field.
 
-    :param email: for whom it was made, as Sendoso says; ``None`` where it does not.
+    :param email: the recipient's e-mail in Sendoso's answer; ``None`` if the answer holds none.
     :param link: the link.
     """
 
@@ -202,10 +203,10 @@ class EgiftLink:
 
 def field_errors(error: ValidationError) -> list[tuple[str, str]]:
     """
-    Say which fields are wrong and why, without the values.
+    Return the wrong fields and the reasons, without the values.
 
-    :param error: what a model of this module raised.
-    :return: pairs of a field's name, as a row has it, and a reason.
+    :param error: the error that a model of this module raised.
+    :return: pairs of a field's name, in the form of a row's fields, and a reason.
     """
     details = error.errors(include_input=False)
     return [(_field_name(detail["loc"], detail["type"]), _reason(detail)) for detail in details]
@@ -213,7 +214,7 @@ def field_errors(error: ValidationError) -> list[tuple[str, str]]:
 
 def _field_name(loc: tuple[int | str, ...], problem: str) -> str:
     names = [str(part) for part in loc if part != "recipient"]
-    names += [problem] if problem == "postal_code" else []  # found where the whole address was looked at
+    names += [problem] if problem == "postal_code" else []  # found by the validator of the whole address
     return "_".join(names) or "recipient"
 
 

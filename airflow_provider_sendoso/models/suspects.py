@@ -1,6 +1,6 @@
-"""Text that stands for nothing, and numbers that a spreadsheet or a data frame has changed. Pure: no I/O.
+"""Detects words for missing values, and numbers that a spreadsheet or data frame has changed. Pure: no I/O.
 
-Such a cell would be printed on a parcel as it is, so the row is invalid rather than guessed at.
+Such a value would be printed on a parcel as it is, so its row is invalid; the value is not repaired by guessing.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ _STAND_INS = frozenset(
         *("-", "--", "---", "–", "—", "?", "."),
     }
 )
-"""What databases, data frames and spreadsheets write where there is no value. In this spelling: Nan is a first name."""
+"""Words of databases, data frames and spreadsheets for a missing value. Case matters: Nan is a first name."""
 _SHORTENED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+?\d+")
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{[A-Za-z_]\w*\}", re.DOTALL)
 _LONGEST_STAND_IN = max(map(len, _STAND_INS))
 
 
 FIRST_OF_SUSPECTS = frozenset({one[0] for one in _STAND_INS} | set("+-0123456789"))
-"""What a suspect may begin with: one look at it spares most cells of a million rows the rest."""
+"""First characters of suspects: a check for them spares most values of a million rows the full test."""
 
 
 def suspect(text: str) -> str | None:
     """
-    Say why a text cannot be what somebody meant.
+    Say why a text cannot be intended.
 
-    :param text: normalised.
-    :return: ``None`` for a text that may be meant.
+    :param text: the normalised text.
+    :return: the problem; ``None`` for a text that may be intended.
     """
     if len(text) <= _LONGEST_STAND_IN and text in _STAND_INS:
         return f"is {text!r}, which stands for a missing value; use NULL"
@@ -41,9 +41,9 @@ def suspect(text: str) -> str | None:
 
 def placeholder(text: Any) -> str | None:
     """
-    Return the first placeholder in a text that is to be printed; ``None`` where there is none.
+    Return the first placeholder in a text that is to be printed; ``None`` if there is none.
 
-    :param text: of a card; anything else holds none.
+    :param text: a card's text; a value of another type holds none.
     """
     found = _PLACEHOLDER.search(text) if isinstance(text, str) and "{" in text else None
     return found[0] if found else None
@@ -65,8 +65,8 @@ _DIGITS = {
     }.items()
     for country in countries.split()
 }
-"""Digits of the postal codes of a country, where all have as many and some begin with a zero (the address data behind
-Google's address forms); and the territories that have ZIP codes of the US."""
+"""Number of digits of a country's postal codes, for countries in which all codes have the same length and some begin
+with a zero (Google's address data), and for territories with US ZIP codes."""
 
 
 def postal_code_problem(country: str | None, postal_code: str | None) -> str | None:
@@ -74,8 +74,8 @@ def postal_code_problem(country: str | None, postal_code: str | None) -> str | N
     Say why a postal code of digits has lost its leading zeros.
 
     :param country: ISO 3166 alpha-2.
-    :param postal_code: as it would be printed.
-    :return: ``None`` for a code that nothing is known against.
+    :param postal_code: the code as it would be printed.
+    :return: the problem; ``None`` if there is none.
     """
     digits = _DIGITS.get(country or "")
     if digits is None or postal_code is None or not postal_code.isdecimal() or len(postal_code) >= digits:

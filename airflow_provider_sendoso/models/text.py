@@ -1,4 +1,4 @@
-"""What a row's cell or an answer's field may hold, and what text is made of it."""
+"""Validates and normalises the text of a row's cell or of an answer's field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_sendoso.models.mailbox import address_problem, read_key
 from airflow_provider_sendoso.models.suspects import FIRST_OF_SUSPECTS, suspect
 
 LONGEST_CELL = 8000
-"""Characters of a cell that are looked at; no field takes as many."""
+"""Longest cell that is processed, in characters; no field may be that long."""
 
 _MISSING = ("NAType", "NaTType")
 """Types of pandas' missing values; pandas need not be installed."""
@@ -29,14 +29,14 @@ def normalise_text(value: Any) -> str | None:
     """
     Turn a cell of a row into text: stripped, NFC, integral numbers as integers; NULL, NaN and blank are absent.
 
-    :param value: what a database or a DAG author gave.
+    :param value: a value from a database or a DAG author.
     :raises TypeError: for bytes and containers (arrays, JSON), which no field of the API holds.
-    :raises ValueError: for text that cannot be written as UTF-8 or is longer than any field, and a signalling NaN.
+    :raises ValueError: for text that is not valid UTF-8 or longer than any field, and for a signalling NaN.
     """
     if value is None:
         return None
     if type(value) is str and value.isascii() and value.isprintable():
-        return value.strip() or None  # nothing in it that the rest looks for
+        return value.strip() or None  # plain text needs no further steps
     if type(value) is int:
         return str(value)
     if isinstance(value, Enum):
@@ -58,12 +58,12 @@ def normalise_text(value: Any) -> str | None:
     if len(text) > LONGEST_CELL:  # before NFC, which takes a second for each 30,000 combining marks
         raise ValueError(f"longer than {LONGEST_CELL} characters")
     text = unicodedata.normalize("NFC", text)
-    text.encode()  # half of a surrogate pair is no text; the error is a ValueError
+    text.encode()  # raises a ValueError for half of a surrogate pair
     return _stripped(text) or None
 
 
 def _stripped(text: str) -> str:
-    """Strip white space and what cannot be seen: a byte-order mark would make another recipient of the same one."""
+    """Strip white space and invisible characters; with a byte-order mark, the same recipient would count as another."""
     first, last = 0, len(text)
     while first < last and _invisible(text[first]):
         first += 1
@@ -74,13 +74,13 @@ def _stripped(text: str) -> str:
 
 def _invisible(character: str) -> bool:
     if character in _EMOJI_TAGS:
-        return False  # the last part of a flag, like England's
+        return False  # the last part of an emoji flag, like England's
     return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
 
 
 def normalise_key(value: Any) -> str | None:
     """
-    Turn what identifies a recipient into the form in which two are compared: an e-mail address by its mailbox.
+    Normalise a recipient key, so that equal recipients have equal keys; an e-mail address becomes its mailbox key.
 
     :param value: the recipient key's cell.
     """
@@ -90,7 +90,7 @@ def normalise_key(value: Any) -> str | None:
 
 def _text(value: Any) -> str | None:
     if type(value) is str and value.isascii() and value.isprintable():
-        text = value.strip()  # as below, without two more calls for most cells of a million rows
+        text = value.strip()  # a shortcut for most cells of a million rows
         if text and text[0] not in FIRST_OF_SUSPECTS:
             return text
     elif isinstance(value, str) and len(value) > LONGEST_CELL:
@@ -132,21 +132,21 @@ def _country(value: Any) -> str | None:
 
 
 LONGEST_ID = 190
-"""Characters of an id, as the ledger's columns have room for."""
+"""Longest id, in characters: the length of the ledger's columns."""
 
 LONGEST_TEXT = 255
-"""Characters of a name, a line of an address and the like (inferred: what such a column usually has room for)."""
+"""Longest name, address line and similar text, in characters (inferred from usual column lengths)."""
 
 LONGEST_MESSAGE = 2000
-"""Characters of a message (inferred: none is published; it stops a wrong column, Sendoso decides what a card holds)."""
+"""Longest message, in characters (inferred; it detects a wrong column, and Sendoso may allow less)."""
 
 LONGEST_LINK = 2000
-"""Characters of an eGift link (inferred)."""
+"""Longest eGift link, in characters (inferred)."""
 
 LONGEST_VALUE = 1000
-"""Characters of one value of the metadata (inferred)."""
+"""Longest metadata value, in characters (inferred)."""
 
-# Lengths stand before what makes text of a cell: there they are checked by pydantic's core, and not in Python.
+# The length is declared before the validator that makes text of a cell, so that pydantic's core checks it, not Python.
 Id = Annotated[str, Field(max_length=LONGEST_ID, pattern=r"^[^\x00]*$"), BeforeValidator(_required_text)]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_text)]
 OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_text)]

@@ -1,4 +1,4 @@
-"""What is sent, how far it is, and what became of a row: the words of ledger, log and results."""
+"""Items, statuses and row outcomes: the vocabulary of ledger, log and results."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Item:
     """
     What is sent: a gift of the catalogue, or the gift of a campaign.
 
-    :param gift_id: of the catalogue, or
-    :param touch_id: of the campaign.
+    :param gift_id: the gift's id, or ``None``.
+    :param touch_id: the campaign's id, or ``None``.
     """
 
     gift_id: str | None = None
@@ -28,7 +28,7 @@ class Item:
 
 
 NOTHING = Item()
-"""What is sent where that is not known."""
+"""The item of a send whose item is not known."""
 
 
 class SendStatus(StrEnum):
@@ -43,12 +43,12 @@ class SendStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether a send stays in this status for good."""
+        """Whether this status is final."""
         return self in (SendStatus.DELIVERED, SendStatus.FAILED, SendStatus.RETURNED)
 
     def reached(self, targets: Iterable[SendStatus]) -> bool:
         """
-        Say whether this status is one of the targets, or beyond one on the way to ``delivered``.
+        Return whether this status is one of the targets, or beyond one of them on the way to ``delivered``.
 
         :param targets: the statuses waited for.
         """
@@ -60,7 +60,7 @@ class SendStatus(StrEnum):
     @classmethod
     def from_word(cls, word: str) -> SendStatus | None:
         """
-        Map a word of the API onto a status; ``None`` for a word that is in no row.
+        Map a word of the API to a status; ``None`` for an unknown word.
 
         The six are the seed's; the mapping of the Send Tracker's words is inferred.
 
@@ -70,7 +70,7 @@ class SendStatus(StrEnum):
 
 
 class RowOutcome(StrEnum):
-    """What became of one row of a batch: every row is counted in exactly one of these seven."""
+    """The outcome of one row of a batch; every row has exactly one of these seven."""
 
     SENT = "sent"
     """By this batch, earlier tries of its task included."""
@@ -81,19 +81,19 @@ class RowOutcome(StrEnum):
     REFUSED = "refused"
     """Sendoso refused it; no gift went out."""
     INVALID = "invalid"
-    """Not posted, because it could not have been accepted."""
+    """Not posted, because Sendoso could not have accepted it."""
     HELD = "held"
-    """Posted, and what became of it is not known: a gift may have gone out."""
+    """Posted, and the outcome is not known: a gift may have gone out."""
     NOT_REACHED = "not_reached"
-    """This try did not get to it, or another run is on it."""
+    """This try did not get to the row, or another run has claimed it."""
 
 
 def row_name(number: int, row_ref: str | None) -> str:
     """
-    Name a row in a log line or an error: never by its recipient.
+    Name a row in a log line or an error without its recipient.
 
-    :param number: of the row, from 1.
-    :param row_ref: a column that its author declared not personal.
+    :param number: the row's number, from 1.
+    :param row_ref: the value of the column that the DAG's author has declared not personal.
     """
     return f"row {number}" if row_ref is None else f"row {number} ({row_ref})"
 

@@ -49,7 +49,7 @@ class SendOperator(BaseOperator):
         return SendosoHook(self.sendoso_conn_id)
 
     def _task(self, context: Context) -> Task:
-        """Return what a run is given of this task."""
+        """Return the parts of this task that a run needs."""
         from airflow_provider_sendoso.runs.task import Task
 
         return Task(
@@ -67,7 +67,7 @@ class SendOperator(BaseOperator):
         self.defer(trigger=trigger, method_name="execute_after_settling")
 
     def _claims(self) -> dict[str, Any]:
-        """Parse how long a claim lasts, and how long one of another run is waited for."""
+        """Parse the lease of claims, and the time to wait for another run's claim."""
         return {
             "lease": seconds("lease", self.lease),
             "claim_timeout": seconds("claim_timeout", self.claim_timeout),
@@ -86,9 +86,9 @@ class SendOperator(BaseOperator):
 
 def absence(operator: Any) -> dict[str, Any]:
     """
-    Parse what is to become of a send of unknown outcome that Sendoso does not list.
+    Parse the arguments for sends of unknown outcome that Sendoso does not list.
 
-    :param operator: one that sends gifts; that a link was not made cannot be proven.
+    :param operator: an operator that sends gifts; for links, absence cannot be proven.
     """
     one_of("on_absent", operator.on_absent, ("hold", "resend"))
     return {

@@ -1,4 +1,4 @@
-"""What the operators that take many rows share: where the rows are, what they may cost, and where results go."""
+"""The base class of the operators for many rows: the arguments for the rows' source, their limits and the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RowsOperator(SendOperator):
-    """What a batch of gifts and a batch of eGift links share; each says in its own words what an argument means."""
+    """Base of the operators for batches of gifts and of eGift links, which document the arguments themselves."""
 
     template_fields: Sequence[str] = (
         "sql",
@@ -100,7 +100,7 @@ class RowsOperator(SendOperator):
         self.max_invalid = max_invalid
         self.strict_email = strict_email
         self.on_held = on_held
-        # Takes the place of Airflow's method of that name, which only renders the templates.
+        # Replaces Airflow's method of that name, which only renders the templates.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.approved_fingerprint = approved_fingerprint
         self.max_sends = max_sends
@@ -108,7 +108,7 @@ class RowsOperator(SendOperator):
         self.max_in_flight = max_in_flight
         self.results_table = results_table
         self.sent: tuple[Batch, int] | None = None
-        """What the last run in this process has sent, for OpenLineage."""
+        """The batch of the last run in this process and how many gifts it sent, for OpenLineage."""
 
     def _run(self, run: BatchRun) -> dict[str, Any]:
         try:
@@ -117,7 +117,7 @@ class RowsOperator(SendOperator):
             self.sent = run.sent
 
     def _layout(self) -> dict[str, Any]:
-        """Parse which column is what."""
+        """Parse the arguments that map columns to fields."""
         return {
             "column_map": self.column_map or {},
             "recipient_key": self.recipient_key,
@@ -126,7 +126,7 @@ class RowsOperator(SendOperator):
         }
 
     def _rows(self) -> dict[str, Any]:
-        """Parse the rest of what a plan holds."""
+        """Parse the other arguments of a plan."""
         from airflow_provider_sendoso.batch.limits import Limits
 
         one_of("on_invalid", self.on_invalid, ("skip", "fail"))
@@ -155,10 +155,10 @@ class RowsOperator(SendOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """
-        Say for OpenLineage which tables were read and where the gifts went; called after each try, failed ones too.
+        Report to OpenLineage the tables read and the scope written; called after every try.
 
-        :param task_instance: not looked at.
-        :return: ``None`` for a try that did not come to sending.
+        :param task_instance: not used.
+        :return: ``None`` if the try ended before it sent anything.
         """
         from airflow_provider_sendoso.observability.lineage import Query, openlineage_of
 

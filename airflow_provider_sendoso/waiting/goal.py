@@ -1,4 +1,4 @@
-"""What a wait is for, and when it has come true. Pure rules: no I/O."""
+"""The goal of a wait, and when it is reached. Pure rules: no I/O."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _STOPS_AT_PROCESSING = ("staging.sendo.so",)
 @dataclass(frozen=True)
 class Goal:
     """
-    What a wait is for.
+    The goal of a wait.
 
-    :param targets: at or beyond one of them counts as reached.
-    :param failed: statuses that are failures; empty: any terminal status ends the wait well, for branching.
+    :param targets: a status at or beyond one of them counts as reached.
+    :param failed: statuses that count as failures; empty: every terminal status is a success, for branching.
     """
 
     targets: tuple[SendStatus, ...]
@@ -31,11 +31,11 @@ class Goal:
     @classmethod
     def parse(cls, targets: Iterable[str], failed: Iterable[str]) -> Goal:
         """
-        Read a goal from its words.
+        Parse and validate a goal.
 
         :param targets: statuses.
         :param failed: statuses.
-        :raises SendosoConfigError: for a word that is no status, or for no target.
+        :raises SendosoConfigError: if a word is not a status, or if there is no target.
         """
         goal = cls(_statuses("target_statuses", targets), _statuses("failed_statuses", failed))
         if not goal.targets:
@@ -43,11 +43,11 @@ class Goal:
         return goal
 
     def settled(self, status: SendStatus | None) -> bool:
-        """Say whether a send's status cannot change the answer any more."""
+        """Return whether a send's status can no longer change the result."""
         return status is not None and (status.reached(self.targets) or status in self.failed or status.terminal)
 
     def missed(self, status: SendStatus) -> bool:
-        """Say whether a settled status is a failure: one that is neither a target nor declared failed is one too."""
+        """Return whether a settled status is a failure, as is every terminal status that does not reach a target."""
         return bool(self.failed) and not status.reached(self.targets)
 
     def ends(self) -> frozenset[SendStatus]:
@@ -55,15 +55,15 @@ class Goal:
         return frozenset(status for status in SendStatus if self.settled(status))
 
     def misses(self) -> frozenset[SendStatus]:
-        """Return those of them that are failures."""
+        """Return the statuses that settle a send and are failures."""
         return frozenset(status for status in self.ends() if self.missed(status))
 
     def check_host(self, base_url: str) -> None:
         """
-        Refuse to wait for what never comes.
+        Refuse to wait for statuses that the host never reports.
 
-        :param base_url: the connection's.
-        :raises SendosoConfigError: on the vendor's sandbox, for a target beyond ``processing``.
+        :param base_url: the connection's base URL.
+        :raises SendosoConfigError: on the vendor's sandbox, if all targets are beyond ``processing``.
         """
         never = not any(SendStatus.PROCESSING.reached((target,)) for target in self.targets)
         if (urlsplit(base_url).hostname or "").endswith(_STOPS_AT_PROCESSING) and never:
@@ -75,10 +75,10 @@ class Goal:
 
 def good_enough(report: Mapping[str, Any], min_delivered: float | None) -> bool:
     """
-    Say whether enough sends of a finished wait reached their target.
+    Return whether enough sends of a finished wait have reached a target.
 
-    :param report: of :meth:`Watch.report`.
-    :param min_delivered: share of all sends, from 0 to 1; ``None``: none may have failed.
+    :param report: the result of :meth:`Watch.report`.
+    :param min_delivered: share of all sends, from 0 to 1; ``None``: no send may have failed.
     """
     if min_delivered is None:
         return not report["failed"]

@@ -31,15 +31,15 @@ _FAILURES_IN_A_ROW = 5
 
 def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.time) -> Generator[Request, Answer, None]:
     """
-    Ask for sends: yields requests, is sent their answers, or thrown the errors that the session raised.
+    Check sends: a generator that yields requests, and is sent their answers or thrown the session's errors.
 
-    Many are first looked for in the list, and what is not there is asked one by one. Those of campaigns are looked for
-    in the Send Tracker's list, all in one walk; so are ids that no gift send has.
+    Many sends are first looked for in the list, and those that it does not show are checked one by one. Campaign sends
+    are looked for in one walk through the Send Tracker's list; so are ids that no gift send has.
 
-    :param watch: where the answers are noted.
-    :param due: whom to ask, in this order.
-    :param clock: epoch seconds.
-    :raises SendosoError: thrown in, if waiting cannot mend it.
+    :param watch: the state of the wait, which records the answers.
+    :param due: ids of the sends to check, in this order.
+    :param clock: returns epoch seconds.
+    :raises SendosoError: an error that was thrown in and is not transient.
     """
     before, failed = watch.answers, list[str]()
     watch.round_from = before
@@ -72,14 +72,14 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
             watch.answers += 1
             unknown[send_id] = not_found
             if len(unknown) >= ALL_NOT_FOUND and all(send.status is None for send in watch.sends.values()):
-                break  # perhaps they are all a campaign's; perhaps it is the connection that is wrong
+                break  # perhaps all of them are campaign sends, or the connection is wrong
         except TRANSIENT_ERRORS as transient:
             error = transient
             failed.append(send_id)
             watch.note_failure(send_id, clock())
             in_a_row += 1
             if in_a_row >= _FAILURES_IN_A_ROW:
-                break  # Sendoso is down, not they: the rest is still due in the next round
+                break  # Sendoso itself is down; the other sends stay due for the next round
         else:
             watch.answers += 1
             watch.note(send_id, send.status, clock())
@@ -89,7 +89,7 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
 
 
 def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float]) -> Generator[Request, Answer, None]:
-    """Walk through the Send Tracker's list for all sends of campaigns that are due."""
+    """Look for all campaign sends that are due in one walk through the Send Tracker's list."""
     tracker = Tracker(tracked, watch.digest)
     try:
         yield from tracker.walk()
@@ -105,7 +105,7 @@ def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float])
 def _track_unknown(
     watch: Watch, unknown: Mapping[str, SendosoNotFoundError], clock: Callable[[], float]
 ) -> Generator[Request, Answer, None]:
-    """Look for ids that no gift send has among those of the Send Tracker's list: perhaps a campaign's."""
+    """Look in the Send Tracker's list for ids that no gift send has, because they may be campaign sends."""
     if not unknown:
         return
     tracked = [Tracked(send_id, "", "", 0.0, send_id) for send_id in unknown]
@@ -133,11 +133,11 @@ def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Gener
     """
     Look for many sends in the list (inferred; a page may repeat a row, or miss one that has moved), newest first.
 
-    A page costs what a send costs, so the walk ends when it has found them, or has become half as long as asking them
-    all. What it has not found is not looked for there again for a day: it may be older than the walk is long, or no
-    gift send at all.
+    A page costs one request, like a single send. So the walk ends when it has found all sends, or has made half as many
+    requests as checking them one by one. A send that was not found is not looked for in the list again for a day,
+    because it may be too old for the walk, or not a gift send.
 
-    :return: the sends that were found, with their status.
+    :return: the ids of the sends that were found.
     """
     seen = set[str]()
     now = clock()
@@ -152,7 +152,7 @@ def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Gener
             items = pages.read(answer.json)
             watch.answers += 1
             for item in items:
-                # Looked up before it is read: most of an account's sends may be none of ours.
+                # The id is compared before the item is parsed, because most items may be other sends of the account.
                 send_id = str(item.get("id"))
                 send = read_send(item) if send_id in wanted else None
                 if send is not None and send.status is not None:
@@ -160,7 +160,7 @@ def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Gener
                     wanted.remove(send_id)
                     seen.add(send_id)
     except TRANSIENT_ERRORS:
-        return seen  # perhaps the next round's list answers; one by one it shows who is down
+        return seen  # the list may answer in the next round; checking one by one shows whether Sendoso is down
     except SendosoApiError:
         watch.no_list = True
     for send_id in wanted:

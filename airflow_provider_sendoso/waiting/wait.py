@@ -1,7 +1,7 @@
-"""One wait, between the pure rules of ``waiting.py``, the ledger that remembers, and whichever session asks.
+"""One wait: connects the pure rules of ``watch.py`` with the ledger, which stores statuses, and with the session.
 
-What is read is written to the ledger as it comes, and what the ledger knows is not asked again: so a restarted
-triggerer, the next try and a rescheduled sensor go on where the last one was.
+Statuses are written to the ledger as they are read, and a status that the ledger holds is not read again. So a
+restarted triggerer, the next try and a rescheduled sensor resume the wait.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from airflow_provider_sendoso.waiting.watch import Watch
 log = logging.getLogger(__name__)
 
 _WRITE_AFTER = 5.0
-"""Seconds of answers that may be lost with the process, and are then asked for again."""
+"""Seconds between two writes to the ledger; if the process dies, the answers since the last write are read again."""
 
 
 class Wait:
     """
-    The sends that are waited for, and the round that is due.
+    The sends of a wait, and the round that is due. Exactly one of the last four parameters is given.
 
-    :meth:`recall` and :meth:`write` block while they read and write the ledger; nothing else here does.
+    :meth:`recall` and :meth:`write` block while they read and write the ledger; the other methods do not block.
 
-    :param hook: with its connections resolved.
-    :param goal: what is waited for.
+    :param hook: the hook, with its connections resolved.
+    :param goal: the goal of the wait.
     :param every: seconds between two rounds.
-    :param send_ids: the sends, or
-    :param list_id: a list of them in the ledger, or
-    :param batch_id: a batch, or
-    :param dedupe_scope: a scope: these two may grow while they are waited for.
+    :param send_ids: the sends' ids.
+    :param list_id: id of a list of sends in the ledger.
+    :param batch_id: a batch; it may grow during the wait.
+    :param dedupe_scope: a scope; it may grow during the wait.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Wait:
 
     def recall(self) -> list[str]:
         """
-        Read from the ledger which sends they are and how far they have come.
+        Read the sends and their statuses from the ledger.
 
         :return: the sends that are due.
-        :raises SendosoError: if that cannot be read.
+        :raises SendosoError: if the ledger cannot be read.
         """
         now = time.time()
         self._up_to_date = False
@@ -102,7 +102,7 @@ class Wait:
         return self._due
 
     def begin(self) -> Generator[Request, Answer, None]:
-        """Begin the round of those that :meth:`recall` said are due."""
+        """Begin the round for the sends that :meth:`recall` returned."""
         return look(self.watch, self._due)
 
     @property
@@ -111,7 +111,7 @@ class Wait:
         return bool(self.watch.news) and time.monotonic() - self._written_at > _WRITE_AFTER
 
     def write(self) -> None:
-        """Write into the ledger what was read; if it does not answer, the next time will do."""
+        """Write the statuses that were read into the ledger; if that fails, the next call writes them."""
         self._written_at = time.monotonic()
         news: dict[str, SendStatus] = {}
         try:
@@ -124,7 +124,7 @@ class Wait:
             self.watch.news = news | self.watch.news
 
     def _track(self, known: SendProgress, now: float) -> None:
-        """Remember how a send is looked for: by its id, in the Send Tracker's list, or by nothing."""
+        """Record how a send is looked for: by its id, in the Send Tracker's list, or not at all."""
         kind = known.kind
         if kind is None or (kind.in_tracker and not kind.is_bound and known.bound_id is None):
             self.watch.not_followed.add(known.send_id)
@@ -138,8 +138,8 @@ class Wait:
         )
 
     def _bind(self) -> None:
-        """Note in the ledger which rows of the Send Tracker's list are which sends, and what these say."""
-        # Here, because a DAG file may import the trigger, and with it this; what sends is most of its cost.
+        """Bind rows of the Send Tracker's list to sends in the ledger, and record their statuses."""
+        # Imported here, because a DAG file may import this module through the trigger, and ``sending`` is heavy.
         from airflow_provider_sendoso.sending.kinds.campaign import tracked
 
         walked, self.watch.walked = self.watch.walked, []
@@ -148,7 +148,8 @@ class Wait:
             taken = bindings.bound_among(account, (row_id for rows in tracker.candidates.values() for row_id in rows))
             hashes = {email_hash for email_hash, _ in tracker.candidates}
             names = {send_key: send_id for send_id, send_key in self._keys.items()}
-            # By the names that they have here, if they have one: the others' rows are not to be taken for these.
+            # The other sends that may match, under their names in this wait: their rows must not be bound to this
+            # wait's sends.
             others = [
                 replace(tracked(record), name=names.get(record.send_key, record.send_key))
                 for record in bindings.perhaps_sent(account, hashes)
@@ -161,13 +162,13 @@ class Wait:
                     self.watch.tracked[name] = replace(mine, bound_id=send.id)
                     self.watch.note(name, send.status, time.time())
                 else:
-                    self._recalled = False  # somebody else has bound it meanwhile: the ledger knows to what
+                    self._recalled = False  # another process has bound it: read the binding from the ledger
 
     def is_over(self) -> bool:
         """
-        Say whether all sends are settled.
+        Return whether all sends are settled.
 
-        :raises SendosoError: if nothing has answered for too many rounds.
+        :raises SendosoError: after too many rounds without an answer.
         """
         self.watch.check()
         return self._up_to_date and not self.watch.open(self.goal)

@@ -1,6 +1,6 @@
-"""What a wait knows of its sends, and which of them are due. Pure rules: no I/O.
+"""The state of a wait, and which of its sends are due. Pure rules: no I/O.
 
-A wait goes round after round. A round asks only for the sends that are *due*, by status and age.
+A wait consists of rounds. A round checks only the sends that are *due*, by their status and age.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.waiting.goal import Goal
 
 TRANSIENT_FAILURES = 5
-"""Consecutive rounds in which nothing may answer, each after the session's own retries, before a wait gives up."""
+"""Consecutive rounds without any answer, each after the session's own retries, before a wait gives up."""
 
 NAMED = 100
-"""Sends that a report names before it only counts."""
+"""The most sends that a report names; it only counts further ones."""
 
 NOT_FOUND = "not_found"
-"""What a report calls a send whose id Sendoso does not know (404, seed)."""
+"""The status in a report of a send whose id Sendoso does not know (404, seed)."""
 
 _HOUR = 3600.0
 _ROUNDS_SHIPPED = 12  # an hour, at the default poke_interval of five minutes
@@ -35,14 +35,14 @@ ALL_NOT_FOUND = 20
 
 def pause(status: SendStatus | None, age: float, every: float) -> float:
     """
-    Return the seconds for which a send is left alone after a look at it: for many of them, requests are short.
+    Return the seconds until a send is due again, because a wait for many sends has few requests.
 
-    A shipped one is asked once an hour. Any other is left alone for a quarter of its age, so that one just made is
-    asked in every second round, and one that has been processing since yesterday once an hour.
+    A shipped send is checked once an hour. Any other is due after a quarter of its age: a new send in every second
+    round, and a send that has been processing since yesterday once an hour.
 
-    :param status: as it was at that look.
+    :param status: the status at the last check.
     :param age: seconds since the send was made.
-    :param every: seconds between two rounds, which all of this scales with; one that is longer than an hour is kept.
+    :param every: seconds between two rounds; pauses scale with it, up to an hour, or up to ``every`` if that is longer.
     """
     longest = max(every, _HOUR)
     if status is SendStatus.SHIPPED:
@@ -53,14 +53,14 @@ def pause(status: SendStatus | None, age: float, every: float) -> float:
 @dataclass(slots=True)
 class Watched:
     """
-    One send that is waited for.
+    One send of a wait.
 
-    :param status: ``None`` while it is not known.
-    :param made_at: epoch seconds; where nobody knows, when the wait first heard of it.
-    :param asked_at: epoch seconds of the last look, by whomever; ``None`` before the first.
-    :param not_found: Sendoso does not know the id.
-    :param unlisted_until: epoch seconds until which it is asked by itself: the list was walked and is without it.
-    :param failing_since: how many answers the wait had had when this send stopped giving any; ``None``: it does.
+    :param status: the last known status; ``None`` if it is not known.
+    :param made_at: epoch seconds; if the time of the send is not known, when the wait first heard of it.
+    :param asked_at: epoch seconds of the last check by any process; ``None`` before the first.
+    :param not_found: whether Sendoso does not know the id.
+    :param unlisted_until: epoch seconds until which the send is checked by itself, because the list did not show it.
+    :param failing_since: the wait's number of answers when this send began to fail; ``None`` if it does not fail.
     """
 
     made_at: float
@@ -74,19 +74,19 @@ class Watched:
 @dataclass
 class Watch:
     """
-    The sends of one wait and what is known of them.
+    The state of one wait.
 
-    :param sends: by id.
-    :param answers: how many answers there were, pages of the list among them.
-    :param dead_rounds: rounds in a row that had none.
+    :param sends: the sends by id.
+    :param answers: number of answers, pages of the list included.
+    :param dead_rounds: number of consecutive rounds without an answer.
     :param round_from: ``answers`` when the present round began.
-    :param error: of the last of these.
-    :param no_list: this Sendoso has no list of sends.
+    :param error: the error of the last dead round.
+    :param no_list: whether this Sendoso has no list of sends.
     :param news: statuses that were read and are not in the ledger yet.
-    :param tracked: those of the sends that are campaigns', which only the Send Tracker's list shows, by id.
-    :param not_followed: those that nothing asks Sendoso for; how far they have come is what the ledger says.
-    :param digest: hashes an e-mail as the ledger has hashed those of the campaigns' recipients.
-    :param walked: walks through that list whose rows are still to be bound to sends, which takes the ledger.
+    :param tracked: the campaign sends by id, which only the Send Tracker's list shows.
+    :param not_followed: the sends that cannot be looked for in Sendoso; only the ledger's status counts for them.
+    :param digest: hashes an e-mail in the same way as the ledger.
+    :param walked: walks through the Send Tracker's list whose rows are still to be bound to sends in the ledger.
     """
 
     sends: dict[str, Watched] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Watch:
 
     def add(self, send_ids: Iterable[str], now: float) -> None:
         """
-        Watch these sends too, where they are not watched yet.
+        Add sends to the wait, if they are not in it yet.
 
         :param send_ids: their ids.
         :param now: epoch seconds.
@@ -114,12 +114,12 @@ class Watch:
 
     def recall(self, send_id: str, status: SendStatus | None, made_at: float, asked_at: float | None) -> None:
         """
-        Take over what the ledger knows of a send, unless it is known better here.
+        Take over the ledger's status of a send, unless this wait has a newer one.
 
-        :param send_id: its id.
-        :param status: as it was last read.
+        :param send_id: the send's id.
+        :param status: the status in the ledger.
         :param made_at: epoch seconds.
-        :param asked_at: epoch seconds of that reading.
+        :param asked_at: epoch seconds when that status was read.
         """
         send = self.sends.setdefault(send_id, Watched(made_at))
         send.made_at = made_at
@@ -127,18 +127,18 @@ class Watch:
             send.status, send.asked_at = status, asked_at
 
     def open(self, goal: Goal) -> list[str]:
-        """Return the sends whose status can still change the answer."""
+        """Return the sends whose status can still change the result."""
         ends = goal.ends()
         return [send_id for send_id, send in self.sends.items() if send.status not in ends and not send.not_found]
 
     def due(self, goal: Goal, now: float, every: float) -> list[str]:
         """
-        Return the sends to ask in this round, those of which there is most to learn first.
+        Return the sends to check in this round, in the order of their priority.
 
-        First the ones nobody has asked yet, then the newest; last the ones that fail while others answer. One send
-        alone is asked in every round.
+        Sends that were never checked come first, then the newest; sends that fail while others answer come last. A
+        single send is due in every round.
 
-        :param goal: what is waited for.
+        :param goal: the goal of the wait.
         :param now: epoch seconds.
         :param every: seconds between two rounds.
         """
@@ -153,10 +153,10 @@ class Watch:
 
     def note(self, send_id: str, status: SendStatus | None, now: float) -> None:
         """
-        Note an answer.
+        Record an answer.
 
-        :param send_id: whose.
-        :param status: what it says; ``None`` if it says nothing of that.
+        :param send_id: the send's id.
+        :param status: the status in the answer; ``None`` if the answer holds none.
         :param now: epoch seconds.
         """
         send = self.sends[send_id]
@@ -166,24 +166,24 @@ class Watch:
 
     def note_failure(self, send_id: str, now: float) -> None:
         """
-        Note that a send did not answer; it is left alone for a while, as if it had.
+        Record that the check of a send failed; the send is due again after the same pause as after an answer.
 
-        :param send_id: which.
+        :param send_id: the send's id.
         :param now: epoch seconds.
         """
         send = self.sends[send_id]
         send.asked_at = now
         if send.failing_since is None:
-            # From the round's beginning: whether others answer does not depend on who of them was asked first.
+            # Counted from the round's beginning, so that the order of the checks within the round does not matter.
             send.failing_since = self.round_from
 
     def note_not_found(self, send_id: str, error: SendosoError, now: float) -> None:
         """
-        Note that Sendoso does not know an id.
+        Record that Sendoso does not know an id.
 
-        :param send_id: which.
-        :param error: its answer; raised if it knows none of those that it was asked for: then it is not these ids
-            that are wrong, but perhaps the connection.
+        :param send_id: the send's id.
+        :param error: Sendoso's answer; raised if Sendoso knows none of the ids, because then the connection may be
+            wrong.
         :param now: epoch seconds.
         """
         send = self.sends[send_id]
@@ -195,11 +195,11 @@ class Watch:
 
     def end_round(self, answers_before: int, failed: Sequence[str], error: SendosoError | None) -> None:
         """
-        Tell a round in which Sendoso was down from one in which only single sends gave no answer.
+        Distinguish a round in which Sendoso was down from one in which only single sends failed.
 
         :param answers_before: :attr:`answers` when the round began.
-        :param failed: the sends that gave none.
-        :param error: of the last one.
+        :param failed: the sends whose check failed.
+        :param error: the last error.
         """
         if self.answers > answers_before:
             self.dead_rounds = 0
@@ -207,30 +207,29 @@ class Watch:
             self.fail_round(error)
 
     def fail_round(self, error: SendosoError) -> None:
-        """Count a round in which nothing could be learnt."""
+        """Count a dead round."""
         self.dead_rounds += 1
         self.error = error
 
     def check(self) -> None:
         """
-        Give up when nothing has answered for too many rounds.
+        Give up after too many dead rounds.
 
-        :raises SendosoError: the last round's.
+        :raises SendosoError: the error of the last dead round.
         """
         if self.error is not None and self.dead_rounds > TRANSIENT_FAILURES:
             raise self.error
 
     def counts(self) -> dict[str, int]:
-        """Count the sends by status; the ones whose status is not known yet are ``unknown``."""
+        """Count the sends by status; a status that is not known yet counts as ``unknown``."""
         return dict(Counter(map(_word, self.sends.values())))
 
     def report(self, goal: Goal, *, named: bool) -> dict[str, Any]:
         """
-        Say how the wait stands, in plain values for a trigger's event, which lands in a log: counts, and few names.
+        Return the state of the wait as plain values for a trigger's event; it is short, because Airflow logs it.
 
-        :param goal: what is waited for.
-        :param named: whether to give each send's status: for sends that were named one by one. For more than a
-            hundred it is not given.
+        :param goal: the goal of the wait.
+        :param named: whether to include each send's status, which is done for at most a hundred sends.
         """
         misses = goal.misses()
         failed = [send_id for send_id, send in self.sends.items() if send.not_found or send.status in misses]
@@ -249,14 +248,14 @@ class Watch:
         }
 
     def _odd(self, send: Watched) -> bool:
-        """Say whether a send fails while others answer."""
+        """Return whether a send fails while others answer."""
         return send.failing_since is not None and self.answers > send.failing_since
 
 
 def _is_due(send: Watched, now: float, every: float) -> bool:
     if send.asked_at is None:
         return True
-    # To the nearest round: one that begins a moment early would otherwise put it off by a whole one.
+    # Rounded to the nearest round, or else a round that begins slightly early would delay the check by a whole round.
     return now - send.asked_at + every / 2 >= pause(send.status, now - send.made_at, every)
 
 
