@@ -76,7 +76,7 @@ class GiftArguments:
 
     def refuse_strangers(self, kind: SendKind[Any]) -> None:
         """
-        Refuse what a kind of send has no field for: what would not be sent must not look as if it were.
+        Refuse arguments for which a kind of send has no field; ignoring them would look as if they had been sent.
 
         :param kind: of the send.
         :raises SendosoConfigError: naming the arguments.

@@ -17,7 +17,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.ledger.sends import SendLedger
-from airflow_provider_sendoso.models import GiftSend, Item, Recipient
+from airflow_provider_sendoso.models import GiftSend, Item, Kind, Recipient
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sending import posting
 from airflow_provider_sendoso.sending.jobs import Job
@@ -56,7 +56,9 @@ class Bench:
         self.halted = False
         self.monkeypatch = monkeypatch
         self.ledger.sends.open_batch(BATCH)
-        (claim,) = self.ledger.sends.claim(BATCH, "owner", 60, [Wanted("key", "p", Item("gift-mug"), None)]).values()
+        (claim,) = self.ledger.sends.claim(
+            BATCH, "owner", 60, [Wanted("key", "p", Item("gift-mug"), None, kind=Kind.GIFT)]
+        ).values()
         assert isinstance(claim, Claim)
         self.claim = claim
         self.poster = Poster(self.session, self.ledger, own_gift=True, lease=LEASE, halted=lambda: self.halted)
