@@ -1,4 +1,4 @@
-"""Rows to sends of gifts and campaigns: which column feeds which field, decided once; then each row on its own."""
+"""Turns rows into sends: maps columns to fields once, and then parses each row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _FIELDS = (
     RESEND_OF,
 )
 _SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
-"""Fields of the address that may leave out ``address_``; a column with it goes first."""
+"""Address fields whose column may omit the prefix ``address_``; a column with the prefix takes precedence."""
 _REQUIRED = ("first_name", "last_name", "email", "message", "gift_id")
 _CAMPAIGN_REQUIRED = ("email", "touch_id")
 _BOTH_REQUIRED = ("email",)
@@ -53,16 +53,16 @@ _LONGEST_REF = 250
 @dataclass(frozen=True)
 class Layout:
     """
-    What the author of a batch said about its rows.
+    The arguments of a batch that concern its rows.
 
-    :param arguments: the operator's own ``message``, ``gift_id``, ``touch_id``, ``variant_id``, ``team_id``: set ones
-        beat columns.
+    :param arguments: the operator's own ``message``, ``gift_id``, ``touch_id``, ``variant_id``, ``team_id``; those that
+        are set override columns.
     :param asking: how the recipients of campaigns are asked for their address, as :class:`CampaignSend` has it.
     :param metadata: the operator's own metadata.
-    :param column_map: field to column, for those that differ.
+    :param column_map: column by field, for columns whose name differs.
     :param recipient_key: the field or column that identifies a recipient within the scope.
     :param row_ref: a column shown in logs and results.
-    :param strict_email: whether e-mails are held to the letter of the standards.
+    :param strict_email: whether e-mails must also follow the RFCs.
     :param links: whether each row is to become an eGift link.
     """
 
