@@ -80,10 +80,10 @@ class BatchRowReader:
     """
     Reads rows of one result.
 
-    :param columns: the result's, in order.
-    :param layout: what the author said.
-    :raises SendosoConfigError: for a column that is missing, unknown or ambiguous, before any row is read; or without
-        the package that ``strict_email`` needs.
+    :param columns: the result's columns, in order.
+    :param layout: the arguments of the batch that concern its rows.
+    :raises SendosoConfigError: if a column is missing, unknown or ambiguous, before any row is read; or if the package
+        that ``strict_email`` needs is missing.
     """
 
     def __init__(self, columns: Sequence[str], layout: Layout) -> None:
@@ -119,7 +119,7 @@ class BatchRowReader:
 
     @property
     def sources(self) -> dict[str, str]:
-        """Which field comes from where, for the log: a column's name as the result has it, or ``argument``."""
+        """The source of each field, for the log: the name of the result's column, or ``argument``."""
         columns = {name: self._names[position] for name, position in self._fields.items()}
         metadata = {f"metadata_{name}": self._names[position] for name, position in self._metadata_columns.items()}
         arguments = [*self._arguments, *(f"metadata_{name}" for name in self._metadata)]
@@ -166,7 +166,7 @@ class BatchRowReader:
         return self._gift_send(cells) if self._is_gift(cells) else self._campaign_send(cells)
 
     def _is_gift(self, cells: Sequence[Any]) -> bool:
-        """Say whether a row asks for a gift of the catalogue rather than for a campaign's."""
+        """Return whether a row names a gift of the catalogue rather than a campaign."""
         if self._gifts_only:
             return True
         if "touch_id" in self._arguments:
@@ -198,8 +198,8 @@ class BatchRowReader:
     def _content(
         self, cells: Sequence[Any], recipient_cells: Sequence[tuple[str, int]], send_cells: Sequence[tuple[str, int]]
     ) -> dict[str, Any]:
-        """Bring together what both kinds of sends have."""
-        # Text is normalised by the model, once; what is NULL is not given to it at all.
+        """Return the fields that both kinds of sends share."""
+        # The model normalises text; NULL values are not passed to it.
         recipient = {name: cell for name, position in recipient_cells if (cell := cells[position]) is not None}
         address = {name: cell for name, position in self._address_cells if (cell := cells[position]) is not None}
         if address:
@@ -215,7 +215,7 @@ class BatchRowReader:
         return send
 
     def _cell(self, cells: Sequence[Any], position: int) -> str | None:
-        """Read a cell as text; a cell that is none is named by its column."""
+        """Read a cell as text; if it is not text, the error names its column."""
         value = cells[position]
         if type(value) is str and value.isascii() and value.isprintable():
             return value.strip() or None  # as most cells of a million rows are
@@ -296,7 +296,7 @@ class BatchRowReader:
 
 
 class _RowError(Exception):
-    """Something is wrong with this row that no model says."""
+    """A problem of a row that no model reports."""
 
 
 @dataclass(frozen=True)
