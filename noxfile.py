@@ -22,7 +22,7 @@ MATRIX = [
     for airflow, pythons in {
         "2.11": ("3.11", "3.12"),
         "3.0": ("3.11", "3.12"),
-        "3.3": ("3.11", "3.12", "3.13"),
+        "3.3": ("3.11", "3.12", "3.13", "3.14"),
     }.items()
     for python in pythons
 ]
@@ -41,6 +41,18 @@ def oldest(session: nox.Session) -> None:
     if sys.version_info >= (3, 13):
         session.skip("Airflow 2.11 does not run on Python 3.13 and newer")
     run_tests(session, "2.11")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run what needs no warehouse's packages on the lower bounds that ``pyproject.toml`` promises."""
+    if sys.version_info >= (3, 13):
+        session.skip("the lower bound of Airflow does not run on Python 3.13 and newer")
+    session.env["UV_SYSTEM_CERTS"] = "1"
+    session.install("--resolution", "lowest-direct", "--editable", ".[postgres,mysql]")
+    session.install("--group", "test")
+    suites = ["tests/client", "tests/ledger/test_ledger_schema.py", "tests/models"]
+    session.run("python", "-m", "pytest", *(session.posargs or suites))
 
 
 def run_tests(session: nox.Session, airflow: str) -> None:

@@ -26,8 +26,7 @@ from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
 LARGEST_BODY = 32 * 1024 * 1024
 
 _IDLE = 2.0
-"""Seconds after which an idle connection is not reused: the server may have closed it, and a POST written into a closed
-connection has an unknown outcome."""
+"""Seconds after which an idle connection is not reused, because the server may have closed it."""
 
 
 _WITHOUT_BODY = (204, 304)
@@ -191,9 +190,17 @@ _notes = threading.local()
 
 
 class _Noting:
-    """A connection that records whether it was still connecting or already writing the request."""
+    """A connection that records whether it was still connecting or already writing the request; no POST reuses one."""
 
     sock: Any
+    _used = False
+
+    def request(self, method: str, *args: Any, **kwargs: Any) -> None:
+        if method == "POST" and self._used:
+            # Bytes that a server or a proxy has written since the last answer would be read as this request's answer.
+            self.close()  # type: ignore[attr-defined]
+        self._used = True
+        super().request(method, *args, **kwargs)  # type: ignore[misc]
 
     def connect(self) -> None:
         note: _Note = getattr(_notes, "note", None) or _Note()

@@ -85,6 +85,7 @@ def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
         "LICENSE",
         "Makefile",
         "README.md",
+        "SECURITY.md",
         "noxfile.py",
         "pyproject.toml",
     }
