@@ -1,5 +1,4 @@
-"""The batch's rows on disk: read once from the warehouse, so that sending needs neither a cursor nor memory for
-them."""
+"""The batch's rows on disk: read once from the warehouse, so that sending needs no cursor and little memory."""
 
 from __future__ import annotations
 
@@ -222,8 +221,7 @@ class BatchSpool:
         return self._jobs("outcome NOT IN (:duplicate, :invalid)")
 
     def rejected(self) -> Iterator[Job]:
-        """Read the rows that are invalid because of their gift or campaign, not because of their own values, in
-        order."""
+        """Read the rows that are invalid because of their gift or campaign, not of their own values, in order."""
         return self._jobs("outcome = :invalid")
 
     def take_back(self, numbers: Iterable[int]) -> None:
