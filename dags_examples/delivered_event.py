@@ -44,7 +44,7 @@ if AssetWatcher is not None:
 
         @task
         def follow_up(**context: Any) -> list[str]:
-            """Do what should follow: write to whoever sent it, set a reminder in the CRM, …"""
+            """Do what should follow: write to the sender, set a reminder in the CRM, …"""
             happened = [event for events in context["triggering_asset_events"].values() for event in events]
             # At least once: after a restart of the triggerer the same send may be named again.
             ids = {event["id"] for each in happened for event in each.extra["payload"]["events"]}

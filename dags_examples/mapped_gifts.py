@@ -20,7 +20,7 @@ with DAG(dag_id="mapped_gifts", schedule=None, catchup=False, tags=["sendoso"], 
 
     @task
     def choose_gifts() -> list[dict[str, Any]]:
-        """Stands for whatever knows who deserves what; each dict holds arguments of the operator."""
+        """A placeholder for your own source of recipients and gifts; each dict holds arguments of the operator."""
         return [
             {
                 "gift_id": "gift-egift-books",

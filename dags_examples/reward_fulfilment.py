@@ -47,7 +47,7 @@ with DAG(
             WHERE outcome IS NULL OR outcome NOT IN ('sent', 'already_sent')
             ORDER BY request_id
         """,
-        # One gift for each request, whoever has made it: somebody may redeem several rewards.
+        # One gift per request and not per person, because a person may redeem several rewards.
         recipient_key="request_id",
         row_ref="request_id",
         dedupe_scope="rewards",

@@ -44,7 +44,7 @@ with DAG(
     attribute = SQLExecuteQueryOperator(
         task_id="attribute",
         conn_id="warehouse",
-        # One transaction: whoever reads the table sees it whole.
+        # One transaction, so that readers never see a partly written table.
         sql=[
             """
             CREATE TABLE IF NOT EXISTS send_attribution (

@@ -201,7 +201,7 @@ class Driver:
         while self._later and self._later[0][0] <= time.monotonic():
             heapq.heappop(self._later)[2]()
         for run, one in list(self._tries):
-            # Looked at first, and once: whoever is over is also concluded, even if it dies between two looks.
+            # Read once, at the beginning, so that a try that ends in between is still concluded.
             is_over = one.is_over
             if run.running is one and (is_over or not one.supervised):
                 # An orphan goes on, but Airflow has given it up.

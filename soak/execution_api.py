@@ -27,7 +27,7 @@ class ExecutionApi:
         self._context = context
 
     def note(self, **fact: Any) -> None:
-        """Write down a fact for whoever started the try."""
+        """Write a fact into a file, for the process that started the try."""
         with self._notes.open("a") as file:
             file.write(json.dumps(fact) + "\n")
 

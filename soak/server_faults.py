@@ -94,7 +94,7 @@ class Weather:
             self._sandbox.revoke_tokens()
             return
         name, options = self._chance.choice(_FAULTS)
-        # Mostly sends, where it hurts; sometimes whatever comes: tokens, probes, the list of sends.
+        # Mostly sends, which matter most; sometimes any request: tokens, probes, the list of sends.
         hurts = [{"method": "POST", "path": path} for path in (_SENDS, _CAMPAIGN_SENDS)]
         # For a moment, not for a number of requests: where few come, those would pile up until nothing gets through.
         seconds = self._chance.uniform(0.01, _LONGEST_FAULT)

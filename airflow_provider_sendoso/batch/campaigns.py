@@ -1,4 +1,4 @@
-"""The campaigns that a batch asks for: each read once, and what cannot be sent of them found before anything is."""
+"""The campaigns of a batch: reads each once, and finds the rows that cannot be sent before the first send."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from airflow_provider_sendoso.models.checks import touch_problem
 
 class Campaigns:
     """
-    Finds campaigns by their ids, asking for each once.
+    Finds campaigns by their ids, and reads each once.
 
-    :param load: reads one, like ``SendosoHook.find_touch``.
+    :param load: reads a campaign, like ``SendosoHook.find_touch``.
     """
 
     def __init__(self, load: Callable[[str], Touch | None]) -> None:
@@ -25,9 +25,9 @@ class Campaigns:
         """
         Look a campaign up.
 
-        :param touch_id: as a send names it.
-        :return: ``None`` for one that Sendoso does not know, or not for this account.
-        :raises SendosoError: if it could not be read; the next look reads it again.
+        :param touch_id: the campaign's id, as in a send.
+        :return: the campaign; ``None`` if this account does not have it.
+        :raises SendosoError: if the campaign could not be read; the next call reads it again.
         """
         if touch_id not in self._touches:
             self._touches[touch_id] = self._load(touch_id)
@@ -38,11 +38,11 @@ def check_campaigns(spool: BatchSpool, campaigns: Campaigns, *, own_touch: bool,
     """
     Find the rows that cannot be sent: a campaign outside its dates, an incomplete address, a country not shipped to.
 
-    :param spool: filled; it learns how each campaign's gifts are delivered.
-    :param campaigns: of the account.
-    :param own_touch: whether all rows have the batch's own campaign: then what is wrong with it is no row's fault.
-    :param links: whether eGift links are made of them.
-    :return: what is wrong with the batch's own campaign.
+    :param spool: the filled spool, into which the campaigns' delivery is written.
+    :param campaigns: the account's campaigns.
+    :param own_touch: whether all rows have the batch's own campaign, whose problem then concerns the batch, not a row.
+    :param links: whether eGift links are to be created.
+    :return: the problem with the batch's own campaign, if there is one.
     :raises SendosoError: if a campaign could not be read; nothing was sent.
     """
     rejected = 0

@@ -1,4 +1,4 @@
-"""The catalogue as a batch needs it: read once, no further than to the gift that is looked for, and not before."""
+"""The catalogue of a batch: read lazily, once, and only as far as the gift that is looked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Catalogue:
     """
     Finds gifts by their ids.
 
-    :param load: begins to read the catalogue, like ``SendosoHook.list_gifts``; called at the first look, and not again.
+    :param load: begins to read the catalogue, like ``SendosoHook.list_gifts``; called once, at the first look-up.
     """
 
     def __init__(self, load: Callable[[], Iterable[Gift]]) -> None:
@@ -24,11 +24,12 @@ class Catalogue:
 
     def find(self, gift_id: str) -> Gift | None:
         """
-        Look a gift up, reading on until it is there.
+        Look a gift up, reading the catalogue until it is found.
 
-        :param gift_id: as a send names it.
-        :return: ``None`` for a gift that the catalogue does not hold.
-        :raises SendosoError: if the catalogue could not be read that far; every later look that needs more raises it.
+        :param gift_id: the gift's id, as in a send.
+        :return: the gift; ``None`` if the catalogue does not hold it.
+        :raises SendosoError: if the catalogue could not be read that far; every later look-up that needs more raises it
+            again.
         """
         while gift_id not in self._gifts and not self._ended:
             self._read_one()
@@ -36,7 +37,7 @@ class Catalogue:
 
     @property
     def complete(self) -> bool:
-        """Whether it was read to its end; one that holds nothing at all proves nothing, and is not complete."""
+        """Whether the catalogue was read to its end and is not empty; an empty one does not prove a gift's absence."""
         return self._ended and bool(self._gifts)
 
     def _read_one(self) -> None:
@@ -47,7 +48,7 @@ class Catalogue:
                 self._unread = iter(self._load())
             gift = next(self._unread, None)
         except SendosoError as error:
-            # A generator that has raised is at its end: asked again, it would pass for a catalogue that was read.
+            # A generator that has raised is exhausted; without this, the catalogue would count as read to its end.
             self._error = error
             raise
         if gift is None:

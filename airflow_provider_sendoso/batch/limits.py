@@ -1,4 +1,4 @@
-"""What a batch may not exceed, checked before its first send: counts, money, and exactly what was approved."""
+"""The limits of a batch, checked before its first send: number of sends, cost, and the approved fingerprint."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow_provider_sendoso.batch.pricing import Cost
 @dataclass(frozen=True)
 class Limits:
     """
-    What the author of a batch, and the owner of the connection, allow.
+    The limits that the author of a batch and the owner of the connection set.
 
-    :param max_sends: of this batch, those of its earlier tries included.
-    :param max_cost: estimated, likewise; in the currency of the catalogue.
-    :param max_sends_per_batch: the connection's own.
-    :param approved_fingerprint: what a dry run returned.
+    :param max_sends: the most sends of this batch, its earlier tries included.
+    :param max_cost: the highest estimated cost, earlier tries included, in the catalogue's currency.
+    :param max_sends_per_batch: the connection's limit on sends.
+    :param approved_fingerprint: the fingerprint that a dry run returned.
     """
 
     max_sends: int | None = None
@@ -26,16 +26,16 @@ class Limits:
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to check."""
+        """Whether any limit is set."""
         return self != Limits()
 
     def why_refused(self, sends: int, cost: Cost | None, fingerprint: str) -> str | None:
         """
         Say why a batch may not be sent, or ``None`` if it may.
 
-        :param sends: of this batch: made already and still to make.
-        :param cost: of these; needed only for ``max_cost``.
-        :param fingerprint: of these.
+        :param sends: number of sends of this batch, those already made included.
+        :param cost: the cost of these sends; needed only for ``max_cost``.
+        :param fingerprint: the fingerprint of these sends.
         """
         if self.approved_fingerprint is not None and self.approved_fingerprint != fingerprint:
             return (

@@ -1,4 +1,4 @@
-"""The table of eGift links: one row for each recipient that has one, from the ledger, in a database of the author's."""
+"""The table of eGift links in the author's database: one row for each recipient who has a link in the ledger."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = (
 _KEY, _LINK = COLUMNS.index("recipient_key_hash"), COLUMNS.index("egift_link")
 
 _NAMED = 20
-"""Sends that an error or a log line names before it only counts."""
+"""The most sends that an error or a log line names; it only counts further ones."""
 
 _LONGEST_REF = 250
 
@@ -65,18 +65,17 @@ class LinksTable(BatchTable):
         return [(*ids, 1, *longest, moment(0.0)), (*ids, 2, "é🎁", "y", "x", "x", None, None)]
 
     def _why(self, error: Exception) -> str:
-        # Databases quote what they refuse, and here that is somebody's address, or money.
+        # Databases quote the values they refuse, and here these are addresses and links.
         return f"{type(error).__name__}, whose words are not shown because they may hold a link"
 
 
 @dataclass
 class Links:
     """
-    What became of the links of a batch.
+    The result of writing the links of a batch.
 
-    :param written: rows in the table.
-    :param without: rows whose recipient was sent something that has no link: another gift, or a send that a person has
-        resolved as sent.
+    :param written: number of rows in the table.
+    :param without: rows whose send has no link: another gift, or a send that a person has resolved as sent.
     :param unreadable: rows whose link was encrypted under another client secret.
     """
 
@@ -87,21 +86,21 @@ class Links:
 
 def write_links(table: LinksTable, batch: Batch, spool: BatchSpool, ledger: Ledger, cipher: LinkCipher) -> Links:
     """
-    Rewrite a batch's rows from the ledger, with as much memory for a million as for a hundred.
+    Rewrite a batch's rows from the ledger, in constant memory.
 
-    What an earlier try has written of a link that cannot be read any more stays there.
+    Rows of an earlier try whose link can no longer be decrypted stay in the table.
 
-    :param table: where to.
-    :param batch: whose rows they are.
-    :param spool: its rows.
-    :param ledger: has the links; read before the table's transaction begins.
-    :param cipher: reads them.
-    :return: what is in the table now, and what is not.
+    :param table: the links table.
+    :param batch: the batch.
+    :param spool: the batch's rows.
+    :param ledger: the ledger, which is read before the table's transaction begins.
+    :param cipher: decrypts the links.
+    :return: the result.
     :raises SendosoResultsError: if the table could not be written.
     :raises SendosoLedgerError: if the ledger could not be read; the table is as it was.
     """
     links = Links()
-    # Staged as the ledger has them, encrypted: the spool is a file.
+    # Staged encrypted, as in the ledger, because the spool is a file.
     spool.stage(_rows(batch, spool, ledger, cipher, links))
     key = COLUMNS[_KEY] if links.unreadable else None
     table.rewrite(batch.batch_id, lambda: (_decrypted(cipher, row) for row in spool.staged()), key)
@@ -110,10 +109,10 @@ def write_links(table: LinksTable, batch: Batch, spool: BatchSpool, ledger: Ledg
 
 def why_unreadable(links: Links, conn_id: str) -> SendosoConfigError | None:
     """
-    Say which links cannot be read, and what to do.
+    Build the error that names the links that cannot be decrypted, and says what to do.
 
-    :param links: of a batch.
-    :param conn_id: the connection whose client secret is another one than it was.
+    :param links: the result for a batch.
+    :param conn_id: the connection whose client secret has changed.
     """
     if not links.unreadable:
         return None
@@ -128,9 +127,9 @@ def why_unreadable(links: Links, conn_id: str) -> SendosoConfigError | None:
 
 def some(names: Sequence[str]) -> str:
     """
-    Name a few.
+    Join the first few names, and count the others.
 
-    :param names: any number.
+    :param names: any number of names.
     """
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""What a batch is estimated to cost: the catalogue's prices, and what the seed says about fulfilment and shipping."""
+"""Estimates the cost of a batch from the catalogue's prices and the seed's figures for fulfilment and shipping."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _USD = "USD"
 @dataclass(frozen=True)
 class Price:
     """
-    What one send of a gift is estimated to cost.
+    The estimated cost of one send.
 
     :param amount: item, fulfilment and shipping.
     :param currency: ISO 4217.
@@ -33,11 +33,11 @@ class Price:
 @dataclass(frozen=True)
 class Cost:
     """
-    What several sends are estimated to cost together.
+    The estimated cost of several sends.
 
-    :param amount: ``None`` where a price is not known, or prices are in several currencies.
-    :param currency: of the amount.
-    :param unknown: why the price of some gift is not known, one reason for each such gift.
+    :param amount: ``None`` if a price is not known, or if prices are in several currencies.
+    :param currency: the amount's currency.
+    :param unknown: one reason for each gift whose price is not known.
     """
 
     amount: Decimal | None

@@ -1,4 +1,4 @@
-"""The results table: one row per input row, in a database of the author's, through any DB-API hook of Airflow's."""
+"""The results table: one row per input row, in the author's database, through any of Airflow's DB-API hooks."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.batch.spool import BatchSpool
 
 PriceOf = Callable[[Item], tuple[Decimal, str] | None]
-"""What a send costs and in which currency; ``None`` where that is not known."""
+"""A send's cost and its currency; ``None`` if they are not known."""
 
 LONGEST_REASON = 500
 
 _PAGE = 1000
-"""Statuses to a transaction."""
+"""Number of statuses per transaction."""
 
 
 def _columns() -> list[Column[Any]]:
@@ -77,14 +77,14 @@ COLUMNS = tuple(column.name for column in _columns())
 
 def with_ledger(row: SpooledOutcome, record: Record | None, batch_id: str) -> SpooledOutcome:
     """
-    Say what the ledger knows of a row that this try did not get to the end of.
+    Replace the outcome of a row that this try did not finish by the ledger's record.
 
-    A try that fails early has reached nobody, and yet an earlier one may have sent: the table must never say of a
-    gift that went out that it did not, because somebody would send it by hand.
+    If a try fails early, an earlier try may still have sent gifts. The table must never say that such a gift did not go
+    out, because a person would send it by hand.
 
-    :param row: as this try left it.
-    :param record: the ledger's, where it has one.
-    :param batch_id: of this batch.
+    :param row: the row's outcome in this try.
+    :param record: the ledger's record, if there is one.
+    :param batch_id: this batch's id.
     """
     if record is None or row.outcome in (RowOutcome.DUPLICATE, RowOutcome.INVALID, RowOutcome.REFUSED):
         return row
@@ -109,8 +109,8 @@ def split_problem(problem: str) -> tuple[str | None, str]:
     """
     Split a validation problem into the field that it begins with and the reason.
 
-    :param problem: like ``email is not an e-mail address``; of several the first gives the field.
-    :return: the field, ``None`` where it names none, and the rest.
+    :param problem: text like ``email is not an e-mail address``; of several problems, the first one gives the field.
+    :return: the field, or ``None`` if the problem names none, and the rest.
     """
     if missing := _KEY_MISSING.match(problem):
         return missing["field"], problem

@@ -1,4 +1,4 @@
-"""One row of a batch: as it was read, and what became of it."""
+"""One row of a batch: as it was read, and its outcome."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class BatchRow:
     """
     One row, read and validated.
 
-    Not frozen: to make one would take three times as long, and there may be a million of them.
+    Not frozen, because creating a frozen instance takes three times as long, and there may be a million.
 
     :param number: from 1.
-    :param recipient_key: normalised; ``None`` where it is absent.
-    :param row_ref: the column that its author declared not personal.
-    :param send: ``None`` for a row that could not be accepted.
-    :param problem: then why, without a value.
+    :param recipient_key: the normalised key; ``None`` if it is absent.
+    :param row_ref: the value of the column that the author has declared not personal.
+    :param send: the send; ``None`` for an invalid row.
+    :param problem: the problem of an invalid row, without values.
     :param resend_of: the id of the send that this one replaces.
-    :param if_mailed: what would be wrong with this row if its gift goes by post.
-    :param country: where it would go by post, for a campaign, which ships to some only.
+    :param if_mailed: the row's problem in case its gift goes by post.
+    :param country: the address's country, because a campaign ships to some countries only.
     """
 
     number: int
@@ -37,10 +37,10 @@ class BatchRow:
 @dataclass(frozen=True)
 class SpooledOutcome:
     """
-    What became of one row, as the spool has it.
+    The outcome of one row in the spool.
 
     :param number: from 1.
-    :param recipient_key: normalised; ``None`` where it is absent.
+    :param recipient_key: the normalised key; ``None`` if it is absent.
     :param resend_of: the id of the send that this one replaces.
     :param row_ref: the column that its author declared not personal.
     :param item: what the row names, or, once that is known, what was sent.

@@ -1,4 +1,4 @@
-"""Rows to sends of gifts and campaigns: which column feeds which field, decided once; then each row on its own."""
+"""Turns rows into sends: maps columns to fields once, and then parses each row."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _LONGEST_REF = 250
 @dataclass(frozen=True)
 class Layout:
     """
-    What the author of a batch said about its rows.
+    The arguments of a batch that concern its rows.
 
-    :param arguments: the operator's own ``message``, ``gift_id``, ``touch_id``, ``variant_id``, ``team_id``: set ones
-        beat columns.
+    :param arguments: the operator's own ``message``, ``gift_id``, ``touch_id``, ``variant_id``, ``team_id``; those that
+        are set override columns.
     :param asking: how the recipients of campaigns are asked for their address, as :class:`CampaignSend` has it.
     :param metadata: the operator's own metadata.
-    :param column_map: field to column, for those that differ.
+    :param column_map: column by field, for columns whose name differs.
     :param recipient_key: the field or column that identifies a recipient within the scope.
     :param row_ref: a column shown in logs and results.
     :param strict_email: whether e-mails are held to the letter of the standards.
@@ -74,10 +74,10 @@ class BatchRowReader:
     """
     Reads rows of one result.
 
-    :param columns: the result's, in order.
-    :param layout: what the author said.
-    :raises SendosoConfigError: for a column that is missing, unknown or ambiguous, before any row is read; or without
-        the package that ``strict_email`` needs.
+    :param columns: the result's columns, in order.
+    :param layout: the arguments of the batch that concern its rows.
+    :raises SendosoConfigError: if a column is missing, unknown or ambiguous, before any row is read; or if the package
+        that ``strict_email`` needs is missing.
     """
 
     def __init__(self, columns: Sequence[str], layout: Layout) -> None:
@@ -106,7 +106,7 @@ class BatchRowReader:
 
     @property
     def sources(self) -> dict[str, str]:
-        """Which field comes from where, for the log: a column's name as the result has it, or ``argument``."""
+        """The source of each field, for the log: the name of the result's column, or ``argument``."""
         columns = {name: self._names[position] for name, position in self._fields.items()}
         metadata = {f"metadata_{name}": self._names[position] for name, position in self._metadata_columns.items()}
         arguments = [*self._arguments, *(f"metadata_{name}" for name in self._metadata)]
@@ -204,7 +204,7 @@ class BatchRowReader:
         raise _RowError(f"{names} are {'both there' if named else 'missing'}: give one")
 
     def _cell(self, cells: Sequence[Any], position: int) -> str | None:
-        """Read a cell as text; a cell that is none is named by its column."""
+        """Read a cell as text; if it is not text, the error names its column."""
         value = cells[position]
         if type(value) is str and value.isascii() and value.isprintable():
             return value.strip() or None  # as most cells of a million rows are
@@ -310,7 +310,7 @@ def _required(kind: SendKind[Any]) -> set[str]:
 
 
 class _RowError(Exception):
-    """Something is wrong with this row that no model says."""
+    """A problem of a row that no model reports."""
 
 
 @dataclass(frozen=True)

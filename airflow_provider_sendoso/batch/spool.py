@@ -1,4 +1,4 @@
-"""The batch's rows on disk: read once from the warehouse, so that hours of sending need no cursor and no memory."""
+"""The batch's rows on disk: read once from the warehouse, so that sending needs no cursor and little memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CREATE TABLE rows (
 CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 """
 
-# Every question but one row's reads all of them, so pages are large.
+# Nearly every query reads all rows, so pages are large.
 _PRAGMAS = "PRAGMA page_size=16384;"
 
 _MEANWHILE = "Who was sent a gift is in the ledger and is not sent another."
@@ -58,7 +58,7 @@ _MEANWHILE = "Who was sent a gift is in the ledger and is not sent another."
 _PAGE = 500
 
 _AT_ONCE = 50
-"""Rows taken in at once: no more than stay in the processor's caches."""
+"""Rows inserted at once: few enough to stay in the processor's caches."""
 
 # What is absent is bound as "": sqlite3 looks for an adapter for every None, at 0.3 µs, and a row has five of them.
 _INSERT = (
@@ -98,7 +98,7 @@ class BatchSpool:
 
     def __init__(self) -> None:
         self.recorded = self.refused = 0
-        """How many results were noted, and how many of them are refusals."""
+        """Number of recorded results, and of refusals among them."""
         self._filled = False
         self._db = TemporaryDatabase(_PRAGMAS + _SCHEMA, _MEANWHILE)
 
@@ -112,10 +112,10 @@ class BatchSpool:
 
     def fill(self, rows: Iterable[BatchRow]) -> None:
         """
-        Take in all rows; of two that make the same send the first that can be sent is kept.
+        Store all rows; of several rows for the same send, the first valid one is kept.
 
-        :param rows: read and validated.
-        :raises SendosoConfigError: the second time: some hooks split a text with two queries, and read each.
+        :param rows: the validated rows.
+        :raises SendosoConfigError: on a second call, because some hooks split a text with two queries and read each.
         """
         if self._filled:
             raise SendosoConfigError("sql has more than one statement; it must be one query. Nothing was sent.")
@@ -130,9 +130,9 @@ class BatchSpool:
 
     def mark_duplicates(self) -> None:
         """
-        Keep the first row of those that make the same send and may be sent, before anything is sent.
+        Mark all but the first valid row for the same send as duplicates, before anything is sent.
 
-        Once more after rows were rejected: the next one of the same recipient takes the place of a rejected row.
+        It is called again after rows were rejected, so that the recipient's next row replaces a rejected one.
         """
         self._db.execute(
             "UPDATE rows SET outcome = ?, reason = NULL WHERE outcome = ?",
@@ -148,9 +148,9 @@ class BatchSpool:
 
     def gift_ids(self, *, without_address: bool = False) -> Iterator[str]:
         """
-        Read which gifts the rows ask for that are not invalid, each once, while rows are being rejected.
+        Read the distinct gifts of the rows that are not invalid; rows may be rejected meanwhile.
 
-        :param without_address: only those of rows whose address is not complete.
+        :param without_address: only the gifts of rows without a complete address.
         """
         after = ""
         while True:
@@ -165,45 +165,45 @@ class BatchSpool:
             after = page[-1][0]
 
     def touch_ids(self) -> list[str]:
-        """Return the campaigns that the rows ask for that are not invalid."""
+        """Return the distinct campaigns of the rows that are not invalid."""
         query = "SELECT DISTINCT touch_id FROM rows WHERE touch_id IS NOT NULL AND outcome != ? ORDER BY 1"
         return [touch_id for (touch_id,) in self._db.execute(query, (RowOutcome.INVALID,))]
 
     def note_delivery(self, touch_id: str, delivery: Delivery) -> None:
         """
-        Note how a campaign's gifts reach their recipients.
+        Record how a campaign's gifts reach their recipients.
 
         :param touch_id: the campaign.
-        :param delivery: its own.
+        :param delivery: the campaign's delivery.
         """
         self._db.execute("UPDATE rows SET delivery = ? WHERE touch_id = ?", (delivery, touch_id))
 
     def reject(self, item: Item, reason: str) -> int:
         """
-        Make the rows that ask for one gift or campaign invalid.
+        Make the rows of one gift or campaign invalid.
 
-        :param item: of rows that were not sent yet.
-        :param reason: without a row's values.
-        :return: how many.
+        :param item: the gift or campaign.
+        :param reason: the reason, without values of a row.
+        :return: the number of rows.
         """
         return self._reject(item, "?", [reason])
 
     def reject_unaddressed(self, item: Item) -> int:
         """
-        Make the rows of what goes by post invalid where they cannot be sent a parcel.
+        Make the rows of one gift or campaign invalid that lack what a parcel needs.
 
-        :param item: of rows that were not sent yet.
-        :return: how many.
+        :param item: a gift or campaign that goes by post.
+        :return: the number of rows.
         """
         return self._reject(item, "if_mailed", [], " AND if_mailed IS NOT NULL")
 
     def reject_countries(self, item: Item, countries: Sequence[str]) -> int:
         """
-        Make the rows of what goes by post invalid where it does not go to their country.
+        Make the rows of one campaign invalid to whose country it does not ship.
 
-        :param item: of rows that were not sent yet.
-        :param countries: those it goes to, ISO 3166 alpha-2.
-        :return: how many.
+        :param item: a campaign that goes by post.
+        :param countries: the countries to which it ships, ISO 3166 alpha-2.
+        :return: the number of rows.
         """
         reason = "'address_country is ' || country || ', to which the campaign does not ship'"
         where = " AND country IS NOT NULL AND country NOT IN (SELECT value FROM json_each(?))"
@@ -217,18 +217,18 @@ class BatchSpool:
         ).rowcount
 
     def jobs(self) -> Iterator[Job]:
-        """Read the rows that may be sent, in their order, while results are being recorded."""
+        """Read the rows that may be sent, in order; results may be recorded meanwhile."""
         return self._jobs("outcome NOT IN (:duplicate, :invalid)")
 
     def rejected(self) -> Iterator[Job]:
-        """Read the rows that are invalid for what they ask for, and not for what stands in them, in their order."""
+        """Read the rows that are invalid because of their gift or campaign, not of their own values, in order."""
         return self._jobs("outcome = :invalid")
 
     def take_back(self, numbers: Iterable[int]) -> None:
         """
-        Let rows be looked at by the sender that were rejected.
+        Undo the rejection of rows, so that the sender processes them.
 
-        :param numbers: of the rows.
+        :param numbers: the rows' numbers.
         """
         self._db.executemany(
             "UPDATE rows SET outcome = ?, reason = NULL WHERE number = ?",
@@ -237,7 +237,7 @@ class BatchSpool:
         self.mark_duplicates()
 
     def _jobs(self, where: str) -> Iterator[Job]:
-        """Read rows that could be sent by themselves, in pages."""
+        """Read valid rows, in pages."""
         query = (
             "SELECT number, recipient_key, send, row_ref, resend_of, kind, delivery FROM rows "  # noqa: S608
             f"WHERE number > :after AND send IS NOT NULL AND {where} ORDER BY number LIMIT :page"
@@ -253,23 +253,23 @@ class BatchSpool:
             after = page[-1][0]
 
     def replacements(self) -> Iterator[Job]:
-        """Read the rows that may be sent and replace a gift, in their order, while they are being rejected."""
+        """Read the rows that may be sent and replace a gift, in order; rows may be rejected meanwhile."""
         return self._jobs("outcome = :not_reached AND resend_of IS NOT NULL")
 
     def rename_replaced(self, number: int, resend_of: str) -> None:
         """
-        Give the send that a row replaces the name under which it is known: a campaign's has two.
+        Set the ledger's name of the send that a row replaces, because a campaign send has two names.
 
-        :param number: of the row.
-        :param resend_of: that name.
+        :param number: the row's number.
+        :param resend_of: the ledger's name.
         """
         self._db.execute("UPDATE rows SET resend_of = ? WHERE number = ?", (resend_of, number))
 
     def record(self, result: Result) -> None:
         """
-        Note what became of a row.
+        Record the result of a row.
 
-        :param result: replaces what was noted before.
+        :param result: the result, which replaces an earlier one.
         """
         self.recorded += 1
         self.refused += result.outcome is RowOutcome.REFUSED
@@ -296,7 +296,7 @@ class BatchSpool:
 
     def items(self, outcome: RowOutcome) -> Counter[Item]:
         """
-        Count the rows with one outcome by what they ask for.
+        Count the rows with one outcome by gift or campaign.
 
         :param outcome: which one.
         """
@@ -330,7 +330,7 @@ class BatchSpool:
         return [Spooled(*row) for row in rows]
 
     def outcomes(self) -> Iterator[SpooledOutcome]:
-        """Read what became of every row, in their order and in pages."""
+        """Read the outcome of every row, in order and in pages."""
         after = 0
         while True:
             page = self._db.execute(
@@ -347,9 +347,9 @@ class BatchSpool:
 
     def stage(self, pages: Iterable[Sequence[Cells]]) -> None:
         """
-        Keep finished rows of the results table on disk, in the place of earlier ones.
+        Store finished rows of the results table on disk, replacing earlier ones.
 
-        :param pages: read from this spool while they are kept.
+        :param pages: the rows, which may be read from this spool meanwhile.
         """
         self._db.execute("DELETE FROM staged")
         for page in pages:
@@ -372,7 +372,7 @@ class BatchSpool:
 
 
 def _cells(row: BatchRow) -> Cells:
-    """What is inserted for a row; see ``_INSERT``."""
+    """Return the values that ``_INSERT`` stores for a row."""
     send = row.send
     known = (row.recipient_key or "", row.resend_of or "", row.row_ref or "")
     if send is None:
@@ -384,7 +384,7 @@ def _cells(row: BatchRow) -> Cells:
 
 
 def _send(text: str, kind: str, delivery: str | None) -> AnySend:
-    """Read what was spooled; how a campaign's gift is delivered was learnt after that."""
+    """Parse a stored send, and add its campaign's delivery, which was read later."""
     of_kind = KINDS[Kind(kind)]
     send: AnySend = of_kind.model.model_validate_json(text)
     return send if delivery is None else of_kind.with_delivery(send, Delivery(delivery))

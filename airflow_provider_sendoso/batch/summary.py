@@ -1,4 +1,4 @@
-"""How a batch went: the seven counts, whether that is a success, and what a person needs to read about it."""
+"""The summary of a batch: the seven counts, whether the batch is a success, and its log line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_sendoso.batch.pricing import Cost
 from airflow_provider_sendoso.models import RowOutcome
 
 WOULD_SEND = "would_send"
-"""What a dry run calls the rows that a real one would post."""
+"""The name of the rows that a real run would post, in the result of a dry run."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Summary:
     @property
     def _named_counts(self) -> dict[str, int]:
         counts = {outcome.value: self.count(outcome) for outcome in RowOutcome}
-        # Whom a dry run does not reach is whom a real one would send to.
+        # The rows that a dry run does not reach are those that a real run would post.
         return counts | {WOULD_SEND: counts["not_reached"], "not_reached": 0} if self.dry_run else counts
 
     def nobody_was_sent(self) -> bool:
-        """Say whether there were rows that could not be sent, and none that was."""
+        """Return whether there were rows that could not be sent, and none that was."""
         reached = self.count(RowOutcome.SENT) + self.count(RowOutcome.ALREADY_SENT) + self.count(RowOutcome.HELD)
         return reached == 0 and self.count(RowOutcome.REFUSED) + self.count(RowOutcome.INVALID) > 0
 

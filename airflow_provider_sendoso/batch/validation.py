@@ -1,4 +1,4 @@
-"""What is wrong with a row beyond its fields' own rules, found before anything is sent; in words without its values."""
+"""Checks of rows beyond the rules of their fields, made before the first send; the messages hold no values."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def strict_email_check() -> Check:
     """
     Make the check of ``strict_email``: the grammar of RFC 5321 and names that can exist, without asking the DNS.
 
-    :return: a function of an e-mail address that says what is wrong with it.
-    :raises SendosoConfigError: where the package that checks is not installed.
+    :return: a function that returns the problem of an e-mail address.
+    :raises SendosoConfigError: if the package ``email-validator`` is not installed.
     """
     try:
         # What pydantic's EmailStr calls, which would also take `Ada <ada@example.com>`, and send that.
@@ -47,13 +47,13 @@ def check_gifts(spool: BatchSpool, catalogue: Catalogue, *, own_gift: bool) -> N
     """
     Find the rows whose gift goes by post and whose address is incomplete.
 
-    The catalogue is read only if there is a row without a complete address, and no further than it takes. If that was
-    to its end, the rows whose gift it does not hold are known to be wrong as well.
+    The catalogue is read only if a row has no complete address, and only as far as necessary. If it was read to its
+    end, rows whose gift it does not hold are invalid as well.
 
-    :param spool: filled.
-    :param catalogue: of the account.
-    :param own_gift: whether all rows have the batch's own gift; an unknown one is no row's fault, and the first answer
-        to a send says so.
+    :param spool: the filled spool.
+    :param catalogue: the account's catalogue.
+    :param own_gift: whether all rows have the batch's own gift; if that one is unknown, no row is invalid, and the
+        answer to the first send stops the batch.
     :raises SendosoError: if the catalogue could not be read.
     """
     rejected = 0

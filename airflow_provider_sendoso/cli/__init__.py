@@ -1,1 +1,1 @@
-"""What a person does at a shell: authorise the provider once, take that back, and look after the ledger."""
+"""The commands: authorise the provider, revoke its tokens, and inspect and resolve sends in the ledger."""

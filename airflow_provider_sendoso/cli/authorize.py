@@ -76,7 +76,7 @@ def authorize(
     pace = hook.session.pace if store else LocalPace(SPACING / config.requests_per_second)
     session = SendosoSession(config, MemoryTokenStore(), pace)
     grant = _exchange(session, config, code, redirect_uri)
-    # First what cannot be had again, then the friendly words.
+    # The tokens are stored or printed first, because they cannot be requested again.
     if store:
         hook.session.tokens.adopt(grant)
     say(f"Authorised{_who(session, grant)}.")
@@ -110,7 +110,7 @@ def _who(session: SendosoSession, grant: Grant) -> str:
 
 
 def _connection(config: ClientConfig, scope: str, grant: Grant) -> dict[str, Any]:
-    # The whole connection: another account, say, would be another memory of who was sent a gift.
+    # The whole connection, because with another account, for example, nobody would count as having been sent a gift.
     kept = config.model_dump(exclude={"base_url", "client_id", "client_secret"}, exclude_none=True)
     extra = kept | {"grant_type": "refresh_token", "refresh_token": grant.refresh_token, "scope": scope}
     return {
@@ -130,12 +130,12 @@ def _pasted(text: str) -> dict[str, str]:
 
 
 def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> dict[str, str]:
-    """Listen where the browser will be sent to, until it comes with an answer."""
+    """Listen at the redirect URI until the browser brings an answer."""
     parts = urlsplit(redirect_uri)
     answers: list[dict[str, str]] = []
 
     class Callback(BaseHTTPRequestHandler):
-        timeout = 5.0  # browsers open spare connections and say nothing on them
+        timeout = 5.0  # browsers open spare connections without using them
 
         def do_GET(self) -> None:
             parameters = _parameters(self.path)
@@ -148,7 +148,7 @@ def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> d
             self.wfile.write(b"Airflow has its answer; you can close this window." if expected else b"Not here.")
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing: the request line holds the code."""
+            """Log nothing, because the request line holds the code."""
 
     try:
         server = ThreadingHTTPServer((parts.hostname or "127.0.0.1", parts.port or 80), Callback)
@@ -166,7 +166,7 @@ def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> d
 
 
 def _checked(answer: dict[str, str], state: str) -> str:
-    # A bare code is what a person pasted; an address without our state may come from anywhere.
+    # A person may paste a bare code, but an address without our state may come from anywhere.
     if answer and answer.get("state", state if _BARE in answer else None) != state:
         raise SendosoAuthError(400, "The answer belongs to another authorisation (state differs); nothing was stored.")
     if "error" in answer:

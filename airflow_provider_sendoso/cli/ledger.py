@@ -1,4 +1,4 @@
-"""The ledger at a shell: what is open, what is known of a send, and a person's decision about it."""
+"""The commands for the ledger: list open sends, show a send, and record a person's decision."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def show(
     say: Say = print,
 ) -> None:
     """
-    Show all that the ledger knows of a send, and what was decided about it.
+    Show the ledger's record of a send, and the decisions about it.
 
     :param conn_id: the Sendoso connection.
     :param send_key: whole or its first digits, or
@@ -137,7 +137,7 @@ def resolve(
     ask: Callable[[str], str] = input,
 ) -> None:
     """
-    Write down what a person has found out about sends whose outcome was not known.
+    Record a person's decision about sends whose outcome is not known.
 
     :param conn_id: the Sendoso connection.
     :param send_keys: whole or their first digits, or
@@ -270,5 +270,5 @@ def _confirm(records: Sequence[Record], resolution: str, say: Say, ask: Callable
 def _os_user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may have no name
         raise SendosoConfigError("The operating system knows no name for you: use --by. Nothing was changed.") from None

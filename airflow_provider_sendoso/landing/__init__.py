@@ -1,1 +1,1 @@
-"""Sendoso's objects in a table of the author's: what rows hold, how much of a list is read, how it is written."""
+"""Loads Sendoso's objects into the author's tables: the rows' content, how far a list is read, and the writes."""

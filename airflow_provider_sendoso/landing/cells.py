@@ -1,4 +1,4 @@
-"""What a value of the API becomes in a column of each type. Pure: no I/O."""
+"""Converts the API's values to the types of columns. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Cell = str | int | None
 
 def write_cell(kind: Kind, value: Any) -> Cell:
     """
-    Write a value as its column's database takes it; moments and amounts are text.
+    Convert a value to its column's type; times and amounts become text.
 
     :param kind: the column's type.
-    :param value: as the API gave it.
-    :raises ValueError: for one that does not fit; also a ``TypeError`` or an ``ArithmeticError``.
+    :param value: the API's value.
+    :raises ValueError: if the value does not fit; may also be a ``TypeError`` or an ``ArithmeticError``.
     """
     return _WRITERS[kind](value)
 
 
 def read_moment(value: Any) -> datetime | None:
     """
-    Read a moment as a database or the API gives it; one without a zone is taken for UTC (inferred).
+    Parse a time of a database or of the API; without a zone it is UTC (inferred).
 
-    :param value: a ``datetime``, or text of ISO 8601.
-    :raises ValueError: for text that is none.
+    :param value: a ``datetime``, or ISO 8601 text.
+    :raises ValueError: for other text.
     """
     if value is None or value == "":
         return None
@@ -41,12 +41,12 @@ def write_text(value: Any) -> str | None:
     """
     Write any value as text.
 
-    :param value: what is no text is written as JSON.
+    :param value: a value; if it is not text, it is written as JSON.
     """
     if value is None:
         return None
     if isinstance(value, str):
-        # What a database cannot write: NUL, and half of a surrogate pair.
+        # Databases cannot store NUL and half of a surrogate pair.
         return value.replace("\0", "").encode(errors="replace").decode()
     return _json(value)
 

@@ -1,4 +1,4 @@
-"""How far a list has to be read until all that may have changed was seen. Pure: no I/O."""
+"""Decides how far a list must be read until all rows that may have changed were seen. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import datetime
 @dataclass(frozen=True)
 class Landed:
     """
-    What a table has of a list of sends.
+    The sends that a table holds.
 
-    :param newest: when the newest of them was made; ``None`` where there is none, or that is not known.
-    :param oldest_open: when the oldest was made whose status may still change.
-    :param open_undated: whether there is one that may still change, and nobody knows when it was made.
+    :param newest: creation time of the newest send; ``None`` if there is none, or if the time is not known.
+    :param oldest_open: creation time of the oldest send whose status may still change.
+    :param open_undated: whether a send that may still change has no known creation time.
     """
 
     newest: datetime | None = None
@@ -24,9 +24,9 @@ class Landed:
 
 class Frontier:
     """
-    Watches a list go by, and says when the rest of it has been landed and cannot have changed.
+    Follows a list page by page, and decides when the remaining rows are in the table and cannot have changed.
 
-    The list is taken to be newest first (inferred), and no longer than it looks like it. So it may be left when
+    The list is assumed to be newest first (inferred), as long as its rows agree. Reading may stop when
 
     - each row was made no later than the one before, one of them earlier, and the first no earlier than all that is
       landed;
@@ -35,7 +35,7 @@ class Frontier:
 
     A list in any other order is read to its end.
 
-    :param landed: before this reading.
+    :param landed: the sends in the table before this reading.
     """
 
     def __init__(self, landed: Landed) -> None:
@@ -46,10 +46,10 @@ class Frontier:
 
     def passed(self, made: Iterable[datetime | None], *, unchanged: bool) -> bool:
         """
-        Take a page, and say whether what comes after it need not be read.
+        Process a page, and return whether the remaining pages need not be read.
 
-        :param made: when its sends were made, in their order.
-        :param unchanged: whether each of them is in the table as it is.
+        :param made: creation times of the page's sends, in the list's order.
+        :param unchanged: whether all of them are in the table unchanged.
         """
         for moment in made:
             self._see(moment)

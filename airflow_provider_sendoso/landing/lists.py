@@ -1,4 +1,4 @@
-"""The lists of Sendoso's that can be landed: their columns, and which type a column has."""
+"""Sendoso's lists that can be loaded: their columns and the columns' types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """The type of a column; which one a column has depends on its name alone, and so never changes."""
+    """The type of a column; it depends only on the column's name, and so never changes."""
 
     ID = "id"
     TEXT = "text"
@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
 
 HASH, LANDED_AT = "landed_hash", "landed_at"
-"""The columns that every table has besides: what the row held, and when it was last written."""
+"""The additional columns of every table: the row's hash, and when the row was last written."""
 
 OWN = {LANDED_AT: Kind.MOMENT, HASH: Kind.TEXT}
 
@@ -29,12 +29,12 @@ OWN = {LANDED_AT: Kind.MOMENT, HASH: Kind.TEXT}
 @dataclass(frozen=True)
 class ObjectList:
     """
-    A list of Sendoso's that can be landed.
+    One of Sendoso's lists that can be loaded.
 
-    :param name: what authors call it.
-    :param path: what the API calls it.
-    :param columns: those that its table always has, in their order; by the fields that are published or inferred.
-    :param are_sends: whether its rows have a status of the six, and may go on changing.
+    :param name: the list's name in the operator's arguments.
+    :param path: the list's name in the API.
+    :param columns: the columns that its table always has, in order; from published or inferred fields.
+    :param are_sends: whether its rows are sends, whose status may change.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ObjectList:
 
     @property
     def always(self) -> tuple[str, ...]:
-        """The columns that cannot be left out: without them nobody knows what is landed, and what is still open."""
+        """The columns that are always loaded: they show which rows the table has, and which may still change."""
         return ("id", "status", "status_word", "created_at") if self.are_sends else ("id",)
 
     def kind_of(self, column: str) -> Kind:
@@ -159,4 +159,4 @@ LISTS = {
         ObjectList("return_addresses", "return-addresses", _RETURN_ADDRESSES),
     )
 }
-"""By the name that authors use."""
+"""The lists by their name in the operator's arguments."""

@@ -1,4 +1,4 @@
-"""What a row of Sendoso's becomes in a table: its cells, its hash, and the updates of its status. Pure: no I/O."""
+"""Turns a row of Sendoso's answers into a table's cells, hash and status updates. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_sendoso.landing.lists import OWN, Kind, ObjectList
 from airflow_provider_sendoso.models import LONGEST_ID
 
 Update = tuple[str, str, str, str]
-"""A status update: send id, which of the six, the API's word, and when, as SQL writes it."""
+"""A status update: send id, one of the six statuses, the API's word, and the time as SQL text."""
 
 LONGEST_WORD = 100
 """Characters of a status word in a status table, where it is part of the key."""
@@ -31,12 +31,12 @@ _LONGEST_NAME = 60
 @dataclass(frozen=True)
 class LandingRow:
     """
-    A row as it will be landed; the ``repr`` shows none of it.
+    A row to be written; its ``repr`` shows no values.
 
-    :param id: Sendoso's.
-    :param cells: by column; those that are not there are NULL.
-    :param updates: of its status; ``None`` where the API does not give them.
-    :param undated: status updates without a word or a moment, which no row of a status table can be made of.
+    :param id: Sendoso's id.
+    :param cells: values by column; missing columns are NULL.
+    :param updates: the row's status updates; ``None`` if the API does not return them.
+    :param undated: number of status updates without a word or a time, which the status table cannot hold.
     """
 
     id: str
@@ -46,9 +46,9 @@ class LandingRow:
 
     def digest(self, *, with_updates: bool) -> str:
         """
-        Name what the row holds, to see whether it has changed.
+        Return a hash of the row, which shows whether the row has changed.
 
-        :param with_updates: whether its status updates are landed, too.
+        :param with_updates: whether the hash includes the status updates.
         """
         held = sorted((key, cell) for key, cell in self.cells.items() if cell is not None)
         text = json.dumps([held, self.updates if with_updates else None])
@@ -61,22 +61,22 @@ PART = "/part"
 
 def mark(listed: ObjectList, digest: str, *, part: bool = False) -> str:
     """
-    Write a row's hash as its table has it: with the list that it is of.
+    Return a row's hash in the form of the table, which names the list.
 
     :param listed: the list.
-    :param digest: of the row.
-    :param part: whether the row was landed without those that are older: it must not be taken for a sign that they
-        are there.
+    :param digest: the row's hash.
+    :param part: whether older rows of the list may be missing in the table, so that this row does not prove them
+        present.
     """
     return f"{listed.name}{PART if part else ''}:{digest}"
 
 
 class LandingRowReader:
     """
-    Turns what the API gave into rows.
+    Turns the API's items into rows.
 
     :param listed: the list.
-    :param keep: the columns that are wanted; ``None`` for all.
+    :param keep: the columns to load; ``None`` for all.
     """
 
     def __init__(self, listed: ObjectList, keep: Collection[str] | None = None) -> None:
@@ -94,8 +94,8 @@ class LandingRowReader:
         """
         Read a row.
 
-        :param fields: as the API gave them.
-        :raises SendosoServerError: for one without an id.
+        :param fields: the fields in the API's answer.
+        :raises SendosoServerError: if the row has no id.
         """
         flat = _flatten(fields)
         row_id = write_text(flat.pop("id", None))
@@ -116,16 +116,17 @@ class LandingRowReader:
             try:
                 cells[name] = write_cell(kind, value)
             except (ValueError, TypeError, ArithmeticError):
-                # Nothing is lost, and no column changes its type: what does not fit goes beside it, as text.
+                # A value that does not fit is stored as text in an additional column, so no value is lost and no type
+                # changes.
                 cells[f"{name}_text"] = write_text(value)
                 self.columns.setdefault(f"{name}_text", Kind.TEXT)
         return LandingRow(row_id, cells, updates, undated)
 
     def unknown_columns(self, landed: Iterable[str]) -> list[str]:
         """
-        Name the wanted columns that neither a known field nor any row has had.
+        Return the requested columns that are neither a known field nor a field of any row.
 
-        :param landed: the columns that the table has already.
+        :param landed: the columns that the table already has.
         """
         return sorted((self._keep or set()) - self.columns.keys() - self.seen - set(landed))
 
@@ -157,7 +158,7 @@ class LandingRowReader:
         return tuple(sorted(found, key=lambda update: (update[3], update[2]))), undated
 
     def _metadata(self, flat: Mapping[str, Any]) -> list[tuple[str, Any]]:
-        """A key of the metadata is a column only for those who name it: anybody may add one."""
+        """Return the metadata keys that ``columns`` names; others are not columns, because any sender may add keys."""
         metadata = flat.get("metadata")
         if self._keep is None or not isinstance(metadata, Mapping):
             return []
@@ -167,7 +168,7 @@ class LandingRowReader:
 
 def column_name(name: str) -> str:
     """
-    Make a column's name of a field's: lower case, and nothing that a database would have to be told how to read.
+    Convert a field's name to a column name: lower case, and without characters that need quoting.
 
     :param name: like ``Total cost``.
     """
@@ -175,13 +176,13 @@ def column_name(name: str) -> str:
     plain = f"_{plain}" if plain[0].isdigit() else plain
     if name.isascii() and len(plain) <= _LONGEST_NAME:
         return plain
-    # What had to be left out may be all that tells two fields apart.
+    # Other names get a hash, because two fields may differ only in the removed characters.
     return f"{plain[: _LONGEST_NAME - 9]}_{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def read_columns(value: Any) -> list[str] | None:
     """
-    Read the columns that an author wants, from a list or from what a template has made of one.
+    Parse the argument ``columns``, from a list or from the text that a template has made of a list.
 
     :param value: names, or text with commas or white space between them.
     :return: ``None`` for all.

@@ -1,4 +1,4 @@
-"""What has to be written, on disk: a list is read for minutes, and its table is written in one short transaction."""
+"""Stores the rows to write on disk, because reading takes minutes and the table is written in one short transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SCHEMA = "CREATE TABLE rows (id TEXT PRIMARY KEY, is_new INTEGER NOT NULL, row 
 
 @dataclass(frozen=True)
 class Written:
-    """A row that was put aside, with its cells by column, its hash included."""
+    """A stored row, with its cells by column, including its hash."""
 
     id: str
     cells: dict[str, Cell]
@@ -44,7 +44,7 @@ class LandingSpool:
 
     def put(self, rows: Iterable[tuple[LandingRow, str, bool]]) -> None:
         """
-        Put rows aside; of two with the same id the later one counts.
+        Store rows; of two with the same id, the later one counts.
 
         :param rows: each with its hash, and whether the table does not have it yet.
         """
@@ -56,14 +56,14 @@ class LandingSpool:
         self._db.execute("COMMIT")
 
     def counts(self) -> tuple[int, int]:
-        """Count the rows that the table does not have yet, and those that it has otherwise."""
+        """Count the rows that are new to the table, and those that have changed."""
         new, changed = self._db.execute(
             "SELECT coalesce(sum(is_new), 0), coalesce(sum(1 - is_new), 0) FROM rows"
         ).fetchone()
         return int(new), int(changed)
 
     def rows(self) -> Iterator[Written]:
-        """Read the rows back, by their ids: two tasks that lock rows in the same order do not wait for each other."""
+        """Read the rows in the order of their ids, so that tasks lock them in the same order and cannot deadlock."""
         for row_id, text in self._db.execute("SELECT id, row FROM rows ORDER BY id"):
             cells, updates = json.loads(text)
             yield Written(row_id, cells, updates if updates is None else [tuple(update) for update in updates])

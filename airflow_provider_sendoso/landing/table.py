@@ -1,4 +1,4 @@
-"""The tables that Sendoso's objects are landed in: made, widened, compared and written, through any DB-API hook."""
+"""The tables into which Sendoso's objects are loaded: creates, extends, compares and writes them."""
 
 from __future__ import annotations
 
@@ -83,18 +83,18 @@ class LandingTable:
         self._reading: Transaction | None = None
         self._chunk: Sequence[Written] = ()
         self.columns: set[str] = set()
-        """What the table has, in lower case."""
+        """The table's columns, in lower case."""
         self.added: list[str] = []
-        """The columns that a table which was there has been given."""
+        """The columns that were added to an existing table."""
         self.made = False
-        """Whether a table was not there, so that nothing counts as landed."""
+        """Whether a table was missing, so that no row counts as loaded."""
         self._has_rows = True
 
     # -- before anything is read from Sendoso --------------------------------------------------------------------
 
     def prepare(self, columns: Mapping[str, Kind]) -> None:
         """
-        Create what is missing, and see that what is there was made for this.
+        Create missing tables, and check that existing ones were created for this list.
 
         :param columns: of the table, by name.
         :raises SendosoConfigError: for a table that is something else.
@@ -155,7 +155,7 @@ class LandingTable:
             return None
 
     def _check_list(self, session: Transaction) -> bool:
-        """Refuse to mix two lists: rows of one would replace rows of the other, where both have an id."""
+        """Refuse to mix two lists, because rows with equal ids would replace each other."""
         column = self._quote(HASH)
         ((least, most),) = session.read(f"SELECT MIN({column}), MAX({column}) FROM {self.name}")  # noqa: S608
         session.rollback()
@@ -222,7 +222,7 @@ class LandingTable:
         try:
             return Landed(read_moment(newest_made), read_moment(oldest_open), count != dated)
         except (TypeError, ValueError):
-            return Landed()  # a created_at of another type than ours says nothing: all is read
+            return Landed()  # a created_at of another type cannot be used, so the whole list is read
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """
@@ -236,14 +236,14 @@ class LandingTable:
         row_id, column = map(self._quote, ("id", HASH))
         values = ", ".join([self._hook.placeholder] * len(ids))
         query = f"SELECT {row_id}, {column} FROM {self.name} WHERE {row_id} IN ({values})"  # noqa: S608
-        # A status table that was not there has to be filled, also with those of rows that have not changed.
+        # A new status table must also get the updates of unchanged rows.
         return {str(found): "" if self.made else str(text) for found, text in self._read(query, ids)}
 
     def _read(self, query: str, values: Sequence[str] = ()) -> list[Sequence[Any]]:
         found: list[Sequence[Any]] = []
 
         def ask() -> None:
-            # One connection for a whole list, opened again where the pauses between its pages were too long for it.
+            # One connection for a whole list; it is opened again if it was lost in the pauses between pages.
             if self._reading is None:
                 self._reading = Transaction(self._hook)
             try:
@@ -263,7 +263,7 @@ class LandingTable:
         return found
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._reading is not None:
             self._reading.close()
             self._reading = None
@@ -272,7 +272,7 @@ class LandingTable:
 
     def write(self, spool: LandingSpool, columns: Sequence[str], landed_at: str) -> int:
         """
-        Put rows in the place of those with the same ids, all in one transaction.
+        Replace the rows with the same ids, in one transaction.
 
         :param spool: the rows.
         :param columns: that are written.
@@ -332,7 +332,7 @@ class LandingTable:
         return f"DELETE FROM {table} WHERE {self._quote(column)} IN ({values})", ids  # noqa: S608
 
     def _why(self, error: Exception, columns: Sequence[str]) -> str:
-        """Say why rows could not be written, without a word of what is in them: databases quote what they refuse."""
+        """Say why rows could not be written, without their values, which databases quote in errors."""
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if kinds & {"OperationalError", "InterfaceError", "OSError"}:
             return _without_values(words_of(error), self._chunk)
@@ -341,7 +341,7 @@ class LandingTable:
         return f"{column} ({type(error).__name__})"
 
     def _culprit(self, columns: Sequence[str]) -> str | None:
-        """Find the column that refuses its values, by trying each of them alone."""
+        """Find the column that refuses a value, by writing each column alone."""
         with suppress(Exception), closing(Transaction(self._hook)) as session:
             for name in columns:
                 values = [row.cells[name] for row in self._chunk if row.cells.get(name) is not None]
@@ -350,7 +350,7 @@ class LandingTable:
         return None
 
     def _takes(self, session: Transaction, name: str, values: Sequence[Cell]) -> bool:
-        # Under ids that no row has: also where nothing can be rolled back, no row of anybody's is touched.
+        # With ids that no row has, so that no row is touched even without transactions.
         ids = [f"test-{uuid.uuid4().hex}" for _ in values]
         try:
             pairs = [cell for pair in zip(ids, values, strict=True) for cell in pair]
@@ -386,7 +386,7 @@ def _rows_at_once(names: Sequence[str]) -> int:
 
 
 def _each_once(updates: Iterable[Update]) -> list[Update]:
-    """Databases differ in whether ``Sent`` and ``sent`` are the same key; of two at one moment the first is kept."""
+    """Drop updates whose keys differ only in case, which some databases treat as equal; the first one is kept."""
     return list({(update[2].casefold(), update[3]): update for update in reversed(list(updates))}.values())[::-1]
 
 

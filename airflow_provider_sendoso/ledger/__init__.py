@@ -40,8 +40,8 @@ class Ledger:
         """
         Name a send: a keyed hash of what at most one gift goes out for.
 
-        A replacement is named by the send that it replaces alone, so that there is at most one of it, in whatever
-        scope and to whatever address.
+        A replacement's key depends only on the send that it replaces, so that there is at most one replacement, across
+        all scopes and addresses.
 
         :param account: whose money it is.
         :param dedupe_scope: within which a recipient gets at most one gift.
@@ -67,7 +67,7 @@ class Ledger:
         Return by what the recipient of a campaign send is known again in Sendoso's list of sends.
 
         :param account: whose send it is.
-        :param email: in whatever case.
+        :param email: the e-mail, in any case.
         """
         return self.identity.digest("email", account, normalise_key(email) or "")
 

@@ -55,7 +55,7 @@ class Bindings:
 
     def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
         """
-        Say which ids of Sendoso's list are bound to a send, of whatever kind.
+        Return the ids of Sendoso's list that are bound to a send of any kind.
 
         :param account: whose they are.
         :param ids: any number.

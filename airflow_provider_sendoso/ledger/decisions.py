@@ -178,7 +178,7 @@ def states_named(words: Sequence[str] | None) -> Sequence[State]:
 
 def read(ledger: Ledger, account: str, send_keys: Sequence[str]) -> list[Record]:
     """
-    Read the sends with these keys, in whatever state.
+    Read the sends with these keys, in any state.
 
     :param ledger: where.
     :param account: whose they are.

@@ -41,7 +41,7 @@ class LinkCipher:
         Encrypt the link of a send.
 
         :param send_key: of the send.
-        :param link: whoever has it can redeem it.
+        :param link: the eGift link.
         """
         return self._cipher(send_key).encrypt(link.encode()).decode()
 

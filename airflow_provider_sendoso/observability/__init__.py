@@ -1,7 +1,7 @@
 """
-What others may see of sends: metrics, spans, lineage and asset events.
+Metrics, spans, lineage and asset events of sends.
 
-Nothing in here may fail or delay a send: what is ``harmless`` swallows its errors, and says so once in the log.
+Nothing in here may fail or delay a send: a ``harmless`` function suppresses its errors, and logs them once.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _complained: set[str] = set()
 
 def harmless(report: Callable[P, R]) -> Callable[P, R | None]:
     """
-    Keep what goes wrong in a report from the sends that it is about.
+    Suppress the errors of a function that only reports.
 
-    :param report: only reports; nothing depends on it.
+    :param report: the function.
     """
 
     @wraps(report)
@@ -32,7 +32,7 @@ def harmless(report: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return report(*args, **kwargs)
         except Exception as error:
-            # The words of somebody else's error may quote anything.
+            # Only the class, because the text of a foreign error may hold a secret.
             with suppress(Exception):  # in a task whose supervisor has died, any log line raises
                 if report.__qualname__ not in _complained:
                     _complained.add(report.__qualname__)

@@ -1,4 +1,4 @@
-"""Where gifts come from and where they go, for Airflow's assets, its hook lineage, and OpenLineage."""
+"""Reports the sources and outputs of sends to Airflow's assets, its hook lineage, and OpenLineage."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def note_asset_events(
     context: Mapping[str, Any], outlets: Iterable[Any], account: str, dedupe_scope: str, extra: Mapping[str, Any]
 ) -> None:
     """
-    Give the asset events of a task what its batch came to; Airflow makes them when the task succeeds.
+    Add a batch's summary to the task's asset events, which Airflow creates when the task succeeds.
 
     An outlet that is an alias becomes the asset of the batch's scope.
 
@@ -93,7 +93,7 @@ class Query:
 @harmless
 def openlineage_of(query: Query | None, account: str, dedupe_scope: str, sent: int) -> OperatorLineage[Any, Any]:
     """
-    Say for OpenLineage which tables a batch was read from, and where its gifts went.
+    Build OpenLineage's inputs and outputs of a batch.
 
     :param query: ``None`` for a batch of ``recipients``.
     :param account: whose sends they are.

@@ -1,4 +1,4 @@
-"""What becomes of rows, counted through Airflow's own metrics, wherever those go."""
+"""Counts the outcomes of rows through Airflow's own metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_sendoso.observability import harmless
 from airflow_provider_sendoso.sending import Result
 
 _AT_ONCE = (RowOutcome.SENT, RowOutcome.REFUSED)
-"""Counted when they happen, by the try that posted them: over all tries and kills the sum is that of the gifts."""
+"""Outcomes counted at once, by the try that posted the send, so that their sum over all tries counts gifts."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class SendMetrics:
 
     def watch(self, record: Callable[[Result], None]) -> Callable[[Result], None]:
         """
-        Count what a try posts, at the moment it is recorded.
+        Count the sends that a try posts, when they are recorded.
 
-        :param record: takes what became of a row.
+        :param record: records the result of a row.
         """
 
         def watched(result: Result) -> None:
@@ -46,7 +46,7 @@ class SendMetrics:
 
     def end(self, counts: Mapping[RowOutcome, int]) -> None:
         """
-        Count at the end of a try what it has not posted.
+        Count the other outcomes at the end of a try.
 
         :param counts: rows by outcome.
         """

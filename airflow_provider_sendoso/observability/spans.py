@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry, below the task's own; where nothing traces, nothing happens."""
+"""OpenTelemetry spans below the task's own span; without a tracer they do nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Attributes = Mapping[str, Any]
 @contextmanager
 def span(name: str, attributes: Attributes | None = None) -> Iterator[Callable[[Attributes], None]]:
     """
-    Trace what happens inside, with ``sendoso.`` before the names of attributes; yields what sets more of them.
+    Trace a block; the names of attributes get the prefix ``sendoso.``. Yields a function that sets more attributes.
 
-    An error is noted by its type alone.
+    Of an error, only the type is recorded.
 
     :param name: of the span, after ``sendoso.``.
     :param attributes: numbers and texts; what is ``None`` is left out. No personal data.

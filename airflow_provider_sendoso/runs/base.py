@@ -165,9 +165,9 @@ def make_batch(
 
 class ProgressLog:
     """
-    Logs how far a batch is, every few seconds, also while nothing happens.
+    Logs a batch's progress every few seconds, even if there is none.
 
-    In a task whose supervisor has died the log line raises: that is how an orphan notices, and stops.
+    If the task's supervisor has died, the log line raises; so an orphaned task detects this and stops.
 
     :param logger: the task's.
     :param spool: whose rows are counted.

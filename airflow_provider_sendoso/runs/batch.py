@@ -1,4 +1,4 @@
-"""One try of a batch: its rows are read, validated, priced, sent, and accounted for."""
+"""One try of a batch: reads, validates, prices and sends its rows, and reports their outcomes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class BatchRun(Run):
         results: ResultsTable | None,
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
-        """Send what may be sent; whatever happens, say how far it got."""
+        """Send the rows that may be sent; log and push the summary after any end."""
         metrics = SendMetrics(self.hook.sendoso_conn_id, self.task.operator, batch)
         fingerprint, left_out = None, set[int]()
         if failure is None and limits.any:
@@ -166,7 +166,7 @@ class BatchRun(Run):
         return summary
 
     def _report(self, batch: Batch, summary: Summary) -> None:
-        """Tell those who look at assets and lineage; a dry run has sent nothing, and says so."""
+        """Report the batch to assets and lineage; the report of a dry run says that nothing was sent."""
         sent = 0 if summary.dry_run else summary.count(RowOutcome.SENT)
         self.sent = batch, sent
         if sent:
@@ -192,7 +192,7 @@ class BatchRun(Run):
         *,
         price: bool = True,
     ) -> tuple[Preview, Cost | None]:
-        """Look at what would be sent and, where somebody wants to know, at what it would cost."""
+        """Determine what would be sent and, if it is needed, what it would cost."""
         ledger, items = self.hook.ledger, self.hook.ledger.sends.perhaps_sent(batch)
         charge: Callable[[Job], None] = lambda job: items.update([job.send.item])  # noqa: E731
         seen = preview(ledger, batch, spool.jobs(), record, charge, resend_absent=self.plan.resend_absent)
@@ -211,7 +211,7 @@ class BatchRun(Run):
         return seen, cost
 
     def _cost_of_sent(self, spool: BatchSpool) -> Cost | None:
-        """Estimate what this batch's gifts have cost; never a reason to fail, for they are out."""
+        """Estimate the cost of this batch's gifts; never fails, because the gifts went out."""
         try:
             return estimate(spool.items(RowOutcome.SENT), self._prices)
         except SendosoError as error:
@@ -269,11 +269,11 @@ class BatchRun(Run):
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
 
     def _check_campaigns(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
-        """Look for what cannot be sent of a campaign; without it the shape of its sends is not known."""
+        """Find the rows whose campaign cannot be sent; the campaign also determines the shape of its sends."""
         problem = check_campaigns(spool, self._campaigns, own_touch=self.plan.own_touch, links=self.links)
         if problem is None:
             return None
-        # Over a campaign that has ended, a task whose recipients were all sent theirs does not fail.
+        # An ended campaign does not fail a task whose recipients were all sent their gift.
         seen, _ = self._preview(batch, spool, price=False)
         if not seen.to_send:
             return None
@@ -292,7 +292,7 @@ class BatchRun(Run):
         return None
 
     def _prepare_results(self, batch: Batch) -> ResultsTable | None:
-        """Prove before the first send that the results can be written after the last."""
+        """Test before the first send that the results can be written after the last."""
         if self.plan.results_table is None:
             return None
         hook = warehouse_hook(str(self.plan.conn_id), self.plan.hook_params)
@@ -317,9 +317,10 @@ class BatchRun(Run):
 
     def _take_back(self, batch: Batch, spool: BatchSpool) -> None:
         """
-        Leave to the sender what an earlier try or run has posted before it was found to be invalid.
+        Undo the rejection of rows that an earlier try or run has posted.
 
-        A campaign may have ended since, or a gift have left the catalogue; that changes nothing about who has theirs.
+        A campaign that has ended since, or a gift that has left the catalogue, does not change the outcome of a posted
+        row.
         """
         ledger = self.hook.ledger
         if not ledger.sends.scope_exists(batch.account, batch.dedupe_scope):
@@ -355,7 +356,7 @@ class BatchRun(Run):
     def _write_results(
         self, results: ResultsTable | None, batch: Batch, spool: BatchSpool, *, would_send: bool = False
     ) -> SendosoError | None:
-        """Rewrite the results, and return why that could not be done: it must not hide how the sends went."""
+        """Rewrite the results; return an error instead of raising it, so that it does not hide the sends' outcome."""
         if results is None:
             return None
         try:
@@ -367,7 +368,7 @@ class BatchRun(Run):
         return None
 
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: BatchSpool) -> SendosoError | None:
-        """Decide between success and failure; the order says which matters more."""
+        """Decide between success and failure; the order of the checks is that of their importance."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
             return SendosoNotReachedError(
                 f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "

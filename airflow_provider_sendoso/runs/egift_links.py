@@ -1,4 +1,4 @@
-"""One try of a batch of eGift links: as of any batch, and in the end every link that is known is in the table."""
+"""One try of a batch of eGift links: like any batch; in the end all known links are written into the table."""
 
 from __future__ import annotations
 

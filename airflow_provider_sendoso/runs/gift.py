@@ -1,4 +1,4 @@
-"""One try of a single gift: it is sent, or found to have been sent."""
+"""One try of a single gift: sends it, unless it was sent before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One try of landing a list: what of it has to be read is read, compared with the table, put aside, and written."""
+"""One try of loading a list: reads it as far as necessary, compares it with the table, and writes the changes."""
 
 from __future__ import annotations
 

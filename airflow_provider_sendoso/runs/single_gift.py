@@ -1,4 +1,4 @@
-"""One gift through the ledger, and what became of it in words: what the operator and the notifier share."""
+"""Sends one gift through the ledger and reports its outcome; shared by the operator and the notifier."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class OneGift:
         return results[-1]
 
     def _job(self, hook: SendosoHook, batch: Batch, resend_of: str | None) -> Job:
-        """Make the batch's only row; a campaign is read for it, unless the gift is out: it may have ended since."""
+        """Make the batch's only row; its campaign is read only if the gift was not sent before."""
         key, send = normalise_key(self.send.recipient.email) or "", self.send
         name = send_key(hook.ledger, batch, Job(1, key, send, resend_of=resend_of))
         known = hook.ledger.sends.read([name]).get(name)
@@ -101,7 +101,7 @@ class OneGift:
 
     def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:
         """
-        Return the send's id, or raise what it came to instead.
+        Return the send's id, or raise the error that its result means.
 
         :param result: of :meth:`go`.
         :param metrics: of the batch whose only send it is.
@@ -118,7 +118,7 @@ class OneGift:
                         "use another dedupe_scope."
                     )
                 verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
-                # Without an id where a person has found the gift and did not write it down.
+                # There is no id if a person has resolved the send as sent without one.
                 log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
                 return result.bound_id or result.send_id
             case RowOutcome.REFUSED:

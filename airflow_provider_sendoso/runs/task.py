@@ -1,4 +1,4 @@
-"""What a run is given of the Airflow task that it is a try of."""
+"""The parts of an Airflow task that a run needs."""
 
 from __future__ import annotations
 

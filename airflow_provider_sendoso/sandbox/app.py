@@ -144,7 +144,7 @@ class App:
         ):
             part.clear()
 
-    # How a request is met, whatever it asks.
+    # The handling of a request, the same for every path.
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -174,7 +174,7 @@ class App:
         return await enact(fault, request, lambda: _answer(obey)) if fault else await obey()
 
     async def _client_of(self, request: web.Request) -> str | None:
-        # Reading the body first, whatever follows, keeps "dropped" from meaning "never asked".
+        # The body is read first, so that a dropped request has always been received.
         raw = await request.read()
         if request.path != "/oauth/token":
             return self.tokens.owner(_bearer(request))
@@ -371,7 +371,7 @@ def _read_fields(request: web.Request, raw: bytes) -> Mapping[str, Any]:
 
 
 def _read_mark(raw: bytes) -> str | None:
-    """Read the mark of a send, whatever becomes of the request: it tells which POSTs were one recipient's."""
+    """Read the mark of a send, also of a failed request; it shows which POSTs were for the same recipient."""
     try:
         metadata = read_object(raw)["send"]["metadata"]
         return str(metadata["airflow_key"])

@@ -1,4 +1,4 @@
-"""How many sends are posted at once: enough to use the rate, and no more, for each is what an outage leaves unknown."""
+"""The number of concurrent POSTs: just enough to use the rate, because an outage may leave each of them unknown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Concurrency:
 
     def saw(self, latency: float) -> None:
         """
-        Take in how long a POST took that was answered; an outage's time-outs are not to widen it.
+        Record the duration of an answered POST; time-outs are not recorded, so that an outage does not raise the limit.
 
         :param latency: seconds from its slot until its outcome was recorded.
         """

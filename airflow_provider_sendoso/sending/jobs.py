@@ -1,4 +1,4 @@
-"""What is to be sent, and what became of it."""
+"""Jobs (rows to be sent) and their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_sendoso.models import NOTHING, AnySend, Item, RowOutcome, 
 T = TypeVar("T")
 
 CHUNK = 50
-"""Rows claimed at once: what a killed run leaves claimed until the lease lapses."""
+"""Rows claimed at once; a killed run leaves that many claimed until their lease expires."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Job:
 @dataclass(frozen=True)
 class Result:
     """
-    What became of a row; a later result of the same row replaces an earlier one.
+    The result of a row; a later result of the same row replaces an earlier one.
 
     :param number: of the row.
     :param outcome: one of the seven.

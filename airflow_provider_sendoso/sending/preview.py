@@ -1,4 +1,4 @@
-"""What a batch would send, without sending it: read from the ledger, and leaving no trace in it."""
+"""Determines what a batch would send, by reading the ledger without writing to it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def preview(
     resend_absent: bool = False,
 ) -> Preview:
     """
-    Look at every row as a sender would, without claiming any.
+    Evaluate every row like a sender, without claiming any.
 
     :param ledger: is only read.
     :param batch: whose rows they are; it need not be known to the ledger.
@@ -69,7 +69,7 @@ def preview(
             elif open_or_refused and not (mine and outcome is RowOutcome.HELD):
                 seen.left_out.add(job.number)
             if mine or again or outcome is RowOutcome.NOT_REACHED:
-                # A sum, because the rows of a query without ORDER BY come in another order every time.
+                # A sum, because a query without ORDER BY may return its rows in another order each time.
                 digest = ledger.identity.digest("fingerprint", key, content)
                 total = (total + int(digest, 16)) % _MODULUS
     seen.fingerprint = f"{total:064x}"

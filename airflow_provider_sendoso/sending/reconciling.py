@@ -1,8 +1,7 @@
-"""What became of sends of unknown outcome: looked for in Sendoso's lists of sends (``scanning.py``).
+"""Looks for sends of unknown outcome in Sendoso's lists of sends (``scanning.py``).
 
-Not being there proves nothing by itself: only after the settle time, and when two complete lists that do show other
-sends of ours are without it, is a send known to be absent. Everything else that is not found is held, and a later run
-looks again.
+A send that is not in a list is not proven absent. It is only if, after the settle time, two complete lists do not hold
+it and do hold other sends of this ledger. Any other send that is not found is held, and a later run looks again.
 """
 
 from __future__ import annotations
@@ -50,11 +49,12 @@ class Reconciler:
 
     def run(self, *, prove: bool = False) -> dict[str, Record]:
         """
-        Look for every send of the scope whose outcome is not known, once.
+        Look once for every send of the scope whose outcome is not known.
 
-        :param prove: whether to find out which of them are proven not to have gone out.
-        :return: those, by send key, as they are now: the proof is worth nothing for any later POST of the same send.
-        :raises SendosoLedgerError: if the ledger does not answer; a Sendoso that does not is only logged.
+        :param prove: whether to determine which of them are proven absent.
+        :return: the present records of the absent sends, by send key; the proof does not hold for a later POST of the
+            same send.
+        :raises SendosoLedgerError: if the ledger does not answer; if Sendoso does not answer, that is only logged.
         """
         self._ledger.sends.lapse(**self._scope)
         unresolved = list(self._ledger.sends.records(*OPEN, **self._scope))
@@ -74,7 +74,7 @@ class Reconciler:
         return absent
 
     def _hold(self, unresolved: Sequence[Record], what: str, why: str) -> None:
-        """Leave sends that cannot be looked for to a person."""
+        """Hold sends that cannot be looked for, so that a person decides."""
         if unresolved:
             log.info("%d %s are held: %s.", len(unresolved), what, why)
             self._ledger.resolutions.hold([record for record in unresolved if record.state is State.UNKNOWN])
@@ -125,7 +125,7 @@ class Reconciler:
         return max(self._settled_after - posted_ago, record.lease_left)
 
     def _take_found(self, unresolved: Mapping[str, Record], scan: Scan, scanner: Scanner) -> dict[str, Record]:
-        """Resolve what a walk has found, and return the rest."""
+        """Resolve the sends that a walk has found, and return the others."""
         missing = {}
         for key, record in unresolved.items():
             sends = list(scan.found.get(key, {}).values())

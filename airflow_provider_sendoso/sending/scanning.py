@@ -1,4 +1,4 @@
-"""What a walk through one of Sendoso's lists says about sends of unknown outcome; each kind has its own scanner."""
+"""The results of scanning one of Sendoso's lists for sends of unknown outcome; each kind has its own scanner."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scan:
 
     def proves_absent(self, send_key: str) -> bool:
         """
-        Say whether the list is without a send; twice so, it has not gone out.
+        Return whether the list does not hold a send; two such lists prove that it was not sent.
 
         :param send_key: of the send.
         """

@@ -1,4 +1,4 @@
-"""A batch through the protocol: claims in chunks, several POSTs at once, and an end that leaves nothing half known."""
+"""Sends a batch: claims rows in chunks, makes concurrent POSTs, and records every outcome before it ends."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 _SAME_REFUSALS = 20
 _UNKNOWNS_IN_A_ROW = 5
 _GLANCE = 0.5
-"""Seconds after which the loop looks up from waiting: for a stop, for the leases, for the log."""
+"""Longest wait of the loop, in seconds, before it checks for a stop, renews leases and logs progress."""
 
 _PROBES = 11
 _LONGEST_PAUSE = 15.0
-"""Seconds between two probes of an outage; with so many probes it is waited out for two minutes."""
+"""Seconds between two probes in an outage; all probes together take two minutes."""
 
 _ENDING = 30.0
-"""Seconds on top of a request and the patience of its commit after which a POST under way is given up."""
+"""Seconds, beyond the request's timeout and the retries of its commit, after which a POST in flight is given up."""
 
 
 class Sender:
@@ -117,14 +117,14 @@ class Sender:
         left_out: Container[int] = (),
     ) -> None:
         """
-        Send what may be sent; a row of which nothing is recorded was not reached.
+        Send the rows that may be sent; a row without a recorded result was not reached.
 
-        Whatever ends this early, what is being posted at that moment is waited for and recorded, and the claims that
-        were not posted are given back.
+        If this ends early, the POSTs in flight are finished and recorded, and the claims that were not posted are
+        released.
 
-        :param jobs: in order; no two that make the same send.
-        :param record: takes what became of a row, several times a second and up to the very end; must not log.
-        :param tick: called at least every second while this runs, to log progress and to notice that nobody listens.
+        :param jobs: the rows, in order; each makes a different send.
+        :param record: records the result of a row, several times a second until the end; must not log.
+        :param tick: called at least every second, to log progress and to detect a dead supervisor.
         :param left_out: numbers of rows that are looked at and not posted; see
             :class:`~airflow_provider_sendoso.sending.preview.Preview`.
         :raises SendosoError: for what is not one row's fault.
@@ -154,7 +154,7 @@ class Sender:
 
     @property
     def settles_in(self) -> float | None:
-        """Seconds until the absence of every held row can be proven; ``None`` where nothing is held."""
+        """Seconds until the absence of every held row can be proven; ``None`` if no row is held."""
         return self._settles_in
 
     # -- handing out -----------------------------------------------------------------------------------------------
@@ -193,20 +193,20 @@ class Sender:
         return found
 
     def _reopen(self, proven_absent: Record) -> bool:
-        """Make a send ready again, unless anything has happened to it since it was proven absent."""
+        """Release a send that was proven absent, unless it has changed since."""
         return self._ledger.resolutions.resolve(
             proven_absent, State.READY, resolved_by=RECONCILE, why="not in two complete lists after the settle time"
         )
 
     def _as_it_stands(self, job: Job, record: Record) -> None:
-        """Record what the ledger's row means for this run, or wait until another run is done with it."""
+        """Record the result that the ledger's record means for this run, or leave the row for later."""
         if record.state is State.POSTING:
             outcome = RowOutcome.NOT_REACHED
         else:
             outcome = record.outcome_for(self._batch.batch_id, payload_hash(self._ledger, job))
         if outcome is RowOutcome.NOT_REACHED:
             if job.number in self._left_out and record.state in (State.READY, State.REFUSED):
-                # Free, and no limit was checked for it: the next try does.
+                # The send is free now, but the limits were checked without it; the next try checks them with it.
                 self._record(Result(job.number, outcome, "freed_later"))
             else:
                 self._elsewhere.append(job)
@@ -236,7 +236,7 @@ class Sender:
             if self._outage and not self._in_flight:
                 self._probe()
             busy = len(self._in_flight)
-            # One alone until an answer has come: of every try that falls into an outage, one send is left unknown.
+            # One POST at a time until the first answer, so that a try that starts in an outage leaves one send unknown.
             limit = self._width.limit if self._answered else 1
             patience = max(_UNKNOWNS_IN_A_ROW, self._width.limit)
             if self._unknowns >= patience:
@@ -271,7 +271,7 @@ class Sender:
     # -- what comes back -------------------------------------------------------------------------------------------
 
     def _look_up(self, wait: float) -> None:
-        """Take in what has come back, for at most so many seconds; keep the claims and the log alive."""
+        """Process finished POSTs for at most so many seconds; renew leases and log progress."""
         with suppress(Empty):
             self._take(self._done.get(timeout=wait) if wait else self._done.get_nowait())
         if time.monotonic() - self._renewed_at > self._lease / 3:
@@ -304,7 +304,7 @@ class Sender:
             self._unknowns, self._answered = 0, True
             self._width.saw(posted.latency)
         if posted.not_recorded is not None:
-            # The one fact that the ledger does not have: hash and id, for a person to write it down.
+            # The ledger lacks this outcome, so log key and id, with which a person can resolve the send.
             log.error("Not recorded: %s.", posted.not_recorded)
         kept_logs.emit(posted.log_records)
         if posted.stop is not None:
@@ -313,14 +313,14 @@ class Sender:
         self._same_refusal(job, claim, result)
 
     def _same_refusal(self, job: Job, claim: Claim, result: Result) -> None:
-        """Stop at the twentieth refusal in the same words: that is not the rows' fault, so they may be tried again."""
+        """Stop at the twentieth equal refusal in a row: the rows are not at fault, so they may be tried again."""
         refusal = f"{result.reason} {result.words}"
         if result.error is None or (self._refusals and self._refusals[-1][2] != refusal):
             self._refusals.clear()
         if result.error is None:
             return
         self._refusals.append((job, claim, refusal))
-        # What is still in flight when the twentieth comes back is turned back as well.
+        # The same refusals of POSTs that were in flight are undone as well.
         if len(self._refusals) < _SAME_REFUSALS and refusal != self._refused_alike:
             return
         self._refused_alike = refusal
@@ -331,7 +331,7 @@ class Sender:
         raise result.error
 
     def _probe(self) -> None:
-        """After an unknown outcome post nothing until a read gets through: an outage must not hold a whole batch."""
+        """After an unknown outcome, post nothing until a read succeeds: an outage must not hold a whole batch."""
         pause = 1.0
         for attempt in range(1, _PROBES + 1):
             try:
@@ -339,7 +339,7 @@ class Sender:
                 break
             except SendosoError as error:
                 if isinstance(error, SendosoApiError) and not isinstance(error, TRANSIENT_ERRORS):
-                    break  # refused is answered: the far side is up
+                    break  # an error answer shows that Sendoso is up
                 if attempt == 1:
                     log.warning("Sendoso does not answer; nothing is posted until it does: %s", error)
                 if attempt == _PROBES or self._stopped():
@@ -357,14 +357,14 @@ class Sender:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _finish_in_flight(self) -> None:
-        """Wait for what is being posted, whatever has ended the batch; nothing here may raise over that."""
+        """Wait for the POSTs in flight after any end of the batch; must not raise, to keep the original error."""
         give_up = time.monotonic() + self._session.config.timeout + OUTCOME_PATIENCE + _ENDING
         while self._in_flight and time.monotonic() < give_up:
             try:
                 self._take(self._done.get(timeout=_GLANCE))
             except Empty:
                 continue
-            except Exception as error:  # the first error is on its way already; a log line may fail, too
+            except Exception as error:  # the first error is already being raised; a log line may fail, too
                 with suppress(Exception):
                     log.debug("Also: %s", error)
         for job, claim in self._in_flight.values():
@@ -379,7 +379,7 @@ class Sender:
             log.warning("Claims could not be given back and lapse within %.0f s: %s", self._lease, error)
 
     def _look_again(self) -> None:
-        """Look once for what is unknown now, and record what the ledger says of the held rows after that."""
+        """Look once for the sends of unknown outcome, and record the ledger's result for the held rows."""
         if self._differing:
             log.info("%d rows differ from what was sent to the same recipients before.", self._differing)
         if not self._held or self._stopped():

@@ -1,1 +1,1 @@
-"""The author's own database, behind any DB-API hook of Airflow's: queries that are read and tables that are written."""
+"""Queries and tables in the author's own database, through any of Airflow's DB-API hooks."""

@@ -1,4 +1,4 @@
-"""A table of the author's with rows of batches: made and tried before the first send, rewritten after every try."""
+"""A table in the author's database with rows of batches: tested before the first send, rewritten after every try."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class BatchTable:
 
     def rewrite(self, batch_id: str, rows: Callable[[], Iterable[Cells]], key: str | None = None) -> None:
         """
-        Put these rows in the place of all that the table has of their batch, in one transaction.
+        Replace all rows of a batch, in one transaction.
 
-        :param batch_id: the rows' own.
-        :param rows: called once for every attempt.
-        :param key: a column: only rows that have the same in it are replaced.
-        :raises SendosoResultsError: if the database would not have it.
+        :param batch_id: the batch of the rows.
+        :param rows: returns the new rows; called once for every attempt.
+        :param key: a column: only rows with the same value in it are replaced.
+        :raises SendosoResultsError: if the database refused the change.
         """
         try:
             patiently(self._rewrite, batch_id, rows, key)
@@ -107,7 +107,7 @@ class BatchTable:
     def _prepare(self, batch: Batch) -> None:
         with closing(Transaction(self._hook)) as session:
             self._find_or_create(session)
-            # Under an id that no batch has: also where nothing can be rolled back, no row of anybody's is touched.
+            # With an id that no batch has, so that no row is touched even without transactions.
             test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
             samples = self._samples(test)
             session.execute(self._insert(len(samples)), [cell for row in samples for cell in row])

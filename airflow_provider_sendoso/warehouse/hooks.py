@@ -1,4 +1,4 @@
-"""The hook of the author's own database, whichever that is."""
+"""The hook of the author's own database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of a query, as the databases' drivers differ in giving it: its columns, and its rows in parts."""
+"""Reads a query's columns and rows, and hides the differences between database drivers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ def read_query(
     report: Callable[[Any, str, Any], Any] = lambda hook, sql, cursor: None,
 ) -> None:
     """
-    Run a query and hand its cursor over.
+    Run a query and pass its cursor to a reader.
 
-    Through the hook's own ``run``, except on PostgreSQL: the usual cursor of its drivers takes all rows into memory
-    before it gives the first (220 MiB for a million of them), so there the rows stay in PostgreSQL, behind a named
-    cursor.
+    The hook's own ``run`` is used, except on PostgreSQL. The default cursor of its drivers loads all rows into memory
+    (220 MiB for a million), so a named cursor is used, which leaves the rows in PostgreSQL.
 
     :param hook: a ``DbApiHook``.
     :param sql: the query.
@@ -46,7 +45,7 @@ def _read_through_named_cursor(
         if driver not in ("psycopg", "psycopg2"):
             return False
         if driver == "psycopg2" and len(hook.split_sql_string(sql)) > 1:
-            # It would take the rows of one query and say nothing of the other's.
+            # A named cursor would read the rows of one query and silently drop the other's.
             raise SendosoConfigError(_MORE_THAN_ONE)
         with connection.cursor(name="sendoso_rows") as cursor:
             try:
@@ -54,7 +53,8 @@ def _read_through_named_cursor(
                 if driver == "psycopg2":
                     cursor.fetchmany(0)  # only then it knows its columns
             except Exception:
-                # Only a plain query can have a named cursor; one that is wrong fails again, in the hook's own words.
+                # Only a plain query can have a named cursor; a wrong query fails again through the hook, with its own
+                # error.
                 return False
             read(cursor)
             report(hook, sql, cursor)

@@ -1,4 +1,4 @@
-"""Tables in a database of the author's: their names, their moments, and transactions through any DB-API hook."""
+"""Tables in the author's database: their names, timestamps, and transactions through any DB-API hook."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def words_of(error: Exception) -> str:
 
 def patiently(work: Callable[..., None], *arguments: Any) -> None:
     """
-    Do it again after a deadlock or a lost connection; each database has its own words for these: after anything.
+    Retry a transaction after any error, because each database reports deadlocks and lost connections differently.
 
     :param work: a whole transaction.
     :param arguments: its own.
@@ -145,7 +145,7 @@ class Transaction:
             if self._by_hand:
                 self._cursor.begin()
             if self._is_mysql:
-                # Or deleting what is not there locks the gap, and two mapped tasks that fill it are a deadlock.
+                # Otherwise a delete of missing rows locks the gap, and two mapped tasks that insert into it deadlock.
                 self._cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         if values:
             self._cursor.execute(statement, tuple(values))
@@ -181,14 +181,14 @@ class Transaction:
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one."""
-        # Where the connection is gone, so is the transaction; the error that matters is another one.
+        # If the connection is lost, the transaction is too; the original error is the one to report.
         if self._begun:
             with suppress(Exception):
                 self._transaction.rollback()
             self._begun = False
 
     def close(self) -> None:
-        """Undo what was not committed, and hang up."""
+        """Roll back what was not committed, and close the connection."""
         self.rollback()
         for closable in (self._cursor, self._connection):
             with suppress(Exception):
