@@ -13,15 +13,13 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.hooks.ledger_engine import make_engine
 from airflow_provider_sendoso.ledger import Ledger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_sendoso.client.session import SendosoSession
-
-_LEDGER_TIMEOUT = 10
-"""Seconds to connect to the ledger's database."""
 
 _CONN_TYPE = "sendoso"
 
@@ -102,42 +100,14 @@ def open_ledger(conn_id: str, connection: Connection) -> Ledger:
     Open a ledger, once per process: its engine keeps connections, and opening it looks at the tables.
 
     :param conn_id: of its connection.
-    :raises SendosoConfigError: for a database of another kind.
+    :raises SendosoConfigError: for a database of another kind, and for an extra that its driver cannot use.
     :raises SendosoLedgerError: if it does not answer.
     """
-    # Whether a connection still lives is asked on MySQL alone, where idle ones are ended on purpose. Elsewhere its
-    # first statement finds out, and is repeated.
-    engine_kwargs: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": connection.conn_type == "mysql"}
-    if connection.conn_type == "postgres":
-        engine_kwargs["connect_args"] = {
-            "connect_timeout": _LEDGER_TIMEOUT,
-            "keepalives_idle": _LEDGER_TIMEOUT,
-            "tcp_user_timeout": 1000 * _LEDGER_TIMEOUT,
-        }
-    elif connection.conn_type == "mysql":
-        engine_kwargs["connect_args"] = {
-            "charset": "utf8mb4",
-            "connect_timeout": _LEDGER_TIMEOUT,
-            "read_timeout": 2 * _LEDGER_TIMEOUT,  # longer than a statement waits for a row
-            "write_timeout": _LEDGER_TIMEOUT,
-        }
-    elif connection.conn_type == "sqlite":
-        from sqlalchemy.pool import QueuePool
-
-        # As SQLAlchemy 2 does by itself. 1.4 (Airflow 2.11) opens and closes the file for each transaction, which takes
-        # longer than a slot waits to be used.
-        engine_kwargs |= {"poolclass": QueuePool, "connect_args": {"check_same_thread": False}}
-    else:
-        raise SendosoConfigError(
-            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
-            "sqlite for a single machine. Nothing was sent."
-        )
     check_extra(conn_id, connection)
     uri = connection.get_uri()
     with _lock:
         if uri not in _ledgers:
-            hook = connection.get_hook()  # type: ignore[no-untyped-call]
-            _ledgers[uri] = Ledger(hook.get_sqlalchemy_engine(engine_kwargs=engine_kwargs))
+            _ledgers[uri] = Ledger(make_engine(conn_id, connection))
         return _ledgers[uri]
 
 

@@ -8,11 +8,11 @@ import secrets
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import event, inspect, select, text, update
+from sqlalchemy import inspect, select, text, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
+from airflow_provider_sendoso.ledger.sessions import prepare
 
 T = TypeVar("T")
 
@@ -32,9 +33,6 @@ _OPEN_PATIENCE = 2.0
 
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
 _CREATE_PATIENCE_S = 10
-_BUSY_TIMEOUT_MS = 30_000
-_LOCK_TIMEOUT_MS = 5_000
-_IDLE_TIMEOUT_MS = 15_000
 _TRANSIENT = (OperationalError, InternalError, InterfaceError)
 _MYSQL_TRANSIENT = frozenset({1020, 1205, 1213})
 """Changed since it was read, lock time-out, deadlock: one of MySQL's drivers has no class of errors for them."""
@@ -76,16 +74,7 @@ class Database:
         self.dialect = engine.dialect.name
         # SQLite has one writer at a time, and lets the others sleep for longer and longer: in one process, in turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
-        if self.dialect == "sqlite":
-            _prepare_sqlite(engine)
-        elif self.dialect == "postgresql":
-            _prepare_postgresql(engine)
-        elif self.dialect == "mysql":
-            _prepare_mysql(engine)
-        else:
-            raise SendosoConfigError(
-                f"The ledger's database is {self.dialect}; use PostgreSQL, MySQL, or SQLite for a single machine."
-            )
+        prepare(engine)
 
     def run(
         self, work: Callable[[Connection], T], patience: float = PATIENCE, first: Callable[[], T] | None = None
@@ -211,59 +200,6 @@ class Database:
             # There every change of a table commits, and a lock goes with its connection: this one is closed after use.
             connection.detach()
             connection.execute(text(f"SELECT GET_LOCK('{schema.identity.name}', {_CREATE_PATIENCE_S})"))
-
-
-def _prepare_sqlite(engine: Engine) -> None:
-    path = engine.url.database or ""
-    if not path.startswith("/"):
-        raise SendosoConfigError(
-            "The ledger's SQLite database must be a file with an absolute path, like sqlite:////var/lib/sendoso.db: "
-            "anything else is forgotten, and with it who was sent a gift."
-        )
-
-    def on_connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say so, below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    def on_begin(connection: Connection) -> None:
-        # Taking the write lock at once: an upgrade from reading to writing fails without waiting.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", on_connect)
-    event.listen(engine, "begin", on_begin)
-
-
-_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-"""Durability that server, role or database have turned off; what they ask for beyond it stays."""
-
-
-def _prepare_postgresql(engine: Engine) -> None:
-    def on_connect(connection: Any, record: Any) -> None:
-        # A frozen process must not hold a row of everybody's for ever, and nobody should wait for one for ever.
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
-            cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}")
-            # A commit that the server forgets when one of its processes is killed would be a gift sent twice.
-            cursor.execute(_DURABLE)
-        connection.commit()
-
-    event.listen(engine, "connect", on_connect)
-
-
-def _prepare_mysql(engine: Engine) -> None:
-    def on_connect(connection: Any, record: Any) -> None:
-        with closing(connection.cursor()) as cursor:
-            # As on PostgreSQL: each statement sees what was committed before it.
-            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            # What does not fit is an error; and UTC has no hour that comes twice.
-            cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), time_zone = '+00:00'")
-            # As on PostgreSQL; MySQL ends what is idle in a transaction only together with what is idle.
-            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT_MS // 1000}")
-            cursor.execute(f"SET SESSION wait_timeout = {_IDLE_TIMEOUT_MS // 1000}")
-        connection.commit()
-
-    event.listen(engine, "connect", on_connect)
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -34,7 +34,8 @@ class Replaceable:
         Say why a row may not replace the send.
 
         Somebody else's failed gift is no reason for a second one to a recipient who has theirs. The recipient is the
-        same if the address is, or if the recipient key is: then the address may have been corrected.
+        same if the address, the recipient key or the ``row_ref`` is: by the last two also where an address that was
+        wrong has been corrected.
 
         :param ledger: knows the send.
         :param batch: whose row it is.
@@ -44,10 +45,11 @@ class Replaceable:
             return self.problem
         key = ledger.send_key(batch.account, self.first.dedupe_scope, job.recipient_key)
         address = ledger.email_hash(batch.account, kind_of(job.send).email(job.send))
-        if self.first.send_key == key or self.first.email_hash == address:
+        same_ref = job.row_ref is not None and job.row_ref == self.first.row_ref
+        if same_ref or self.first.send_key == key or self.first.email_hash == address:
             return None
         return (
-            f"resend_of names the send {self.name!r}, which was for another recipient, by address and by "
+            f"resend_of names the send {self.name!r}, which was for another recipient, by address, row_ref and "
             f"{batch.recipient_key}: a replacement goes to the same one. Where the address was corrected, send it "
             "without resend_of"
         )

@@ -67,7 +67,7 @@ def lapse(opened: Ledger) -> Callable[[], None]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger that gives up on its database at once."""
     monkeypatch.setattr(Database.run, "__defaults__", (0.2, None))
-    monkeypatch.setattr("airflow_provider_sendoso.ledger.database._BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("airflow_provider_sendoso.ledger.sessions.BUSY_TIMEOUT_MS", 50)
 
 
 @pytest.fixture

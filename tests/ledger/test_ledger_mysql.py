@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger import Ledger, database
+from airflow_provider_sendoso.ledger import Ledger, sessions
 from airflow_provider_sendoso.ledger.records import Batch, Wanted
 from airflow_provider_sendoso.ledger.schema import db_now, scopes, sends
 from airflow_provider_sendoso.models import Item, Kind
@@ -74,7 +74,7 @@ def test_a_deadlock_is_repeated(opened: Ledger) -> None:
 
 
 def test_a_lock_time_out_is_repeated(engine: Engine, opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_LOCK_TIMEOUT_MS", 1000)
+    monkeypatch.setattr(sessions, "LOCK_TIMEOUT_MS", 1000)
     other = Ledger(create_engine(engine.url))._database
     with engine.begin() as holding:
         holding.execute(touch("a"))
@@ -104,7 +104,7 @@ def test_a_lost_connection_is_repeated(engine: Engine, opened: Ledger) -> None:
 def test_a_process_that_is_frozen_in_a_transaction_loses_it(
     engine: Engine, opened: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_IDLE_TIMEOUT_MS", 1000)
+    monkeypatch.setattr(sessions, "IDLE_TIMEOUT_MS", 1000)
     frozen = Ledger(create_engine(engine.url))._database.engine
     holding = frozen.connect()
     began = time.monotonic()

@@ -141,7 +141,7 @@ def test_slow_commit(sendoso, ledger, monkeypatch):
 
 
 def test_a_frozen_transaction_does_not_stop_the_deployment(sendoso, set_connection, postgres_database, monkeypatch):
-    monkeypatch.setattr("airflow_provider_sendoso.ledger.database._IDLE_TIMEOUT_MS", 1000)
+    monkeypatch.setattr("airflow_provider_sendoso.ledger.sessions.IDLE_TIMEOUT_MS", 1000)
     set_connection("sendoso_ledger", postgres_database().connection)
     session = SendosoHook().session
     session.pace.reserve(poll=False)

@@ -155,6 +155,17 @@ def test_the_address_of_a_replacement_may_be_another_where_the_recipient_key_is_
     assert send([corrected], recipient_key="customer_id", run_id="run-2") == Try("", {"sent": 1})
 
 
+def test_a_corrected_address_is_known_by_the_reference_of_its_row(sendoso: Sandbox, send: Callable[..., Try]) -> None:
+    rows = [person | {"customer_id": f"C-{n}"} for n, person in enumerate(people(2))]
+    assert send(rows, row_ref="customer_id") == Try("", {"sent": 2})
+    failed = sendoso.sends[0].id
+    sendoso.finish(failed, "failed")
+    corrected = rows[0] | {"email": "ada@elsewhere.example", "resend_of": failed}
+    wrong = corrected | {"customer_id": "C-1"}
+    assert send([wrong], row_ref="customer_id", run_id="run-2") == Try("SendosoRowsError", {"invalid": 1})
+    assert send([corrected], row_ref="customer_id", run_id="run-3") == Try("", {"sent": 1})
+
+
 # -- at most once ------------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoRateLimitError,
     SendosoServerError,
 )
-from airflow_provider_sendoso.ledger import Ledger, database
+from airflow_provider_sendoso.ledger import Ledger, database, sessions
 from airflow_provider_sendoso.ledger import tokens as token_store
 
 TOKEN = {"path": "/oauth/token"}
@@ -35,8 +35,8 @@ def impatient(monkeypatch):
     monkeypatch.setattr(database.Database.run, "__defaults__", (0.4, None))
     monkeypatch.setattr(token_store.LedgerTokenStore._update, "__kwdefaults__", {"patience": 0.4})
     monkeypatch.setattr(token_store, "_STORE_PATIENCE", 0.4)
-    monkeypatch.setattr(database, "_BUSY_TIMEOUT_MS", 200)
-    monkeypatch.setattr(database, "_LOCK_TIMEOUT_MS", 300)
+    monkeypatch.setattr(sessions, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(sessions, "LOCK_TIMEOUT_MS", 300)
 
 
 # The token endpoint.

@@ -1,0 +1,168 @@
+"""The engine of a ledger's connection: with all that Airflow's own hook of that type honours, TLS above all."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Engine, make_url
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+_TIMEOUT = 10
+"""Seconds to connect to the ledger's database."""
+
+_POSTGRES_DEFAULTS: dict[str, Any] = {
+    "application_name": "airflow-provider-sendoso",
+    "connect_timeout": _TIMEOUT,
+    "keepalives_idle": _TIMEOUT,
+    "tcp_user_timeout": 1000 * _TIMEOUT,
+}
+_MYSQL_DEFAULTS: dict[str, Any] = {
+    "charset": "utf8mb4",
+    "connect_timeout": _TIMEOUT,
+    "read_timeout": 2 * _TIMEOUT,  # longer than a statement waits for a row
+    "write_timeout": _TIMEOUT,
+}
+_DRIVERS = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2", "mysql", "mysql+pymysql", "mysql+mysqlconnector")
+_NOT_THE_DRIVERS = frozenset(
+    ("aws_conn_id", "azure_conn_id", "client", "cursor", "iam", "sqlalchemy_query", "sqlalchemy_scheme")
+)
+"""What Airflow's hooks read of an extra and do not hand to the driver."""
+
+_REFUSED = {
+    "redshift": "Redshift enforces no unique keys",
+    "redshift-serverless": "Redshift enforces no unique keys",
+    "local_infile": "a ledger reads no files for its server",
+    "allow_local_infile": "a ledger reads no files for its server",
+}
+
+
+def make_engine(conn_id: str, connection: Connection) -> Engine:
+    """
+    Make the engine of a ledger's connection; nothing connects yet.
+
+    :param conn_id: of the connection.
+    :param connection: of type ``postgres``, ``mysql`` or ``sqlite``, whose extra can be read.
+    :raises SendosoConfigError: for another type, and for a key of the extra that a ledger must not have. A key that the
+        driver does not know is refused when the engine connects.
+    """
+    if connection.conn_type not in ("postgres", "mysql", "sqlite"):
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
+            "sqlite for a single machine. Nothing was sent."
+        )
+    extra: dict[str, Any] = dict(connection.extra_dejson)
+    for name in sorted(extra):
+        why = "a SQLite ledger takes none" if connection.conn_type == "sqlite" else _REFUSED.get(name)
+        if why and _typed(name, extra[name]):
+            raise SendosoConfigError(
+                f"The ledger's connection {conn_id!r} has {name!r} in its extra: {why}. Take it out; nothing was sent."
+            )
+    hook = connection.get_hook()  # type: ignore[no-untyped-call]
+    url = _url(hook)
+    if connection.conn_type == "sqlite":
+        from sqlalchemy.pool import QueuePool
+
+        # As SQLAlchemy 2 does by itself. 1.4 (Airflow 2.11) opens and closes the file for each transaction, which takes
+        # longer than a slot waits to be used.
+        sqlite: dict[str, Any] = {"poolclass": QueuePool, "connect_args": {"check_same_thread": False}}
+        return create_engine(url, hide_parameters=True, **sqlite)
+    if url.drivername not in _DRIVERS:
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} asks for the driver {url.drivername!r}, which a ledger cannot use; "
+            f"use one of {', '.join(_DRIVERS)}. Nothing was sent."
+        )
+    for_driver = {name: value for name, value in extra.items() if name not in _NOT_THE_DRIVERS}
+    url, arguments = (_postgres if connection.conn_type == "postgres" else _mysql)(url, for_driver)
+    # Whether a connection still lives is asked on MySQL alone, where idle ones are ended on purpose. Elsewhere its
+    # first statement finds out, and is repeated.
+    ping = connection.conn_type == "mysql"
+    engine = create_engine(url, hide_parameters=True, pool_pre_ping=ping, connect_args=arguments)
+    _connect_with(engine, conn_id, connection, hook)
+    return engine
+
+
+def _url(hook: Any) -> URL:
+    try:
+        return make_url(hook.sqlalchemy_url)
+    except (AttributeError, NotImplementedError):  # not every hook, and not in every version
+        return make_url(hook.get_uri())
+
+
+def _postgres(url: URL, extra: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
+    """Hand the extra to libpq, which takes or refuses it key by key; what is in the URL counts as well."""
+    defaults = {name: value for name, value in _POSTGRES_DEFAULTS.items() if name not in url.query}
+    if url.drivername == "postgresql+psycopg":
+        # Prepared statements belong to a session, which a pooler between may change with each transaction.
+        defaults["prepare_threshold"] = None
+    return url, defaults | extra
+
+
+def _mysql(url: URL, extra: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
+    """Hand the extra to the driver typed: Airflow's hook makes text of it, and SQLAlchemy regroups what it knows."""
+    typed = {name: _typed(name, value) for name, value in extra.items() if value not in (None, "")}
+    # mysqlclient alone takes ssl_ca and its like as parts of `ssl`, which SQLAlchemy does with what is in a URL.
+    query = {name: typed.pop(name) for name in list(typed) if name.startswith("ssl_") and url.drivername == "mysql"}
+    return url.set(query=query), _MYSQL_DEFAULTS | typed
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return what a value of an extra is, where a connection was given as a URI and has text alone."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if value.isdecimal() and name.endswith("timeout"):
+        return int(value)
+    return json.loads(value) if name == "ssl" and value.lstrip().startswith("{") else value
+
+
+def _connect_with(engine: Engine, conn_id: str, connection: Connection, hook: Any) -> None:
+    """Connect with a new IAM token each time, if asked to, over TLS or not at all, and say what a driver refuses."""
+    driver = engine.url.drivername
+    iam = connection.extra_dejson.get("iam", False)
+    wrong: tuple[type[Exception], ...] = (TypeError, AttributeError, ValueError, OSError)
+    if driver.startswith("postgresql"):
+        wrong += (engine.dialect.dbapi.ProgrammingError,)  # type: ignore[union-attr]
+
+    def on_connect(dialect: Any, record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
+        connect = dialect.connect
+        if iam and driver.startswith("postgresql"):
+            cparams["user"], cparams["password"], cparams["port"] = hook.get_iam_token(deepcopy(connection))
+        elif iam:
+            cparams["password"], cparams["port"] = hook.get_iam_token(deepcopy(connection))
+        if driver == "mysql+pymysql":
+            from airflow_provider_sendoso.hooks.pymysql_tls import TlsConnection as connect
+        try:
+            made = connect(*cargs, **cparams)
+            if driver.startswith("mysql") and _asks_for_tls(cparams):
+                _check_tls(made)
+        except wrong as error:
+            raise SendosoConfigError(
+                f"The driver of the ledger's connection {conn_id!r} ({driver}) cannot use it: {str(error).strip()}. Correct the "
+                "connection's extra; nothing was sent."
+            ) from None
+        return made
+
+    event.listen(engine, "do_connect", on_connect)
+
+
+def _asks_for_tls(arguments: dict[str, Any]) -> bool:
+    perhaps = arguments.get("ssl_disabled") or str(arguments.get("ssl_mode")).upper() in ("DISABLED", "PREFERRED")
+    return not perhaps and any(value for name, value in arguments.items() if name.startswith("ssl"))
+
+
+def _check_tls(connection: Any) -> None:
+    """Refuse a connection in the clear: MySQL's drivers go on without TLS where the server offers none."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
+        if not cursor.fetchone()[1]:
+            connection.close()
+            raise ValueError("it asks for TLS, which the server does not offer")

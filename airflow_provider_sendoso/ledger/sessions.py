@@ -1,0 +1,116 @@
+"""What a ledger's database is told for each connection or transaction: how long to wait, and that a commit lasts."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+BUSY_TIMEOUT_MS = 30_000
+LOCK_TIMEOUT_MS = 5_000
+IDLE_TIMEOUT_MS = 15_000
+
+
+def prepare(engine: Engine) -> None:
+    """
+    Have the engine's connections and transactions as a ledger needs them.
+
+    :param engine: PostgreSQL, MySQL, MariaDB or SQLite.
+    :raises SendosoConfigError: for any other database, and for a SQLite one that would not outlive the process.
+    """
+    dialect = engine.dialect.name
+    if dialect not in _PREPARE:
+        raise SendosoConfigError(
+            f"The ledger's database is {dialect}; use PostgreSQL, MySQL, or SQLite for a single machine."
+        )
+    _PREPARE[dialect](engine)
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    path = Path(engine.url.database or "")
+    # Airflow reads sqlite:///ledger.db as a file in the root directory: nobody means that.
+    if not path.is_absolute() or path.parent == Path(path.anchor):
+        raise SendosoConfigError(
+            "The ledger's SQLite database must be a file with an absolute path, like sqlite:////var/lib/sendoso.db: "
+            "anything else is forgotten, and with it who was sent a gift."
+        )
+    _make_private(path)
+
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say so, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def on_begin(connection: Connection) -> None:
+        # Taking the write lock at once: an upgrade from reading to writing fails without waiting.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file for its owner alone: the hash key is in it. Who lets a group write to it keeps that."""
+    try:
+        if (
+            not path.exists()
+        ):  # one that is there is not opened: closing it would give up the locks of this process on it
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):  # SQLite makes the two others like the first
+            if file.exists():
+                mode = stat.S_IMODE(file.stat().st_mode)
+                file.chmod(mode & (0o660 if mode & 0o020 else 0o600))
+    except OSError:
+        pass  # somebody else's file, or no directory: SQLite says what is wrong, if anything is
+
+
+def _prepare_postgresql(engine: Engine) -> None:
+    # For each transaction, as a pooler like PgBouncer may give each another session, and a session to other clients:
+    # what it sees, how long it waits for a row, and how long a frozen process may hold one. A commit that the server
+    # forgets when one of its processes is killed would be a gift sent twice; what is asked beyond that stays.
+    asked = "current_setting('synchronous_commit')"
+    durable = f"CASE {asked} WHEN 'off' THEN 'on' ELSE {asked} END"
+    settings = (
+        f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true),"
+        f" set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT_MS}', true),"
+        f" set_config('synchronous_commit', {durable}, true)"
+    )
+    own_begin = engine.dialect.driver == "psycopg"
+    # psycopg 3 in autocommit leaves BEGIN to us, and both are one round trip. psycopg2 cannot commit then.
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED" if own_begin else "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.autocommit = own_begin
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"{begin}; {settings}")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+
+
+def _prepare_mysql(engine: Engine) -> None:
+    def on_connect(connection: Any, record: Any) -> None:
+        with closing(connection.cursor()) as cursor:
+            # As on PostgreSQL: each statement sees what was committed before it.
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            # What does not fit is an error; UTC has no hour that comes twice; and a statement is no transaction.
+            cursor.execute(
+                "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), time_zone = '+00:00', autocommit = 0"
+            )
+            # As on PostgreSQL; MySQL ends what is idle in a transaction only together with what is idle.
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_MS // 1000}")
+            cursor.execute(f"SET SESSION wait_timeout = {IDLE_TIMEOUT_MS // 1000}")
+        connection.commit()
+
+    event.listen(engine, "connect", on_connect)
+
+
+_PREPARE = {"sqlite": _prepare_sqlite, "postgresql": _prepare_postgresql, "mysql": _prepare_mysql}

@@ -1,0 +1,166 @@
+"""What the ledger's connection says about TLS is kept, as Airflow's own hook keeps it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pgbouncer
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+
+@pytest.fixture(params=["json", "uri"])
+def set_ledger(
+    request: pytest.FixtureRequest, set_connection: Callable[..., None], sendoso: Any
+) -> Callable[..., None]:
+    """Sets a PostgreSQL ledger's connection, as JSON and as a URI."""
+
+    def set_it(port: int, schema: str = "ledger", host: str = "127.0.0.1", **extra: str) -> None:
+        if request.param == "uri":
+            set_connection(
+                "sendoso_ledger", f"postgres://any:s3cret@{host}:{port}/{schema}?{urlencode(extra, quote_via=quote)}"
+            )
+            return
+        fields = {"conn_type": "postgres", "host": host, "port": port, "login": "any", "password": "s3cret"}
+        set_connection("sendoso_ledger", fields | {"schema": schema, "extra": json.dumps(extra)})
+
+    return set_it
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """Write a self-signed certificate for 127.0.0.1 and its key, ``<name>.key``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(who)
+        .issuer_name(who)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{name}.crt"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
+    return path
+
+
+@pytest.fixture
+def in_the_clear() -> Iterator[tuple[int, list[bytes]]]:
+    """A server without TLS: its port, and what clients have sent it besides asking for TLS."""
+    received: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listening.accept()
+            except OSError:
+                return
+            with client:
+                client.settimeout(5)
+                if client.recv(8)[4:] == b"\x04\xd2\x16\x2f":
+                    client.sendall(b"N")
+                    received.append(client.recv(1024))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1], received
+
+
+@pytest.mark.parametrize("sslmode", ["require", "verify-full"])
+def test_nothing_is_said_to_a_server_without_the_tls_that_is_asked_for(
+    set_ledger: Callable[..., None], in_the_clear: tuple[int, list[bytes]], sslmode: str
+) -> None:
+    port, received = in_the_clear
+    set_ledger(port, sslmode=sslmode)
+    with pytest.raises(SendosoLedgerError, match="SSL"):
+        assert SendosoHook().ledger
+    assert received
+    assert set(received) == {b""}
+
+
+@pytest.fixture
+def over_tls(postgres_socket_dir: str, postgres_database: Callable[[], Any]) -> Iterator[tuple[int, str, Path]]:
+    """A PostgreSQL behind TLS alone: its port, its database, and the certificate that it shows."""
+    program = pgbouncer.find_pooler()
+    if program is None:
+        pytest.skip("There is no PgBouncer; install pgbouncer.")
+    with tempfile.TemporaryDirectory(prefix="tls-") as name:
+        folder = Path(name)
+        shown = certificate(folder, "server")
+        folder.chmod(0o755)  # the server is another user's
+        (folder / "server.key").chmod(0o644)
+        settings = f"auth_type = any\nclient_tls_sslmode = require\nclient_tls_cert_file = {shown}\n"
+        settings += f"client_tls_key_file = {folder}/server.key\n"
+        with pgbouncer.running(program, postgres_socket_dir, settings) as pooler:
+            yield pooler.port, postgres_database().name, shown
+
+
+def test_the_certificate_that_is_asked_for_is_checked(
+    set_ledger: Callable[..., None], over_tls: tuple[int, str, Path], tmp_path: Path
+) -> None:
+    port, schema, shown = over_tls
+    set_ledger(port, schema, "localhost", sslmode="verify-full", sslrootcert=str(certificate(tmp_path, "another")))
+    with pytest.raises(SendosoLedgerError, match="certificate verify failed"):
+        assert SendosoHook().ledger
+    set_ledger(port, schema, "127.0.0.1", sslmode="verify-full", sslrootcert=str(shown))
+    with pytest.raises(SendosoLedgerError, match=r"certificate|does not match"):
+        assert SendosoHook().ledger
+    set_ledger(port, schema, "localhost", sslmode="verify-full", sslrootcert=str(shown))
+    assert SendosoHook().ledger.identity.ledger_uuid
+
+
+def test_a_key_of_the_extra_that_the_driver_does_not_know_is_refused_by_name(
+    set_ledger: Callable[..., None], over_tls: tuple[int, str, Path]
+) -> None:
+    port, schema, _ = over_tls
+    set_ledger(port, schema, sslmod="verify-full")
+    with pytest.raises(SendosoConfigError, match=r"sslmod.*nothing was sent") as caught:
+        assert SendosoHook().ledger
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_sqlite_ledger_in_the_root_directory_is_refused(set_connection: Callable[..., None], sendoso: Any) -> None:
+    set_connection("sendoso_ledger", "sqlite:///ledger.db")
+    with pytest.raises(SendosoConfigError, match="absolute path"):
+        assert SendosoHook().ledger
+
+
+@pytest.mark.parametrize("was", [None, 0o644, 0o664])
+def test_a_sqlite_ledger_is_its_owners_alone(
+    set_connection: Callable[..., None], sendoso: Any, tmp_path: Path, was: int | None
+) -> None:
+    """The key of all hashes is in it. A group that may write to it, so that two users share it, keeps that."""
+    path = tmp_path / "ledger.db"
+    if was is not None:
+        path.touch(was)
+        path.chmod(was)
+    set_connection("sendoso_ledger", {"conn_type": "sqlite", "host": str(path)})
+    ledger = SendosoHook().ledger
+    assert ledger.sends.scopes("account") == []
+    modes = {file.stat().st_mode & 0o777 for file in tmp_path.iterdir() if file.name.startswith("ledger.db")}
+    assert modes == {0o660 if was == 0o664 else 0o600}
