@@ -146,8 +146,8 @@ def _connect_with(engine: Engine, conn_id: str, connection: Connection, hook: An
                 _check_tls(made)
         except wrong as error:
             raise SendosoConfigError(
-                f"The driver of the ledger's connection {conn_id!r} ({driver}) cannot use it: {str(error).strip()}. Correct the "
-                "connection's extra; nothing was sent."
+                f"The driver of the ledger's connection {conn_id!r} ({driver}) cannot use it: {str(error).strip()}. "
+                "Correct the connection's extra; nothing was sent."
             ) from None
         return made
 

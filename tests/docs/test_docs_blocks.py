@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_3_PLUS
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 try:
     from airflow.dag_processing.dagbag import DagBag
@@ -209,6 +209,6 @@ def test_sql_runs_on_a_ledger(
 ) -> None:
     make_open("ada@example.com")
     engine = SendosoHook().ledger._database.engine
-    with create_engine(engine.url).connect() as connection:
+    with engine.connect() as connection:
         rows = connection.execute(text(block.text)).all()
     assert len(rows) == 1
