@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
+from airflow_provider_sendoso.ledger.server_checks import check_server
 from airflow_provider_sendoso.ledger.sessions import prepare
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ PATIENCE = 10.0
 _OPEN_PATIENCE = 2.0
 """The same for opening the ledger, where a database that is not there is more likely than one that is busy."""
 
+_SINCE_VERSION_1 = (schema.identity.c.schema_version, schema.identity.c.ledger_uuid, schema.identity.c.hash_key)
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
 _CREATE_PATIENCE_S = 10
 _TRANSIENT = (OperationalError, InternalError, InterfaceError)
@@ -139,7 +141,9 @@ class Database:
 
         :raises SendosoConfigError: for a ledger that a newer version of this provider has written.
         """
-        return self.run(self._open, _OPEN_PATIENCE)
+        identity = self.run(self._open, _OPEN_PATIENCE)
+        # In a transaction of its own, which begins by waiting for its turn: whoever waits holds no lock on a table.
+        return identity or self.run(self._upgrade)
 
     def _error(self, error: SQLAlchemyError) -> SendosoLedgerError:
         return SendosoLedgerError(
@@ -147,35 +151,39 @@ class Database:
             "it; the task can be retried once the database answers."
         )
 
-    def _open(self, connection: Connection) -> Identity:
+    def _open(self, connection: Connection) -> Identity | None:
+        """Say who the ledger is, which is made if it is not there; ``None`` if its tables have to be upgraded first."""
         known = inspect(connection).has_table(schema.identity.name)
-        row = connection.execute(select(schema.identity)).first() if known else None
+        row = connection.execute(select(*_SINCE_VERSION_1)).first() if known else None
         if row is None:
             self._one_at_a_time(connection)
             schema.metadata.create_all(connection)
             now = connection.execute(select(schema.db_now())).scalar_one()
             new = {
                 "id": 1,
-                "schema_version": schema.SCHEMA_VERSION,
+                "schema_version": schema.USABLE_SINCE,
+                "tables_version": schema.SCHEMA_VERSION,
                 "ledger_uuid": str(uuid.uuid4()),
                 "hash_key": secrets.token_hex(32),
                 "created_at": now,
             }
             self.insert_ignore(connection, schema.identity, [new])
-            row = connection.execute(select(schema.identity)).one()
-        if row.schema_version < schema.SCHEMA_VERSION:
-            row = self._upgrade(connection)
+            row = connection.execute(select(*_SINCE_VERSION_1)).one()
+        if self._tables_version(connection, row.schema_version) < schema.SCHEMA_VERSION:
+            return None
         if row.schema_version > schema.SCHEMA_VERSION:
             raise SendosoConfigError(
                 f"The ledger has schema version {row.schema_version}; this version of airflow-provider-sendoso knows "
                 f"{schema.SCHEMA_VERSION}. Upgrade the provider here as well; nothing was sent."
             )
+        check_server(connection)
         return Identity(row.ledger_uuid, bytes.fromhex(row.hash_key))
 
-    def _upgrade(self, connection: Connection) -> Any:
-        """Give an older ledger what newer versions have added, and return who it is; nothing in it is changed."""
+    def _upgrade(self, connection: Connection) -> Identity:
+        """Give an older ledger what newer versions have added, and say who it is; nothing in it is changed."""
         self._one_at_a_time(connection)
-        found = connection.execute(select(schema.identity.c.schema_version)).scalar_one()
+        usable_since = connection.execute(select(schema.identity.c.schema_version)).scalar_one()
+        found = self._tables_version(connection, usable_since)
         schema.metadata.create_all(connection)
         for version in range(found + 1, schema.SCHEMA_VERSION + 1):
             for column in schema.ADDED.get(version, ()):
@@ -189,8 +197,20 @@ class Database:
                 if index.name not in there:
                     index.create(connection)
         if found < schema.SCHEMA_VERSION:
-            connection.execute(update(schema.identity).values(schema_version=schema.SCHEMA_VERSION))
-        return connection.execute(select(schema.identity)).one()
+            usable = max(usable_since, schema.USABLE_SINCE)
+            connection.execute(
+                update(schema.identity).values(schema_version=usable, tables_version=schema.SCHEMA_VERSION)
+            )
+        identity = self._open(connection)
+        assert identity is not None  # noqa: S101 - its tables are of this version now
+        return identity
+
+    def _tables_version(self, connection: Connection, schema_version: int) -> int:
+        """Read the version of the tables; before version 5 it was the one number that there was."""
+        columns = {column["name"] for column in inspect(connection).get_columns(schema.identity.name)}
+        if schema.identity.c.tables_version.name not in columns:
+            return schema_version
+        return connection.execute(select(schema.identity.c.tables_version)).scalar() or schema_version
 
     def _one_at_a_time(self, connection: Connection) -> None:
         """Let one process change the tables while the others wait here; SQLite's transaction has the lock already."""

@@ -24,6 +24,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 SCHEMA_VERSION = 5
+"""The version of the tables below. Adding a table, an index, or a column that may be NULL raises it."""
+
+USABLE_SINCE = 4
+"""The oldest version whose code may still read and write these tables, while workers are upgraded one by one. A change
+that such code would read wrongly, or write wrongly, raises it to that change's version."""
 
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
@@ -40,7 +45,10 @@ identity = Table(
     Column("ledger_uuid", String(36), nullable=False),
     Column("hash_key", String(64), nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("tables_version", Integer),
 )
+"""One row. ``schema_version`` is the oldest version whose code may use the ledger, which code of every version reads;
+``tables_version`` is the version of the tables, from version 5 on."""
 
 scopes = Table(
     "sendoso_scopes",
@@ -181,7 +189,7 @@ cursors = Table(
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
-    5: (sends.c.client, sends.c.posted_mark),
+    5: (sends.c.client, sends.c.posted_mark, identity.c.tables_version),
 }
 """Columns by the schema version that brought them, which an older ledger is given, with their indexes; new tables come
 by themselves."""

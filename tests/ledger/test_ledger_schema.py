@@ -19,7 +19,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.ddl import ddl
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity, metadata
+from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, USABLE_SINCE, identity, metadata
 from airflow_provider_sendoso.models import Item, Kind
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
@@ -74,6 +74,7 @@ def version_1(opened: Ledger) -> Ledger:
         connection.execute(text("DROP TABLE sendoso_lists"))
         connection.execute(text("DROP TABLE sendoso_cursors"))
         connection.execute(text("ALTER TABLE sendoso_sends DROP COLUMN resend_of"))
+        connection.execute(text("ALTER TABLE sendoso_ledger DROP COLUMN tables_version"))
         connection.execute(update(identity).values(schema_version=1))
 
     opened._database.run(take_back)
@@ -103,7 +104,7 @@ def test_a_ledger_of_version_1_is_upgraded_in_place(version_1: Ledger, url: str)
     assert len(upgraded.resolutions.history("key")) == 1
 
     version = upgraded._database.run(lambda connection: connection.execute(select(identity.c.schema_version)).scalar())
-    assert version == SCHEMA_VERSION
+    assert version == USABLE_SINCE
     assert ledger_workers.open_ledger(url).identity == version_1.identity
 
 

@@ -1,0 +1,71 @@
+"""What a ledger needs of its database's server, looked at when a process opens the ledger: one query."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+
+log = logging.getLogger(__name__)
+
+_DRIFT = 5.0
+"""Seconds by which the database's clock and this machine's may differ before a warning names it."""
+
+_POSTGRESQL = """
+    SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,
+        current_setting('full_page_writes') AS full_page_writes,
+        CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION) AS now
+"""
+_MYSQL = """
+    SELECT @@read_only AS standby, @@innodb_flush_log_at_trx_commit AS flush, @@log_bin AS log_bin,
+        @@sync_binlog AS sync_binlog, CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS DOUBLE) AS now
+"""
+
+
+def check_server(connection: Connection) -> None:
+    """
+    Refuse a standby, and warn of a server that can forget commits or whose clock differs from this machine's.
+
+    A commit that is forgotten when the server's machine fails is a gift sent twice, and no session can turn these
+    settings on. Leases lapse on the server's clock. SQLite has no server.
+
+    :param connection: of the running transaction.
+    :raises SendosoConfigError: for a standby.
+    """
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        return
+    asked = time.time()
+    found = dict(connection.execute(text(_POSTGRESQL if dialect == "postgresql" else _MYSQL)).one()._mapping)
+    if found["standby"]:
+        raise SendosoConfigError(
+            "The ledger's database is a standby, or read-only: what it does not have yet would be sent again. Set the "
+            "ledger's connection to the primary. Nothing was sent."
+        )
+    for line in _forgetful(dialect, found):
+        log.warning(
+            "The ledger's server can forget commits when its machine fails, and send gifts twice: set %s.", line
+        )
+    drift = found["now"] - asked
+    if abs(drift) > _DRIFT:
+        log.warning(
+            "The clock of the ledger's database is %.0f s %s this machine's: synchronise both (NTP).",
+            abs(drift),
+            "ahead of" if drift > 0 else "behind",
+        )
+
+
+def _forgetful(dialect: str, found: dict[str, object]) -> Iterator[str]:
+    """Name what has to be set."""
+    if dialect == "postgresql":
+        yield from (f"{name} = on" for name in ("fsync", "full_page_writes") if found[name] == "off")
+        return
+    if str(found["flush"]) != "1":
+        yield "innodb_flush_log_at_trx_commit = 1"
+    if str(found["log_bin"]) not in ("0", "OFF") and str(found["sync_binlog"]) != "1":
+        yield "sync_binlog = 1"
