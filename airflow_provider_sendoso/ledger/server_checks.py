@@ -49,7 +49,7 @@ def check_server(connection: Connection) -> None:
         )
     for line in _forgetful(dialect, found):
         log.warning(
-            "The ledger's server can forget commits when its machine fails, and send gifts twice: set %s.", line
+            "The ledger's server can forget commits when its machine fails, and send gifts twice. Set %s.", line
         )
     drift = found["now"] - asked
     if abs(drift) > _DRIFT:
