@@ -130,7 +130,7 @@ class TokenManager:
         self._mask = mask
         self._lock = threading.Lock()
         # The work that holds the lock, and the owner's name in its claim.
-        self._errand: Uninterruptible[Any]
+        self._running: Uninterruptible[Any]
         self._owner = ""
         self._cached: tuple[str, float] | None = None
 
@@ -185,11 +185,11 @@ class TokenManager:
 
         def locked() -> T:
             with self._lock:
-                self._errand = errand
+                self._running = running
                 return work()
 
-        errand = Uninterruptible(locked)
-        return errand.run()
+        running = Uninterruptible(locked)
+        return running.run()
 
     def _claimed(self, work: Callable[[], T], meanwhile: Callable[[], T | None] = lambda: None) -> T:
         """
@@ -207,7 +207,7 @@ class TokenManager:
                         "No access token: another process has been renewing it for too long. Nothing was sent."
                     )
                 time.sleep(_POLL)
-                self._errand.check()
+                self._running.check()
                 if found := meanwhile():
                     return found
             try:
@@ -228,7 +228,7 @@ class TokenManager:
         """Extend the claim after the wait for a slot, during which it may have expired and been taken."""
         if not self._store.renew(self._owner, self._lease):
             raise _ClaimLost
-        self._errand.commit()
+        self._running.commit()
 
     def _renewed(self) -> str:
         steps = renewal(self._config, self.stored())

@@ -136,7 +136,7 @@ class _Note:
     was_cut: bool = False
 
     def cut(self) -> None:
-        """End it, from another thread: whoever is reading or writing fails at once."""
+        """End the request from another thread: its reads and writes fail at once."""
         self.was_cut = True
         if self.sock is not None:
             with suppress(OSError):  # it may have ended by itself

@@ -1,7 +1,7 @@
-"""Work that an exception out of a signal handler must not cut in two.
+"""Runs work that an exception from a signal handler must not interrupt.
 
-Airflow ends a task by raising in its main thread, wherever that happens to be: on a time-out, and before Airflow 3 on
-SIGTERM. Such work is done by a thread of its own, in which nothing is raised from outside.
+Airflow ends a task by raising an exception in its main thread, at any line: on a time-out, and before Airflow 3 on
+SIGTERM. The work runs in a thread of its own, because signal handlers raise in the main thread only.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class CalledOff(Exception):
-    """The caller has gone, and nothing had been begun that has to be finished; seen by nobody."""
+    """The caller was interrupted before the work had begun anything that must be finished. Never leaves the thread."""
 
 
 class Uninterruptible(Generic[T]):
     """
-    Does something once, in a thread of its own that the caller waits for.
+    Runs a function once, in a thread of its own, while the caller waits.
 
-    :param work: calls :meth:`check` and :meth:`commit` on its way.
+    :param work: the function; it calls :meth:`check` and :meth:`commit` between its steps.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -35,15 +35,15 @@ class Uninterruptible(Generic[T]):
 
     def run(self) -> T:
         """
-        Return what the work returns, or raise what it raises.
+        Run the work, and return its result or raise its exception.
 
-        Interrupted, the caller stays until what was begun is finished, for Airflow ends the process without waiting
-        for any thread; interrupted again, it leaves, and the thread finishes alone.
+        An interrupted caller waits until committed work has finished, because Airflow ends the process without waiting
+        for threads. A caller that is interrupted a second time leaves, and the thread finishes alone.
         """
-        # With the caller's context, as ``asyncio.to_thread`` does it: what is logged still belongs to its task.
+        # The caller's context, as ``asyncio.to_thread`` copies it, so that log records belong to the caller's task.
         context = contextvars.copy_context()
-        # Made for each errand, so that no process has it from its parent; not a daemon, whatever the caller is.
-        thread = threading.Thread(target=context.run, args=(self._do,), name="sendoso-errand", daemon=False)
+        # A new thread for each run, because a forked process has none of its parent's threads. Not a daemon thread.
+        thread = threading.Thread(target=context.run, args=(self._do,), name="sendoso-uninterruptible", daemon=False)
         self._busy.acquire()
         try:
             thread.start()
@@ -57,31 +57,32 @@ class Uninterruptible(Generic[T]):
 
     def check(self) -> None:
         """
-        Go on only while somebody waits for it, or something has been begun; for the work.
+        Stop the work if its caller was interrupted before :meth:`commit`. Called by the work.
 
-        :raises CalledOff: otherwise.
+        :raises CalledOff: if so.
         """
         if self._called_off and not self._committed:
             raise CalledOff
 
     def commit(self) -> None:
         """
-        Begin what has to be finished; for the work.
+        Declare that the next step must be finished. Called by the work.
 
-        :raises CalledOff: if the caller has gone: then it is not begun.
+        :raises CalledOff: if the caller was interrupted already; then the step must not begin.
         """
-        # Told before it looks, while the caller looks after having told: one of them sees the other.
+        # This thread sets its flag and then reads the caller's; the caller does it the other way round. So at least one
+        # of the two sees the other's flag.
         self._committed = True
         if self._called_off:
             raise CalledOff
 
     def _wait(self) -> None:
-        # Not by ``join``: before Python 3.13, once interrupted, it takes a thread that runs for one that has ended.
+        # Not ``join``: before Python 3.13 an interrupted ``join`` reports a running thread as ended.
         with self._busy:
             pass
 
     def _do(self) -> None:
-        # The caller looks at the outcome, which has a lock of its own, only when this is over.
+        # The caller reads the outcome, which has a lock of its own, only after ``_busy`` is released.
         try:
             self._outcome.set_result(self._work())
         except BaseException as error:

@@ -142,7 +142,7 @@ class Database:
         :raises SendosoConfigError: for a ledger that a newer version of this provider has written.
         """
         identity = self.run(self._open, _OPEN_PATIENCE)
-        # In a transaction of its own, which begins by waiting for its turn: whoever waits holds no lock on a table.
+        # In a transaction of its own, whose first statement waits for the lock: a waiting process locks no table.
         return identity or self.run(self._upgrade)
 
     def _error(self, error: SQLAlchemyError) -> SendosoLedgerError:

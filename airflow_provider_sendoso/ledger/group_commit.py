@@ -1,8 +1,9 @@
-"""What several threads want to commit at the same time, in one transaction: a commit costs as much for one as for all.
+"""Group commit: the work of several threads in one transaction, because a commit costs the same for one as for all.
 
-Whoever comes while nobody is at it does what everybody wants by then, and the others wait; of those who come meanwhile
-the first does what all of them want, once that is over. A thread is told of its own alone: when a transaction of
-several fails, each of them has one to itself.
+One thread at a time is the leader. It takes the work of all threads that wait, runs it in one transaction, and commits.
+Threads that arrive meanwhile form the next group, and the first of them leads it. If the transaction of a group fails,
+each of its threads repeats its own work in a transaction of its own, so that a thread learns only what became of its
+own work.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from sqlalchemy.engine import Connection
 T = TypeVar("T")
 
 _GLANCE = 0.05
-"""Seconds after which a thread that was interrupted looks whether somebody has done what it wanted."""
+"""Seconds between two looks of an interrupted thread at whether a leader has finished its work."""
 
 
 class _Part:
-    """What one thread wants of a transaction."""
+    """The work of one thread in a group."""
 
     def __init__(self, work: Callable[[Connection], Any], row: str) -> None:
         self.work, self.row = work, row
         self.result: Any = None
         self.over = self.committed = self.leads = False
         self.called = threading.Lock()
-        """Free once there is something for its thread to do: only those are woken."""
+        """Released when its thread has to go on: to lead the next group, or because its work is over."""
         self.called.acquire()
 
 
 class GroupCommit:
     """
-    Runs transactions, those that come at the same time as one; for threads in which nothing is raised from outside.
+    Runs work in transactions, and work of several threads in one; no other code may raise into these threads.
 
     :param once: runs one transaction.
     """
@@ -46,18 +47,18 @@ class GroupCommit:
         _all.add(self)
 
     def forget(self) -> None:
-        """Wait for nobody: a process that was forked has the parent's waiting threads, and none to wake them."""
+        """Drop all waiting work: in a forked process it is the parent's, and no thread is there to run it."""
         self._lock = threading.Lock()
         self._waiting: list[_Part] = []
         self._busy = False
 
     def once(self, work: Callable[[Connection], T], row: str) -> T:
         """
-        Do some work in a transaction, perhaps along with others', and return when it is committed.
+        Run work in a transaction, perhaps together with that of other threads, and return when it is committed.
 
-        :param work: may run in the thread of another, and again by itself when that transaction has failed.
-        :param row: the key of the send that it locks, and of no other: all are locked in one order, so that none
-            deadlock.
+        :param work: may run in another thread, and once more in this one if the group's transaction has failed.
+        :param row: the key of the only send that the work locks; a group locks its rows in the order of their keys, so
+            that two transactions do not deadlock.
         """
         mine = _Part(work, row)
         group = self._wait(mine)
@@ -67,7 +68,7 @@ class GroupCommit:
         return result
 
     def _wait(self, mine: _Part) -> list[_Part]:
-        """Wait until it is over, or return what is to be done now, and by this thread."""
+        """Wait until a leader has run the work, or until this thread leads: then return the group to run."""
         with self._lock:
             self._waiting.append(mine)
             if not self._busy:
@@ -81,8 +82,8 @@ class GroupCommit:
                     self._waiting.remove(mine)
                     if mine.leads:
                         self._call_next()
-            while not (waits or mine.over):  # somebody is at it: it must not happen after its thread has gone on
-                mine.called.acquire(timeout=_GLANCE)  # which the interrupted one may have done already
+            while not (waits or mine.over):  # a leader is running it, and must not do so after this thread has gone on
+                mine.called.acquire(timeout=_GLANCE)  # the interrupted call may have acquired it already
             raise
         with self._lock:
             if mine.over:
@@ -91,7 +92,7 @@ class GroupCommit:
             return group
 
     def _call_next(self) -> None:
-        """Let the first of those who wait do what all of them want; the lock is held."""
+        """Make the first waiting thread the leader of all that wait; the caller holds the lock."""
         self._busy = bool(self._waiting)
         if self._busy:
             self._waiting[0].leads = True
@@ -111,7 +112,7 @@ class GroupCommit:
                 raise
         finally:
             with self._lock:
-                if not committed:  # nobody waits for a database in trouble longer than by themselves
+                if not committed:  # those that wait meanwhile go on alone: no thread waits for a group's retry
                     group, self._waiting = group + self._waiting, []
                 for part in group:
                     part.over, part.committed = True, committed

@@ -1,7 +1,7 @@
 """Keeps the log records of a thread that posts until the outcome of its POST is committed.
 
-In a task whose supervisor has died any log line raises. Between the commit of POSTING and the commit of the outcome
-that would lose what became of a gift, whoever logs: this package, urllib3, or a driver of the database.
+In a task whose supervisor has died every log call raises. Between the commit of POSTING and the commit of the outcome
+such an exception would lose the outcome of a POST, whether this package, urllib3 or a database driver logs.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class _Attempt:
         Commit that the POST was not received and will be made again.
 
         :param outcome: what it was answered with.
-        :return: ``False`` if the send was given up for UNKNOWN meanwhile: then whoever claims it next may post it.
+        :return: ``False`` if another run has given the send up as UNKNOWN meanwhile; it is free now for the next claim.
         """
         if self._sends.post_again(self.claim, self._poster.lease):
             crash_point("put-off")

@@ -46,8 +46,8 @@ def a_moment_later() -> bool:
     return True
 
 
-def errands() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "sendoso-errand"]
+def uninterruptible() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "sendoso-uninterruptible"]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_who_comes_while_the_abandoned_thread_still_renews_waits_for_it(
         session.token()
     assert not slow.is_set()
     assert session.tokens.cached() is None
-    [abandoned] = errands()
+    [abandoned] = uninterruptible()
     assert not abandoned.daemon  # an ordinary end of the process waits for it
 
     threading.Timer(0.2, slow.set).start()
@@ -106,7 +106,7 @@ def test_a_request_that_has_not_left_does_not_leave(interrupted, make_session, m
     session.pace.push_back(100)
     with interrupted(waits.is_set):
         session.token()
-    [abandoned] = errands()
+    [abandoned] = uninterruptible()
     slot.set()
     abandoned.join()
     assert token_requests() == []
@@ -125,7 +125,7 @@ def test_a_claim_that_is_not_there_yet_is_not_waited_for(
     session = make_session(config)
     with interrupted(a_moment_later):
         session.token()
-    for abandoned in errands():
+    for abandoned in uninterruptible():
         abandoned.join(60)
         assert not abandoned.is_alive()
     assert token_requests() == []
