@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import sys
@@ -40,6 +41,8 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.models import GiftSend
 
 PATIENCE = 300.0
+
+logging.disable(logging.WARNING)  # Airflow logs to stdout, where the results go
 
 
 def open_session(job: dict[str, Any]) -> SendosoSession:
