@@ -36,6 +36,10 @@ class Ledger:
         self.send_lists = SendLists(self._database)
         self.cursors = Cursors(self._database)
 
+    def say_waiting(self) -> None:
+        """Log, every few seconds, that threads of this process wait for the database; see :class:`Outages`."""
+        self._database.outages.say()
+
     def send_key(self, account: str, dedupe_scope: str, recipient_key: str, resend_of: str | None = None) -> str:
         """
         Name a send: a keyed hash of what at most one gift goes out for.

@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
+from airflow_provider_sendoso.ledger.outages import Outages
 from airflow_provider_sendoso.ledger.server_checks import check_server
 from airflow_provider_sendoso.ledger.sessions import prepare
 
@@ -76,6 +77,7 @@ class Database:
         self.dialect = engine.dialect.name
         # SQLite has one writer at a time, and lets the others sleep for longer and longer: in one process, in turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
+        self.outages = Outages()
         prepare(engine)
 
     def run(
@@ -99,13 +101,20 @@ class Database:
             retry=retry_if_exception(_is_transient),
             stop=stop_after_delay(patience),
             wait=wait_random_exponential(multiplier=0.02, max=1.0),
+            before_sleep=lambda state: self._say_waiting(),
             reraise=True,
         )
         try:
-            result: T = retrying(self.once, work)
+            with self.outages.waiting(patience):
+                result: T = retrying(self.once, work)
         except SQLAlchemyError as error:
             raise self._error(error) from None
         return result
+
+    def _say_waiting(self) -> None:
+        # In the run's own thread; for those that post, the run says it while it waits for them.
+        if threading.current_thread() is threading.main_thread():
+            self.outages.say()
 
     def once(self, work: Callable[[Connection], T]) -> T:
         """

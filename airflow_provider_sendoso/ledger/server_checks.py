@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,11 @@ def check_server(connection: Connection) -> None:
     """
     Refuse a standby, and warn of a server that can forget commits or whose clock differs from this machine's.
 
-    A commit that is forgotten when the server's machine fails is a gift sent twice, and no session can turn these
+    A commit that is forgotten when the server or its machine fails is a gift sent twice, and no session can turn these
     settings on. Leases lapse on the server's clock. SQLite has no server.
 
     :param connection: of the running transaction.
-    :raises SendosoConfigError: for a standby.
+    :raises SendosoLedgerError: for a standby.
     """
     dialect = connection.dialect.name
     if dialect == "sqlite":
@@ -43,14 +43,13 @@ def check_server(connection: Connection) -> None:
     asked = time.time()
     found = dict(connection.execute(text(_POSTGRESQL if dialect == "postgresql" else _MYSQL)).one()._mapping)
     if found["standby"]:
-        raise SendosoConfigError(
-            "The ledger's database is a standby, or read-only: what it does not have yet would be sent again. Set the "
-            "ledger's connection to the primary. Nothing was sent."
+        raise SendosoLedgerError(  # after a fail-over a retry may find the primary
+            "The ledger's database is a standby, or read-only: what it does not have yet would be sent again. Nothing "
+            "was sent. Retry after a fail-over; otherwise set the ledger's connection to the primary (on PostgreSQL "
+            '"target_session_attrs": "read-write" in its extra).'
         )
-    for line in _forgetful(dialect, found):
-        log.warning(
-            "The ledger's server can forget commits when its machine fails, and send gifts twice. Set %s.", line
-        )
+    for when, line in _forgetful(dialect, found):
+        log.warning("The ledger's server can forget commits when %s, and send gifts twice. Set %s.", when, line)
     drift = found["now"] - asked
     if abs(drift) > _DRIFT:
         log.warning(
@@ -60,12 +59,14 @@ def check_server(connection: Connection) -> None:
         )
 
 
-def _forgetful(dialect: str, found: dict[str, object]) -> Iterator[str]:
-    """Name what has to be set."""
+def _forgetful(dialect: str, found: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """Name when commits are forgotten, and what has to be set."""
+    machine = "its machine fails"
     if dialect == "postgresql":
-        yield from (f"{name} = on" for name in ("fsync", "full_page_writes") if found[name] == "off")
+        yield from ((machine, f"{name} = on") for name in ("fsync", "full_page_writes") if found[name] == "off")
         return
     if str(found["flush"]) != "1":
-        yield "innodb_flush_log_at_trx_commit = 1"
+        # With 0 the last second of commits is in the server's memory alone; with 2 the operating system has it.
+        yield "it is killed" if str(found["flush"]) == "0" else machine, "innodb_flush_log_at_trx_commit = 1"
     if str(found["log_bin"]) not in ("0", "OFF") and str(found["sync_binlog"]) != "1":
-        yield "sync_binlog = 1"
+        yield machine, "sync_binlog = 1"

@@ -59,9 +59,7 @@ def _prepare_sqlite(engine: Engine) -> None:
 def _make_private(path: Path) -> None:
     """Make the file for its owner alone: the hash key is in it. Who lets a group write to it keeps that."""
     try:
-        if (
-            not path.exists()
-        ):  # one that is there is not opened: closing it would give up the locks of this process on it
+        if not path.exists():  # closing one that is there would give up the locks that this process has on it
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):  # SQLite makes the two others like the first
             if file.exists():

@@ -277,6 +277,7 @@ class Sender:
         if time.monotonic() - self._renewed_at > self._lease / 3:
             self._sends.renew(self._owner, self._lease)
             self._renewed_at = time.monotonic()
+        self._ledger.say_waiting()
         self._tick()
 
     def _settle(self) -> None:
@@ -363,7 +364,7 @@ class Sender:
             try:
                 self._take(self._done.get(timeout=_GLANCE))
             except Empty:
-                continue
+                self._ledger.say_waiting()
             except Exception as error:  # the first error is already being raised; a log line may fail, too
                 with suppress(Exception):
                     log.debug("Also: %s", error)

