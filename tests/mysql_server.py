@@ -56,7 +56,7 @@ def running(server: Path) -> Iterator[str]:
         command += ["--skip-grant-tables", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
         command += ["--bind-address=127.0.0.1", f"--port={free_ports()[0]}"]
         # These databases outlive nothing: the disk is not waited for.
-        command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]
+        command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=2"]
         log = folder / "log"
         with log.open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,14 @@ _MYSQL = """
 
 def check_server(connection: Connection) -> None:
     """
-    Refuse a standby, and warn of a server that can forget commits or whose clock differs from this machine's.
+    Refuse a standby, and a server that forgets commits when it is killed; warn of one that does when its machine fails.
 
-    A commit that is forgotten when the server or its machine fails is a gift sent twice, and no session can turn these
-    settings on. Leases lapse on the server's clock. SQLite has no server.
+    A commit that is forgotten is a gift sent twice, and no session can turn these settings on. A clock that differs
+    from this machine's is named, because leases lapse on the server's. SQLite has no server.
 
     :param connection: of the running transaction.
     :raises SendosoLedgerError: for a standby.
+    :raises SendosoConfigError: for a MySQL server that keeps commits in its own memory.
     """
     dialect = connection.dialect.name
     if dialect == "sqlite":
@@ -48,8 +49,16 @@ def check_server(connection: Connection) -> None:
             "was sent. Retry after a fail-over; otherwise set the ledger's connection to the primary (on PostgreSQL "
             '"target_session_attrs": "read-write" in its extra).'
         )
-    for when, line in _forgetful(dialect, found):
-        log.warning("The ledger's server can forget commits when %s, and send gifts twice. Set %s.", when, line)
+    # With 0 the last second of commits is in the server's memory alone; with 2 the operating system has it.
+    if str(found.get("flush")) == "0":
+        raise SendosoConfigError(
+            "The ledger's server forgets commits when it is killed, and gifts would be sent twice: set "
+            "innodb_flush_log_at_trx_commit = 1. Nothing was sent."
+        )
+    for line in _forgetful(dialect, found):
+        log.warning(
+            "The ledger's server can forget commits when its machine fails, and send gifts twice. Set %s.", line
+        )
     drift = found["now"] - asked
     if abs(drift) > _DRIFT:
         log.warning(
@@ -59,14 +68,12 @@ def check_server(connection: Connection) -> None:
         )
 
 
-def _forgetful(dialect: str, found: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """Name when commits are forgotten, and what has to be set."""
-    machine = "its machine fails"
+def _forgetful(dialect: str, found: dict[str, object]) -> Iterator[str]:
+    """Name what has to be set."""
     if dialect == "postgresql":
-        yield from ((machine, f"{name} = on") for name in ("fsync", "full_page_writes") if found[name] == "off")
+        yield from (f"{name} = on" for name in ("fsync", "full_page_writes") if found[name] == "off")
         return
     if str(found["flush"]) != "1":
-        # With 0 the last second of commits is in the server's memory alone; with 2 the operating system has it.
-        yield "it is killed" if str(found["flush"]) == "0" else machine, "innodb_flush_log_at_trx_commit = 1"
+        yield "innodb_flush_log_at_trx_commit = 1"
     if str(found["log_bin"]) not in ("0", "OFF") and str(found["sync_binlog"]) != "1":
-        yield machine, "sync_binlog = 1"
+        yield "sync_binlog = 1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import ipaddress
 import math
 import socket
 import ssl
@@ -189,6 +190,28 @@ class TestNotConnected:
         exchange = session_on(server.url.replace("http:", "https:")).paced(POST, "t")
         assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "SSLCertVerificationError")
         assert not any(requests)
+
+    def test_one_that_is_trusted_is_read_once_and_checked_for_each_post(
+        self, session_on, raw_server, tmp_path, monkeypatch
+    ):
+        context = self_signed(tmp_path)
+        [certificate] = [file for file in tmp_path.iterdir() if b"CERTIFICATE" in file.read_bytes()]
+
+        def handle(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+                while read_request(secure):
+                    secure.sendall(OK)
+
+        server = raw_server(handle)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        before = transport_module._tls_context.cache_info().misses
+        session = session_on(server.url.replace("http:", "https:"))
+        assert [session.paced(POST, "t").status for _ in range(3)] == [201, 201, 201]
+        assert transport_module._tls_context.cache_info().misses == before + 1
+        # Another name for the same server is not in its certificate.
+        elsewhere = session_on(server.url.replace("http:", "https:").replace("127.0.0.1", "localhost"))
+        assert elsewhere.paced(POST, "t").phase is Phase.NOT_CONNECTED
+        assert len(server.connections) == 4
 
     @pytest.mark.parametrize(
         "answer",
@@ -555,6 +578,8 @@ def self_signed(directory) -> ssl.SSLContext:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     path = directory / "server.pem"

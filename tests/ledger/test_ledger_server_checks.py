@@ -15,7 +15,7 @@ import ledger_workers
 import pytest
 from sqlalchemy import create_engine, select, text, update
 
-from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger, server_checks
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, USABLE_SINCE, identity
@@ -30,11 +30,6 @@ def said_by(url: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == server_checks.__name__]
 
 
-def _flush(ledger: Ledger) -> int:
-    asked = text("SELECT @@innodb_flush_log_at_trx_commit")
-    return int(ledger._database.run(lambda connection: connection.execute(asked).scalar_one()))
-
-
 def test_a_server_that_can_forget_commits_is_named_with_the_line_to_set(
     opened: Ledger, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -47,8 +42,21 @@ def test_a_server_that_can_forget_commits_is_named_with_the_line_to_set(
     }[opened._database.dialect]
     assert all(line in said for line in lines)
     assert bool(said) == bool(lines)
-    assert ("when it is killed" in said) == (opened._database.dialect == "mysql" and _flush(opened) == 0)
     assert "clock" not in said
+
+
+def test_a_mysql_that_keeps_commits_in_its_own_memory_is_refused(mysql_database: Callable[[], Any]) -> None:
+    url = mysql_database().url
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("SET GLOBAL innodb_flush_log_at_trx_commit = 0"))
+        try:
+            with pytest.raises(SendosoConfigError, match=r"set innodb_flush_log_at_trx_commit = 1. Nothing was sent"):
+                ledger_workers.open_ledger(url)
+        finally:
+            connection.execute(text("SET GLOBAL innodb_flush_log_at_trx_commit = 2"))
+    admin.dispose()
+    assert ledger_workers.open_ledger(url)
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(60, "60 s behind this"), (-60, "60 s ahead of this")])
