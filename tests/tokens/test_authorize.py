@@ -388,7 +388,7 @@ def test_revoke_ends_the_tokens_at_the_server_and_here(
     session = hook.get_conn()
     token, stored = session.token(), session.tokens.stored()
     main(["revoke"])
-    assert capsys.readouterr().out == "2 tokens revoked and forgotten.\n"
+    assert capsys.readouterr().out.endswith("2 tokens revoked and forgotten.\n")  # Airflow 2 logs there, too
 
     headers = {"Authorization": f"Bearer {token}"}
     assert requests.get(f"{sandbox.url}/api/v3/me", headers=headers, timeout=60).status_code == 401
