@@ -30,29 +30,7 @@ class Accounts:
         :param named: whether the connection names the account.
         :raises SendosoConfigError: naming the other spelling, or the connection of the other client.
         """
-        known = union(select(accounts.c.account), select(scopes.c.account))
-
-        def work(connection: Connection) -> tuple[list[str], tuple[str, str] | None]:
-            spelt = [str(name) for name in connection.execute(known).scalars()]
-            query = select(accounts.c.client, accounts.c.conn_id).where(accounts.c.account == account)
-            first = connection.execute(query).first()
-            return spelt, None if first is None else (first.client, first.conn_id)
-
-        spelt, first = self._database.run(work)
-        others = sorted(name for name in spelt if name != account and name.casefold() == account.casefold())
-        if others and account not in spelt:
-            raise SendosoConfigError(
-                f"The ledger knows the account {account!r} as {others[0]!r}. Under the other spelling nobody has been "
-                f"sent a gift yet, and everybody would be sent a second one. Set account to {others[0]!r} in the "
-                "connection's extra. Nothing was sent."
-            )
-        if first is not None and not named and first[0] != client:
-            raise SendosoConfigError(
-                f"The connection {first[1]!r}, which has another client ID, has sent gifts as the account {account!r}, "
-                "and this connection names no account of its own. If both belong to one organisation at Sendoso (the "
-                f'client ID was replaced, say), set "account": "{account}" in the extra of this connection, so that '
-                "they share the memory of who was sent a gift; if not, set another account. Nothing was sent."
-            )
+        self._database.run(lambda connection: _look(connection, account, client, named))
 
     def register(self, account: str, client: str, conn_id: str, *, named: bool) -> None:
         """
@@ -66,9 +44,34 @@ class Accounts:
         """
 
         def work(connection: Connection) -> None:
-            row = {"account": account, "client": client, "conn_id": conn_id[:250], "created_at": now_on(connection)}
-            self._database.insert_ignore(connection, accounts, [row])
+            if not _look(connection, account, client, named):
+                row = {"account": account, "client": client, "conn_id": conn_id[:250], "created_at": now_on(connection)}
+                self._database.insert_ignore(connection, accounts, [row])
+                _look(connection, account, client, named)  # of two that came at once, one was first
 
-        self.check(account, client, named=named)
         self._database.run(work)
-        self.check(account, client, named=named)  # of two that came at once, one was first
+
+
+def _look(connection: Connection, account: str, client: str, named: bool) -> bool:
+    """Refuse as :meth:`Accounts.check` does; return whether a client is noted for the account."""
+    query = select(accounts.c.client, accounts.c.conn_id).where(accounts.c.account == account)
+    first = connection.execute(query).first()
+    if first is None:
+        # Only once for each account: the scopes know those that sent before version 5.
+        known = connection.execute(union(select(accounts.c.account), select(scopes.c.account))).scalars()
+        spelt = sorted(str(name) for name in known)
+        others = [name for name in spelt if name.casefold() == account.casefold()]
+        if others and account not in spelt:
+            raise SendosoConfigError(
+                f"The ledger knows the account {account!r} as {others[0]!r}. Under the other spelling nobody has been "
+                f"sent a gift yet, and everybody would be sent a second one. Set account to {others[0]!r} in the "
+                "connection's extra. Nothing was sent."
+            )
+    elif not named and first.client != client:
+        raise SendosoConfigError(
+            f"The connection {first.conn_id!r}, which has another client ID, has sent gifts as the account "
+            f"{account!r}, and this connection names no account of its own. If both belong to one organisation at "
+            f'Sendoso (the client ID was replaced, say), set "account": "{account}" in the extra of this connection, '
+            "so that they share the memory of who was sent a gift; if not, set another account. Nothing was sent."
+        )
+    return first is not None

@@ -10,6 +10,11 @@ from pathlib import Path
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+def since_boot() -> float:
+    """Return the seconds since this machine was started, those in which it was suspended included."""
+    return time.clock_gettime(_SINCE_BOOT)
+
+
 @cache
 def _boot() -> str:
     """Name this boot of this machine; empty where the system does not say."""
@@ -25,7 +30,7 @@ def mark() -> str:
 
     :return: the boot's id, the seconds since it, and the seconds since 1970; at most 80 characters.
     """
-    return f"{_boot()}:{time.clock_gettime(_SINCE_BOOT):.3f}:{time.time():.3f}"
+    return f"{_boot()}:{since_boot():.3f}:{time.time():.3f}"
 
 
 def elapsed(moment: str) -> float:
@@ -35,8 +40,8 @@ def elapsed(moment: str) -> float:
     :param moment: of :func:`mark`, made by this process or another. The seconds since the boot, which nobody can set,
         count where both processes belong to the same boot of the same machine.
     """
-    boot, since_boot, epoch = moment.split(":")
+    boot, booted, epoch = moment.split(":")
     seconds = time.time() - float(epoch)
     if boot and boot == _boot():
-        seconds = min(seconds, time.clock_gettime(_SINCE_BOOT) - float(since_boot))
+        seconds = min(seconds, since_boot() - float(booted))
     return seconds

@@ -34,7 +34,7 @@ from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
 from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 from airflow_provider_sendoso.sending import Result, Sender
-from airflow_provider_sendoso.sending.jobs import Job, chunks, send_key
+from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.sending.preview import Preview, preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
@@ -116,7 +116,7 @@ class BatchRun(Run):
         )
         self.log.info("%s", summary.as_text())
         unwritten = self._write_results(results, batch, spool, would_send=True)
-        return summary, failure or self._why_refused(batch, limits, seen, cost) or unwritten
+        return summary, failure or self._why_refused(limits, seen, cost) or unwritten
 
     def _send(
         self,
@@ -133,7 +133,7 @@ class BatchRun(Run):
         if failure is None and limits.any:
             seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
             fingerprint, left_out = seen.fingerprint, seen.left_out
-            failure = self._why_refused(batch, limits, seen, cost)
+            failure = self._why_refused(limits, seen, cost)
             if failure is not None:
                 self._preview(batch, spool, spool.record, price=False)  # who has theirs already counts as such
         if failure is None:
@@ -179,9 +179,8 @@ class BatchRun(Run):
     def _limits(self) -> Limits:
         return replace(self.plan.limits, max_sends_per_batch=self.hook.config.max_sends_per_batch)
 
-    def _why_refused(self, batch: Batch, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
-        made = self.hook.ledger.sends.perhaps_sent(batch).total()
-        refusal = limits.why_refused(made + seen.to_send, cost, seen.fingerprint)
+    def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        refusal = limits.why_refused((seen.made + seen.to_send).total(), cost, seen.fingerprint)
         return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
 
     def _preview(
@@ -193,12 +192,10 @@ class BatchRun(Run):
         price: bool = True,
     ) -> tuple[Preview, Cost | None]:
         """Determine what would be sent and, if it is needed, what it would cost."""
-        ledger, items = self.hook.ledger, self.hook.ledger.sends.perhaps_sent(batch)
-        charge: Callable[[Job], None] = lambda job: items.update([job.send.item])  # noqa: E731
-        seen = preview(ledger, batch, spool.jobs(), record, charge, resend_absent=self.plan.resend_absent)
+        seen = preview(self.hook.ledger, batch, spool.jobs(), record, resend_absent=self.plan.resend_absent)
         if not price:
             return seen, None
-        cost = estimate(items, self._prices)
+        cost = estimate(seen.made + seen.to_send, self._prices)
         if cost.amount is None:
             self.log.info("What it would cost is not known: %s.", "; ".join(cost.unknown[:_NAMED]))
         else:

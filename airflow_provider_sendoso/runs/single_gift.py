@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
@@ -67,16 +67,15 @@ class OneGift:
         :raises SendosoError: for what is not the recipient's fault; no gift went out.
         """
         batch = metrics.batch
-        resend_of = self.resend_of
-        if resend_of is not None:
-            replaced = check_replaceable(hook.session, hook.ledger, batch.account, [resend_of])[resend_of]
-            job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=resend_of)
+        job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
+        if job.resend_of is not None:
+            replaced = check_replaceable(hook.session, hook.ledger, batch.account, [job.resend_of])[job.resend_of]
             problem = replaced.problem_for(hook.ledger, batch, job)
             if problem is not None:
                 raise SendosoConfigError(f"{problem}. Nothing was sent.")
-            resend_of = replaced.name
+            job = replace(job, resend_of=replaced.name)
         hook.ledger.sends.check_scope(batch)
-        job = self._job(hook, batch, resend_of)
+        job = _shaped(job, hook, batch)
         hook.ledger.sends.open_batch(batch)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
@@ -89,15 +88,6 @@ class OneGift:
         if results[-1].outcome is RowOutcome.SENT:
             report_output(hook, batch.account)
         return results[-1]
-
-    def _job(self, hook: SendosoHook, batch: Batch, resend_of: str | None) -> Job:
-        """Make the batch's only row; its campaign is read only if the gift was not sent before."""
-        key, send = normalise_key(self.send.recipient.email) or "", self.send
-        name = send_key(hook.ledger, batch, Job(1, key, send, resend_of=resend_of))
-        known = hook.ledger.sends.read([name]).get(name)
-        if known is None or known.state is not State.SENT:
-            send = kind_of(send).shaped(send, hook.find_touch)
-        return Job(1, key, send, resend_of=resend_of)
 
     def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:
         """
@@ -138,3 +128,12 @@ class OneGift:
                 raise SendosoNotReachedError(
                     f"The send was not posted ({result.reason}); no gift went out. Retry the task."
                 )
+
+
+def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
+    """Return the row in the shape that is posted; its campaign is read only if the gift was not sent before."""
+    name = send_key(hook.ledger, batch, job)
+    known = hook.ledger.sends.read([name]).get(name)
+    if known is not None and known.state is State.SENT:
+        return job
+    return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch))

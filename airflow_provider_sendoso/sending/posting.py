@@ -25,6 +25,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoLedgerError,
 )
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.clocks import since_boot
 from airflow_provider_sendoso.ledger.records import Claim, State
 from airflow_provider_sendoso.models import AnySend, RowOutcome
 from airflow_provider_sendoso.sending import kept_logs
@@ -36,9 +37,6 @@ _LONGEST_PAUSE = 15.0
 _NAP = 0.5
 _MARGIN = 15.0
 """Seconds on top of connecting and of the request itself after which a POST's process counts as dead."""
-
-# Suspension counts: a laptop's lid, or a virtual machine that was moved.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _RECORDED = {
     Verdict.SENT: (State.SENT, RowOutcome.SENT),
@@ -209,7 +207,7 @@ class _Attempt:
         """
         margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
-            while time.clock_gettime(_CLOCK) > self._lapses_at - margin:
+            while since_boot() > self._lapses_at - margin:
                 self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
         except BaseException:
             if self._posting:
@@ -230,7 +228,7 @@ class _Attempt:
             raise Halted
         crash_point("slot-taken")
         # From before the commit: however long that takes, the lease is not believed to last longer than it does.
-        self._lapses_at = time.clock_gettime(_CLOCK) + self._poster.lease
+        self._lapses_at = since_boot() + self._poster.lease
         self._posting = True  # perhaps: a commit whose answer was lost has happened
         if not self._sends.begin_post(self.claim, self._poster.lease, transaction):
             self._posting = False

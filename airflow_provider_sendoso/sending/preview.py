@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch
-from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
 
 _MODULUS = 2**256
@@ -18,14 +19,17 @@ class Preview:
     """
     What a try would do.
 
-    :param to_send: rows that would be posted, or may be: what is sent again if it is proven not to have gone out.
+    :param made: what the batch has sent, or may have, in all its tries, counted by what was sent.
+    :param to_send: the rows that would be posted, or may be, likewise: what is sent again if it is proven not to have
+        gone out is one of them.
     :param fingerprint: of these and of the rows that this batch has posted in earlier tries, in whatever order the rows
         came; the same over all tries of a batch whose rows are the same, and for the dry run before it.
     :param left_out: numbers of the rows that are not counted, and that could become free while the batch runs: what
         another run is posting may be turned away, say. No limit was checked for them, so they are not to be posted.
     """
 
-    to_send: int = 0
+    made: Counter[Item]
+    to_send: Counter[Item] = field(default_factory=Counter)
     fingerprint: str = ""
     left_out: set[int] = field(default_factory=set)
 
@@ -35,7 +39,6 @@ def preview(
     batch: Batch,
     jobs: Iterable[Job],
     record: Callable[[Result], None],
-    charged: Callable[[Job], None],
     *,
     resend_absent: bool = False,
 ) -> Preview:
@@ -46,10 +49,9 @@ def preview(
     :param batch: whose rows they are; it need not be known to the ledger.
     :param jobs: in order; no two that make the same send.
     :param record: takes what would become of a row; ``not_reached`` are those that would be posted.
-    :param charged: takes each row that would be posted, or may be.
     :param resend_absent: whether sends of unknown outcome are sent again once they are proven not to have gone out.
     """
-    seen = Preview()
+    seen = Preview(ledger.sends.perhaps_sent(batch))
     total = 0
     for chunk in chunks(jobs):
         by_key = {send_key(ledger, batch, job): job for job in chunk}
@@ -64,8 +66,7 @@ def preview(
             again = resend_absent and outcome is RowOutcome.HELD and not mine
             record(Result(job.number, outcome, reason, send_key=key))
             if again or outcome is RowOutcome.NOT_REACHED:
-                seen.to_send += 1
-                charged(job)
+                seen.to_send[job.send.item] += 1
             elif open_or_refused and not (mine and outcome is RowOutcome.HELD):
                 seen.left_out.add(job.number)
             if mine or again or outcome is RowOutcome.NOT_REACHED:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import math
 import socket
 import ssl
@@ -12,14 +10,12 @@ import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
 import urllib3
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import self_signed
 
 from airflow_provider_sendoso.client import transport as transport_module
 from airflow_provider_sendoso.client.answers import Phase
@@ -179,7 +175,7 @@ class TestNotConnected:
         assert exchange.error in TIME_IS_OVER
 
     def test_a_certificate_that_is_not_trusted(self, session_on, raw_server, tmp_path):
-        context = self_signed(tmp_path)
+        context = serving(self_signed(tmp_path / "server.pem", "127.0.0.1"))
 
         def handle(connection: socket.socket) -> None:
             with contextlib.suppress(ssl.SSLError), context.wrap_socket(connection, server_side=True) as secure:
@@ -194,8 +190,8 @@ class TestNotConnected:
     def test_one_that_is_trusted_is_read_once_and_checked_for_each_post(
         self, session_on, raw_server, tmp_path, monkeypatch
     ):
-        context = self_signed(tmp_path)
-        [certificate] = [file for file in tmp_path.iterdir() if b"CERTIFICATE" in file.read_bytes()]
+        certificate = self_signed(tmp_path / "server.pem", "127.0.0.1")
+        context = serving(certificate)
 
         def handle(connection: socket.socket) -> None:
             with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
@@ -566,27 +562,7 @@ def gift(email: str) -> Request:
     return Request("POST", "/api/v3/sends", json={"send": send})
 
 
-def self_signed(directory) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / "server.pem"
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ) + certificate.public_bytes(serialization.Encoding.PEM)
-    path.write_bytes(pem)
+def serving(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
+    context.load_cert_chain(certificate)
     return context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import socket
 import tempfile
@@ -14,10 +13,7 @@ from urllib.parse import quote, urlencode
 
 import pgbouncer
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import self_signed
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -39,33 +35,6 @@ def set_ledger(
         set_connection("sendoso_ledger", fields | {"schema": schema, "extra": json.dumps(extra)})
 
     return set_it
-
-
-def certificate(folder: Path, name: str) -> Path:
-    """Write a self-signed certificate for 127.0.0.1 and its key, ``<name>.key``."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(who)
-        .issuer_name(who)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / f"{name}.crt"
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / f"{name}.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-        )
-    )
-    return path
 
 
 @pytest.fixture
@@ -111,11 +80,10 @@ def over_tls(postgres_socket_dir: str, postgres_database: Callable[[], Any]) -> 
         pytest.skip("There is no PgBouncer; install pgbouncer.")
     with tempfile.TemporaryDirectory(prefix="tls-") as name:
         folder = Path(name)
-        shown = certificate(folder, "server")
+        shown = self_signed(folder / "server.pem", "localhost")
         folder.chmod(0o755)  # the server is another user's
-        (folder / "server.key").chmod(0o644)
         settings = f"auth_type = any\nclient_tls_sslmode = require\nclient_tls_cert_file = {shown}\n"
-        settings += f"client_tls_key_file = {folder}/server.key\n"
+        settings += f"client_tls_key_file = {shown}\n"
         with pgbouncer.running(program, postgres_socket_dir, settings) as pooler:
             yield pooler.port, postgres_database().name, shown
 
@@ -124,7 +92,13 @@ def test_the_certificate_that_is_asked_for_is_checked(
     set_ledger: Callable[..., None], over_tls: tuple[int, str, Path], tmp_path: Path
 ) -> None:
     port, schema, shown = over_tls
-    set_ledger(port, schema, "localhost", sslmode="verify-full", sslrootcert=str(certificate(tmp_path, "another")))
+    set_ledger(
+        port,
+        schema,
+        "localhost",
+        sslmode="verify-full",
+        sslrootcert=str(self_signed(tmp_path / "another.pem", "localhost")),
+    )
     with pytest.raises(SendosoLedgerError, match="certificate verify failed"):
         assert SendosoHook().ledger
     set_ledger(port, schema, "127.0.0.1", sslmode="verify-full", sslrootcert=str(shown))
