@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.fernet import InvalidToken
@@ -43,13 +44,37 @@ class LedgerTokenStore:
         self._this_row = tokens.c.token_key == self._token_key
 
     def read(self) -> tuple[str, float] | None:
-        """Return what was stored and the seconds until it should be renewed; ``None`` where there is nothing."""
-        query = select(tokens.c.ciphertext, tokens.c.renew_at - db_now()).where(self._this_row)
-        row = self._database.run(lambda connection: connection.execute(query).first())
-        if row is None or row[0] is None:
-            return None
+        """Return what was stored and the seconds until it should be renewed; ``None`` if nothing can be read."""
+        row = self._stored()
+        text = self._decrypted(row[0]) if row is not None else None
+        return None if row is None or text is None else (text, float(row[1]))
+
+    def is_unreadable(self) -> bool:
+        """Return whether tokens are stored that were encrypted under another client secret."""
+        row = self._stored()
+        return row is not None and self._decrypted(row[0]) is None
+
+    def others(self) -> list[str]:
+        """Describe the tokens of other clients: the beginning of their keys, and when they are due for renewal."""
+        query = (
+            select(tokens.c.token_key, tokens.c.renewals, tokens.c.renew_at)
+            .where(tokens.c.token_key != self._token_key, tokens.c.ciphertext.is_not(None))
+            .order_by(tokens.c.renew_at.desc())
+        )
+        rows = self._database.run(lambda connection: connection.execute(query).all())
+        return [
+            f"key {key[:12]}, stored {renewals} times, due for renewal at {datetime.fromtimestamp(due, UTC):%F %R} UTC"
+            for key, renewals, due in rows
+        ]
+
+    def _stored(self) -> Any:
+        query = select(tokens.c.ciphertext, tokens.c.renew_at - db_now())
+        here = query.where(self._this_row, tokens.c.ciphertext.is_not(None))
+        return self._database.run(lambda connection: connection.execute(here).first())
+
+    def _decrypted(self, ciphertext: str) -> str | None:
         try:
-            return self._cipher.decrypt(row[0].encode()).decode(), float(row[1])
+            return self._cipher.decrypt(ciphertext.encode()).decode()
         except InvalidToken:
             return None
 
