@@ -86,7 +86,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "max_sends_per_batch": {
         "label": "Most sends in a batch",
-        "description": "No batch through this connection makes more; it is refused before its first. Empty: no limit.",
+        "description": "No batch through this connection makes more; a single gift is a batch of one, so with 0 "
+        "nothing can be sent. Empty: no limit.",
         "schema": {"type": ["integer", "null"], "minimum": 0},
     },
     "via_from": {

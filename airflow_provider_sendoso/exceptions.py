@@ -23,7 +23,7 @@ class SendosoRowsError(SendosoError, AirflowFailException):
 
 
 class SendosoLimitError(SendosoError, AirflowFailException):
-    """A batch exceeds a limit, or differs from the approved one; this try sent nothing of it."""
+    """A batch or a single gift exceeds a limit, or a batch differs from the approved one; this try sent nothing."""
 
 
 class SendosoStatusError(SendosoError, AirflowFailException):

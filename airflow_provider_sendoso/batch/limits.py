@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from airflow_provider_sendoso.batch.pricing import Cost
+from airflow_provider_sendoso.sending.ceiling import too_many
 
 
 @dataclass(frozen=True)
 class Limits:
     """
-    The limits that the author of a batch and the owner of the connection set.
+    The limits that the author of a batch sets; the connection's is :mod:`~airflow_provider_sendoso.sending.ceiling`'s.
 
     :param max_sends: the most sends of this batch, its earlier tries included.
     :param max_cost: the highest estimated cost, earlier tries included, in the catalogue's currency.
-    :param max_sends_per_batch: the connection's limit on sends.
     :param approved_fingerprint: the fingerprint that a dry run returned.
     """
 
     max_sends: int | None = None
     max_cost: Decimal | None = None
-    max_sends_per_batch: int | None = None
     approved_fingerprint: str | None = None
 
     @property
@@ -43,10 +42,8 @@ class Limits:
                 f"{self.approved_fingerprint}. The rows, the message or who was sent a gift already have changed since "
                 "the dry run; make another and have it approved."
             )
-        for name, limit in (("max_sends", self.max_sends), ("max_sends_per_batch", self.max_sends_per_batch)):
-            if limit is not None and sends > limit:
-                whose = "the connection's " if name == "max_sends_per_batch" else ""
-                return f"It would make {sends} sends, more than {whose}{name}={limit}."
+        if self.max_sends is not None and sends > self.max_sends:
+            return too_many(sends, f"max_sends={self.max_sends}")
         if self.max_cost is None or cost is None:
             return None
         if cost.amount is None:

@@ -37,7 +37,7 @@ class ClientConfig(BaseModel):
     :param deployment: tells apart several Airflows that share a ledger and have DAGs, tasks and runs of the same names.
     :param ledger_conn_id: the Airflow connection of the ledger database.
     :param via_from: the calling application's name in campaign sends (published).
-    :param max_sends_per_batch: ceiling for every batch sent through this connection.
+    :param max_sends_per_batch: ceiling for every batch sent through this connection; a single gift is a batch of one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -113,9 +113,11 @@ class SendLedger:
         :param batch: for whom.
         :param owner: identifies the run; another one for every try.
         :param lease: seconds.
-        :param wanted: at most a few dozen.
+        :param wanted: at most a few dozen; may be empty.
         :return: by send key, a claim, or the row as it stands.
         """
+        if not wanted:
+            return {}
         in_order = sorted(wanted, key=lambda want: want.send_key)
 
         def work(connection: Connection) -> dict[str, Claim | Record]:

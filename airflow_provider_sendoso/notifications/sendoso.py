@@ -116,6 +116,7 @@ class SendosoNotifier(BaseNotifier):
 
         :param context: Airflow's context of the task or of the run.
         :raises SendosoConfigError: if an argument is wrong or there is no ledger; nothing was sent.
+        :raises SendosoLimitError: if the connection's ``max_sends_per_batch`` is 0; nothing was sent.
         :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
         :raises SendOutcomeUnknownError: if the gift may have gone out.
         :raises SendHeldError: if the gift may have gone out in an earlier run of the callback.

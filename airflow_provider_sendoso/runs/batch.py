@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
 from airflow_provider_sendoso.batch.catalogue import Catalogue
-from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
 from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
 from airflow_provider_sendoso.batch.row import BatchRow
@@ -22,7 +20,6 @@ from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
     SendosoError,
-    SendosoLimitError,
     SendosoNotReachedError,
     SendosoRowsError,
 )
@@ -34,6 +31,7 @@ from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
 from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 from airflow_provider_sendoso.sending import Result, Sender
+from airflow_provider_sendoso.sending.ceiling import limit_error, over_ceiling
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.sending.preview import Preview, preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
@@ -69,7 +67,6 @@ class BatchRun(Run):
         batch = self._batch(self.plan.layout.recipient_key)
         self._push_link()
         sender = self._sender(batch, self.plan.own_gift or self.plan.own_touch, self.plan.max_in_flight)
-        limits = self._limits()
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
         results = self._prepare_results(batch)
@@ -87,10 +84,10 @@ class BatchRun(Run):
             self._log_invalid(spool)
             failure = failure or self._refuse_invalid(spool)
             if self.plan.dry_run:
-                summary, failure = self._dry_run(batch, spool, limits, results, failure)
+                summary, failure = self._dry_run(batch, spool, results, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)
-                summary, failure = self._send(batch, spool, sender, limits, results, failure)
+                summary, failure = self._send(batch, spool, sender, results, failure)
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
         if failure is not None:
@@ -102,7 +99,6 @@ class BatchRun(Run):
         self,
         batch: Batch,
         spool: BatchSpool,
-        limits: Limits,
         results: ResultsTable | None,
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
@@ -116,24 +112,23 @@ class BatchRun(Run):
         )
         self.log.info("%s", summary.as_text())
         unwritten = self._write_results(results, batch, spool, would_send=True)
-        return summary, failure or self._why_refused(limits, seen, cost) or unwritten
+        return summary, failure or self._why_refused(seen, cost) or unwritten
 
     def _send(
         self,
         batch: Batch,
         spool: BatchSpool,
         sender: Sender,
-        limits: Limits,
         results: ResultsTable | None,
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
         """Send the rows that may be sent; log and push the summary after any end."""
         metrics = SendMetrics(self.hook.sendoso_conn_id, self.task.operator, batch)
         fingerprint, left_out = None, set[int]()
-        if failure is None and limits.any:
-            seen, cost = self._preview(batch, spool, price=limits.max_cost is not None)
+        if failure is None and (self.plan.limits.any or self.hook.config.max_sends_per_batch is not None):
+            seen, cost = self._preview(batch, spool, price=self.plan.limits.max_cost is not None)
             fingerprint, left_out = seen.fingerprint, seen.left_out
-            failure = self._why_refused(limits, seen, cost)
+            failure = self._why_refused(seen, cost)
             if failure is not None:
                 self._preview(batch, spool, spool.record, price=False)  # who has theirs already counts as such
         if failure is None:
@@ -176,12 +171,9 @@ class BatchRun(Run):
 
     # -- before the first send -----------------------------------------------------------------------------------
 
-    def _limits(self) -> Limits:
-        return replace(self.plan.limits, max_sends_per_batch=self.hook.config.max_sends_per_batch)
-
-    def _why_refused(self, limits: Limits, seen: Preview, cost: Cost | None) -> SendosoError | None:
-        refusal = limits.why_refused((seen.made + seen.to_send).total(), cost, seen.fingerprint)
-        return SendosoLimitError(f"{refusal} Nothing was sent by this try.") if refusal else None
+    def _why_refused(self, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        refusal = self.plan.limits.why_refused(seen.sends, cost, seen.fingerprint)
+        return limit_error(refusal) if refusal else over_ceiling(self.hook.config, seen.sends if seen.posts else 0)
 
     def _preview(
         self,

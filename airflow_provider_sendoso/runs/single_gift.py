@@ -23,8 +23,10 @@ from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
+from airflow_provider_sendoso.sending.ceiling import over_ceiling
 from airflow_provider_sendoso.sending.jobs import send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
+from airflow_provider_sendoso.sending.preview import preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 
 RECIPIENT_KEY = "email"
@@ -76,11 +78,12 @@ class OneGift:
             job = replace(job, resend_of=replaced.name)
         hook.ledger.sends.check_scope(batch)
         job = _shaped(job, hook, batch)
+        left_out = _within_ceiling(job, hook, batch, resend_absent=sender.resend_absent)
         hook.ledger.sends.open_batch(batch)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
             try:
-                sender.send([job], metrics.watch(results.append), ProgressLog(log))
+                sender.send([job], metrics.watch(results.append), ProgressLog(log), left_out)
             except BaseException:
                 metrics.end({results[-1].outcome: 1})
                 raise
@@ -137,3 +140,14 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     if known is not None and known.state is State.SENT:
         return job
     return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch))
+
+
+def _within_ceiling(job: Job, hook: SendosoHook, batch: Batch, *, resend_absent: bool) -> set[int]:
+    """Refuse what is over the connection's ceiling; return what is not to be posted, as a preview names it."""
+    if hook.config.max_sends_per_batch is None:
+        return set()
+    seen = preview(hook.ledger, batch, [job], lambda result: None, resend_absent=resend_absent)
+    refused = over_ceiling(hook.config, seen.sends if seen.posts else 0)
+    if refused is not None:
+        raise refused
+    return seen.left_out

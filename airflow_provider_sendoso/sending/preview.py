@@ -27,12 +27,19 @@ class Preview:
     :param left_out: numbers of the rows that are not counted, and that could become free while the batch runs (another
         run is posting the send, say, and Sendoso refuses it). No limit was checked for them, so the try must not post
         them.
+    :param posts: whether any row may be posted. Where none may, a held row of this batch is left out as well.
     """
 
     made: Counter[Item]
     to_send: Counter[Item] = field(default_factory=Counter)
     fingerprint: str = ""
     left_out: set[int] = field(default_factory=set)
+    posts: bool = False
+
+    @property
+    def sends(self) -> int:
+        """The sends of the batch, those already made included."""
+        return (self.made + self.to_send).total()
 
 
 def preview(
@@ -54,6 +61,7 @@ def preview(
     """
     seen = Preview(ledger.sends.perhaps_sent(batch))
     total = 0
+    held_here = set()
     for chunk in chunks(jobs):
         by_key = {send_key(ledger, batch, job): job for job in chunk}
         known = ledger.sends.read(list(by_key))
@@ -64,15 +72,21 @@ def preview(
             open_or_refused = outcome in (RowOutcome.HELD, RowOutcome.REFUSED)
             reason = found.why if found is not None and open_or_refused else None
             mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.NOT_REACHED
-            again = resend_absent and outcome is RowOutcome.HELD and not mine
+            absent = resend_absent and outcome is RowOutcome.HELD
+            again = absent and not mine
+            seen.posts = seen.posts or absent or outcome is RowOutcome.NOT_REACHED
             record(Result(job.number, outcome, reason, send_key=key))
             if again or outcome is RowOutcome.NOT_REACHED:
                 seen.to_send[job.send.item] += 1
-            elif open_or_refused and not (mine and outcome is RowOutcome.HELD):
+            elif mine and outcome is RowOutcome.HELD:
+                held_here.add(job.number)
+            elif open_or_refused:
                 seen.left_out.add(job.number)
             if mine or again or outcome is RowOutcome.NOT_REACHED:
                 # A sum, because a query without ORDER BY may return its rows in another order each time.
                 digest = ledger.identity.digest("fingerprint", key, content)
                 total = (total + int(digest, 16)) % _MODULUS
+    if not seen.posts:
+        seen.left_out |= held_here
     seen.fingerprint = f"{total:064x}"
     return seen

@@ -16,6 +16,7 @@ from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, class
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendOutcomeUnknownError
 from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Send, Touch
+from airflow_provider_sendoso.sending.ceiling import over_ceiling
 from airflow_provider_sendoso.sending.kinds import kind_of
 
 
@@ -27,10 +28,12 @@ def send_raw(session: SendosoSession, send: AnySend, find_campaign: Callable[[st
     :param send: what to send to whom.
     :param find_campaign: reads a campaign.
     :raises SendosoConfigError: if it cannot be sent like this; nothing was sent.
+    :raises SendosoLimitError: if nothing may be sent through the connection.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
     """
+    _within_ceiling(session, 1)
     kind = kind_of(send)
     send = kind.shaped(send, find_campaign)
     request = kind.request(send, airflow_key=None, via_from=session.config.via_from)
@@ -54,10 +57,12 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
     :param session: calls Sendoso.
     :param sends: of one campaign, at least one.
     :return: the links that Sendoso has answered with.
+    :raises SendosoLimitError: if they are more than the connection allows; nothing was made.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was made.
     :raises SendosoApiError: if Sendoso refused it; nothing was made.
     :raises SendOutcomeUnknownError: if the links may have been made.
     """
+    _within_ceiling(session, len(sends))
     request = egift_links_request(sends[0].touch_id, [send.email for send in sends], session.config.via_from)
     exchange, outcome = _post(session, request, lambda body: Send.without_id() if read_egift_links(body) else None)
     if outcome.verdict is Verdict.SENT and exchange.answer is not None:
@@ -68,6 +73,12 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
             "made. Look in Sendoso before making them again."
         )
     raise _not_sent(session, request, exchange)
+
+
+def _within_ceiling(session: SendosoSession, sends: int) -> None:
+    refused = over_ceiling(session.config, sends)
+    if refused is not None:
+        raise refused
 
 
 def _post(

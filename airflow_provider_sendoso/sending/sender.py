@@ -153,6 +153,11 @@ class Sender:
             raise failure
 
     @property
+    def resend_absent(self) -> bool:
+        """Whether sends that are proven absent are sent again."""
+        return self._resend_absent
+
+    @property
     def settles_in(self) -> float | None:
         """Seconds until the absence of every held row can be proven; ``None`` if no row is held."""
         return self._settles_in

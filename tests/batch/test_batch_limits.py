@@ -79,8 +79,7 @@ def test_the_price_of_a_campaigns_send(touch: dict[str, Any] | None, price: Pric
         (Limits(), 10**6, None),
         (Limits(max_sends=9), 9, None),
         (Limits(max_sends=9), 10, "It would make 10 sends, more than max_sends=9."),
-        (Limits(max_sends=0), 1, "It would make 1 sends, more than max_sends=0."),
-        (Limits(max_sends_per_batch=3), 4, "more than the connection's max_sends_per_batch=3"),
+        (Limits(max_sends=0), 1, "It would make 1 send, more than max_sends=0."),
         (Limits(max_cost=Decimal(90)), 1, None),
         (Limits(max_cost=Decimal("89.99")), 1, "It would cost an estimated 90 USD, more than max_cost=89.99."),
         (Limits(max_cost=Decimal(0)), 1, "more than max_cost=0"),
@@ -105,4 +104,3 @@ def test_a_cost_that_is_not_known_is_refused() -> None:
 def test_without_a_limit_nothing_is_checked() -> None:
     assert not Limits().any
     assert Limits(max_sends=0).any
-    assert Limits(max_sends_per_batch=0).any

@@ -144,16 +144,6 @@ def test_a_batch_at_its_limits_is_sent_also_on_a_retry(
         assert (summary["estimated_cost"], summary["currency"]) == (45.0, "USD")
 
 
-def test_the_connections_own_limit(
-    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any
-) -> None:
-    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
-    set_connection("sendoso_default", connection | {"extra": {"max_sends_per_batch": 2, "requests_per_second": 1000}})
-    with pytest.raises(SendosoLimitError, match="the connection's max_sends_per_batch=2"):
-        execute(batch())
-    assert posts(sendoso) == 0
-
-
 @pytest.mark.parametrize(
     ("argument", "error"),
     [
