@@ -16,8 +16,6 @@ from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from pydantic import ValidationError
-
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
@@ -30,8 +28,8 @@ from airflow_provider_sendoso.exceptions import (
     SendosoUnprocessableError,
 )
 from airflow_provider_sendoso.models import (
-    LONGEST_ID,
     LONGEST_LINK,
+    LONGEST_TEXT,
     METADATA_KEY,
     TRACKING,
     EgiftLink,
@@ -77,9 +75,11 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON; ``None`` if it is not JSON."""
         try:
-            return json.loads(self.body)
+            # NaN and Infinity are no JSON, though Python reads them.
+            value = json.loads(self.body, object_pairs_hook=_unambiguous, parse_constant=lambda _: None)
         except (ValueError, RecursionError):
             return None
+        return None if _deeper_than(_DEEPEST, value) else value
 
     @property
     def request_id(self) -> str | None:
@@ -119,6 +119,33 @@ class Exchange:
         return self.answer.status if self.answer else None
 
 
+_DEEPEST = 50
+"""Levels of an answer, of which Sendoso's have at most six; a thousand could be read, and not be written again."""
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; one with two values under one name says nothing, for another reader would take the other."""
+    made = dict(pairs)
+    if len(made) < len(pairs) and any(made[name] != value for name, value in pairs):
+        raise ValueError("two values under one name")
+    return made
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    inner = [value]
+    for _ in range(levels):
+        inner = [
+            child
+            for outer in inner
+            if isinstance(outer, dict | list)
+            for child in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(child, dict | list)
+        ]
+        if not inner:
+            return False
+    return True
+
+
 def _http_date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
@@ -143,9 +170,14 @@ def read_send(body: Any) -> Send | None:
     if isinstance(word, str):
         fields |= {"status": read_status(word)}
     try:
-        return Send.model_validate(fields | {"status_word": word if isinstance(word, str) else None})
-    except ValidationError:
+        return Send.model_validate(fields | {"status_word": _word(word)})
+    except ValueError:  # a ValidationError, or an error over half of a surrogate pair in a name
         return None
+
+
+def _word(word: Any) -> str | None:
+    """Return a status word as Sendoso has it; ``None`` for what no table could hold."""
+    return word if isinstance(word, str) and len(word) <= LONGEST_TEXT and word.isprintable() else None
 
 
 def read_status(word: str) -> SendStatus:
@@ -177,10 +209,10 @@ def read_campaign_send(body: Any) -> Send | None:
     if not isinstance(body, Mapping) or body.get("success") is False:
         return None
     code = body.get("tracking_code")
-    code = str(code).strip() if isinstance(code, str | int) and not isinstance(code, bool) else ""
-    if len(TRACKING) + len(code) > LONGEST_ID or (not code and body.get("success") is not True):
+    code = str(code).strip(" ") if isinstance(code, str | int) and not isinstance(code, bool) else ""
+    if not code and body.get("success") is not True:
         return None
-    return Send(id=TRACKING + code, tracking_url=body.get("tracking_url"))
+    return read_send({"id": TRACKING + code, "tracking_url": body.get("tracking_url")})
 
 
 def read_egift_links(body: Any) -> list[EgiftLink]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Self, TypeVar
 
-from pydantic import ValidationError
-
 from airflow_provider_sendoso.client.answers import read_send
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.pages import Listing
@@ -122,5 +120,5 @@ def _parsed(model: type[T], fields: Any) -> T | None:
         return read_send(fields)  # type: ignore[return-value]  # a Send, which T is here
     try:
         return model.model_validate(fields)
-    except ValidationError:
+    except ValueError:  # a ValidationError, or an error over half of a surrogate pair in a name
         return None

@@ -12,7 +12,7 @@ from airflow_provider_sendoso.client.endpoints import Request, get_send_request,
 from airflow_provider_sendoso.client.objects import Listed, listing_of, model_of, read_object
 from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConfigError, SendosoNotFoundError
-from airflow_provider_sendoso.models import Gift, Group, ReturnAddress, Send, SendosoObject, Touch, User
+from airflow_provider_sendoso.models import Gift, Group, ReturnAddress, Send, SendosoObject, Touch, User, read_balance
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
@@ -149,10 +149,8 @@ class Reads(ABC):
         :return: in the account's currency.
         :raises SendosoError: if Sendoso does not answer.
         """
-        try:
-            return float(read_me(self.session.read)["balance"])
-        except (KeyError, TypeError, ValueError):
-            return None
+        balance = read_balance(read_me(self.session.read).get("balance"))
+        return None if balance is None else float(balance)
 
     def list_objects(
         self, name: str, object_id: str | int | None = None, child: str | None = None, /, **filters: Any

@@ -37,6 +37,7 @@ from airflow_provider_sendoso.models import (
     EgiftLinkSend,
     Send,
     normalise_key,
+    read_balance,
 )
 from airflow_provider_sendoso.observability.lineage import report_output
 
@@ -262,7 +263,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
     def _who(self, session: SendosoSession) -> str:
         fields = read_me(session.read_once)
         who = f" as user {fields['id']}" if fields.get("id") else ""
-        balances = ((words, fields.get(words.replace(" ", "_"))) for words in ("balance", "team balance"))
+        balances = ((words, read_balance(fields.get(words.replace(" ", "_")))) for words in ("balance", "team balance"))
         return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
 
     # -- the connection form before Airflow 3.2; newer versions read the provider's metadata -----------------------

@@ -10,6 +10,7 @@ from airflow_provider_sendoso.models.objects import (
     SendosoObject,
     Touch,
     User,
+    read_balance,
 )
 from airflow_provider_sendoso.models.sends import (
     Address,
@@ -74,6 +75,7 @@ __all__ = [
     "field_errors",
     "normalise_key",
     "normalise_text",
+    "read_balance",
     "row_name",
     "tracking_code",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from airflow_provider_sendoso.models.kinds import TRACKING
 from airflow_provider_sendoso.models.text import AnswerId
@@ -23,7 +23,7 @@ def _lenient(kind: Any) -> BeforeValidator:
     def take(value: Any) -> Any:
         try:
             return adapter.validate_python(value)
-        except ValidationError:
+        except (ValueError, ArithmeticError):  # a ValidationError, or what pydantic lets through
             return None
 
     return BeforeValidator(take)
@@ -31,7 +31,36 @@ def _lenient(kind: Any) -> BeforeValidator:
 
 LenientText = Annotated[str | None, _lenient(str)]
 LenientId = Annotated[str | None, _lenient(AnswerId)]
-LenientAmount = Annotated[Decimal | None, _lenient(Decimal)]
+
+_MOST = Decimal(10) ** 9
+"""The highest amount that is believed: a larger one is an error, or would not fit where it is kept."""
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no amounts")
+    return value
+
+
+_Number = Annotated[Decimal, Field(lt=_MOST, decimal_places=10, allow_inf_nan=False), BeforeValidator(_number)]
+LenientAmount = Annotated[Decimal | None, _lenient(Annotated[_Number, Field(ge=0)])]
+LenientBalance = Annotated[Decimal | None, _lenient(Annotated[_Number, Field(gt=-_MOST)])]
+"""May be below zero, as an overdrawn account's is."""
+
+
+read_balance: Callable[[Any], Decimal | None] = TypeAdapter(LenientBalance).validate_python
+"""Read a balance of an answer; ``None`` for what is no amount."""
+
+
+def _currency(value: Any) -> str | None:
+    """Read a code of ISO 4217; other text is ``XXX``, its code for no currency, for it must not count as USD."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    code = value.strip().upper()
+    return code if re.fullmatch("[A-Z]{3}", code) else "XXX"
+
+
+Currency = Annotated[str | None, BeforeValidator(_currency)]
 
 
 def _with_zone(moment: datetime) -> datetime:
@@ -107,7 +136,7 @@ class Gift(SendosoObject):
     category: LenientText = None
     price: LenientAmount = None
     """Per item, in ``currency``, without fulfilment and shipping."""
-    currency: LenientText = None
+    currency: Currency = None
 
     @property
     def physical(self) -> bool | None:
@@ -150,7 +179,7 @@ class Touch(SendosoObject):
     """The least that one of its eGifts may be worth, in ``currency``; absent if the price is fixed."""
     ending_egift_price: LenientAmount = None
     """The most that one of its eGifts may be worth."""
-    currency: LenientText = None
+    currency: Currency = None
     ship_to_countries: Annotated[tuple[str, ...] | None, _lenient(tuple[str, ...])] = None
     """ISO 3166 alpha-2."""
     created_at: LenientMoment = None
@@ -168,7 +197,7 @@ class Group(SendosoObject):
     id: AnswerId
     name: LenientText = None
     team_id: LenientId = None
-    budget: LenientAmount = None
+    budget: LenientBalance = None
     monthly_budget: LenientAmount = None
     one_time_budget: LenientAmount = None
     created_at: LenientMoment = None
@@ -181,9 +210,9 @@ class User(SendosoObject):
     first_name: LenientText = Field(default=None, repr=False)
     last_name: LenientText = Field(default=None, repr=False)
     email: LenientText = Field(default=None, repr=False)
-    balance: LenientAmount = None
+    balance: LenientBalance = None
     """The user's own remaining balance, in the account's currency."""
-    team_balance: LenientAmount = None
+    team_balance: LenientBalance = None
     """The team's remaining balance; only set for the token's user."""
     team_id: LenientId = None
     team_group_id: LenientId = None

@@ -170,10 +170,20 @@ def _metadata_value(value: Any) -> str | int | float | bool:
 MetadataValue = Annotated[Any, BeforeValidator(_metadata_value)]
 
 
+_LARGEST_NUMBER = 2**63
+"""What the whole numbers of a database hold; a larger number in an answer is no id."""
+_IN_NO_ID = frozenset("/\\?#%")
+"""What would change a path, were the id not quoted in it."""
+
+
 def _id(value: Any) -> str:
-    if isinstance(value, bool):
-        raise PydanticCustomError("not_text", "is not text")
-    return _required_text(value)
+    """Read an id of an answer: a short printable word, or a whole number."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER:
+        value = str(int(value)) if value == int(value) else ""
+    text = value.strip(" ") if isinstance(value, str) and len(value) <= LONGEST_CELL else ""
+    if not text or not text.isprintable() or text.strip(".") == "" or not _IN_NO_ID.isdisjoint(text):
+        raise PydanticCustomError("no_id", "is no id")
+    return unicodedata.normalize("NFC", text)
 
 
 AnswerId = Annotated[str, BeforeValidator(_id), Field(max_length=LONGEST_ID)]
