@@ -21,6 +21,7 @@ from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoConfigError, SendosoError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.templates import RendersAuthorsTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -35,7 +36,7 @@ _GRACE = timedelta(minutes=5)
 """How long the scheduler waits beyond the trigger's own deadline, in case the triggerer is down."""
 
 
-class SendosoEventSensor(BaseSensorOperator):
+class SendosoEventSensor(RendersAuthorsTemplates, BaseSensorOperator):
     """
     Wait until Sendoso has something new: a campaign, a group, a send, or a new status of a send.
 

@@ -31,6 +31,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.sensors.events import SendosoEventSensor
+from airflow_provider_sendoso.templates import RendersAuthorsTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -55,7 +56,7 @@ class _OutOfTime(Exception):
     """A poke has reached its time limit."""
 
 
-class SendStatusSensor(BaseSensorOperator):
+class SendStatusSensor(RendersAuthorsTemplates, BaseSensorOperator):
     """
     Wait for one send, for several sends, or for all sends of a batch or scope.
 
