@@ -6,6 +6,9 @@ database, or a SQLite file for a single machine).
 
 Mapping shows every person as a task of its own, to be retried or cleared alone. Airflow starts two or three mapped
 tasks a second, so send more than a few dozen gifts with ``BatchSendOperator``: see ``champions_campaign.py``.
+
+What the first task returns is data: the operator does not render templates in it, so that a person who is called
+``{{ conn.get('sendoso_default').password }}`` is refused, and not sent a secret. Templates belong into ``partial()``.
 """
 
 from __future__ import annotations
@@ -25,22 +28,21 @@ with DAG(dag_id="mapped_gifts", schedule=None, catchup=False, tags=["sendoso"], 
             {
                 "gift_id": "gift-egift-books",
                 "recipient": {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
-                "message": "Something to read, Ada.",
             },
             {
                 "gift_id": "gift-egift-coffee",
                 "recipient": {"first_name": "Alan", "last_name": "Turing", "email": "alan@example.com"},
-                "message": "Something to stay awake, Alan.",
             },
             {
                 "gift_id": "gift-donation-trees",
                 "recipient": {"first_name": "Wangari", "last_name": "Maathai", "email": "wangari@example.org"},
-                "message": "Ten trees in your name, Wangari.",
             },
         ]
 
     SendGiftOperator.partial(
         task_id="send",
+        # Rendered for each mapped task; what it takes from the data is not rendered again.
+        message="Thank you, {{ task.recipient.first_name }}.",
         # The default scope is this task in this run, whatever the map index: someone who is in the list twice is
         # sent one gift.
     ).expand_kwargs(choose_gifts())

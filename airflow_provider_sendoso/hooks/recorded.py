@@ -92,6 +92,16 @@ class Recorded(ABC):
         """
         return None if self._ledger is None else self._ledger.send_lists.keep(send_ids, seconds)
 
+    def waited(self, name: str, seconds: float) -> float:
+        """
+        Return for how many seconds a wait has been known to the ledger; a new one is known from now on.
+
+        :param name: the wait's, at most 32 characters.
+        :param seconds: how long it may last.
+        :return: 0 without a ledger.
+        """
+        return 0.0 if self._ledger is None else self._ledger.send_lists.known_for(name, seconds)
+
     def kept_list(self, list_id: str) -> list[str]:
         """
         Read a list of sends that :meth:`keep_list` has stored in the ledger.

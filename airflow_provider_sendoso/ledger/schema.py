@@ -163,8 +163,8 @@ lists = Table(
     Column("send_ids", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
     Column("keep_until", Moment, nullable=False),
 )
-"""Lists of sends that deferred sensors wait for: thousands of ids are too much for the arguments of a trigger. Since
-version 3."""
+"""Lists of sends that deferred sensors wait for: thousands of ids are too much for the arguments of a trigger. As a
+list with one number: the moment of a sensor's first look, by the database's clock. Since version 3."""
 
 accounts = Table(
     "sendoso_accounts",

@@ -50,6 +50,24 @@ class SendLists:
         self._database.run(work)
         return list_id
 
+    def known_for(self, name: str, seconds: float) -> float:
+        """
+        Return for how many seconds a name has been known; a new name is known from now on.
+
+        :param name: at most 32 characters.
+        :param seconds: for how long it will be asked for.
+        """
+
+        def work(connection: Connection) -> float:
+            now = now_on(connection)
+            row = {"list_id": name, "send_ids": json.dumps([now]), "keep_until": now + seconds + _SPARE}
+            self._database.insert_ignore(connection, lists, [row])
+            text = connection.execute(select(lists.c.send_ids).where(lists.c.list_id == name)).scalar_one()
+            connection.execute(delete(lists).where(lists.c.keep_until < now))
+            return max(0.0, now - float(json.loads(text)[0]))
+
+        return self._database.run(work)
+
     def read(self, list_id: str) -> list[str]:
         """
         Read a list.

@@ -17,7 +17,7 @@ _STAND_INS = frozenset(
 )
 """Words of databases, data frames and spreadsheets for a missing value. Case matters: Nan is a first name."""
 _SHORTENED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+?\d+")
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{[A-Za-z_]\w*\}", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|\{[A-Za-z_]\w*\}", re.DOTALL)
 _LONGEST_STAND_IN = max(map(len, _STAND_INS))
 
 

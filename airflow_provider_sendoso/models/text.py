@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.models.countries import COUNTRIES
 from airflow_provider_sendoso.models.mailbox import address_problem, read_key
-from airflow_provider_sendoso.models.suspects import FIRST_OF_SUSPECTS, suspect
+from airflow_provider_sendoso.models.suspects import FIRST_OF_SUSPECTS, placeholder, suspect
 
 LONGEST_CELL = 8000
 """Longest cell that is processed, in characters; no field may be that long."""
@@ -108,11 +108,26 @@ def _text(value: Any) -> str | None:
     return text
 
 
-def _required_text(value: Any) -> str:
-    text = _text(value)
+def _present(text: str | None) -> str:
     if text is None:
         raise PydanticCustomError("absent", "is missing")
     return text
+
+
+def _required_text(value: Any) -> str:
+    return _present(_text(value))
+
+
+def _printed(value: Any) -> str | None:
+    text = _text(value)
+    if text is not None and "{" in text and placeholder(text) is not None:
+        problem = "holds a placeholder, like {{ x }} or {x}, that nothing fills in"
+        raise PydanticCustomError("suspect", "{problem}", {"problem": problem})
+    return text
+
+
+def _required_printed(value: Any) -> str:
+    return _present(_printed(value))
 
 
 def _email(value: Any) -> str:
@@ -148,8 +163,8 @@ LONGEST_VALUE = 1000
 
 # The length is declared before the validator that makes text of a cell, so that pydantic's core checks it, not Python.
 Id = Annotated[str, Field(max_length=LONGEST_ID, pattern=r"^[^\x00]*$"), BeforeValidator(_required_text)]
-Text = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_text)]
-OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_text)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_required_printed)]
+OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_printed)]
 Message = Annotated[str, Field(max_length=LONGEST_MESSAGE), BeforeValidator(_required_text)]
 OptionalMessage = Annotated[Annotated[str, Field(max_length=LONGEST_MESSAGE)] | None, BeforeValidator(_text)]
 Email = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_email)]

@@ -13,6 +13,7 @@ from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.values import one_of, seconds
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.templates import RendersAuthorsTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.runs.task import Task
 
 
-class SendOperator(BaseOperator):
+class SendOperator(RendersAuthorsTemplates, BaseOperator):
     """Base of the sending operators: the hook, the claims, and the stop on a kill."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)

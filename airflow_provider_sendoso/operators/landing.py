@@ -12,12 +12,13 @@ from airflow_provider_sendoso.arguments.values import given, one_of, truth
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.templates import RendersAuthorsTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class SendosoToSqlOperator(BaseOperator):
+class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
     """
     Load one of Sendoso's lists into a table of any database, as an upsert by ``id``.
 

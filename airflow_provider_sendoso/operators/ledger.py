@@ -13,12 +13,13 @@ from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.templates import RendersAuthorsTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class ResolveHeldOperator(BaseOperator):
+class ResolveHeldOperator(RendersAuthorsTemplates, BaseOperator):
     """
     Record a person's decision about sends of unknown outcome: they were sent, or they were not sent.
 

@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from functools import cached_property
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSensorTimeout,
-    BaseOperatorLink,
-    BaseSensorOperator,
-    PokeReturnValue,
-    conf,
-)
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, PokeReturnValue
 
-from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoConfigError, SendosoError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
-from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.sensors.base import WaitingSensor
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.events.differences import Question
     from airflow_provider_sendoso.events.polling import EventWait
-    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 # Heavy imports are in the methods that need them, because Airflow parses a DAG file every few seconds.
 
-_GRACE = timedelta(minutes=5)
-"""How long the scheduler waits beyond the trigger's own deadline, in case the triggerer is down."""
 
-
-class SendosoEventSensor(BaseSensorOperator):
+class SendosoEventSensor(WaitingSensor):
     """
     Wait until Sendoso has something new: a campaign, a group, a send, or a new status of a send.
 
@@ -64,8 +52,6 @@ class SendosoEventSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("object", "events", "statuses", "since", "cursor_name", "sendoso_conn_id")
-    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
-    ui_color = "#e6f1f2"
 
     def __init__(
         self,
@@ -75,39 +61,27 @@ class SendosoEventSensor(BaseSensorOperator):
         statuses: Sequence[str] | None = None,
         since: datetime | str | float | None = None,
         cursor_name: str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poke_interval: timedelta | float = 300,
-        sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **for_this_airflow(kwargs))
+        super().__init__(**kwargs)
         self.object = object
         self.events = events
         self.statuses = statuses
         self.since = since
         self.cursor_name = cursor_name
-        self.deferrable = deferrable
-        self.sendoso_conn_id = sendoso_conn_id
         self._failures = 0
 
-    @cached_property
-    def hook(self) -> SendosoHook:
-        """The hook, created at the first use."""
-        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-
-        return SendosoHook(self.sendoso_conn_id)
-
-    def execute(self, context: Context) -> Any:
-        """Poll in the worker or in the triggerer, until there is something new."""
+    def _begin(self, context: Context) -> None:
         from airflow_provider_sendoso.events.polling import check_host
+
+        check_host(self._question(), self.hook.config.base_url)
+        SendosoLink().push(context, self.hook.config.base_url)
+
+    def _wait_in_triggerer(self, context: Context) -> Any:
         from airflow_provider_sendoso.triggers.events import SendosoEventWaitTrigger
 
         question = self._question()
-        check_host(question, self.hook.config.base_url)
-        SendosoLink().push(context, self.hook.config.base_url)
-        if not self.deferrable:
-            return super().execute(context)
-        deadline = time.time() + self.timeout
+        deadline = self._deadline(context)
         report = self._wait(context).recall()
         if report is not None:
             return report
@@ -124,7 +98,7 @@ class SendosoEventSensor(BaseSensorOperator):
                 sendoso_conn_id=self.sendoso_conn_id,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout) + _GRACE,
+            timeout=self._patience(context),
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -148,9 +122,12 @@ class SendosoEventSensor(BaseSensorOperator):
             self.log.warning("Could not poll for events, %d times in a row: %s", self._failures, error)
             return PokeReturnValue(is_done=False)
         self._failures = 0
-        if report is not None:
-            self._say(report)
-        return PokeReturnValue(is_done=report is not None, xcom_value=report)
+        if report is None:
+            if self._is_late(context):
+                raise AirflowSensorTimeout(f"After {self.timeout:g} s there is nothing new of {self.object}.")
+            return PokeReturnValue(is_done=False)
+        self._say(report)
+        return PokeReturnValue(is_done=True, xcom_value=report)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,9 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
-    AirflowSkipException,
-    BaseOperatorLink,
-    BaseSensorOperator,
     PokeReturnValue,
-    conf,
 )
 
-from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
@@ -29,23 +23,19 @@ from airflow_provider_sendoso.exceptions import (
     SendosoStatusError,
 )
 from airflow_provider_sendoso.links.sendoso import SendosoLink
-from airflow_provider_sendoso.retries import for_this_airflow
+from airflow_provider_sendoso.sensors.base import WaitingSensor
 from airflow_provider_sendoso.sensors.events import SendosoEventSensor
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.client.session import SendosoSession
-    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
     from airflow_provider_sendoso.waiting.goal import Goal
     from airflow_provider_sendoso.waiting.wait import Wait
 
 __all__ = ["SendStatusSensor", "SendosoEventSensor"]
 
 # Heavy imports are in the methods that need them, because Airflow parses a DAG file every few seconds.
-
-_GRACE = timedelta(minutes=5)
-"""How long the scheduler waits beyond the trigger's own deadline, in case the triggerer is down."""
 
 _LONGEST_POKE = 60.0
 """Seconds that a poke may take, unless ``poke_interval`` is longer: Airflow checks the timeout between pokes only."""
@@ -55,7 +45,7 @@ class _OutOfTime(Exception):
     """A poke has reached its time limit."""
 
 
-class SendStatusSensor(BaseSensorOperator):
+class SendStatusSensor(WaitingSensor):
     """
     Wait for one send, for several sends, or for all sends of a batch or scope.
 
@@ -101,8 +91,6 @@ class SendStatusSensor(BaseSensorOperator):
         "conn_id",
         "sendoso_conn_id",
     )
-    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
-    ui_color = "#e6f1f2"
 
     def __init__(
         self,
@@ -113,31 +101,19 @@ class SendStatusSensor(BaseSensorOperator):
         target_statuses: Sequence[str] = ("delivered",),
         failed_statuses: Sequence[str] = ("failed", "returned"),
         min_delivered: float | str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poke_interval: timedelta | float = 300,
         results_table: str | None = None,
         conn_id: str | None = None,
-        sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **for_this_airflow(kwargs))
+        super().__init__(**kwargs)
         self.send_id = send_id
         self.batch_id = batch_id
         self.dedupe_scope = dedupe_scope
         self.target_statuses = target_statuses
         self.failed_statuses = failed_statuses
         self.min_delivered = min_delivered
-        self.deferrable = deferrable
         self.results_table = results_table
         self.conn_id = conn_id
-        self.sendoso_conn_id = sendoso_conn_id
-
-    @cached_property
-    def hook(self) -> SendosoHook:
-        """The hook, created at the first use."""
-        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-
-        return SendosoHook(self.sendoso_conn_id)
 
     @cached_property
     def _wait(self) -> Wait:
@@ -153,17 +129,17 @@ class SendStatusSensor(BaseSensorOperator):
             dedupe_scope=self.dedupe_scope,
         )
 
-    def execute(self, context: Context) -> Any:
-        """Look once; what is not settled then is waited for here or in the triggerer."""
+    def _begin(self, context: Context) -> None:
+        self._check_arguments()
+        SendosoLink().push(context, self.hook.config.base_url)
+
+    def _wait_in_triggerer(self, context: Context) -> Any:
         from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
         from airflow_provider_sendoso.waiting.watch import NAMED
 
-        goal = self._check_arguments()
-        SendosoLink().push(context, self.hook.config.base_url)
-        if not self.deferrable:
-            return super().execute(context)
-        deadline = time.time() + self.timeout
-        look = self._first_look(context)
+        goal = self._goal()
+        deadline = self._deadline(context)
+        look = self._first_look()
         if look:
             return look.xcom_value
         send_ids, list_id = self._send_ids(), None
@@ -183,16 +159,14 @@ class SendStatusSensor(BaseSensorOperator):
                 sendoso_conn_id=self.sendoso_conn_id,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout) + _GRACE,
+            timeout=self._patience(context),
         )
 
-    def _first_look(self, context: Context) -> PokeReturnValue:
+    def _first_look(self) -> PokeReturnValue:
         """Poke with the error handling of Airflow's own loop, which a deferrable sensor bypasses."""
         try:
             return self._look(patient=False)
         except AirflowException as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException("Skipping, as soft_fail or never_fail asks.") from error
             if self.silent_fail and not isinstance(error, AirflowFailException):
                 self.log.error("The first look failed: %s", error)
                 return PokeReturnValue(is_done=False)
@@ -200,7 +174,11 @@ class SendStatusSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Check the sends that are due."""
-        return self._look(patient=True)
+        look = self._look(patient=True)
+        if not look and self._is_late(context):
+            counts = self._wait.watch.counts()
+            raise AirflowSensorTimeout(f"After {self.timeout:g} s not all sends are settled. By status: {counts}.")
+        return look
 
     def _look(self, *, patient: bool) -> PokeReturnValue:
         """
@@ -268,7 +246,7 @@ class SendStatusSensor(BaseSensorOperator):
             case {"status": "error", "message": str(message), "retryable": True}:
                 raise SendosoError(message)
             case {"status": "error", "message": str(message)}:
-                raise SendosoStatusError(message)
+                raise SendosoConfigError(message)  # what only a person can mend; a failed send is a report
             case _:
                 raise SendosoError(f"The trigger sent an event that says nothing about the sends: {event!r}.")
 
@@ -277,7 +255,7 @@ class SendStatusSensor(BaseSensorOperator):
 
         return Goal.parse(self.target_statuses, self.failed_statuses)
 
-    def _check_arguments(self) -> Goal:
+    def _check_arguments(self) -> None:
         given = [name for name in ("send_id", "batch_id", "dedupe_scope") if getattr(self, name) is not None]
         if len(given) != 1:
             what = " and ".join(given) or "none (perhaps an XCom that is not there)"
@@ -286,7 +264,7 @@ class SendStatusSensor(BaseSensorOperator):
         self._send_ids()
         if self._results_table() is not None and not self.conn_id:
             raise SendosoConfigError("results_table needs conn_id, the connection of its database.")
-        return self._goal()
+        self._goal()
 
     def _share(self) -> float | None:
         if given(self.min_delivered) is None:

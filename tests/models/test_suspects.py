@@ -145,6 +145,22 @@ def test_placeholders(text: str | None, left: str | None) -> None:
     assert placeholder(text) == left
 
 
+@pytest.mark.parametrize("text", ["{{ var.value.x }}", "Ada {% if 1 %}", "{# Ada #}", "Dear {first_name}"])
+@pytest.mark.parametrize("field", ["first_name", "last_name", "company", "title", "address_line1", "address_city"])
+def test_no_placeholder_is_printed_on_a_parcel(text: str, field: str) -> None:
+    address = {"line1": "1 Main St", "city": "London", "postal_code": "E1 6AN", "country": "GB"}
+    recipient: dict[str, Any] = ADA | {"address": address}
+    if field.startswith("address_"):
+        address[field.removeprefix("address_")] = text
+    else:
+        recipient[field] = text
+    with pytest.raises(ValidationError) as raised:
+        GiftSend.model_validate({"gift_id": "g", "message": "Thank you", "recipient": recipient})
+    [(name, reason)] = field_errors(raised.value)
+    assert name == field
+    assert reason == "holds a placeholder, like {{ x }} or {x}, that nothing fills in"
+
+
 def test_a_single_gift_is_refused_with_a_placeholder_on_its_card() -> None:
     with pytest.raises(SendosoConfigError, match=r"placeholder \{first_name\}.*Nothing was sent"):
         make_send(GiftArguments.parse({"gift_id": "g", "message": "Thank you, {first_name}."}), ADA)

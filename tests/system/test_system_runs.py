@@ -341,6 +341,9 @@ def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]
     sent = {send.body["gift_id"]: send.id for send in here.sendoso.sends}
     gifts = ["gift-egift-books", "gift-egift-coffee", "gift-donation-trees"]
     assert [run.xcoms[f"send[{index}]"] for index in range(3)] == [sent[gift] for gift in gifts]
+    assert {send.body["message"] for send in here.sendoso.sends} == {
+        f"Thank you, {name}." for name in ("Ada", "Alan", "Wangari")
+    }
 
     again = airflow.run("mapped_gifts", "2026-01-01T00:00:00+00:00", here.environment)
     assert again.xcoms == run.xcoms

@@ -1,0 +1,71 @@
+"""Tells the templates that a DAG's author wrote from data of other tasks, which is never rendered as a template."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class RendersAuthorsTemplates:
+    """
+    Mixin for operators and sensors: a mapped task renders only what the DAG's author wrote.
+
+    Airflow 2.11 and 3.3 also render what ``expand_kwargs()`` takes from a task's output, so that a person whose first
+    name is a template could read the secrets of the deployment from a gift's card.
+    """
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Leave data out; Airflow's mapped operator calls this method so that a class can override it."""
+        if parent is self:
+            data = fields_from_tasks(self, context)
+            template_fields = [name for name in template_fields if name not in data]
+        super()._do_render_template_fields(  # type: ignore[misc]
+            parent, template_fields, context, jinja_env, seen_oids
+        )
+
+
+def fields_from_tasks(operator: Any, context: Context) -> set[str]:
+    """
+    Return the template fields whose values are data of other tasks, or may be.
+
+    A value is the author's if it is the very object that ``partial()``, ``default_args`` or a constructor's default
+    holds, or if it is of a list or dict in the DAG file.
+
+    :param operator: the task, after Airflow has mapped it.
+    :param context: of the task.
+    """
+    dag = operator.get_dag()
+    mapped = None if dag is None else dag.task_dict.get(operator.task_id)
+    expanded = getattr(mapped, "expand_input", None)
+    if mapped is None or expanded is None:
+        return set()
+    given: Any = expanded.value
+    literal: set[str] = set()
+    if isinstance(given, Mapping):  # of expand()
+        literal = {name for name, values in given.items() if isinstance(values, Mapping | Sequence)}
+        if len(literal) == len(given):
+            return set()
+    elif isinstance(given, Sequence) and isinstance(given[context["ti"].map_index or 0], Mapping):  # of expand_kwargs()
+        return set()
+    group = operator.task_group
+    written = [mapped.partial_kwargs, dag.default_args, {} if group is None else group.default_args]
+    written += map(_defaults, type(operator).__mro__)
+
+    def is_authors(name: str) -> bool:
+        value = getattr(operator, name)
+        return name in literal or any(name in source and source[name] is value for source in written)
+
+    return {name for name in operator.template_fields if not is_authors(name)}
+
+
+def _defaults(of: type) -> dict[str, Any]:
+    """Return the defaults that a class's own constructor declares."""
+    constructor = vars(of).get("__init__")
+    parameters = {} if constructor is None else inspect.signature(constructor).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}

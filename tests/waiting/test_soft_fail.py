@@ -1,0 +1,187 @@
+"""What ``soft_fail`` and ``never_fail`` skip: waits that did not come true, and never what a person has to mend."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+
+from airflow_provider_sendoso import exceptions
+from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigError, SendosoError
+from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sensors.base import WaitingSensor
+from airflow_provider_sendoso.sensors.sendoso import SendosoEventSensor, SendStatusSensor
+
+FAILS, SKIPS = False, True
+
+DECIDED: dict[type[BaseException], tuple[bool, bool]] = {
+    # with soft_fail, with never_fail
+    exceptions.SendosoStatusError: (SKIPS, SKIPS),
+    AirflowSensorTimeout: (SKIPS, SKIPS),
+    AirflowTaskTimeout: (SKIPS, SKIPS),
+    # A person has to mend these: a skipped task would be skipped every day.
+    exceptions.SendosoConfigError: (FAILS, FAILS),
+    exceptions.SendosoAuthError: (FAILS, FAILS),
+    exceptions.SendosoBadRequestError: (FAILS, FAILS),
+    exceptions.SendosoNotFoundError: (FAILS, FAILS),
+    exceptions.SendosoUnprocessableError: (FAILS, FAILS),
+    exceptions.SendosoRowsError: (FAILS, FAILS),
+    exceptions.SendosoLimitError: (FAILS, FAILS),
+    exceptions.SendOutcomeUnknownError: (FAILS, FAILS),
+    exceptions.SendHeldError: (FAILS, FAILS),
+    # A retry may mend these.
+    exceptions.SendosoError: (FAILS, SKIPS),
+    exceptions.SendosoApiError: (FAILS, SKIPS),
+    exceptions.SendosoConnectionError: (FAILS, SKIPS),
+    exceptions.SendosoServerError: (FAILS, SKIPS),
+    exceptions.SendosoRateLimitError: (FAILS, SKIPS),
+    exceptions.SendosoLedgerError: (FAILS, SKIPS),
+    exceptions.SendosoNotReachedError: (FAILS, SKIPS),
+    exceptions.SendosoResultsError: (FAILS, SKIPS),
+    exceptions.SendosoSpoolError: (FAILS, SKIPS),
+}
+
+WAYS = ["poke", "reschedule", "deferrable", "resumed"]
+
+
+def status(**arguments: Any) -> SendStatusSensor:
+    return SendStatusSensor(
+        **({"task_id": "arrived", "send_id": "a", "timeout": 60, "poke_interval": 0.01} | arguments)
+    )
+
+
+def event(**arguments: Any) -> SendosoEventSensor:
+    return SendosoEventSensor(
+        **({"task_id": "new", "object": "touches", "timeout": 60, "poke_interval": 0.01} | arguments)
+    )
+
+
+def test_every_error_of_this_provider_is_decided() -> None:
+    own = {one for _, one in inspect.getmembers(exceptions, inspect.isclass) if one.__module__ == exceptions.__name__}
+    assert own <= set(DECIDED)
+
+
+class TI:
+    dag_id, task_id, run_id, map_index = "dag", "arrived", "run-1", -1
+
+    def get_first_reschedule_date(self, context: Any) -> None:
+        return None
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        pass
+
+
+def go(sensor: WaitingSensor, way: str) -> Any:
+    if way == "resumed":
+        return sensor.resume_execution("execute_complete", {"event": {"status": "settled"}}, {"ti": TI()})
+    try:
+        return sensor.execute({"ti": TI()})
+    except TaskDeferred as deferred:
+        event = asyncio.run(anext(aiter(deferred.trigger.run())))
+        return sensor.resume_execution("execute_complete", {"event": event.payload}, {"ti": TI()})
+
+
+@pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("error", DECIDED, ids=lambda error: error.__name__)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [status, event])
+def test_only_what_is_decided_is_skipped(
+    sendoso: Sandbox,
+    ledger: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[..., WaitingSensor],
+    way: str,
+    error: type[BaseException],
+    flag: str,
+) -> None:
+    raised = error(503, "busy") if issubclass(error, exceptions.SendosoApiError) else error("it broke")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(SendStatusSensor, "_look", fail)
+    for method in ("_wait", "execute_complete"):
+        monkeypatch.setattr(SendosoEventSensor, method, fail)
+    monkeypatch.setattr(SendStatusSensor, "execute_complete", fail)
+    sensor = make(
+        **{flag: True, "deferrable": way == "deferrable", "mode": "reschedule" if way == "reschedule" else "poke"}
+    )
+    if issubclass(error, AirflowTaskTimeout) and way in ("deferrable", "resumed"):
+        return  # execution_timeout: Airflow's own loop makes a skip of it, and nothing else does
+    skips = DECIDED[error][flag == "never_fail"]
+    # A transient error in a poke is only a poke that failed.
+    if make is event and isinstance(raised, exceptions.TRANSIENT_ERRORS) and way in ("poke", "reschedule"):
+        monkeypatch.setattr(SendosoEventSensor, "poke", fail)
+    with pytest.raises(AirflowSkipException if skips else error):
+        go(sensor, way)
+
+
+@pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("way", ["poke", "reschedule", "deferrable"])
+@pytest.mark.parametrize("make", [status, event])
+class TestMisconfiguration:
+    def sensor(self, make: Callable[..., WaitingSensor], way: str, flag: str, **more: Any) -> WaitingSensor:
+        mode = "reschedule" if way == "reschedule" else "poke"
+        return make(**{flag: True, "deferrable": way == "deferrable", "mode": mode} | more)
+
+    def test_a_rotated_secret_fails(
+        self,
+        sendoso: Sandbox,
+        ledger: Any,
+        set_connection: Callable[..., None],
+        make: Callable[..., WaitingSensor],
+        way: str,
+        flag: str,
+    ) -> None:
+        login = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "the-old-one"}
+        set_connection("sendoso_default", login)
+        with pytest.raises(SendosoConfigError if make is event and way == "deferrable" else SendosoAuthError):
+            go(self.sensor(make, way, flag), way)
+
+    def test_a_connection_that_is_not_there_fails(
+        self, ledger: Any, make: Callable[..., WaitingSensor], way: str, flag: str
+    ) -> None:
+        with pytest.raises((SendosoConfigError, AirflowNotFoundException)):
+            go(self.sensor(make, way, flag, sendoso_conn_id="nobody"), way)
+
+    def test_an_unknown_batch_or_object_fails(
+        self, sendoso: Sandbox, ledger: Any, make: Callable[..., WaitingSensor], way: str, flag: str
+    ) -> None:
+        wrong = {"send_id": None, "batch_id": "0" * 32} if make is status else {"object": "parcels"}
+        with pytest.raises(SendosoConfigError):
+            go(self.sensor(make, way, flag, **wrong), way)
+
+    def test_no_ledger_fails(self, sendoso: Sandbox, make: Callable[..., WaitingSensor], way: str, flag: str) -> None:
+        wrong = {"send_id": None, "dedupe_scope": "q4"} if make is status else {}
+        with pytest.raises(SendosoConfigError):
+            go(self.sensor(make, way, flag, **wrong), way)
+
+
+@pytest.mark.parametrize("make", [status, event])
+def test_what_the_trigger_says_is_to_be_mended_is_not_skipped(make: Callable[..., WaitingSensor]) -> None:
+    for retryable, skips in ((False, False), (True, True)):
+        said = {"event": {"status": "error", "message": "it broke", "retryable": retryable}}
+        for flag in ("soft_fail", "never_fail"):
+            expected = AirflowSkipException if skips and flag == "never_fail" else SendosoError
+            with pytest.raises(expected, match="it broke"):
+                make(**{flag: True}).resume_execution("execute_complete", said, {})
+
+
+@pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("make", [status, event])
+def test_a_triggerer_that_is_down_until_the_end_is_a_wait_that_did_not_come_true(
+    make: Callable[..., WaitingSensor], flag: str
+) -> None:
+    for error in ("Trigger timeout", "Trigger/execution timeout"):
+        with pytest.raises(AirflowSkipException):
+            make(**{flag: True}).resume_execution("__fail__", {"error": error}, {})
