@@ -151,24 +151,6 @@ def postgres_database(postgres_socket_dir: str) -> Callable[[], PostgresDatabase
     return make
 
 
-@dataclass(frozen=True)
-class MysqlDatabase:
-    """An empty database of the tests' server, which listens on a Unix socket."""
-
-    socket: str
-    name: str
-
-    @property
-    def connection(self) -> dict[str, Any]:
-        """The database as an Airflow connection."""
-        extra = {"client": "pymysql", "unix_socket": self.socket}
-        return {"conn_type": "mysql", "host": "localhost", "login": "root", "schema": self.name, "extra": extra}
-
-    @property
-    def url(self) -> str:
-        return f"mysql+pymysql://root@localhost/{self.name}?unix_socket={self.socket}"
-
-
 @pytest.fixture(scope="session")
 def mysql_running() -> Iterator[mysql_server.Restarting]:
     """A real MySQL or MariaDB, for the whole session."""
@@ -181,19 +163,10 @@ def mysql_running() -> Iterator[mysql_server.Restarting]:
 
 
 @pytest.fixture(scope="session")
-def mysql_database(mysql_running: mysql_server.Restarting) -> Callable[[], MysqlDatabase]:
+def mysql_database(mysql_running: mysql_server.Restarting) -> Callable[[], mysql_server.MysqlDatabase]:
     """Makes an empty database."""
 
-    def make() -> MysqlDatabase:
-        socket = mysql_running.socket()
-        database = MysqlDatabase(socket, f"test_{uuid.uuid4().hex}")
-        admin = create_engine(MysqlDatabase(socket, "").url)
-        with admin.begin() as connection:
-            connection.execute(text(f"CREATE DATABASE {database.name}"))
-        admin.dispose()
-        return database
-
-    return make
+    return lambda: mysql_server.make_database(mysql_running.socket())
 
 
 @pytest.fixture

@@ -8,14 +8,19 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import debian
 from ports import free_ports
+from sqlalchemy import create_engine, text
 
+_SYSTEM_TABLES = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
 INSTALL = "install MariaDB or MySQL (mariadb-server, mysql-server, brew install mariadb)"
 
 
@@ -38,8 +43,8 @@ def find_server() -> Path | None:
 
 
 @contextmanager
-def running(server: Path) -> Iterator[str]:
-    """Run the server on an empty database, without users and passwords; yields its socket."""
+def running(server: Path, *, with_rights: bool = False) -> Iterator[str]:
+    """Run the server on an empty database, without passwords; yields its socket. Everybody may do all, unless asked."""
     with tempfile.TemporaryDirectory(prefix="mysql-", ignore_cleanup_errors=True) as name:
         folder, environment = Path(name), dict(os.environ)
         (folder / "data").mkdir()
@@ -53,7 +58,12 @@ def running(server: Path) -> Iterator[str]:
         # MariaDB needs no system tables where nobody's rights are looked up; MySQL cannot do without them.
         if "MariaDB" not in debian.run([*command, "--version"], environment):
             debian.run([*command, "--initialize-insecure"], environment)
-        command += ["--skip-grant-tables", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
+        elif with_rights:
+            scripts = (server.parents[1] / "share/mysql" / name for name in _SYSTEM_TABLES)
+            tables = "CREATE DATABASE mysql;\nUSE mysql;\n" + "\n".join(script.read_text() for script in scripts)
+            subprocess.run([*command, "--bootstrap"], env=environment, input=tables, text=True, check=True)
+        command += [] if with_rights else ["--skip-grant-tables"]
+        command += [f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
         command += ["--bind-address=127.0.0.1", f"--port={free_ports()[0]}"]
         # These databases outlive nothing: the disk is not waited for.
         command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=2"]
@@ -91,6 +101,34 @@ class Restarting:
     def stop(self) -> None:
         """Stop the server."""
         self._running.close()
+
+
+@dataclass(frozen=True)
+class MysqlDatabase:
+    """An empty database of the tests' server, which listens on a Unix socket."""
+
+    socket: str
+    name: str
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The database as an Airflow connection."""
+        extra = {"client": "pymysql", "unix_socket": self.socket}
+        return {"conn_type": "mysql", "host": "localhost", "login": "root", "schema": self.name, "extra": extra}
+
+    @property
+    def url(self) -> str:
+        return f"mysql+pymysql://root@localhost/{self.name}?unix_socket={self.socket}"
+
+
+def make_database(socket: str) -> MysqlDatabase:
+    """Make an empty database of the server behind a socket."""
+    database = MysqlDatabase(socket, f"test_{uuid.uuid4().hex}")
+    admin = create_engine(MysqlDatabase(socket, "").url)
+    with admin.begin() as connection:
+        connection.execute(text(f"CREATE DATABASE {database.name}"))
+    admin.dispose()
+    return database
 
 
 def _answers(path: Path) -> bool:

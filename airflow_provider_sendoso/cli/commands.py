@@ -112,7 +112,9 @@ def _resolve(arguments: argparse.Namespace) -> None:
 def _ddl(arguments: argparse.Namespace) -> None:
     from airflow_provider_sendoso.cli.ledger import print_ddl
 
-    print_ddl(arguments.dialect)
+    # Airflow's options have no value for one that is given without: that is None here, and "" where it is not given.
+    role = "sendoso" if arguments.grants is None else arguments.grants
+    print_ddl(arguments.dialect, role or None)
 
 
 _CONN_ID = _Option("--conn-id", {"default": DEFAULT_CONN_ID, "help": "the Sendoso connection (%(default)s)"})
@@ -194,9 +196,21 @@ COMMANDS: tuple[_Command | _Group, ...] = (
             ),
             _Command(
                 "ddl",
-                "print the statements that make a ledger, for a DBA",
+                "print the statements that make a ledger, or the rights that it needs, for a DBA",
                 _ddl,
-                (_Option("--dialect", {"required": True, "help": "postgresql, mysql or sqlite"}),),
+                (
+                    _Option("--dialect", {"required": True, "help": "postgresql, mysql or sqlite"}),
+                    _Option(
+                        "--grants",
+                        {
+                            "nargs": "?",
+                            "default": "",
+                            "metavar": "ROLE",
+                            "help": "print the rights instead: of the role that runs DAGs (sendoso), of one that "
+                            "makes the tables, and of one that reads",
+                        },
+                    ),
+                ),
             ),
         ),
     ),

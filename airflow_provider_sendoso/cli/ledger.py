@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger import Ledger, decisions
+from airflow_provider_sendoso.ledger import Ledger, decisions, grants
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
 from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import normalise_key
@@ -192,17 +192,24 @@ def resolve(
         say(line)
 
 
-def print_ddl(dialect: str, say: Say = print) -> None:
+def print_ddl(dialect: str, role: str | None = None, say: Say = print) -> None:
     """
-    Print the statements that make an empty ledger; needs no connection.
+    Print the statements that make an empty ledger, or those that grant what its roles need; needs no connection.
 
     :param dialect: a key of :data:`~airflow_provider_sendoso.ledger.ddl.DIALECTS`.
+    :param role: the name of the role that runs DAGs; ``None`` prints the tables.
     :param say: shows a line.
     :raises SendosoConfigError: for another one.
     """
     if dialect not in DIALECTS:
         raise SendosoConfigError(f"There is no ledger on {dialect!r}; use one of {', '.join(DIALECTS)}.")
-    say(ddl(dialect))
+    if role is None:
+        say(ddl(dialect))
+        return
+    if dialect == "sqlite":
+        raise SendosoConfigError("There are no roles on 'sqlite': who may write to the file may do everything.")
+    for purpose, statements in grants.grants(dialect, role):
+        say("\n".join((f"-- {purpose}", *statements, "")))
 
 
 def _open(conn_id: str) -> tuple[Ledger, str]:

@@ -7,8 +7,8 @@ import hmac
 import secrets
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,6 +37,10 @@ _SINCE_VERSION_1 = (schema.identity.c.schema_version, schema.identity.c.ledger_u
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
 _CREATE_PATIENCE_S = 10
 _TRANSIENT = (OperationalError, InternalError, InterfaceError)
+_POSTGRESQL_NO_RIGHT = ("42501", "3F000")
+"""To a table or a schema; to any schema of the search path."""
+_MYSQL_NO_RIGHT = frozenset({1044, 1142, 1143})
+"""To a database, a table, a column."""
 _MYSQL_TRANSIENT = frozenset({1020, 1205, 1213})
 """Changed since it was read, lock time-out, deadlock: one of MySQL's drivers has no class of errors for them."""
 
@@ -154,7 +158,19 @@ class Database:
         # In a transaction of its own, whose first statement waits for the lock: a waiting process locks no table.
         return identity or self.run(self._upgrade)
 
+    @property
+    def _what_to_grant(self) -> str:
+        return (
+            f"Grant what `airflow sendoso ledger ddl --dialect {self.dialect} --grants` prints, after a role that may "
+            "make the tables has opened the ledger once: AIRFLOW_CONN_SENDOSO_LEDGER='…' airflow sendoso ledger list."
+        )
+
     def _error(self, error: SQLAlchemyError) -> SendosoLedgerError:
+        if _lacks_right(error):
+            return SendosoLedgerError(
+                f"The role of the ledger's connection lacks a right ({_first_line(error)}). Nothing is sent without "
+                f"it. {self._what_to_grant}"
+            )
         return SendosoLedgerError(
             f"The ledger ({self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent without "
             "it; the task can be retried once the database answers."
@@ -165,18 +181,8 @@ class Database:
         known = inspect(connection).has_table(schema.identity.name)
         row = connection.execute(select(*_SINCE_VERSION_1)).first() if known else None
         if row is None:
-            self._one_at_a_time(connection)
-            schema.metadata.create_all(connection)
-            now = connection.execute(select(schema.db_now())).scalar_one()
-            new = {
-                "id": 1,
-                "schema_version": schema.USABLE_SINCE,
-                "tables_version": schema.SCHEMA_VERSION,
-                "ledger_uuid": str(uuid.uuid4()),
-                "hash_key": secrets.token_hex(32),
-                "created_at": now,
-            }
-            self.insert_ignore(connection, schema.identity, [new])
+            with self._rights_to_make("is not there yet"):
+                self._create(connection)
             row = connection.execute(select(*_SINCE_VERSION_1)).one()
         if self._tables_version(connection, row.schema_version) < schema.SCHEMA_VERSION:
             return None
@@ -188,8 +194,42 @@ class Database:
         check_server(connection)
         return Identity(row.ledger_uuid, bytes.fromhex(row.hash_key))
 
+    def _create(self, connection: Connection) -> None:
+        self._one_at_a_time(connection)
+        schema.metadata.create_all(connection)
+        now = connection.execute(select(schema.db_now())).scalar_one()
+        new = {
+            "id": 1,
+            "schema_version": schema.USABLE_SINCE,
+            "tables_version": schema.SCHEMA_VERSION,
+            "ledger_uuid": str(uuid.uuid4()),
+            "hash_key": secrets.token_hex(32),
+            "created_at": now,
+        }
+        self.insert_ignore(connection, schema.identity, [new])
+
+    @contextmanager
+    def _rights_to_make(self, what: str) -> Iterator[None]:
+        """Say what to run where the role may not make or alter tables."""
+        try:
+            yield
+        except DBAPIError as error:
+            if not _lacks_right(error):
+                raise
+            raise SendosoConfigError(
+                f"The ledger {what}, and the role of its connection may not make or alter tables "
+                f"({_first_line(error)}). Nothing was sent. {self._what_to_grant}"
+            ) from None
+
     def _upgrade(self, connection: Connection) -> Identity:
         """Give an older ledger what newer versions have added, and say who it is; nothing in it is changed."""
+        with self._rights_to_make(f"is older than version {schema.SCHEMA_VERSION} of its tables"):
+            self._add_what_is_new(connection)
+        identity = self._open(connection)
+        assert identity is not None  # noqa: S101 - its tables are of this version now
+        return identity
+
+    def _add_what_is_new(self, connection: Connection) -> None:
         self._one_at_a_time(connection)
         usable_since = connection.execute(select(schema.identity.c.schema_version)).scalar_one()
         found = self._tables_version(connection, usable_since)
@@ -210,9 +250,6 @@ class Database:
             connection.execute(
                 update(schema.identity).values(schema_version=usable, tables_version=schema.SCHEMA_VERSION)
             )
-        identity = self._open(connection)
-        assert identity is not None  # noqa: S101 - its tables are of this version now
-        return identity
 
     def _tables_version(self, connection: Connection, schema_version: int) -> int:
         """Read the version of the tables; before version 5 it was the one number that there was."""
@@ -232,11 +269,23 @@ class Database:
 
 
 def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, SQLAlchemyError) and _lacks_right(error):
+        return False  # one of MySQL's drivers calls it operational
     if isinstance(error, _TRANSIENT):
         return True
     if not isinstance(error, DBAPIError):
         return False
-    return error.connection_invalidated or next(iter(getattr(error.orig, "args", ())), None) in _MYSQL_TRANSIENT
+    return error.connection_invalidated or _mysql_code(error) in _MYSQL_TRANSIENT
+
+
+def _lacks_right(error: SQLAlchemyError) -> bool:
+    cause = getattr(error, "orig", None)
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state in _POSTGRESQL_NO_RIGHT or _mysql_code(error) in _MYSQL_NO_RIGHT
+
+
+def _mysql_code(error: SQLAlchemyError) -> object:
+    return next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
 
 
 def _first_line(error: SQLAlchemyError) -> str:

@@ -40,7 +40,7 @@ def ledger_url(connection: dict[str, Any]) -> str:
     if connection["conn_type"] == "sqlite":
         return f"sqlite:///{connection['host']}"
     if connection["conn_type"] == "mysql":
-        return f"mysql+pymysql://root@localhost/{connection['schema']}?unix_socket={connection['extra']['unix_socket']}"
+        return f"mysql+pymysql://{connection['login']}@localhost/{connection['schema']}?unix_socket={connection['extra']['unix_socket']}"
     return f"postgresql://{connection['login']}@/{connection['schema']}?host={connection['host']}"
 
 

@@ -1,0 +1,69 @@
+"""Who may do what with the ledger's tables: the rights that the code uses and no others, as SQL for a DBA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_provider_sendoso.ledger import schema
+from airflow_provider_sendoso.ledger.ddl import DIALECTS
+
+RUNS: dict[str, tuple[str, ...]] = {
+    schema.identity.name: ("SELECT", "INSERT"),
+    schema.scopes.name: ("SELECT", "INSERT"),
+    schema.batches.name: ("SELECT", "INSERT"),
+    schema.sends.name: ("SELECT", "INSERT", "UPDATE"),
+    schema.resolutions.name: ("SELECT", "INSERT"),
+    schema.tokens.name: ("SELECT", "INSERT", "UPDATE"),
+    schema.pace.name: ("SELECT", "INSERT", "UPDATE"),
+    schema.lists.name: ("SELECT", "INSERT", "DELETE"),
+    schema.accounts.name: ("SELECT", "INSERT"),
+    schema.cursors.name: ("SELECT", "INSERT", "UPDATE"),
+}
+"""By table, what workers, the triggerer and the commands need; every table is here."""
+
+READS = (
+    schema.accounts.name,
+    schema.batches.name,
+    schema.resolutions.name,
+    schema.scopes.name,
+    schema.sends.name,
+)
+"""What a dashboard needs: without the key of the hashes, with which they can be tried against a list of addresses, and
+without the tokens."""
+
+_MAKES = {"mysql": "SELECT, INSERT, UPDATE, CREATE, ALTER, INDEX ON *", "postgresql": "USAGE, CREATE ON SCHEMA public"}
+
+
+def grants(dialect: str, role: str) -> Iterator[tuple[str, list[str]]]:
+    """
+    Write down the rights of three roles.
+
+    :param dialect: ``mysql`` or ``postgresql``; SQLite has no roles.
+    :param role: the name of the one that runs DAGs; the names of the others begin with it. On MySQL perhaps with a
+        host, like ``airflow@10.0.0.%``.
+    :return: what each role is for, and its statements, which are executed in the ledger's database.
+    """
+    use = ["USAGE ON SCHEMA public"] if dialect == "postgresql" else []
+    runs = [f"{', '.join(_on(dialect, table, rights))} ON {table}" for table, rights in sorted(RUNS.items())]
+    for suffix, purpose, rights in (
+        ("_owner", "creates and upgrades the tables; grant it before there are any", [_MAKES[dialect]]),
+        ("", "runs DAGs and the commands: the ledger's connection", [*use, *runs]),
+        ("_reader", "reads, for dashboards", [*use, *(f"SELECT ON {table}" for table in READS)]),
+    ):
+        name = _quoted(dialect, role, suffix)
+        yield f"{name}: {purpose}", [f"GRANT {right} TO {name};" for right in rights]
+
+
+def _on(dialect: str, table: str, rights: tuple[str, ...]) -> tuple[str, ...]:
+    """Add what MySQL asks for where an insert may find its row there; it then sets the key to itself."""
+    if dialect != "mysql" or "UPDATE" in rights or table == schema.resolutions.name:
+        return rights
+    return (*rights, "UPDATE")
+
+
+def _quoted(dialect: str, role: str, suffix: str) -> str:
+    name, at, host = role.partition("@") if dialect == "mysql" else (role, "", "")
+    if dialect == "postgresql":
+        return str(DIALECTS["postgresql"]().identifier_preparer.quote(name + suffix))
+    quoted = ["'" + part.replace("\\", "\\\\").replace("'", "''") + "'" for part in (name + suffix, host)]
+    return "@".join(quoted if at else quoted[:1])
