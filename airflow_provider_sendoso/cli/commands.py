@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow.cli.cli_config import CLICommand
@@ -53,10 +57,9 @@ def _authorize(arguments: argparse.Namespace) -> None:
 
 
 def _revoke(arguments: argparse.Namespace) -> None:
-    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.cli.authorize import revoke
 
-    revoked = SendosoHook(arguments.conn_id).revoke_tokens()
-    print(f"{revoked} tokens revoked and forgotten." if revoked else "There was no token to revoke.")
+    revoke(arguments.conn_id)
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -112,7 +115,7 @@ def _ddl(arguments: argparse.Namespace) -> None:
     print_ddl(arguments.dialect)
 
 
-_CONN_ID = _Option("--conn-id", {"default": "sendoso_default", "help": "the Sendoso connection (%(default)s)"})
+_CONN_ID = _Option("--conn-id", {"default": DEFAULT_CONN_ID, "help": "the Sendoso connection (%(default)s)"})
 _JSON = _Option("--json", {"action": "store_true", "help": "print JSON, for a program to read"})
 
 COMMANDS: tuple[_Command | _Group, ...] = (
@@ -250,9 +253,21 @@ def _for_airflow(command: _Command | _Group) -> CLICommand:
 def _run(run: Callable[[argparse.Namespace], None], parsed: argparse.Namespace) -> None:
     from airflow.providers.common.compat.sdk import AirflowException
 
-    # Airflow 2 logs every connection that is looked up, and to stdout, where the answer belongs.
-    logging.getLogger("airflow.hooks").setLevel(logging.WARNING)
+    # As Airflow's own commands do: without this, Airflow 3 looks for connections in the environment alone, and not
+    # where its UI stores them.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    _log_to_stderr()
     try:
-        run(parsed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Airflow's own, about how it reads a connection
+            run(parsed)
     except AirflowException as error:
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _log_to_stderr() -> None:
+    """Keep Airflow's log out of stdout, where the answer belongs: a program may read it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+    logging.getLogger("airflow.hooks").setLevel(logging.WARNING)  # Airflow 2 logs every connection that is looked up

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
+from airflow_provider_sendoso.connection_ids import IN_ENVIRONMENT
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.ledger_engine import make_engine
 from airflow_provider_sendoso.ledger import Ledger
@@ -151,7 +152,7 @@ def no_ledger(conn_id: str) -> str:
 
     :param conn_id: of the connection that is missing.
     """
-    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    variable = f"{IN_ENVIRONMENT}{conn_id.upper()}"
     return (
         f"There is no ledger: the Airflow connection {conn_id!r} does not exist, and without a ledger nobody would "
         "remember who was sent a gift. Nothing was sent. For one machine set "

@@ -16,6 +16,7 @@ from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send, validated
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.reads import Reads, read_me
+from airflow_provider_sendoso.connection_ids import no_connection
 from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
     SendosoConnectionError,
@@ -70,9 +71,12 @@ class SendosoHook(Reads, Recorded, BaseHook):
         """
         The validated connection.
 
-        :raises SendosoConfigError: if the connection is invalid.
+        :raises SendosoConfigError: if there is no such connection, or if it is invalid.
         """
-        connection = self.get_connection(self.sendoso_conn_id)
+        try:
+            connection = self.get_connection(self.sendoso_conn_id)
+        except AirflowNotFoundException:
+            raise SendosoConfigError(no_connection(self.sendoso_conn_id)) from None
         check_connection(self.sendoso_conn_id, connection)
         return read_config(self.sendoso_conn_id, connection, connection.extra_dejson)
 
@@ -103,7 +107,10 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
     async def aprepare(self) -> None:
         """Resolve both connections and open session and ledger without blocking the event loop."""
-        connection = await get_async_connection(self.sendoso_conn_id, hook=self)
+        try:
+            connection = await get_async_connection(self.sendoso_conn_id, hook=self)
+        except AirflowNotFoundException:
+            raise SendosoConfigError(no_connection(self.sendoso_conn_id)) from None
         check_connection(self.sendoso_conn_id, connection)
         self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
         conn_id = self.config.ledger_conn_id
@@ -228,7 +235,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Report the Sendoso user, the remaining balance, the request rate, and whether the ledger answers.
+        Report the Sendoso user, the balance, the account's name, the request rate, and whether the ledger answers.
 
         Nothing is sent, and no request is repeated. Airflow calls this for its button *Test Connection*.
 
@@ -240,15 +247,15 @@ class SendosoHook(Reads, Recorded, BaseHook):
             who = self._who(session)
         except (SendosoConnectionError, SendosoServerError) as error:
             return False, f"{self.config.base_url} does not answer like Sendoso: {error}"
-        except (SendosoError, AirflowNotFoundException) as error:
+        except SendosoError as error:
             return False, str(error)
         remembered = (
             f"The ledger {self.config.ledger_conn_id!r} ({ledger.identity.ledger_uuid}) answers."
             if ledger
-            else f"No ledger: reads work, sends need the connection {self.config.ledger_conn_id!r}."
+            else f"Reads work, but EVERY SEND WILL FAIL. {no_ledger(self.config.ledger_conn_id)}"
         )
-        rate = f"{self.config.requests_per_second:g} requests a second"
-        return True, f"Connected to {self.config.base_url}{who}, {rate}. {remembered}"
+        account = f"account {self.config.account!r}, {self.config.requests_per_second:g} requests a second"
+        return True, f"Connected to {self.config.base_url}{who}, {account}. {remembered}"
 
     def _who(self, session: SendosoSession) -> str:
         fields = read_me(session.read_once)

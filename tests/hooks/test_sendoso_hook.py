@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from sqlalchemy import create_engine, event, text
 from tenacity import wait_none
 
@@ -28,6 +28,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoUnprocessableError,
     SendOutcomeUnknownError,
 )
+from airflow_provider_sendoso.hooks.connections import no_ledger
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.models import Gift, Send, SendStatus
@@ -72,8 +73,28 @@ class TestNothingIsLookedUp:
         assert sendoso.requests == []
 
     def test_but_when_it_is_used(self):
-        with pytest.raises(AirflowNotFoundException, match="no_such_connection"):
+        with pytest.raises(SendosoConfigError, match="no_such_connection") as raised:
             SendosoHook("no_such_connection").get_send("s-1")
+        assert isinstance(raised.value, AirflowFailException)
+
+    @pytest.mark.parametrize("conn_id", ["sendoso_defualt", "sendoso-default", "sendosodefault", "sendoso"])
+    def test_a_misspelt_connection_is_answered_with_the_one_that_exists(self, sendoso, conn_id):
+        with pytest.raises(SendosoConfigError, match=r"Did you mean 'sendoso_default'\?"):
+            SendosoHook(conn_id).get_send("s-1")
+        assert sendoso.requests == []
+
+    async def test_a_misspelt_connection_of_a_trigger_likewise(self, set_connection):
+        set_connection("emea_gifts", "sendoso://id:s3cret@app.sendoso.com")
+        with pytest.raises(
+            SendosoConfigError, match=r"'emea_gift' does not exist\. Did you mean 'emea_gifts'\?"
+        ) as raised:
+            await SendosoHook("emea_gift").aprepare()
+        assert "s3cret" not in str(raised.value)
+
+    def test_nothing_is_guessed_where_no_id_is_alike(self):
+        with pytest.raises(SendosoConfigError) as raised:
+            SendosoHook("warehouse").get_send("s-1")
+        assert "Did you mean" not in str(raised.value)
 
     def test_an_iterator_asks_when_it_is_used(self, hook, sendoso):
         gifts = hook.list_gifts()
@@ -317,8 +338,8 @@ class TestTestConnection:
     def test_success_without_a_ledger(self, hook, sendoso):
         assert hook.test_connection() == (
             True,
-            f"Connected to {sendoso.url} as user 1, balance 1000.0, team balance 25000.0, 500 requests a second. "
-            "No ledger: reads work, sends need the connection 'sendoso_ledger'.",
+            f"Connected to {sendoso.url} as user 1, balance 1000.0, team balance 25000.0, account '127.0.0.1', "
+            f"500 requests a second. Reads work, but EVERY SEND WILL FAIL. {no_ledger('sendoso_ledger')}",
         )
 
     def test_success_with_one(self, hook, sendoso, ledger):
@@ -330,7 +351,7 @@ class TestTestConnection:
         sendoso.fault("status", times=9, path="/api/v3/me", status=404)
         ok, words = hook.test_connection()
         assert ok
-        assert words.startswith(f"Connected to {sendoso.url}, 500 requests a second.")
+        assert words.startswith(f"Connected to {sendoso.url}, account '127.0.0.1', 500 requests a second.")
 
     @pytest.mark.parametrize(
         ("changes", "words"),

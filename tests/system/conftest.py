@@ -46,6 +46,7 @@ class Airflow:
         }
         self._log = home / "worker.log"
         self._worker: subprocess.Popen[str] | None = None
+        self._migrated = False
 
     def cli(self, *arguments: str) -> str:
         """Run a command of Airflow's and return what it prints."""
@@ -80,9 +81,15 @@ class Airflow:
             self._worker.kill()
             self._worker.communicate()
 
+    def migrate(self) -> None:
+        """Make the metadata database, once."""
+        if not self._migrated:
+            self.cli("db", "migrate")
+            self._migrated = True
+
     def _running(self) -> subprocess.Popen[str]:
         if self._worker is None:
-            self.cli("db", "migrate")
+            self.migrate()
             with self._log.open("wb") as log:
                 self._worker = subprocess.Popen(
                     [sys.executable, str(Path(__file__).with_name("airflow_worker.py"))],

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -432,6 +433,34 @@ def test_check_says_what_the_connection_is_good_for(airflow: Any, world: Callabl
     assert f"Connected to {here.sendoso.url} as user 1, balance 1000.0" in run.log
     assert re.search(r"The ledger 'sendoso_ledger' \([-0-9a-f]{36}\) answers", run.log)
     assert here.emails() == []
+
+
+def test_the_commands_find_connections_that_were_made_in_the_ui(airflow: Any, tmp_path: Path) -> None:
+    """As a newcomer makes them: in the metadata database, and with a short password, which Airflow warns about."""
+    airflow.migrate()
+    made = {
+        "made_in_ui": {
+            "conn_type": "sendoso",
+            "host": "http://127.0.0.1:9",
+            "login": "me",
+            "password": "s3cr",
+            "extra": json.dumps({"ledger_conn_id": "made_in_ui_ledger"}),
+        },
+        "made_in_ui_ledger": {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")},
+    }
+    file = tmp_path / "connections.json"
+    file.write_text(json.dumps(made))
+    airflow.cli("connections", "import", str(file))
+    listing = ("ledger", "list", "--conn-id", "made_in_ui", "--json")
+    nothing = {"sends": [], "total": 0, "counts": []}
+
+    for command in (("airflow_provider_sendoso",), *([("airflow", "sendoso")] if AIRFLOW_V_3_0_PLUS else [])):
+        listed = airflow.python("-m", *command, *listing)
+        assert listed.returncode == 0, listed.stderr
+        assert json.loads(listed.stdout) == nothing
+    missing = airflow.python("-m", "airflow_provider_sendoso", "ledger", "list", "--conn-id", "made_in_u1")
+    assert missing.returncode == 1
+    assert "The connection 'made_in_u1' does not exist" in missing.stderr
 
 
 def test_check_fails_with_what_is_wrong(airflow: Any, world: Callable[..., Any]) -> None:

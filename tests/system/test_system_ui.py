@@ -167,8 +167,10 @@ def test_connection_is_added_tested_and_edited(
 
     answer = connections.test()
     expect(answer).to_contain_text("Test Connection Successful")
-    words = f"Connected to {sandbox.url} as user 1, balance 1000.0, team balance 25000.0, 10 requests a second."
-    expect(answer).to_contain_text(words)
+    expect(answer).to_contain_text(
+        f"Connected to {sandbox.url} as user 1, balance 1000.0, team balance 25000.0, account"
+    )
+    expect(answer).to_contain_text("account '127.0.0.1', 10 requests a second.")
     expect(answer).to_contain_text(re.compile(r"The ledger 'sendoso_ledger' \([-0-9a-f]{36}\) answers\."))
     shoot("connection-test")
     connections.reload()
