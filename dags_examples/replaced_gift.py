@@ -2,18 +2,32 @@
 A gift that failed or came back is replaced, once.
 
 Trigger it with the id of the send that came back, as Sendoso, a results table or a failed sensor names it, and with the
-address that is right now. The replacement is allowed only for a send that the ledger knows as failed or returned, and
-there is at most one of it, however often the DAG is run.
+customer's id; the warehouse has the address that is right now. The replacement is allowed only for a send that the
+ledger knows as failed or returned, and there is at most one of it, however often the DAG is run.
 
-Set the connections ``sendoso_default`` (client ID and client secret) and ``sendoso_ledger``, the same ledger that the
-first send was made with.
+Set the connections ``sendoso_default`` (client ID and client secret), ``sendoso_ledger`` (the same ledger that the
+first send was made with) and ``warehouse`` (a database with a table ``champions``).
 """
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import DAG, Param
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, BaseHook, Param
 
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
+
+
+def customer(customer_id: str) -> dict[str, str]:
+    """Look a customer up in the task: what a run is triggered with stays in its conf and in Airflow's audit log."""
+    warehouse: Any = BaseHook.get_hook("warehouse")
+    columns = "given_name, family_name, email, address_line1, address_city, address_postal_code, address_country"
+    query = f"SELECT {columns} FROM champions WHERE customer_id = {warehouse.placeholder}"  # noqa: S608
+    row = warehouse.get_first(query, parameters=[customer_id])
+    if row is None:
+        raise LookupError(f"There is no customer {customer_id}.")
+    return dict(zip(("first_name", "last_name", "email", "line1", "city", "postal_code", "country"), row, strict=True))
+
 
 with DAG(
     dag_id="replaced_gift",
@@ -21,15 +35,10 @@ with DAG(
     catchup=False,
     tags=["sendoso"],
     doc_md=__doc__,
+    user_defined_macros={"customer": customer},
     params={
         "resend_of": Param("", type="string", minLength=1, title="Send", description="The id of what came back"),
-        "first_name": Param("Ada", type="string", minLength=1),
-        "last_name": Param("Lovelace", type="string", minLength=1),
-        "email": Param("ada@example.com", type="string", format="email"),
-        "line1": Param("12 St James's Square", type="string", minLength=1),
-        "city": Param("London", type="string", minLength=1),
-        "postal_code": Param("SW1Y 4JH", type="string", minLength=1),
-        "country": Param("GB", type="string", minLength=2, maxLength=2),
+        "customer_id": Param("C-1", type="string", minLength=1),
     },
 ):
     SendGiftOperator(
@@ -37,15 +46,15 @@ with DAG(
         resend_of="{{ params.resend_of }}",
         gift_id="gift-mug",
         recipient={
-            "first_name": "{{ params.first_name }}",
-            "last_name": "{{ params.last_name }}",
-            "email": "{{ params.email }}",
+            "first_name": "{{ customer(params.customer_id).first_name }}",
+            "last_name": "{{ customer(params.customer_id).last_name }}",
+            "email": "{{ customer(params.customer_id).email }}",
             "address": {
-                "line1": "{{ params.line1 }}",
-                "city": "{{ params.city }}",
-                "postal_code": "{{ params.postal_code }}",
-                "country": "{{ params.country }}",
+                "line1": "{{ customer(params.customer_id).line1 }}",
+                "city": "{{ customer(params.customer_id).city }}",
+                "postal_code": "{{ customer(params.customer_id).postal_code }}",
+                "country": "{{ customer(params.customer_id).country }}",
             },
         },
-        message="The post brought the first one back, {{ params.first_name }}. Here it is once more.",
+        message="The post brought the first one back, {{ customer(params.customer_id).first_name }}. Once more:",
     )

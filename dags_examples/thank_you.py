@@ -1,8 +1,9 @@
 """
 One gift for one person, and a wait until it has arrived.
 
-Set the connections ``sendoso_default`` (client ID and client secret) and ``sendoso_ledger`` (a PostgreSQL or MySQL
-database, or a SQLite file for a single machine), then trigger the DAG with the person's details.
+Set the connections ``sendoso_default`` (client ID and client secret), ``sendoso_ledger`` (a PostgreSQL or MySQL
+database, or a SQLite file for a single machine) and ``warehouse`` (a database with a table ``champions``), then trigger
+the DAG with a customer's id.
 
 By default the gift is sent once per DAG run: clearing or retrying the task does not send a second one, triggering the
 DAG again does. Set ``dedupe_scope`` to something that outlives a run to make it once and for all.
@@ -11,11 +12,24 @@ DAG again does. Set ``dedupe_scope`` to something that outlives a run to make it
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Param
+from airflow.providers.common.compat.sdk import DAG, BaseHook, Param
 
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+
+
+def customer(customer_id: str) -> dict[str, str]:
+    """Look a customer up in the task: what a run is triggered with stays in its conf and in Airflow's audit log."""
+    warehouse: Any = BaseHook.get_hook("warehouse")
+    columns = "given_name, family_name, email"
+    query = f"SELECT {columns} FROM champions WHERE customer_id = {warehouse.placeholder}"  # noqa: S608
+    row = warehouse.get_first(query, parameters=[customer_id])
+    if row is None:
+        raise LookupError(f"There is no customer {customer_id}.")
+    return dict(zip(("first_name", "last_name", "email"), row, strict=True))
+
 
 with DAG(
     dag_id="thank_you",
@@ -23,10 +37,9 @@ with DAG(
     catchup=False,
     tags=["sendoso"],
     doc_md=__doc__,
+    user_defined_macros={"customer": customer},
     params={
-        "first_name": Param("Ada", type="string", minLength=1),
-        "last_name": Param("Lovelace", type="string", minLength=1),
-        "email": Param("ada@example.com", type="string", format="email"),
+        "customer_id": Param("C-1", type="string", minLength=1),
     },
 ):
     thank = SendGiftOperator(
@@ -34,11 +47,11 @@ with DAG(
         # An eGift goes out by e-mail; a parcel would need recipient["address"] too.
         gift_id="gift-egift-books",
         recipient={
-            "first_name": "{{ params.first_name }}",
-            "last_name": "{{ params.last_name }}",
-            "email": "{{ params.email }}",
+            "first_name": "{{ customer(params.customer_id).first_name }}",
+            "last_name": "{{ customer(params.customer_id).last_name }}",
+            "email": "{{ customer(params.customer_id).email }}",
         },
-        message="Thank you for your time today, {{ params.first_name }}.",
+        message="Thank you for your time today, {{ customer(params.customer_id).first_name }}.",
     )
 
     SendStatusSensor(

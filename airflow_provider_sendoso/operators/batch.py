@@ -10,6 +10,7 @@ from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS, GiftArgumen
 from airflow_provider_sendoso.arguments.values import amount
 from airflow_provider_sendoso.operators.base import absence
 from airflow_provider_sendoso.operators.rows import RowsOperator
+from airflow_provider_sendoso.personal import PersonalArgument
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -81,6 +82,9 @@ class BatchSendOperator(RowsOperator):
         "shipping_estimate",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = RowsOperator.template_fields_renderers | {"metadata": "json"}
+    message = PersonalArgument()
+    metadata = PersonalArgument()
+    address_confirmation_message = PersonalArgument()
 
     def __init__(
         self,

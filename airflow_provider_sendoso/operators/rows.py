@@ -16,6 +16,7 @@ from airflow_provider_sendoso.arguments.values import (
     width,
 )
 from airflow_provider_sendoso.operators.base import SendOperator
+from airflow_provider_sendoso.personal import PersonalArgument
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -59,6 +60,9 @@ class RowsOperator(SendOperator):
         "column_map": "json",
     }
     ui_color = "#fde8d7"
+    parameters = PersonalArgument()
+    hook_params = PersonalArgument()
+    recipients = PersonalArgument()
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from airflow_provider_sendoso.operators.base import SendOperator, absence
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
 from airflow_provider_sendoso.operators.egift_links import EgiftLinksOperator
 from airflow_provider_sendoso.operators.landing import SendosoToSqlOperator
+from airflow_provider_sendoso.personal import PersonalArgument
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -70,6 +71,10 @@ class SendGiftOperator(SendOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"recipient": "json", "metadata": "json"}
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(), TrackingLink())
     ui_color = "#fde8d7"
+    recipient = PersonalArgument()
+    message = PersonalArgument()
+    metadata = PersonalArgument()
+    address_confirmation_message = PersonalArgument()
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.models.identity import name_problem, same_name
 from airflow_provider_sendoso.runs.task import Task
 from airflow_provider_sendoso.sending import Sender
+from airflow_provider_sendoso.task_state import first_try, has_store, note, noted
 
 _PROGRESS = 5.0
 """Seconds between two progress lines."""
@@ -89,13 +90,20 @@ class Run:
 
     def _check_ledger(self) -> None:
         """Refuse another ledger than an earlier try of this task has used: it knows nothing of what that one sent."""
-        store: Any = self.context.get("task_state_store")  # Airflow 3.3 and newer
-        if store is None:
+        if not has_store(self.context):
             return
         here = self.hook.ledger.identity.ledger_uuid
-        before = store.get(_LEDGER_UUID)
+        before = noted(self.context, _LEDGER_UUID)
         if before is None:
-            store.set(_LEDGER_UUID, here)
+            # The first try, or one before it ended sooner, or somebody has deleted the task's state: then nothing tells
+            # that the ledger is another one, and to refuse would stop tasks whose ledger is the same.
+            note(self.context, _LEDGER_UUID, here)
+            if getattr(self.context["ti"], "try_number", 1) > first_try(self.context):
+                self.log.warning(
+                    "No earlier try of this task has noted its ledger, or the note was deleted: that this one, %s, is "
+                    "the same is not checked.",
+                    here,
+                )
         elif before != here:
             raise SendosoConfigError(
                 f"An earlier try of this task used the ledger {before}; the connection "

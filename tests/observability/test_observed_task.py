@@ -203,6 +203,26 @@ def test_openlineage_gets_the_table_that_was_read_and_where_the_gifts_went(run_t
     assert nothing_personal(log.read_text())
 
 
+TASKS = {"asked", "listed", "thank", "links", "arrived", "new", "resolve", "land"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"AIRFLOW__OPENLINEAGE__INCLUDE_FULL_TASK_INFO": "True"}], ids=["", "full"])
+def test_no_event_of_any_task_holds_anything_personal(
+    run_task: RunTask, sendoso: Sandbox, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    log = tmp_path / "lineage.jsonl"
+    for task_id in sorted(TASKS):
+        run_task(task_id, **openlineage(log), **settings)
+    sendoso.fault("drop_before", times=9, method="POST", path=SENDS)
+    assert run_task("thank", "run-2", **openlineage(log), **settings).state == "failed"
+    seen: dict[str, set[str]] = {}
+    for event in map(json.loads, log.read_text().splitlines()):
+        seen.setdefault(event["job"]["name"].removeprefix("observed."), set()).add(event["eventType"])
+    assert {task for task, kinds in seen.items() if "START" in kinds and len(kinds) > 1} >= TASKS
+    assert {"START", "COMPLETE", "FAIL"} == seen["thank"]
+    assert [line for line in log.read_text().splitlines() if not nothing_personal(line)] == []
+
+
 def test_openlineage_gets_what_a_failed_try_has_sent(run_task: RunTask, sendoso: Sandbox, tmp_path: Path) -> None:
     sendoso.fault("drop_before", method="POST", path=SENDS)
     log = tmp_path / "lineage.jsonl"

@@ -185,14 +185,14 @@ def test_sends_land_beside_the_customers_and_name_nobody_else(airflow: Any, worl
 
 
 def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable[..., Any]) -> None:
-    here = world()
-    conf = {"first_name": "Ximena", "last_name": "Ordóñez", "email": "ximena@example.org"}
+    here = with_champions(world())
+    conf = {"customer_id": "C-2"}
     run = airflow.run("thank_you", "2026-01-01T00:00:00+00:00", here.environment, conf)
 
     assert run.state == "success", run.log[-5000:]
-    assert here.emails() == ["ximena@example.org"]
+    assert here.emails() == ["hina@example.org"]
     assert run.xcoms == {"thank": here.sendoso.sends[0].id, "arrived": "delivered"}
-    assert "Ximena" in here.sendoso.sends[0].body["message"]
+    assert here.sendoso.sends[0].body["message"] == "Thank you for your time today, 陽菜."
 
     airflow.run("thank_you", "2026-01-01T00:00:00+00:00", here.environment, conf)
     assert here.posts() == 1
@@ -201,18 +201,18 @@ def test_thank_you_returns_the_send_and_its_status(airflow: Any, world: Callable
 def test_a_success_callback_sends_once_however_often_the_run_is_cleared(
     airflow: Any, world: Callable[..., Any]
 ) -> None:
-    here = world()
-    conf = {"first_name": "Ximena", "last_name": "Ordóñez", "email": "ximena@example.org"}
+    here = with_champions(world())
+    conf = {"customer_id": "C-4"}
     for _ in range(2):
         run = airflow.run("welcome_gift", "2026-01-01T00:00:00+00:00", here.environment, conf)
         assert run.tasks == {"make_workspace": "success"}, run.log[-5000:]
-    assert here.emails() == ["ximena@example.org"]
-    assert here.sendoso.sends[0].body["message"] == "Welcome, Ximena. Your workspace is ready."
+    assert here.emails() == ["siobhan@example.net"]
+    assert here.sendoso.sends[0].body["message"] == "Welcome, Siobhán. Your workspace is ready."
     assert f"Sent: {here.sendoso.sends[0].id}, in scope welcome_gift/make_workspace/{run.run_id}/callback" in run.log
 
-    refused = {"email": "nobody@example.org"}
+    here.execute("UPDATE champions SET email = 'nobody@example.org' WHERE customer_id = 'C-4'")
     here.sendoso.fault("status", method="POST", path="/api/v3/sends", status=422, body={"message": "no nobody@example"})
-    run = airflow.run("welcome_gift", "2026-01-02T00:00:00+00:00", here.environment, conf | refused)
+    run = airflow.run("welcome_gift", "2026-01-02T00:00:00+00:00", here.environment, conf)
     assert run.tasks == {"make_workspace": "success"}
     assert "POST /api/v3/sends answered 422" in run.log
     assert "nobody@example" not in run.log
@@ -232,9 +232,9 @@ def test_the_catalogue_chooses_the_gift(airflow: Any, world: Callable[..., Any])
 
 
 def test_a_gift_that_came_back_is_replaced_once(airflow: Any, world: Callable[..., Any]) -> None:
-    here = world()
+    here = with_champions(world())
     first = airflow.run("thank_you", "2026-01-01T00:00:00+00:00", here.environment).xcoms["thank"]
-    conf = {"resend_of": first}
+    conf = {"resend_of": first}  # to the customer of the examples' default, C-1
     early = airflow.run("replaced_gift", "2026-01-02T00:00:00+00:00", here.environment, conf)
     assert early.state == "failed"
     assert "only failed and returned ones are replaced" in early.log
@@ -406,7 +406,7 @@ def test_held_sends_are_listed_and_decided_about_with_a_form(airflow: Any, champ
 
 
 def test_run_without_a_ledger_fails_and_sends_nothing(airflow: Any, world: Callable[..., Any]) -> None:
-    here = world()
+    here = with_champions(world())
     elsewhere = json.dumps(
         {
             "conn_type": "sendoso",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 from sqlalchemy import create_engine, text
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -70,7 +70,7 @@ class Tries:
         return left
 
 
-@pytest.fixture(params=["store", "ledger"])
+@pytest.fixture(params=["store", "ledger"] if AIRFLOW_V_3_3_PLUS else ["ledger"])
 def tries(request: pytest.FixtureRequest, ledger: Any, patient: Sandbox) -> Tries:
     """With Airflow's store (3.3 and newer), or without it: then the first look is in the ledger."""
     store = Store()
