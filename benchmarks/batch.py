@@ -1,7 +1,7 @@
-"""A batch with every promise kept, against what a user would otherwise write: bare requests in a thread pool.
+"""The throughput of a batch, against what a user would otherwise write: bare requests in a thread pool.
 
-Both post the same sends to the same sandbox, in a process of its own, which takes 50 ms for an answer; by turns, for no
-machine is equally fast all the time. Beside them, one mapped task for each send, in a real Airflow with a PostgreSQL
+Both post the same sends to the same sandbox, which runs in its own process and answers after 50 ms. They run by turns,
+because the speed of a machine varies. Beside them, one mapped task for each send, in a real Airflow with a PostgreSQL
 ledger. Run it with
 
     python benchmarks/batch.py --sends 2000 --ledger sqlite --ledger postgresql
@@ -61,7 +61,7 @@ def people(count: int) -> list[dict[str, str]]:
 
 
 def bare(url: str, count: int) -> float:
-    """What a user would otherwise write: no memory, no pace, no second look."""
+    """What a user would otherwise write: no ledger, no rate limit, no handling of unknown outcomes."""
     import requests
 
     token = requests.post(f"{url}/oauth/token", json=CREDENTIALS, timeout=10).json()["access_token"]
@@ -170,7 +170,7 @@ def by_turns(rounds: int, count: int, ledger: dict[str, Any]) -> tuple[list[floa
             bare(url, 100)
             without.append(count / bare(url, count))
         with sandbox(0) as url:
-            # As the bare requests above: what a process loads for its first sends is not the price of a send.
+            # A warm-up, as for the bare requests: what a process imports for its first sends is not the cost of a send.
             ours(url, ledger, 100, 100_000, WIDTH, f"warming up {number}")
             batch.append(count / ours(url, ledger, count, 100_000, WIDTH, f"round {number}"))
     return without, batch

@@ -1,4 +1,4 @@
-"""How well the account's pace is kept, counted where it matters: at the server.
+"""How well the account's rate limit is kept, counted at the server.
 
 Real processes send through the real protocol (claim, slot, POSTING committed, POST, outcome committed) to the sandbox,
 beside pyrate-limiter around a bare ``requests.post``. Run it with
@@ -99,7 +99,7 @@ class MeteredPace:
 
 
 def work(told: Work) -> None:
-    """Get ready, say so, work until told to stop, and say what it cost."""
+    """Prepare, report readiness, send until told to stop, and report the cost."""
     stop = threading.Event()
     pace = None
     if told.kind == "pyrate":

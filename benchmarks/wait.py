@@ -27,7 +27,7 @@ RATE = 10
 AGE = 86_400.0
 """Seconds since the sends were made."""
 EVERY = 5.0
-"""Seconds between two rounds: short, so that a run sees several. What a round does not depend on it."""
+"""Seconds between two rounds: short, so that a run has several; a round does the same work, whatever the interval."""
 QUIET_ROUNDS = 6
 
 CASES = {
@@ -46,7 +46,7 @@ async def work(case: str, sends: int) -> dict[str, Any]:
     from airflow_provider_sendoso.waiting import rounds as wait_rounds
 
     class Timed(SendStatusTrigger):
-        """Says what each of its rounds has taken."""
+        """Records the cost of each of its rounds."""
 
         async def _round(self, *arguments: Any) -> None:
             before, started = cpu(), time.monotonic()
@@ -94,7 +94,7 @@ async def work(case: str, sends: int) -> dict[str, Any]:
 
 
 async def sample(lags: list[float]) -> None:
-    """How much later than asked the loop comes round."""
+    """Measures by how much the event loop is late."""
     while True:
         before = time.monotonic()
         await asyncio.sleep(0.005)

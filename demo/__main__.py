@@ -27,7 +27,7 @@ STEP = 1.5
 DAG_ID = "champions_campaign"
 
 _SILENCE = 30.0
-"""Seconds without news after which there is a line that says so."""
+"""Seconds without a new line after which the demo prints that it still waits."""
 
 
 class Demo:
@@ -45,7 +45,7 @@ class Demo:
 
     @property
     def log(self) -> Path:
-        """The file with all that Airflow says."""
+        """The log file of all Airflow commands."""
         return self._directory / "airflow.log"
 
     def tail(self) -> str:
@@ -53,7 +53,7 @@ class Demo:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:]) if self._begun else ""
 
     def run(self) -> None:
-        """Start everything, run the DAG, say what became of everybody, and stop everything."""
+        """Start all services, run the DAG, print the outcome of every person, and stop the services."""
         self._directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(_alone(self._directory / "lock"))
@@ -143,7 +143,7 @@ class Demo:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep a second demo out of the same directory."""
+    """Prevent a second demo in the same directory."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

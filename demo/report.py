@@ -1,4 +1,4 @@
-"""What became of each person: read from the ledger, from Sendoso, and from the task's log for what neither knows."""
+"""The outcome of each person, from the ledger and Sendoso, and for rows that neither knows from the task's log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROW = re.compile(r"(?P<outcome>Invalid|Refused) row \d+ \((?P<row_ref>[^)]*)\):
 @dataclass(frozen=True)
 class Summary:
     """
-    How the batch went, in its own words.
+    The summary of the batch, from the task's log.
 
     :param scope: the campaign.
     :param counts: all rows, and how many of each outcome.
@@ -33,7 +33,7 @@ class Summary:
     @classmethod
     def read(cls, log: str) -> Summary | None:
         """
-        Find the summary; ``None`` if the batch never got to it.
+        Find the summary; ``None`` if the batch ended before it.
 
         :param log: of Airflow.
         """
@@ -67,7 +67,7 @@ def table(
     sends: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     """
-    Say what became of each person, one line each.
+    Describe the outcome of each person in a line.
 
     :param people: in the order of the table.
     :param summary: of the batch.

@@ -1,4 +1,4 @@
-"""What the demo runs: PostgreSQL, the sandbox and Airflow; each is stopped again, however the demo ends."""
+"""The services of the demo: PostgreSQL, the sandbox and Airflow; each is stopped, however the demo ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from psycopg import sql
 
 ROOT = Path(__file__).parent.parent
 POLL = 0.25
-"""Seconds between two looks at what is going on."""
+"""Seconds between two checks of a process."""
 
 
 class DemoError(Exception):
@@ -40,9 +40,9 @@ class Interrupted(Exception):
 
 class Stop:
     """
-    Remembers that the demo should stop, for :meth:`check` to act on.
+    Records that the demo should stop; :meth:`check` then raises.
 
-    Nothing is thrown into the middle of starting or stopping a process, so none can be left behind.
+    No exception interrupts the starting or stopping of a process, so that no process is left behind.
     """
 
     def __init__(self) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.sandbox import Sandbox
-from soak.kills import Fate, Kind, draw, draw_crash
+from soak.kills import Interruption, Kind, draw, draw_crash
 from soak.ledgers import LedgerDatabase
 from soak.recipients import Batch, Warehouse
-from soak.server_faults import Weather
+from soak.server_faults import ServerFaults
 from soak.settings import ACCOUNT, POSTING_LEASE, RATE, SETTLE_TIME, TIMEOUT
 from soak.task_process import Told
 from soak.tries import Try
@@ -32,13 +32,13 @@ _OPEN = 24
 
 _TICK = 0.02
 _PATIENCE = 240.0
-"""Seconds after which a batch that is left in peace has to be done."""
+"""Seconds after which a batch has to be done once there are no more faults and interruptions."""
 
 
 @dataclass
 class Run:
     """
-    A batch in the driver's hands.
+    A batch that the driver runs.
 
     :param batch: what it is to send.
     :param directory: of what its tries leave.
@@ -62,7 +62,7 @@ class Run:
 
 class Driver:
     """
-    Runs batches, and does to them what their fates say.
+    Runs batches, and interrupts their tries.
 
     :param sandbox: the server; it has to run.
     :param ledger: the ledger's database.
@@ -108,30 +108,30 @@ class Driver:
 
     def chaos(self, seconds: float) -> None:
         """
-        Start batch after batch, in bad weather, each try with a fate of its own.
+        Start batch after batch while the server has faults, and interrupt their tries.
 
         :param seconds: for how long.
         """
-        weather = Weather(self._sandbox, self._chance, seconds)
+        faults = ServerFaults(self._sandbox, self._chance, seconds)
         batches = self._warehouse.batches()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            weather.step()
+            faults.step()
             self._step()
             if sum(not run.done for run in self.runs) < _OPEN and self._room() and not self._due(self.runs):
                 self._open(next(batches))
             self._start(self.runs, "hold", lambda run: draw(self._chance))
             time.sleep(_TICK)
-        weather.clear()
-        self.counts |= Counter(faults=weather.faults, outages=weather.outages)
+        faults.clear()
+        self.counts |= Counter(faults=faults.faults, outages=faults.outages)
         self._let_everything_end()
 
     def calm(self) -> None:
-        """Let every batch end, and look for what is unknown, in peace."""
+        """Run every batch to its end, and look for sends of unknown outcome, without faults and interruptions."""
         for run in self.runs:
             if run.state == "failed":
                 run.state = ""  # cleared
-        self._finish(self.runs, "hold", lambda run: Fate(Kind.NOTHING))
+        self._finish(self.runs, "hold", lambda run: Interruption(Kind.NOTHING))
         self._let_everything_end()
 
     def settle(self) -> None:
@@ -139,17 +139,17 @@ class Driver:
         held = [run for run in self.runs if run.state == "failed"]
         before = {run.batch.run_id: run.tries for run in held}
 
-        def fate(run: Run) -> Fate:
+        def interruption(run: Run) -> Interruption:
             again = run.tries - before[run.batch.run_id] > 1
-            return Fate(Kind.NOTHING) if again else draw_crash(self._chance)
+            return Interruption(Kind.NOTHING) if again else draw_crash(self._chance)
 
         for run in held:
             run.state = ""
-        self._finish(held, "resend", fate)
+        self._finish(held, "resend", interruption)
         self._let_everything_end()
 
     def close(self) -> None:
-        """Leave no process behind, however the soak ends."""
+        """Kill all processes, however the soak ends."""
         for _, one in self._tries:
             one.signal_supervisor(signal.SIGKILL)
             one.signal_task(signal.SIGKILL)
@@ -157,11 +157,11 @@ class Driver:
 
     # -- what a scheduler does -------------------------------------------------------------------------------------
 
-    def _finish(self, runs: list[Run], on_absent: str, fate: Callable[[Run], Fate]) -> None:
+    def _finish(self, runs: list[Run], on_absent: str, interruption: Callable[[Run], Interruption]) -> None:
         end = time.monotonic() + _PATIENCE
         while not all(run.done for run in runs) and time.monotonic() < end:
             self._step()
-            self._start(runs, on_absent, fate)
+            self._start(runs, on_absent, interruption)
             time.sleep(_TICK)
 
     def _open(self, batch: Batch) -> None:
@@ -169,11 +169,11 @@ class Driver:
         directory.mkdir()
         self.runs.append(Run(batch, directory))
 
-    def _start(self, runs: Iterable[Run], on_absent: str, fate: Callable[[Run], Fate]) -> None:
+    def _start(self, runs: Iterable[Run], on_absent: str, interruption: Callable[[Run], Interruption]) -> None:
         """Start the tries that are due, as long as there is room."""
         for run in self._due(runs)[: self._room()]:
             run.tries += 1
-            drawn = fate(run)
+            drawn = interruption(run)
             told = Told(
                 run.batch.run_id,
                 run.tries,
@@ -186,7 +186,7 @@ class Driver:
             run.running = Try(told)
             self._tries.append((run, run.running))
             self.counts["tries"] += 1
-            self._befall(run, run.running, drawn)
+            self._schedule(run, run.running, drawn)
 
     def _due(self, runs: Iterable[Run]) -> list[Run]:
         now = time.monotonic()
@@ -249,13 +249,13 @@ class Driver:
             self.wrong.append(f"{run.batch.run_id} try {one.told.number} does not end")
         self.close()
 
-    # -- what fate does --------------------------------------------------------------------------------------------
+    # -- interruptions --------------------------------------------------------------------------------------------
 
-    def _befall(self, run: Run, one: Try, fate: Fate) -> None:
-        if fate.kind in (Kind.NOTHING, Kind.CRASH):
+    def _schedule(self, run: Run, one: Try, interruption: Interruption) -> None:
+        if interruption.kind in (Kind.NOTHING, Kind.CRASH):
             return
         # From the task's own start, which is some way after the supervisor's.
-        self._when_started(one, lambda: self._at(fate.after, lambda: self._strike(run, one, fate)))
+        self._when_started(one, lambda: self._at(interruption.after, lambda: self._interrupt(run, one, interruption)))
 
     def _when_started(self, one: Try, act: Callable[[], None]) -> None:
         if one.task is not None:
@@ -266,10 +266,10 @@ class Driver:
     def _at(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._later, (time.monotonic() + seconds, next(self._numbers), act))
 
-    def _strike(self, run: Run, one: Try, fate: Fate) -> None:
+    def _interrupt(self, run: Run, one: Try, interruption: Interruption) -> None:
         if not one.supervised or "state" in one.facts():
             return  # too late, it was quicker
-        match fate.kind:
+        match interruption.kind:
             case Kind.KILL:
                 one.signal_task(signal.SIGKILL)
             case Kind.ORPHAN:
@@ -280,17 +280,17 @@ class Driver:
             case Kind.STOP:
                 self.counts["stops"] += 1
                 one.signal_task(signal.SIGSTOP)
-                self._at(fate.lasts, lambda: one.signal_task(signal.SIGCONT))
+                self._at(interruption.lasts, lambda: one.signal_task(signal.SIGCONT))
             case Kind.FREEZE:
                 self.counts["stops"] += 1
-                self.counts["stops beyond the lease"] += fate.lasts > POSTING_LEASE
+                self.counts["stops beyond the lease"] += interruption.lasts > POSTING_LEASE
                 one.signal_supervisor(signal.SIGSTOP)
                 one.signal_task(signal.SIGSTOP)
-                self._at(fate.lasts, lambda: self._thaw(one))
+                self._at(interruption.lasts, lambda: self._continue(one))
                 # No heartbeat any more: given up for dead.
                 run.running = None
                 run.due = time.monotonic() + self._chance.uniform(0.1, 0.7)
 
-    def _thaw(self, one: Try) -> None:
+    def _continue(self, one: Try) -> None:
         one.signal_task(signal.SIGCONT)
         one.signal_supervisor(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""What is done to a try: nothing, a kill somewhere or at a named point of the protocol, or a freeze."""
+"""Interruptions of a try: none, a kill at any moment or at a named point of the protocol, or a freeze."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOKEN_SHARE = 0.01
 
 
 class Kind(StrEnum):
-    """What is done to a try."""
+    """The kinds of interruption."""
 
     NOTHING = "nothing"
     CRASH = "crash"
@@ -35,9 +35,9 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Fate:
+class Interruption:
     """
-    What is done to one try.
+    The interruption of one try.
 
     :param after: seconds from the task's start.
     :param lasts: seconds until SIGCONT.
@@ -50,9 +50,9 @@ class Fate:
     crash_point: str = ""
 
 
-def draw(chance: random.Random) -> Fate:
+def draw(chance: random.Random) -> Interruption:
     """
-    Draw a try's fate.
+    Draw how a try is interrupted.
 
     :param chance: decides.
     """
@@ -64,16 +64,16 @@ def draw(chance: random.Random) -> Fate:
         case Kind.CRASH:
             return draw_crash(chance, tokens=True)
         case Kind.STOP:
-            return Fate(kind, after, chance.uniform(0.2, 4.0))
+            return Interruption(kind, after, chance.uniform(0.2, 4.0))
         case Kind.FREEZE:
-            return Fate(kind, after, POSTING_LEASE + chance.uniform(0.5, 5.0))
+            return Interruption(kind, after, POSTING_LEASE + chance.uniform(0.5, 5.0))
         case _:
-            return Fate(kind, after)
+            return Interruption(kind, after)
 
 
-def draw_crash(chance: random.Random, tokens: bool = False) -> Fate:
+def draw_crash(chance: random.Random, tokens: bool = False) -> Interruption:
     """
-    Draw a death at a named point of the protocol.
+    Draw a kill at a named point of the protocol.
 
     :param chance: decides.
     :param tokens: whether it may be during the renewal of the token.
@@ -84,4 +84,4 @@ def draw_crash(chance: random.Random, tokens: bool = False) -> Fate:
         name, most = chance.choice(_ONCE), 1
     else:
         name, most = chance.choice(_OFTEN), 25
-    return Fate(Kind.CRASH, crash_point=f"{name}:{chance.randint(1, most)}")
+    return Interruption(Kind.CRASH, crash_point=f"{name}:{chance.randint(1, most)}")

@@ -53,7 +53,7 @@ class Warehouse:
             database.execute("CREATE TABLE invited (run_id, email, PRIMARY KEY (run_id, email))")
 
     def batches(self) -> Iterator[Batch]:
-        """Think up one scope after the other, without end."""
+        """Make one scope after the other, without end."""
         scope = 0
         while True:
             scope += 1

@@ -1,4 +1,4 @@
-"""What goes wrong at the server, all the time: a fault for a moment, every now and then an outage."""
+"""The faults and outages of the server during a soak: a short fault at a time, and now and then an outage."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _FAULTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-class Weather:
+class ServerFaults:
     """
-    Makes the server misbehave.
+    Sets faults and outages at the server.
 
     :param sandbox: the server.
     :param chance: decides when and how.
@@ -68,7 +68,7 @@ class Weather:
         self.outages = 0
 
     def step(self) -> None:
-        """Do what is due; called many times a second."""
+        """Begin and end what is due; called many times a second."""
         now = time.monotonic()
         if self._up_again is not None:
             if now >= self._up_again:
@@ -82,7 +82,7 @@ class Weather:
             self._next_outage = now + self._outage(now) + self._chance.expovariate(1 / _BETWEEN_OUTAGES)
 
     def clear(self) -> None:
-        """Let the sun shine."""
+        """End all faults and outages."""
         if self._up_again is not None:
             self._sandbox.start()
             self._up_again = None

@@ -1,4 +1,4 @@
-"""The knobs of the soak: what takes minutes in production takes seconds here, so that much happens in a short run."""
+"""The settings of the soak: minutes of production are seconds here, so that much happens in a short run."""
 
 from __future__ import annotations
 

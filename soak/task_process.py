@@ -33,7 +33,7 @@ from soak.settings import DAG_ID, TASK_ID
 @dataclass(frozen=True)
 class Told:
     """
-    What a try's process is told.
+    The arguments of a try's process.
 
     :param run_id: of the DAG run.
     :param number: of the try, from 1.
@@ -58,7 +58,7 @@ class Told:
 
 def run_try(told: Told) -> None:
     """
-    Be the supervisor of one try.
+    Run as the supervisor of one try.
 
     :param told: which try.
     """

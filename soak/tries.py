@@ -1,4 +1,4 @@
-"""A try seen from outside: its two processes, the signals they get, and what is known of it when it is over."""
+"""A try as the driver sees it: its two processes, the signals that they get, and the result of the try."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 from soak.task_process import Told, run_try
 
-# A server of forks: it imports what a try needs once, and has no thread that a fork could tear apart.
+# The process that tries are forked from. It imports what a try needs once, and has no threads.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["soak.task_process"])
 

@@ -30,7 +30,7 @@ _WHY_NOT = (State.REFUSED, State.UNKNOWN, State.HELD)
 @dataclass
 class Verdict:
     """
-    What became of everybody.
+    The result for all recipients.
 
     :param counts: what is to be reported.
     :param duplicates: recipients who were sent more than one gift, with all that is known of each.
@@ -44,7 +44,7 @@ class Verdict:
 
 def judge(sandbox: Sandbox, database: LedgerDatabase, runs: list[Run]) -> Verdict:
     """
-    Look at every recipient who was invited to anything.
+    Compare server and ledger for every recipient of every batch.
 
     :param sandbox: the server.
     :param database: the ledger's.

@@ -178,7 +178,7 @@ class ResultsTable(BatchTable):
 
     :param hook: of the author's connection.
     :param table: its name, as it is written in SQL there.
-    :raises SendosoConfigError: for a name that is none.
+    :raises SendosoConfigError: for a text that is not the name of a table.
     """
 
     what = "results table"

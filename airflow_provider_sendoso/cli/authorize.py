@@ -1,12 +1,14 @@
-"""Authorise the provider once: a person agrees in the browser, and the refresh token is stored (published grant)."""
+"""Authorises the provider, by a person who agrees in the browser (published grant), and revokes what was stored."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,9 +24,6 @@ from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigE
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 DEFAULT_SCOPE = "public write"
-
-_BARE = "bare"
-"""Marks a code that was pasted without its address, and so without a state."""
 
 
 def authorize(
@@ -67,12 +66,12 @@ def authorize(
     if paste or not _is_loopback(redirect_uri):
         say(f"Open this address, authorise, and copy the address you are sent to:\n{url}")
         try:
-            answer = _pasted(ask("The address, or the code: "))
+            pasted = ask("The address, or the code: ")
         except EOFError:
-            answer = {}
+            pasted = ""
+        code = _pasted(pasted, state)
     else:
-        answer = _received(redirect_uri, timeout, lambda: say(f"Open this address and authorise:\n{url}"))
-    code = _checked(answer, state)
+        code = _received(redirect_uri, state, timeout, lambda: say(f"Open this address and authorise:\n{url}"))
     pace = hook.session.pace if store else LocalPace(SPACING / config.requests_per_second)
     session = SendosoSession(config, MemoryTokenStore(), pace)
     grant = _exchange(session, config, code, redirect_uri)
@@ -84,6 +83,32 @@ def authorize(
         say(f"The tokens are in the ledger {hook.ledger.identity.ledger_uuid}, encrypted. Nothing else is to be done.")
     else:
         say(json.dumps(_connection(config, wanted, grant)))
+
+
+def revoke(conn_id: str, *, say: Callable[[str], None] = print) -> None:
+    """
+    Revoke a connection's stored tokens, and name the tokens in the ledger that are not the connection's.
+
+    :param conn_id: the Sendoso connection.
+    :param say: shows a line.
+    :raises SendosoConfigError: if there was nothing to revoke, and a token may be valid that this connection had before
+        it was changed.
+    """
+    hook = SendosoHook(conn_id)
+    revoked = hook.revoke_tokens()
+    others = hook.session.tokens.others()
+    if revoked:
+        say(f"{revoked} tokens revoked and forgotten.")
+    elif not others:
+        say("There was no token to revoke.")
+    for other in others:
+        say(f"Another stored token: {other}.")
+    if others and not revoked:
+        raise SendosoConfigError(
+            "This connection has no stored token, and nothing was revoked. The ledger holds the tokens above, of other "
+            "connections, or of this one before its host, client ID, account, grant_type or scope was changed. If one "
+            "of them has to be revoked, set these back for a moment, and run this again, or revoke it at Sendoso."
+        )
 
 
 def _exchange(session: SendosoSession, config: ClientConfig, code: str, redirect_uri: str) -> Grant:
@@ -122,26 +147,74 @@ def _connection(config: ClientConfig, scope: str, grant: Grant) -> dict[str, Any
     }
 
 
-def _pasted(text: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Callback:
+    """
+    The query of an address that a browser was sent to. Any web page can send a browser to the redirect URI.
+
+    :param state: has to be that of our own authorisation; ``None`` if it is missing, or given twice.
+    :param code: as ``state``.
+    :param error: Sendoso's word for a refusal, as ``state``.
+    """
+
+    state: str | None
+    code: str | None = field(repr=False)
+    error: str | None
+
+    @classmethod
+    def read(cls, address: str) -> _Callback:
+        given = {name: values for name, values in parse_qs(urlsplit(address).query).items() if len(values) == 1}
+        return cls(*(given[name][0] if name in given else None for name in ("state", "code", "error")))
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether this is an answer to an authorisation."""
+        return (self.code or self.error) is not None
+
+    def belongs_to(self, state: str) -> bool:
+        """Return whether this has the state of our authorisation."""
+        return secrets.compare_digest((self.state or "").encode(), state.encode())
+
+    def granted(self) -> str:
+        """
+        Return the code.
+
+        :raises SendosoAuthError: if the person, or Sendoso, said no.
+        """
+        if self.error is not None:
+            # RFC 6749 allows printable ASCII here; anything else could control the terminal.
+            word = re.sub(r"[^ -~]", "?", self.error)[:100]
+            raise SendosoAuthError(400, f"Sendoso said no: {word}; nothing was stored.")
+        return self.code or ""
+
+
+def _pasted(text: str, state: str) -> str:
+    """Return the code that a person has pasted: by itself, or in the address that the browser was sent to."""
     text = text.strip()
-    if "://" in text:
-        return _parameters(text)
-    return {"code": text, _BARE: ""} if text else {}
+    callback = _Callback.read(text)
+    if "://" in text and not callback.belongs_to(state):
+        raise SendosoAuthError(400, "The answer belongs to another authorisation (state differs); nothing was stored.")
+    code = callback.granted() if "://" in text else text
+    if not code:
+        raise SendosoConfigError("There is no code in what was pasted; nothing was stored.")
+    return code
 
 
-def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> dict[str, str]:
-    """Listen at the redirect URI until the browser brings an answer."""
+def _received(redirect_uri: str, state: str, timeout: float, ready: Callable[[], None]) -> str:
+    """Listen at the redirect URI until the browser brings the code; ignore what has another state."""
     parts = urlsplit(redirect_uri)
-    answers: list[dict[str, str]] = []
+    answers: list[_Callback] = []
+    ignored: list[_Callback] = []
 
     class Callback(BaseHTTPRequestHandler):
         timeout = 5.0  # browsers open spare connections without using them
 
         def do_GET(self) -> None:
-            parameters = _parameters(self.path)
-            expected = urlsplit(self.path).path == (parts.path or "/") and parameters.keys() & {"code", "error"}
-            if expected:
-                answers.append(parameters)
+            callback = _Callback.read(self.path)
+            here = urlsplit(self.path).path == (parts.path or "/") and callback.is_answer
+            expected = here and callback.belongs_to(state)
+            if here:
+                (answers if expected else ignored).append(callback)
             self.send_response(200 if expected else 404)
             self.send_header("Content-Type", "text/plain; charset=utf-8")
             self.end_headers()
@@ -161,23 +234,11 @@ def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> d
             server.timeout = min(left, 0.2)
             server.handle_request()
     if not answers:
-        raise SendosoConfigError(f"Nobody authorised within {timeout:g} s; nothing was stored. Run it again.")
-    return answers[0]
-
-
-def _checked(answer: dict[str, str], state: str) -> str:
-    # A person may paste a bare code, but an address without our state may come from anywhere.
-    if answer and answer.get("state", state if _BARE in answer else None) != state:
-        raise SendosoAuthError(400, "The answer belongs to another authorisation (state differs); nothing was stored.")
-    if "error" in answer:
-        raise SendosoAuthError(400, f"Sendoso said no: {answer['error']}; nothing was stored.")
-    if not answer.get("code"):
-        raise SendosoConfigError("There is no code in what was pasted; nothing was stored.")
-    return answer["code"]
-
-
-def _parameters(address: str) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+        strangers = f" Ignored {len(ignored)} answers of other authorisations (state differs)." if ignored else ""
+        raise SendosoConfigError(
+            f"Nobody authorised within {timeout:g} s; nothing was stored.{strangers} Run it again."
+        )
+    return answers[0].granted()
 
 
 def _is_loopback(redirect_uri: str) -> bool:

@@ -57,10 +57,9 @@ def _authorize(arguments: argparse.Namespace) -> None:
 
 
 def _revoke(arguments: argparse.Namespace) -> None:
-    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.cli.authorize import revoke
 
-    revoked = SendosoHook(arguments.conn_id).revoke_tokens()
-    print(f"{revoked} tokens revoked and forgotten." if revoked else "There was no token to revoke.")
+    revoke(arguments.conn_id)
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -208,7 +208,7 @@ class SendosoSession:
             try:
                 self.pace.push_back(min(exchange.answer.retry_after or DEFAULT_PUSH_BACK, LONGEST_RETRY_AFTER))
             except SendosoLedgerError as error:
-                log.warning("The others could not be told to wait: %s", error)
+                log.warning("The ledger could not record that all of the account must wait: %s", error)
         return exchange
 
     def close(self) -> None:

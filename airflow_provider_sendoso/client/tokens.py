@@ -21,7 +21,7 @@ from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.oauth import Grant, Tokens, renewal, revoke_request
 from airflow_provider_sendoso.client.uninterruptible import Uninterruptible
 from airflow_provider_sendoso.crashpoints import crash_point
-from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoConnectionError, SendosoLedgerError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,12 @@ class TokenStore(Protocol):
 
     def clear(self, owner: str) -> bool:
         """Delete the stored text; return ``False`` if ``owner`` has lost the claim."""
+
+    def is_unreadable(self) -> bool:
+        """Return whether a text is stored that was encrypted under another client secret."""
+
+    def others(self) -> list[str]:
+        """Describe the texts that are stored for other connections, without their content."""
 
 
 class Ask(Protocol):
@@ -101,6 +107,14 @@ class MemoryTokenStore:
         """Forget what was stored."""
         self._stored = None
         return True
+
+    def is_unreadable(self) -> bool:
+        """Return ``False``: nothing is encrypted."""
+        return False
+
+    def others(self) -> list[str]:
+        """Return nothing: the store has one connection."""
+        return []
 
 
 class TokenManager:
@@ -165,9 +179,14 @@ class TokenManager:
         Revoke the stored tokens at Sendoso, then delete them here and in the store, while holding the claim.
 
         :return: the number of tokens revoked.
+        :raises SendosoConfigError: if the stored tokens cannot be read; then none is revoked or deleted.
         :raises SendosoError: if Sendoso did not revoke a token; then no token is deleted.
         """
         return self._alone(lambda: self._claimed(self._revoked))
+
+    def others(self) -> list[str]:
+        """Describe the tokens that the store holds for other connections, without their values."""
+        return self._store.others()
 
     def stored(self) -> Tokens:
         """Return the stored tokens, fresh or not."""
@@ -250,6 +269,12 @@ class TokenManager:
             return self._keep(tokens, grant)
 
     def _revoked(self) -> int:
+        if self._store.is_unreadable():
+            raise SendosoConfigError(
+                "The stored token was encrypted under another client secret, so it cannot be revoked, and may still be "
+                "valid at Sendoso. Set the connection's password back to that secret, run this again, and then set the "
+                "new one; or revoke the token at Sendoso. Nothing was revoked."
+            )
         stored = self.stored()
         tokens = [token for token in (stored.refresh_token, stored.access_token) if token is not None]
         for token in tokens:

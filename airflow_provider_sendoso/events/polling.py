@@ -134,7 +134,9 @@ class EventWait:
         if position == self._position:
             return None
         if not self._hook.ledger.cursors.write(self._key, self._version, position.as_text()):
-            log.warning("Another run has moved the cursor %s on meanwhile; what it found is its own.", self._key)
+            log.warning(
+                "Another run has advanced the cursor %s meanwhile, and has taken the events that it found.", self._key
+            )
             return None
         return report
 

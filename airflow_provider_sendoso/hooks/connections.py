@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
+from airflow_provider_sendoso.connection_ids import IN_ENVIRONMENT
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.ledger_engine import make_engine
 from airflow_provider_sendoso.ledger import Ledger
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
 
 _CONN_TYPE = "sendoso"
-_IN_ENVIRONMENT = "AIRFLOW_CONN_"
 
 _ledgers: dict[str, Ledger] = {}
 _sessions: dict[tuple[ClientConfig, Ledger | None], SendosoSession] = {}
@@ -149,29 +146,13 @@ def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession
     return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
 
 
-def no_connection(conn_id: str) -> str:
-    """
-    Say that there is no such Sendoso connection, and name those with similar ids.
-
-    :param conn_id: of the connection that is missing.
-    """
-    # Those in the environment; a task of Airflow 3 cannot list the ones in Airflow's database.
-    known = [name.removeprefix(_IN_ENVIRONMENT).lower() for name in os.environ if name.startswith(_IN_ENVIRONMENT)]
-    alike = get_close_matches(conn_id, sorted({*known, DEFAULT_CONN_ID}))
-    meant = f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
-    return (
-        f"The connection {conn_id!r} does not exist.{meant} Make it in Airflow's UI (Admin, Connections) or set "
-        f"{_IN_ENVIRONMENT}{conn_id.upper()}; nothing was sent."
-    )
-
-
 def no_ledger(conn_id: str) -> str:
     """
     Say that there is no ledger, and what to set.
 
     :param conn_id: of the connection that is missing.
     """
-    variable = f"{_IN_ENVIRONMENT}{conn_id.upper()}"
+    variable = f"{IN_ENVIRONMENT}{conn_id.upper()}"
     return (
         f"There is no ledger: the Airflow connection {conn_id!r} does not exist, and without a ledger nobody would "
         "remember who was sent a gift. Nothing was sent. For one machine set "

@@ -17,6 +17,7 @@ from airflow_provider_sendoso.arguments.sends import make_send, validated
 from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.reads import Reads, read_me
+from airflow_provider_sendoso.connection_ids import no_connection
 from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
     SendosoConnectionError,
@@ -25,7 +26,6 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.hooks.connections import (
     check_connection,
-    no_connection,
     no_ledger,
     open_ledger,
     read_config,

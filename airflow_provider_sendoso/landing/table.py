@@ -69,7 +69,7 @@ class LandingTable:
     :param listed: what is landed.
     :param table: its name, as it is written in SQL there.
     :param status_table: of the status updates.
-    :raises SendosoConfigError: for a name that is none.
+    :raises SendosoConfigError: for a text that is not the name of a table.
     """
 
     def __init__(self, hook: DbApiHook, listed: ObjectList, table: str, status_table: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The names under which gifts are sent, so that no organisation takes another's memory for its own."""
+"""Accounts: which client first sent gifts under each name, so that two organisations never share one send history."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Accounts:
 
     def register(self, account: str, client: str, conn_id: str, *, named: bool) -> None:
         """
-        Remember which client sends as an account, if it is the first to.
+        Register the client and the connection of an account, unless the account is registered already.
 
         :param account: as the connection names it, or its host.
         :param client: hash of the connection's client.
@@ -53,11 +53,11 @@ class Accounts:
 
 
 def _look(connection: Connection, account: str, client: str, named: bool) -> bool:
-    """Refuse as :meth:`Accounts.check` does; return whether a client is noted for the account."""
+    """Refuse as :meth:`Accounts.check` does; return whether the account is registered."""
     query = select(accounts.c.client, accounts.c.conn_id).where(accounts.c.account == account)
     first = connection.execute(query).first()
     if first is None:
-        # Only once for each account: the scopes know those that sent before version 5.
+        # Until the account is registered. Accounts that sent before schema version 5 have scopes, and no registration.
         known = connection.execute(union(select(accounts.c.account), select(scopes.c.account))).scalars()
         spelt = sorted(str(name) for name in known)
         others = [name for name in spelt if name.casefold() == account.casefold()]

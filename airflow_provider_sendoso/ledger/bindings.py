@@ -1,7 +1,7 @@
-"""Which id of Sendoso's list of sends a campaign send has: found out after it was sent, and noted once.
+"""Binds campaign sends to their ids in Sendoso's list of sends.
 
-A campaign send is answered with a tracking code and no id (published); ``client/tracker.py`` says by what its row in
-the list is known again.
+The answer to a campaign send has a tracking code and no id (published). The id is found in the list later, and is
+stored once; ``client/tracker.py`` decides which row of the list belongs to which send.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from airflow_provider_sendoso.ledger.statements import in_groups, now_on
 from airflow_provider_sendoso.models import Kind
 
 _OF_CAMPAIGNS = or_(sends.c.kind == Kind.CAMPAIGN, and_(sends.c.kind.is_(None), sends.c.touch_id.is_not(None)))
-"""Sends of campaigns alone, and not eGift links; releases that stored no kind did so for links only."""
+"""Selects campaign sends and no eGift links; older releases stored the kind of links only."""
 
 
 class Bindings:
     """
-    The campaign sends of all accounts, and their ids.
+    The campaign sends of all accounts, and the ids that they are bound to.
 
     :param database: the ledger's.
     """
@@ -34,11 +34,11 @@ class Bindings:
 
     def bind(self, send_key: str, bound_id: str) -> bool:
         """
-        Note which id a campaign send that was accepted has in Sendoso's list of sends: once, and none twice.
+        Bind an accepted campaign send to its id in Sendoso's list: a send to one id, and an id to one send.
 
         :param send_key: of the send.
         :param bound_id: its id.
-        :return: ``False`` if it has another one already, another send has this one, or it is no campaign send.
+        :return: ``False`` if the send is bound to another id, the id to another send, or the send is of another kind.
         """
         this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None), _OF_CAMPAIGNS)
         values = {"bound_id": bound_id, "send_id": func.coalesce(sends.c.send_id, bound_id)}
@@ -55,7 +55,7 @@ class Bindings:
 
     def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
         """
-        Return the ids of Sendoso's list that are bound to a send of any kind.
+        Return those of the ids that are bound to a send, of whatever kind.
 
         :param account: whose they are.
         :param ids: any number.
@@ -67,8 +67,8 @@ class Bindings:
         """
         Read the sends to some recipients that have gone out, or may have, and that the list may show.
 
-        Of every kind but gifts of the catalogue, which that list does not show (inferred): a row that may be an eGift
-        link's, or that of a kind which only a newer release knows, is not to be taken for a campaign send's.
+        These are sends of every kind but catalogue gifts, which that list does not show (inferred): a row that may
+        belong to an eGift link, or to a kind that only a newer release knows, must not be bound to a campaign send.
 
         :param account: whose they are.
         :param email_hashes: of the recipients.

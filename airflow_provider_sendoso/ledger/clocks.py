@@ -1,4 +1,4 @@
-"""How long ago something happened by a process's own clocks, for the database's clock may jump."""
+"""Measures elapsed time by the clocks of a process, because the database's clock may jump."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import time
 from functools import cache
 from pathlib import Path
 
-# Suspension counts: a laptop's lid, or a virtual machine that was moved.
+# This clock runs on while the machine is suspended: a closed laptop, or a virtual machine that is being moved.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def since_boot() -> float:
-    """Return the seconds since this machine was started, those in which it was suspended included."""
+    """Return the seconds since this machine was started, including those for which it was suspended."""
     return time.clock_gettime(_SINCE_BOOT)
 
 
 @cache
 def _boot() -> str:
-    """Name this boot of this machine; empty where the system does not say."""
+    """Return the id of this boot of the machine; empty where the operating system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
     except OSError:
@@ -26,7 +26,7 @@ def _boot() -> str:
 
 def mark() -> str:
     """
-    Return this moment, as another process can compare it with its own clocks.
+    Return the current moment in a form that another process can compare with its own clocks.
 
     :return: the boot's id, the seconds since it, and the seconds since 1970; at most 80 characters.
     """
@@ -35,10 +35,10 @@ def mark() -> str:
 
 def elapsed(moment: str) -> float:
     """
-    Return the seconds since a moment by this process's own clocks: the fewest that any of them says.
+    Return the seconds since a moment by this process's own clocks: the smallest number that any of them gives.
 
-    :param moment: of :func:`mark`, made by this process or another. The seconds since the boot, which nobody can set,
-        count where both processes belong to the same boot of the same machine.
+    :param moment: from :func:`mark`, called by this process or another. If both ran in the same boot of the same
+        machine, the seconds since that boot are used, which nobody can set.
     """
     boot, booted, epoch = moment.split(":")
     seconds = time.time() - float(epoch)

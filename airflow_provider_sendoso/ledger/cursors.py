@@ -1,4 +1,4 @@
-"""How far somebody has come in reading a list of Sendoso's: a text under a name, which never goes backwards."""
+"""Cursors: how far an event sensor has read one of Sendoso's lists, stored as a text under a name."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Kept:
     """
     A cursor as the ledger has it.
 
-    :param version: how often it was written; 0: it never was.
-    :param text: what was written; ``None``: nothing.
+    :param version: how often it was written; 0 for a cursor that was never written.
+    :param text: what was written last; ``None`` for a cursor that was never written.
     """
 
     version: int
@@ -50,7 +50,7 @@ class Cursors:
 
     def write(self, name: str, version: int, text: str) -> bool:
         """
-        Write a cursor, unless somebody has written it since it was read.
+        Write a cursor, unless another process has written it since it was read.
 
         :param name: at most :data:`LONGEST_NAME` characters.
         :param version: of what was read.
@@ -67,7 +67,7 @@ class Cursors:
                 there = (cursors.c.name == name) & (cursors.c.version == version)
                 values = {"version": version + 1, "position": text, "updated_at": db_now()}
                 connection.execute(update(cursors).where(there).values(values))
-            # A commit whose answer was lost is repeated, and finds its own text.
+            # A commit whose acknowledgement was lost is repeated, and finds the text that it has written.
             found = select(cursors.c.version, cursors.c.position).where(cursors.c.name == name)
             row = connection.execute(found).one()
             return bool(row.version == version + 1 and row.position == text)

@@ -1,7 +1,7 @@
-"""What a person decides about sends whose outcome is not known: which sends, what, and what came of it.
+"""A person's decisions about sends whose outcome is not known: selects the sends, and records the decision.
 
-The one core of ``ledger resolve`` and of :class:`~airflow_provider_sendoso.operators.ledger.ResolveHeldOperator`.
-Nothing in here asks Sendoso or posts anything: a decision changes the ledger, and the next run acts on it.
+``ledger resolve`` and :class:`~airflow_provider_sendoso.operators.ledger.ResolveHeldOperator` both use this module.
+It calls Sendoso for nothing: a decision changes the ledger, and the next run acts on it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from airflow_provider_sendoso.models import LONGEST_ID
 from airflow_provider_sendoso.models.identity import same_name
 
 RESOLUTIONS = {"sent": State.SENT, "not_sent": State.READY}
-"""What can be decided, and what becomes of the send."""
+"""The possible decisions, and the state that each gives a send."""
 
 SHORTEST_PREFIX = 8
-"""Digits of a send key that name a send, where no other begins with them."""
+"""The fewest digits to which a send key may be shortened, provided that no other key begins with them."""
 
 _NAMED = 20
-"""Sends that a report names before it only counts."""
+"""The most sends that a report names; the others are counted."""
 
 _KEY = re.compile(f"[0-9a-f]{{{SHORTEST_PREFIX},64}}")
 
@@ -36,7 +36,7 @@ _NOTHING = "Nothing was changed."
 @dataclass(frozen=True)
 class Decision:
     """
-    What somebody has found out about sends, and will have written down.
+    What a person has found out about sends.
 
     :param to_state: ``SENT``, or ``READY`` for what did not go out.
     :param why: how they know.
@@ -79,12 +79,12 @@ class Decision:
 @dataclass(frozen=True)
 class Tally:
     """
-    What came of a decision.
+    The result of a decision.
 
-    :param decision: it.
-    :param resolved: how many sends it was written down for.
-    :param changed: those that are not open any more or have changed since they were read, as they stand now.
-    :param in_flight: those that their process may still be posting.
+    :param decision: the decision.
+    :param resolved: number of sends for which it was recorded.
+    :param changed: the sends that are no longer open, or have changed since they were read, as they are now.
+    :param in_flight: the sends that a process may still be posting.
     """
 
     decision: Decision
@@ -103,7 +103,7 @@ class Tally:
         }
 
     def lines(self) -> list[str]:
-        """Say what was done, what was not and why, and what follows."""
+        """Return the report: what was recorded, what was not and why, and what happens next."""
         sent = self.decision.to_state is State.SENT
         said = [f"Resolved as {'sent' if sent else 'not sent'}: {_count(self.resolved)}."]
         if self.resolved and not sent:
@@ -158,7 +158,7 @@ def find(
     where = {name: value for name, value in narrowed.items() if value is not None}
     if not known:
         raise SendosoConfigError(_not_known(ledger, account, _named(where)))
-    # Else nobody could decide about what a killed process left before the next run has claimed it.
+    # Without this, nobody could decide about the sends of a killed process until the next run claims them.
     ledger.sends.lapse(account=account)
     return ledger.sends.records(*states, account=account, **where)
 
@@ -215,7 +215,7 @@ def select(
     states: Sequence[State] = OPEN,
 ) -> list[Record]:
     """
-    Read the sends that a decision is about: some by their keys, or what is open in a batch or a scope.
+    Read the sends that a decision is about: those with some keys, or all that are open in a batch or a scope.
 
     :param ledger: where.
     :param account: whose they are.
@@ -256,13 +256,13 @@ def check_selection(
 
 def resolve(ledger: Ledger, records: Sequence[Record], decision: Decision) -> Tally:
     """
-    Write a decision down for each of some sends; each is a transaction of its own.
+    Record a decision for each send, each in a transaction of its own.
 
-    Done again after a failure, it skips what it has done.
+    Called again after a failure, it skips the sends that are resolved already.
 
-    :param ledger: where.
-    :param records: as they were read; what has happened to one since keeps it from being resolved.
-    :param decision: about all of them.
+    :param ledger: the ledger.
+    :param records: the sends as they were read; one that has changed since is not resolved.
+    :param decision: the decision about all of them.
     :raises SendosoConfigError: for a send id of more than one send, or one that is another's; nothing was changed.
     """
     if decision.send_id is not None:
@@ -316,7 +316,7 @@ def describe(ledger: Ledger, record: Record) -> dict[str, Any]:
 
 def as_lines(described: dict[str, Any]) -> list[str]:
     """
-    Lay a send out for a list.
+    Format a send as the lines of a list.
 
     :param described: by :func:`describe`.
     """

@@ -1,4 +1,4 @@
-"""What the ledger keeps encrypted: under keys that are derived from the client secret, which is not in the ledger."""
+"""Encrypts tokens and eGift links, with keys that are derived from the client secret, which is not in the ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cipher(identity: Identity, secret: str, purpose: str) -> Fernet:
 
 class LinkCipher:
     """
-    Encrypts eGift links, each under a key of its send's own: what was moved to another row does not open there.
+    Encrypts eGift links, each with a key of its own send: moved to another row, a link cannot be decrypted.
 
     :param identity: the ledger's.
     :param secret: the client secret; with another one nothing can be read.

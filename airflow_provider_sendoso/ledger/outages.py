@@ -1,4 +1,4 @@
-"""Says, every few seconds, that a run waits for its ledger: since when, and for how long yet."""
+"""Logs, every few seconds, that a run waits for the ledger's database: since when, and for how long at most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EVERY = 5.0
 
 
 class Outages:
-    """Who waits for one database at the moment, in whichever thread; :meth:`say` is for a run's own thread."""
+    """The threads of this process that wait for one database; the run's own thread calls :meth:`say`."""
 
     def __init__(self) -> None:
         self._waits: dict[object, tuple[float, float]] = {}
@@ -35,16 +35,18 @@ class Outages:
             del self._waits[token]
 
     def say(self) -> None:
-        """Log one line if somebody has waited for some seconds and the last line is as old; never raises."""
+        """Log one line if a thread has waited for some seconds, and the last line is as old; never raises."""
         now = time.time()
-        waits = [wait for wait in list(self._waits.values()) if wait[1] > now]  # a fork keeps those of its parent
+        waits = [
+            wait for wait in list(self._waits.values()) if wait[1] > now
+        ]  # a forked process has its parent's waits
         if not waits:
             return
         since, until = min(began for began, _ in waits), max(end for _, end in waits)
         if now - max(since, self._said) < _EVERY:
             return
         self._said = now
-        with suppress(Exception):  # in a task whose supervisor has died every log call raises
+        with suppress(Exception):  # once the task's supervisor has died, every log call raises
             log.warning(
                 "Waiting for the ledger's database since %s UTC, %.0f s by now, and at most %.0f s more.",
                 time.strftime("%H:%M:%S", time.gmtime(since)),

@@ -49,7 +49,7 @@ class LedgerPace:
         self._line_up = self._step(pace.c.poll_slot, poll_slot=turn, poll_tat=turn + poll_share * interval)
 
     def queue(self) -> float:
-        """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
+        """Queue a poll; return the seconds until its turn, 0 while no sends are waiting."""
 
         def work(connection: Connection) -> float:
             if not connection.execute(self._sending).scalar():
@@ -59,15 +59,15 @@ class LedgerPace:
         return max(0.0, self._database.run(work))
 
     def reserve(self, *, poll: bool) -> float:
-        """Take the account's next slot; return the seconds until it comes up, 0 for now."""
+        """Take the account's next slot; return the seconds until that slot, 0 if it is now."""
         return max(0.0, self._database.run(lambda connection: self._run(connection, self._take[poll])))
 
     def take(self, send: SlotCommit) -> bool:
         """
         Take a slot for a send if one is free now.
 
-        :param send: is committed as being posted in the slot's transaction, perhaps along with others; what it raises
-            gives the slot back.
+        :param send: commits the send as POSTING in the slot's transaction, perhaps together with other sends. If it
+            raises, the slot is not taken.
         :return: ``False`` if no slot is free now; then nothing is done.
         """
 
@@ -80,21 +80,21 @@ class LedgerPace:
         return self._database.run(work, first=partial(self._together.once, work, send.row))
 
     def push_back(self, seconds: float) -> None:
-        """Let nobody of the account call for so many seconds."""
+        """Block all requests of the account for a number of seconds."""
         push = self._step(pace.c.slot, tat=_later(pace.c.tat, db_now() + seconds))
         self._database.run(lambda connection: self._run(connection, push))
 
     def _step(self, due: Any, **values: Any) -> list[Executable]:
-        """Build what moves the row on and then says how many seconds it is until ``due``."""
+        """Build the statements that update the row, and then read the seconds until ``due``."""
         move = self._move(**values)
         # Relative, and measured after the row was locked: no two clocks are compared.
         left = due - db_now()
         if self._database.dialect == "postgresql":
-            return [move.returning(left)]  # one way there and back less
+            return [move.returning(left)]  # saves a round trip
         return [move, select(left).where(self._this_row)]
 
     def _move(self, **values: Any) -> Update:
-        # In the order given: MySQL assigns one after the other, and what comes later sees what came before.
+        # Ordered, because MySQL assigns one column after the other, and a later expression sees the new values.
         return update(pace).where(self._this_row).ordered_values(*((pace.c[name], values[name]) for name in values))
 
     def _run(self, connection: Connection, step: list[Executable]) -> float:
@@ -109,7 +109,7 @@ def _last_scalar(connection: Connection, step: list[Executable]) -> Any:
     *moves, asks = step
     for move in moves:
         if connection.execute(move).rowcount == 0:
-            return None  # the row is not there; by the next statement it may be, with what another has taken of it
+            return None  # no such row; before the next statement another process may insert it, and take a slot
     return connection.execute(asks).scalar()
 
 

@@ -1,4 +1,4 @@
-"""What the ledger knows, in the words of those who ask it: a batch, what it wants, how a send stands."""
+"""The ledger's records: batches, the sends that a run wants to make, claims, and sends as they stand."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from airflow_provider_sendoso.models import Item, Kind, RowOutcome
 
 
 class State(StrEnum):
-    """Where a send stands."""
+    """The state of a send."""
 
     READY = "READY"
     """Known not to have gone out; free to be claimed."""
     CLAIMED = "CLAIMED"
-    """A run is on it and has not posted it."""
+    """Claimed by a run, and not posted."""
     POSTING = "POSTING"
     """A run may be posting it at this moment."""
     SENT = "SENT"
     REFUSED = "REFUSED"
     UNKNOWN = "UNKNOWN"
-    """Posted, and what became of it is not known."""
+    """Posted; the outcome is not known."""
     HELD = "HELD"
-    """Looked for and not found: for a person to decide."""
+    """Posted, looked for at Sendoso and not found; a person has to decide."""
 
 
 PERHAPS_SENT = (State.SENT, State.POSTING, State.UNKNOWN, State.HELD)
-"""Where a gift has gone out, or may have."""
+"""The states of a send whose gift has gone out, or may have."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """
-    One task instance's sends, the same over all its tries.
+    The sends of one task instance, in all its tries.
 
-    :param batch_id: hash of the four that follow the scope.
+    :param batch_id: hash of the account, the deployment and the task instance.
     :param account: whose money it is.
     :param dedupe_scope: within which a recipient gets at most one gift.
     :param recipient_key: the field or column that identifies a recipient within the scope.
@@ -114,7 +114,7 @@ class Record:
 
     @property
     def why(self) -> str | None:
-        """Why it stands as it does, as a short code; ``unknown_kind`` for what only a newer release knows."""
+        """The reason for its state, as a short code; ``unknown_kind`` for a kind that only a newer release knows."""
         return self.reason or ("unknown_kind" if self.kind is None else None)
 
     def outcome_for(self, batch_id: str, payload_hash: str | None = None) -> RowOutcome:
@@ -141,7 +141,7 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class SendProgress:
     """
-    How far a send that was accepted has come, as far as the ledger knows.
+    The delivery status of an accepted send, as the ledger has it.
 
     :param send_id: as it was asked for, where it has two: a tracking code and the id that it is bound to.
     :param status: one of the six; ``None`` while it was never read.
@@ -162,7 +162,7 @@ class SendProgress:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to post one send: worth nothing once another owner or attempt stands in the row."""
+    """The right to post one send; it is lost once the send's row names another owner or attempt."""
 
     send_key: str
     owner: str

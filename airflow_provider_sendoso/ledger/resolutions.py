@@ -1,4 +1,4 @@
-"""What became of sends whose outcome was not known: found by a search, or decided by a person, and written down."""
+"""Resolves sends whose outcome is not known, by a search at Sendoso or by a person, and records each resolution."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPEN = (State.UNKNOWN, State.HELD)
 """The states in which nobody knows whether a gift has gone out."""
 
 _AGAIN = {(State.REFUSED, State.READY), (State.READY, State.SENT)}
-"""What can be decided about sends that are not open, from which state to which."""
+"""The transitions that can be decided for sends that are not open."""
 
 LONGEST_NAME = 190
 LONGEST_WHY = 500
@@ -47,7 +47,7 @@ class Resolution:
 
 class Resolutions:
     """
-    Decides about UNKNOWN and HELD sends, and remembers each decision.
+    Resolves UNKNOWN and HELD sends, and records each resolution.
 
     :param database: the ledger's.
     """
@@ -66,19 +66,19 @@ class Resolutions:
         status: str | None = None,
     ) -> bool:
         """
-        Turn a send into SENT, or into READY to be sent again, and write down who and why.
+        Turn a send into SENT, or into READY to be sent again, and record who decided it and why.
 
         Besides UNKNOWN and HELD sends, a REFUSED one can become READY, once the cause of the refusal is mended; and one
         that was resolved as READY can become SENT as long as nobody has claimed it, because the decision was a mistake.
         A send that its process may still be posting cannot become READY: its lease has to lapse first.
 
-        :param record: the send as it was read; anything that happened to it since keeps this from happening.
+        :param record: the send as it was read; if it has changed since, nothing is done.
         :param to_state: ``SENT`` or ``READY``.
         :param resolved_by: a person's name, or ``reconcile``; cut at 190 characters.
         :param why: cut at 500 characters; never personal data.
         :param send_id: Sendoso's id of the gift that was found.
         :param status: of the gift that was found.
-        :return: ``False`` if the send is not as it was read, or may still be being posted; then nothing was written.
+        :return: ``False`` if the send has changed, or a process may still be posting it; then nothing was written.
         """
         if to_state not in (State.SENT, State.READY):
             raise ValueError(f"a send is resolved to SENT or READY, not {to_state}")
@@ -147,7 +147,7 @@ class Resolutions:
 
     def history(self, send_key: str) -> list[Resolution]:
         """
-        Read what was ever decided about a send, oldest first.
+        Read all resolutions of a send, the oldest first.
 
         :param send_key: its key.
         """

@@ -184,15 +184,15 @@ cursors = Table(
     Column("position", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
     Column("updated_at", Moment, nullable=False),
 )
-"""How far those that wait for events have read Sendoso's lists. Since version 4."""
+"""How far event sensors have read Sendoso's lists. Since version 4."""
 
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
     5: (sends.c.client, sends.c.posted_mark, identity.c.tables_version),
 }
-"""Columns by the schema version that brought them, which an older ledger is given, with their indexes; new tables come
-by themselves."""
+"""Columns by the schema version that added them. An older ledger gets them, with their indexes, when it is opened; new
+tables need no entry here."""
 
 
 class db_now(FunctionElement[float]):

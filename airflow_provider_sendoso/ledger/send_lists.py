@@ -1,4 +1,4 @@
-"""Lists of sends that somebody waits for, by name: a trigger's arguments then hold the name alone."""
+"""Lists of the send ids that a deferred sensor waits for, under a name: the trigger's arguments hold the name alone."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class SendLists:
 
     def keep(self, send_ids: Sequence[str], seconds: float) -> str:
         """
-        Keep a list, and drop those whose time is over: nobody else would.
+        Store a list, and delete the expired ones, which nothing else does.
 
-        Its name is a new one each time: two waits for the same sends would otherwise have to agree on its time.
+        Each call makes a new name, because two waits for the same sends end at different times.
 
         :param send_ids: as Sendoso named them.
         :param seconds: for how long it will be read.

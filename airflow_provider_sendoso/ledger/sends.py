@@ -1,4 +1,4 @@
-"""Who has been sent what: the sends of all batches, claimed and finished by ``transitions.py``, and read."""
+"""The sends of all batches: claims them and records their outcomes, by ``transitions.py``, and reads them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from airflow_provider_sendoso.ledger.transitions import (
 from airflow_provider_sendoso.models import Item, Kind, SendStatus
 
 OUTCOME_PATIENCE = 60.0
-"""Seconds for which the commit of an outcome is repeated: what it would lose is a gift that went out."""
+"""Seconds for which the commit of an outcome is retried; if it fails, the ledger lacks a gift that went out."""
 
 _PAGE = 1000
 
@@ -64,7 +64,7 @@ class SendLedger:
 
     def open_batch(self, batch: Batch) -> None:
         """
-        Make the batch known, and its scope with the recipient key that it uses.
+        Insert the batch, and its scope with the recipient key that the batch uses.
 
         :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
         """
@@ -88,7 +88,7 @@ class SendLedger:
 
     def check_scope(self, batch: Batch) -> None:
         """
-        Refuse a batch whose scope identifies recipients otherwise; nothing is written.
+        Refuse a batch whose scope identifies recipients by another key; nothing is written.
 
         :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
         """
@@ -106,12 +106,12 @@ class SendLedger:
 
     def claim(self, batch: Batch, owner: str, lease: float, wanted: Sequence[Wanted]) -> dict[str, Claim | Record]:
         """
-        Claim what is free among the wanted, in one transaction.
+        Claim those of the wanted sends that are free, in one transaction.
 
         A POSTING row whose lease has lapsed becomes UNKNOWN: its process died between the POST and the answer.
 
         :param batch: for whom.
-        :param owner: the run's own mark, another one for every try.
+        :param owner: identifies the run; another one for every try.
         :param lease: seconds.
         :param wanted: at most a few dozen.
         :return: by send key, a claim, or the row as it stands.
@@ -150,10 +150,10 @@ class SendLedger:
 
     def begin_post(self, claim: Claim, lease: float, connection: Connection | None = None) -> bool:
         """
-        Commit that a POST is about to be made; again, if it was put off.
+        Commit POSTING before a POST is made; once more if the POST was delayed.
 
-        :param lease: seconds after which another run may take the POST's process for dead.
-        :param connection: of a transaction that somebody else commits; without it, one of its own.
+        :param lease: seconds after which another run may assume that the process is dead.
+        :param connection: of a transaction that the caller commits; ``None`` makes one.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
         values: dict[str, Any] = {"lease": lease, "to_mark": clocks.mark()}
@@ -165,7 +165,8 @@ class SendLedger:
         """
         Commit that the POST was answered with "not sent" and will be made again, as a claim of ``lease`` seconds.
 
-        A send that was given up for UNKNOWN meanwhile is not: what is known of this attempt would be of two POSTs.
+        A send that another run has turned into UNKNOWN meanwhile is not posted again, because the attempt would then
+        stand for two POSTs.
 
         :return: ``False`` if it may not be made again by this attempt.
         """
@@ -182,11 +183,11 @@ class SendLedger:
         link: str | None = None,
     ) -> bool:
         """
-        Commit what a POST led to, also when it comes so late that the row is UNKNOWN or HELD by now.
+        Commit the outcome of a POST, also if it comes so late that another run has made the send UNKNOWN or HELD.
 
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
         :param link: the eGift link that it made, encrypted; committed together with the rest.
-        :return: ``False`` if the attempt is not this owner's any more.
+        :return: ``False`` if the send's row names another owner or attempt.
         """
         outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
         if link is not None:
@@ -209,7 +210,7 @@ class SendLedger:
         )
 
     def reopen(self, claims: Sequence[Claim]) -> None:
-        """Turn refusals that were nobody's fault back into sends that are free to be claimed."""
+        """Turn refusals that were not the row's fault into READY, so that the sends can be claimed again."""
         for claim in claims:
             self._database.run(partial(transit, claim=claim, statement=REOPEN, state=State.READY))
 
@@ -223,7 +224,7 @@ class SendLedger:
 
     def read_prefix(self, account: str, prefix: str) -> list[Record]:
         """
-        Read the rows of an account whose key begins so: one, if the prefix is good for anything.
+        Read the rows of an account whose keys begin with a prefix.
 
         :param account: whose they are.
         :param prefix: hexadecimal digits, which have no meaning in a pattern.
@@ -242,7 +243,7 @@ class SendLedger:
 
     def note_status(self, account: str, send_id: str, status: str) -> None:
         """
-        Note how far a send that was accepted has come.
+        Store the delivery status of an accepted send.
 
         :param account: whose it is.
         :param send_id: as Sendoso named it.
@@ -252,9 +253,9 @@ class SendLedger:
 
     def note_statuses(self, account: str, statuses: Mapping[str, str]) -> None:
         """
-        Note how far many sends have come, a few hundred to a statement.
+        Store the delivery statuses of many sends, a few hundred to a statement.
 
-        What has arrived, failed or come back is not under way again: such a status was read before, and is noted late.
+        A final status (delivered, failed, returned) is not replaced by an earlier one, which was read before it.
 
         :param account: whose they are.
         :param statuses: by send id; ids that the ledger does not know are left out.
@@ -271,7 +272,7 @@ class SendLedger:
 
     def progress(self, **where: str) -> Iterator[SendProgress]:
         """
-        Read how far what was sent has come, in pages.
+        Read the delivery statuses of what was sent, in pages.
 
         :param where: columns and values, like ``batch_id=…``.
         """
@@ -286,7 +287,7 @@ class SendLedger:
 
     def progress_of(self, account: str, send_ids: Iterable[str]) -> Iterator[SendProgress]:
         """
-        Read how far some sends have come, in pages.
+        Read the delivery statuses of some sends, in pages.
 
         :param account: whose they are.
         :param send_ids: as Sendoso named them; those that the ledger does not know are left out.

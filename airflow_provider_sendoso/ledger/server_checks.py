@@ -1,4 +1,4 @@
-"""What a ledger needs of its database's server, looked at when a process opens the ledger: one query."""
+"""Checks the settings of the database's server that a ledger depends on, with one query when the ledger is opened."""
 
 from __future__ import annotations
 

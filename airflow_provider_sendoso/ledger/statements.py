@@ -1,4 +1,4 @@
-"""What the ledger's statements have in common: its clock, and how many values one of them takes."""
+"""Shared by the ledger's statements: the database's clock, and how many values one statement takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AT_ONCE = 500
 
 def now_on(connection: Connection) -> float:
     """
-    Ask for the database's time, the only clock that all processes share.
+    Read the database's clock, the only one that all processes share.
 
     :param connection: to it.
     :return: epoch seconds.

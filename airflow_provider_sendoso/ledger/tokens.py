@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.fernet import InvalidToken
@@ -16,12 +17,12 @@ from airflow_provider_sendoso.ledger.encryption import cipher
 from airflow_provider_sendoso.ledger.schema import db_now, tokens
 
 _STORE_PATIENCE = 60.0
-"""Seconds for which a store is repeated: a refresh token that is not stored is lost for good."""
+"""Seconds for which storing a token is retried: a refresh token that is not stored is lost for good."""
 
 _ROOM = 8192
-"""Bytes that a claim takes and the store gives up: a database that is full refuses the claim, before a refresh token
-has been traded for one that could not be stored. What is given up is free at once in SQLite; PostgreSQL frees it later,
-but has shown that it could write as much a moment before."""
+"""Bytes that a claim reserves, and that storing the tokens frees: a full database refuses the claim, before a refresh
+token is exchanged for one that could not be stored. SQLite can use the freed bytes at once. PostgreSQL frees them
+later, but has just shown that it can write as many."""
 
 
 class LedgerTokenStore:
@@ -43,18 +44,42 @@ class LedgerTokenStore:
         self._this_row = tokens.c.token_key == self._token_key
 
     def read(self) -> tuple[str, float] | None:
-        """Return what was stored and the seconds until it should be renewed; ``None`` where there is nothing."""
-        query = select(tokens.c.ciphertext, tokens.c.renew_at - db_now()).where(self._this_row)
-        row = self._database.run(lambda connection: connection.execute(query).first())
-        if row is None or row[0] is None:
-            return None
+        """Return what was stored and the seconds until it should be renewed; ``None`` if nothing can be read."""
+        row = self._stored()
+        text = self._decrypted(row[0]) if row is not None else None
+        return None if row is None or text is None else (text, float(row[1]))
+
+    def is_unreadable(self) -> bool:
+        """Return whether tokens are stored that were encrypted under another client secret."""
+        row = self._stored()
+        return row is not None and self._decrypted(row[0]) is None
+
+    def others(self) -> list[str]:
+        """Describe the tokens of other clients: the beginning of their keys, and when they are due for renewal."""
+        query = (
+            select(tokens.c.token_key, tokens.c.renewals, tokens.c.renew_at)
+            .where(tokens.c.token_key != self._token_key, tokens.c.ciphertext.is_not(None))
+            .order_by(tokens.c.renew_at.desc())
+        )
+        rows = self._database.run(lambda connection: connection.execute(query).all())
+        return [
+            f"key {key[:12]}, stored {renewals} times, due for renewal at {datetime.fromtimestamp(due, UTC):%F %R} UTC"
+            for key, renewals, due in rows
+        ]
+
+    def _stored(self) -> Any:
+        query = select(tokens.c.ciphertext, tokens.c.renew_at - db_now())
+        here = query.where(self._this_row, tokens.c.ciphertext.is_not(None))
+        return self._database.run(lambda connection: connection.execute(here).first())
+
+    def _decrypted(self, ciphertext: str) -> str | None:
         try:
-            return self._cipher.decrypt(row[0].encode()).decode(), float(row[1])
+            return self._cipher.decrypt(ciphertext.encode()).decode()
         except InvalidToken:
             return None
 
     def claim(self, owner: str, lease: float) -> bool:
-        """Become the one who renews, for ``lease`` seconds; ``False`` while another is."""
+        """Claim the renewal for ``lease`` seconds; ``False`` while another process has it."""
 
         def work(connection: Connection) -> bool:
             new = {"token_key": self._token_key, "renew_at": 0.0, "lease_until": 0.0, "renewals": 0}
@@ -66,14 +91,14 @@ class LedgerTokenStore:
         return self._database.run(work)
 
     def renew(self, owner: str, lease: float) -> bool:
-        """Stay the one who renews, for ``lease`` seconds from now; ``False`` if ``owner`` has lost the claim."""
-        # A store in between, of a refresh token that was refused, has given up the room.
+        """Extend the claim to ``lease`` seconds from now; ``False`` if ``owner`` has lost it."""
+        # The reserved bytes are gone if a token was stored since the claim.
         held = {"lease_until": db_now() + lease, "room": func.coalesce(tokens.c.room, _room())}
         statement = update(tokens).where(self._this_row, tokens.c.owner == owner).values(**held)
         return self._database.run(lambda connection: connection.execute(statement).rowcount == 1)
 
     def store(self, owner: str, text: str, renew_after: float) -> bool:
-        """Keep what should be renewed after so many seconds; ``False`` if ``owner`` has lost the claim."""
+        """Store tokens that should be renewed after some seconds; ``False`` if ``owner`` has lost the claim."""
         values = {
             "ciphertext": self._cipher.encrypt(text.encode()).decode(),
             "renew_at": db_now() + renew_after,
@@ -82,11 +107,11 @@ class LedgerTokenStore:
         return self._update(values, tokens.c.owner == owner, patience=_STORE_PATIENCE)
 
     def release(self, owner: str) -> None:
-        """Give the claim back."""
+        """Release the claim."""
         self._update({"owner": None}, tokens.c.owner == owner)
 
     def clear(self, owner: str) -> bool:
-        """Forget what was stored; ``False`` if ``owner`` has lost the claim."""
+        """Delete the stored tokens; ``False`` if ``owner`` has lost the claim."""
         return self._update({"ciphertext": None, "renew_at": 0.0}, tokens.c.owner == owner)
 
     def _update(self, values: Mapping[str, Any], *where: Any, patience: float = PATIENCE) -> bool:
@@ -95,7 +120,7 @@ class LedgerTokenStore:
         statement = update(tokens).where(*mine).values(**values)
 
         def work(connection: Connection) -> bool:
-            # First the room is given up, so that what comes into it finds it free.
+            # The reserved bytes are freed first, so that the tokens fit where these were.
             connection.execute(make_room)
             return connection.execute(statement).rowcount == 1
 

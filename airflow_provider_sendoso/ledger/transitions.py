@@ -1,9 +1,9 @@
-"""Claims and transitions of single sends, each one a conditional update in somebody else's transaction.
+"""Claims and transitions of single sends, each one a conditional update in the caller's transaction.
 
 ``READY → CLAIMED → POSTING → SENT | REFUSED | UNKNOWN``. Every transition names the owner and the attempt it belongs
-to and the state it expects, so that a process that was given up for dead and wakes up again loses. One exception:
-the owner of an attempt may turn its own UNKNOWN, or what was looked for and HELD meanwhile, into the real answer when
-that comes late. What a person or a search decides about UNKNOWN and HELD is in ``resolutions.py``.
+to, and the state it expects. So a process that was taken for dead, and then goes on, cannot change a send that another
+run has claimed. There is one exception: when the answer to a POST comes late, the owner of the attempt may record it
+although the send is UNKNOWN or HELD by then. ``resolutions.py`` resolves UNKNOWN and HELD sends.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from airflow_provider_sendoso.ledger.schema import Moment, db_now, sends
 from airflow_provider_sendoso.ledger.statements import now_on
 
 PROCESS_LOST = {"state": State.UNKNOWN, "reason": "process_lost", "finished_at": db_now()}
-"""What becomes of a send whose POSTING has lapsed."""
+"""The values of a POSTING send whose lease has lapsed."""
 
-# The statements of every send are built once: building one costs more than running it.
+# The statements are built once, because building one costs more than running it.
 _LEASE = db_now() + bindparam("lease", type_=Moment)
 _THIS_ATTEMPT = and_(sends.c.send_key == bindparam("this_key"), sends.c.attempt == bindparam("this_attempt"))
 _MINE = and_(_THIS_ATTEMPT, sends.c.owner == bindparam("this_owner"))
@@ -30,8 +30,8 @@ _AS_READ = and_(_THIS_ATTEMPT, sends.c.state == bindparam("from_state"))
 
 
 def _move(*expected: State) -> Update:
-    """A transition from one of the expected states; what it leads to is still to be said."""
-    # Not an IN: its list is written into the statement anew every time.
+    """Build a transition from one of the expected states, without the values that it sets."""
+    # No IN: SQLAlchemy would render its list into the statement at each execution.
     return update(sends).where(_MINE, or_(*(sends.c.state == state for state in expected)))
 
 
@@ -84,9 +84,9 @@ _CLAIM_NEW = (
 
 def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
     """
-    Make the row of a send that the ledger has not heard of: free to be claimed.
+    Make the READY row of a send that the ledger does not know.
 
-    :param batch: whose it is.
+    :param batch: the send's batch.
     :param now: on the database's clock.
     """
     return {
@@ -111,18 +111,18 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
 
 def transit(connection: Connection, claim: Claim, statement: Update, state: State, **values: Any) -> bool:
     """
-    Move a claimed send on.
+    Execute a transition of a claimed send.
 
-    :param claim: by which its owner may.
-    :param statement: one of those above.
-    :param state: what it leads to.
-    :param values: of the statement.
-    :return: ``False`` if the claim is worth nothing any more; then nothing was changed.
+    :param claim: the owner's claim.
+    :param statement: one of the transitions above.
+    :param state: the state that it leads to.
+    :param values: the statement's values.
+    :return: ``False`` if the claim is lost; then nothing was changed.
     """
     mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
     if connection.execute(statement, mine | values).rowcount == 1:
         return True
-    # A commit that went through while its answer was lost is found here when the work is repeated.
+    # A transaction is repeated when the acknowledgement of its commit was lost; the send is in the new state then.
     return bool(connection.execute(_STATE, mine).scalar() == state)
 
 
@@ -135,11 +135,11 @@ def take_new(
     records: Mapping[str, Record],
 ) -> dict[str, Claim]:
     """
-    Claim the rows that are as this batch has just inserted them, in one statement: of most batches, all.
+    Claim, in one statement, the rows that this batch has just inserted: in most batches these are all rows.
 
-    :param owner: the run's own mark.
+    :param owner: identifies the run.
     :param lease: seconds.
-    :param records: the wanted rows as they stand, by their keys.
+    :param records: the wanted rows as they are now, by their keys.
     :return: the claims, by send key.
     """
     new = {want.send_key for want in wanted if _is_new(records[want.send_key], batch, want)}
@@ -147,7 +147,7 @@ def take_new(
         return {}
     values = {"these_keys": sorted(new), "from_state": State.READY, "to_owner": owner, "lease": lease}
     if connection.execute(_CLAIM_NEW, values).rowcount != len(new):
-        return {}  # they are locked, so this does not happen; if it does, each is looked at by itself
+        return {}  # cannot happen, as the rows are locked; if it does, the caller claims each row by itself
     return {key: Claim(key, owner, 1) for key in new}
 
 
@@ -164,10 +164,10 @@ def take(
     """
     Claim a row if it is free; one whose POSTING has lapsed becomes UNKNOWN.
 
-    :param owner: the run's own mark.
+    :param owner: identifies the run.
     :param lease: seconds.
-    :param record: the row as it stands.
-    :return: the claim, or the row as it stands now.
+    :param record: the row as it was read.
+    :return: the claim, or the row as it is now.
     """
     as_read = {"this_key": record.send_key, "this_attempt": record.attempt, "from_state": record.state}
     lapsed = record.lease_left <= 0
@@ -179,7 +179,7 @@ def take(
     claimed = {
         "to_owner": owner,
         "lease": lease,
-        "to_scope": batch.dedupe_scope,  # another only for a replacement, whose key has no scope
+        "to_scope": batch.dedupe_scope,  # differs for a replacement only, whose key has no scope
         "to_batch": batch.batch_id,
         "to_row_ref": want.row_ref,
         "to_gift": want.item.gift_id,

@@ -186,7 +186,7 @@ class ProgressLog:
             return
         self._said = now
         if self._spool is None:
-            self._log.info("Still on it.")
+            self._log.info("Still waiting for the outcome of the gift.")
             return
         done, of, refused = self._spool.recorded, self._of, self._spool.refused
         rate = done / (now - self._started)

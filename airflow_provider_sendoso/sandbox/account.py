@@ -32,13 +32,13 @@ class Send:
 
     @property
     def duplicate_key(self) -> tuple[str, str]:
-        """Name what two sends share when they are the same gift to the same person."""
+        """Return a value that two sends share if they are the same gift to the same person."""
         return self.body["gift_id"], self.body["email"].casefold()
 
 
 class Account:
     """
-    Accept sends, remember them, and tell how far each one is.
+    Accepts gift sends, stores them, and returns their statuses.
 
     :param step: seconds from one status to the next
     :param clock: gives the present in epoch seconds
@@ -120,7 +120,7 @@ class Account:
         return {key: count for key, count in counts.items() if count > 1}
 
     def clear(self) -> None:
-        """Forget every send, in the journal too."""
+        """Delete every send, also from the journal."""
         self._sends.clear()
         if self._journal:
             self._journal.clear()

@@ -137,7 +137,7 @@ class App:
         self.campaigns.preload(count, touches, email, spacing)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset everything to its initial state."""
         for part in (
             *(self.account, self.campaigns, self.tokens, self.pace),
             *(self.organisation, self.faults, self.traffic),
@@ -325,7 +325,7 @@ class App:
 
 
 async def _answer(work: Answer) -> web.StreamResponse:
-    """Do some work and turn its refusal into JSON."""
+    """Call a function, and turn its refusal into JSON."""
     try:
         return await work()
     except Refusal as refusal:

@@ -15,7 +15,7 @@ from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, i
 from airflow_provider_sendoso.sandbox.tracker import FIRST_ID, CampaignSend, OldSends, Tracker, touch_of
 
 ORDERS = ("newest_first", "oldest_first")
-"""How the Send Tracker may list: Sendoso promises neither."""
+"""The orders in which the Send Tracker may list sends; Sendoso promises neither."""
 
 _LONGEST_PATH = 5  # of statuses
 
@@ -24,7 +24,7 @@ _SENDER = {"id": 1, "name": "Sandbox User", "email": "sandbox@example.com"}
 
 class Campaigns:
     """
-    Accept campaign sends, remember them, and tell how far each one is.
+    Accepts campaign sends, stores them, and returns their statuses.
 
     :param step: seconds from one status to the next
     :param clock: gives the present in epoch seconds
@@ -95,7 +95,7 @@ class Campaigns:
 
     def knows(self, name: str | int) -> bool:
         """
-        Tell whether a send was accepted here.
+        Return whether a send was accepted here.
 
         :param name: its id or its tracking code
         """
@@ -175,7 +175,7 @@ class Campaigns:
         return {key: count for key, count in counts.items() if count > 1}
 
     def clear(self) -> None:
-        """Forget every send, the old ones and the journal's too."""
+        """Delete every send, also the old ones, and from the journal."""
         self._sends.clear()
         self._places.clear()
         self._old = OldSends()

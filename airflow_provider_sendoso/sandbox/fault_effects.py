@@ -1,4 +1,4 @@
-"""What each fault does to a request: the part of misbehaving that needs a socket."""
+"""The effect of each fault on a request, as far as it needs a socket."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Answer = Callable[[], Awaitable[web.StreamResponse]]
 
 
 class Dropped(Exception):
-    """The connection is to be closed without an answer."""
+    """The connection must be closed without an answer."""
 
 
 async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.StreamResponse:
     """
-    Answer a request as a fault has it.
+    Answer a request as a fault says.
 
     :param fault: one that the request meets
     :param request: whose body has been read
@@ -71,7 +71,7 @@ async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.Strea
 
 def throttled(retry_after: float | str | None) -> Refusal:
     """
-    Make the answer to a request too many.
+    Make the answer to a request above the rate.
 
     :param retry_after: seconds, or an HTTP date, or ``None`` to leave the header out: the seed speaks of
         it, the published pages promise none

@@ -24,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @dataclass
 class Fault:
     """
-    One way to misbehave, and for whom.
+    A fault, and the requests that it applies to.
 
     :param name: a key of ``OPTIONS``
     :param times: how many more requests it is for; without meaning when it has an end
@@ -43,7 +43,7 @@ class Fault:
 
     def is_over(self, now: float) -> bool:
         """
-        Tell whether it has had its time.
+        Return whether the fault has expired or was used up.
 
         :param now: monotonic seconds
         """
@@ -51,7 +51,7 @@ class Fault:
 
     def matches(self, method: str, path: str) -> bool:
         """
-        Tell whether a request is one it is for.
+        Return whether the fault applies to a request.
 
         :param method: the request's
         :param path: the request's, without its query
@@ -62,7 +62,7 @@ class Fault:
 
     def as_json(self, now: float) -> dict[str, Any]:
         """
-        Show it, with what is left of it.
+        Return the fault as JSON, with how often it still applies.
 
         :param now: monotonic seconds
         """
@@ -78,7 +78,7 @@ class Fault:
 
 class Faults:
     """
-    The faults that were asked for; the one that was asked for first is met first.
+    The faults that are set; a request meets the one that was set first.
 
     :param clock: gives the present in monotonic seconds
     """
@@ -97,7 +97,7 @@ class Faults:
         **options: Any,
     ) -> Fault:
         """
-        Ask for a fault.
+        Set a fault.
 
         :param name: a key of ``OPTIONS``
         :param times: for how many matching requests
@@ -105,7 +105,7 @@ class Faults:
         :param method: only for this method
         :param path: only for this path and those below it
         :param options: the fault's own
-        :raises ValueError: if it cannot be done as asked
+        :raises ValueError: if the options are wrong
         """
         _check(name, times, seconds, method, path, options)
         fault = Fault(
@@ -132,18 +132,18 @@ class Faults:
         return fault
 
     def active(self) -> list[Fault]:
-        """Return the faults that are not over."""
+        """Return the faults that still apply."""
         now = self._clock()
         self._faults = [fault for fault in self._faults if not fault.is_over(now)]
         return list(self._faults)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Show the faults that are not over."""
+        """Return the faults that still apply as JSON."""
         now = self._clock()
         return [fault.as_json(now) for fault in self.active()]
 
     def clear(self) -> None:
-        """Behave again."""
+        """Remove all faults."""
         self._faults.clear()
 
 
@@ -155,7 +155,7 @@ def _check(
     path: object,
     options: dict[str, Any],
 ) -> None:
-    """Refuse what would only fail later, in the middle of somebody's request."""
+    """Refuse options that would fail only later, during a request."""
     if not isinstance(name, str) or name not in OPTIONS:
         raise ValueError(f"unknown fault {name!r}; there are {', '.join(OPTIONS)}")
     if unknown := options.keys() - OPTIONS[name].keys():

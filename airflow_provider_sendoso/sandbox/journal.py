@@ -58,7 +58,7 @@ class Journal:
             self._end = file.tell()
 
     def clear(self) -> None:
-        """Forget every record."""
+        """Delete every record."""
         os.truncate(self._path, 0)
         self._end = 0
 

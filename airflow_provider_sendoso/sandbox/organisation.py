@@ -113,7 +113,7 @@ class Organisation:
         self.clear()
 
     def clear(self) -> None:
-        """Be as in the beginning again."""
+        """Restore the lists that the sandbox starts with."""
         self._lists = {name: {str(row["id"]): deepcopy(row) for row in rows} for name, rows in _ROWS.items()}
 
     def rows(self, name: str) -> list[Row]:

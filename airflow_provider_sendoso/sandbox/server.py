@@ -30,7 +30,7 @@ _SHUTDOWN_SECONDS = 0.2
 
 class Sandbox:
     """
-    A Sendoso of one's own, which sends nothing to anyone.
+    A local Sendoso, which sends nothing to anyone.
 
     It is a context manager. After :meth:`stop` what it received can still be read, and :meth:`start` brings
     it back on the same port: an outage.
@@ -85,7 +85,7 @@ class Sandbox:
 
     def start(self) -> None:
         """
-        Start to answer; returns when it does.
+        Start answering requests; return once it does.
 
         :raises OSError: if the port cannot be had
         """
@@ -98,7 +98,7 @@ class Sandbox:
         started.result()
 
     def stop(self) -> None:
-        """Close every connection and stop to answer."""
+        """Close every connection and stop answering."""
         if self._loop and self._thread:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
@@ -175,7 +175,7 @@ class Sandbox:
         **options: Any,
     ) -> None:
         """
-        Misbehave; ``faults.OPTIONS`` has the names and their options.
+        Set a fault; ``faults.OPTIONS`` has the names and their options.
 
         :param name: which fault
         :param times: for how many matching requests
@@ -188,7 +188,7 @@ class Sandbox:
         self._ask(lambda: self._app.faults.add(name, times, seconds, method, path, **options))
 
     def clear_faults(self) -> None:
-        """Behave again."""
+        """Remove all faults."""
         self._ask(self._app.faults.clear)
 
     def revoke_tokens(self) -> None:
@@ -231,11 +231,11 @@ class Sandbox:
         self._ask(lambda: self._app.organisation.remove(name, str(object_id)))
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset the sandbox to its initial state."""
         self._ask(self._app.reset)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
-        """Ask in the loop's thread, the only one that touches the app while there is one."""
+        """Call a function in the event loop's thread, the only one that may use the app while it runs."""
         if self._loop is None:
             return question()
 

@@ -30,7 +30,7 @@ _CAMPAIGN_PATHS = {
 
 def path_of(email: str) -> tuple[str, ...]:
     """
-    Read a send's fate from its recipient's e-mail: ``ada+failed@…``, ``ada+returned@…``, or delivered.
+    Return a send's statuses: failed for ``ada+failed@…``, returned for ``ada+returned@…``, or delivered.
 
     :param email: the recipient's
     """
@@ -39,7 +39,7 @@ def path_of(email: str) -> tuple[str, ...]:
 
 def campaign_path(email: str, delivery_type: str, asked: bool = False) -> tuple[str, ...]:
     """
-    Read a campaign send's fate from its recipient's e-mail, as :func:`path_of` does, in the Send Tracker's words.
+    Return the statuses that a campaign send will have, like :func:`path_of`, in the Send Tracker's words.
 
     :param email: the recipient's
     :param delivery_type: the touch's, ``mail`` or ``email``

@@ -32,7 +32,7 @@ class _Code:
 
 class Tokens:
     """
-    Give out access tokens and recognise them again.
+    Issues access tokens, and verifies them.
 
     :param client_id: the only client there is
     :param client_secret: its secret

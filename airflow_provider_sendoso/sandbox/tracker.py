@@ -9,7 +9,7 @@ from typing import Any, overload
 from airflow_provider_sendoso.sandbox.statuses import campaign_path
 
 FIRST_ID = 50_000_001
-"""Of the sends that come in; the old ones are made up later and must have lower ids."""
+"""The first id of a send that is accepted; the old ones, which are made up later, must have lower ids."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CampaignSend:
 
     @property
     def duplicate_key(self) -> tuple[str, str]:
-        """Name what two sends share when they are the same campaign's gift to the same person."""
+        """Return a value that two sends share if they are the same campaign's gift to the same person."""
         return str(self.body["touch_id"]), self.body["email"].casefold()
 
 

@@ -1,4 +1,4 @@
-"""What was asked of the sandbox: every request, and how it was answered."""
+"""The requests that the sandbox received, and how they were answered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Received:
 
 
 class Traffic:
-    """Remember requests in the order in which they came."""
+    """Stores requests in the order in which they came."""
 
     def __init__(self) -> None:
         self._requests: list[Received] = []
@@ -63,5 +63,5 @@ class Traffic:
         }
 
     def clear(self) -> None:
-        """Forget every request."""
+        """Delete every request."""
         self._requests.clear()

@@ -1,4 +1,4 @@
-"""Whether Sendoso knows the send that a person has found."""
+"""Checks that Sendoso knows the send id that a person gives for a resolved send."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_provider_sendoso.sending.kinds import KINDS
 
 def check_send_id(session: SendosoSession, ledger: Ledger, record: Record, send_id: str) -> None:
     """
-    Refuse a send id that Sendoso does not know: with a misspelt one the send would count as sent.
+    Refuse a send id that Sendoso does not know, because the send would count as sent under a misspelt id.
 
-    A tracking code is taken as it is, because nothing in the API is found by one.
+    A tracking code is accepted unchecked, because the API finds no send by its tracking code (published).
 
     :param session: calls Sendoso.
     :param ledger: knows the send.

@@ -75,7 +75,7 @@ class Result:
 
 
 class Recipient(Protocol):
-    """A row, as far as the key of its send goes."""
+    """The part of a row that determines the key of its send."""
 
     @property
     def recipient_key(self) -> str | None:
@@ -90,8 +90,8 @@ def send_key(ledger: Ledger, batch: Batch, row: Recipient) -> str:
     """
     Make the key of the send that a row of a batch makes.
 
-    :param ledger: whose key hashes it.
-    :param batch: whose row it is.
+    :param ledger: has the hash key.
+    :param batch: the row's batch.
     :param row: the row; it has a recipient key.
     """
     return ledger.send_key(batch.account, batch.dedupe_scope, row.recipient_key or "", row.resend_of)
@@ -99,9 +99,9 @@ def send_key(ledger: Ledger, batch: Batch, row: Recipient) -> str:
 
 def payload_hash(ledger: Ledger, job: Job) -> str:
     """
-    Hash what a row sends, to tell a changed content from the same.
+    Hash what a row sends, to tell whether its content has changed.
 
-    :param ledger: whose key hashes it.
+    :param ledger: has the hash key.
     :param job: the row.
     """
     return ledger.payload_hash(job.send.model_dump_json())

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 
 class _Keeper(logging.Filter):
-    """A filter of every logger; takes the records of those threads that want theirs kept."""
+    """A filter of every logger, which keeps the records of the threads that ask for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ _keeper = _Keeper()
 
 
 def prepare() -> None:
-    """Reach the loggers that there are by now; a logger that is made later is not reached."""
+    """Add the filter to all loggers that exist now; a logger that is made later does not have it."""
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         if isinstance(logger, logging.Logger):
             logger.addFilter(_keeper)  # does nothing the second time
@@ -41,7 +41,7 @@ def prepare() -> None:
 @contextmanager
 def kept() -> Iterator[list[logging.LogRecord]]:
     """
-    Keep the records that this thread logs within; after an exception they are logged.
+    Keep the records that this thread logs within the block; if it raises, they are logged.
 
     :return: the records, to be given to :func:`emit` later, by whichever thread.
     """

@@ -44,7 +44,7 @@ _RECORDED = {
     Verdict.NOT_SENT: (State.READY, RowOutcome.NOT_REACHED),
     Verdict.UNKNOWN: (State.UNKNOWN, RowOutcome.HELD),
 }
-"""What a verdict that ends a send is in the ledger and for its row."""
+"""The state in the ledger, and the outcome of the row, for each verdict that ends a send."""
 
 _REFUSALS = (Verdict.REFUSED, Verdict.NOT_SENT)
 
@@ -60,13 +60,13 @@ class _ClaimLost(Exception):
 @dataclass(frozen=True)
 class Posted:
     """
-    What one send came to.
+    The result of one attempt to post a send.
 
     :param result: ``None`` if another run has taken the send; nothing was posted then.
     :param latency: seconds from its slot until its outcome was recorded, for a POST that was answered.
-    :param stop: what is not this row's fault, and ends the batch.
-    :param not_recorded: the outcome that the ledger could not be told, as key hash and send id.
-    :param log_records: what was to be logged meanwhile.
+    :param stop: an error that is not this row's fault, and ends the batch.
+    :param not_recorded: the outcome that could not be written to the ledger, with send key and send id.
+    :param log_records: the records that were kept meanwhile, to be logged now.
     """
 
     result: Result | None
@@ -78,10 +78,10 @@ class Posted:
 
 class Poster:
     """
-    Posts claimed sends, each until it is known what became of it, or known not to be.
+    Posts claimed sends, each until it has a final outcome, which may be that its outcome is not known.
 
     :param session: calls Sendoso.
-    :param ledger: remembers.
+    :param ledger: records the outcomes.
     :param own_gift: whether the gift is the batch's own rather than a row's, so that a 404 concerns every row.
     :param lease: seconds that a claim lasts; a POST's lasts at least as long as the POST can take.
     :param halted: says whether nothing more may be posted; asked from worker threads.

@@ -17,15 +17,16 @@ _MODULUS = 2**256
 @dataclass
 class Preview:
     """
-    What a try would do.
+    What a try would send.
 
-    :param made: what the batch has sent, or may have, in all its tries, counted by what was sent.
-    :param to_send: the rows that would be posted, or may be, likewise: what is sent again if it is proven not to have
-        gone out is one of them.
-    :param fingerprint: of these and of the rows that this batch has posted in earlier tries, in whatever order the rows
-        came; the same over all tries of a batch whose rows are the same, and for the dry run before it.
-    :param left_out: numbers of the rows that are not counted, and that could become free while the batch runs: what
-        another run is posting may be turned away, say. No limit was checked for them, so they are not to be posted.
+    :param made: the sends that the batch has made, or may have made, in all its tries, counted by gift or campaign.
+    :param to_send: the sends that this try would make, or might make, counted likewise. A send of unknown outcome that
+        is made again once its absence is proven is one of them.
+    :param fingerprint: hash of ``to_send`` and of what this batch has posted in earlier tries, whatever the order of
+        the rows. It is the same in all tries of a batch with the same rows, and in the dry run before it.
+    :param left_out: numbers of the rows that are not counted, and that could become free while the batch runs (another
+        run is posting the send, say, and Sendoso refuses it). No limit was checked for them, so the try must not post
+        them.
     """
 
     made: Counter[Item]
@@ -43,12 +44,12 @@ def preview(
     resend_absent: bool = False,
 ) -> Preview:
     """
-    Evaluate every row like a sender, without claiming any.
+    Determine what a sender would do with every row, without claiming any.
 
-    :param ledger: is only read.
-    :param batch: whose rows they are; it need not be known to the ledger.
-    :param jobs: in order; no two that make the same send.
-    :param record: takes what would become of a row; ``not_reached`` are those that would be posted.
+    :param ledger: the ledger, which is only read.
+    :param batch: the rows' batch, which the ledger need not know.
+    :param jobs: the rows, in order; each makes a different send.
+    :param record: takes the result that a row would have; ``not_reached`` for a row that would be posted.
     :param resend_absent: whether sends of unknown outcome are sent again once they are proven not to have gone out.
     """
     seen = Preview(ledger.sends.perhaps_sent(batch))

@@ -1,7 +1,7 @@
 """
-POSTs without the ledger's protection, for a hook's raw calls: called twice, they send twice.
+POSTs without the ledger's protection, for a hook's raw calls: a second call sends a second gift.
 
-A POST is never repeated once it may have been received; only one that was refused for its token is made once more.
+A POST is never repeated once Sendoso may have received it. It is repeated once, with a new token, after a 401.
 """
 
 from __future__ import annotations

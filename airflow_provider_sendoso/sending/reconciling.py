@@ -1,7 +1,8 @@
 """Looks for sends of unknown outcome in Sendoso's lists of sends (``scanning.py``).
 
-A send that is not in a list is not proven absent. It is only if, after the settle time, two complete lists do not hold
-it and do hold other sends of this ledger. Any other send that is not found is held, and a later run looks again.
+That a list does not hold a send does not prove that it was not sent. This is proven only if, after the settle time, two
+complete lists do not hold the send, and do hold other sends of this ledger. A send that is neither found nor proven
+absent is held, and a later run looks for it again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from airflow_provider_sendoso.sending.scanning import Scan, Scanner
 log = logging.getLogger(__name__)
 
 RECONCILE = "reconcile"
-"""Who resolved it, in the ledger's record of resolutions."""
+"""Who has resolved a send, in the ledger's record of resolutions."""
 
 
 class Reconciler:
@@ -83,7 +84,7 @@ class Reconciler:
         self, unresolved: Mapping[str, Record], what: str, scanner: Scanner, prove: bool
     ) -> dict[str, Record]:
         log.info("Looking for %d %s of unknown outcome in Sendoso.", len(unresolved), what)
-        # Settled before the list is read, not while it is.
+        # The settle time has to be over before the list is read.
         left = {key: self.settles_in(record) for key, record in unresolved.items() if prove}
         settled = {key for key, seconds in left.items() if seconds is not None and seconds <= 0}
         absent: set[str]
@@ -111,7 +112,7 @@ class Reconciler:
         """
         Return the seconds until the absence of a send can be proven, not positive once it can.
 
-        They have to pass by two clocks, for one of them may jump: the database's, and this process's own.
+        Two clocks have to agree that they are over, because one may jump: the database's, and this process's own.
 
         :param record: the send; not before its process counts as dead.
         :return: ``None`` for a kind of send that nothing looks for, and for a send that another client has claimed: it

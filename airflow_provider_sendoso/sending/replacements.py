@@ -1,4 +1,4 @@
-"""Whether a gift may be replaced: one that failed or came back, for the same recipient, and once."""
+"""Decides whether a send may be replaced: it has failed or come back, for the same recipient, and only once."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Replaceable:
     """
     Whether a send may be replaced.
 
-    :param name: the id by which the replacement is named, for a campaign's send has two.
+    :param name: the id under which the ledger stores its replacement; a campaign send has two ids.
     :param problem: why it may not; ``None`` if it may.
-    :param first: the send at the beginning of the chain, where it is a replacement itself; its key says for whom.
+    :param first: if the send is a replacement itself, the original send; its key contains the recipient.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Replaceable:
         """
         Say why a row may not replace the send.
 
-        Somebody else's failed gift is no reason for a second one to a recipient who has theirs. The recipient is the
-        same if the address, the recipient key or the ``row_ref`` is: by the last two also where an address that was
-        wrong has been corrected.
+        The row must be for the same recipient, or somebody who has their gift would get a second one. The recipient is
+        the same if the e-mail address, the recipient key or the ``row_ref`` is the same; the last two allow a wrong
+        address to be corrected.
 
         :param ledger: knows the send.
         :param batch: whose row it is.
@@ -59,9 +59,9 @@ def check_replaceable(
     session: SendosoSession, ledger: Ledger, account: str, send_ids: Iterable[str]
 ) -> dict[str, Replaceable]:
     """
-    Say which sends may be replaced; asks Sendoso for statuses that the ledger lacks, for all campaign sends at once.
+    Decide which sends may be replaced, asking Sendoso for the statuses that the ledger lacks.
 
-    That there is at most one replacement is not asked here: its key in the ledger is the old send's id.
+    The ledger itself ensures that a send is replaced once: the replacement's key is made of the old send's id.
 
     :param session: calls Sendoso.
     :param ledger: has to know the sends.
@@ -86,7 +86,7 @@ def check_replaceable(
 
 
 def _first(ledger: Ledger, record: Record | None) -> Record | None:
-    """Follow a chain of replacements back to the send that was none."""
+    """Follow a chain of replacements back to the original send."""
     while record is not None and record.resend_of is not None:
         record = ledger.sends.find(record.account, record.resend_of)
     return record

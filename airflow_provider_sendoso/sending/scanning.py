@@ -10,16 +10,16 @@ from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import Send
 
 LONGEST_SCAN = 300.0
-"""Seconds for one walk through a list; what was not found by then is held."""
+"""Seconds after which a walk through a list ends; sends that were not found by then are held."""
 
 
 @dataclass
 class Scan:
     """
-    What one walk has found, by send key.
+    The result of one walk through a list, by send key.
 
-    :param found: the sends of Sendoso's that each may be, by their ids.
-    :param absent: the keys that the list is without, where it was whole and shows sends of ours.
+    :param found: by id, the rows of the list that may be the send.
+    :param absent: the keys that the list does not hold, provided that it is complete and holds sends of this ledger.
     """
 
     found: dict[str, dict[str, Send]] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Scan:
 
     def proves_absent(self, send_key: str) -> bool:
         """
-        Return whether the list does not hold a send; two such lists prove that it was not sent.
+        Return whether the list proves to be without a send; two such lists prove that it was not sent.
 
         :param send_key: of the send.
         """
@@ -38,7 +38,7 @@ class Scanner(Protocol):
     """Looks for one kind of sends."""
 
     known_by: str
-    """How they are known again, for the ledger's record."""
+    """How sends are recognised in the list, for the ledger's record."""
 
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
-        """Walk through the list, for the sends of these keys; to its end, if something is to be proven."""
+        """Walk through the list for the sends with these keys, and to its end if absence is to be proven."""

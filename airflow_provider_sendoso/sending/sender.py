@@ -255,7 +255,11 @@ class Sender:
         self._settle()
         give_up = time.monotonic() + self._claim_timeout
         if self._elsewhere:
-            log.info("Another run is on %d rows; waiting up to %.0f s.", len(self._elsewhere), self._claim_timeout)
+            log.info(
+                "Another run has claimed %d rows; waiting up to %.0f s for it.",
+                len(self._elsewhere),
+                self._claim_timeout,
+            )
         while self._elsewhere and not self._stopped() and time.monotonic() < give_up:
             self._pause(1.0)
             before, self._elsewhere = self._elsewhere, []

@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowException,
     AirflowFailException,
-    AirflowNotFoundException,
     TriggerRule,
 )
 from airflow.serialization import serialized_objects
@@ -215,9 +214,9 @@ def test_a_scope_with_another_recipient_key_is_refused(
 
 
 def test_unknown_connections(sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute) -> None:
-    with pytest.raises(AirflowNotFoundException, match="nowhere"):
+    with pytest.raises(SendosoConfigError, match="The connection 'nowhere' does not exist"):
         execute(batch(sql="SELECT 1", conn_id="nowhere"))
-    with pytest.raises(AirflowNotFoundException, match="nobody"):
+    with pytest.raises(SendosoConfigError, match="The connection 'nobody' does not exist"):
         execute(batch(sendoso_conn_id="nobody"))
     with pytest.raises(SendosoConfigError, match="'sendoso_default' has a SendosoHook, which does not run SQL"):
         execute(batch(sql="SELECT 1", conn_id="sendoso_default"))

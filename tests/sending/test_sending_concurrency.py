@@ -94,6 +94,7 @@ def test_an_outage_that_ends_while_it_is_waited_for_costs_the_batch_nothing_else
     assert [request.status for request in sendoso.requests if request.path == "/api/v3/gifts"].count(500) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ledger_connection", ["postgresql"], indirect=True)
 def test_an_outage_in_the_middle_of_five_thousand_leaves_a_handful_unknown(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]], monkeypatch: pytest.MonkeyPatch

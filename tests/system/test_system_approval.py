@@ -12,9 +12,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_sendoso.sandbox import Sandbox
 
-pytestmark = pytest.mark.skipif(
-    not AIRFLOW_V_3_3_PLUS, reason="A whole Airflow is driven by the REST API and the commands of Airflow 3.3"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not AIRFLOW_V_3_3_PLUS, reason="A whole Airflow is driven by the REST API and the commands of Airflow 3.3"
+    ),
+]
 
 DAG = "approved_campaign"
 COLUMNS = ("customer_id", "given_name", "family_name", "email", "address_line1", "address_city", "address_postal_code")

@@ -9,9 +9,12 @@ import pytest
 import requests
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-pytestmark = pytest.mark.skipif(
-    not AIRFLOW_V_3_3_PLUS, reason="A whole Airflow is driven by the REST API and the commands of Airflow 3.3"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not AIRFLOW_V_3_3_PLUS, reason="A whole Airflow is driven by the REST API and the commands of Airflow 3.3"
+    ),
+]
 
 
 def test_a_gift_that_is_delivered_starts_the_dag_that_watches(stage: Callable[..., Any]) -> None:

@@ -185,13 +185,52 @@ def test_a_denial_ends_with_an_error_and_an_exit_code(sandbox, refreshing, redir
 
 
 @on_sqlite
-def test_a_wrong_state_is_refused(sandbox, ledger, refreshing, redirect_uri, token_requests):
+@pytest.mark.parametrize(
+    "query",
+    [
+        "code=of-a-stranger&bare=1",
+        "code=of-a-stranger",
+        "code=of-a-stranger&state=",
+        "code=of-a-stranger&state=of-somebody-else",
+        "code=of-a-stranger&state={state}&state=of-somebody-else",
+        "code=of-a-stranger&code={state}&st%61te=%20{state}",
+        "error=access_denied",
+        "error=access_denied&state=of-somebody-else",
+    ],
+)
+def test_what_any_web_page_can_send_is_ignored_and_the_wait_goes_on(
+    sandbox, ledger, refreshing, redirect_uri, token_requests, query
+):
     run = Run(redirect_uri=redirect_uri)
     location = code_for(run.url())
-    requests.get(re.sub("state=[^&]+", "state=of-somebody-else", location), timeout=60)
-    with pytest.raises(SendosoAuthError, match="state differs"):
+    state = re.search("state=([^&]+)", location)[1]
+    strange = requests.get(f"{redirect_uri}?{query.format(state=state)}", timeout=60)
+    assert (strange.status_code, strange.text) == (404, "Not here.")
+    assert token_requests() == []
+    assert requests.get(location, timeout=60).status_code == 200
+    assert "Authorised" in run.end()[1]
+    assert token_requests() == [200]
+
+
+@on_sqlite
+def test_ignored_answers_are_counted_at_the_end(ledger, refreshing, redirect_uri, token_requests):
+    run = Run(redirect_uri=redirect_uri, timeout=5.0)
+    run.url()
+    for state in ("one", "two"):
+        requests.get(f"{redirect_uri}?code=x&state={state}", timeout=60)
+    with pytest.raises(SendosoConfigError, match=r"Ignored 2 answers of other authorisations \(state differs\)"):
         run.end()
     assert token_requests() == []
+
+
+@on_sqlite
+def test_an_error_of_sendosos_cannot_control_the_terminal(ledger, refreshing, redirect_uri):
+    run = Run(redirect_uri=redirect_uri)
+    state = re.search("state=([^&]+)", run.url())[1]
+    requests.get(redirect_uri, params={"error": "no\x1b[2J\r\n\u202eX" + "y" * 500, "state": state}, timeout=60)
+    with pytest.raises(SendosoAuthError) as raised:
+        run.end()
+    assert str(raised.value) == f"Sendoso said no: no?[2J???X{'y' * 90}; nothing was stored."
 
 
 @on_sqlite
@@ -473,6 +512,38 @@ def test_revoking_with_a_changed_secret_says_so(sandbox, ledger, refreshing):
     sandbox._app.tokens.client_secret = "rotated"
     with pytest.raises(SendosoAuthError):
         SendosoHook().revoke_tokens()
+
+
+@on_sqlite
+def test_a_token_under_another_secret_is_not_taken_for_none(sandbox, ledger, refreshing, set_connection, capsys):
+    _pasting("http://127.0.0.1:9/callback")
+    set_connection("sendoso_default", refreshing | {"password": "rotated"})
+    with pytest.raises(SystemExit, match=r"encrypted under another client secret.*Nothing was revoked"):
+        main(["revoke"])
+    assert [request.path for request in sandbox.requests].count("/oauth/revoke") == 0
+    set_connection("sendoso_default", refreshing)
+    main(["revoke"])
+    assert capsys.readouterr().out.endswith("2 tokens revoked and forgotten.\n")
+
+
+@on_sqlite
+@pytest.mark.parametrize("change", [{"scope": "public"}, {"account": "another"}, {"grant_type": "client_credentials"}])
+def test_tokens_from_before_a_change_of_the_connection_are_named(sandbox, ledger, connect, refreshing, capsys, change):
+    _pasting("http://127.0.0.1:9/callback")
+    stored = SendosoHook().get_conn().tokens.stored()
+    capsys.readouterr()
+    connect(**{"grant_type": "refresh_token"} | change)
+    with pytest.raises(SystemExit, match="no stored token, and nothing was revoked"):
+        main(["revoke"])
+    said = capsys.readouterr().out
+    assert re.fullmatch(
+        r"Another stored token: key [0-9a-f]{12}, stored 1 times, due for renewal at 20[-: \d]+ UTC\.\n",
+        said,
+    )
+    assert stored.refresh_token not in said
+    connect(grant_type="refresh_token")
+    main(["revoke"])
+    assert "2 tokens revoked" in capsys.readouterr().out
 
 
 # Airflow's own command line.

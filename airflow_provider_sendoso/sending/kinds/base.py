@@ -1,4 +1,4 @@
-"""What every kind of send has to say of itself."""
+"""The interface of a kind of send."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ P_co = TypeVar("P_co", covariant=True)
 
 
 class PriceList(Protocol[P_co]):
-    """What a gift and a campaign's gift cost, in whatever terms who asks counts."""
+    """Prices of gifts and of campaigns, in the type that the caller works with."""
 
     def of_gift(self, gift_id: str) -> P_co:
         """Return what one gift of the catalogue costs."""
@@ -36,9 +36,9 @@ class SendKind(ABC, Generic[S]):
     """One kind of send: its request, its answer, its checks, and how a send of unknown outcome is looked for."""
 
     model: type[S]
-    """What a row of this kind is made into."""
+    """The model of a send of this kind."""
     named_by: ClassVar[str]
-    """The argument or column that says what is sent, and with it that a send is of this kind."""
+    """The argument or column that names what is sent; if it is set, the send is of this kind."""
     plural: ClassVar[str]
     """The kind in a log line."""
     why_not_looked_for: ClassVar[str] = ""
@@ -71,7 +71,7 @@ class SendKind(ABC, Generic[S]):
 
     def secret(self, send: S, body: Any) -> str | None:
         """
-        Return what the answer holds that only the ledger keeps, encrypted.
+        Return the secret of the answer, which only the ledger keeps, encrypted.
 
         :param send: what was posted.
         :param body: the answer's JSON.
@@ -105,10 +105,10 @@ class SendKind(ABC, Generic[S]):
 
     def shaped(self, send: S, find_campaign: Callable[[str], Touch | None]) -> S:
         """
-        Return a single send in the shape that it is posted in.
+        Complete a single send, so that it can be posted.
 
         :param send: as its arguments say.
-        :param find_campaign: reads a campaign; only kinds whose shape follows from the campaign ask for it.
+        :param find_campaign: reads a campaign, for kinds whose request depends on it.
         :raises SendosoConfigError: if it cannot be sent like this; nothing was sent.
         """
         return send
@@ -134,7 +134,7 @@ class SendKind(ABC, Generic[S]):
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
     ) -> dict[str, SendStatus | None]:
         """
-        Read how far sends of this kind have come that were accepted.
+        Read the delivery statuses of accepted sends of this kind.
 
         :param session: calls Sendoso.
         :param ledger: knows the sends.
@@ -146,7 +146,7 @@ class SendKind(ABC, Generic[S]):
 
     def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner | None:
         """
-        Return what looks for sends of this kind whose outcome is not known; ``None`` if nothing can find them.
+        Return the scanner that looks for sends of unknown outcome; ``None`` if Sendoso lists no sends of this kind.
 
         :param session: calls Sendoso.
         :param ledger: knows the sends.

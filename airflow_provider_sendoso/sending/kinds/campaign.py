@@ -1,7 +1,7 @@
 """Gifts of a campaign: ``POST /api/v3/send`` (published).
 
-The answer has a tracking code and no id, and a campaign send has no metadata. A send of unknown outcome is known again
-in the Send Tracker's list by recipient, campaign and time.
+The answer has a tracking code and no id, and a campaign send has no metadata. In the Send Tracker's list, a send of
+unknown outcome is recognised by recipient, campaign and time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
 
 _WITNESSES = 100
-"""Sends known to have gone out that a list has to show one of, before what it does not show means anything."""
+"""How many of the newest accepted sends are looked for: unless the list shows one of them, it proves nothing absent."""
 
 
 class CampaignKind(SendKind[CampaignSend]):
@@ -92,7 +92,7 @@ class CampaignKind(SendKind[CampaignSend]):
 
 class TrackerScanner:
     """
-    Looks for campaign sends in the Send Tracker, and binds those that are known to have gone out on the way.
+    Looks for campaign sends in the Send Tracker's list, and binds the accepted sends that it meets to their rows.
 
     :param session: calls Sendoso.
     :param ledger: knows the sends.
@@ -108,10 +108,10 @@ class TrackerScanner:
 
     def statuses_of(self, records: Sequence[Record]) -> dict[str, SendStatus]:
         """
-        Read how far sends that were accepted have come, in one walk.
+        Read the delivery statuses of accepted sends, in one walk.
 
-        :param records: the sends, of one account; they are bound to their rows in the list where they were not.
-        :return: by send key; without those of which the list does not say.
+        :param records: the sends, of one account; those that are not yet bound to a row of the list are bound.
+        :return: by send key; without the sends that the list does not show.
         """
         [account] = {record.account for record in records}
         tracker = self._walked([tracked(record) for record in records], account)
@@ -129,12 +129,12 @@ class TrackerScanner:
         return statuses
 
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
-        """Walk through the list; unless all of it is wanted, until it can hold no more."""
+        """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         [account] = {record.account for record in unresolved.values()}
         hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
         wanted = [tracked(record) for record in unresolved.values()]
-        # What else has gone out to the same recipients, or may have, in whatever scope, has rows there, too, which are
-        # not to be taken for these. That of another kind proves nothing, for perhaps the list does not show it.
+        # Other sends to the same recipients, of any scope, have rows in the list as well, which must not be bound to
+        # these sends. A send of another kind proves nothing, because the list may not show its kind.
         others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}
         if whole:
             others |= {record.send_key: record for record in self._ledger.bindings.newest(account, _WITNESSES)}
@@ -180,9 +180,9 @@ class TrackerScanner:
 
 def tracked(record: Record) -> Tracked:
     """
-    Say by what a campaign send is known again in the Send Tracker's list.
+    Return by what a campaign send is recognised in the Send Tracker's list.
 
-    :param record: the send; its key is its name.
+    :param record: the send.
     """
     return Tracked(
         record.send_key,

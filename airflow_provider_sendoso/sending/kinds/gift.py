@@ -1,6 +1,6 @@
 """Gifts of the catalogue: ``POST /api/v3/sends`` (seed).
 
-A send of unknown outcome is known again by the ledger's mark in its metadata. That Sendoso lists gift sends, and that
+A send of unknown outcome is recognised by the ledger's mark in its metadata. That Sendoso lists gift sends, and that
 the list shows their metadata, is inferred.
 """
 
@@ -101,7 +101,7 @@ class MarkScanner:
         self._ledger = ledger
 
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
-        """Walk through the list, newest first if it is; unless all of it is wanted, until it can hold no more."""
+        """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         scan = Scan()
         keys = {self._ledger.airflow_key(send_key): send_key for send_key in unresolved}
         marks = set[str]()

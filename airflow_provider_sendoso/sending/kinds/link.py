@@ -34,7 +34,7 @@ class LinkKind(SendKind[EgiftLinkSend]):
         return egift_links_request(send.touch_id, [send.email], via_from)
 
     def read(self, send: EgiftLinkSend, body: Any) -> Send | None:
-        """Read whether the link was made; the link itself must get neither into an outcome nor into a result."""
+        """Read whether the link was made; the link itself must not be part of an outcome or a result."""
         return None if read_egift_link(body, send.email) is None else Send.without_id()
 
     def secret(self, send: EgiftLinkSend, body: Any) -> str | None:
@@ -49,7 +49,7 @@ class LinkKind(SendKind[EgiftLinkSend]):
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
     ) -> dict[str, SendStatus | None]:
-        """Look in the Send Tracker's list for those whose id a person has noted: by nothing else is a row theirs."""
+        """Look in the Send Tracker's list for the ids that a person has recorded; a link's row has no other mark."""
         noted = [tracked(record) for record in records if record.bound_id is not None]
         tracker = Tracker(noted, str)
         if noted:
