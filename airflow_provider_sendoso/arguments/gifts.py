@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sendoso.arguments.values import count, given, one_of, truth
+from airflow_provider_sendoso.arguments.values import count, given, mapping, one, one_of, text, truth
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class GiftArguments:
         """
         values = {name: value for name, value in values.items() if given(value) is not None}
         content = {name: values[name] for name in _CONTENT if name in values}
-        metadata = values.get("metadata")
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise SendosoConfigError("metadata must be a dict; nothing was sent.")
+        for name in content.keys() - {"message"}:
+            one(name, content[name])
+        metadata = mapping("metadata", values.get("metadata"))
         gift = cls(content, metadata, _asking(values))
         for kind in gift.kinds:
             gift.refuse_strangers(kind)
@@ -90,7 +90,7 @@ class GiftArguments:
 def _asking(values: Mapping[str, Any]) -> dict[str, Any]:
     asking = {name: values[name] for name in ("address_confirmation", "address_confirmation_message") if name in values}
     if "address_confirmation" in asking:
-        one_of("address_confirmation", str(asking["address_confirmation"]), ("email", "link"))
+        one_of("address_confirmation", text("address_confirmation", asking["address_confirmation"]), ("email", "link"))
     days = count("expire_after_days", values.get("expire_after_days"))
     if days is not None:
         if not 2 <= days <= 7:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+import math
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from enum import Enum
+from numbers import Integral, Number
 from typing import Any
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.moments import read_moment
 
 
 def given(value: Any) -> Any:
@@ -15,33 +19,120 @@ def given(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
-def name_of_table(value: Any) -> str | None:
-    """Read a table's name; ``None`` where none is given."""
-    return None if given(value) is None else str(value).strip()
+_LONGEST = 1000
+_LONGEST_SHOWN = 40
+_LARGEST = 2**63
+_BRACKETS = {"{": "}", "[": "]", "(": ")"}
 
 
-def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+def got(value: Any) -> str:
+    """Say what an argument was given, for an error: a short word or number as it is, anything else by its shape."""
+    if isinstance(value, str):
+        if len(value) <= _LONGEST_SHOWN and "@" not in value and value.strip()[:1] not in _BRACKETS:
+            return repr(value)
+        what = " that looks like a dict or a list" if value.strip()[:1] in _BRACKETS else ""
+        return f"text of {len(value)} characters{what}"
+    if value is None or isinstance(value, bool | float) or (isinstance(value, Integral) and abs(int(value)) < _LARGEST):
+        return repr(value)
+    kind = type(value).__name__
+    return f"a {kind} of {len(value)} entries" if isinstance(value, Sized) else f"a {kind}"
+
+
+def one(name: str, value: Any) -> Any:
+    """
+    Return an argument that is one id or one name, as it was given; ``None`` if it is absent.
+
+    :raises SendosoConfigError: for a dict or a list, such as a whole summary, also for one that a template has made
+        text of; for true, false and a fraction; for text that no name is: longer than 1000 characters, or with control
+        characters.
+    """
+    if given(value) is None:
+        return None
+    plain = value.value if isinstance(value, Enum) else value
+    if isinstance(plain, float) and plain.is_integer():  # as a column with gaps has them
+        plain = int(plain)
+    if isinstance(plain, int | Integral) and type(plain) is not bool and abs(int(plain)) < _LARGEST:
+        return plain
+    text = plain.strip() if isinstance(plain, str) else ""
+    collection = text and _BRACKETS.get(text[0]) == text[-1]
+    if text and not collection and len(text) <= _LONGEST and text.isprintable():
+        return value
+    hint = f" The dict holds it: pass its [{name!r}]." if isinstance(value, Mapping) and name in value else ""
+    raise SendosoConfigError(f"{name} is {got(value)}; give one id or name, as text.{hint} Nothing was sent.")
+
+
+def text(name: str, value: Any) -> str | None:
+    """Read one id or name as text; see :func:`one`."""
+    value = one(name, value)
+    value = value.value if isinstance(value, Enum) else value
+    return None if value is None else str(value).strip()
+
+
+def query(value: Any) -> str | None:
+    """Read ``sql``: one text."""
+    if value is not None and not isinstance(value, str):
+        raise SendosoConfigError(f"sql is {got(value)}; give one query, as text. Nothing was sent.")
+    return value
+
+
+def mapping(name: str, value: Any) -> Mapping[str, Any] | None:
+    """Read a dict; ``None`` if it is absent."""
+    if given(value) is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise SendosoConfigError(
+            f"{name} is {got(value)}; it must be a dict. A template makes text of a dict, unless the DAG has "
+            "render_template_as_native_obj=True. Nothing was sent."
+        )
+    return value
+
+
+def listing(name: str, value: Any) -> Iterable[Any] | None:
+    """Read several values of any kind, not yet looked at; ``None`` if they are absent."""
+    if given(value) is None:
+        return None
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        raise SendosoConfigError(f"{name} is {got(value)}; it must be a list. Nothing was sent.")
+    return value
+
+
+def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Refuse a value that is not allowed."""
     if value not in allowed:
-        raise SendosoConfigError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}. Nothing was sent.")
+        raise SendosoConfigError(
+            f"{name} is {got(value)}; use one of {', '.join(map(repr, allowed))}. Nothing was sent."
+        )
 
 
 def seconds(name: str, value: float | timedelta) -> float:
     """Read a duration: a timedelta, or a number of seconds."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise SendosoConfigError(f"{name} must be a timedelta or a number of seconds; nothing was sent.")
     return float(value)
+
+
+def moment(name: str, value: Any) -> datetime | None:
+    """Read a moment, as :func:`~airflow_provider_sendoso.moments.read_moment` does; ``None`` if it is absent."""
+    if given(value) is None:
+        return None
+    try:
+        return read_moment(value)
+    except ValueError:
+        raise SendosoConfigError(
+            f"{name} is {got(value)}; use a datetime, a date like 2026-01-31 or 20260131, text like "
+            "2026-01-31T12:00:00+00:00, or seconds since 1970. Nothing was read."
+        ) from None
 
 
 def truth(name: str, value: Any) -> bool:
     """Read a boolean, also from the text that a template renders."""
     # Text that is neither true nor false is refused, because a wrong guess about dry_run would send gifts.
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    truth = words.get(str(value).strip().lower())
+    truth = words.get(str(value).strip().lower()) if isinstance(value, str | bool | int) else None
     if truth is None:
-        raise SendosoConfigError(f"{name} is {value!r}, neither true nor false; nothing was sent.")
+        raise SendosoConfigError(f"{name} is {got(value)}, neither true nor false; nothing was sent.")
     return truth
 
 
@@ -49,9 +140,9 @@ def count(name: str, value: Any) -> int | None:
     """Read a whole number from 0; ``None`` if it is absent."""
     if given(value) is None:
         return None
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isdecimal():
-        raise SendosoConfigError(f"{name} is {value!r}; use a whole number from 0. Nothing was sent.")
+    text = _number(value)
+    if not text.isdecimal():
+        raise SendosoConfigError(f"{name} is {got(value)}; use a whole number from 0. Nothing was sent.")
     return int(text)
 
 
@@ -60,11 +151,11 @@ def amount(name: str, value: Any) -> Decimal | None:
     if given(value) is None:
         return None
     try:
-        amount = Decimal(str(value).strip())
+        amount = Decimal(_number(value))
     except InvalidOperation:
         amount = Decimal(-1)
-    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
-        raise SendosoConfigError(f"{name} is {value!r}; use an amount from 0, like 2500 or 19.90. Nothing was sent.")
+    if not amount.is_finite() or amount < 0:
+        raise SendosoConfigError(f"{name} is {got(value)}; use an amount from 0, like 2500 or 19.90. Nothing was sent.")
     return amount
 
 
@@ -74,9 +165,9 @@ def width(value: Any) -> int | None:
 
     if given(value) is None:
         return None
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise SendosoConfigError(f"max_in_flight is {value!r}; use a number from 1 to {MOST}. Nothing was sent.")
+    text = _number(value)
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise SendosoConfigError(f"max_in_flight is {got(value)}; use a number from 1 to {MOST}. Nothing was sent.")
     return int(text)
 
 
@@ -84,11 +175,19 @@ def share_or_count(name: str, value: Any) -> float | None:
     """Read a count (an ``int``) or a share from 0 to 1 (a ``float``); ``None`` if it is absent."""
     if given(value) is None:
         return None
-    text = str(value).strip()
+    text = _number(value)
     try:
-        number: float = int(text) if text.lstrip("-").isdigit() else float(text)
+        number: float = int(text) if text.isdecimal() else float(text)
     except ValueError:
         number = -1
     if not number >= 0 or (isinstance(number, float) and number > 1):
-        raise SendosoConfigError(f"{name} is {value!r}; use a count like 10 or a share like 0.1. Nothing was sent.")
+        raise SendosoConfigError(f"{name} is {got(value)}; use a count like 10 or a share like 0.1. Nothing was sent.")
     return number
+
+
+def _number(value: Any) -> str:
+    """Write a number or the text of one, for its reader; nothing of anything else, or of what is absurdly long."""
+    if isinstance(value, bool) or not isinstance(value, str | Number) or (isinstance(value, int) and value > _LARGEST):
+        return ""
+    text = str(value).strip()
+    return text if len(text) <= _LONGEST_SHOWN else ""

@@ -22,6 +22,13 @@ class Auth(StrEnum):
     NONE = "none"
 
 
+LARGEST_PAGE = 4 * 2**20
+"""Bytes of the largest answer that is read: 100 rows of 40 KiB each. Parsed it takes up to 40 times as many."""
+
+LARGEST_OBJECT = 2**18
+"""Bytes of the largest answer about one send or one user."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One HTTP request; its ``repr`` shows neither body nor query, which hold personal data and secrets."""
@@ -35,6 +42,8 @@ class Request:
     """The values from which parts of the body were built; like the body, they are never quoted from an answer."""
     answers_with_links: bool = False
     """Whether the answer holds eGift links, which are never quoted."""
+    largest_answer: int = LARGEST_PAGE
+    """Bytes of the answer beyond which it is not read."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -56,7 +65,7 @@ def gift_send_request(send: GiftSend, airflow_key: str | None = None) -> Request
         body["address"] = address
     if metadata:
         body["metadata"] = metadata
-    return Request("POST", "/api/v3/sends", json={"send": body})
+    return Request("POST", "/api/v3/sends", json={"send": body}, largest_answer=LARGEST_OBJECT)
 
 
 def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
@@ -81,7 +90,13 @@ def campaign_send_request(send: CampaignSend, via_from: str) -> Request:
     else:
         body |= {"via": "single_person_or_company", "mobile_no": recipient.mobile_no}
         body |= _asking(send) if send.asks_for_address else _addressed(send)
-    return Request("POST", "/api/v3/send", json={"send": _present(body)}, made_from=recipient.model_dump())
+    return Request(
+        "POST",
+        "/api/v3/send",
+        json={"send": _present(body)},
+        made_from=recipient.model_dump(),
+        largest_answer=LARGEST_OBJECT,
+    )
 
 
 def egift_links_request(touch_id: str, emails: Sequence[str], via_from: str) -> Request:
@@ -146,7 +161,7 @@ def get_send_request(send_id: str) -> Request:
 
     :param send_id: as returned by the gift send.
     """
-    return Request("GET", f"/api/v3/sends/{quote(send_id, safe='')}")
+    return Request("GET", f"/api/v3/sends/{quote(send_id, safe='')}", largest_answer=LARGEST_OBJECT)
 
 
 def list_sends_request() -> Request:
@@ -200,4 +215,4 @@ def object_request(
 
 def me_request() -> Request:
     """Build the request for the token's user and balance (published)."""
-    return Request("GET", "/api/v3/me")
+    return Request("GET", "/api/v3/me", largest_answer=LARGEST_OBJECT)

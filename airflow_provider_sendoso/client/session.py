@@ -237,6 +237,7 @@ class SendosoSession:
             json=request.json,
             headers=HEADERS,
             auth=self._auth(request, token),
+            largest=request.largest_answer,
         )
 
 

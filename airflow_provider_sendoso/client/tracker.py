@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Answer, read_send
 from airflow_provider_sendoso.client.endpoints import Request, list_campaign_sends_request
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.models import Send
+from airflow_provider_sendoso.moments import read_moment
 
 log = logging.getLogger(__name__)
 
@@ -244,11 +244,7 @@ def created_at(item: Mapping[str, Any]) -> float | None:
     :param item: a row of a list of sends.
     :return: ``None`` if the row does not say. A time without a zone is UTC (inferred).
     """
-    text = item.get("created_at")
     try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+        return read_moment(item.get("created_at")).timestamp()
     except ValueError:
         return None
-    if moment is None:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -27,8 +27,6 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
 
-LARGEST_BODY = 32 * 1024 * 1024
-
 _IDLE = 2.0
 """Seconds after which an idle connection is not reused, because the server may have closed it."""
 
@@ -62,6 +60,7 @@ class Transport:
         json: Mapping[str, Any] | None,
         headers: Mapping[str, str],
         auth: AuthBase,
+        largest: int,
     ) -> Exchange:
         """
         Make one request; failures are returned, not raised.
@@ -72,6 +71,7 @@ class Transport:
         :param json: the body.
         :param headers: the headers, without the authorisation.
         :param auth: sets the authorisation.
+        :param largest: bytes of the answer's body beyond which it is not read.
         """
         http = self._session()
         try:
@@ -86,7 +86,7 @@ class Transport:
         try:
             self._watchdog.watch(note)
             with http.send(prepared, timeout=self._timeout, allow_redirects=False, **settings) as response:
-                body = _read_body(response)
+                body = _read_body(response, largest)
                 given = {name.lower(): value for name, value in response.headers.items()}
                 if note.was_cut:
                     raise TimeoutError
@@ -293,11 +293,11 @@ def phase_of(error: BaseException) -> Phase:
     return Phase.NOT_CONNECTED if any(isinstance(e, _BEFORE_THE_FIRST_BYTE) for e in _wrapped(error)) else Phase.LOST
 
 
-def _read_body(response: requests.Response) -> bytes:
+def _read_body(response: requests.Response, largest: int) -> bytes:
     body = bytearray()
     for chunk in response.iter_content(64 * 1024):
         body += chunk
-        if len(body) > LARGEST_BODY:
+        if len(body) > largest:
             raise requests.exceptions.ContentDecodingError("the answer is too large")
     return bytes(body)
 

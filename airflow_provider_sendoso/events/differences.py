@@ -23,6 +23,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from airflow_provider_sendoso.arguments.values import moment as parse_moment
 from airflow_provider_sendoso.client.answers import Answer, read_status
 from airflow_provider_sendoso.client.endpoints import Request, object_request
 from airflow_provider_sendoso.client.objects import listing_of
@@ -91,14 +92,15 @@ class Question:
         :param object_name: one of :data:`OBJECTS`.
         :param events: ``created``, ``status_changed`` or both.
         :param statuses: some of the six statuses.
-        :param since: a datetime, ISO 8601 text (UTC, unless it names a zone), or epoch seconds.
+        :param since: a moment, as :func:`~airflow_provider_sendoso.moments.read_moment` reads it.
         :raises SendosoConfigError: if a word is unknown, or if words contradict each other.
         """
-        kinds, wanted = listed(events), listed(statuses)
+        kinds, wanted = listed("events", events), listed("statuses", statuses)
         check_words(object_name, kinds, wanted)
-        moment = _since(since)
-        if moment is not None and object_name in _UNDATED:
+        began = parse_moment("since", since)
+        if began is not None and object_name in _UNDATED:
             raise SendosoConfigError(f"since is given, but {object_name} have no date by which they could be chosen.")
+        moment = None if began is None else began.timestamp()
         return cls(object_name, frozenset(map(EventKind, kinds)), frozenset(map(SendStatus, wanted)), moment)
 
     @property
@@ -582,12 +584,3 @@ def _bounded(question: Question, seen: Mapping[str, float | None], reading: Read
             "many to know which of them are new. It cannot be polled for events."
         )
     return dict(seen)
-
-
-def _since(value: Any) -> float | None:
-    if isinstance(value, str) and value.strip() in ("", "None"):
-        return None  # a template that has rendered to nothing
-    moment = _moment(value)
-    if moment is None and value is not None:
-        raise SendosoConfigError(f"since is {value!r}; use a datetime, or text like 2026-01-31T12:00:00+00:00.")
-    return moment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
+from airflow_provider_sendoso.arguments.values import got, listing
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
@@ -32,13 +33,14 @@ SENDS = ("sends", "campaign_sends")
 STATUSES = ("pending", "processing", "shipped", "delivered", "failed", "returned")
 
 
-def listed(words: str | Iterable[str] | None) -> tuple[str, ...]:
+def listed(name: str, words: str | Iterable[str] | None) -> tuple[str, ...]:
     """
     Return words as a tuple.
 
+    :param name: of the argument.
     :param words: one word, several words, or ``None``.
     """
-    return (words,) if isinstance(words, str) else tuple(str(word) for word in words or ())
+    return (words,) if isinstance(words, str) else tuple(listing(name, words) or ())
 
 
 def check_words(object_name: str, events: Sequence[str], statuses: Sequence[str]) -> None:
@@ -57,7 +59,7 @@ def check_words(object_name: str, events: Sequence[str], statuses: Sequence[str]
     ):
         for word in words:
             if word not in known:
-                raise SendosoConfigError(f"{name} holds {word!r}; it takes {', '.join(known)}.")
+                raise SendosoConfigError(f"{name} holds {got(word)}; it takes {', '.join(known)}.")
     if not events:
         raise SendosoConfigError("events is empty: name 'created', 'status_changed' or both.")
     follows = EventKind.STATUS_CHANGED in events

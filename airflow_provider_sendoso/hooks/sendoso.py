@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_sendoso import DEFAULT_CONN_ID, connection_form
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send, validated
+from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.reads import Reads, read_me
 from airflow_provider_sendoso.connection_ids import no_connection
@@ -63,7 +64,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
     def __init__(self, sendoso_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.sendoso_conn_id = sendoso_conn_id
+        self.sendoso_conn_id = text("sendoso_conn_id", sendoso_conn_id) or ""
 
     # -- the connection ------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from airflow_provider_sendoso import moments
 from airflow_provider_sendoso.landing.lists import Kind
 
 Cell = str | int | None
@@ -28,13 +29,12 @@ def read_moment(value: Any) -> datetime | None:
     """
     Parse a time of a database or of the API; without a zone it is UTC (inferred).
 
-    :param value: a ``datetime``, or ISO 8601 text.
-    :raises ValueError: for other text.
+    :param value: as :func:`~airflow_provider_sendoso.moments.read_moment` reads it.
+    :raises ValueError: for anything else.
     """
     if value is None or value == "":
         return None
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moments.read_moment(value).astimezone(UTC)
 
 
 def write_text(value: Any) -> str | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from airflow_provider_sendoso.models.kinds import TRACKING
 from airflow_provider_sendoso.models.text import AnswerId
 from airflow_provider_sendoso.models.words import Delivery, SendStatus
+from airflow_provider_sendoso.moments import read_moment
 
 
 def _lenient(kind: Any) -> BeforeValidator:
@@ -63,11 +64,14 @@ def _currency(value: Any) -> str | None:
 Currency = Annotated[str | None, BeforeValidator(_currency)]
 
 
-def _with_zone(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _moment(value: Any) -> datetime | None:
+    try:
+        return read_moment(value)
+    except ValueError:
+        return None
 
 
-LenientMoment = Annotated[datetime | None, _lenient(Annotated[datetime, AfterValidator(_with_zone)])]
+LenientMoment = Annotated[datetime | None, BeforeValidator(_moment)]
 
 
 def _status(value: Any) -> SendStatus | None:

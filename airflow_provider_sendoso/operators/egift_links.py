@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sendoso.arguments.values import given, name_of_table
+from airflow_provider_sendoso.arguments.values import one, text
 from airflow_provider_sendoso.operators.rows import RowsOperator
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class EgiftLinksOperator(RowsOperator):
         from airflow_provider_sendoso.runs.egift_links import EgiftLinksRun, LinksPlan
 
         plan = LinksPlan(
-            links_table=name_of_table(self.links_table),
-            layout=Layout({"touch_id": given(self.touch_id)}, kind=Kind.LINK, **self._layout()),
+            links_table=text("links_table", self.links_table),
+            layout=Layout({"touch_id": one("touch_id", self.touch_id)}, kind=Kind.LINK, **self._layout()),
             **self._rows(),
         )
         return self._run(EgiftLinksRun(plan, self._task(context)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
-from airflow_provider_sendoso.arguments.values import given, one_of, truth
+from airflow_provider_sendoso.arguments.values import given, mapping, one_of, text, truth
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
@@ -96,17 +96,18 @@ class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
         from airflow_provider_sendoso.runs.task import Task
 
         one_of("object", self.object, tuple(LISTS))
+        names = {name: text(name, getattr(self, name)) for name in ("table", "conn_id", "status_table", "batch_id")}
         for name in ("table", "conn_id"):
-            if given(getattr(self, name)) is None:
+            if names[name] is None:
                 raise SendosoConfigError(f"{name} is empty (perhaps a template without a value). Nothing was read.")
         plan = LandingPlan(
             listed=LISTS[self.object],
-            table=str(self.table).strip(),
-            conn_id=str(self.conn_id),
-            hook_params=given(self.hook_params),
+            table=str(names["table"]),
+            conn_id=str(names["conn_id"]),
+            hook_params=mapping("hook_params", self.hook_params),
             columns=read_columns(given(self.columns)),
-            status_table=given(self.status_table),
-            batch_id=given(self.batch_id),
+            status_table=names["status_table"],
+            batch_id=names["batch_id"],
             full=truth("full", self.full),
         )
         hook = SendosoHook(self.sendoso_conn_id)

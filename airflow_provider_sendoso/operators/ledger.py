@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
-from airflow_provider_sendoso.arguments.values import given
+from airflow_provider_sendoso.arguments.values import given, got, text
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
@@ -99,21 +99,21 @@ class ResolveHeldOperator(RendersAuthorsTemplates, BaseOperator):
         from airflow_provider_sendoso.sending.existing import check_send_id
 
         decision = decisions.Decision.parse(
-            given(self.resolution),
+            text("resolution", self.resolution),
             why=given(self.why),
             resolved_by=given(self.resolved_by) or _who(context),
-            send_id=given(self.send_id),
+            send_id=text("send_id", self.send_id),
         )
         hook = SendosoHook(self.sendoso_conn_id)
         which: dict[str, Any] = {
             "send_keys": _keys(self.send_keys),
-            "batch_id": given(self.batch_id),
-            "dedupe_scope": given(self.dedupe_scope),
-            "reason": given(self.reason),
+            "batch_id": text("batch_id", self.batch_id),
+            "dedupe_scope": text("dedupe_scope", self.dedupe_scope),
+            "reason": text("reason", self.reason),
         }
         decisions.check_selection(**which)
-        state = given(self.state)
-        which["states"] = decisions.states_named(None if state is None else [str(state).strip()])
+        state = text("state", self.state)
+        which["states"] = decisions.states_named(None if state is None else [state])
         SendosoLink().push(context, hook.config.base_url)
         records = decisions.select(hook.ledger, hook.config.account, **which)
         if decision.send_id is not None and len(records) == 1:
@@ -135,10 +135,10 @@ def _keys(value: Any) -> list[str]:
         return []
     if isinstance(value, str):
         value = re.split(r"[\s,]+", value.strip("[]\n\t "))
-    elif not isinstance(value, Iterable):
-        raise SendosoConfigError("send_keys must be a list, or text. Nothing was changed.")
-    keys = [str(key).strip("'\" ") for key in value]
-    return [key for key in keys if given(key) is not None]
+    elif not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise SendosoConfigError(f"send_keys is {got(value)}; it must be a list, or text. Nothing was changed.")
+    keys = (key.strip("'\" ") if isinstance(key, str) else key for key in value)
+    return [key for one in keys if (key := text("send_keys", one)) is not None]
 
 
 def _who(context: Context) -> str:

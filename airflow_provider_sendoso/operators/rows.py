@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_sendoso.arguments.values import (
     amount,
     count,
-    given,
-    name_of_table,
+    listing,
+    mapping,
     one_of,
+    query,
     share_or_count,
+    text,
     truth,
     width,
 )
@@ -123,9 +125,9 @@ class RowsOperator(SendOperator):
     def _layout(self) -> dict[str, Any]:
         """Parse the arguments that map columns to fields."""
         return {
-            "column_map": self.column_map or {},
-            "recipient_key": self.recipient_key,
-            "row_ref": self.row_ref or None,
+            "column_map": mapping("column_map", self.column_map) or {},
+            "recipient_key": text("recipient_key", self.recipient_key) or "",
+            "row_ref": text("row_ref", self.row_ref),
             "strict_email": truth("strict_email", self.strict_email),
         }
 
@@ -138,22 +140,22 @@ class RowsOperator(SendOperator):
         limits = Limits(
             max_sends=count("max_sends", self.max_sends),
             max_cost=amount("max_cost", self.max_cost),
-            approved_fingerprint=given(self.approved_fingerprint),
+            approved_fingerprint=text("approved_fingerprint", self.approved_fingerprint),
         )
         return {
             "dedupe_scope": self.dedupe_scope,
-            "sql": self.sql,
-            "recipients": self.recipients,
-            "conn_id": self.conn_id,
+            "sql": query(self.sql),
+            "recipients": listing("recipients", self.recipients),
+            "conn_id": text("conn_id", self.conn_id),
             "parameters": self.parameters,
-            "hook_params": self.hook_params,
+            "hook_params": mapping("hook_params", self.hook_params),
             "fail_on_invalid": self.on_invalid == "fail",
             "max_invalid": share_or_count("max_invalid", self.max_invalid),
             "fail_on_held": self.on_held == "fail",
             "dry_run": truth("dry_run", self.dry_run),
             "limits": limits,
             "max_in_flight": width(self.max_in_flight),
-            "results_table": name_of_table(self.results_table),
+            "results_table": text("results_table", self.results_table),
             **self._claims(),
         }
 

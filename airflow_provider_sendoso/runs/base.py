@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
+from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
@@ -157,8 +158,8 @@ def make_batch(
     :param more: what tells apart several batches of one task instance.
     :raises SendosoConfigError: for an empty scope.
     """
-    scope = same_name(str(dedupe_scope)) if dedupe_scope is not None else ""
-    if scope in ("", "None"):
+    scope = same_name(text("dedupe_scope", dedupe_scope) or "")
+    if not scope:
         raise SendosoConfigError(
             "dedupe_scope is empty (perhaps a template without a value). It says within what a recipient gets at "
             "most one gift; nothing was sent."

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send
-from airflow_provider_sendoso.arguments.values import given
+from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -54,9 +54,8 @@ class OneGift:
             :class:`~airflow_provider_sendoso.arguments.gifts.GiftArguments`.
         :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
         """
-        replaced = given(source.resend_of)
-        send = make_send(GiftArguments.of(source), source.recipient)
-        return cls(send, None if replaced is None else str(replaced))
+        replaced = text("resend_of", source.resend_of)
+        return cls(make_send(GiftArguments.of(source), source.recipient), replaced)
 
     def go(self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any) -> Result:
         """

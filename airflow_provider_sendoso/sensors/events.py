@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, PokeReturnValue
 
-from airflow_provider_sendoso.arguments.values import given
+from airflow_provider_sendoso.arguments.values import given, text
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoConfigError, SendosoError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.sensors.base import WaitingSensor
@@ -162,8 +162,9 @@ class SendosoEventSensor(WaitingSensor):
         return EventWait(self.hook, self._question(), self._cursor_name(context), _run(context))
 
     def _cursor_name(self, context: Context) -> str:
-        if given(self.cursor_name) is not None:
-            return str(self.cursor_name)
+        name = text("cursor_name", self.cursor_name)
+        if name is not None:
+            return name
         ti = context["ti"]
         mapped = f"/{ti.map_index}" if isinstance(ti.map_index, int) and ti.map_index >= 0 else ""
         return f"{ti.dag_id}/{ti.task_id}{mapped}"

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_sendoso.arguments.values import given
+from airflow_provider_sendoso.arguments.values import given, got, text
 from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoConfigError,
@@ -255,14 +255,20 @@ class SendStatusSensor(WaitingSensor):
 
         return Goal.parse(self.target_statuses, self.failed_statuses)
 
+    def _read_names(self) -> None:
+        """Read what names the sends and tables, once the templates are rendered; wrong ones are refused."""
+        for name in ("batch_id", "dedupe_scope", "results_table", "conn_id"):
+            setattr(self, name, text(name, getattr(self, name)))
+
     def _check_arguments(self) -> None:
+        self._read_names()
         given = [name for name in ("send_id", "batch_id", "dedupe_scope") if getattr(self, name) is not None]
         if len(given) != 1:
             what = " and ".join(given) or "none (perhaps an XCom that is not there)"
             raise SendosoConfigError(f"Give one of send_id, batch_id and dedupe_scope; got {what}.")
         self._share()
         self._send_ids()
-        if self._results_table() is not None and not self.conn_id:
+        if self.results_table is not None and self.conn_id is None:
             raise SendosoConfigError("results_table needs conn_id, the connection of its database.")
         self._goal()
 
@@ -274,24 +280,23 @@ class SendStatusSensor(WaitingSensor):
         except (TypeError, ValueError):
             share = -1.0
         if not 0 <= share <= 1:
-            raise SendosoConfigError(f"min_delivered is {self.min_delivered!r}; use a share from 0 to 1, like 0.95.")
+            raise SendosoConfigError(f"min_delivered is {got(self.min_delivered)}; use a share from 0 to 1, like 0.95.")
         return share
 
     def _send_ids(self) -> list[str] | None:
         if self.send_id is None:
             return None
-        ids = [self.send_id] if isinstance(self.send_id, str | int) else list(self.send_id)
-        for send_id in ids:
-            if not isinstance(send_id, str | int) or str(send_id).strip() in ("", "None") or str(send_id)[0] in "[{":
+        several = isinstance(self.send_id, Iterable) and not isinstance(self.send_id, str | bytes | Mapping)
+        ids = []
+        for send_id in self.send_id if several else (self.send_id,):
+            read = None if isinstance(send_id, str) and send_id[:1] in ("[", "{") else text("send_id", send_id)
+            if read is None:
                 raise SendosoConfigError(
-                    f"send_id holds {send_id!r}, which is no send's id. Pass a task's output, like thank.output, "
+                    f"send_id holds {got(send_id)}, which is no send's id. Pass a task's output, like thank.output, "
                     "rather than a template that renders it as text."
                 )
-        return [str(send_id) for send_id in ids]
-
-    def _results_table(self) -> str | None:
-        table = str(self.results_table).strip() if self.results_table is not None else ""
-        return None if table in ("", "None") else table
+            ids.append(read)
+        return ids
 
     def _refresh_results(self, looked: Mapping[str, str] | None) -> None:
         """
@@ -299,7 +304,8 @@ class SendStatusSensor(WaitingSensor):
 
         :param looked: the statuses just read, by send id; ``None``: take them from the ledger.
         """
-        table = self._results_table()
+        self._read_names()
+        table = self.results_table
         if table is None:
             return
         from airflow_provider_sendoso.batch.results_table import refresh_statuses

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.values import moment
 from airflow_provider_sendoso.events.words import check_words, listed
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
 
@@ -78,10 +80,11 @@ class SendosoEventTrigger(BaseEventTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.object = object
-        self.events = list(listed(events))
-        self.statuses = list(listed(statuses))
+        self.events = list(listed("events", events))
+        self.statuses = list(listed("statuses", statuses))
         check_words(object, self.events, self.statuses)
-        self.since = since.isoformat() if isinstance(since, datetime) else since
+        began = moment("since", since)  # text is kept as it is: an asset watcher is known by its arguments
+        self.since = since if isinstance(since, str | int | float) or began is None else began.isoformat()
         self.cursor_name = cursor_name
         self.poke_interval = poke_interval
         self.sendoso_conn_id = sendoso_conn_id
@@ -349,7 +352,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
         from airflow_provider_sendoso.events.polling import EventWait
         from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
-        question = Question.parse(self.object, self.events, self.statuses, self.since)
+        question = replace(Question.parse(self.object, self.events, self.statuses), since=self.since)
         failures = 0
         async with _session(self.sendoso_conn_id) as (hook, session):
             wait = EventWait(hook, question, self.cursor_name, self.run_name)

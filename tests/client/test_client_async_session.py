@@ -338,8 +338,7 @@ async def test_no_secret_in_an_error(sandbox, session_on):
     assert "p4ss-w0rd" not in f"{caught.value!r} {caught.value}"
 
 
-async def test_a_body_that_is_too_large(sandbox, session, reader, monkeypatch):
-    monkeypatch.setattr("airflow_provider_sendoso.client.async_session.LARGEST_BODY", 1000)
-    sandbox.fault("status", times=9, path=ME, status=200, body={"id": "x" * 2000})
+async def test_a_body_that_is_too_large(sandbox, session, reader):
+    sandbox.fault("status", times=9, path=ME, status=200, body={"id": "x" * me_request().largest_answer})
     with pytest.raises(SendosoConnectionError, match="the answer is too large"):
         await reader.read(me_request())

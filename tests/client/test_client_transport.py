@@ -9,7 +9,9 @@ import ssl
 import struct
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from certificates import self_signed
 
 from airflow_provider_sendoso.client import transport as transport_module
 from airflow_provider_sendoso.client.answers import Phase
-from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_sends_request, me_request
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.transport import phase_of
@@ -323,11 +325,38 @@ class TestLost:
         done.set()
         assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
 
-    def test_a_body_that_is_too_large(self, session_on, raw_server, monkeypatch):
-        monkeypatch.setattr(transport_module, "LARGEST_BODY", 1000)
-        head = b"HTTP/1.1 201 Created\r\nContent-Length: 2000\r\n\r\n"
-        exchange = session_on(raw_server(after_the_request(head, b" " * 2000)).url).paced(POST, "t")
+    @pytest.mark.parametrize(
+        "request_",
+        [get_send_request("s-1"), me_request(), replace(list_sends_request(), params={"page": 1})],
+        ids=["one send", "the user", "a page"],
+    )
+    def test_a_body_that_is_too_large_is_not_read_to_its_end(self, session_on, raw_server, request_):
+        written = []
+
+        def handle(connection):
+            read_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n[{}")
+            with contextlib.suppress(OSError):
+                for _ in range(512):  # 32 MiB
+                    connection.sendall(b",{}" * 21845)
+                    written.append(65535)
+
+        session = session_on(raw_server(handle).url)
+        tracemalloc.start()
+        try:
+            exchange = session.paced(request_, "t")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
         assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
+        assert peak < 4 * request_.largest_answer + 2**20
+        assert sum(written) < request_.largest_answer + 16 * 2**20  # what the sockets hold
+
+    def test_a_body_of_the_largest_size_is_read(self, session_on, raw_server):
+        size = get_send_request("s-1").largest_answer
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        exchange = session_on(raw_server(after_the_request(head, b" " * size)).url).paced(get_send_request("s-1"), "t")
+        assert exchange.status == 200
 
 
 class TestTheDeadline:
