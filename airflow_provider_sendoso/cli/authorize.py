@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import secrets
 import time
@@ -20,6 +19,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigError, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.models.hosts import is_loopback
 
 DEFAULT_SCOPE = "public write"
 
@@ -64,7 +64,7 @@ def authorize(
     wanted = scope or config.scope or DEFAULT_SCOPE
     state = secrets.token_urlsafe(16)
     url = authorize_url(config, redirect_uri, wanted, state)
-    if paste or not _is_loopback(redirect_uri):
+    if paste or not is_loopback(urlsplit(redirect_uri).hostname or ""):
         say(f"Open this address, authorise, and copy the address you are sent to:\n{url}")
         try:
             answer = _pasted(ask("The address, or the code: "))
@@ -178,11 +178,3 @@ def _checked(answer: dict[str, str], state: str) -> str:
 
 def _parameters(address: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
-
-
-def _is_loopback(redirect_uri: str) -> bool:
-    hostname = urlsplit(redirect_uri).hostname or ""
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return hostname == "localhost"
