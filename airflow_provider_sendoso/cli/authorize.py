@@ -133,13 +133,16 @@ def _received(redirect_uri: str, timeout: float, ready: Callable[[], None]) -> d
     """Listen at the redirect URI until the browser brings an answer."""
     parts = urlsplit(redirect_uri)
     answers: list[dict[str, str]] = []
+    own_hosts = {parts.netloc.lower(), parts.netloc.lower().removesuffix(":80")}
 
     class Callback(BaseHTTPRequestHandler):
         timeout = 5.0  # browsers open spare connections without using them
 
         def do_GET(self) -> None:
             parameters = _parameters(self.path)
-            expected = urlsplit(self.path).path == (parts.path or "/") and parameters.keys() & {"code", "error"}
+            # Another name that leads here belongs to somebody else's page (DNS rebinding).
+            own = self.headers.get("Host", "").lower() in own_hosts
+            expected = own and urlsplit(self.path).path == (parts.path or "/") and parameters.keys() & {"code", "error"}
             if expected:
                 answers.append(parameters)
             self.send_response(200 if expected else 404)
