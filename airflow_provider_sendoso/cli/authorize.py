@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import secrets
@@ -22,6 +21,7 @@ from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigError, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.models.hosts import is_loopback
 
 DEFAULT_SCOPE = "public write"
 
@@ -63,7 +63,7 @@ def authorize(
     wanted = scope or config.scope or DEFAULT_SCOPE
     state = secrets.token_urlsafe(16)
     url = authorize_url(config, redirect_uri, wanted, state)
-    if paste or not _is_loopback(redirect_uri):
+    if paste or not is_loopback(urlsplit(redirect_uri).hostname or ""):
         say(f"Open this address, authorise, and copy the address you are sent to:\n{url}")
         try:
             pasted = ask("The address, or the code: ")
@@ -205,13 +205,16 @@ def _received(redirect_uri: str, state: str, timeout: float, ready: Callable[[],
     parts = urlsplit(redirect_uri)
     answers: list[_Callback] = []
     ignored: list[_Callback] = []
+    own_hosts = {parts.netloc.lower(), parts.netloc.lower().removesuffix(":80")}
 
     class Callback(BaseHTTPRequestHandler):
         timeout = 5.0  # browsers open spare connections without using them
 
         def do_GET(self) -> None:
             callback = _Callback.read(self.path)
-            here = urlsplit(self.path).path == (parts.path or "/") and callback.is_answer
+            # Another name that leads here belongs to somebody else's page (DNS rebinding).
+            own = self.headers.get("Host", "").lower() in own_hosts
+            here = own and urlsplit(self.path).path == (parts.path or "/") and callback.is_answer
             expected = here and callback.belongs_to(state)
             if here:
                 (answers if expected else ignored).append(callback)
@@ -239,11 +242,3 @@ def _received(redirect_uri: str, state: str, timeout: float, ready: Callable[[],
             f"Nobody authorised within {timeout:g} s; nothing was stored.{strangers} Run it again."
         )
     return answers[0].granted()
-
-
-def _is_loopback(redirect_uri: str) -> bool:
-    hostname = urlsplit(redirect_uri).hostname or ""
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return hostname == "localhost"

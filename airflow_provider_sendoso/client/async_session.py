@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 import aiohttp
-from requests.utils import get_environ_proxies, select_proxy
 from tenacity import AsyncRetrying
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
@@ -21,6 +20,7 @@ from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.client.pace import await_slot
 from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
 from airflow_provider_sendoso.client.session import HEADERS, Result, SendosoSession
+from airflow_provider_sendoso.client.transport import error_name, proxy_answered
 from airflow_provider_sendoso.exceptions import SendosoError
 
 _LONG = 64 * 1024
@@ -38,9 +38,6 @@ class AsyncSendosoSession:
     def __init__(self, session: SendosoSession, http: aiohttp.ClientSession) -> None:
         self._session = session
         self._http = http
-        base_url = session.config.base_url
-        # Instead of ``trust_env``, which would also take credentials from a ``.netrc``.
-        self._proxy = select_proxy(base_url, get_environ_proxies(base_url))
         self._turn = asyncio.Lock()
         self.users = 0
 
@@ -104,6 +101,8 @@ class AsyncSendosoSession:
         return exchange
 
     async def _exchange(self, request: Request, token: str) -> Exchange:
+        network = self._session.network
+        proxy = network.proxy
         try:
             async with self._http.request(
                 request.method,
@@ -112,7 +111,9 @@ class AsyncSendosoSession:
                 json=request.json,
                 headers={"Authorization": f"Bearer {token}"},
                 allow_redirects=False,
-                proxy=self._proxy,
+                proxy=proxy.url if proxy else None,
+                proxy_headers=proxy.headers if proxy else None,
+                ssl=network.tls or True,
             ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(64 * 1024):
@@ -124,9 +125,11 @@ class AsyncSendosoSession:
                 if len(body) > _LONG:
                     await asyncio.to_thread(getattr, answer, "json")  # parses it, once
                 return Exchange(Phase.ANSWERED, answer)
+        except aiohttp.ClientHttpProxyError as error:
+            return Exchange(Phase.LOST, error=proxy_answered(error.status))
         except Exception as error:
             # Only reads are made here, so it does not matter how far a failed one got.
-            return Exchange(Phase.LOST, error=type(error).__name__)
+            return Exchange(Phase.LOST, error=error_name(error))
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SendosoSession, AsyncSendosoSession]] = WeakKeyDictionary()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -11,11 +10,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models.hosts import is_host, is_ip, is_loopback
 from airflow_provider_sendoso.models.identity import name_problem, same_name
 
 DEFAULT_HOST = "https://app.sendoso.com"
-_HOSTNAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
-
 _PORTS = {"https": 443, "http": 80}
 
 DEFAULT_LEDGER_CONN_ID = "sendoso_ledger"
@@ -139,19 +137,19 @@ def _name(conn_id: str, field: str, text: str, consequence: str) -> str:
 
 def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | None) -> tuple[str, str]:
     text = (host or DEFAULT_HOST).strip()
-    if _is_ip(text):
+    if is_ip(text):
         text = f"[{text}]" if ":" in text else text
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
         # Normalised, because another spelling of the host (a trailing dot, zeros in an address) would be another
         # account.
         hostname, given_port = (parts.hostname or "").rstrip("."), parts.port or port
-        hostname = str(ipaddress.ip_address(hostname)) if _is_ip(hostname) else hostname
+        hostname = str(ipaddress.ip_address(hostname)) if is_ip(hostname) else hostname
     except ValueError:
         hostname, given_port = None, None
     if (
         not hostname
-        or not (_HOSTNAME.fullmatch(hostname) or _is_ip(hostname))
+        or not is_host(hostname)
         or parts.username
         or parts.path.strip("/")
         or parts.query
@@ -161,7 +159,7 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
             f"The Sendoso connection {conn_id!r} has a host that is not a base URL; "
             f"use a host name or a URL without a path, like {DEFAULT_HOST}."
         )
-    loopback = _is_loopback(hostname)
+    loopback = is_loopback(hostname)
     scheme = parts.scheme or (schema or "").strip().lower() or ("http" if loopback else "https")
     if scheme not in _PORTS:
         raise SendosoConfigError(
@@ -176,21 +174,6 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
     # The scheme's default port is left out, so that the connection has the same tokens with and without it.
     port_part = f":{given_port}" if given_port and given_port != _PORTS[scheme] else ""
     return f"{scheme}://{literal}{port_part}", hostname
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(hostname: str) -> bool:
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return hostname == "localhost"
 
 
 def _explain(conn_id: str, error: ValidationError | TypeError) -> str:

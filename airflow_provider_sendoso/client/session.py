@@ -16,6 +16,7 @@ from airflow_provider_sendoso import __version__
 from airflow_provider_sendoso.client.answers import Answer, Exchange, answer_or_raise
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Auth, Request
+from airflow_provider_sendoso.client.network import read_network
 from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.client.pace import Pace, wait_for_slot
 from airflow_provider_sendoso.client.pages import Listing
@@ -48,6 +49,7 @@ class SendosoSession:
     :param pace: assigns the slots.
     :param mask: called with every token as soon as it exists.
     :param sleep: waits for a number of seconds.
+    :raises SendosoConfigError: if the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(
@@ -69,7 +71,8 @@ class SendosoSession:
         # Only one thread of this process at a time waits in the account's queue.
         self._turns = {True: threading.Lock(), False: threading.Lock()}
         self._crowded = False
-        self._transport = Transport(config.timeout)
+        self.network = read_network(config.base_url)
+        self._transport = Transport(config.timeout, self.network)
 
     def read(self, request: Request) -> Answer:
         """

@@ -6,15 +6,14 @@ records it.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -23,9 +22,9 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
+from airflow_provider_sendoso.client.network import Network
 
 _IDLE = 2.0
 """Seconds after which an idle connection is not reused, because the server may have closed it."""
@@ -44,10 +43,13 @@ class Transport:
     Makes requests; one connection per thread that uses it.
 
     :param timeout: seconds that a request may take, from connecting to the last byte of its answer.
+    :param network: the way to the host.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, network: Network) -> None:
         self._timeout = timeout
+        self._network = network
+        self._proxies = {"all": network.proxy.url} if network.proxy else {}
         self._watchdog = _Watchdog(timeout)
         self._local = threading.local()
 
@@ -78,14 +80,15 @@ class Transport:
             prepared = http.prepare_request(
                 requests.Request(method, url, params=params, json=json, headers=headers, auth=auth)
             )
-            settings = self._settings(http, url)
+            note = _notes.note = _Note(tls=self._network.tls)
         except Exception as error:
-            return Exchange(Phase.NOT_CONNECTED, error=_name(error))
-        note = _notes.note = _Note()
+            return Exchange(Phase.NOT_CONNECTED, error=error_name(error))
         whole = False
         try:
             self._watchdog.watch(note)
-            with http.send(prepared, timeout=self._timeout, allow_redirects=False, **settings) as response:
+            with http.send(
+                prepared, timeout=self._timeout, allow_redirects=False, stream=True, proxies=self._proxies
+            ) as response:
                 body = _read_body(response, largest)
                 given = {name.lower(): value for name, value in response.headers.items()}
                 if note.was_cut:
@@ -96,7 +99,7 @@ class Transport:
                 return Exchange(Phase.ANSWERED, Answer(response.status_code, given, body))
         except Exception as error:
             # For any error: once the first byte was sent, Sendoso may have acted on the request.
-            return Exchange(note.phase or phase_of(error), error="Timeout" if note.was_cut else _name(error))
+            return Exchange(note.phase or phase_of(error), error="Timeout" if note.was_cut else error_name(error))
         finally:
             self._watchdog.forget(note)
             if not whole:
@@ -108,24 +111,14 @@ class Transport:
         """Close this thread's connections."""
         self._session().close()
 
-    def _settings(self, http: requests.Session, url: str) -> dict[str, Any]:
-        """Return the environment's proxy and certificates, looked up once for a series of requests to a host."""
-        scheme, _, host, *_ = url.split("/", 3)
-        if (scheme, host) not in self._local.settings:
-            found = http.merge_environment_settings(url, {}, True, None, None)
-            self._local.settings[scheme, host] = dict(found)
-        settings: dict[str, Any] = self._local.settings[scheme, host]
-        return settings
-
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "http"):
             self._local.http = requests.Session()
+            self._local.http.trust_env = False
             for scheme in ("http://", "https://"):
-                self._local.http.mount(scheme, _NotingAdapter(max_retries=0))
-            self._local.settings = {}
+                self._local.http.mount(scheme, _NotingAdapter(self._network))
         elif time.monotonic() - self._local.last_used > _IDLE:
             self._local.http.close()
-            self._local.settings = {}
         self._local.last_used = time.monotonic()
         http: requests.Session = self._local.http
         return http
@@ -133,8 +126,10 @@ class Transport:
 
 @dataclass(eq=False)
 class _Note:
-    """How far the request of this thread got."""
+    """The request of this thread: what its connection has to know, and how far it got."""
 
+    query: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = None
     phase: Phase | None = None
     sock: socket.socket | None = None
     was_cut: bool = False
@@ -199,12 +194,13 @@ class _Noting:
     sock: Any
     _used = False
 
-    def request(self, method: str, *args: Any, **kwargs: Any) -> None:
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         if method == "POST" and self._used:
             # Bytes that a server or a proxy has written since the last answer would be read as this request's answer.
             self.close()  # type: ignore[attr-defined]
         self._used = True
-        super().request(method, *args, **kwargs)  # type: ignore[misc]
+        query: str = _notes.note.query
+        super().request(method, f"{url}?{query}" if query else url, *args, **kwargs)  # type: ignore[misc]
 
     def connect(self) -> None:
         note: _Note = getattr(_notes, "note", None) or _Note()
@@ -230,22 +226,13 @@ class _NotingHTTPConnection(_Noting, HTTPConnection):
     pass
 
 
-@lru_cache(maxsize=8)
-def _tls_context(bundle: str, changed_at: float) -> ssl.SSLContext:
-    """Read a bundle of CA certificates: 20 ms, which urllib3 takes for each connection, and each POST has its own."""
-    context = create_urllib3_context()
-    context.load_verify_locations(bundle)
-    return context
-
-
 class _NotingHTTPSConnection(_Noting, HTTPSConnection):
-    _bundle: str | None = None
-
     def connect(self) -> None:
-        if self.ca_certs and not (self.ssl_context or self.ca_cert_dir or self.ca_cert_data or self.cert_file):
-            self._bundle, self.ca_certs = self.ca_certs, None
-        if self._bundle:
-            self.ssl_context = _tls_context(self._bundle, Path(self._bundle).stat().st_mtime)
+        # Instead of what requests names, which urllib3 would read again for each connection.
+        self.ca_certs = self.ca_cert_dir = None
+        self.ssl_context = _notes.note.tls
+        if self.proxy_config is not None:
+            self.proxy_config = self.proxy_config._replace(ssl_context=self.ssl_context)
         super().connect()
 
 
@@ -261,20 +248,32 @@ _POOLS = {"http": _NotingHTTPPool, "https": _NotingHTTPSPool}
 
 
 class _NotingAdapter(HTTPAdapter):
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        super().__init__(max_retries=0)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        # The phase until a connection sets it, for errors such as a missing CA bundle or an invalid proxy.
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        # The phase until a connection sets it, for errors that come before.
         _notes.note.phase = Phase.NOT_CONNECTED
-        return super().send(*args, **kwargs)
+        # urllib3 logs the URL, and its errors quote it: the query may be a token, or name a person.
+        request.url, _, _notes.note.query = (request.url or "").partition("?")
+        return super().send(request, *args, **kwargs)
+
+    def proxy_headers(self, proxy: Any) -> dict[str, str]:
+        return dict(self._network.proxy.headers) if self._network.proxy else {}
 
     def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
 
+
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})\b")
+"""The words of http.client, to which it adds those of the proxy."""
 
 _BEFORE_THE_FIRST_BYTE = (
     requests.exceptions.ConnectTimeout,
@@ -312,6 +311,21 @@ def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
         error = next((e for e in inner if isinstance(e, BaseException)), None)
 
 
-def _name(error: BaseException) -> str:
-    """Return the innermost error's class name; its text could hold the URL or a proxy's credentials."""
-    return type(list(_wrapped(error))[-1]).__name__
+def error_name(error: BaseException) -> str:
+    """
+    Say what went wrong, by a class's name alone: an error's text could hold the URL or a proxy's credentials.
+
+    :param error: the innermost of what it wraps counts.
+    """
+    innermost = list(_wrapped(error))[-1]
+    refused = _TUNNEL_REFUSED.match(str(innermost))
+    return proxy_answered(int(refused[1])) if refused else type(innermost).__name__
+
+
+def proxy_answered(status: int) -> str:
+    """
+    Say that a proxy did not make the connection.
+
+    :param status: its answer's.
+    """
+    return f"the proxy answered {status} to CONNECT"

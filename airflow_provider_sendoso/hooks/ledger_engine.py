@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import closing
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,10 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+_LOGGING: dict[str, Any] = {"hide_parameters": True, "logging_name": "sendoso_ledger"}
+# At DEBUG, SQLAlchemy logs the rows that it reads, and the ledger's hash key is in one of them.
+logging.getLogger("sqlalchemy.engine.Engine.sendoso_ledger").addFilter(lambda record: record.levelno > logging.DEBUG)
 
 _TIMEOUT = 10
 """Seconds to connect to the ledger's database."""
@@ -73,7 +78,7 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
         # As SQLAlchemy 2 does by itself. 1.4 (Airflow 2.11) opens and closes the file for each transaction, which takes
         # longer than a slot waits to be used.
         sqlite: dict[str, Any] = {"poolclass": QueuePool, "connect_args": {"check_same_thread": False}}
-        return create_engine(url, hide_parameters=True, **sqlite)
+        return create_engine(url, **_LOGGING, **sqlite)
     if url.drivername not in _DRIVERS:
         raise SendosoConfigError(
             f"The ledger's connection {conn_id!r} asks for the driver {url.drivername!r}, which a ledger cannot use; "
@@ -84,7 +89,7 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
     # Whether a connection still lives is asked on MySQL alone, where idle ones are ended on purpose. Elsewhere its
     # first statement finds out, and is repeated.
     ping = connection.conn_type == "mysql"
-    engine = create_engine(url, hide_parameters=True, pool_pre_ping=ping, connect_args=arguments)
+    engine = create_engine(url, **_LOGGING, pool_pre_ping=ping, connect_args=arguments)
     _connect_with(engine, conn_id, connection, hook)
     return engine
 

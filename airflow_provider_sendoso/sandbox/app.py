@@ -29,6 +29,7 @@ from airflow_provider_sendoso.sandbox.tokens import Tokens
 from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from airflow_provider_sendoso.sandbox.traffic import Received, Traffic
 from airflow_provider_sendoso.sandbox.validation import read_gift_send, read_object
+from airflow_provider_sendoso.sandbox.visitors import why_turned_away
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,6 +44,7 @@ class App:
     :param tokens: who may ask
     :param pace: how often they may
     :param retry_after: what a client that is too fast is told, in seconds; ``None`` tells nothing
+    :param host: the interface that it is served on
     """
 
     account: Account
@@ -50,6 +52,7 @@ class App:
     tokens: Tokens
     pace: Pace
     retry_after: int | None = 1
+    host: str = "127.0.0.1"
     organisation: Organisation = field(default_factory=Organisation)
     faults: Faults = field(default_factory=lambda: Faults(time.monotonic))
     traffic: Traffic = field(default_factory=Traffic)
@@ -148,6 +151,9 @@ class App:
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
+        if problem := why_turned_away(request.method, headers, self.host):
+            return web.json_response(Refusal(403, problem).body, status=403)
         if request.path == "/" or _is_below(request.path, "/sandbox"):
             return await _answer(lambda: handler(request))
         received = self.traffic.note(request.method, request.path, time.monotonic())
@@ -194,7 +200,7 @@ class App:
 
     async def _consent(self, request: web.Request) -> web.Response:
         asked = read_authorization(request.query, self.tokens.client_id)
-        return web.Response(text=render_consent(asked), content_type="text/html")
+        return _html(render_consent(asked).encode())
 
     async def _agree(self, request: web.Request) -> web.Response:
         asked = read_authorization(request.query, self.tokens.client_id)
@@ -299,7 +305,7 @@ class App:
             only=request.query.get("send"),
         )
         # A name may hold half of a surrogate pair, which JSON can write and UTF-8 cannot.
-        return web.Response(body=html.encode(errors="replace"), content_type="text/html", charset="utf-8")
+        return _html(html.encode(errors="replace"))
 
     async def _state(self, request: web.Request) -> web.Response:
         return web.json_response(self.state())
@@ -336,6 +342,11 @@ async def _answer(work: Answer) -> web.StreamResponse:
         body = {"success": False, "message": error.reason}
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response(body, status=error.status, headers=allowed)
+
+
+def _html(body: bytes) -> web.Response:
+    """Show a page, which no other page may show in a frame of its own."""
+    return web.Response(body=body, content_type="text/html", charset="utf-8", headers={"X-Frame-Options": "DENY"})
 
 
 def _address_of(request: web.Request, send: CampaignSend) -> str:

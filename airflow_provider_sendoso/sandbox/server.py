@@ -72,6 +72,7 @@ class Sandbox:
             tokens=Tokens(client_id, client_secret, token_lifetime, time.time),
             pace=Pace(rate),
             retry_after=retry_after,
+            host=host,
         )
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

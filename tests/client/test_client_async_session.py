@@ -118,28 +118,6 @@ class TestTheEnvironment:
         monkeypatch.setenv("NETRC", str(netrc))
         assert (await reader.read(me_request())).status == 200
 
-    @pytest.mark.parametrize(
-        ("no_proxy", "asked"), [("", ["GET http://sendoso.invalid/api/v3/me HTTP/1.1"]), ("*", [])]
-    )
-    async def test_a_proxy_is_used(self, session_on, raw_server, monkeypatch, no_proxy, asked):
-        lines = []
-
-        def handle(connection) -> None:
-            lines.append(connection.recv(65536).split(b"\r\n")[0].decode())
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-        monkeypatch.setenv("HTTP_PROXY", raw_server(handle).url)
-        monkeypatch.setenv("NO_PROXY", no_proxy)
-        session = session_on("http://sendoso.invalid")
-        session.tokens.cached = lambda: "t"
-        async with shared_session(session) as reader:
-            if asked:
-                assert (await reader.read(me_request())).json == {}
-            else:
-                with pytest.raises(SendosoConnectionError):
-                    await reader.read(me_request())
-        assert lines == asked
-
 
 class TestRepeats:
     @pytest.mark.parametrize(

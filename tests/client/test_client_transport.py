@@ -19,6 +19,7 @@ import requests
 import urllib3
 from certificates import self_signed
 
+from airflow_provider_sendoso.client import network
 from airflow_provider_sendoso.client import transport as transport_module
 from airflow_provider_sendoso.client.answers import Phase
 from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_sends_request, me_request
@@ -202,10 +203,10 @@ class TestNotConnected:
 
         server = raw_server(handle)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        before = transport_module._tls_context.cache_info().misses
+        before = network._context.cache_info().misses
         session = session_on(server.url.replace("http:", "https:"))
         assert [session.paced(POST, "t").status for _ in range(3)] == [201, 201, 201]
-        assert transport_module._tls_context.cache_info().misses == before + 1
+        assert network._context.cache_info().misses == before + 1
         # Another name for the same server is not in its certificate.
         elsewhere = session_on(server.url.replace("http:", "https:").replace("127.0.0.1", "localhost"))
         assert elsewhere.paced(POST, "t").phase is Phase.NOT_CONNECTED

@@ -38,7 +38,9 @@ class TestWhatTheyDo:
     def test_a_dropped_connection_carries_not_one_byte(self, sandbox, client):
         sandbox.fault("drop_after")
         with socket.create_connection((sandbox.host, sandbox.port), timeout=60) as raw:
-            raw.sendall(f"GET /api/v3/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n\r\n".encode())
+            raw.sendall(
+                f"GET /api/v3/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {client.token}\r\n\r\n".encode()
+            )
             try:
                 received = raw.recv(1000)
             except ConnectionResetError:

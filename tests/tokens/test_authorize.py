@@ -246,6 +246,21 @@ def test_what_is_not_the_callback_is_not_an_answer(sandbox, ledger, refreshing, 
 
 
 @on_sqlite
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1", ""]
+)
+def test_a_callback_to_another_host_is_not_an_answer(sandbox, ledger, refreshing, redirect_uri, host):
+    """Anybody can point a name to this machine, and let a browser ask for it."""
+    run = Run(redirect_uri=redirect_uri)
+    location = code_for(run.url())
+    foreign = {"Host": host.format(port=urlsplit(redirect_uri).port)}
+    for stray in (location, f"{redirect_uri}?error=zqx"):
+        assert requests.get(stray, headers=foreign, timeout=60).status_code == 404
+    assert requests.get(location, timeout=60).status_code == 200
+    assert "Authorised" in run.end()[1]
+
+
+@on_sqlite
 def test_nobody_comes(ledger, refreshing, redirect_uri):
     with pytest.raises(SendosoConfigError, match=r"Nobody authorised within 0\.3 s; nothing was stored"):
         Run(redirect_uri=redirect_uri, timeout=0.3).end()
