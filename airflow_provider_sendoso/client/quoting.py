@@ -219,8 +219,9 @@ def _wanted(field: str, value: str) -> tuple[_Wanted, ...]:
     if at and not re.search(r"\s", value):
         parts += [(_letters(mailbox), True), (_letters(host), True)]
     words = re.findall(r"\w+", mailbox if at else value)
-    if field in _IN_PARTS and len(words) > 1:
+    if len(words) > 1:
         parts.append((_letters("".join(reversed(value.split()))), True))
+    if field in _IN_PARTS and len(words) > 1:
         shortest = _SHORT if field in _NAMES else _SHORT + 1
         spelt = {_letters(form) for word in words for form in _forms(word)} - _FIELD_WORDS
         parts += [(letters, True) for letters in spelt if len(letters) >= shortest]
