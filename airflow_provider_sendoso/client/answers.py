@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import json
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any
-from urllib.parse import unquote
 
 from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.quoting import quote_without, repeats
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoAuthError,
@@ -43,13 +42,9 @@ log = logging.getLogger(__name__)
 # These identifiers are not personal data, and an error that names the gift is more useful than one with <gift_id>.
 _QUOTED_AS_THEY_ARE = {"gift_id", "touch_id", "variant_id", "team_id", "grant_type", "country"}
 _LONGEST_QUOTE = 300
-_LONGEST_WORDS = 4000
 _LONGEST_WORD = 40
-_SHORT = 3
 _A_DAY = 86_400.0
-_IN_QUOTES = re.compile(r"""(['"`‘“«])([^'"`‘’“”«»]{2,})(?=['"`’”»])""")
 _LINK_IN_TEXT = re.compile(r"\S*[\w-]://\S*|\S*[\w-]\.[\w-]+[/?]\S*|\bwww\.\S*", re.I)
-_EMAIL_IN_TEXT = re.compile(r"[^\s@<>\"']{1,64}@[^\s@<>\"']{1,255}")
 
 
 class Phase(StrEnum):
@@ -368,7 +363,7 @@ def api_words(request: Request, answer: Answer) -> str:
     for name in ("message", "error_description", "description", "error"):
         words = body.get(name)
         if isinstance(words, str) and words.strip():
-            words = _without_values(words.strip(), request)
+            words = quote_without(words.strip(), _values(request))
             return f'"{(_LINK_IN_TEXT.sub("<link>", words) if links else words)[:_LONGEST_QUOTE]}"'
     return "no message"
 
@@ -382,10 +377,9 @@ def tracking_url(request: Request, send: Send) -> str | None:
     :param request: the POST of the send.
     :param send: the send in the answer.
     """
-    if send.tracking_url is None:
+    if send.tracking_url is None or repeats(send.tracking_url, _values(request)):
         return None
-    text = unquote(send.tracking_url)
-    return send.tracking_url if _without_values(text, request) == _plain(text) else None
+    return send.tracking_url
 
 
 def _kind(answer: Answer) -> str:
@@ -396,32 +390,10 @@ def _kind(answer: Answer) -> str:
     return "a body without a message" if answer.json is not None else "a body that is not JSON"
 
 
-def _without_values(words: str, request: Request) -> str:
-    words = _plain(words[:_LONGEST_WORDS])
-    sent = (request.params, request.json or {}, request.made_from)
-    values = sorted((leaf for part in sent for leaf in _leaves("", part)), key=lambda leaf: -len(leaf[1]))
-    for name, value in values:
-        # This check spares a regular expression for each value that does not occur, which most values do not.
-        if value.isascii() and words.isascii() and value.lower() not in words.lower():
-            continue
-        # A short value occurs inside many words, so it must stand alone; a longer one is replaced wherever it occurs.
-        edges = (r"(?<!\w)", r"(?!\w)") if len(value) <= _SHORT and value.isascii() else ("", "")
-        words = re.sub(edges[0] + re.escape(value) + edges[1], f"<{name}>".replace("\\", ""), words, flags=re.I)
-    words = _IN_QUOTES.sub(lambda found: _without_part(found, values), words)
-    return _EMAIL_IN_TEXT.sub("<email>", words)
-
-
-def _without_part(found: re.Match[str], values: Iterable[tuple[str, str]]) -> str:
-    """Replace a quoted part of a value, such as one word of the message, by the value's name."""
-    part = found[2].strip().casefold()
-    for name, value in values:
-        if part and part in value.casefold():
-            return f"{found[1]}<{name}>"
-    return found[0]
-
-
-def _plain(words: str) -> str:
-    return unicodedata.normalize("NFC", html.unescape(words))
+def _values(request: Request) -> list[tuple[str, str]]:
+    """List what the API was told, by the field's name."""
+    parts = (request.params, request.json or {}, request.made_from)
+    return [leaf for part in parts for leaf in _leaves("", part)]
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:

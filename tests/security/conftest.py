@@ -7,10 +7,12 @@ case, quoted or URL-encoded.
 
 from __future__ import annotations
 
+import html
 import io
 import logging
 import re
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,6 +70,13 @@ def recipient(number: int) -> dict[str, Any]:
     return {name: row[name] for name in ("first_name", "last_name", "email", "company", "title")} | {"address": address}
 
 
+def revealed(kept: str) -> str:
+    """What is kept, with what hides a mark undone: escapes, encodings, blanks and punctuation between its letters."""
+    kept = html.unescape(re.sub(r"\\+(?=[xu])", r"\\", kept))
+    kept = re.sub(r"(?:%|=|\\x|\\u00)([2-7][0-9a-f])", lambda found: chr(int(found[1], 16)), kept, flags=re.I)
+    return re.sub(r"(?<=\w)[^\w\n]{1,2}(?=\w(?:[^\w\n]|$))", "", unicodedata.normalize("NFKC", kept))
+
+
 class Marked:
     """The world: a Sendoso, a ledger and a warehouse, and all that anybody could read afterwards."""
 
@@ -91,11 +100,13 @@ class Marked:
         with self._warehouse.begin() as connection:
             connection.execute(text(statement))
 
-    def echo(self, number: int, *, untold: tuple[str, ...] = (), **fault: Any) -> None:
-        """Let the next answer to a send repeat all that it was told of a person."""
+    def echo(
+        self, number: int, *, untold: tuple[str, ...] = (), spell: Callable[[str], str] = str, **fault: Any
+    ) -> None:
+        """Let the next answer to a send repeat all that it was told of a person, in a spelling."""
         row = dict(zip(COLUMNS, cells(number), strict=True))
         told = [row[name] for name in COLUMNS if name not in ("customer_id", "note", "salary", *untold)]
-        words = " / ".join((*told, message(number), f"'{row['note']}' is not allowed"))
+        words = " / ".join((*map(spell, (*told, message(number))), f"'{spell(row['note'])}' is not allowed"))
         body = {"success": False, "message": f"Cannot send to {words}", "errors": [words]}
         self.sandbox.fault("status", **{"method": "POST", "path": "/api/v3/sends", "status": 422, "body": body} | fault)
 
@@ -181,6 +192,7 @@ def marked(
     world.keep(hook, hook.config, hook.session, hook.session.tokens, hook._ledger, logged(), *capfd.readouterr())
     world.keep(world.databases())
     kept = "\n".join(world.kept)
+    kept += revealed(kept)
     tokens = world.tokens()
     world.close()
     assert "The logs of the test begin." in kept

@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,33 @@ def test_rows_that_are_refused_in_words_that_repeat_them(marked: Marked) -> None
     marked.echo(1)
     assert marked.run(batch())["refused"] == 1
     assert marked.run(batch())["refused"] == 1
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "upper case": str.upper,
+    "percent": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    "percent, twice": lambda text: "".join(f"%25{byte:02X}" for byte in text.encode()),
+    "JSON": lambda text: "".join(f"\\u{ord(one):04x}" for one in text),
+    "Python": lambda text: "".join(f"\\x{ord(one):02x}" for one in text),
+    "HTML": lambda text: "".join(f"&#{ord(one)};" for one in text),
+    "quoted-printable": lambda text: "".join(f"={ord(one):02X}" for one in text),
+    "full width": lambda text: "".join(chr(ord(one) + 0xFEE0) if "!" <= one <= "~" else one for one in text),
+    "hyphens": lambda text: re.sub(r"\W+", "-", text),
+    "spread": " ".join,
+    "soft hyphens": "\u00ad".join,
+    "words turned round": lambda text: " ".join(reversed(text.split())),
+    "mailbox": lambda text: text.partition("@")[0],
+    "host": lambda text: text.rpartition("@")[2],
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_words_that_repeat_a_person_in_another_spelling(marked: Marked, spelling: str) -> None:
+    marked.fill(1, 2)
+    marked.echo(1, spell=SPELLINGS[spelling])
+    assert marked.run(batch())["refused"] == 1
+    marked.echo(3, spell=SPELLINGS[spelling])
+    assert isinstance(marked.run(gift(3)), SendosoUnprocessableError)
 
 
 INVALID = [
