@@ -53,7 +53,8 @@ _ON_OLDEST = (
     *("sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
     *("waiting/test_send_status", "waiting/test_waiting_for_many"),
 )
-"""What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``."""
+"""What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, but for the
+slow ones among them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,6 +75,10 @@ def _place(item: pytest.Item) -> str:
     return item.path.relative_to(item.config.rootpath).as_posix()
 
 
+def _is_for_oldest(item: pytest.Item) -> bool:
+    return _place(item).removeprefix("tests/").startswith(_ON_OLDEST) and item.get_closest_marker("slow") is None
+
+
 class _FilesAndLiveAirflow(LoadScopeScheduling):
     """Gives each worker whole files, for their fixtures; all that needs a live Airflow goes to one worker."""
 
@@ -90,7 +95,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Select by Airflow's version, and put first what takes long."""
     only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
     if only or all_but:
-        chosen = {item: _place(item).removeprefix("tests/").startswith(_ON_OLDEST) == bool(only) for item in items}
+        chosen = {item: _is_for_oldest(item) == bool(only) for item in items}
         config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
         items[:] = [item for item in items if chosen[item]]
     items.sort(key=lambda item: [not _place(item).startswith(first) for first in (_LIVE_AIRFLOW, _LONG_FIRST)])

@@ -164,6 +164,7 @@ def test_with_what_is_granted_everything_works(sendoso: Sandbox, set_connection:
         run(roles.as_role(), "DELETE FROM sendoso_sends")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("roles", "right"), [(dialect, right) for dialect in ON for right in rights(dialect)], indirect=["roles"]
 )
@@ -212,6 +213,7 @@ def test_the_owner_makes_the_tables_and_upgrades_them_and_others_are_told_what_t
     assert opened("") == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [right.partition(" ON ")[0] for right in rights("mysql", 0)])
 @pytest.mark.parametrize("roles", ["mysql"], indirect=True)
 def test_an_owner_without_one_right_cannot_make_or_upgrade_the_tables(roles: Roles, right: str) -> None:
