@@ -92,13 +92,25 @@ class Ledger:
         return self.identity.digest("payload", payload)
 
     def tokens(self, client: tuple[str, ...], secret: str) -> LedgerTokenStore:
-        """Return the store of one client's token; see :class:`LedgerTokenStore`."""
+        """
+        Return the store of one client's tokens.
+
+        :param client: see :class:`LedgerTokenStore`, like ``secret``.
+        """
         return LedgerTokenStore(self._database, self.identity, client, secret)
 
     def links(self, secret: str) -> LinkCipher:
-        """Return what encrypts the eGift links of one client; see :class:`LinkCipher`."""
+        """
+        Return the cipher of one client's eGift links.
+
+        :param secret: the client secret.
+        """
         return LinkCipher(self.identity, secret)
 
     def pace(self, account: str, interval: float, poll_share: int) -> LedgerPace:
-        """Return the pace of one account; see :class:`LedgerPace`."""
+        """
+        Return the pace of one account.
+
+        :param account: see :class:`LedgerPace`, like the other two.
+        """
         return LedgerPace(self._database, account, interval, poll_share)

@@ -66,6 +66,7 @@ class SendLedger:
         """
         Insert the batch, and its scope with the recipient key that the batch uses.
 
+        :param batch: the batch.
         :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
         """
         if len(batch.dedupe_scope) > LONGEST_SCOPE:
@@ -90,6 +91,7 @@ class SendLedger:
         """
         Refuse a batch whose scope identifies recipients by another key; nothing is written.
 
+        :param batch: the batch.
         :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
         """
         if len(batch.dedupe_scope) > LONGEST_SCOPE:
@@ -154,6 +156,7 @@ class SendLedger:
         """
         Commit POSTING before a POST is made; once more if the POST was delayed.
 
+        :param claim: the right to post the send.
         :param lease: seconds after which another run may assume that the process is dead.
         :param connection: of a transaction that the caller commits; ``None`` makes one.
         :return: ``False`` if the claim is lost; then nothing may be posted.
@@ -165,11 +168,13 @@ class SendLedger:
 
     def post_again(self, claim: Claim, lease: float) -> bool:
         """
-        Commit that the POST was answered with "not sent" and will be made again, as a claim of ``lease`` seconds.
+        Commit that Sendoso has not received the POST, which will be made again: the send is CLAIMED again.
 
         A send that another run has turned into UNKNOWN meanwhile is not posted again, because the attempt would then
         stand for two POSTs.
 
+        :param claim: the right to post the send.
+        :param lease: seconds that the claim lasts from now.
         :return: ``False`` if it may not be made again by this attempt.
         """
         return self._transition(claim, POST_AGAIN, State.CLAIMED, OUTCOME_PATIENCE, lease=lease)
@@ -187,7 +192,11 @@ class SendLedger:
         """
         Commit the outcome of a POST, also if it comes so late that another run has made the send UNKNOWN or HELD.
 
+        :param claim: the right by which it was posted.
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
+        :param reason: a short code, like ``http_422``.
+        :param send_id: Sendoso's id, or the tracking code of a campaign send.
+        :param status: one of the six.
         :param link: the eGift link that it made, encrypted; committed together with the rest.
         :return: ``False`` if the send's row names another owner or attempt.
         """

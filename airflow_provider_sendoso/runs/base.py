@@ -1,4 +1,4 @@
-"""What a try of a sending operator starts with: the batch's identity, the ledger that must not change, and stopping."""
+"""The base of all runs that send: the identity of the batch, the check that the ledger is the same, deferral."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LEDGER_UUID = "sendoso_ledger_uuid"
 @dataclass(frozen=True, kw_only=True)
 class SendPlan:
     """
-    What every run that sends is asked.
+    The settings that all runs that send have in common.
 
     :param dedupe_scope: within which a recipient gets at most one gift.
     :param lease: seconds that a claim lasts without being renewed.
@@ -149,10 +149,10 @@ def make_batch(
     *more: str,
 ) -> Batch:
     """
-    Name what one task instance sends, the same over all its tries.
+    Make the batch of one task instance, which is the same in all its tries.
 
-    :param config: whose money it is, and which deployment of Airflow sends.
-    :param dedupe_scope: as its template has rendered it.
+    :param config: the connection: its account and its deployment of Airflow.
+    :param dedupe_scope: as its template was rendered.
     :param recipient_key: what identifies a recipient within the scope.
     :param map_index: -1 for a task that is not mapped.
     :param more: what tells apart several batches of one task instance.
