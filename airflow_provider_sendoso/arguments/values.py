@@ -25,10 +25,15 @@ _LARGEST = 2**63
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
 
 
-def got(value: Any) -> str:
-    """Say what an argument was given, for an error: a short word or number as it is, anything else by its shape."""
+def got(value: Any, *, personal: bool = False) -> str:
+    """
+    Say what an argument was given, for an error: a short word or number as it is, anything else by its shape.
+
+    :param personal: whether text may be of a person, and is told by its shape however short it is.
+    """
     if isinstance(value, str):
-        if len(value) <= _LONGEST_SHOWN and "@" not in value and value.strip()[:1] not in _BRACKETS:
+        short = len(value) <= _LONGEST_SHOWN and "@" not in value and value.strip()[:1] not in _BRACKETS
+        if short and not personal:
             return repr(value)
         what = " that looks like a dict or a list" if value.strip()[:1] in _BRACKETS else ""
         return f"text of {len(value)} characters{what}"
@@ -81,8 +86,8 @@ def mapping(name: str, value: Any) -> Mapping[str, Any] | None:
         return None
     if not isinstance(value, Mapping):
         raise SendosoConfigError(
-            f"{name} is {got(value)}; it must be a dict. A template makes text of a dict, unless the DAG has "
-            "render_template_as_native_obj=True. Nothing was sent."
+            f"{name} is {got(value, personal=True)}; it must be a dict. A template makes text of a dict, unless the "
+            "DAG has render_template_as_native_obj=True. Nothing was sent."
         )
     return value
 
@@ -92,7 +97,7 @@ def listing(name: str, value: Any) -> Iterable[Any] | None:
     if given(value) is None:
         return None
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
-        raise SendosoConfigError(f"{name} is {got(value)}; it must be a list. Nothing was sent.")
+        raise SendosoConfigError(f"{name} is {got(value, personal=True)}; it must be a list. Nothing was sent.")
     return value
 
 

@@ -123,8 +123,10 @@ def quote_without(words: str, values: Iterable[tuple[str, str]]) -> str:
     done = 0
     views = _views(text)
     known = _merged(_found(views, tuple(values)))
+    whole = [(start, end) for start, end, _ in known if "@" in text[start:end]]
+    # Of an address, a value may be the host or the mailbox alone; the rest of it is another person's.
     unknown = [
-        place for place in _addresses(views) if not any(place[0] < end and start < place[1] for start, end, _ in known)
+        place for place in _addresses(views) if not any(place[0] < end and start < place[1] for start, end in whole)
     ]
     for start, end, field in _merged([*known, *unknown]):
         shown += [text[done:start], f"<{field}>"]

@@ -168,7 +168,7 @@ REFUSED_ARGUMENTS = [
     ({"sql": "SELECT 1", "recipients": []}, "either sql and conn_id, or recipients"),
     ({"recipients": None}, "either sql and conn_id, or recipients"),
     ({"sql": "SELECT 1"}, "sql needs conn_id"),
-    ({"recipients": "{{ a template without a value }}"}, "recipients must be a list of dicts, but number 1 is a str"),
+    ({"recipients": "{{ a template without a value }}"}, "recipients is text of 32 characters that looks like a dict"),
     ({"recipients": [1]}, "recipients must be a list of dicts, but number 1 is a int"),
     ({"gift_id": None}, "No column for gift_id. Columns of the result: first_name, last_name, email"),
     ({"message": None}, "No column for message"),
