@@ -53,8 +53,8 @@ _ON_OLDEST = (
     *("sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
     *("waiting/test_send_status", "waiting/test_waiting_for_many"),
 )
-"""What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, but for the
-slow ones among them."""
+"""What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, but for those
+among them that are slow, or are the third round of a test, on MySQL."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,7 +76,8 @@ def _place(item: pytest.Item) -> str:
 
 
 def _is_for_oldest(item: pytest.Item) -> bool:
-    return _place(item).removeprefix("tests/").startswith(_ON_OLDEST) and item.get_closest_marker("slow") is None
+    leans = _place(item).removeprefix("tests/").startswith(_ON_OLDEST)
+    return leans and item.get_closest_marker("slow") is None and "mysql" not in item.name
 
 
 class _FilesAndLiveAirflow(LoadScopeScheduling):
