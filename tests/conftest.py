@@ -53,7 +53,7 @@ _ON_OLDEST = (
     *("sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
     *("waiting/test_send_status", "waiting/test_waiting_for_many"),
 )
-"""What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, but for those
+"""What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, except those
 among them that are slow, or are the third round of a test, on MySQL."""
 
 
