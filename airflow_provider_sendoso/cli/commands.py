@@ -10,7 +10,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -270,18 +271,39 @@ def _run(run: Callable[[argparse.Namespace], None], parsed: argparse.Namespace) 
     # As Airflow's own commands do: without this, Airflow 3 looks for connections in the environment alone, and not
     # where its UI stores them.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    _log_to_stderr()
     try:
-        with warnings.catch_warnings():
+        with _log_on_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Airflow's own, about how it reads a connection
             run(parsed)
     except AirflowException as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
-def _log_to_stderr() -> None:
+class _OnStderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """A handler in the place of one that writes to stdout."""
+
+    def __init__(self, replaced: logging.Handler) -> None:
+        logging.Handler.__init__(self, replaced.level)
+        self.formatter, self.filters = replaced.formatter, replaced.filters
+
+    @property
+    def stream(self) -> Any:
+        """Where to write: looked up each time, as Airflow 2's handler does."""
+        return sys.stderr
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
     """Keep Airflow's log out of stdout, where the answer belongs: a program may read it."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
-    logging.getLogger("airflow.hooks").setLevel(logging.WARNING)  # Airflow 2 logs every connection that is looked up
+    # Airflow 2 logs every connection that is looked up.
+    logging.getLogger("airflow.hooks").setLevel(logging.WARNING)
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [
+        _OnStderr(handler) if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout else handler
+        for handler in before
+    ]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before

@@ -442,7 +442,8 @@ def test_as_a_process_it_exits_with_an_error(make_open):
     assert (asked.returncode, states(key)) == (1, ["UNKNOWN"])
     assert asked.stderr.endswith("Not confirmed. Nothing was changed.\n")
     done = process("resolve", "--batch", "batch-1", *NOT_SENT, "--yes")
-    assert (done.returncode, done.stderr, states(key)) == (0, "", ["READY"])
+    logged = [line for line in done.stderr.splitlines() if "empty cryptography key" not in line]  # Airflow 2 says so
+    assert (done.returncode, logged, states(key)) == (0, [], ["READY"])
 
 
 def test_a_send_id_that_sendoso_does_not_know_is_refused(make_open, send_id, fail, run):
