@@ -16,6 +16,7 @@ import pytest
 import requests
 
 sys.path.insert(0, str(Path(__file__).parent))
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from conftest import MARK, SECRET, Marked, cells
 from test_marks import SENDS, batch
 
@@ -30,7 +31,17 @@ COMMAND_LINES = {
 }
 
 
-@pytest.fixture(params=COMMAND_LINES)
+@pytest.fixture(
+    params=[
+        pytest.param(
+            "airflow",
+            marks=pytest.mark.skipif(
+                not AIRFLOW_V_3_0_PLUS, reason="Airflow 2's CLI does not load commands of providers"
+            ),
+        ),
+        "python",
+    ]
+)
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
     """Runs a command at DEBUG; returns all that it printed, and that was logged till then."""
     log = tmp_path / "debug.log"
