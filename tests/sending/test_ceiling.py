@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ Ceiling = Callable[[int | str | None], None]
 
 
 @pytest.fixture
-def ceiling(sendoso: Sandbox, ledger: Any, set_connection: Any, ledger_connection: Any) -> Ceiling:
-    """Sets the connection's ceiling; the database of the links is the ledger's."""
-    set_connection("warehouse", ledger_connection)
+def ceiling(sendoso: Sandbox, ledger: Any, set_connection: Any, tmp_path: Path) -> Ceiling:
+    """Sets the connection's ceiling; the links have a database of their own."""
+    set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
 
     def set_to(limit: int | str | None) -> None:
         extra = {"max_sends_per_batch": limit, "requests_per_second": 1000, "timeout": 60}
