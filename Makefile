@@ -18,7 +18,7 @@ WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 SIDE_BY_SIDE := --numprocesses=$(WORKERS) --no-loadscope-reorder --quiet
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-# An answer in about ten minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
+# An answer in eleven minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
 test: lint types
 	$(PYTEST) -m "not slow"
 	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --oldest
