@@ -1,22 +1,36 @@
-"""The ids of Airflow connections: what to say of one that does not exist."""
+"""The ids of Airflow connections: the error of one that does not exist, which names those with similar ids."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 IN_ENVIRONMENT = "AIRFLOW_CONN_"
 """Begins the names of the environment variables that are connections."""
 
 
-def no_connection(conn_id: str) -> str:
+@contextmanager
+def has_to_exist(conn_id: str) -> Iterator[None]:
     """
-    Say that there is no such connection, and name those with similar ids.
+    Turn Airflow's error about a missing connection, which would be retried, into one that is not.
 
-    :param conn_id: of the connection that is missing.
+    :param conn_id: of the connection that is looked up within the block.
+    :raises SendosoConfigError: if it does not exist; names the connections with similar ids.
     """
+    try:
+        yield
+    except AirflowNotFoundException:
+        raise SendosoConfigError(_no_connection(conn_id)) from None
+
+
+def _no_connection(conn_id: str) -> str:
     # Those of the environment only: a task of Airflow 3 cannot list the ones in Airflow's database.
     known = [name.removeprefix(IN_ENVIRONMENT).lower() for name in os.environ if name.startswith(IN_ENVIRONMENT)]
     alike = get_close_matches(conn_id, sorted({*known, DEFAULT_CONN_ID}))

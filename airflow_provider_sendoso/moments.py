@@ -47,6 +47,19 @@ def read_moment(value: Any) -> datetime:
     return moment
 
 
+def moment_or_none(value: Any) -> datetime | None:
+    """
+    Read a moment of an answer.
+
+    :param value: as :func:`read_moment` takes it.
+    :return: ``None`` for anything else.
+    """
+    try:
+        return read_moment(value)
+    except ValueError:
+        return None
+
+
 def _of_text(text: str) -> datetime:
     return datetime.fromisoformat(re.sub(r" (UTC|GMT)$", "+00:00", text))
 

@@ -11,6 +11,7 @@ first send was made with) and ``warehouse`` (a database with a table ``champions
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseHook, Param
@@ -18,8 +19,13 @@ from airflow.providers.common.compat.sdk import DAG, BaseHook, Param
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
 
 
+@cache
 def customer(customer_id: str) -> dict[str, str]:
-    """Look a customer up in the task: what a run is triggered with stays in its conf and in Airflow's audit log."""
+    """
+    Look a customer up in the task, once for all of its templates.
+
+    What a run is triggered with stays in its conf and in Airflow's audit log, so that is the id alone.
+    """
     warehouse: Any = BaseHook.get_hook("warehouse")
     columns = "given_name, family_name, email, address_line1, address_city, address_postal_code, address_country"
     query = f"SELECT {columns} FROM champions WHERE customer_id = {warehouse.placeholder}"  # noqa: S608

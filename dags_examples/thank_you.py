@@ -12,6 +12,7 @@ DAG again does. Set ``dedupe_scope`` to something that outlives a run to make it
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseHook, Param
@@ -20,8 +21,13 @@ from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 
+@cache
 def customer(customer_id: str) -> dict[str, str]:
-    """Look a customer up in the task: what a run is triggered with stays in its conf and in Airflow's audit log."""
+    """
+    Look a customer up in the task, once for all of its templates.
+
+    What a run is triggered with stays in its conf and in Airflow's audit log, so that is the id alone.
+    """
     warehouse: Any = BaseHook.get_hook("warehouse")
     columns = "given_name, family_name, email"
     query = f"SELECT {columns} FROM champions WHERE customer_id = {warehouse.placeholder}"  # noqa: S608

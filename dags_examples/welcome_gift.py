@@ -12,6 +12,7 @@ to the run is a task of its own: see ``thank_you.py``.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseHook, Param, task
@@ -19,8 +20,13 @@ from airflow.providers.common.compat.sdk import DAG, BaseHook, Param, task
 from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
 
 
+@cache
 def customer(customer_id: str) -> dict[str, str]:
-    """Look a customer up in the task: what a run is triggered with stays in its conf and in Airflow's audit log."""
+    """
+    Look a customer up in the task, once for all of its templates.
+
+    What a run is triggered with stays in its conf and in Airflow's audit log, so that is the id alone.
+    """
     warehouse: Any = BaseHook.get_hook("warehouse")
     columns = "given_name, family_name, email"
     query = f"SELECT {columns} FROM champions WHERE customer_id = {warehouse.placeholder}"  # noqa: S608

@@ -15,7 +15,7 @@ from airflow_provider_sendoso.client.answers import Answer, read_send
 from airflow_provider_sendoso.client.endpoints import Request, list_campaign_sends_request
 from airflow_provider_sendoso.client.pages import Pages
 from airflow_provider_sendoso.models import Send
-from airflow_provider_sendoso.moments import read_moment
+from airflow_provider_sendoso.moments import moment_or_none
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +244,5 @@ def created_at(item: Mapping[str, Any]) -> float | None:
     :param item: a row of a list of sends.
     :return: ``None`` if the row does not say. A time without a zone is UTC (inferred).
     """
-    try:
-        return read_moment(item.get("created_at")).timestamp()
-    except ValueError:
-        return None
+    moment = moment_or_none(item.get("created_at"))
+    return None if moment is None else moment.timestamp()

@@ -21,15 +21,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from airflow_provider_sendoso.arguments.values import moment as parse_moment
 from airflow_provider_sendoso.client.answers import Answer, read_status
 from airflow_provider_sendoso.client.endpoints import Request, object_request
 from airflow_provider_sendoso.client.objects import listing_of
 from airflow_provider_sendoso.events.words import OBJECTS, SENDS, EventKind, check_words, listed
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
-from airflow_provider_sendoso.models import LenientMoment, SendStatus
+from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.moments import moment_or_none
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +54,6 @@ MOST_PAGES = 2_000
 """The most pages of one poll: 200,000 rows, which take a quarter of an hour to read."""
 
 _VERSION = 1
-_MOMENT: TypeAdapter[datetime | None] = TypeAdapter(LenientMoment)
-
 
 _UNDATED = ("return-addresses", "users")
 """Objects without a creation date (published for users, inferred for return addresses)."""
@@ -534,9 +531,7 @@ def _complain(words: str, about: str) -> None:
 
 
 def _moment(value: Any) -> float | None:
-    if value is None or isinstance(value, bool):
-        return None
-    moment = _MOMENT.validate_python(value)
+    moment = moment_or_none(value)
     return None if moment is None else moment.timestamp()
 
 

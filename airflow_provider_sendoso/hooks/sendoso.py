@@ -17,7 +17,7 @@ from airflow_provider_sendoso.arguments.sends import make_send, validated
 from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.reads import Reads, read_me
-from airflow_provider_sendoso.connection_ids import no_connection
+from airflow_provider_sendoso.connection_ids import has_to_exist
 from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
     SendosoConnectionError,
@@ -75,10 +75,8 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
         :raises SendosoConfigError: if there is no such connection, or if it is invalid.
         """
-        try:
+        with has_to_exist(self.sendoso_conn_id):
             connection = self.get_connection(self.sendoso_conn_id)
-        except AirflowNotFoundException:
-            raise SendosoConfigError(no_connection(self.sendoso_conn_id)) from None
         check_connection(self.sendoso_conn_id, connection)
         return read_config(self.sendoso_conn_id, connection, connection.extra_dejson)
 
@@ -109,10 +107,8 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
     async def aprepare(self) -> None:
         """Resolve both connections and open session and ledger without blocking the event loop."""
-        try:
+        with has_to_exist(self.sendoso_conn_id):
             connection = await get_async_connection(self.sendoso_conn_id, hook=self)
-        except AirflowNotFoundException:
-            raise SendosoConfigError(no_connection(self.sendoso_conn_id)) from None
         check_connection(self.sendoso_conn_id, connection)
         self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
         conn_id = self.config.ledger_conn_id

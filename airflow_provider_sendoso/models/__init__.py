@@ -4,7 +4,6 @@ from airflow_provider_sendoso.models.kinds import TRACKING, Kind, tracking_code
 from airflow_provider_sendoso.models.objects import (
     Gift,
     Group,
-    LenientMoment,
     ReturnAddress,
     Send,
     SendosoObject,
@@ -63,7 +62,6 @@ __all__ = [
     "Group",
     "Item",
     "Kind",
-    "LenientMoment",
     "Recipient",
     "ReturnAddress",
     "RowOutcome",

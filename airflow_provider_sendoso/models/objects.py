@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from airflow_provider_sendoso.models.kinds import TRACKING
 from airflow_provider_sendoso.models.text import AnswerId
 from airflow_provider_sendoso.models.words import Delivery, SendStatus
-from airflow_provider_sendoso.moments import read_moment
+from airflow_provider_sendoso.moments import moment_or_none
 
 
 def _lenient(kind: Any) -> BeforeValidator:
@@ -64,14 +64,7 @@ def _currency(value: Any) -> str | None:
 Currency = Annotated[str | None, BeforeValidator(_currency)]
 
 
-def _moment(value: Any) -> datetime | None:
-    try:
-        return read_moment(value)
-    except ValueError:
-        return None
-
-
-LenientMoment = Annotated[datetime | None, BeforeValidator(_moment)]
+LenientMoment = Annotated[datetime | None, BeforeValidator(moment_or_none)]
 
 
 def _status(value: Any) -> SendStatus | None:

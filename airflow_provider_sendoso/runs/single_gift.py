@@ -23,7 +23,7 @@ from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
-from airflow_provider_sendoso.sending.ceiling import over_ceiling
+from airflow_provider_sendoso.sending.ceiling import check_ceiling
 from airflow_provider_sendoso.sending.jobs import send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.preview import preview
@@ -146,7 +146,5 @@ def _within_ceiling(job: Job, hook: SendosoHook, batch: Batch, *, resend_absent:
     if hook.config.max_sends_per_batch is None:
         return set()
     seen = preview(hook.ledger, batch, [job], lambda result: None, resend_absent=resend_absent)
-    refused = over_ceiling(hook.config, seen.sends if seen.posts else 0)
-    if refused is not None:
-        raise refused
+    check_ceiling(hook.config, seen.sends if seen.posts else 0)
     return seen.left_out

@@ -26,6 +26,17 @@ def limit_error(refusal: str) -> SendosoLimitError:
     return SendosoLimitError(f"{refusal} Nothing was sent by this try.")
 
 
+def check_ceiling(config: ClientConfig, sends: int) -> None:
+    """
+    Refuse what may not be sent through a connection; see :func:`over_ceiling`.
+
+    :raises SendosoLimitError: naming the ceiling; nothing was sent.
+    """
+    refused = over_ceiling(config, sends)
+    if refused is not None:
+        raise refused
+
+
 def over_ceiling(config: ClientConfig, sends: int) -> SendosoLimitError | None:
     """
     Say why so much may not be sent through a connection; ``None`` if it may.

@@ -16,7 +16,7 @@ from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, class
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendOutcomeUnknownError
 from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Send, Touch
-from airflow_provider_sendoso.sending.ceiling import over_ceiling
+from airflow_provider_sendoso.sending.ceiling import check_ceiling
 from airflow_provider_sendoso.sending.kinds import kind_of
 
 
@@ -33,7 +33,7 @@ def send_raw(session: SendosoSession, send: AnySend, find_campaign: Callable[[st
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
     """
-    _within_ceiling(session, 1)
+    check_ceiling(session.config, 1)
     kind = kind_of(send)
     send = kind.shaped(send, find_campaign)
     request = kind.request(send, airflow_key=None, via_from=session.config.via_from)
@@ -62,7 +62,7 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
     :raises SendosoApiError: if Sendoso refused it; nothing was made.
     :raises SendOutcomeUnknownError: if the links may have been made.
     """
-    _within_ceiling(session, len(sends))
+    check_ceiling(session.config, len(sends))
     request = egift_links_request(sends[0].touch_id, [send.email for send in sends], session.config.via_from)
     exchange, outcome = _post(session, request, lambda body: Send.without_id() if read_egift_links(body) else None)
     if outcome.verdict is Verdict.SENT and exchange.answer is not None:
@@ -73,12 +73,6 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
             "made. Look in Sendoso before making them again."
         )
     raise _not_sent(session, request, exchange)
-
-
-def _within_ceiling(session: SendosoSession, sends: int) -> None:
-    refused = over_ceiling(session.config, sends)
-    if refused is not None:
-        raise refused
 
 
 def _post(

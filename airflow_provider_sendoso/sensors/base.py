@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
-    AirflowNotFoundException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -156,5 +155,4 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
         untrue = untrue or str(error) == "Trigger/execution timeout"
         if self.soft_fail:
             return untrue
-        mend = isinstance(error, AirflowFailException | AirflowNotFoundException)  # the latter: no such connection
-        return self.never_fail and (untrue or not mend)
+        return self.never_fail and (untrue or not isinstance(error, AirflowFailException))

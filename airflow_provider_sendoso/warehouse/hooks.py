@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider_sendoso.connection_ids import no_connection
+from airflow_provider_sendoso.connection_ids import has_to_exist
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
@@ -20,10 +20,8 @@ def warehouse_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) -
     :param hook_params: for the hook's constructor.
     :raises SendosoConfigError: for a connection of another kind, and for one that does not exist.
     """
-    try:
+    with has_to_exist(conn_id):
         connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise SendosoConfigError(no_connection(conn_id)) from None
     hook = connection.get_hook(hook_params=dict(hook_params or {}))  # type: ignore[no-untyped-call]
     if not isinstance(hook, DbApiHook):
         raise SendosoConfigError(

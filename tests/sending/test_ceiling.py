@@ -92,6 +92,15 @@ def posted(sandbox: Sandbox) -> int:
     return sum(request.method == "POST" and request.path != "/oauth/token" for request in sandbox.requests)
 
 
+def lose(sandbox: Sandbox, ceiling: Ceiling, send: Callable[[], Any]) -> None:
+    """Post a gift whose answer is lost, and then allow no more of them."""
+    ceiling(1)
+    sandbox.fault("drop_before", times=1, method="POST", path="/api/v3/sends")
+    with pytest.raises((SendOutcomeUnknownError, SendHeldError)):
+        send()
+    ceiling(0)
+
+
 RECORDED = [gift, campaign, notify, batch, links]
 WAYS = [*RECORDED, raw_gift, raw_campaign, raw_link]
 
@@ -162,11 +171,7 @@ def test_a_task_that_is_cleared_for_somebody_else_counts_what_it_has_sent(sendos
 def test_a_held_gift_is_looked_for_and_not_sent_again(
     sendoso: Sandbox, ceiling: Ceiling, an_hour_later: Callable[[], None], held: Callable[[], Any]
 ) -> None:
-    ceiling(1)
-    sendoso.fault("drop_before", times=1, method="POST", path="/api/v3/sends")
-    with pytest.raises((SendOutcomeUnknownError, SendHeldError)):
-        held()
-    ceiling(0)
+    lose(sendoso, ceiling, held)
     with pytest.raises(SendHeldError):
         held()
     an_hour_later()
@@ -187,11 +192,7 @@ def test_a_held_gift_that_becomes_free_after_the_check_is_not_posted(
     an_hour_later: Callable[[], None],
     held: Callable[[], Any],
 ) -> None:
-    ceiling(1)
-    sendoso.fault("drop_before", times=1, method="POST", path="/api/v3/sends")
-    with pytest.raises((SendOutcomeUnknownError, SendHeldError)):
-        held()
-    ceiling(0)
+    lose(sendoso, ceiling, held)
     an_hour_later()
 
     def resolved_meanwhile(self: Reconciler, **more: Any) -> dict[str, Any]:
