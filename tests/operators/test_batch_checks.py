@@ -141,7 +141,7 @@ def test_mapped_tasks_that_share_a_scope_send_each_recipient_one_gift(
     assert len(sendoso.sends) == 5
 
 
-def test_recipients_may_be_a_lazy_sequence_or_text_as_xcom_holds_them(
+def test_recipients_may_be_the_lazy_sequence_that_mapped_tasks_return(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     # What a task returned has been through JSON; what mapped tasks returned is a sequence that is read as it is used.

@@ -167,7 +167,7 @@ POSTGRES_QUERIES = [
 
 
 @pytest.mark.parametrize(("sql", "parameters"), POSTGRES_QUERIES)
-def test_a_query_is_read_from_postgresql_in_parts_whatever_its_shape(
+def test_a_query_on_postgresql_is_read_whether_or_not_a_named_cursor_can_run_it(
     sendoso: Sandbox,
     ledger: Any,
     batch: Make,
