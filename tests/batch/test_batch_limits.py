@@ -33,7 +33,7 @@ def gift(**fields: Any) -> Gift:
         (None, Decimal(9), "g is not in the catalogue"),
     ],
 )
-def test_the_price_of_a_gift_includes_shipping_and_handling_and_says_why_it_is_unknown(
+def test_the_price_of_a_gift_includes_fulfilment_and_shipping_or_says_why_it_is_unknown(
     found: Gift | None, shipping: Decimal | None, price: Price | str
 ) -> None:
     got = price_of("g", found, shipping)

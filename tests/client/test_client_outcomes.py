@@ -78,9 +78,7 @@ TRACKING = "https://track.sendoso.com/gifts/3f9a"
         ([TRACKING], False),
     ],
 )
-def test_a_tracking_url_is_kept_only_if_it_is_a_plain_https_address_without_personal_data(
-    url: object, kept: bool
-) -> None:
+def test_a_tracking_url_is_kept_only_if_it_is_a_web_address_without_personal_data(url: object, kept: bool) -> None:
     """Whatever is there, the gift went out."""
     found = outcome(201, json.dumps({"send": {"id": "s-1", "tracking_url": url}}).encode())
     assert (found.verdict, found.send_id) == (Verdict.SENT, "s-1")
