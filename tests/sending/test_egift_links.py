@@ -522,7 +522,7 @@ def test_the_hook_refuses_invalid_or_repeated_emails(sendoso: Sandbox, send: Any
     assert made(sendoso) == []
 
 
-def test_the_hook_reports_a_link_request_of_unknown_outcome(sendoso: Sandbox, send: Any) -> None:
+def test_the_hook_raises_what_is_known_of_a_failed_link_request(sendoso: Sandbox, send: Any) -> None:
     emails = iter(f"ada{n}@example.com" for n in range(9))
 
     def generate(touch_id: int = EGIFT) -> Any:

@@ -242,7 +242,7 @@ NO_PROOFS: list[Any] = [
 
 
 @pytest.mark.parametrize("show", NO_PROOFS)
-def test_lists_without_the_marks_of_the_account_prove_no_absence(
+def test_an_empty_incomplete_or_unreadable_list_proves_no_absence(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],

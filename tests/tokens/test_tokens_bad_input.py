@@ -277,7 +277,7 @@ def test_a_full_ledger_spends_no_refresh_token(
     assert set(token_requests()) == {200}
 
 
-def test_a_full_ledger_refuses_a_claim_or_stores_the_token(impatient, sqlite_file, make_config):
+def test_the_full_ledgers_of_these_tests_refuse_a_claim_or_grant_it(impatient, sqlite_file, make_config):
     """The counterpart of the test above: it has met both."""
     outcomes = set()
     for spare in (0, 5):
