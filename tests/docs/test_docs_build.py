@@ -68,9 +68,6 @@ def test_every_link_of_the_readme_leads_to_a_file() -> None:
 
 def test_every_make_target_that_contributing_names_exists() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"\btests/[\w./]+\w", page))
-    assert len(named) > 20
-    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     wanted = set(re.findall(r"`make ([\w-]+)", page))
     assert len(wanted) > 6
