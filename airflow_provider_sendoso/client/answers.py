@@ -115,11 +115,12 @@ class Exchange:
 
 
 _DEEPEST = 50
-"""Levels of an answer, of which Sendoso's have at most six; a thousand could be read, and not be written again."""
+"""The deepest nesting of an answer that is read: Sendoso's have six levels at most, and Python cannot serialise
+1000."""
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object; one with two values under one name says nothing, for another reader would take the other."""
+    """Build a JSON object; refuse two values under one name, because parsers differ in which of them they keep."""
     made = dict(pairs)
     if len(made) < len(pairs) and any(made[name] != value for name, value in pairs):
         raise ValueError("two values under one name")
@@ -171,7 +172,7 @@ def read_send(body: Any) -> Send | None:
 
 
 def _word(word: Any) -> str | None:
-    """Return a status word as Sendoso has it; ``None`` for what no table could hold."""
+    """Return Sendoso's status word; ``None`` if it is not text that a database can store."""
     return word if isinstance(word, str) and len(word) <= LONGEST_TEXT and word.isprintable() else None
 
 
@@ -246,9 +247,9 @@ def read_egift_link(body: Any, email: str) -> EgiftLink | None:
 
 def names_another(request: Request, body: Any) -> bool:
     """
-    Say whether an answer is about another send than the request: for another recipient, gift, campaign or mark.
+    Return whether an answer names another recipient, gift, campaign or mark than its request.
 
-    That an answer repeats any of these is inferred; what it does not say contradicts nothing.
+    That an answer repeats any of these is inferred. A value that the answer lacks is no contradiction.
 
     :param request: the POST of a send.
     :param body: the answer's JSON.
@@ -258,7 +259,7 @@ def names_another(request: Request, body: Any) -> bool:
 
 
 def _named(body: Any) -> dict[str, str]:
-    """What a request or an answer says a send is, at its top level, or inside ``send``, ``recipient`` and ``touch``."""
+    """Return what identifies a send, in a body or in its ``send``, ``recipient`` and ``touch``, by the field's name."""
     if not isinstance(body, Mapping):
         return {}
     fields = dict(body)
@@ -391,7 +392,7 @@ def _kind(answer: Answer) -> str:
 
 
 def _values(request: Request) -> list[tuple[str, str]]:
-    """List what the API was told, by the field's name."""
+    """List the values that the request has told the API, with the names of their fields."""
     parts = (request.params, request.json or {}, request.made_from)
     return [leaf for part in parts for leaf in _leaves("", part)]
 

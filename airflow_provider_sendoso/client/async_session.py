@@ -24,7 +24,7 @@ from airflow_provider_sendoso.client.transport import error_name, proxy_answered
 from airflow_provider_sendoso.exceptions import SendosoError
 
 _LONG = 64 * 1024
-"""Bytes from which an answer is parsed in a thread: parsing a megabyte takes up to 20 ms of the event loop."""
+"""Bytes from which an answer is parsed in a thread: parsing a megabyte would block the event loop for up to 20 ms."""
 
 
 class AsyncSendosoSession:
@@ -56,10 +56,10 @@ class AsyncSendosoSession:
         """
         Make the requests of a walk; see :meth:`~airflow_provider_sendoso.client.session.SendosoSession.walk`.
 
-        :param steps: yields requests, is sent their answers, or thrown what is left after the retries.
-        :param after: done after each; what it raises ends the walk.
-        :return: what the walk returns.
-        :raises SendosoError: what the walk lets through.
+        :param steps: yields requests; their answers are sent to it, or the errors after the last retry thrown into it.
+        :param after: called after each request; an error that it raises ends the walk.
+        :return: the generator's return value.
+        :raises SendosoError: if the generator does not handle the error.
         """
         try:
             request = next(steps)

@@ -31,7 +31,7 @@ class ClientConfig(BaseModel):
     :param requests_per_second: ceiling for all calls of the account together (published: 10).
     :param timeout: seconds that one request may take in all.
     :param account: the name under which the ledger stores sends, tokens and the rate; by default the host.
-    :param names_account: whether the connection says so itself.
+    :param names_account: whether the connection sets ``account`` itself.
     :param deployment: tells apart several Airflows that share a ledger and have DAGs, tasks and runs of the same names.
     :param ledger_conn_id: the Airflow connection of the ledger database.
     :param via_from: the calling application's name in campaign sends (published).
@@ -57,7 +57,7 @@ class ClientConfig(BaseModel):
 
     @property
     def client(self) -> tuple[str, ...]:
-        """What tells this client from another, whose organisation at Sendoso may be another."""
+        """The values that tell this OAuth client from others, which may belong to another organisation at Sendoso."""
         return (self.base_url, self.client_id, self.grant_type)
 
     @property
@@ -121,7 +121,7 @@ _NAMES = {
     "account": "To the ledger it would be another account, in which nobody has been sent a gift.",
     "deployment": "To the ledger it would be another deployment, whose batches are others.",
 }
-"""What stands for something in the ledger, and what another spelling of it would mean."""
+"""The names that the ledger stores, and for the error what another spelling of each would mean."""
 
 
 def _name(conn_id: str, field: str, text: str, consequence: str) -> str:

@@ -23,7 +23,7 @@ class Auth(StrEnum):
 
 
 LARGEST_PAGE = 4 * 2**20
-"""Bytes of the largest answer that is read: 100 rows of 40 KiB each. Parsed it takes up to 40 times as many."""
+"""Bytes of the largest answer that is read: 100 rows of 40 KiB each. Parsed, it takes up to 40 times as much memory."""
 
 LARGEST_OBJECT = 2**18
 """Bytes of the largest answer about one send or one user."""

@@ -72,14 +72,14 @@ def classify(
     read: Callable[[Any], Send | None] = read_send,
 ) -> PostOutcome:
     """
-    Decide what a POST of a send led to.
+    Decide the outcome of a send's POST.
 
-    A 4xx other than 408 and 409 means *not sent* (inferred); a 5xx, 503 included, promises nothing. A refusal is the
-    row's only where its status is about what was sent and its body is JSON, as Sendoso's is: a page that a proxy has
-    made says nothing about the row.
+    A 4xx other than 408 and 409 means *not sent* (inferred); after a 5xx, 503 included, the outcome is unknown. A
+    refusal counts against the row only if its status concerns what was sent and its body is JSON, as Sendoso's is: a
+    page of a proxy says nothing about the row.
 
     :param request: the POST.
-    :param exchange: what became of it.
+    :param exchange: the result of the POST.
     :param renewed: whether the token was renewed already for this send.
     :param own_gift: whether the gift or campaign is the batch's own, so that a 404 concerns every row.
     :param read: reads the answer to such a send; ``None`` if it does not say that it was accepted.

@@ -39,13 +39,13 @@ class BatchTable:
     """
     One table with rows of batches behind a hook; looks nothing up before it is used.
 
-    :param hook: of the author's connection.
-    :param table: its name, as it is written in SQL there.
-    :raises SendosoConfigError: for a text that is not the name of a table.
+    :param hook: the hook of the author's connection.
+    :param table: the table's name, as SQL of that database writes it.
+    :raises SendosoConfigError: if the text is not the name of a table.
     """
 
     what: ClassVar[str]
-    """The table in errors, and with ``_`` the argument that names it."""
+    """What errors call the table; with ``_`` for blanks, the argument that names it."""
     column_names: ClassVar[tuple[str, ...]]
 
     def __init__(self, hook: DbApiHook, table: str) -> None:
@@ -58,15 +58,15 @@ class BatchTable:
 
     def prepare(self, batch: Batch) -> None:
         """
-        Create the table if it is missing, and prove that rows can be written and deleted, without leaving any.
+        Create the table if it is missing, and test that rows can be written and deleted, without leaving any.
 
-        :param batch: whose rows will come.
-        :raises SendosoResultsError: if that cannot be done.
+        :param batch: the batch whose rows will be written.
+        :raises SendosoResultsError: if the table cannot be created or written.
         """
         try:
             patiently(self._prepare, batch)
         except Exception as error:
-            # The database's words only: what it was asked holds nothing personal, but its exception may chain.
+            # Only the database's words are quoted. The statement holds nothing personal, but a chained exception may.
             raise SendosoResultsError(
                 f"{self._where[:1].upper()}{self._where[1:]} cannot be written: {words_of(error)}. {RIGHTS} "
                 "Nothing was sent by this try."
@@ -94,20 +94,20 @@ class BatchTable:
         raise NotImplementedError
 
     def _samples(self, batch: Batch) -> list[Cells]:
-        """Make rows that need all the room that there should be, and that have as many NULLs as there can be."""
+        """Make test rows: one with the longest value in each column, and one with as many NULLs as possible."""
         raise NotImplementedError
 
     def _index(self, session: Transaction) -> None:
-        """Make what finds rows quickly, where the database has indexes."""
+        """Create an index for the queries of this class, if the database has indexes."""
 
     def _why(self, error: Exception) -> str:
-        """Say why rows could not be written, without a word of what may not be shown of them."""
+        """Describe why rows could not be written, without the values that must not be shown."""
         return words_of(error)
 
     def _prepare(self, batch: Batch) -> None:
         with closing(Transaction(self._hook)) as session:
             self._find_or_create(session)
-            # With an id that no batch has, so that no row is touched even without transactions.
+            # The test rows have an id that no batch has, so that no other row is touched even without transactions.
             test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
             samples = self._samples(test)
             session.execute(self._insert(len(samples)), [cell for row in samples for cell in row])
@@ -129,7 +129,7 @@ class BatchTable:
         except Exception as error:
             created = error
             session.rollback()
-        # Created by us, or by another task at the same moment; a table with other columns is still one.
+        # The table may have been created by another task at the same moment. Its columns may differ from ours.
         try:
             session.read(query)
         except Exception as error:
@@ -154,7 +154,7 @@ class BatchTable:
             session.commit()
 
     def _definition(self) -> Table:
-        # Whatever the defaults of a MySQL are: with transactions, and with all of Unicode.
+        # With transactions and all of Unicode, whatever the defaults of the MySQL server are.
         name = quoted_name(self.name, quote=False)
         return Table(name, MetaData(), *self._columns(), mysql_engine="InnoDB", mysql_charset="utf8mb4")
 
