@@ -94,10 +94,10 @@ class Recorded(ABC):
 
     def waited(self, name: str, seconds: float) -> float:
         """
-        Return for how many seconds a wait has been known to the ledger; a new one is known from now on.
+        Return how many seconds ago the ledger first recorded a wait; record a new wait now.
 
-        :param name: the wait's, at most 32 characters.
-        :param seconds: how long it may last.
+        :param name: the wait's name, at most 32 characters.
+        :param seconds: how long the wait may last.
         :return: 0 without a ledger.
         """
         return 0.0 if self._ledger is None else self._ledger.send_lists.known_for(name, seconds)
