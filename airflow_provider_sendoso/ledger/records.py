@@ -36,8 +36,8 @@ class Batch:
     The sends of one task instance, in all its tries.
 
     :param batch_id: hash of the account, the deployment and the task instance.
-    :param account: whose money it is.
-    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param account: the account that pays for the gifts.
+    :param dedupe_scope: the scope within which a recipient gets at most one gift.
     :param recipient_key: the field or column that identifies a recipient within the scope.
     """
 
@@ -57,7 +57,7 @@ class Wanted:
     What a run wants to send: the ledger's view of one row.
 
     :param email_hash: of the recipient's e-mail address.
-    :param client: hash of the client that would post it.
+    :param client: hash of the client that would post the send.
     """
 
     send_key: str
@@ -80,10 +80,10 @@ class Record:
     :param posted_ago: seconds since then.
     :param resend_of: the id of the send that this one replaces.
     :param email_hash: of the recipient's e-mail address; ``None`` for a catalogue gift that an older release has sent.
-    :param bound_id: the id that a campaign send turned out to have in that list.
+    :param bound_id: the id of a campaign send in Sendoso's list, once it was found there.
     :param kind: ``None`` for a kind that this release does not know.
-    :param link_ciphertext: that link, once it is SENT.
-    :param client: hash of the client that has claimed it; ``None`` where an older release did.
+    :param link_ciphertext: the eGift link, encrypted, once the send is SENT.
+    :param client: hash of the client that has claimed the send; ``None`` if an older release has claimed it.
     :param posted_mark: the moment of the last POST by the clocks of the process that made it.
     """
 
@@ -119,10 +119,10 @@ class Record:
 
     def outcome_for(self, batch_id: str, payload_hash: str | None = None) -> RowOutcome:
         """
-        Say what this send means for a row of a batch that would make the same send.
+        Return the outcome of a row of a batch that would make this send.
 
-        :param batch_id: of the batch.
-        :param payload_hash: of the row's content; ``None`` where the content does not matter.
+        :param batch_id: the id of the batch.
+        :param payload_hash: the hash of the row's content; ``None`` if the content does not matter.
         :return: ``NOT_REACHED`` where nothing has gone out, so that the row is posted once the send can be claimed.
         """
         match self.state:
@@ -141,11 +141,11 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class SendProgress:
     """
-    The delivery status of an accepted send, as the ledger has it.
+    The delivery status of an accepted send, as the ledger stores it.
 
-    :param send_id: as it was asked for, where it has two: a tracking code and the id that it is bound to.
+    :param send_id: the id that was asked for; a campaign send has two, its tracking code and its id in the list.
     :param status: one of the six; ``None`` while it was never read.
-    :param made_ago: seconds since it was sent, on the database's clock.
+    :param made_ago: seconds since the send was made, on the database's clock.
     :param noted_ago: seconds since its status was read; ``None`` if it never was.
     """
 
@@ -173,8 +173,8 @@ def record_of(row: Any, now: float) -> Record:
     """
     Turn a row of the table into a record.
 
-    :param row: of ``sendoso_sends``, whole.
-    :param now: on the database's clock.
+    :param row: a row of ``sendoso_sends`` with all columns.
+    :param now: the time on the database's clock.
     """
     return Record(
         send_key=row.send_key,

@@ -128,7 +128,7 @@ resolutions = Table(
     Column("resolved_at", Moment, nullable=False),
     Index("sendoso_resolutions_send", "send_key"),
 )
-"""What was decided about sends whose outcome was not known: who, when and why. Rows are only ever added."""
+"""The decisions about sends whose outcome was not known: who decided, when and why. Rows are only ever added."""
 
 tokens = Table(
     "sendoso_tokens",
@@ -174,7 +174,7 @@ accounts = Table(
     Column("conn_id", String(250), nullable=False),
     Column("created_at", Moment, nullable=False),
 )
-"""The accounts that have sent, each with the client and the connection that were the first to. Since version 5."""
+"""The accounts that have sent, each with the client and the connection of its first send. Since version 5."""
 
 cursors = Table(
     "sendoso_cursors",
@@ -220,5 +220,5 @@ def _mysql_now(element: db_now, compiler: Any, **kw: Any) -> str:
 
 
 for _table in metadata.tables.values():
-    # Whatever the server's defaults are: with transactions, and comparing keys and scopes by their code points.
+    # Set here rather than by the server's defaults: transactions, and keys and scopes that are compared by code points.
     _table.kwargs.update(mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_bin")

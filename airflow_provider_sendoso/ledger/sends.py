@@ -1,4 +1,4 @@
-"""The sends of all batches: claims them and records their outcomes, by ``transitions.py``, and reads them."""
+"""Claims the sends of all batches, records their outcomes (``transitions.py`` has the rules), and reads them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SendLedger:
     """
     The sends of all accounts, scopes and batches.
 
-    :param database: the ledger's.
+    :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -112,11 +112,11 @@ class SendLedger:
 
         A POSTING row whose lease has lapsed becomes UNKNOWN: its process died between the POST and the answer.
 
-        :param batch: for whom.
-        :param owner: identifies the run; another one for every try.
+        :param batch: the batch that wants to make the sends.
+        :param owner: identifies the run; every try has another one.
         :param lease: seconds.
-        :param wanted: at most a few dozen; may be empty.
-        :return: by send key, a claim, or the row as it stands.
+        :param wanted: the sends to claim, at most a few dozen; may be empty.
+        :return: by send key, a claim, or the row of a send that is not free.
         """
         if not wanted:
             return {}
@@ -154,11 +154,11 @@ class SendLedger:
 
     def begin_post(self, claim: Claim, lease: float, connection: Connection | None = None) -> bool:
         """
-        Commit POSTING before a POST is made; once more if the POST was delayed.
+        Commit POSTING before a POST is made; called again if the POST was delayed.
 
         :param claim: the right to post the send.
         :param lease: seconds after which another run may assume that the process is dead.
-        :param connection: of a transaction that the caller commits; ``None`` makes one.
+        :param connection: a transaction that the caller commits; ``None`` makes a new one.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
         values: dict[str, Any] = {"lease": lease, "to_mark": clocks.mark()}
@@ -175,7 +175,7 @@ class SendLedger:
 
         :param claim: the right to post the send.
         :param lease: seconds that the claim lasts from now.
-        :return: ``False`` if it may not be made again by this attempt.
+        :return: ``False`` if this attempt may not post the send again.
         """
         return self._transition(claim, POST_AGAIN, State.CLAIMED, OUTCOME_PATIENCE, lease=lease)
 
@@ -192,12 +192,12 @@ class SendLedger:
         """
         Commit the outcome of a POST, also if it comes so late that another run has made the send UNKNOWN or HELD.
 
-        :param claim: the right by which it was posted.
+        :param claim: the claim with which the send was posted.
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
         :param reason: a short code, like ``http_422``.
         :param send_id: Sendoso's id, or the tracking code of a campaign send.
-        :param status: one of the six.
-        :param link: the eGift link that it made, encrypted; committed together with the rest.
+        :param status: one of the six delivery statuses.
+        :param link: the eGift link that was made, encrypted; committed together with the rest.
         :return: ``False`` if the send's row names another owner or attempt.
         """
         outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
@@ -229,7 +229,7 @@ class SendLedger:
         """
         Read rows by their keys.
 
-        :param send_keys: at most a few dozen; those that the ledger does not know are left out.
+        :param send_keys: at most a few dozen keys; the result lacks those that the ledger does not know.
         """
         return {record.send_key: record for record in self._read(sends.c.send_key.in_(send_keys))}
 
@@ -237,7 +237,7 @@ class SendLedger:
         """
         Read the rows of an account whose keys begin with a prefix.
 
-        :param account: whose they are.
+        :param account: the account of the sends.
         :param prefix: hexadecimal digits, which have no meaning in a pattern.
         """
         return self._read(sends.c.account == account, sends.c.send_key.like(f"{prefix}%"))
@@ -246,8 +246,8 @@ class SendLedger:
         """
         Find the row of a send that was accepted.
 
-        :param account: whose it is.
-        :param send_id: as Sendoso named it.
+        :param account: the account of the send.
+        :param send_id: the id that Sendoso has given the send.
         """
         found = self._read(sends.c.account == account, _named([send_id]))
         return found[0] if found else None
@@ -256,9 +256,9 @@ class SendLedger:
         """
         Store the delivery status of an accepted send.
 
-        :param account: whose it is.
-        :param send_id: as Sendoso named it.
-        :param status: one of the six.
+        :param account: the account of the send.
+        :param send_id: the id that Sendoso has given the send.
+        :param status: one of the six delivery statuses.
         """
         self._update(sends.c.account == account, _named([send_id]), status=status, status_at=db_now())
 
@@ -268,7 +268,7 @@ class SendLedger:
 
         A final status (delivered, failed, returned) is not replaced by an earlier one, which was read before it.
 
-        :param account: whose they are.
+        :param account: the account of the sends.
         :param statuses: by send id; ids that the ledger does not know are left out.
         """
         by_status: dict[str, list[str]] = {}
@@ -283,7 +283,7 @@ class SendLedger:
 
     def progress(self, **where: str) -> Iterator[SendProgress]:
         """
-        Read the delivery statuses of what was sent, in pages.
+        Read the delivery statuses of accepted sends, in pages.
 
         :param where: columns and values, like ``batch_id=…``.
         """
@@ -300,8 +300,8 @@ class SendLedger:
         """
         Read the delivery statuses of some sends, in pages.
 
-        :param account: whose they are.
-        :param send_ids: as Sendoso named them; those that the ledger does not know are left out.
+        :param account: the account of the sends.
+        :param send_ids: the ids that Sendoso has given the sends; ids that the ledger does not know are left out.
         """
         for some in in_groups(list(send_ids)):
             asked = set(some)
@@ -312,18 +312,18 @@ class SendLedger:
 
     def scopes(self, account: str) -> list[str]:
         """
-        Name the scopes of an account.
+        Return the scopes of an account.
 
-        :param account: whose they are.
+        :param account: the account of the sends.
         """
         query = select(scopes.c.dedupe_scope).where(scopes.c.account == account).order_by(scopes.c.created_at)
         return [str(name) for name in self._database.run(lambda connection: connection.execute(query).scalars().all())]
 
     def batch(self, batch_id: str) -> Batch | None:
         """
-        Read which task instance a batch is.
+        Read which task instance made a batch.
 
-        :param batch_id: as its operator returned it.
+        :param batch_id: the id that the operator returned.
         """
         of_scope = and_(scopes.c.account == batches.c.account, scopes.c.dedupe_scope == batches.c.dedupe_scope)
         query = select(batches, scopes.c.recipient_key).where(batches.c.batch_id == batch_id, of_scope)
@@ -331,11 +331,11 @@ class SendLedger:
         return None if row is None else Batch(**{f.name: getattr(row, f.name) for f in fields(Batch)})
 
     def batch_exists(self, account: str, batch_id: str) -> bool:
-        """Say whether the ledger knows a batch of an account."""
+        """Return whether the ledger knows a batch of an account."""
         return self._exists(batches.c.account == account, batches.c.batch_id == batch_id)
 
     def scope_exists(self, account: str, dedupe_scope: str) -> bool:
-        """Say whether anything was ever sent, or tried, in a scope."""
+        """Return whether a batch was ever opened in a scope."""
         return self._exists(scopes.c.account == account, scopes.c.dedupe_scope == dedupe_scope)
 
     def states(self, **where: str) -> dict[State, int]:
@@ -350,9 +350,9 @@ class SendLedger:
 
     def perhaps_sent(self, batch: Batch) -> Counter[Item]:
         """
-        Count what a batch has sent, or may have, in all its tries, by what was sent.
+        Count the gifts that a batch has sent, or may have sent, in all its tries, by gift or campaign.
 
-        :param batch: whose sends are counted, also those whose rows its query has lost since.
+        :param batch: the batch; sends whose rows its query no longer returns are counted, too.
         """
         these = (sends.c.account == batch.account, sends.c.batch_id == batch.batch_id, sends.c.state.in_(PERHAPS_SENT))
         query = select(sends.c.gift_id, sends.c.touch_id, func.count()).where(*these).group_by("gift_id", "touch_id")
@@ -363,7 +363,7 @@ class SendLedger:
         """
         Read the sends in some states, in pages, in the order of their keys.
 
-        :param states: which ones.
+        :param states: the states.
         :param where: columns and values, like ``batch_id=…``.
         """
         after = ""
@@ -388,7 +388,7 @@ class SendLedger:
         return self._database.run(work)
 
     def _progress(self, *where: Any) -> list[tuple[str, SendProgress]]:
-        """Read only the columns that a wait needs: it reads thousands of rows in every round."""
+        """Read only the columns that a wait needs, because a wait reads thousands of rows in every round."""
         made_at = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
         columns = (sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at, sends.c.kind)
         query = select(*columns, sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)

@@ -1,4 +1,4 @@
-"""Shared by the ledger's statements: the database's clock, and how many values one statement takes."""
+"""Functions for the ledger's statements: the database's clock, and lists that are cut to the size of one statement."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sqlalchemy.engine import Connection
 from airflow_provider_sendoso.ledger.schema import db_now
 
 _AT_ONCE = 500
-"""Values in one statement: well below what any of the databases takes."""
+"""Values in one statement: well below the limit of every database."""
 
 
 def now_on(connection: Connection) -> float:
     """
     Read the database's clock, the only one that all processes share.
 
-    :param connection: to it.
+    :param connection: a connection to the database.
     :return: epoch seconds.
     """
     return float(connection.execute(select(db_now())).scalar_one())
@@ -25,7 +25,7 @@ def now_on(connection: Connection) -> float:
 
 def in_groups(values: Sequence[str]) -> Iterator[Sequence[str]]:
     """
-    Cut a list into as many values as one statement takes.
+    Cut a list into lists of as many values as one statement takes.
 
     :param values: ids, or hashes.
     """

@@ -87,7 +87,7 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
     Make the READY row of a send that the ledger does not know.
 
     :param batch: the send's batch.
-    :param now: on the database's clock.
+    :param now: the time on the database's clock.
     """
     return {
         "send_key": want.send_key,

@@ -130,8 +130,7 @@ class BatchRun(Run):
             fingerprint, left_out = seen.fingerprint, seen.left_out
             failure = self._why_refused(seen, cost)
             if failure is not None:
-                self._preview(batch, spool, spool.record, price=False)  # recipients who were sent their gift earlier
-                # are counted as such
+                self._preview(batch, spool, spool.record, price=False)  # gifts sent earlier are counted as such
         if failure is None:
             try:
                 with span("send"):

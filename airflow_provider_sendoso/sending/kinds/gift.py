@@ -53,11 +53,11 @@ class GiftKind(SendKind[GiftSend]):
         return send.gift_id, ""
 
     def price(self, item: Item, prices: PriceList[P]) -> P:
-        """Look the gift up."""
+        """Look up the price of the gift."""
         return prices.of_gift(item.gift_id or "")
 
     def no_field_for(self, names: str) -> SendosoConfigError:
-        """Say why arguments are refused."""
+        """Return the message that refuses arguments."""
         return SendosoConfigError(
             f"{names}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
         )
@@ -67,7 +67,7 @@ class GiftKind(SendKind[GiftSend]):
         return send.recipient.email
 
     def problem_by_post(self, send: GiftSend) -> str | None:
-        """Say what a parcel's address lacks."""
+        """Return what a parcel's address lacks."""
         return address_problem(send.recipient.address)
 
     def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner:
@@ -77,7 +77,7 @@ class GiftKind(SendKind[GiftSend]):
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
     ) -> dict[str, SendStatus | None]:
-        """Ask for each by its id."""
+        """Read each send by its id."""
         statuses: dict[str, SendStatus | None] = {}
         for record in records:
             with suppress(SendosoNotFoundError):
@@ -123,7 +123,7 @@ class MarkScanner:
             if time.monotonic() > give_up:
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", LONGEST_SCAN)
                 return scan
-        if pages.whole and marks:  # a list that shows no marks at all says nothing about any
+        if pages.whole and marks:  # a list that shows no marks at all proves nothing
             scan.absent = {key for mark, key in keys.items() if mark not in marks}
         return scan
 

@@ -1,6 +1,6 @@
 """eGift links of a campaign: ``POST /api/v3/send/generate_egift_links`` (published).
 
-Sendoso sends nothing; the answer holds the link, which is money. No list shows which links were made.
+Sendoso sends nothing; the answer holds the link, which whoever has it can redeem. No list shows which links were made.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LinkKind(SendKind[EgiftLinkSend]):
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
     ) -> dict[str, SendStatus | None]:
-        """Look in the Send Tracker's list for the ids that a person has recorded; a link's row has no other mark."""
+        """Look in the Send Tracker's list for the ids that a person has recorded; nothing else identifies a link."""
         noted = [tracked(record) for record in records if record.bound_id is not None]
         tracker = Tracker(noted, str)
         if noted:
