@@ -410,12 +410,12 @@ def test_after_a_wait_in_the_triggerer_the_ledger_says_how_far_they_are(
     ids = [row[0] for row in read("send_id")]
     hook = SendosoHook()
     for send_id, status in zip(ids, ("delivered", "failed", "shipped"), strict=True):
-        hook.ledger.sends.note_status(hook.config.account, send_id, status)
+        hook.note_statuses({send_id: status})
     report = {"sends": 3, "reached": 1, "counts": {}, "failed": 1, "failed_ids": [ids[1]], "statuses": None}
     with pytest.raises(SendosoStatusError):
         sensor(batch_id=batch_id).execute_complete({}, {"status": "settled", "report": report})
     assert [row[0] for row in read("status")] == ["delivered", "failed", "shipped"]
-    hook.ledger.sends.note_status(hook.config.account, ids[2], "delivered")
+    hook.note_statuses({ids[2]: "delivered"})
     with pytest.raises(AirflowSensorTimeout):
         sensor(batch_id=batch_id).execute_complete({}, {"status": "timeout", "report": report})
     assert [row[0] for row in read("status")] == ["delivered", "failed", "delivered"]

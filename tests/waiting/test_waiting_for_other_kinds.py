@@ -74,7 +74,7 @@ def test_what_another_worker_has_noted_counts(patient: Sandbox, batch_id: str) -
     waiting = SendStatusSensor(task_id="arrived", deferrable=False, poke_interval=0.01, batch_id=batch_id)
     assert not waiting.poke({}).is_done
     hook = SendosoHook()
-    hook.ledger.sends.note_statuses(hook.config.account, {str(record.send_id): "delivered" for record in records()})
+    hook.note_statuses({str(record.send_id): "delivered" for record in records()})
     assert waiting.poke({}).xcom_value["counts"] == {"delivered": 2}
 
 
