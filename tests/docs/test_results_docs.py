@@ -81,7 +81,7 @@ def test_the_page_names_the_tables_columns_in_their_order() -> None:
     assert sorted(named) == sorted(COLUMNS)
 
 
-def test_who_has_not_received_theirs(ask: Any) -> None:
+def test_the_query_for_people_without_a_gift_returns_them(ask: Any) -> None:
     assert ask(NOT_RECEIVED) == [
         ("C-2", "already_sent", None, None, "returned"),
         ("C-3", "held", None, "http_500", None),
@@ -91,12 +91,12 @@ def test_who_has_not_received_theirs(ask: Any) -> None:
     ]
 
 
-def test_what_did_it_cost(ask: Any) -> None:
+def test_the_query_for_costs_adds_them_up(ask: Any) -> None:
     ((currency, gifts, cost),) = ask(COST)
     assert (currency, gifts, Decimal(str(cost))) == ("USD", 4, Decimal("50.0"))
 
 
-def test_who_got_what(ask: Any) -> None:
+def test_the_query_for_gifts_received_returns_them(ask: Any) -> None:
     assert [(*found[:3], str(found[3])[:19], found[4]) for found in ask(WHO_GOT_WHAT)] == [
         ("C-1", "gift-mug", "snd-1", "2026-11-18 08:30:01", "delivered"),
         ("C-2", "gift-mug", "snd-2", "2026-11-18 08:30:02", "returned"),

@@ -413,7 +413,9 @@ def examples(ledger_connection: dict[str, Any]) -> int:
     return 40 if ledger_connection["conn_type"] == "sqlite" else 10
 
 
-def test_whatever_happens_nobody_gets_two_and_nobody_is_lost(opened: Ledger, examples: int) -> None:
+def test_in_any_order_of_steps_no_recipient_gets_two_gifts_and_no_recipient_is_lost(
+    opened: Ledger, examples: int
+) -> None:
     run_state_machine_as_test(
         lambda: LedgerMachine(opened),
         settings=settings(

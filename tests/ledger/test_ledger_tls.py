@@ -61,7 +61,7 @@ def in_the_clear() -> Iterator[tuple[int, list[bytes]]]:
 
 
 @pytest.mark.parametrize("sslmode", ["require", "verify-full"])
-def test_nothing_is_said_to_a_server_without_the_tls_that_is_asked_for(
+def test_no_login_is_sent_to_a_server_without_the_tls_that_the_connection_requires(
     set_ledger: Callable[..., None], in_the_clear: tuple[int, list[bytes]], sslmode: str
 ) -> None:
     port, received = in_the_clear
@@ -88,7 +88,7 @@ def over_tls(postgres_socket_dir: str, postgres_database: Callable[[], Any]) -> 
             yield pooler.port, postgres_database().name, shown
 
 
-def test_the_certificate_that_is_asked_for_is_checked(
+def test_the_certificate_of_the_server_is_checked_against_the_root_certificate_of_the_connection(
     set_ledger: Callable[..., None], over_tls: tuple[int, str, Path], tmp_path: Path
 ) -> None:
     port, schema, shown = over_tls
@@ -125,7 +125,7 @@ def test_a_sqlite_ledger_in_the_root_directory_is_refused(set_connection: Callab
 
 
 @pytest.mark.parametrize("was", [None, 0o644, 0o664])
-def test_a_sqlite_ledger_is_its_owners_alone(
+def test_a_sqlite_ledger_is_readable_by_its_owner_alone(
     set_connection: Callable[..., None], sendoso: Any, tmp_path: Path, was: int | None
 ) -> None:
     """The key of all hashes is in it. A group that may write to it, so that two users share it, keeps that."""

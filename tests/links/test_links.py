@@ -50,7 +50,7 @@ def links(operator: type) -> list[type]:
     return [type(link) for link in operator.operator_extra_links]  # type: ignore[attr-defined]
 
 
-def test_operators_declare_them_and_so_does_the_provider() -> None:
+def test_operators_and_provider_declare_the_links() -> None:
     assert links(SendGiftOperator) == [SendosoLink, TrackingLink]
     for operator in (BatchSendOperator, ResolveHeldOperator, SendStatusSensor):
         assert links(operator) == [SendosoLink]
@@ -65,7 +65,7 @@ def test_batch_links_to_sendoso_before_anything_is_sent(sendoso: Sandbox, ti: Fa
     assert len(sendoso.sends) == 1
 
 
-def test_gift_links_to_where_it_can_be_followed(sendoso: Sandbox, ti: FakeTI) -> None:
+def test_gift_links_to_its_tracking_address(sendoso: Sandbox, ti: FakeTI) -> None:
     thank = SendGiftOperator(task_id="task", recipient=RECIPIENT, **GIFT)
     send_id = thank.execute({"ti": ti})
     tracking = f"{sendoso.url}/?send={send_id}"
@@ -85,7 +85,7 @@ def test_gift_links_to_where_it_can_be_followed(sendoso: Sandbox, ti: FakeTI) ->
         ({"fault": "error_before"}, SendOutcomeUnknownError),
     ],
 )
-def test_gift_that_is_not_known_to_be_sent_links_to_sendoso_all_the_same(
+def test_gift_that_was_not_sent_links_to_sendoso(
     sendoso: Sandbox, ti: FakeTI, fault: dict[str, Any], error: type[Exception]
 ) -> None:
     sendoso.fault(fault.pop("fault"), method="POST", path="/api/v3/sends", **fault)
@@ -112,7 +112,9 @@ def test_resolving_links_to_sendoso(sendoso: Sandbox, ti: FakeTI, make_open: Cal
 
 
 @pytest.mark.parametrize(("pushed", "shown"), [("https://app.sendoso.com", "https://app.sendoso.com"), (None, "")])
-def test_address_is_what_the_task_has_pushed(monkeypatch: pytest.MonkeyPatch, pushed: str | None, shown: str) -> None:
+def test_address_is_read_from_xcom_and_empty_without_one(
+    monkeypatch: pytest.MonkeyPatch, pushed: str | None, shown: str
+) -> None:
     """Airflow would write ``None`` down as text, and show a button for it."""
     key = SimpleNamespace(dag_id="dag", task_id="task", run_id="run-1", map_index=3)
     asked: list[Any] = []

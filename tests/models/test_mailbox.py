@@ -84,7 +84,7 @@ def test_a_decorated_address_is_refused_by_the_kind_of_its_decoration(kind: str,
         "ada@xn--bcher-kva.example",
     ],
 )
-def test_a_plain_address_is_one(text: str) -> None:
+def test_a_plain_address_has_no_problem(text: str) -> None:
     assert address_problem(unicodedata.normalize("NFC", text)) is None
 
 
@@ -101,7 +101,7 @@ def test_a_plain_address_is_one(text: str) -> None:
         "ada.example.com",
     ],
 )
-def test_what_is_no_address_is_called_that(text: str) -> None:
+def test_text_that_is_no_address_is_reported_as_such(text: str) -> None:
     problem = address_problem(text)
     assert problem is not None
     assert "e-mail address" in problem
@@ -138,7 +138,7 @@ def test_different_mailboxes_have_different_keys(mailboxes: tuple[str, ...]) -> 
 
 
 @given(st.text(max_size=40))
-def test_folding_keeps_the_number_of_letters_and_is_done_after_once(text: str) -> None:
+def test_folding_case_keeps_the_number_of_letters_and_is_idempotent(text: str) -> None:
     folded = fold_case(text)
     assert len(folded) == len(text)
     assert fold_case(folded) == folded
@@ -148,12 +148,12 @@ def test_folding_keeps_the_number_of_letters_and_is_done_after_once(text: str) -
     local=st.text(string.ascii_letters + string.digits + "äßéñΣςſ", min_size=1, max_size=12),
     domain=st.sampled_from(["example.com", "Bücher.example", "xn--bcher-kva.example"]),
 )
-def test_a_key_is_its_own_key(local: str, domain: str) -> None:
+def test_the_key_of_a_key_is_the_key(local: str, domain: str) -> None:
     key = mailbox_key(unicodedata.normalize("NFC", f"{local}@{domain}"))
     assert mailbox_key(key) == key
 
 
 @given(st.text(max_size=60), st.sampled_from(["ada@example.com", "grace@example.org"]), st.text(max_size=60))
-def test_no_problem_quotes_the_text(before: str, address: str, after: str) -> None:
+def test_no_problem_quotes_the_address(before: str, address: str, after: str) -> None:
     problem = address_problem((before + address + after).strip()) or ""
     assert address not in problem.replace("like ada@example.com", "")

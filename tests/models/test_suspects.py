@@ -22,19 +22,19 @@ ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
     "text",
     ["n/a", "N/A", "-", "nan", "NaN", "None", "<NA>", "NaT", "NULL", "null", "#N/A", "(null)", "undefined", "--"],
 )
-def test_a_stand_in_for_a_missing_value_is_named(text: str) -> None:
+def test_a_stand_in_for_a_missing_value_is_a_suspect(text: str) -> None:
     assert repr(text) in (suspect(text) or "")
 
 
 @pytest.mark.parametrize("text", ["4.42079E+11", "4.4E+11", "1e5", "2E11", "-1.5E+3", "4.42079e+11"])
-def test_a_number_that_a_spreadsheet_has_shortened(text: str) -> None:
+def test_a_number_in_scientific_notation_is_a_suspect(text: str) -> None:
     assert "scientific notation" in (suspect(text) or "")
 
 
 @pytest.mark.parametrize(
     "text", ["Nan", "Nat", "Null Island", "None of your business", "1E", "E5", "12", "+442079460000", "A-1", "1e5f"]
 )
-def test_names_and_numbers_that_may_be_meant(text: str) -> None:
+def test_names_and_numbers_that_may_be_meant_are_no_suspects(text: str) -> None:
     assert suspect(text) is None
 
 
@@ -56,7 +56,9 @@ def test_names_and_numbers_that_may_be_meant(text: str) -> None:
         (None, "2139", False),
     ],
 )
-def test_a_postal_code_that_has_lost_its_zeros(country: str | None, code: str | None, lost: bool) -> None:
+def test_a_postal_code_that_may_have_lost_its_zeros_is_a_problem(
+    country: str | None, code: str | None, lost: bool
+) -> None:
     assert (postal_code_problem(country, code) is not None) == lost
 
 
@@ -71,7 +73,7 @@ def test_a_postal_code_that_has_lost_its_zeros(country: str | None, code: str | 
         ({"address": {"postal_code": "4.42E+11", "country": "GB"}}, "address_postal_code"),
     ],
 )
-def test_the_field_is_named(fields: dict[str, Any], name: str) -> None:
+def test_the_field_of_a_suspect_is_named(fields: dict[str, Any], name: str) -> None:
     with pytest.raises(ValidationError) as caught:
         GiftSend.model_validate({"gift_id": "g", "message": "Hi", "recipient": ADA | fields})
     assert [field for field, _ in field_errors(caught.value)] == [name]
@@ -112,21 +114,21 @@ class NaTType:
         ("Hello \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", None),
     ],
 )
-def test_values_of_other_types(value: Any, text: str | None) -> None:
+def test_enums_missing_values_and_big_numbers_are_read_as_text(value: Any, text: str | None) -> None:
     if isinstance(value, str) and text is None:
         text = value  # the flag of England keeps its last characters, which cannot be seen
     assert normalise_text(value) == text
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32", "int64"])
-def test_numbers_of_numpy(kind: str) -> None:
+def test_numbers_of_numpy_are_read_as_text(kind: str) -> None:
     numpy = pytest.importorskip("numpy", reason="numpy comes with some databases' drivers only")
     assert normalise_text(getattr(numpy, kind)(42)) == "42"
     if kind != "int64":
         assert normalise_text(getattr(numpy, kind)("nan")) is None
 
 
-def test_a_cell_of_combining_marks_costs_nothing() -> None:
+def test_a_long_cell_of_combining_marks_is_refused_quickly() -> None:
     with pytest.raises(ValueError, match="longer than"):
         normalise_text("a" + "\u0301\u0323" * 500_000)
 
@@ -141,7 +143,7 @@ def test_a_cell_of_combining_marks_costs_nothing() -> None:
         (None, None),
     ],
 )
-def test_placeholders(text: str | None, left: str | None) -> None:
+def test_a_placeholder_left_in_a_text_is_found(text: str | None, left: str | None) -> None:
     assert placeholder(text) == left
 
 
@@ -167,7 +169,7 @@ def test_a_single_gift_is_refused_with_a_placeholder_on_its_card() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["None", "", " "])
-def test_what_a_template_has_rendered_to_nothing_is_absent_at_every_depth(nothing: str) -> None:
+def test_a_value_that_a_template_rendered_to_nothing_is_absent_at_every_depth(nothing: str) -> None:
     address = {"line1": nothing, "city": nothing}
     gift = GiftArguments.parse({"gift_id": "g", "message": "Hi", "metadata": {"crm": nothing, "id": "42"}})
     send = make_send(gift, ADA | {"company": nothing, "address": address})

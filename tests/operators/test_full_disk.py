@@ -42,7 +42,7 @@ def outcomes(tmp_path: Path) -> Callable[[], Counter[str]]:
     [("fill", range(1)), ("jobs", range(1, ROWS)), ("stage", range(ROWS, ROWS + 1))],
     ids=["rows are read", "rows are sent", "results are written"],
 )
-def test_a_disk_that_is_full_when(
+def test_no_recipient_gets_two_gifts_or_none_when_the_disk_is_full_while(
     sendoso: Sandbox,
     ledger: Any,
     make: Any,

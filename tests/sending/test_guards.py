@@ -241,7 +241,7 @@ def test_whatever_the_answer_says_nothing_is_logged_before_it_is_recorded(
     assert "urllib3" in caplog.text
 
 
-def test_what_a_thread_logs_that_does_not_post_is_not_kept(send: Callable[..., Try], caplog: Any) -> None:
+def test_log_records_of_a_thread_that_does_not_post_are_not_withheld(send: Callable[..., Try], caplog: Any) -> None:
     caplog.set_level(logging.INFO)
     assert send(1) == Try("", {"sent": 1})
     logging.getLogger("airflow_provider_sendoso.client.answers").warning("said at once")
@@ -254,7 +254,7 @@ PROXY_PAGE = "<html><body>Bad request</body></html>"
 
 
 @pytest.mark.parametrize("status", [402, 421, 425])
-def test_a_refusal_of_the_account_stops_the_batch_and_stays_with_nobody(
+def test_a_refusal_of_the_account_stops_the_batch_and_refuses_no_row(
     sendoso: Sandbox, send: Callable[..., Try], status: int
 ) -> None:
     sendoso.fault("status", times=50, method="POST", path=SENDS, status=status)
@@ -267,7 +267,7 @@ def test_a_refusal_of_the_account_stops_the_batch_and_stays_with_nobody(
 @pytest.mark.parametrize(
     ("status", "body"), [(400, PROXY_PAGE), (422, ""), (404, PROXY_PAGE), (418, {"success": False})]
 )
-def test_a_refusal_that_nobody_can_tell_to_be_the_rows_is_tried_again(
+def test_a_refusal_that_may_not_concern_the_row_is_tried_again(
     sendoso: Sandbox, send: Callable[..., Try], status: int, body: Any
 ) -> None:
     rows = [

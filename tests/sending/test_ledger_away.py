@@ -19,7 +19,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 LINE = r"Waiting for the ledger's database since \d\d:\d\d:\d\d UTC, \d+ s by now, and at most \d+ s more\."
 
 
-def test_a_batch_that_waits_for_its_ledger_says_so_again_and_again(
+def test_a_batch_that_waits_for_its_ledger_logs_it_repeatedly(
     sendoso: Sandbox,
     set_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,

@@ -158,7 +158,7 @@ POINTS = ("posting-committed:3", "posted:3", "outcome-committed:3")
 
 
 @pytest.mark.parametrize("kill", [kill for kill in WHILE_SENDING if kill.width == 1 and kill.at in POINTS], ids=str)
-def test_so_is_one_of_a_campaign_whose_sends_bear_no_mark(
+def test_a_try_of_a_campaign_that_is_killed_while_it_sends_is_finished_by_the_next(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
@@ -203,7 +203,7 @@ def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_is_finished_by_th
     everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
 
 
-def test_every_crash_point_is_in_some_test() -> None:
+def test_every_crash_point_of_the_code_is_tested() -> None:
     package = Path(airflow_provider_sendoso.__file__).parent
     named = {
         name

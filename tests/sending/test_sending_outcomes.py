@@ -145,7 +145,7 @@ def test_a_long_retry_after_is_not_waited_out(
     assert states() == {"READY": 5}
 
 
-def test_the_gift_that_a_row_names_is_that_rows_fault(
+def test_an_error_of_the_gift_that_a_row_names_refuses_that_row_alone(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
 ) -> None:
     rows = [person | {"gift_id": "gift-donation-trees"} for person in people(5)]
@@ -168,7 +168,7 @@ def test_a_refused_row_is_posted_again_only_with_another_content(
     assert states() == {"SENT": 5}
 
 
-def test_twenty_equal_refusals_are_not_the_rows_fault(
+def test_twenty_equal_refusals_stop_the_batch_and_refuse_no_row(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
 ) -> None:
     sendoso.fault("status", times=30, method="POST", path=SENDS, status=422)
@@ -226,7 +226,7 @@ def test_an_outage_of_everything_holds_one_send_and_leaves_the_rest_for_a_retry(
     assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
 
 
-def test_a_sendoso_that_is_down_holds_nothing(
+def test_while_sendoso_is_down_no_send_is_held(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
 ) -> None:
     assert send(1) == Try("", {"sent": 1})
@@ -238,7 +238,7 @@ def test_a_sendoso_that_is_down_holds_nothing(
     assert len(sendoso.sends) == 5
 
 
-def test_a_sendoso_that_comes_back_in_time_is_noticed_by_nobody(
+def test_a_batch_goes_on_when_sendoso_comes_back_in_time(
     sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(1)

@@ -301,5 +301,7 @@ def played(request: pytest.FixtureRequest, stage: Callable[..., Stage]) -> Itera
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
-def test_no_gift_twice_and_nobody_lost_when(story: Callable[[Stage], None], played: dict[str, Future[None]]) -> None:
+def test_no_gift_is_sent_twice_and_no_recipient_is_lost_when(
+    story: Callable[[Stage], None], played: dict[str, Future[None]]
+) -> None:
     played[story.__name__].result()

@@ -57,7 +57,7 @@ def slow(sandbox, answers_wait) -> threading.Event:
     return answers_wait
 
 
-def test_what_the_refresh_token_was_traded_for_is_stored(
+def test_tokens_granted_during_an_interruption_are_stored(
     interrupted, slow, until, make_session, make_config, sandbox, token_requests
 ):
     """It is when the exception arrives: Airflow ends the process soon after that, and waits for no thread."""
@@ -75,7 +75,7 @@ def test_what_the_refresh_token_was_traded_for_is_stored(
     assert token_requests() == [200, 200]  # what was stored works: no invalid_grant
 
 
-def test_who_comes_while_the_abandoned_thread_still_renews_waits_for_it(
+def test_another_process_waits_for_the_thread_that_an_interrupted_caller_left_behind(
     interrupted, slow, make_session, make_config, sandbox, token_requests
 ):
     """Interrupted twice, the caller leaves at once."""
@@ -97,7 +97,9 @@ def test_who_comes_while_the_abandoned_thread_still_renews_waits_for_it(
     assert token_requests() == [200, 200]
 
 
-def test_a_request_that_has_not_left_does_not_leave(interrupted, make_session, make_config, sandbox, token_requests):
+def test_an_interrupted_renewal_makes_no_request_that_had_not_begun(
+    interrupted, make_session, make_config, sandbox, token_requests
+):
     """Interrupted while it waits for its slot: nobody waits for the renewal, which gives back the claim it has."""
     config = make_config(sandbox.issue_refresh_token())
     session = make_session(config)
@@ -116,7 +118,7 @@ def test_a_request_that_has_not_left_does_not_leave(interrupted, make_session, m
     assert token_requests() == [200]
 
 
-def test_a_claim_that_is_not_there_yet_is_not_waited_for(
+def test_an_interrupted_caller_does_not_wait_for_a_claim(
     interrupted, book, make_session, make_config, sandbox, token_requests
 ):
     config = make_config(sandbox.issue_refresh_token())
@@ -133,7 +135,9 @@ def test_a_claim_that_is_not_there_yet_is_not_waited_for(
     assert session.token()
 
 
-def test_a_renewal_in_a_thread_of_the_event_loop(interrupted, slow, make_session, make_config, sandbox, token_requests):
+def test_a_renewal_in_a_worker_thread_is_not_interrupted(
+    interrupted, slow, make_session, make_config, sandbox, token_requests
+):
     """The triggerer asks from a worker thread, in which no exception of a signal handler is ever raised."""
     session = make_session(make_config(sandbox.issue_refresh_token()))
     tokens: list[str] = []

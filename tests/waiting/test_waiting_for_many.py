@@ -83,7 +83,7 @@ async def test_a_thousand_sends_settle_with_ten_requests(
     assert in_ledger() == {"delivered": 1000}
 
 
-async def test_what_is_under_way_is_asked_for_again_and_what_has_arrived_is_not(
+async def test_sends_under_way_are_asked_for_again_and_arrived_ones_are_not(
     recorded: Recorded, patient: Sandbox, in_ledger: InLedger
 ) -> None:
     await asyncio.to_thread(recorded, 250, "delivered")
@@ -118,7 +118,7 @@ async def test_a_batch_may_grow_while_it_is_waited_for(recorded: Recorded, patie
 
 
 @on_sqlite
-async def test_ten_thousand_make_a_small_event_and_known_ends_are_not_asked_for(
+async def test_ten_thousand_sends_make_a_small_event_and_known_final_statuses_are_not_asked_for(
     recorded: Recorded, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.to_thread(recorded, 10_000, known="returned")
@@ -140,7 +140,9 @@ async def test_ten_thousand_make_a_small_event_and_known_ends_are_not_asked_for(
 # -- a restart ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_restart_in_the_middle_asks_only_for_what_is_left(recorded: Recorded, patient: Sandbox) -> None:
+async def test_a_trigger_restarted_midway_asks_only_for_the_sends_that_are_left(
+    recorded: Recorded, patient: Sandbox
+) -> None:
     ids = await asyncio.to_thread(recorded, 300, "delivered")
     patient.fault("status", status=404, method="GET", path=LIST)  # once: it is not asked for again
     first = trigger(batch_id="batch-1")
@@ -167,7 +169,7 @@ async def test_a_restart_in_the_middle_asks_only_for_what_is_left(recorded: Reco
 
 
 @on_sqlite
-async def test_a_list_that_grows_while_it_is_read_repeats_rows(
+async def test_rows_repeated_by_a_list_that_grows_count_once(
     recorded: Recorded, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await asyncio.to_thread(recorded, 500, "delivered")
@@ -186,7 +188,7 @@ async def test_a_list_that_grows_while_it_is_read_repeats_rows(
 
 
 @on_sqlite
-async def test_a_list_that_shrinks_while_it_is_read_misses_rows(
+async def test_sends_missed_by_a_list_that_shrinks_are_asked_for_by_id(
     recorded: Recorded, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.to_thread(recorded, 500, "delivered")
@@ -208,7 +210,9 @@ async def test_a_list_that_shrinks_while_it_is_read_misses_rows(
 # -- lists of ids ------------------------------------------------------------------------------------------------------
 
 
-async def test_ten_thousand_ids_are_small_arguments(recorded: Recorded, patient: Sandbox, in_ledger: InLedger) -> None:
+async def test_ten_thousand_ids_make_small_trigger_arguments(
+    recorded: Recorded, patient: Sandbox, in_ledger: InLedger
+) -> None:
     ids = await asyncio.to_thread(recorded, 300, "delivered")
     ids += await asyncio.to_thread(recorded, 9_700, batch_id="batch-2", known="delivered")
     waiting = await asyncio.to_thread(lambda: deferred(send_id=ids))
@@ -224,7 +228,9 @@ async def test_ten_thousand_ids_are_small_arguments(recorded: Recorded, patient:
     assert (result["sends"], result["reached"], result["failed_ids"]) == (10_000, 10_000, [])
 
 
-async def test_a_list_that_the_ledger_has_no_sends_of(sent: Sent, ledger: Any, patient: Sandbox) -> None:
+async def test_a_list_of_sends_that_the_ledger_does_not_know_is_kept_and_followed(
+    sent: Sent, ledger: Any, patient: Sandbox
+) -> None:
     ids = await asyncio.to_thread(sent, *["delivered"] * 101)
     waiting = await asyncio.to_thread(lambda: deferred(send_id=ids))
     assert waiting.send_ids is None
@@ -234,7 +240,7 @@ async def test_a_list_that_the_ledger_has_no_sends_of(sent: Sent, ledger: Any, p
 
 
 @pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)
-async def test_a_list_of_a_hundred_gives_each_its_status(recorded: Recorded, patient: Sandbox) -> None:
+async def test_a_list_of_a_hundred_returns_a_status_for_each(recorded: Recorded, patient: Sandbox) -> None:
     ids = await asyncio.to_thread(recorded, 100, "delivered")
     waiting = await asyncio.to_thread(lambda: deferred(send_id=ids))
     assert waiting.send_ids == ids
@@ -276,7 +282,7 @@ async def test_one_send_that_always_fails_does_not_end_the_wait(
 
 
 @on_sqlite
-async def test_when_nothing_answers_it_gives_up(recorded: Recorded, patient: Sandbox) -> None:
+async def test_a_wait_gives_up_when_nothing_answers(recorded: Recorded, patient: Sandbox) -> None:
     await asyncio.to_thread(recorded, 200)
     patient.fault("error_before", times=10_000, method="GET", path="/api")
     event = await fire(trigger(batch_id="batch-1"))
@@ -339,7 +345,9 @@ def test_a_poke_asks_only_for_what_is_due(recorded: Recorded, patient: Sandbox, 
 
 
 @on_sqlite
-def test_pokes_wait_for_many(recorded: Recorded, patient: Sandbox, in_ledger: InLedger) -> None:
+def test_a_sensor_that_pokes_waits_for_many_sends_with_few_requests(
+    recorded: Recorded, patient: Sandbox, in_ledger: InLedger
+) -> None:
     recorded(290, "delivered")
     recorded(10, "returned")
     result = sensor(batch_id="batch-1", min_delivered=0.9).execute({})
