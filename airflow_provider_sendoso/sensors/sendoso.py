@@ -191,7 +191,7 @@ class SendStatusSensor(WaitingSensor):
         """Check the sends that are due."""
         look = self._look(context, patient=True)
         if not look and self._is_late(context):
-            raise self._timed_out(self._wait.watch.report(self._wait.goal, named=False))
+            raise self._timed_out(self._wait.watch.report(self._wait.goal, named=self._wait.named))
         return look
 
     def _look(self, context: Context, *, patient: bool) -> PokeReturnValue:
@@ -252,10 +252,6 @@ class SendStatusSensor(WaitingSensor):
                 return self._conclude(report)
             case {"status": "timeout", "report": Mapping() as report}:
                 self._say(context, report)
-                try:
-                    self._refresh_results(report)
-                except SendosoResultsError as error:
-                    self.log.error("%s", error)  # the task fails with the timeout instead
                 raise self._timed_out(report)
             case {"status": "error", "message": str(message), "retryable": True}:
                 raise SendosoError(message)
@@ -273,6 +269,11 @@ class SendStatusSensor(WaitingSensor):
             self._linked = bool(on_hold)
 
     def _timed_out(self, report: Mapping[str, Any]) -> AirflowSensorTimeout:
+        """Write the statuses that are known into the results table, and return the error that ends the wait."""
+        try:
+            self._refresh_results(report)
+        except SendosoResultsError as error:
+            self.log.error("%s", error)  # the task fails with the timeout instead
         on_hold = report.get("on_hold", 0)
         ids = ", ".join(report.get("on_hold_ids", ()))
         what = f" On hold: {ids}; a manager approves or cancels them in Sendoso's Send Tracker." if on_hold else ""
