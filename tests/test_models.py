@@ -25,7 +25,6 @@ from airflow_provider_sendoso.models import (
     GiftSend,
     Recipient,
     Send,
-    SendStatus,
     field_errors,
     normalise_key,
     normalise_text,
@@ -34,77 +33,6 @@ from airflow_provider_sendoso.models import (
 
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
 MUG = {"gift_id": "gift-mug", "message": "Thanks", "recipient": ADA}
-
-# The table of the API's notes: the seed's six and the Send Tracker's words.
-WORDS = {
-    "pending": [
-        "pending",
-        "initiated",
-        "pending approval",
-        "pending sendoso approval",
-        "confirming address",
-        "order received",
-    ],
-    "processing": ["processing", "fulfilling", "amazon fulfilling", "fulfillment issue", "out of stock"],
-    "shipped": ["shipped", "amazon shipped", "sent"],
-    "delivered": ["delivered", "opened", "clicked", "redeemed"],
-    "failed": [
-        "failed",
-        "blocked",
-        "bounced",
-        "canceled",
-        "confirmation canceled",
-        "address confirmation - cancelled",
-        "email blacklist",
-        "insufficient funds",
-        "invalid email format",
-        "suspicious email",
-    ],
-    "returned": ["returned", "undeliverable", "refunded", "expired"],
-}
-
-
-class TestStatusWords:
-    @pytest.mark.parametrize(("word", "status"), [(word, status) for status, words in WORDS.items() for word in words])
-    def test_every_word_in_every_spelling(self, word, status):
-        spellings = [
-            word,
-            word.upper(),
-            word.title(),
-            word.replace(" ", "_"),
-            word.replace(" ", "-"),
-            word.replace(" ", ""),
-            f"  {word}\n",
-            word.replace(" ", "  "),
-        ]
-        assert {SendStatus.from_word(spelling) for spelling in spellings} == {SendStatus(status)}
-
-    @pytest.mark.parametrize("word", ["", "lost", "pendin", "not delivered", "delivered!", "配達済み"])
-    def test_a_word_in_no_row(self, word):
-        assert SendStatus.from_word(word) is None
-        assert Send(id="s-1", status=word).status is SendStatus.PROCESSING
-
-    def test_no_word_is_not_a_status(self):
-        assert Send(id="s-1").status is None
-
-
-class TestReached:
-    ON_THE_WAY = ("pending", "processing", "shipped", "delivered")
-
-    @pytest.mark.parametrize("status", list(SendStatus))
-    @pytest.mark.parametrize("target", list(SendStatus))
-    def test_at_or_beyond(self, status, target):
-        way = self.ON_THE_WAY
-        beyond = status in way and target in way and way.index(status) >= way.index(target)
-        assert status.reached((target,)) == (beyond or status == target)
-
-    def test_any_of_several_targets(self):
-        assert SendStatus.SHIPPED.reached((SendStatus.FAILED, SendStatus.PROCESSING))
-        assert not SendStatus.SHIPPED.reached((SendStatus.FAILED, SendStatus.DELIVERED))
-        assert not SendStatus.SHIPPED.reached(())
-
-    def test_which_are_for_good(self):
-        assert {status.value for status in SendStatus if status.terminal} == {"delivered", "failed", "returned"}
 
 
 class TestText:

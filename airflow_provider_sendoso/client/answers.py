@@ -173,7 +173,8 @@ def read_send(body: Any) -> Send | None:
 
 def _word(word: Any) -> str | None:
     """Return Sendoso's status word; ``None`` if it is not text that a database can store."""
-    return word if isinstance(word, str) and len(word) <= LONGEST_TEXT and word.isprintable() else None
+    text = " ".join(word.split()) if isinstance(word, str) else ""
+    return text if 0 < len(text) <= LONGEST_TEXT and text.isprintable() else None
 
 
 def read_status(word: str) -> SendStatus:

@@ -308,6 +308,7 @@ def describe(ledger: Ledger, record: Record) -> dict[str, Any]:
         "send_id": record.send_id,
         "bound_id": record.bound_id,
         "status": record.status,
+        "status_word": record.status_word,
         "resend_of": record.resend_of,
         "attempt": record.attempt,
         "in_flight": record.state in (*OPEN, State.POSTING) and record.lease_left > 0,

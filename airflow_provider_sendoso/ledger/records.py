@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_sendoso.models import Item, Kind, RowOutcome
+from airflow_provider_sendoso.models import Item, Kind, RowOutcome, StatusReport
 
 
 class State(StrEnum):
@@ -85,6 +85,7 @@ class Record:
     :param link_ciphertext: the eGift link, encrypted, once the send is SENT.
     :param client: hash of the client that has claimed the send; ``None`` if an older release has claimed it.
     :param posted_mark: the moment of the last POST by the clocks of the process that made it.
+    :param status_word: ``status`` in Sendoso's own word.
     """
 
     send_key: str
@@ -111,6 +112,7 @@ class Record:
     link_ciphertext: str | None = field(default=None, repr=False)
     client: str | None = None
     posted_mark: str | None = None
+    status_word: str | None = None
 
     @property
     def why(self) -> str | None:
@@ -144,13 +146,13 @@ class SendProgress:
     The delivery status of an accepted send, as the ledger stores it.
 
     :param send_id: the id that was asked for; a campaign send has two, its tracking code and its id in the list.
-    :param status: one of the six; ``None`` while it was never read.
+    :param report: the status and Sendoso's words for it; ``None`` if no status was ever read.
     :param made_ago: seconds since the send was made, on the database's clock.
     :param noted_ago: seconds since its status was read; ``None`` if it never was.
     """
 
     send_id: str
-    status: str | None
+    report: StatusReport | None
     made_ago: float
     noted_ago: float | None
     send_key: str
@@ -158,6 +160,11 @@ class SendProgress:
     touch_id: str | None = None
     email_hash: str | None = None
     bound_id: str | None = None
+
+    @property
+    def status(self) -> str | None:
+        """One of the six."""
+        return None if self.report is None else self.report.status.value
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,7 @@ def record_of(row: Any, now: float) -> Record:
     :param row: a row of ``sendoso_sends`` with all columns.
     :param now: the time on the database's clock.
     """
+    report = StatusReport.stored(row.status, row.status_words)
     return Record(
         send_key=row.send_key,
         account=row.account,
@@ -192,9 +200,10 @@ def record_of(row: Any, now: float) -> Record:
         row_ref=row.row_ref,
         posted_at=row.posted_at,
         posted_ago=None if row.posted_at is None else now - row.posted_at,
-        status=row.status,
+        status=None if report is None else report.status.value,
         resend_of=row.resend_of,
-        status_at=row.status_at,
+        status_word=None if report is None else report.word,
+        status_at=None if report is None else row.status_at,
         email_hash=row.email_hash,
         bound_id=row.bound_id,
         kind=Kind.stored(row.kind, of_campaign=row.touch_id is not None),

@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import db_now, resolutions, sends
-from airflow_provider_sendoso.models import tracking_code
+from airflow_provider_sendoso.ledger.statements import status_columns
+from airflow_provider_sendoso.models import StatusReport, tracking_code
 
 OPEN = (State.UNKNOWN, State.HELD)
 """The states in which nobody knows whether a gift has gone out."""
@@ -63,7 +64,7 @@ class Resolutions:
         resolved_by: str,
         why: str,
         send_id: str | None = None,
-        status: str | None = None,
+        report: StatusReport | None = None,
     ) -> bool:
         """
         Turn a send into SENT, or into READY to be sent again, and record who decided it and why.
@@ -77,7 +78,7 @@ class Resolutions:
         :param resolved_by: a person's name, or ``reconcile``; cut at 190 characters.
         :param why: cut at 500 characters; never personal data.
         :param send_id: Sendoso's id of the gift that was found.
-        :param status: the delivery status of the gift that was found.
+        :param report: the status of the gift that was found.
         :return: ``False`` if the send has changed, or a process may still be posting it; then nothing was written.
         """
         if to_state not in (State.SENT, State.READY):
@@ -95,8 +96,8 @@ class Resolutions:
             in_tracker = record.kind is not None and record.kind.in_tracker
             if in_tracker and send_id is not None and tracking_code(send_id) is None:
                 values["bound_id"] = send_id  # the id was found in the list of campaign sends
-        if status is not None:
-            values |= {"status": status, "status_at": db_now()}
+        if report is not None:
+            values |= status_columns(report)
         resolution_id = uuid.uuid4().hex
         written = {
             "resolution_id": resolution_id,

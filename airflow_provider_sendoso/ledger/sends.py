@@ -27,7 +27,7 @@ from airflow_provider_sendoso.ledger.records import (
     record_of,
 )
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
-from airflow_provider_sendoso.ledger.statements import in_groups, now_on
+from airflow_provider_sendoso.ledger.statements import in_groups, now_on, status_columns
 from airflow_provider_sendoso.ledger.transitions import (
     BEGIN_POST,
     FINISH,
@@ -41,7 +41,7 @@ from airflow_provider_sendoso.ledger.transitions import (
     take_new,
     transit,
 )
-from airflow_provider_sendoso.models import Item, Kind, SendStatus
+from airflow_provider_sendoso.models import Item, Kind, SendStatus, StatusReport
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is retried; if it fails, the ledger lacks a gift that went out."""
@@ -186,7 +186,7 @@ class SendLedger:
         *,
         reason: str | None = None,
         send_id: str | None = None,
-        status: str | None = None,
+        report: StatusReport | None = None,
         link: str | None = None,
     ) -> bool:
         """
@@ -196,16 +196,17 @@ class SendLedger:
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
         :param reason: a short code, like ``http_422``.
         :param send_id: Sendoso's id, or the tracking code of a campaign send.
-        :param status: one of the six delivery statuses.
+        :param report: the send's status, if the answer holds it.
         :param link: the eGift link that was made, encrypted; committed together with the rest.
         :return: ``False`` if the send's row names another owner or attempt.
         """
         outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
         if link is not None:
             return self._transition(claim, FINISH_WITH_LINK, state, OUTCOME_PATIENCE, **outcome, to_link=link)
-        if status is None:
+        if report is None:
             return self._transition(claim, FINISH, state, OUTCOME_PATIENCE, **outcome)
-        return self._transition(claim, FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome, to_status=status)
+        outcome |= {"to_status": report.status, "to_words": report.stored_words}
+        return self._transition(claim, FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome)
 
     def lapse(self, **where: str) -> None:
         """
@@ -252,34 +253,37 @@ class SendLedger:
         found = self._read(sends.c.account == account, _named([send_id]))
         return found[0] if found else None
 
-    def note_status(self, account: str, send_id: str, status: str) -> None:
+    def note_status(self, account: str, send_id: str, report: StatusReport) -> None:
         """
         Store the delivery status of an accepted send.
 
         :param account: the account of the send.
         :param send_id: the id that Sendoso has given the send.
-        :param status: one of the six delivery statuses.
+        :param report: the status.
         """
-        self._update(sends.c.account == account, _named([send_id]), status=status, status_at=db_now())
+        self._update(sends.c.account == account, _named([send_id]), **status_columns(report))
 
-    def note_statuses(self, account: str, statuses: Mapping[str, str]) -> None:
+    def note_statuses(self, account: str, reports: Mapping[str, StatusReport]) -> None:
         """
         Store the delivery statuses of many sends, a few hundred to a statement.
 
-        A final status (delivered, failed, returned) is not replaced by an earlier one, which was read before it.
+        A final status (delivered, failed, returned) is not replaced by an earlier one, which was read before it; but a
+        ``failed`` without words is, because to the release that wrote it a send on hold had failed.
 
         :param account: the account of the sends.
-        :param statuses: by send id; ids that the ledger does not know are left out.
+        :param reports: by send id; ids that the ledger does not know are left out.
         """
-        by_status: dict[str, list[str]] = {}
-        for send_id, status in statuses.items():
-            by_status.setdefault(status, []).append(send_id)
-        for status, send_ids in by_status.items():
+        same: dict[tuple[SendStatus, str | None], list[str]] = {}
+        for send_id, report in reports.items():
+            same.setdefault((report.status, report.stored_words), []).append(send_id)
+        for send_ids in same.values():
+            report = reports[send_ids[0]]
             for some in in_groups(sorted(send_ids)):
                 these = [sends.c.account == account, _named(some)]
-                if not SendStatus(status).terminal:
-                    these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL)))
-                self._update(*these, status=status, status_at=db_now())
+                if not report.status.terminal:
+                    unsure = and_(sends.c.status == SendStatus.FAILED, sends.c.status_words.is_(None))
+                    these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL), unsure))
+                self._update(*these, **status_columns(report))
 
     def progress(self, **where: str) -> Iterator[SendProgress]:
         """
@@ -390,8 +394,8 @@ class SendLedger:
     def _progress(self, *where: Any) -> list[tuple[str, SendProgress]]:
         """Read only the columns that a wait needs, because a wait reads thousands of rows in every round."""
         made_at = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
-        columns = (sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at, sends.c.kind)
-        query = select(*columns, sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
+        columns = (sends.c.send_key, sends.c.send_id, sends.c.status, sends.c.status_words, made_at, sends.c.status_at)
+        query = select(*columns, sends.c.kind, sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
         query = query.where(*where).order_by(sends.c.send_key).limit(_PAGE)
 
         def work(connection: Connection) -> list[tuple[str, SendProgress]]:
@@ -401,16 +405,16 @@ class SendLedger:
                     key,
                     SendProgress(
                         send_id,
-                        status,
+                        report := StatusReport.stored(status, words),
                         now - made,
-                        None if noted is None else now - noted,
+                        None if noted is None or report is None else now - noted,
                         key,
                         Kind.stored(kind, of_campaign=touch_id is not None),
                         touch_id,
                         *rest,
                     ),
                 )
-                for key, send_id, status, made, noted, kind, touch_id, *rest in connection.execute(query)
+                for key, send_id, status, words, made, noted, kind, touch_id, *rest in connection.execute(query)
             ]
 
         return self._database.run(work)

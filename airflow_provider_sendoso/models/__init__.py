@@ -21,6 +21,7 @@ from airflow_provider_sendoso.models.sends import (
     Recipient,
     field_errors,
 )
+from airflow_provider_sendoso.models.statuses import STATUS_WORDS, SendStatus, StatusReport, known_word, on_hold_warning
 from airflow_provider_sendoso.models.text import (
     LONGEST_ID,
     LONGEST_LINK,
@@ -37,7 +38,6 @@ from airflow_provider_sendoso.models.words import (
     Delivery,
     Item,
     RowOutcome,
-    SendStatus,
     row_name,
 )
 
@@ -49,6 +49,7 @@ __all__ = [
     "LONGEST_VALUE",
     "METADATA_KEY",
     "NOTHING",
+    "STATUS_WORDS",
     "TRACKING",
     "Address",
     "AddressConfirmation",
@@ -68,11 +69,14 @@ __all__ = [
     "Send",
     "SendStatus",
     "SendosoObject",
+    "StatusReport",
     "Touch",
     "User",
     "field_errors",
+    "known_word",
     "normalise_key",
     "normalise_text",
+    "on_hold_warning",
     "read_balance",
     "row_name",
     "tracking_code",

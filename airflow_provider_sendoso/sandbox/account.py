@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.sandbox.journal import Journal
-from airflow_provider_sendoso.sandbox.statuses import STATUSES, iso, status_updates
+from airflow_provider_sendoso.sandbox.statuses import STATUSES, iso, status_of, status_updates
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ class Account:
         Force a send's status; it stays there.
 
         :param send_id: the id of an accepted send
-        :param status: one of the six
+        :param status: one of the six, or another published word
         :raises ValueError: if there is no such status
         :raises KeyError: if there is no such send
         """
-        if status not in STATUSES:
-            raise ValueError(f"{status!r} is none of {', '.join(STATUSES)}")
+        if SendStatus.from_word(status) is None:
+            raise ValueError(f"{status!r} is none of {', '.join(STATUSES)}, and no published word for one")
         return self._store(replace(self._sends[send_id], finished=(status, self._clock())))
 
     def sends(self) -> list[Send]:
@@ -111,7 +112,7 @@ class Account:
     def counts(self) -> dict[str, int]:
         """Count the sends by status; all six statuses are in the result."""
         now = self._clock()
-        found = Counter(self._updates(send, now)[-1][0] for send in self._sends.values())
+        found = Counter(status_of(self._updates(send, now)[-1][0]) for send in self._sends.values())
         return {status: found[status] for status in STATUSES}
 
     def duplicates(self) -> dict[tuple[str, str], int]:

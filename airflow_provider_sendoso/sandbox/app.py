@@ -112,7 +112,7 @@ class App:
         Force a send's status.
 
         :param send_id: the id of a gift send, or the id or tracking code of a campaign send
-        :param status: one of the six; any word for a campaign send
+        :param status: one of the six, or another published word; any word for a campaign send
         :raises ValueError: if there is no such status
         :raises KeyError: if there is no such send
         """

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.sandbox.campaign_validation import is_in_us
 from airflow_provider_sendoso.sandbox.journal import CAMPAIGN, Journal
-from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, iso, updates_along
+from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, iso, status_of, updates_along
 from airflow_provider_sendoso.sandbox.tracker import FIRST_ID, CampaignSend, OldSends, Tracker, touch_of
 
 ORDERS = ("newest_first", "oldest_first")
@@ -159,14 +158,14 @@ class Campaigns:
             {
                 **self.describe(send),
                 "tracking_code": send.tracking_code,
-                "delivery_status": _status_of(send.status),
+                "delivery_status": status_of(send.status),
             }
             for send in reversed(self.sends())
         ]
 
     def counts(self) -> dict[str, int]:
         """Count the accepted sends by the seed's six statuses."""
-        found = Counter(_status_of(send.status) for send in self.sends())
+        found = Counter(status_of(send.status) for send in self.sends())
         return {status: found[status] for status in STATUSES}
 
     def duplicates(self) -> dict[tuple[str, str], int]:
@@ -207,10 +206,6 @@ def _path_of(body: Mapping[str, Any], touch: Mapping[str, Any]) -> tuple[str, ..
     if mailed and not is_in_us(body.get("country")) and not str(body.get("mobile_no") or "").strip():
         return ("Failed",)  # "fails silently" (published); that the Send Tracker shows it is inferred
     return campaign_path(body["email"], touch["delivery_type"], asked)
-
-
-def _status_of(word: str) -> str:
-    return (SendStatus.from_word(word) or SendStatus.PROCESSING).value
 
 
 def _from_record(record: dict[str, Any]) -> CampaignSend:

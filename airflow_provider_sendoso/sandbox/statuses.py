@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from airflow_provider_sendoso.models import SendStatus
+
 # The six statuses (seed).
 STATUSES = ("pending", "processing", "shipped", "delivered", "failed", "returned")
 
 _PATHS = {
     "+failed": ("pending", "processing", "failed"),
     "+returned": ("pending", "processing", "shipped", "returned"),
+    "+suspicious": ("suspicious email",),
 }
 _DEFAULT_PATH = ("pending", "processing", "shipped", "delivered")
 
@@ -19,11 +22,13 @@ _CAMPAIGN_PATHS = {
         "": ("Order Received", "Fulfilling", "Shipped", "Delivered"),
         "+failed": ("Order Received", "Fulfilling", "Failed"),
         "+returned": ("Order Received", "Fulfilling", "Shipped", "Returned"),
+        "+suspicious": ("Suspicious Email",),
     },
     "email": {
         "": ("Initiated", "Sent", "Opened", "Redeemed"),
         "+failed": ("Initiated", "Failed"),
         "+returned": ("Initiated", "Sent", "Expired"),
+        "+suspicious": ("Suspicious Email",),
     },
 }
 
@@ -32,7 +37,9 @@ def path_of(email: str) -> tuple[str, ...]:
     """
     Return a send's statuses: failed for ``ada+failed@…``, returned for ``ada+returned@…``, or delivered.
 
-    :param email: the recipient's e-mail address
+    A send to ``ada+suspicious@…`` stays on hold.
+
+    :param email: the recipient's
     """
     return _PATHS.get(_fate(email), _DEFAULT_PATH)
 
@@ -84,6 +91,15 @@ def updates_along(
     else:
         passed = int(age / step)
     return [(status, accepted_at + index * step) for index, status in enumerate(path[: passed + 1])]
+
+
+def status_of(word: str) -> str:
+    """
+    Return which of the six a word counts as; an unknown one as ``processing``.
+
+    :param word: of the Send Tracker
+    """
+    return (SendStatus.from_word(word) or SendStatus.PROCESSING).value
 
 
 def iso(epoch: float) -> str:

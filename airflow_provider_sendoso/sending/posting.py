@@ -66,6 +66,7 @@ class Posted:
     :param latency: seconds from its slot until its outcome was recorded, for a POST that was answered.
     :param stop: an error that is not this row's fault; it ends the batch.
     :param not_recorded: the outcome that the ledger did not accept, with send key and send id.
+    :param on_hold: Sendoso's word for why it holds the send that it has accepted, if it does.
     :param log_records: the log records that were kept during the attempt, to be logged now.
     """
 
@@ -73,6 +74,7 @@ class Posted:
     latency: float | None = None
     stop: SendosoError | None = None
     not_recorded: str | None = None
+    on_hold: str | None = None
     log_records: Sequence[logging.LogRecord] = ()
 
 
@@ -274,7 +276,7 @@ class _Attempt:
                 state,
                 reason=outcome.reason,
                 send_id=outcome.send_id,
-                status=outcome.status,
+                report=outcome.report,
                 link=secret,
             )
         except SendosoLedgerError as failure:
@@ -299,4 +301,5 @@ class _Attempt:
         )
         latency = None if row_outcome is RowOutcome.HELD else time.monotonic() - self._begun
         lost = None if recorded else f"send key {self.claim.send_key} ended {state}, send id {outcome.send_id}"
-        return Posted(result, latency, stop, lost)
+        on_hold = outcome.report.word if outcome.report is not None and outcome.report.on_hold else None
+        return Posted(result, latency, stop, lost, on_hold)

@@ -137,7 +137,7 @@ class Reconciler:
                     resolved_by=RECONCILE,
                     why=f"found in Sendoso's list of sends by its {scanner.known_by}",
                     send_id=sends[0].id,
-                    status=sends[0].status,
+                    report=sends[0].report,
                 )
                 crash_point("found")
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,8 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
-from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models import RowOutcome, on_hold_warning
+from airflow_provider_sendoso.models.statuses import MOST_NAMED
 from airflow_provider_sendoso.sending import kept_logs
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
@@ -108,6 +110,8 @@ class Sender:
         self._renewed_at = 0.0
         self._settles_in: float | None = None
         self._differing = 0
+        self._on_hold = Counter[str]()
+        self._on_hold_ids: list[str] = []
 
     def send(
         self,
@@ -149,6 +153,8 @@ class Sender:
             self._pool.shutdown(wait=False)
             self._release()
         self._look_again()
+        if self._on_hold:
+            log.warning("%s", on_hold_warning(self._on_hold, self._on_hold_ids))
         if failure is not None:
             raise failure
 
@@ -306,6 +312,10 @@ class Sender:
             kept_logs.emit(posted.log_records)
             return
         self._record(result)
+        if posted.on_hold is not None:
+            self._on_hold[posted.on_hold] += 1
+            if len(self._on_hold_ids) < MOST_NAMED:
+                self._on_hold_ids.append(str(result.send_id))
         if result.outcome is RowOutcome.HELD:
             self._held[job.number] = (job, True)
             self._unknowns += 1

@@ -8,7 +8,7 @@ import pytest
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
@@ -86,9 +86,9 @@ def test_tracking_code_and_bound_id_both_find_a_send_and_both_note_its_status(op
         assert record is not None
         assert (record.send_id, record.bound_id) == ("tracking:A", "7")
         assert [known.send_id for known in opened.sends.progress_of("account", [name])] == [name]
-    opened.sends.note_statuses("account", {"7": "shipped"})
+    opened.sends.note_statuses("account", {"7": StatusReport.of("shipped")})
     assert [known.status for known in opened.sends.progress_of("account", ["tracking:A"])] == ["shipped"]
-    opened.sends.note_statuses("account", {"tracking:A": "delivered"})
+    opened.sends.note_statuses("account", {"tracking:A": StatusReport.of("delivered")})
     assert [known.status for known in opened.sends.progress_of("account", ["7"])] == ["delivered"]
 
 

@@ -13,7 +13,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.ledger.sends import SendLedger
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 
 def batch(name: str = "batch-1", scope: str = "q4", recipient_key: str = "email") -> Batch:
@@ -52,7 +52,7 @@ def finished(sends: SendLedger, owner: str, state: State, **details: Any) -> Cla
 
 
 def test_a_new_send_is_claimed_posted_and_recorded(sends: SendLedger) -> None:
-    finished(sends, "one", State.SENT, reason="accepted", send_id="id-1", status="pending")
+    finished(sends, "one", State.SENT, reason="accepted", send_id="id-1", report=StatusReport.of("pending"))
     record = row(sends)
     assert (record.state, record.send_id, record.batch_id, record.attempt) == (State.SENT, "id-1", "batch-1", 1)
     assert record.posted_at is not None

@@ -20,7 +20,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger import group_commit as together
 from airflow_provider_sendoso.ledger.group_commit import GroupCommit
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 KEYS = [f"key-{number:02}" for number in range(16)]
@@ -87,7 +87,7 @@ def states(ledger: Ledger) -> list[State]:
 def test_each_transition_of_a_group_learns_its_own_result(opened: Ledger, claims: list[Claim], queue: Queue) -> None:
     def finish(number: int) -> bool:
         claim = claims[number] if number % 2 else Claim(KEYS[number], "another", 1)
-        return opened.sends.finish(claim, State.SENT, send_id=f"id-{number}", status="pending")
+        return opened.sends.finish(claim, State.SENT, send_id=f"id-{number}", report=StatusReport.of("pending"))
 
     futures = queue.add(*(lambda number=number: finish(number) for number in reversed(range(15))))
     queue.release()

@@ -15,7 +15,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.resolutions import LONGEST_NAME, LONGEST_WHY
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 BATCH = Batch("batch-1", "account", "q4", "email", "dag", "task", "run-1", -1)
 BY = {"resolved_by": "ada", "why": "looked"}
@@ -57,7 +57,7 @@ def test_a_held_or_unknown_send_that_was_found_becomes_sent_with_its_id(
     if hold:
         opened.resolutions.hold([record])
         record = read(opened)
-    assert opened.resolutions.resolve(record, State.SENT, send_id="id-1", status="shipped", **BY)
+    assert opened.resolutions.resolve(record, State.SENT, send_id="id-1", report=StatusReport.of("shipped"), **BY)
 
     now = read(opened)
     assert (now.state, now.send_id, now.status, now.reason) == (State.SENT, "id-1", "shipped", None)

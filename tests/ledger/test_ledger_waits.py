@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
@@ -24,6 +24,10 @@ def send(ledger: Ledger, *send_ids: str, batch: Batch = BATCH) -> None:
         ledger.sends.finish(claim, State.SENT, send_id=send_id)
 
 
+def reports(**statuses: str) -> dict[str, StatusReport]:
+    return {send_id: StatusReport.of(status) for send_id, status in statuses.items()}
+
+
 def statuses(ledger: Ledger, **where: str) -> dict[str, str | None]:
     return {known.send_id: known.status for known in ledger.sends.progress(**where)}
 
@@ -31,7 +35,7 @@ def statuses(ledger: Ledger, **where: str) -> dict[str, str | None]:
 def test_noted_statuses_are_read_back_with_their_age(opened: Ledger) -> None:
     send(opened, "a", "b", "c")
     assert {known.noted_ago for known in opened.sends.progress(batch_id="batch")} == {None}
-    opened.sends.note_statuses("account", {"a": "shipped", "b": "delivered", "nobody": "failed"})
+    opened.sends.note_statuses("account", reports(**{"a": "shipped", "b": "delivered", "nobody": "failed"}))
     assert statuses(opened, batch_id="batch") == {"a": "shipped", "b": "delivered", "c": None}
     assert statuses(opened, account="account", dedupe_scope="q4") == {"a": "shipped", "b": "delivered", "c": None}
     for known in opened.sends.progress(batch_id="batch"):
@@ -41,16 +45,16 @@ def test_noted_statuses_are_read_back_with_their_age(opened: Ledger) -> None:
 
 def test_a_status_noted_late_does_not_replace_a_final_status(opened: Ledger) -> None:
     send(opened, "a", "b")
-    opened.sends.note_statuses("account", {"a": "delivered", "b": "pending"})
-    opened.sends.note_statuses("account", {"a": "shipped", "b": "shipped"})
+    opened.sends.note_statuses("account", reports(**{"a": "delivered", "b": "pending"}))
+    opened.sends.note_statuses("account", reports(**{"a": "shipped", "b": "shipped"}))
     assert statuses(opened, batch_id="batch") == {"a": "delivered", "b": "shipped"}
-    opened.sends.note_statuses("account", {"a": "returned"})
+    opened.sends.note_statuses("account", reports(**{"a": "returned"}))
     assert statuses(opened, batch_id="batch") == {"a": "returned", "b": "shipped"}
 
 
 def test_statuses_are_noted_and_found_only_for_sends_of_the_account(opened: Ledger) -> None:
     send(opened, "a")
-    opened.sends.note_statuses("another", {"a": "failed"})
+    opened.sends.note_statuses("another", reports(**{"a": "failed"}))
     assert statuses(opened, batch_id="batch") == {"a": None}
     assert list(opened.sends.progress_of("another", ["a"])) == []
     assert [known.send_id for known in opened.sends.progress_of("account", ["nobody", "a"])] == ["a"]
@@ -68,7 +72,7 @@ def test_sends_beyond_one_page_and_one_statement_are_noted_and_found(
     monkeypatch.setattr("airflow_provider_sendoso.ledger.statements._AT_ONCE", 2)
     ids = [f"send-{number}" for number in range(9)]
     send(opened, *ids)
-    opened.sends.note_statuses("account", dict.fromkeys(ids, "shipped"))
+    opened.sends.note_statuses("account", reports(**dict.fromkeys(ids, "shipped")))
     assert statuses(opened, batch_id="batch") == dict.fromkeys(ids, "shipped")
     assert {known.send_id for known in opened.sends.progress_of("account", ids)} == set(ids)
 
@@ -102,5 +106,5 @@ def test_a_thousand_statuses_take_a_few_statements(opened: Ledger, monkeypatch: 
         return run(*arguments)
 
     monkeypatch.setattr(opened._database, "run", counted)
-    opened.sends.note_statuses("account", {f"send-{number}": "shipped" for number in range(1000)})
+    opened.sends.note_statuses("account", reports(**{f"send-{number}": "shipped" for number in range(1000)}))
     assert len(runs) == 2

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import XCom
 from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_sendoso.exceptions import SendosoUnprocessableError, SendOutcomeUnknownError
-from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
+from airflow_provider_sendoso.links.sendoso import OnHoldLink, SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -52,10 +52,11 @@ def links(operator: type) -> list[type]:
 
 def test_operators_and_provider_declare_the_links() -> None:
     assert links(SendGiftOperator) == [SendosoLink, TrackingLink]
-    for operator in (BatchSendOperator, ResolveHeldOperator, SendStatusSensor):
+    assert links(SendStatusSensor) == [SendosoLink, OnHoldLink]
+    for operator in (BatchSendOperator, ResolveHeldOperator):
         assert links(operator) == [SendosoLink]
     declared = {name for name in ProvidersManager().extra_links_class_names if name.startswith("airflow_provider_send")}
-    assert declared == {f"{link.__module__}.{link.__qualname__}" for link in links(SendGiftOperator)}
+    assert declared == {f"{link.__module__}.{link.__qualname__}" for link in (OnHoldLink, SendosoLink, TrackingLink)}
 
 
 def test_batch_links_to_sendoso_before_anything_is_sent(sendoso: Sandbox, ti: FakeTI) -> None:

@@ -31,6 +31,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sending import Sender
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 from airflow_provider_sendoso.warehouse import tables
+from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 
 SENDS = "/api/v3/sends"
 TABLE = "sendoso_results"
@@ -414,15 +415,57 @@ def test_after_a_wait_in_the_triggerer_the_statuses_come_from_the_ledger(
     ids = [row[0] for row in read("send_id")]
     hook = SendosoHook()
     for send_id, status in zip(ids, ("delivered", "failed", "shipped"), strict=True):
-        hook.ledger.sends.note_status(hook.config.account, send_id, status)
+        hook.note_statuses({send_id: status})
     report = {"sends": 3, "reached": 1, "counts": {}, "failed": 1, "failed_ids": [ids[1]], "statuses": None}
     with pytest.raises(SendosoStatusError):
         sensor(batch_id=batch_id).execute_complete({}, {"status": "settled", "report": report})
     assert [row[0] for row in read("status")] == ["delivered", "failed", "shipped"]
-    hook.ledger.sends.note_status(hook.config.account, ids[2], "delivered")
+    hook.note_statuses({ids[2]: "delivered"})
     with pytest.raises(AirflowSensorTimeout):
         sensor(batch_id=batch_id).execute_complete({}, {"status": "timeout", "report": report})
     assert [row[0] for row in read("status")] == ["delivered", "failed", "delivered"]
+
+
+def test_the_results_table_has_sendosos_own_word_beside_the_status(
+    sendoso: Sandbox, ledger: Any, written: Make, execute: Execute, read: Read
+) -> None:
+    batch_id = execute(written())["batch_id"]
+    ids = [row[0] for row in read("send_id")]
+    for send_id, word in zip(ids, ("suspicious email", "used/redeemed", "packed"), strict=True):
+        sendoso.finish(send_id, word)
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(batch_id=batch_id, mode="poke", timeout=1).execute({})
+    words = [("pending", "suspicious email"), ("delivered", "used/redeemed"), ("processing", "packed")]
+    assert read("status, status_word") == words
+    before = read("status_at")
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(send_id=ids, mode="poke", timeout=1).execute({})
+    assert (read("status, status_word"), read("status_at")) == (words, before)
+    sendoso.finish(ids[0], "suspicious email")
+    sendoso.finish(ids[2], "out of stock")
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(send_id=ids, mode="poke", timeout=1).execute({})
+    assert read("status, status_word")[2] == ("processing", "out of stock")
+
+
+def test_a_results_table_of_the_release_before_is_filled_without_the_word(
+    sendoso: Sandbox, ledger: Any, written: Make, execute: Execute, read: Read, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(written(dedupe_scope="earlier"))
+    if warehouse_hook("warehouse").dialect_name == "duckdb":  # which alters no table that has an index
+        warehouse_hook("warehouse").run(f"DROP INDEX {TABLE}_send_id")
+    warehouse_hook("warehouse").run(f"ALTER TABLE {TABLE} DROP COLUMN status_word")
+    batch_id = execute(written(), "run-2")["batch_id"]
+    [text] = {entry.getMessage() for entry in caplog.records if "earlier release" in entry.getMessage()}
+    ids = [row[0] for row in read("send_id")][-3:]
+    for send_id, word in zip(ids, ("redeemed", "opened", "expired"), strict=True):
+        sendoso.finish(send_id, word)
+    sensor(batch_id=batch_id, failed_statuses=()).execute({})
+    assert [row[0] for row in read("status")][-3:] == ["delivered", "delivered", "returned"]
+    # What the warning proposes works as it stands.
+    warehouse_hook("warehouse").run(text.partition(": ")[2])
+    sensor(batch_id=batch_id, failed_statuses=()).execute({})
+    assert [row[0] for row in read("status_word")] == [None, None, None, "redeemed", "opened", "expired"]
 
 
 def test_a_missing_results_table_fails_the_sensor_with_a_retryable_error(

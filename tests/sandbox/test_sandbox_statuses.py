@@ -35,6 +35,7 @@ def test_a_status_advances_one_step_at_a_time(age, expected):
         ("ada+failed@example.com", ["pending", "processing", "failed"]),
         ("ADA+Failed.2@example.com", ["pending", "processing", "failed"]),
         ("ada+returned@example.com", ["pending", "processing", "shipped", "returned"]),
+        ("ada+suspicious@example.com", ["suspicious email"]),
         ("ada@x+failed.example", ["pending", "processing", "shipped", "delivered"]),
         ("failed@example.com", ["pending", "processing", "shipped", "delivered"]),
     ],

@@ -39,9 +39,9 @@ def counts(run: Any) -> tuple[int, ...]:
     return tuple(run.xcoms["send_gifts"][name] for name in COUNTS)
 
 
-def references(run: Any) -> list[str]:
+def references(run: Any, task: str = "not_received") -> list[str]:
     """The ``row_ref`` of each row that the query returned; XCom of Airflow 3 keeps a tuple with its type."""
-    return [(row["__data__"] if isinstance(row, dict) else row)[0] for row in run.xcoms["not_received"]]
+    return [(row["__data__"] if isinstance(row, dict) else row)[0] for row in run.xcoms[task]]
 
 
 @pytest.fixture
@@ -496,3 +496,23 @@ def test_a_new_campaign_ends_the_wait_and_the_next_run_waits_for_the_next_one(
     assert second.xcoms["announce"] == ["106"]
     again = airflow.run("new_campaign", "2026-01-02T00:00:00+00:00", environment)  # cleared
     assert again.xcoms["announce"] == ["106"]
+
+
+def test_the_results_say_which_egifts_are_not_redeemed_or_on_hold(airflow: Any, world: Callable[..., Any]) -> None:
+    here = with_champions(world(step=1000))
+    words = ("Used/Redeemed", "Opened", "Suspicious Email")
+
+    def settle() -> None:
+        while len(here.sendoso.campaign_sends()) < len(words):
+            time.sleep(0.1)
+        for sent, word in zip(here.sendoso.campaign_sends(), words, strict=False):
+            here.sendoso.finish(sent.id, word)
+
+    threading.Thread(target=settle, daemon=True).start()
+    environment = here.environment | {"CHAMPIONS_TIMEOUT": "15"}
+    run = airflow.run("redeemed_egifts", "2026-01-01T00:00:00+00:00", environment)
+    assert run.tasks["redeemed"] == "skipped", run.log[-5000:]
+    assert "on hold at Sendoso (Suspicious Email: 1)" in run.log
+    rows = here.read_warehouse("SELECT row_ref, status_word FROM sendoso_results WHERE outcome = 'sent' ORDER BY 1")
+    assert {word for _, word in rows} == {*words, "Initiated"}
+    assert references(run, "not_redeemed") == [row_ref for row_ref, word in rows if word != "Used/Redeemed"]

@@ -207,7 +207,10 @@ WRONG = [
     ({"send_id": ["a", None]}, "send_id holds None"),
     ({"send_id": "['a', 'b']"}, "rather than a template that renders it as text"),
     ({"send_id": "a", "target_statuses": ()}, "target_statuses is empty"),
-    ({"send_id": "a", "target_statuses": ("arrived",)}, "target_statuses has a word that is no status"),
+    (
+        {"send_id": "a", "target_statuses": ("arrived",)},
+        "target_statuses has 'arrived', which is neither a status .* nor a word of Sendoso's",
+    ),
     ({"send_id": "a", "failed_statuses": ("lost",)}, "failed_statuses has a word"),
     ({"send_id": "a", "min_delivered": 95}, "min_delivered is 95; use a share"),
     ({"send_id": "a", "min_delivered": "most"}, "min_delivered is 'most'"),

@@ -74,7 +74,7 @@ def test_a_status_noted_by_another_worker_settles_the_wait(patient: Sandbox, bat
     waiting = SendStatusSensor(task_id="arrived", deferrable=False, poke_interval=0.01, batch_id=batch_id)
     assert not waiting.poke({}).is_done
     hook = SendosoHook()
-    hook.ledger.sends.note_statuses(hook.config.account, {str(record.send_id): "delivered" for record in records()})
+    hook.note_statuses({str(record.send_id): "delivered" for record in records()})
     assert waiting.poke({}).xcom_value["counts"] == {"delivered": 2}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import Delivery, Item, Send, SendStatus, Touch
+from airflow_provider_sendoso.models import Delivery, Item, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.sends import SendModel
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class SendKind(ABC, Generic[S]):
 
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
-    ) -> dict[str, SendStatus | None]:
+    ) -> dict[str, StatusReport | None]:
         """
         Read the delivery statuses of accepted sends of this kind.
 

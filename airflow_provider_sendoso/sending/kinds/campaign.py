@@ -21,7 +21,7 @@ from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Track
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
-from airflow_provider_sendoso.models import CampaignSend, Delivery, Kind, Send, SendStatus, Touch
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Kind, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -81,7 +81,7 @@ class CampaignKind(SendKind[CampaignSend]):
 
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
-    ) -> dict[str, SendStatus | None]:
+    ) -> dict[str, StatusReport | None]:
         """Look for all sends in one walk through the Send Tracker's list."""
         try:
             found = TrackerScanner(session, ledger, session.config.timeout).statuses_of(records)
@@ -106,7 +106,7 @@ class TrackerScanner:
         self._ledger = ledger
         self._latest = latest
 
-    def statuses_of(self, records: Sequence[Record]) -> dict[str, SendStatus]:
+    def statuses_of(self, records: Sequence[Record]) -> dict[str, StatusReport]:
         """
         Read the delivery statuses of accepted sends, in one walk.
 
@@ -117,15 +117,15 @@ class TrackerScanner:
         tracker = self._walked([tracked(record) for record in records], account)
         others = self._ledger.bindings.perhaps_sent(account, {str(record.email_hash) for record in records})
         assigned = tracker.assign(self._taken(tracker, account), self._latest, map(tracked, others))
-        statuses: dict[str, SendStatus] = {}
+        statuses: dict[str, StatusReport] = {}
         for record in records:
             send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
             if send is None:
                 continue
             if record.bound_id is None:
                 self._ledger.bindings.bind(record.send_key, send.id)
-            if send.status is not None:
-                statuses[record.send_key] = send.status
+            if send.report is not None:
+                statuses[record.send_key] = send.report
         return statuses
 
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:

@@ -25,7 +25,7 @@ from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Item, Send, SendStatus
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Item, Send, StatusReport
 from airflow_provider_sendoso.models.checks import address_problem
 from airflow_provider_sendoso.sending.kinds.base import P, PriceList, SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -76,13 +76,13 @@ class GiftKind(SendKind[GiftSend]):
 
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
-    ) -> dict[str, SendStatus | None]:
+    ) -> dict[str, StatusReport | None]:
         """Read each send by its id."""
-        statuses: dict[str, SendStatus | None] = {}
+        statuses: dict[str, StatusReport | None] = {}
         for record in records:
             with suppress(SendosoNotFoundError):
                 send = read_send(session.read(get_send_request(str(record.send_id))).json)
-                statuses[record.send_key] = send.status if send else None
+                statuses[record.send_key] = send.report if send else None
         return statuses
 
 
