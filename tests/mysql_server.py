@@ -1,4 +1,4 @@
-"""A MySQL or MariaDB server of the tests' own: the machine's, or Debian's packages, unpacked and not installed."""
+"""A MySQL or MariaDB server for the tests: the machine's, or Debian's packages, unpacked and not installed."""
 
 from __future__ import annotations
 

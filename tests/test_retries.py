@@ -1,4 +1,4 @@
-"""The retry policy: it decides about the pause, and never about whether there is a next try."""
+"""The retry policy decides how long the pause before the next try is, never whether there is a next try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of every shape that a DAG or a template gives: read once, or refused once, by name and without values."""
+"""Arguments in every form that a DAG or a template gives: read, or refused by name without the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue is read late, once, and no further than needed."""
+"""A batch reads the catalogue only when it needs it, once, and no further than it needs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_sendoso.models import Gift
 
 
 class Pages:
-    """What ``list_gifts`` gives, counted."""
+    """Counts the pages that ``list_gifts`` returns."""
 
     def __init__(self, *ids: str, error_after: int | None = None) -> None:
         self.ids, self.error_after = ids, error_after

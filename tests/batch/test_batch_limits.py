@@ -1,4 +1,4 @@
-"""What a batch may not exceed, and what it is estimated to cost: pure rules."""
+"""The limits of a batch, and the estimate of its cost: pure rules."""
 
 from __future__ import annotations
 

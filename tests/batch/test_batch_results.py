@@ -1,4 +1,4 @@
-"""The results table on real databases: created, rewritten whole, refreshed; and what is in its rows."""
+"""The results table on real databases: it is created, replaced and refreshed, and its rows have the right values."""
 
 from __future__ import annotations
 
@@ -336,7 +336,7 @@ def test_mapped_tasks_can_write_at_the_same_time(warehouse: Warehouse) -> None:
     assert warehouse.read("batch_id") == [(shard.batch_id,) for shard in shards for _ in range(300)]
 
 
-# -- what a database may not let us do ---------------------------------------------------------------------------------
+# -- databases that refuse a statement ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -464,7 +464,7 @@ def test_without_a_batch_every_row_of_the_send_is_refreshed(warehouse: Warehouse
 
 
 class SmallLedger(Ledger):
-    """Knows nobody, and takes no time for it."""
+    """A ledger without any sends, which answers at once."""
 
     def __init__(self) -> None:
         self.sends: Any = self

@@ -1,4 +1,4 @@
-"""Rows to gift sends: which column feeds which field, and each row on its own."""
+"""Rows become sends: each column sets its field, and an invalid row does not affect the others."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class TestColumns:
 
 
 class TestWrongColumns:
-    """Said once, before any row is read, and before anything is sent."""
+    """Wrong columns are one error, before any row is read and before anything is sent."""
 
     @pytest.mark.parametrize(
         ("columns", "arguments", "layout", "words"),
@@ -367,7 +367,7 @@ class TestFlatten:
 
 
 class TestHeaders:
-    """A column's name is cleaned as a cell is: a blank that nobody sees would leave the column out."""
+    """A column's name is cleaned as a cell is: with an invisible blank, the column would be ignored."""
 
     @pytest.mark.parametrize(
         "name", ["variant_id ", "\ufeffvariant_id", "\u00a0variant_id", " Variant_ID\n", "variant_id\u200b"]

@@ -1,4 +1,4 @@
-"""The rows on disk: nothing that anybody could find there, and every row counted exactly once."""
+"""The spool of rows on disk: nobody can read personal data in it, and every row is counted exactly once."""
 
 from __future__ import annotations
 

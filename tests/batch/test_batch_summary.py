@@ -1,4 +1,4 @@
-"""The seven counts, and whether they are a success."""
+"""The seven counts of a summary, and whether they make the batch a success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a row beyond its fields' own rules."""
+"""The checks of a row beyond the rules of its single fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ledger list|show|resolve|ddl``: what a person sees, and what is refused before anything is written."""
+"""``ledger list|show|resolve|ddl``: what the commands print, and what they refuse before anything is written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 
 @pytest.fixture
 def ledger_connection(tmp_path: Path) -> dict[str, Any]:
-    """What the commands do does not depend on the ledger's database."""
+    """One database only, because the commands do not depend on the ledger's database."""
     return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
 
 
@@ -461,7 +461,7 @@ def test_a_send_resolved_as_not_sent_can_be_resolved_as_sent_until_it_is_claimed
     assert "Resolved as sent: 1 send." in run("resolve", "--send-key", keys[0], *SENT, "--send-id", send_id)
     assert states(*keys) == ["SENT", "READY"]
     assert [(one.from_state, one.to_state) for one in history(keys[0])] == [("UNKNOWN", "READY"), ("READY", "SENT")]
-    # The way back is closed: whoever is sent twice cannot be helped.
+    # A send that was decided as sent cannot become READY again, because a second gift cannot be undone.
     assert "Resolved as not sent: 0 sends" in fail("resolve", "--send-key", keys[0], *NOT_SENT)
     claimed = update(sends).where(sends.c.send_key == keys[1]).values(state="CLAIMED", attempt=sends.c.attempt + 1)
     SendosoHook().ledger._database.run(lambda connection: connection.execute(claimed))

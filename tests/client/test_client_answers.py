@@ -1,4 +1,4 @@
-"""Answers of every shape: the send in them, how long to wait, and errors in the API's words without anybody's data."""
+"""Reading answers: the send, the seconds to wait, and errors in the API's words without personal data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading without blocking: the same answers as the other session, and an event loop that goes on ticking."""
+"""The asynchronous session gives the same answers as the other session, and never blocks the event loop."""
 
 from __future__ import annotations
 

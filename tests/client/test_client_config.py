@@ -1,4 +1,4 @@
-"""Every form of a connection, and every clear error."""
+"""Reading a connection: every form in which it can be given, and an error for every wrong field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resolve(**fields) -> ClientConfig:
 
 
 def shown(error: BaseException) -> str:
-    """All that a log could show of an error."""
+    """Everything of an error that a log could show."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
@@ -325,7 +325,7 @@ class TestOneSpelling:
 
 
 class TestUnreadable:
-    """A setting that cannot be read is an error, and never unset."""
+    """A setting that cannot be read is an error, and never counts as not set."""
 
     @pytest.mark.parametrize(
         "extra",

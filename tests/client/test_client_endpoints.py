@@ -1,4 +1,4 @@
-"""Requests as they are built: what is absent is left out."""
+"""Building requests: fields without a value are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of a hostile or broken answer: each is refused at the edge, and none of them crashes what reads it."""
+"""Values of a hostile or broken answer: each is refused when it is read, and none causes a crash."""
 
 from __future__ import annotations
 

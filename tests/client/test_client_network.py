@@ -1,4 +1,4 @@
-"""The way to Sendoso: both sessions take the same proxy and trust the same certificates, whatever the spelling."""
+"""Proxies and certificates: both sessions use the same ones, however they are configured."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("no_backoff")
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own environment."""
+    """Removes the proxy and certificate settings of the machine's environment."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The requests of OAuth, what their answers grant, and which refresh token is tried next."""
+"""OAuth's requests and answers, and the order in which refresh tokens are tried."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class TestTokens:
 
 
 class TestRenewal:
-    """The generator without a far side: what it asks, and what it wants stored."""
+    """The generator of a renewal, without a server: the requests that it makes, and the tokens that it stores."""
 
     SEEDED = CONFIG.model_copy(update={"grant_type": "refresh_token", "refresh_token": SecretStr("seed")})
     DEAD = answered(400, {"error": "invalid_grant"})

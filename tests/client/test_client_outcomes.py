@@ -1,4 +1,4 @@
-"""What a POST led to, held against the table of the design: phase, status, body, renewed, whose gift it is."""
+"""The outcome of a POST by its phase, its status, its body, whether the token was renewed, and whose gift it is."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ TRACKING = "https://track.sendoso.com/gifts/3f9a"
     [
         (TRACKING, True),
         ("http://127.0.0.1:8765/?send=send-1&copy=2", True),
-        # It would be shown to whoever may look at the task.
+        # Everybody who may look at the task would see the address.
         (f"{TRACKING}?to=ada@example.com", False),
         (f"{TRACKING}?to=ADA%40example.com", False),
         (f"{TRACKING}?to=somebody@else.org", False),
         (f"{TRACKING}/ada", False),
         (f"{TRACKING}/Canada", True),
-        # It is no place to send somebody's browser to.
+        # A browser must not be sent to such an address.
         ("javascript:alert(1)", False),
         ("//track.sendoso.com/3f9a", False),
         ("https://user:pw@track.sendoso.com/3f9a", False),
@@ -79,7 +79,7 @@ TRACKING = "https://track.sendoso.com/gifts/3f9a"
     ],
 )
 def test_a_tracking_url_is_kept_only_if_it_is_a_web_address_without_personal_data(url: object, kept: bool) -> None:
-    """Whatever is there, the gift went out."""
+    """The gift went out, whatever the answer has as tracking URL."""
     found = outcome(201, json.dumps({"send": {"id": "s-1", "tracking_url": url}}).encode())
     assert (found.verdict, found.send_id) == (Verdict.SENT, "s-1")
     assert found.tracking_url == (url if kept else None)

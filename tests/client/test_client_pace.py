@@ -1,4 +1,4 @@
-"""Slots: one process's spacing, and waiting for one's turn."""
+"""The pace of one process: the distance between its slots, and waiting for a slot."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Slots:
 
 @pytest.fixture(params=["blocking", "async"])
 def wait(request, clock, monkeypatch):
-    """Both ways to wait, which must not differ."""
+    """Waits in one of the two ways, which must not differ."""
 
     async def sleep(seconds: float) -> None:
         clock.sleep(seconds)

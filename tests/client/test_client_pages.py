@@ -1,4 +1,4 @@
-"""Paging as pure state."""
+"""Reading a list page by page: pure rules."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_one_of_several_lists_is_not_taken_on_a_guess():
 
 
 class Server:
-    """A list of rows, newest first, in pages of ten; it changes after each answer, as it is told."""
+    """A list of rows, newest first, in pages of ten; a test can change it after each answer."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ def test_a_list_that_shrinks_loses_nobody(total):
     server = Server(35, total, at(1, lambda rows: rows.remove(35)))
     got = read(touches(), server.answer)
     assert sorted(got) == list(range(1, 36))
-    assert got[-1] == 25  # it had slipped from the second page to the first, and was found by another walk
+    assert got[-1] == 25  # the row had moved from the second page to the first, and a second walk found it
 
 
 @pytest.mark.parametrize(("total", "asked"), [("total_count", 4), (None, 8)])
@@ -188,7 +188,7 @@ def test_rows_without_an_id_are_told_apart_by_what_they_hold():
 
 
 def test_a_short_page_is_not_the_last_where_the_total_says_so():
-    """A server that gives smaller pages than it is asked for, and does not say so."""
+    """The server gives smaller pages than it was asked for."""
 
     def answer(page: int) -> dict[str, Any]:
         body = server.answer(page)
@@ -243,7 +243,7 @@ def test_a_server_that_ignores_paging_ends_the_walk():
 
 
 def test_a_repeated_full_page_without_a_total_is_an_error():
-    """Perhaps it pages by something else; then there is more than it has shown."""
+    """The server may ignore ``page``; then the list has more rows than it has shown."""
     got = list[int]()
     with pytest.raises(SendosoServerError, match="because it gives the same pages again: 100 rows were read"):
         read(touches(), lambda page: {"touches": items(1, 100)}, got)
@@ -274,7 +274,7 @@ def test_a_list_without_an_end_is_an_error(monkeypatch):
 
 @pytest.mark.parametrize("total", ["total_count", None])
 def test_a_walk_without_an_error_has_every_row_that_was_there_throughout(total):
-    """One change at a time; a list that is read to its end without an error has shown all that was there throughout."""
+    """After one change between pages, a walk without an error has shown every row that was always there."""
     errors = 0
     for seed in range(1500):
         rng, removed = random.Random(seed), set[int]()

@@ -1,4 +1,4 @@
-"""However somebody else repeats a value, the value is not quoted; what else was said is."""
+"""An error never quotes a value of a request, in whatever spelling the answer repeats it; other words are quoted."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ PEOPLE = [
 
 
 def _letters(text: str) -> str:
-    """What a reader would recognise: letters and digits, without case."""
+    """The letters and digits of a text, without case, by which a reader would recognise it."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).casefold()))
 
 

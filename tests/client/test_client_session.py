@@ -1,4 +1,4 @@
-"""The session's own work, with answers made up: what it sends, what it repeats, and what it never does."""
+"""The session with made-up answers: what it sends, what it repeats, and what it never does."""
 
 from __future__ import annotations
 
@@ -267,10 +267,10 @@ class TestPacedCallsAreNot:
         assert await_turn() == ["take for k", "within transaction"]
         monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.01)
         assert await_turn() == ["take for k", "before"]
-        # Where one had to wait others do, too: no slot is free, and none is asked for.
+        # If a call had to wait, other calls wait as well: no slot is free, so none is asked for.
         monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.0)
         assert await_turn() == ["before"]
-        # Nobody had to wait this time.
+        # No call had to wait this time.
         free.append(True)
         assert await_turn() == ["take for k", "within transaction"]
 

@@ -1,4 +1,4 @@
-"""One token: cached, renewed in time, and fetched once however many ask; and no refresh token is lost."""
+"""The token is cached, renewed in time, and requested once for all threads; and no refresh token is lost."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ class TestErrors:
 
 
 class TestRefreshTokens:
-    """The next one is stored before the access token that came with it is used; none is tried twice."""
+    """The new refresh token is stored before its access token is used, and no refresh token is tried twice."""
 
     def test_each_refresh_token_is_traded_for_the_next(self, store, far):
         ours = manager(store, far, AUTHORISED)
@@ -256,7 +256,7 @@ class TestRefreshTokens:
         assert far.tried == ["refresh-0", "refresh-1"]
 
     def test_a_dead_stored_refresh_token_gives_way_to_the_connections(self, store, far):
-        """A person has authorised again and put the new one into the connection."""
+        """A person has authorised again, and has put the new refresh token into the connection."""
         manager(store, far, AUTHORISED).get()
         far.refresh_token = "refresh-new"
         again = AUTHORISED.model_copy(update={"refresh_token": SecretStr("refresh-new")})
@@ -343,7 +343,7 @@ class TestRevoke:
         assert ours.get() == "token-2"
 
     def test_tokens_stored_by_another_process_during_a_revocation_are_revoked(self, store, far, monkeypatch):
-        """Asleep after the last answer: the claim was another's since, and what they left is not just forgotten."""
+        """The claim lapses during a sleep after the last answer; the tokens that another stored are revoked, too."""
         ours = manager(store, far, AUTHORISED)
         ours.get()
 
@@ -404,7 +404,7 @@ class TestTheThread:
         assert [entry.name for entry in caught.traceback][-1] == "ask"
 
     def test_the_thread_has_the_context_of_its_caller(self, store, far):
-        """Airflow and its logging find there which task it is."""
+        """Airflow and its logging find the current task in the context."""
         task: ContextVar[str] = ContextVar("task", default="none")
         task.set("mine")
         seen: list[str] = []
@@ -416,5 +416,5 @@ class TestTheThread:
         ours = manager(store, far)
         ours.renew(ours.get())
         for thread in set(threading.enumerate()) - before:
-            thread.join(60)  # its last words are said after its caller has gone on
+            thread.join(60)  # the thread logs its last line after its caller has gone on
             assert not thread.is_alive()

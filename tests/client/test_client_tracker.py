@@ -1,4 +1,4 @@
-"""Which row of the Send Tracker's list is which campaign send: pure rules."""
+"""Matching the rows of the Send Tracker's list to campaign sends: pure rules."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_an_unknown_send_takes_the_only_row_that_is_left() -> None:
 
 def test_sends_that_are_not_looked_for_keep_the_rows_that_match_them() -> None:
     looking = tracker(tracked("mine", posted_at=NOON + 5))
-    walk(looking, [row(1, -3), row(2, 2)])  # the far clock is 3 s behind
+    walk(looking, [row(1, -3), row(2, 2)])  # Sendoso's clock is 3 s behind
     also = [tracked("others"), tracked("elsewhere", email_hash="hash of grace")]
     assert {name: send.id for name, send in looking.assign((), LATEST, also).items()} == {"others": "1", "mine": "2"}
 
@@ -111,9 +111,9 @@ def test_the_walk_ends_when_it_can_find_no_more() -> None:
     assert walk(tracker(tracked()), [row(1001), *old]) == 1
     assert walk(tracker(tracked(bound_id="1001")), [row(1001), *old]) == 1
     assert walk(tracker(tracked(bound_id="999")), [*[row(2000 + n, n) for n in range(99, -1, -1)], *old]) == 2
-    # Oldest first: nothing says that what comes is older still.
+    # Oldest first: the rows that follow need not be older.
     assert walk(tracker(tracked()), [*old[::-1], row(1001)]) == 9
-    # To prove something it takes the whole list, and an empty page at its end.
+    # Only a whole list with an empty page at its end proves something.
     whole = tracker(tracked(), whole=True)
     assert walk(whole, [row(1001), *old]) == 10
     assert whole.complete

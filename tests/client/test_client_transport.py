@@ -1,4 +1,4 @@
-"""How far a request got, when it really fails on a real socket: what decides whether a gift may be sent again."""
+"""How far a request got when it fails on a real socket: this decides whether a gift may be sent again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def after_the_request(*answer: bytes, reset: bool = False):
 
 
 def after_the_hello(answer: bytes, *, reset: bool = False):
-    """Answer whatever comes first: of TLS, or what is said to a proxy."""
+    """Answer the first bytes of a client: a TLS hello, or a request to a proxy."""
 
     def handle(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -125,7 +125,7 @@ class TestOneAnswerPerRequest:
         assert [exchange.answer and exchange.answer.json for exchange in exchanges] == [{"id": "z"}, {"id": "s"}]
 
     def test_bytes_after_a_whole_answer_are_not_the_answer_to_the_next_post(self, session_on, raw_server):
-        """As from a proxy that has lost count: a POST has a connection of its own, whatever came before it."""
+        """A POST has a new connection, so that an extra answer of a broken proxy is not taken for its answer."""
         server = raw_server(in_turn(OK + ANOTHERS))
         session = session_on(server.url)
         for _ in range(3):
@@ -263,7 +263,7 @@ class TestNotConnected:
 
 
 class TestLost:
-    """Once the request may have been received the outcome is not known, whatever the failure looks like."""
+    """Once the request may have been received, every failure leaves the outcome unknown."""
 
     @pytest.mark.parametrize(
         "handle",
@@ -361,7 +361,7 @@ class TestLost:
 
 
 class TestTheDeadline:
-    """Of the whole request, however busy the far side keeps the connection: it would for minutes."""
+    """The deadline is that of the whole request, even if the server sends a byte now and then for minutes."""
 
     @pytest.mark.parametrize(
         ("first", "again"),
@@ -471,7 +471,7 @@ def drip(connection: socket.socket, what: bytes) -> None:
 
 
 class TestWithoutANote:
-    """Where no connection of ours was used, only a short list of errors proves that nothing had left."""
+    """Without a note of a connection, only a few errors prove that nothing was sent."""
 
     @pytest.mark.parametrize(
         ("error", "phase"),
@@ -493,7 +493,7 @@ class TestWithoutANote:
         assert phase_of(error) is phase
 
     def test_the_context_of_an_error_proves_nothing(self):
-        """It may be of another request: an error raised while handling another's has it there."""
+        """An error that is raised while another request's error is handled has that error as its context."""
         error = requests.ReadTimeout()
         error.__context__ = requests.ConnectTimeout()
         assert phase_of(error) is Phase.LOST
@@ -522,7 +522,7 @@ def test_an_answer_cut_off_after_its_status_is_unknown(session_on, raw_server, a
 
 
 class TestTheSandboxesFaults:
-    """The same through the local Sendoso, which says what was accepted and how often it was asked."""
+    """The same with the sandbox, which counts the requests and the accepted sends."""
 
     @pytest.mark.parametrize(
         ("fault", "options", "accepted"),

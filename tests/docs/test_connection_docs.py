@@ -1,4 +1,4 @@
-"""docs/connection.md: its fields are the form's, its lines are understood, and its pictures are there."""
+"""docs/connection.md: its fields are those of the form, its connections can be read, and its pictures exist."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def public() -> set[str]:
-    """The classes that Airflow is told of, and the exceptions."""
+    """The classes that are registered with Airflow, and the exceptions."""
     info = get_provider_info()
     kinds = ("operators", "sensors", "hooks", "triggers")
     modules = {module for kind in kinds for entry in info[kind] for module in entry["python-modules"]}

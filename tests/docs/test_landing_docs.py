@@ -1,4 +1,4 @@
-"""docs/landing.md: its columns are the tables', and its queries answer what they say."""
+"""docs/landing.md: its columns are those of the tables, and its queries give the results that the page states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/results.md: its columns are the table's, and its queries answer what they say, on PostgreSQL and SQLite."""
+"""docs/results.md: its columns are those of the table, and its queries give the stated results."""
 
 from __future__ import annotations
 

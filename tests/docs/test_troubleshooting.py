@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md and the code say the same: no message is explained that is not there, none is left out."""
+"""docs/troubleshooting.md explains every message of the code, and no message that the code does not have."""
 
 from __future__ import annotations
 

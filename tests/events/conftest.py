@@ -1,4 +1,4 @@
-"""A Sendoso where nothing happens by itself, and tasks that wait for it to happen."""
+"""Fixtures: a Sendoso in which nothing happens by itself, and the events that a test makes happen."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def launch(world: Sandbox) -> Callable[[int], None]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
-    """Waits for something to be so."""
+    """Waits until a condition is true."""
 
     async def wait(condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(300):

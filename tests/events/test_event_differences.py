@@ -1,4 +1,4 @@
-"""What is new in a list: each row once and none passed over, in whatever order, while the list grows under the walk."""
+"""Finding new rows in a list: each is found once and none is missed, in any order, while the list grows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START = 1_760_000_000.0
 
 @dataclass
 class World:
-    """A list of Sendoso's, of which every page shows how it is at that moment."""
+    """A list of Sendoso's; each page shows the list as it is at that moment."""
 
     order: str = "newest first"
     counted: bool = True
@@ -108,7 +108,8 @@ BOTH = Question.parse("sends", ("created", "status_changed"))
 CREATED = Question.parse("sends", ("created",))
 
 
-# -- the law -----------------------------------------------------------------------------------------------------------
+# -- every event once
+# -----------------------------------------------------------------------------------------------------------
 
 
 @given(

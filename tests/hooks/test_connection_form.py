@@ -1,4 +1,4 @@
-"""The connection's form says what the connection takes, in both of Airflow's ways to make a form."""
+"""The connection's form offers exactly what the connection accepts, in both of Airflow's ways to make a form."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestField:
             assert said[1] == default
 
     def test_the_limits_of_a_field_are_those_of_the_connection(self, name: str) -> None:
-        """The form lets through what the connection takes, and stops what it does not."""
+        """The form accepts the values that the connection accepts, and refuses all others."""
         schema = FIELDS[name]["schema"]
         step = 1 if "integer" in schema["type"] else 0.001
         refused = [schema["exclusiveMinimum"]] if "exclusiveMinimum" in schema else []

@@ -1,4 +1,4 @@
-"""The hook, against a local Sendoso on a real socket: the raw send, the reads, and what it says of a connection."""
+"""The hook, against a local Sendoso on a real socket: raw sends, reads, and the test of a connection."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class TestSendGiftRefused:
 
 
 class TestSendGiftUnknown:
-    """Once it may have gone out, it is never posted again, neither here nor by a retry of Airflow's."""
+    """A gift that may have gone out is posted again neither by the hook nor by a retry of Airflow's."""
 
     @pytest.mark.parametrize(
         ("fault", "options", "accepted"),
@@ -474,7 +474,7 @@ class TestLedger:
         assert (asked(sendoso, "/oauth/token"), asked(sendoso, "/api/v3/gifts")) == (1, 8)
 
     def test_another_client_secret_does_not_get_the_stored_token(self, sendoso, ledger, set_connection):
-        """A token is encrypted with the client secret: one that was rotated cannot read it."""
+        """A token is encrypted with the client secret, so a new client secret cannot decrypt it."""
         list(SendosoHook().list_gifts())
         set_connection(
             "rotated", {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "another"}

@@ -225,7 +225,7 @@ class TestAListThatChanges:
         rest = list(touches)
         assert len(first + rest) == 12
         assert {touch.id for touch in [*first, *rest]} == {str(number) for number in range(200, 212)}
-        assert rest[-1].id == "206"  # the row that had slipped to the first page
+        assert rest[-1].id == "206"  # the row that had moved to the first page
         assert touches.total == 11
 
     def test_no_row_is_repeated_in_a_list_that_grows(self, hook, many):
@@ -245,7 +245,7 @@ class TestAListThatChanges:
         assert touches.total == 0
 
     def test_a_list_that_changes_in_every_walk_is_an_error(self, hook, many, monkeypatch):
-        """The newest goes after every third page: each walk misses somebody, and says so in the end."""
+        """The newest row is removed after every third page: each walk misses a row, and in the end that is an error."""
         for number in range(212, 250):
             many.add("touches", {"id": number})
         read, newest, calls = hook.session.read, iter(range(249, 0, -1)), count(1)

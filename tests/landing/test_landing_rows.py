@@ -1,4 +1,4 @@
-"""What a row of Sendoso's becomes, and how far a list is read: without a database."""
+"""How Sendoso's rows become rows of a table, and how far a list is read: without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which id of Sendoso's list a campaign send has: noted once, none for two sends, and either name finds the send."""
+"""Binding campaign sends to ids of Sendoso's list: one id for a send, one send for an id, and both find the send."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bound(ledger: Ledger) -> dict[str | None, str | None]:
 def test_a_send_keeps_its_first_id_and_no_id_is_bound_to_two_sends(opened: Ledger) -> None:
     first, second = post(opened, "ada", State.SENT, "tracking:A"), post(opened, "grace", State.SENT, "tracking:B")
     assert opened.bindings.bind(first, "7")
-    assert opened.bindings.bind(first, "7")  # an answer that was lost, asked for again
+    assert opened.bindings.bind(first, "7")  # repeated, as after a commit whose answer was lost
     assert not opened.bindings.bind(first, "8")
     assert not opened.bindings.bind(second, "7")
     assert bound(opened) == {"tracking:A": "7", "tracking:B": None}
@@ -72,7 +72,7 @@ def test_a_send_found_by_reconciling_or_by_a_person_is_bound(opened: Ledger) -> 
     post(opened, "grace", State.UNKNOWN)
     ada, grace = opened.sends.records(State.UNKNOWN)
     assert opened.resolutions.resolve(ada, State.SENT, resolved_by="reconcile", why="found", send_id="7")
-    # One that another send has is refused by the database itself.
+    # The database itself refuses an id that another send has.
     with pytest.raises(SendosoLedgerError):
         opened.resolutions.resolve(grace, State.SENT, resolved_by="ada", why="looked", send_id="7")
     assert opened.resolutions.resolve(grace, State.SENT, resolved_by="ada", why="looked", send_id="tracking:B")

@@ -1,4 +1,4 @@
-"""Claims and transitions: who may post what, and who loses."""
+"""Claims and transitions: which run may post a send, and which run loses its claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cursors: written only by who has read the last one, on every database that a ledger can be."""
+"""Cursors: only a process that has read the last version can write the next, on every database of a ledger."""
 
 from __future__ import annotations
 

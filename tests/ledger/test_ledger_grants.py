@@ -1,4 +1,4 @@
-"""A role with the grants that are printed can do everything, and without any single one of them something fails."""
+"""A role with the printed grants can do all its work, and without any one of them something fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SENDS = "/api/v3/sends"
 
 @dataclass
 class Roles:
-    """A database with three roles, and whoever may do everything."""
+    """A database with three roles, and its administrator."""
 
     dialect: str
     admin: Engine
@@ -190,7 +190,7 @@ def test_the_owner_creates_and_upgrades_the_tables_and_other_roles_are_told_what
 
     roles.grant(0)
     started = time.monotonic()
-    # MySQL does not say whether there is a table, or a database, to whom has no right to it.
+    # Without a right to a table or a database, MySQL does not say whether it exists.
     error, words = {
         "postgresql": (SendosoConfigError, "is not there yet, and the role of its connection may not make"),
         "mysql": (SendosoLedgerError, "lacks a right"),

@@ -1,4 +1,4 @@
-"""Transitions of several threads in one transaction: each learns of its own, and none is lost over another's."""
+"""Transitions of several threads in one transaction: each thread gets its own result, and no failure affects others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 class Queue:
-    """Lets one thread be at it until there are others waiting, so that those are one transaction."""
+    """Keeps one thread's transaction open until others are waiting, so that these become one transaction."""
 
     def __init__(self, together: GroupCommit, pool: ThreadPoolExecutor) -> None:
         self.together, self.pool = together, pool
@@ -55,7 +55,7 @@ class Queue:
         together._commit = lambda group: (self.sizes.append(len(group)), commit(group))[1]  # type: ignore[method-assign]
 
     def _hold(self, connection: Connection) -> None:
-        # Not the ledger's lock, which is for whoever comes next.
+        # Not the ledger's lock, which the next thread has to get.
         self.begun.set()
         assert self.go_on.wait(300)
 
@@ -166,7 +166,7 @@ def test_a_thread_stopped_while_it_commits_leaves_no_other_thread_waiting(
     others = queue.add(*(lambda claim=claim: finish(opened, claim) for claim in claims[:2]))
     queue.release()
     ended = [future.exception(60) for future in (stopped, *others)]
-    # Whoever did it for all of them is the one in whose thread it was raised.
+    # The exception was raised in the leader's thread.
     assert [type(error) for error in ended if error] == [Stopped]
     assert finish(opened, claims[2])
     assert [state is State.SENT for state in states(opened)[:2]] == [error is None for error in ended[1:]]

@@ -1,4 +1,4 @@
-"""The pace in the ledger: one rate for a whole deployment, and all of it is used."""
+"""The pace in the ledger: a whole deployment shares one rate, and uses all of it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_free_slot_is_given_back_if_the_commit_of_its_send_fails(opened: Ledge
 
 
 class Committed:
-    """What is committed with a slot, as a send is."""
+    """A row that is committed together with a slot, as a send is."""
 
     def __init__(self, commit: Callable[[Any], Any], row: str = "key") -> None:
         self.commit_posting, self.row = commit, row

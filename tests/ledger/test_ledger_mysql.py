@@ -1,4 +1,4 @@
-"""What MySQL and its drivers do differently, and the ledger must not."""
+"""Differences of MySQL and its drivers, of which the ledger shows none."""
 
 from __future__ import annotations
 

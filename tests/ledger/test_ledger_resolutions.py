@@ -1,4 +1,4 @@
-"""Decisions about sends whose outcome is not known: made once, only about what was read, and written down."""
+"""Decisions about sends of unknown outcome: recorded once, and only if the send has not changed since it was read."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_an_answer_that_comes_after_the_decision_is_not_recorded(opened: Ledger,
 def test_a_decision_about_an_earlier_attempt_is_refused_although_the_state_is_the_same(
     opened: Ledger, unknown: Callable[..., Record], to_state: State
 ) -> None:
-    """The same send in the same state, and yet not what the person has looked at."""
+    """The send is in the same state, but was posted again after the person looked at it."""
     record = unknown()
     assert opened.resolutions.resolve(record, State.READY, **BY)
     again = unknown()

@@ -106,7 +106,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next_try(
     sendoso.clear_faults()
     _, summary = try_here(*batch)
     assert sendoso.duplicates() == {}
-    # What was accepted is found again by its mark, and only what never arrived is held.
+    # An accepted send is found by its mark; only sends that never arrived are held.
     assert set(counts(summary)) <= {"sent", "held"}
     assert summary["sent"] == len(sendoso.sends)
     assert summary["held"] <= 2 * 4

@@ -1,4 +1,4 @@
-"""Opening a ledger: created once, recognised again, and refused in clear words where it cannot be one."""
+"""Opening a ledger: its tables are made once, and a database that cannot be a ledger is refused with a clear error."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_eight_processes_that_upgrade_a_ledger_at_once_lose_nothing(
 
 
 def by_hand(url: str) -> str:
-    """Do as a DBA does with what ``ledger ddl`` prints; return the dialect."""
+    """Execute the output of ``ledger ddl``, as a DBA does; return the dialect."""
     engine = create_engine(url)
     with engine.begin() as connection:
         for statement in ddl(engine.dialect.name).split(";\n\n"):

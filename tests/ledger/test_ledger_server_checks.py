@@ -1,4 +1,4 @@
-"""What a ledger needs of its server is looked at when it is opened; and code of version 4 works on newer tables."""
+"""Opening a ledger checks the server's settings; and code of version 4 works on newer tables."""
 
 from __future__ import annotations
 

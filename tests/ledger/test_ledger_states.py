@@ -1,4 +1,4 @@
-"""Any order of claims, posts, crashes and zombies: at most one accepted POST to a recipient."""
+"""In any order of claims, posts, crashes and late processes, at most one POST to a recipient is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger's connection says about TLS is kept, as Airflow's own hook keeps it."""
+"""The TLS settings of the ledger's connection are applied, as Airflow's own hook applies them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_sqlite_ledger_in_the_root_directory_is_refused(set_connection: Callab
 def test_a_sqlite_ledger_is_readable_by_its_owner_alone(
     set_connection: Callable[..., None], sendoso: Any, tmp_path: Path, was: int | None
 ) -> None:
-    """The key of all hashes is in it. A group that may write to it, so that two users share it, keeps that."""
+    """The file holds the hash key. A group that may write to it keeps its access, for two users who share a ledger."""
     path = tmp_path / "ledger.db"
     if was is not None:
         path.touch(was)

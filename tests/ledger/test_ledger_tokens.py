@@ -1,4 +1,4 @@
-"""The token in the ledger: one request for a whole deployment, and nothing readable at rest."""
+"""The token in the ledger: a whole deployment makes one request for it, and it is encrypted at rest."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ def test_one_owner_claims_the_renewal_until_its_lease_lapses(store: LedgerTokenS
 
 
 def test_an_owner_renews_its_claim_until_another_owner_has_claimed(store: LedgerTokenStore, opened: Ledger) -> None:
-    assert not store.renew("one", 60)  # nobody's yet
+    assert not store.renew("one", 60)  # nobody has the claim yet
     assert store.claim("one", 60)
     lapse(opened)
-    assert store.renew("one", 60)  # lapsed, but still one's own
+    assert store.renew("one", 60)  # lapsed, but no other process has taken it
     assert not store.claim("two", 60)
     lapse(opened)
     assert store.claim("two", 60)
     assert not store.renew("one", 60)
     store.release("two")
-    assert not store.renew("one", 60)  # two may have renewed: what one has read is old
+    assert not store.renew("one", 60)  # another process may have renewed: the tokens that were read are old
 
 
 def test_an_owner_that_lost_its_claim_clears_nothing(store: LedgerTokenStore) -> None:
@@ -106,7 +106,7 @@ def test_an_owner_that_lost_its_claim_clears_nothing(store: LedgerTokenStore) ->
 
 
 def test_a_claim_reserves_the_bytes_that_the_token_will_need(store: LedgerTokenStore, opened: Ledger) -> None:
-    """PostgreSQL would compress what can be compressed, and then a claim would say little about a full disk."""
+    """If PostgreSQL could compress these bytes, a claim would succeed although the token does not fit."""
     bytes_of = func.pg_column_size if opened._database.dialect == "postgresql" else func.length
 
     def room() -> int | None:

@@ -1,4 +1,4 @@
-"""What waits keep in the ledger: how far each send has come, and lists of ids."""
+"""The data of waits in the ledger: the statuses of sends, and lists of ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
 
 def send(ledger: Ledger, *send_ids: str, batch: Batch = BATCH) -> None:
-    """As a batch does it."""
+    """Make a send as a batch does."""
     for send_id in send_ids:
         key = ledger.send_key(batch.account, batch.dedupe_scope, send_id)
         (claim,) = ledger.sends.claim(

@@ -1,4 +1,4 @@
-"""The buttons on a task's page: what a task pushes for them, and when."""
+"""The buttons on a task's page: the links that a task pushes, and when it pushes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GIFT = {"gift_id": "gift-donation-trees", "message": "Thank you", "dedupe_scope"
 
 
 class FakeTI:
-    """A task instance that notes what it pushes, and how many sends Sendoso had been asked for by then."""
+    """A task instance that records what it pushes, and the number of sends that were posted by then."""
 
     dag_id, task_id, run_id, map_index = "dag", "task", "run-1", -1
 
@@ -73,7 +73,7 @@ def test_gift_links_to_its_tracking_address(sendoso: Sandbox, ti: FakeTI) -> Non
     assert ti.pushed == {"sendoso_link": sendoso.url, "sendoso_tracking_link": tracking}
     assert ti.sends_before == {"sendoso_link": 0, "sendoso_tracking_link": 1}
 
-    # The ledger keeps no addresses: what was sent before has none.
+    # The ledger stores no tracking addresses, so a send of an earlier try has none.
     again = FakeTI(sendoso)
     assert SendGiftOperator(task_id="task", recipient=RECIPIENT, **GIFT).execute({"ti": again}) == send_id
     assert again.pushed == {"sendoso_link": sendoso.url}

@@ -1,4 +1,4 @@
-"""One mailbox is one recipient, however it is spelled; what decorates an address is named, and never the address."""
+"""One mailbox is one recipient in every spelling; an error names the decoration of an address, never the address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a spreadsheet or a data frame has made of a cell is never printed on a parcel."""
+"""Values that a spreadsheet or a data frame has damaged are refused, and never printed on a parcel."""
 
 from __future__ import annotations
 

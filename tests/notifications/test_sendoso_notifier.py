@@ -1,4 +1,4 @@
-"""SendosoNotifier: a gift from a callback, once, whoever calls it and however often."""
+"""SendosoNotifier: a callback sends one gift, however often Airflow calls it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def notifier(**changes: Any) -> SendosoNotifier:
 
 
 def of_task(task_id: str = "report", run_id: str = "run-1", map_index: Any = -1, **more: Any) -> dict[str, Any]:
-    """What a task's callback is called with, as much of it as is used."""
+    """The part of a task callback's context that the notifier uses."""
     ti = SimpleNamespace(
         dag_id="sales", task_id=task_id, run_id=run_id, map_index=map_index, xcom_push=lambda **pushed: None
     )
@@ -49,7 +49,7 @@ def of_task(task_id: str = "report", run_id: str = "run-1", map_index: Any = -1,
 
 
 def of_run(run_id: str = "run-1", task_id: str | None = "report") -> dict[str, Any]:
-    """What a DAG's own callback is called with: some task of the run, if Airflow has one at hand."""
+    """The context of a DAG's callback, which has some task of the run, or none."""
     if task_id is not None:
         return of_task(task_id, run_id, reason="success")
     return {"dag": DAG("sales", schedule=None), "run_id": run_id, "reason": "success"}

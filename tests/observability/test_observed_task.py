@@ -1,4 +1,4 @@
-"""What a real task tells a real statsd, a collector of traces, and OpenLineage; and that none of them can fail it."""
+"""A real task reports to a real statsd, a collector of traces, and OpenLineage; none of them can make it fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operators report of a send: counted once over all tries, and never at a send's cost."""
+"""The operators' reports of sends: each send counts once over all tries, and no report can cost a send."""
 
 from __future__ import annotations
 

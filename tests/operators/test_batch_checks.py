@@ -1,4 +1,4 @@
-"""BatchSendOperator finding what is wrong before anything is sent, and mapped tasks that share a scope."""
+"""BatchSendOperator's checks before anything is sent, and mapped tasks that share a scope."""
 
 from __future__ import annotations
 

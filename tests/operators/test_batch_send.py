@@ -1,4 +1,4 @@
-"""BatchSendOperator: arguments, what it returns, when it fails, and what it lets nobody see."""
+"""BatchSendOperator: its arguments, its result, its failures, and the personal data that it never shows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def counts(summary: dict[str, Any]) -> dict[str, int]:
     return {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
 
 
-# -- what it does and returns ------------------------------------------------------------------------------------------
+# -- sending, and the result ------------------------------------------------------------------------------------------
 
 
 def test_a_batch_sends_each_recipient_one_gift_and_returns_a_summary(
@@ -373,7 +373,8 @@ def test_on_kill_claims_nothing_more_and_the_next_try_goes_on(
     assert len(sendoso.sends) == 5
 
 
-# -- what nobody may see -----------------------------------------------------------------------------------------------
+# -- personal data is never shown
+# -----------------------------------------------------------------------------------------------
 
 
 def test_no_recipient_and_no_secret_is_in_logs_xcom_errors_or_the_ledger(

@@ -1,4 +1,4 @@
-"""BatchSendOperator on warehouses that cannot be had here: real databases that return what theirs do.
+"""BatchSendOperator on warehouses that the tests cannot run: other databases imitate their results.
 
 What is imitated was read in the hooks' and drivers' own code; docs/rows.md says of each what was tried, and how.
 """

@@ -82,7 +82,7 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> 
 
 @pytest.fixture
 def sqlite_ask(tmp_path: Path, set_connection: Any) -> Ask:
-    """For what is the same on every database."""
+    """For tests whose result is the same on every database."""
     set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
 
     def run(statement: str) -> list[tuple[Any, ...]]:
@@ -433,7 +433,8 @@ def test_campaign_sends_of_a_batch_land_once_their_ids_are_known(
     assert sqlite_ask("SELECT DISTINCT touch_id FROM landed") == [("102",)]
 
 
-# -- tables that cannot be had -----------------------------------------------------------------------------------------
+# -- tables that cannot be written
+# -----------------------------------------------------------------------------------------
 
 
 def test_a_table_that_the_operator_did_not_make_is_left_alone(sendoso: Sandbox, ask: Ask, land: Land) -> None:

@@ -1,4 +1,4 @@
-"""A task's tries use one ledger: which it was is noted for good, and what is missing is said."""
+"""All tries of a task use the same ledger: it is recorded, and a try with another ledger fails with an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package imports is what it declares: a package that another one happens to bring may be gone tomorrow."""
+"""The package declares every distribution that it imports, because a transitive dependency may disappear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is published: the wheel and the sdist as ``python -m build`` makes them, and what Airflow sees of the wheel."""
+"""The published files: the wheel and the sdist of ``python -m build``, and what Airflow reads from the wheel."""
 
 from __future__ import annotations
 

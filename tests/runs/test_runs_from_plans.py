@@ -1,4 +1,4 @@
-"""Runs that are given plans: no operator is there, and none is imported."""
+"""Runs work from plans alone: no operator is used, and none is imported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("ledger")
 
 @pytest.fixture
 def ledger_connection(tmp_path: Path) -> dict[str, Any]:
-    """What a run does does not depend on the ledger's database."""
+    """One database only, because a run does not depend on the ledger's database."""
     return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
 
 

@@ -1,4 +1,4 @@
-"""Campaign sends: what is accepted, what is refused, and what becomes of them."""
+"""Campaign sends in the sandbox: which are accepted, which are refused, and their statuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each way to misbehave, as a client sees it, and whether the send was accepted."""
+"""Each fault of the sandbox: what the client sees, and whether the send was accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Getting a token, and being refused without one."""
+"""The sandbox's tokens: how a client gets one, and how requests without one are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox, asked by a browser on behalf of somebody else's web page."""
+"""Requests to the sandbox that another site's page makes a browser send."""
 
 from __future__ import annotations
 

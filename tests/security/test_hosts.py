@@ -1,4 +1,4 @@
-"""The secret, the token and the recipients go to the connection's host, wherever an answer points."""
+"""The secret, the token and the recipients are sent only to the connection's host, whatever address an answer has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIFTS = [{"id": f"gift-{number}"} for number in range(100)]
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Another host, that nobody is to talk to."""
+    """Another host, to which nothing may connect."""
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
     with Sandbox(step=0, rate=0) as sandbox:
         yield sandbox

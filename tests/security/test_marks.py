@@ -82,7 +82,7 @@ def gift(number: int, **changes: Any) -> SendGiftOperator:
 
 
 def test_the_marks_reach_sendoso_warehouse_and_tokens(marked: Marked) -> None:
-    """Without this, a search that finds nothing would show nothing."""
+    """Shows that the marks are used; otherwise a search without hits would prove nothing."""
     marked.fill(1)
     marked.run(batch())
     assert MARK in repr(marked.sandbox.sends)

@@ -199,7 +199,7 @@ def test_a_campaign_that_cannot_be_sent_is_refused_before_the_first_send(
     with pytest.raises(SendosoConfigError, match=problem):
         gift(touch_id=number)
     assert bodies(sendoso) == []
-    # A row's own campaign is that row's fault alone.
+    # A wrong campaign in a row refuses that row alone.
     rows = [ADA | {"touch_id": number}, ADA | {"email": "b@example.com", "touch_id": EGIFT}]
     assert campaign(rows, touch_id=None) == Try("", {"sent": 1, "invalid": 1})
 
@@ -371,7 +371,7 @@ def test_a_list_without_any_send_of_the_account_proves_no_absence(
 def test_two_sends_to_one_person_are_told_apart_by_their_order(
     sendoso: Sandbox, gift: Any, campaign: Callable[..., Try]
 ) -> None:
-    """One is known to have gone out, of the other, in another scope, the answer is lost."""
+    """One send is known to have gone out; the answer to the other, in another scope, is lost."""
     first = gift(dedupe_scope="one")
     sendoso.fault("drop_after", **POST)
     assert gift(dedupe_scope="two") == str(sendoso.campaign_sends()[1].id)
@@ -382,7 +382,7 @@ def test_two_sends_to_one_person_are_told_apart_by_their_order(
 
 @pytest.mark.sends_two
 def test_with_more_rows_than_sends_none_is_guessed(sendoso: Sandbox, gift: Any) -> None:
-    """Somebody sends the same campaign to the same person by hand, in the same hour."""
+    """A person sends the same campaign to the same recipient by hand within the hour."""
     SendosoHook().send_gift(touch_id=EGIFT, recipient=ADA)
     sendoso.fault("drop_after", **POST)
     with pytest.raises(SendOutcomeUnknownError):
@@ -423,7 +423,7 @@ def test_a_campaign_send_that_came_back_is_replaced_once(
     sendoso.finish(accepted.id, "Undeliverable")
     second = gift(resend_of=first, dedupe_scope="again")
     assert second not in (first, None)
-    # By whichever of its two ids it is named: there is one replacement.
+    # There is one replacement, whichever of the send's two ids a row gives.
     assert gift(resend_of=str(accepted.id), dedupe_scope="again") == second
     rows = [ADA | {"touch_id": EGIFT, "resend_of": name} for name in (first, str(accepted.id))]
     assert campaign(rows, touch_id=None, run_id="run-2") == Try("", {"already_sent": 1, "duplicate": 1})

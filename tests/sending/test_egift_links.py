@@ -1,4 +1,4 @@
-"""eGift links: each is made once, and lands in the table, whatever happens between the two."""
+"""eGift links: each is made once and is written to the table, whatever happens in between."""
 
 from __future__ import annotations
 

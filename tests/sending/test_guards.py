@@ -1,4 +1,4 @@
-"""Guards of the protocol that nothing else would miss: each test fails if its guard is taken out."""
+"""Guards of the protocol that no other test covers: each test fails if its guard is removed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_send_that_was_given_up_is_not_posted_again_by_its_attempt(bench: Benc
     bench.around("post_again", lambda call: (bench.lost(), call())[1])
     assert bench.post().result is None
     assert posts(sendoso) == 1
-    # What is known of the attempt is written down all the same: it was turned away.
+    # The outcome of the attempt is recorded all the same: Sendoso refused it.
     assert bench.state() is State.READY
 
 

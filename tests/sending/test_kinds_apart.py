@@ -1,4 +1,4 @@
-"""What one kind of send proves or takes says nothing about another: known, unknown, or added tomorrow."""
+"""The kinds of send do not affect each other, whether they are known, unknown or new."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_status_of_another_send_does_not_replace_a_link(sendoso: Sandbox, se
     assert "whose status Sendoso does not say" in str(answers["tracking:link"].problem)
 
 
-# -- a kind that is added tomorrow -------------------------------------------------------------------------------------
+# -- a new kind -------------------------------------------------------------------------------------
 
 
 class Bouquet(SendModel):
@@ -274,7 +274,7 @@ def test_a_new_kind_is_found_or_proven_absent_by_its_own_scanner_alone(
 def test_sends_of_a_kind_without_its_module_are_held(
     sendoso: Sandbox, send: Callable[..., Try], bouquets: Any, an_hour_later: Callable[[], None]
 ) -> None:
-    """The same rows, seen by a worker of the release before."""
+    """The same rows on a worker of an older release."""
     run = bouquets(SeenKind())
     sendoso.fault("drop_after", method="POST", path=SENDS)
     sendoso.fault("error_before", times=100, method="GET", path=SENDS)

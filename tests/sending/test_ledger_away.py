@@ -1,4 +1,4 @@
-"""A ledger that is away in the middle of a batch: the log says so every few seconds, and the batch goes on after it."""
+"""A ledger that does not answer during a batch is logged every few seconds, and the batch goes on afterwards."""
 
 from __future__ import annotations
 

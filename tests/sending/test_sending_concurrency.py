@@ -1,4 +1,4 @@
-"""Several POSTs at once: how many, what an outage leaves unknown, and what a stop does to those in flight."""
+"""Concurrent POSTs: their number, the sends that an outage leaves unknown, and those in flight when a batch stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``resend_of``: a gift that failed or came back is replaced, once, and no other."""
+"""``resend_of`` replaces a gift that has failed or come back, once, and no other gift."""
 
 from __future__ import annotations
 

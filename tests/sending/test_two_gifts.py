@@ -1,4 +1,4 @@
-"""Ways to a second gift without a kill: a clock that jumps, a list of somebody else, a limit that is passed beside."""
+"""Other causes of a second gift than a kill: a clock that jumps, another organisation's list, two runs at a limit."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def test_a_send_of_another_client_is_not_absent_because_it_is_missing_from_this_
     assert one_try(run_id="run-4", **RESEND) == Try("", {"already_sent": 5})
 
 
-# -- whose memory it is -------------------------------------------------------------------------------------------
+# -- which ledger and account
+# -------------------------------------------------------------------------------------------
 
 
 def of_client(sandbox: Sandbox, login: str, **extra: Any) -> dict[str, Any]:

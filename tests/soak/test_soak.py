@@ -1,4 +1,4 @@
-"""A short soak, and that its verdict notices what it is there to notice."""
+"""A short soak test, and tests that its verdict finds duplicates and lost recipients."""
 
 from __future__ import annotations
 

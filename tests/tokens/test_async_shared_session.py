@@ -1,4 +1,4 @@
-"""Two hundred triggers on one event loop: one token request, one queue, one pool of connections, nothing blocked."""
+"""Two hundred triggers on one event loop share a token request, a queue and a pool, and never block the loop."""
 
 from __future__ import annotations
 

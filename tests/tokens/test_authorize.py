@@ -1,4 +1,4 @@
-"""``authorize`` and ``revoke``: a person's walk through the browser, from both ends."""
+"""``authorize`` and ``revoke``: the commands, and the person's browser."""
 
 from __future__ import annotations
 
@@ -351,7 +351,7 @@ def test_a_pasted_text_of_another_state_or_without_a_code_is_refused(sandbox, le
 
 
 def test_authorising_again_replaces_what_was_stored(sandbox, ledger, refreshing, make_engine, token_requests):
-    """What a person has just agreed to wins over a chain that is still alive, and over a dead one."""
+    """The new authorisation replaces stored tokens, whether they still work or not."""
     session = SendosoHook().get_conn()
     seen = set()
     for _ in range(3):

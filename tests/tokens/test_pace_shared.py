@@ -1,4 +1,4 @@
-"""One pace for the deployment: counted where it matters, at the far side, with real processes on one ledger."""
+"""One pace for the deployment: real processes on one ledger, with the requests counted by the server."""
 
 from __future__ import annotations
 

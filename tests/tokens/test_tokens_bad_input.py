@@ -1,4 +1,4 @@
-"""What can go wrong around a token request: a clear error each time, and no refresh token burnt by it."""
+"""Failures around a token request: each is a clear error, and none wastes a refresh token."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_500_that_passes_is_retried(make_session, make_config, sandbox, token_
 
 
 def test_a_failed_renewal_gives_its_claim_back_at_once(make_session, make_config, sandbox):
-    """Who fails gives the claim back: the next one need not wait for the end of a lease."""
+    """The process that fails releases the claim, so that the next one need not wait for a lease to end."""
     config = make_config(sandbox.issue_refresh_token())
     sandbox.fault("error_before", times=ATTEMPTS, **TOKEN)
     with pytest.raises(SendosoServerError):
@@ -256,7 +256,7 @@ def pages_of(path: Path) -> int:
 def test_a_full_ledger_spends_no_refresh_token(
     impatient, session_on, make_config, sandbox, sqlite_file, token_requests, spare
 ):
-    """However little room there is for 2,400 characters: either they are stored, or nobody was asked for them."""
+    """With any amount of free space, the tokens (2,400 characters) are either stored, or not requested at all."""
     issue = sandbox._app.tokens._issue
     sandbox._app.tokens._issue = lambda scope: issue(scope) | {"access_token": secrets.token_urlsafe(1800)}
     engine = create_engine(f"sqlite:///{sqlite_file}", hide_parameters=True)
@@ -278,7 +278,7 @@ def test_a_full_ledger_spends_no_refresh_token(
 
 
 def test_the_full_ledgers_of_these_tests_refuse_a_claim_or_grant_it(impatient, sqlite_file, make_config):
-    """The counterpart of the test above: it has met both."""
+    """The full ledgers of the test above include some that refuse a claim and some that grant it."""
     outcomes = set()
     for spare in (0, 5):
         engine = create_engine(f"sqlite:///{sqlite_file}", hide_parameters=True)

@@ -1,4 +1,4 @@
-"""Many processes, one token request: at once, and when the one that renews is killed at any point of it."""
+"""Many processes make one token request, also if the one that renews is killed at any step."""
 
 from __future__ import annotations
 

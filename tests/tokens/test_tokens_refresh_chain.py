@@ -1,4 +1,4 @@
-"""The chain of refresh tokens: where it starts, which link is tried, who keeps it, and how it lies in the database."""
+"""The chain of refresh tokens: its start, the order of tries, sleeping processes, and encryption in the ledger."""
 
 from __future__ import annotations
 
@@ -380,7 +380,7 @@ def test_no_token_is_in_the_database_in_plain_text(make_session, make_config, ma
 
 
 def test_an_encrypted_token_can_be_read_back(make_session, make_config, make_engine, sandbox):
-    """The counterpart of the test above: the tokens are in there, and not merely absent."""
+    """Shows that the test above did not pass merely because no tokens were stored."""
     config = make_config(sandbox.issue_refresh_token())
     one, other = make_session(config), make_session(config)
     token = one.token()

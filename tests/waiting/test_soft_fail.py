@@ -1,4 +1,4 @@
-"""What ``soft_fail`` and ``never_fail`` skip: waits that did not come true, and never what a person has to mend."""
+"""``soft_fail`` and ``never_fail`` skip waits that end without success, but no error that a person has to fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thousands of sends and one trigger: few requests, small arguments, a small event, and nothing forgotten."""
+"""One trigger waits for thousands of sends with few requests, small arguments and a small event, and misses none."""
 
 from __future__ import annotations
 

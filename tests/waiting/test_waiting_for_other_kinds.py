@@ -1,4 +1,4 @@
-"""Waiting for sends that nothing can look for: their status is what the ledger says, and they never count as lost."""
+"""Waiting for sends that no list shows: the ledger's status counts, and they never count as lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom to ask when, and when a wait is over."""
+"""The rules of a wait: which sends are asked about in a round, and when the wait is over."""
 
 from __future__ import annotations
 
