@@ -79,14 +79,14 @@ class StatusUpdate(NamedTuple):
     The present status of a send.
 
     :param status: one of the six.
-    :param status_word: the status in Sendoso's own word.
     :param since: since when it is known, in epoch seconds.
+    :param status_word: the status in Sendoso's own word, if that is known.
     """
 
     send_id: str
     status: str
-    status_word: str | None
     since: float | None
+    status_word: str | None = None
 
 
 # -- rows: pure --------------------------------------------------------------------------------------------------------

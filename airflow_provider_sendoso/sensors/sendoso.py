@@ -348,13 +348,13 @@ class SendStatusSensor(WaitingSensor):
         if report["statuses"] is not None:
             now, words = time.time(), report.get("status_words") or {}
             statuses = (
-                StatusUpdate(send_id, status, words.get(send_id), now) for send_id, status in report["statuses"].items()
+                StatusUpdate(send_id, status, now, words.get(send_id)) for send_id, status in report["statuses"].items()
             )
         else:
             account = {"account": self.hook.config.account}
             records = self.hook.ledger.sends.records(State.SENT, **account, **where)
             statuses = (
-                StatusUpdate(record.send_id, record.status, record.status_word, record.status_at)
+                StatusUpdate(record.send_id, record.status, record.status_at, record.status_word)
                 for record in records
                 if record.send_id is not None and record.status is not None
             )

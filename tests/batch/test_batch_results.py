@@ -21,7 +21,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from tenacity import wait_none
 
 from airflow_provider_sendoso.batch import results_table as results
-from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, refresh_statuses
+from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, StatusUpdate, refresh_statuses
 from airflow_provider_sendoso.batch.row import BatchRow, SpooledOutcome
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
@@ -119,7 +119,9 @@ def some(count: int, batch: Batch = BATCH, **changes: Any) -> list[tables.Cells]
 
 def test_a_row_fills_every_column_and_has_no_personal_data() -> None:
     row = outcome(send_id="snd-1", posted_at=MORNING)
-    cells = results.cells(BATCH, row, "hash", record(), price_of=lambda gift_id: (Decimal("24.50"), "USD"))
+    cells = results.cells(
+        BATCH, row, "hash", record(status_word="amazon shipped"), price_of=lambda gift_id: (Decimal("24.50"), "USD")
+    )
     assert dict(zip(COLUMNS, cells, strict=True)) == {
         "batch_id": "b1",
         "dedupe_scope": "q4",
@@ -140,6 +142,7 @@ def test_a_row_fills_every_column_and_has_no_personal_data() -> None:
         "currency": "USD",
         "status": "shipped",
         "status_at": "2026-11-18 08:31:00.250",
+        "status_word": "amazon shipped",
     }
     assert "example.com" not in repr(row)
 
@@ -376,7 +379,7 @@ def test_select_insert_and_delete_are_enough_on_an_existing_table(role: Any) -> 
     the_table().rewrite("b1", lambda: some(2))
     assert len(warehouse.read()) == 2
     with pytest.raises(SendosoResultsError, match=r"could not be refreshed: .*permission denied"):
-        the_table().refresh({}, [("snd-1", "delivered", MORNING)])
+        the_table().refresh({}, [StatusUpdate("snd-1", "delivered", MORNING)])
 
 
 def test_a_missing_right_to_create_the_table_is_reported(role: Any, set_connection: Any) -> None:
@@ -434,8 +437,14 @@ def test_statuses_are_refreshed_where_they_differ(warehouse: Warehouse) -> None:
     the_table().rewrite("b1", lambda: some(250))
     the_table().rewrite("b2", lambda: some(1, other))
     hook = warehouse_hook("warehouse")
-    refresh_statuses(hook, TABLE, {"batch_id": "b1"}, [(f"snd-{n}", "shipped", MORNING) for n in range(1, 241)])
-    late = [("snd-1", "shipped", MORNING + 9), ("snd-2", "delivered", MORNING + 9), ("nobody", "failed", None)]
+    refresh_statuses(
+        hook, TABLE, {"batch_id": "b1"}, [StatusUpdate(f"snd-{n}", "shipped", MORNING) for n in range(1, 241)]
+    )
+    late = [
+        StatusUpdate("snd-1", "shipped", MORNING + 9),
+        StatusUpdate("snd-2", "delivered", MORNING + 9),
+        StatusUpdate("nobody", "failed", None),
+    ]
     refresh_statuses(hook, TABLE, {"batch_id": "b1"}, late)
     found = [
         (send_id, status, status_at and str(status_at)[:19])
@@ -455,8 +464,8 @@ def test_without_a_batch_every_row_of_the_send_is_refreshed(warehouse: Warehouse
     the_table().prepare(BATCH)
     for batch_id in ("b1", "b2"):
         the_table().rewrite(batch_id, lambda batch_id=batch_id: some(1, dataclasses.replace(BATCH, batch_id=batch_id)))
-    the_table().refresh({}, [("snd-1", "returned", None)])
-    the_table().refresh({"dedupe_scope": "another"}, [("snd-1", "failed", None)])
+    the_table().refresh({}, [StatusUpdate("snd-1", "returned", None)])
+    the_table().refresh({"dedupe_scope": "another"}, [StatusUpdate("snd-1", "failed", None)])
     assert warehouse.read("status, status_at") == [("returned", None)] * 2
 
 

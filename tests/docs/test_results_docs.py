@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, cells, refresh_statuses
+from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, StatusUpdate, cells, refresh_statuses
 from airflow_provider_sendoso.batch.row import SpooledOutcome
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import NOTHING, Item, RowOutcome
@@ -65,7 +65,9 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> 
         table.rewrite(batch.batch_id, lambda written=written: written)
     statuses = {"snd-1": "delivered", "snd-2": "returned", "snd-6": "delivered", "snd-7": "shipped"}
     where = {"dedupe_scope": "q4-champions"}
-    refresh_statuses(warehouse_hook("warehouse"), "sendoso_results", where, ((*s, MORNING) for s in statuses.items()))
+    refresh_statuses(
+        warehouse_hook("warehouse"), "sendoso_results", where, (StatusUpdate(*s, MORNING) for s in statuses.items())
+    )
 
     def run(query: str) -> list[tuple[Any, ...]]:
         with engine.connect() as connected:
