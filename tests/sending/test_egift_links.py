@@ -84,7 +84,7 @@ def arguments() -> dict[str, Any]:
 
 
 def made(sandbox: Sandbox) -> list[tuple[str, str]]:
-    """For whom Sendoso has made which link, in the order of the e-mails."""
+    """The recipients and links that Sendoso has made, in the order of the e-mails."""
     sends = sandbox.campaign_sends()
     return sorted((sent.body["email"], f"{sandbox.url}/?send={sent.tracking_code}") for sent in sends)
 
@@ -288,7 +288,7 @@ def test_a_link_of_unknown_outcome_is_held_though_sendoso_lists_its_send(
 def test_a_links_row_in_sendosos_list_is_not_taken_for_a_campaign_send(
     sendoso: Sandbox, send: Callable[..., Try], links: Links, an_hour_later: Callable[[], None]
 ) -> None:
-    """Same recipient, same campaign, another scope: one send never arrived, the other made a link."""
+    """Of two sends to one recipient in two scopes, one never arrived, and the other made a link."""
     sent = {"gift_id": None, "touch_id": EGIFT, "message": None, "dedupe_scope": "spring"}
     sendoso.fault("drop_before", method="POST", path="/api/v3/send")
     assert send(1, **sent) == Try("SendHeldError", {"held": 1})
@@ -407,7 +407,7 @@ def test_a_dry_run_makes_no_links_and_leaves_existing_rows(sendoso: Sandbox, lin
 
 
 def forbid(warehouse: Engine, words: str) -> None:
-    """Let nobody insert, for a reason in these words."""
+    """Make every insert fail with this message."""
     with warehouse.begin() as connection:
         if warehouse.dialect.name == "sqlite":
             abort = f"SELECT RAISE(ABORT, {words}) WHERE NEW.email NOT LIKE 'x%'"

@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 class Bench:
-    """One claimed send and its poster, whose steps a test gets in between of."""
+    """One claimed send and its poster; a test can act between the poster's steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hook = SendosoHook()
@@ -178,7 +178,7 @@ def test_posting_is_taken_back_where_its_commit_went_through_unanswered(bench: B
 def test_claims_are_given_back_only_when_nothing_is_in_flight_any_more(
     sendoso: Sandbox, send: Callable[..., Try], answers_wait: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A send between its claim and its POSTING would be given back while it is being posted."""
+    """Otherwise a send between its claim and POSTING would be released while it is being posted."""
     release, order = SendLedger.release, []
     finish = SendLedger.finish
 
@@ -192,7 +192,7 @@ def test_claims_are_given_back_only_when_nothing_is_in_flight_any_more(
 
     monkeypatch.setattr(SendLedger, "release", released)
     monkeypatch.setattr(SendLedger, "finish", finished)
-    # One is answered, and of the three that are then posted at once one at once, with what stops the batch.
+    # The first is answered; then three are posted at once, and one of them gets the answer that stops the batch.
     sendoso.fault("slow", method="POST", path=SENDS, delay=0)
     sendoso.fault("slow", method="POST", path=SENDS, delay=1.0, times=2)
     sendoso.fault("status", method="POST", path=SENDS, status=403, times=9)

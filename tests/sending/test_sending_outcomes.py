@@ -60,7 +60,7 @@ def test_a_send_without_a_known_outcome_is_found_or_held_and_never_posted_again(
         assert states() == {"SENT": 4, "HELD": 1}
     if late:
         late_answers.set()
-        until(lambda: len(sendoso.sends) == 5)  # by now Sendoso has made up its mind
+        until(lambda: len(sendoso.sends) == 5)  # by now Sendoso has accepted or refused the send
     if accepted:
         assert send() == Try("", {"sent": 5})
         assert send(run_id="run-2") == Try("", {"already_sent": 5})
@@ -311,7 +311,7 @@ def test_an_outcome_that_cannot_be_recorded_is_logged_as_hash_and_id_and_never_s
     assert states() == {"POSTING": 1, "READY": 4}
     assert sendoso.sends[0].id in caplog.text
     assert "@example.com" not in caplog.text
-    # The next try cannot know whether that process still lives, and sends to everybody else.
+    # The next try cannot know whether that process is still alive, so it sends to all other recipients.
     assert send(claim_timeout=0) == Try("SendosoNotReachedError", {"sent": 4, "not_reached": 1})
     assert len(sendoso.sends) == 5
 

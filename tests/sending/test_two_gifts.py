@@ -89,7 +89,7 @@ def test_a_send_of_another_client_is_not_absent_because_it_is_missing_from_this_
     assert one_try() == Try("SendHeldError", {"sent": 4, "held": 1})
     an_hour_later()
     other = {"sendoso_conn_id": "sendoso_other", **SETTLED}
-    # The other client's list is whole, and shows sends of this ledger.
+    # The other client's list is complete, and shows sends of this ledger.
     assert one_try(people(9)[6:], run_id="run-2", **other) == Try("", {"sent": 3})
     assert one_try(run_id="run-3", **other) == Try("", {"already_sent": 4, "held": 1})
     assert posts(other_sandbox) == 3
@@ -214,7 +214,7 @@ def test_sends_that_will_be_repeated_are_part_of_dry_run_price_limit_and_approva
 def test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try(
     sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another run is on five of six rows when the limits are checked; Sendoso turns them away after that."""
+    """Another run is posting five of six rows when the limits are checked; Sendoso refuses them afterwards."""
     others = execute_up_to_the_posts(people(5), run_id="run-1")
     check = Limits.why_refused
 
@@ -233,7 +233,7 @@ def test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_t
 
 
 def execute_up_to_the_posts(recipients: list[dict[str, Any]], run_id: str) -> Callable[[], None]:
-    """Claim rows and commit that they are being posted, as another run does; returns what turns them away."""
+    """Claim rows and commit POSTING, as another run does; returns a function that records their refusal."""
     ledger, account = SendosoHook().ledger, SendosoHook().config.account
     one = make_batch(SendosoHook().config, SCOPE, "email", "dag", "gifts", run_id)
     ledger.sends.open_batch(one)

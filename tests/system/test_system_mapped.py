@@ -1,4 +1,4 @@
-"""What a task takes from another is data: a real Airflow never renders it as a template, however it comes."""
+"""A task's arguments from another task are data: a real Airflow never renders them as templates."""
 
 from __future__ import annotations
 

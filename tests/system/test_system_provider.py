@@ -1,4 +1,4 @@
-"""What Airflow finds out about the provider by itself."""
+"""The provider's entry points, as Airflow discovers them."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_without_sends_polls_have_the_whole_rate(crew, job, sandbox, make_engine
 
 
 def test_a_retry_after_for_one_process_delays_the_others_of_the_account(make_session, make_config, sandbox):
-    """One session is told to wait, and the other's next slot is as far away."""
+    """One session is told to wait, and the other's next slot comes after the same time."""
     config = make_config(account="one", requests_per_second=RATE)
     told, other = make_session(config), make_session(config)
     other.token()
@@ -153,7 +153,7 @@ def test_a_retry_after_too_long_is_not_waited_out(make_session, make_config, san
 
 
 def test_eight_processes_that_create_the_pace_of_an_account_get_different_slots(crew, ledger_url, make_engine):
-    """Every slot of theirs is another, one interval apart, and there is one row."""
+    """All their slots differ by at least one interval, and there is one row."""
     interval = LONG
     one = {"job": "reserve", "ledger_url": ledger_url, "account": "new", "interval": interval, "slots": 10}
     [results] = crew([one] * 8)

@@ -18,7 +18,7 @@ class TimeOut(BaseException):
 
 @pytest.fixture
 def interrupted(until) -> Iterator[Callable[..., AbstractContextManager[None]]]:
-    """Interrupts what is done inside it as soon as the first of its arguments is so, then as soon as the second is."""
+    """Interrupts the block as soon as its first condition is true, and again when the second is."""
 
     def handle(number: int, frame: object) -> None:
         raise TimeOut
@@ -60,7 +60,7 @@ def slow(sandbox, answers_wait) -> threading.Event:
 def test_tokens_granted_during_an_interruption_are_stored(
     interrupted, slow, until, make_session, make_config, sandbox, token_requests
 ):
-    """It is when the exception arrives: Airflow ends the process soon after that, and waits for no thread."""
+    """They are stored when the exception arrives, because Airflow soon ends the process, and waits for no thread."""
     seed = sandbox.issue_refresh_token()
     session = make_session(make_config(seed))
     threading.Thread(target=lambda: (until(token_requests), a_moment_later(), a_moment_later(), slow.set())).start()
@@ -100,7 +100,7 @@ def test_another_process_waits_for_the_thread_that_an_interrupted_caller_left_be
 def test_an_interrupted_renewal_makes_no_request_that_had_not_begun(
     interrupted, make_session, make_config, sandbox, token_requests
 ):
-    """Interrupted while it waits for its slot: nobody waits for the renewal, which gives back the claim it has."""
+    """The caller is interrupted while the renewal waits for a slot; the renewal then releases its claim."""
     config = make_config(sandbox.issue_refresh_token())
     session = make_session(config)
     waits, slot = threading.Event(), threading.Event()

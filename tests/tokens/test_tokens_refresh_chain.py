@@ -184,7 +184,7 @@ def test_tokens_stored_after_a_sleep_are_kept_when_another_process_found_the_ref
 def test_tokens_of_another_process_stored_during_a_sleep_are_kept(
     make_session, make_config, make_engine, sandbox, lapse, token_requests
 ):
-    """Both chains live; the store's stays, both processes go on with it, and it can be renewed."""
+    """Both chains are valid; the stored one stays, both processes use it, and it can be renewed."""
     config, other = make_config(sandbox.issue_refresh_token()), make_config(sandbox.issue_refresh_token())
     make_session(config).token()
     overdue(make_engine)
@@ -205,7 +205,7 @@ def test_tokens_of_another_process_stored_during_a_sleep_are_kept(
 def test_tokens_are_stored_after_a_sleep_once_the_claim_of_a_dead_process_has_lapsed(
     make_session, make_config, make_engine, sandbox, book, lapse, token_requests
 ):
-    """The claim is another's: it is not run over, but waited for, and then what lives is stored."""
+    """Another process has the claim: its end is waited for, and then the valid tokens are stored."""
     config = make_config(sandbox.issue_refresh_token())
     store = book.tokens(config.identity, "sandbox")
     lapses = []
@@ -265,7 +265,7 @@ def frozen(make_session, config, meanwhile):
 def test_a_process_frozen_before_its_request_uses_the_tokens_that_another_renewed(
     make_session, make_config, make_engine, sandbox, lapse, token_requests
 ):
-    """What was read under the claim is spent by then, and is not sent: theirs is taken."""
+    """The refresh token that was read under the claim is used up by then: the new tokens are read instead."""
     config = make_config(sandbox.issue_refresh_token())
     theirs = []
 
@@ -283,7 +283,7 @@ def test_a_process_frozen_before_its_request_uses_the_tokens_that_another_renewe
 def test_a_process_frozen_after_a_401_does_not_reuse_the_refused_token(
     make_session, make_config, sandbox, lapse, token_requests
 ):
-    """The token that was refused is still what the store holds: it is not handed out again."""
+    """The store still holds the refused token, which is not returned again."""
     config = make_config(sandbox.issue_refresh_token())
     stale = make_session(config).token()
 
@@ -300,7 +300,7 @@ def test_a_process_frozen_after_a_401_does_not_reuse_the_refused_token(
 def test_a_process_frozen_before_its_request_waits_for_the_claim_of_another(
     make_session, make_config, book, sandbox, lapse, token_requests
 ):
-    """They have not renewed yet, or never will: their claim is waited for like any other."""
+    """The other process has not renewed yet, or never will: its claim is waited for like any other."""
     config = make_config(sandbox.issue_refresh_token())
     store = book.tokens(config.identity, "sandbox")
     lapses = []
@@ -472,7 +472,7 @@ def test_every_token_is_masked_before_it_is_used(make_config, make_session, make
 def test_tokens_of_different_clients_and_scopes_do_not_mix(
     make_session, make_config, sandbox, make_engine, token_requests
 ):
-    """Another scope, grant type, client or host has tokens of its own."""
+    """Every scope, grant type, client and host has its own tokens."""
     of_a_person = make_config(sandbox.issue_refresh_token())
     narrow = make_config(sandbox.issue_refresh_token(), scope="public")
     own = make_config()

@@ -42,7 +42,7 @@ class Store:
 
 
 class Tries:
-    """A task, and what it keeps from one try to the next."""
+    """A task with the data that it keeps between tries."""
 
     def __init__(self, context: dict[str, Any], passed: Callable[[float], None]) -> None:
         self.context = context
@@ -50,7 +50,7 @@ class Tries:
         self.max_tries = RETRIES
 
     def clear(self, after: int) -> None:
-        """As Airflow does: the tries go on counting."""
+        """Clear the task as Airflow does, which continues the numbers of the tries."""
         self.max_tries = after + RETRIES
 
     def go(self, sensor: WaitingSensor, map_index: int = -1, run_id: str = "run-1") -> Any:

@@ -48,7 +48,7 @@ on_sqlite = pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=Tr
 
 
 def asked(sandbox: Sandbox) -> list[str]:
-    """What was asked for: ids, or ``""`` for a page of the list."""
+    """The requests to Sendoso: the id that each asked for, or ``""`` for a page of the list."""
     return [r.path.removeprefix(LIST).lstrip("/") for r in sandbox.requests if r.path.startswith(LIST)]
 
 
@@ -65,7 +65,7 @@ def deferred(**arguments: Any) -> SendStatusTrigger:
 
 
 def again(waiting: SendStatusTrigger) -> SendStatusTrigger:
-    """What another triggerer makes of it."""
+    """The trigger as another triggerer deserialises it."""
     return SendStatusTrigger(**json.loads(json.dumps(waiting.serialize()[1])))
 
 
@@ -271,7 +271,7 @@ async def test_a_list_that_is_not_in_the_ledger_is_an_error_that_the_next_try_me
 async def test_one_send_that_always_fails_does_not_end_the_wait(
     recorded: Recorded, patient: Sandbox, in_ledger: InLedger, which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What fails is left alone for a quarter of its age, and so longer each time.
+    # After a failure a send is not asked about for a quarter of its age, so for longer each time.
     monkeypatch.setattr("airflow_provider_sendoso.waiting.watch._OF_ITS_AGE", 0.0)
     ids = await asyncio.to_thread(recorded, 5, "delivered")
     patient.fault("error_before", times=TRANSIENT_FAILURES + 3, path=f"{LIST}/{ids[which]}")
@@ -325,7 +325,7 @@ async def test_the_deadline_ends_a_round_that_takes_longer(
         assert event["status"] == "timeout"
         if event["report"]["reached"]:
             break
-    # What was read by then is not lost.
+    # The statuses that were read by then are not lost.
     assert in_ledger()["delivered"] == event["report"]["reached"] > 0
 
 
@@ -370,7 +370,7 @@ def test_the_first_look_of_a_deferrable_sensor_asks_for_a_few_only(recorded: Rec
     recorded(11, "delivered")
     assert deferred(batch_id="batch-1").batch_id == "batch-1"
     assert gets(patient) == 0
-    # What the ledger knows is enough to be done at once.
+    # The ledger knows all statuses, so the wait is over at once.
     recorded(5000, batch_id="batch-2", known="delivered")
     assert sensor(batch_id="batch-2", deferrable=True).execute({})["reached"] == 5000
     assert gets(patient) == 0
