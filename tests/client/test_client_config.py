@@ -294,6 +294,10 @@ class TestThroughAirflow:
         assert "'my_sendoso'" in str(caught.value)
 
 
+NOTHING = [f"ac{blank}me" for blank in "\u034f\u115f\u180e\u2800\u3164\ufe0f\uffa0\U000e0101"]
+"""Letters, marks and symbols that are drawn as nothing."""
+
+
 class TestOneSpelling:
     """The same account, host or secret spelled two ways would be two accounts, and a second gift for everybody."""
 
@@ -304,7 +308,9 @@ class TestOneSpelling:
     def test_an_account_is_nfc(self):
         assert resolve(extra={"account": "Cafe\u0301"}) == resolve(extra={"account": "Caf\u00e9"})
 
-    @pytest.mark.parametrize("account", ["acme\u200b", "ac\u00adme", "\ufeffacme", "ac\u00a0me", "ac\nme", " "])
+    @pytest.mark.parametrize(
+        "account", ["acme\u200b", "ac\u00adme", "\ufeffacme", "ac\u00a0me", "ac\nme", " ", *NOTHING]
+    )
     def test_an_account_that_looks_like_another_is_refused(self, account):
         with pytest.raises(SendosoConfigError, match="names its account so that it"):
             resolve(extra={"account": account})
