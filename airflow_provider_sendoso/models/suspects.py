@@ -22,7 +22,8 @@ _SHORTENED = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+?\d+")
 _DISGUISED = re.compile(r"""'[+-]?\d[\d ()./-]*|="[^"]*"|#{3,}""")
 """How spreadsheets keep a number as text, and what they show where a column is too narrow."""
 _FLOAT = re.compile(r"\d+[.,]0+")
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|\{[A-Za-z_]\w*\}", re.DOTALL)
+_JINJA = (("{{", "}}"), ("{%", "%}"), ("{#", "#}"))
+_PLACEHOLDER = re.compile(r"\{\s{0,9}[A-Za-z_]\w{0,99}\s{0,9}([.:!\[][^{}]{0,99})?\}")
 _LONGEST_STAND_IN = max(map(len, _STAND_INS))
 
 
@@ -64,7 +65,14 @@ def placeholder(text: Any) -> str | None:
 
     :param text: a card's text; a value of another type holds none.
     """
-    found = _PLACEHOLDER.search(text) if isinstance(text, str) and "{" in text else None
+    if not isinstance(text, str) or "{" not in text:
+        return None
+    for opening, closing in _JINJA:  # not by a pattern, which takes a second for thousands of opening braces
+        start = text.find(opening)
+        end = text.find(closing, start + 2)
+        if 0 <= start < end:
+            return text[start : end + 2]
+    found = _PLACEHOLDER.search(text)
     return found[0] if found else None
 
 

@@ -22,6 +22,8 @@ LONGEST_CELL = 8000
 
 _MISSING = ("NAType", "NaTType")
 """Types of pandas' missing values; pandas need not be installed."""
+_PLACE_IN_MEMORY: tuple[Any, Any] = (object.__str__, object.__repr__)
+"""What prints an object as <… object at 0x…>."""
 _EMOJI_TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
 
 
@@ -53,6 +55,8 @@ def normalise_text(value: Any) -> str | None:
             return None
         value = int(value) if value == int(value) else value
     elif isinstance(value, Iterable) and not isinstance(value, str):  # bytes, arrays of all kinds, JSON
+        raise TypeError(f"{type(value).__name__} is not text")
+    elif callable(value) or (type(value).__str__, type(value).__repr__) == _PLACE_IN_MEMORY:
         raise TypeError(f"{type(value).__name__} is not text")
     text = str(value)
     if len(text) > LONGEST_CELL:  # before NFC, which takes a second for each 30,000 combining marks

@@ -163,12 +163,39 @@ def test_a_cell_of_combining_marks_costs_nothing() -> None:
         ("Hi {first_name}", "{first_name}"),
         ("Hi {{ params.name }}", "{{ params.name }}"),
         ("{% if x %}", "{% if x %}"),
-        ("Hi {} {1} { x } :-}", None),
+        ("Hi { first_name }", "{ first_name }"),
+        ("Hi {first_name!r}", "{first_name!r}"),
+        ("Hi {first_name:>5}", "{first_name:>5}"),
+        ("Hi {first_name.title}", "{first_name.title}"),
+        ("Hi {} {1} {a b} :-} :-{", None),
         (None, None),
     ],
 )
 def test_placeholders(text: str | None, left: str | None) -> None:
     assert placeholder(text) == left
+
+
+def test_a_cell_of_opening_braces_is_looked_through_once() -> None:
+    steps = 0
+
+    class Text(str):
+        def find(self, *args: Any) -> int:
+            nonlocal steps
+            steps += 1
+            return super().find(*args)
+
+    assert placeholder(Text("{" * 1_000_000)) is None
+    assert steps == 6
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize("value", [Opaque(), Opaque, len, lambda: "Ada"], ids=["object", "class", "function", "lambda"])
+def test_what_prints_as_its_place_in_memory_is_no_text(value: Any) -> None:
+    with pytest.raises(TypeError, match="is not text"):
+        normalise_text(value)
 
 
 @pytest.mark.parametrize("text", ["{{ var.value.x }}", "Ada {% if 1 %}", "{# Ada #}", "Dear {first_name}"])

@@ -60,7 +60,7 @@ def run(airflow: Any, dag_id: str, **conf: Any) -> str:
     state = airflow.wait_until(
         lambda: (now := airflow.api("GET", path)["state"]) in ("success", "failed") and now, f"{dag_id} is over"
     )
-    assert state == "success", airflow.logs()[-5000:]
+    assert state == "success", airflow.logs(f"dag_id={dag_id}")
     return run_id
 
 
