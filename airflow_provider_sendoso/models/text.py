@@ -54,9 +54,7 @@ def normalise_text(value: Any) -> str | None:
         if not math.isfinite(value):
             return None
         value = int(value) if value == int(value) else value
-    elif isinstance(value, Iterable) and not isinstance(value, str):  # bytes, arrays of all kinds, JSON
-        raise TypeError(f"{type(value).__name__} is not text")
-    elif callable(value) or (type(value).__str__, type(value).__repr__) == _PLACE_IN_MEMORY:
+    elif _is_no_text(value):
         raise TypeError(f"{type(value).__name__} is not text")
     text = str(value)
     if len(text) > LONGEST_CELL:  # before NFC, which takes a second for each 30,000 combining marks
@@ -64,6 +62,13 @@ def normalise_text(value: Any) -> str | None:
     text = unicodedata.normalize("NFC", text)
     text.encode()  # raises a ValueError for half of a surrogate pair
     return _stripped(text) or None
+
+
+def _is_no_text(value: Any) -> bool:
+    """Whether a value is bytes, an array of any kind, JSON, or prints as its place in memory."""
+    if isinstance(value, Iterable):
+        return not isinstance(value, str)
+    return callable(value) or (type(value).__str__, type(value).__repr__) == _PLACE_IN_MEMORY
 
 
 def _stripped(text: str) -> str:
