@@ -206,6 +206,11 @@ class TestExtra:
         with pytest.raises(SendosoConfigError, match=r"timeout.*typo|typo.*timeout"):
             resolve(extra={"timeout": 0, "typo": 1})
 
+    @pytest.mark.parametrize("name", ["max_sends_per_batch", "requests_per_second", "timeout"])
+    def test_true_is_no_number(self, name):
+        with pytest.raises(SendosoConfigError, match=f"extra '{name}'.*should be a number"):
+            resolve(extra={name: True})
+
     @pytest.mark.parametrize("extra", [["r3fr3sh-t0ken"], "r3fr3sh-t0ken", 7, True])
     def test_one_that_is_no_object(self, extra):
         with pytest.raises(SendosoConfigError, match="'my_sendoso' has an extra that is not a JSON object") as caught:
@@ -314,6 +319,14 @@ class TestOneSpelling:
     def test_an_account_that_looks_like_another_is_refused(self, account):
         with pytest.raises(SendosoConfigError, match="names its account so that it"):
             resolve(extra={"account": account})
+
+    @pytest.mark.parametrize("unseen", ["\u200b", "\ufeff", "\u3164", "\x00"])
+    @pytest.mark.parametrize("field", ["login", "password"])
+    def test_a_credential_with_a_character_that_cannot_be_seen_is_refused(self, field, unseen):
+        given = {field: f"{SECRETS[0]}{unseen}"}
+        with pytest.raises(SendosoConfigError, match=f"has a {field} with a character that cannot be seen") as caught:
+            resolve(**given)
+        assert SECRETS[0] not in shown(caught.value)
 
     @pytest.mark.parametrize(
         "host", ["app.sendoso.com", "APP.sendoso.com", "app.sendoso.com.", " https://App.Sendoso.com/ "]
