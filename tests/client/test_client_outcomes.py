@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, names_another
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
-from airflow_provider_sendoso.models import METADATA_KEY, SendStatus
+from airflow_provider_sendoso.models import METADATA_KEY, StatusReport
 
 POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com", "first_name": "Ada"}})
 
@@ -209,8 +209,10 @@ def test_a_throttle_of_up_to_two_minutes_is_waited_out(retry_after, verdict, sec
 
 
 def test_the_status_of_an_accepted_send_is_read():
-    assert outcome(201, ACCEPTED["id inside"]).status is SendStatus.PENDING
-    assert outcome(201, ACCEPTED["number"]).status is None
+    assert outcome(201, ACCEPTED["id inside"]).report == StatusReport.of("pending")
+    assert outcome(201, ACCEPTED["number"]).report is None
+    held = {"id": "s-1", "status": "Suspicious Email"}
+    assert outcome(201, held).report == StatusReport.of("pending", "Suspicious Email")
 
 
 @pytest.mark.parametrize(
