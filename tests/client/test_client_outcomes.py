@@ -211,7 +211,7 @@ def test_a_throttle_of_up_to_two_minutes_is_waited_out(retry_after, verdict, sec
 def test_the_status_of_an_accepted_send_is_read():
     assert outcome(201, ACCEPTED["id inside"]).report == StatusReport.of("pending")
     assert outcome(201, ACCEPTED["number"]).report is None
-    held = '{"id": "s-1", "status": "Suspicious Email"}'
+    held = b'{"id": "s-1", "status": "Suspicious Email"}'
     assert outcome(201, held).report == StatusReport.of("pending", "Suspicious Email")
 
 
