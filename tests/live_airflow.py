@@ -98,6 +98,11 @@ class LiveAirflow:
         log = folder / f"attempt={try_number}.log"
         return log.read_text() if log.exists() else ""
 
+    def logs(self, part: str = "") -> str:
+        """Read all that it has logged: its own processes, and every try of every task; or the files of a path."""
+        paths = [self._log, *(path for path in (self._home / "logs").rglob("*") if path.is_file())]
+        return "\n".join(path.read_text(errors="replace") for path in paths if part in str(path))
+
     @staticmethod
     def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
         """Return the first true answer; the patience is for a machine that is busy with something else."""

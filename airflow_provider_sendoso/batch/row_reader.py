@@ -23,6 +23,7 @@ from airflow_provider_sendoso.models import (
     field_errors,
     normalise_text,
 )
+from airflow_provider_sendoso.models.identity import name_problem
 from airflow_provider_sendoso.models.mailbox import read_key
 from airflow_provider_sendoso.models.suspects import placeholder
 from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT, KINDS
@@ -126,6 +127,9 @@ class BatchRowReader:
             key = self._cell(cells, self._key_position)
             if key is None:
                 return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
+            problem = None if key.isascii() and key.isprintable() else name_problem(key)
+            if problem is not None and "@" not in key:
+                return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) {problem}")
             if "@" in key:
                 key, decorated = read_key(key)
                 if decorated is not None:

@@ -41,6 +41,10 @@ _NOT_THE_DRIVERS = frozenset(
 )
 """The keys of an extra that Airflow's hooks read themselves and do not pass to the driver."""
 
+_OF_SSL = {"mysql": frozenset(("ca", "capath", "cert", "cipher", "key"))}
+_OF_SSL["mysql+pymysql"] = _OF_SSL["mysql"] | {"check_hostname", "password", "verify_mode"}
+"""What a driver of MySQL reads of the extra's ``ssl``; it ignores others, and with them a check that was asked for."""
+
 _REFUSED = {
     "redshift": "Redshift enforces no unique keys",
     "redshift-serverless": "Redshift enforces no unique keys",
@@ -85,6 +89,12 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
             f"use one of {', '.join(_DRIVERS)}. Nothing was sent."
         )
     for_driver = {name: value for name, value in extra.items() if name not in _NOT_THE_DRIVERS}
+    for name in _ignored(url.drivername, for_driver.get("ssl")):
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} has {name!r} in the ssl of its extra, which the driver "
+            f"{url.drivername!r} would ignore; it knows {', '.join(sorted(_OF_SSL[url.drivername]))}. mysqlclient "
+            'checks the host\'s name with "ssl_mode": "VERIFY_IDENTITY" beside ssl. Nothing was sent.'
+        )
     url, arguments = (_postgres if connection.conn_type == "postgres" else _mysql)(url, for_driver)
     # Pooled connections are tested on MySQL only, whose server closes idle ones. Elsewhere a dead connection is noticed
     # by its first statement, and the transaction is repeated.
@@ -116,6 +126,12 @@ def _mysql(url: URL, extra: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
     # mysqlclient takes ssl_ca and similar keys as entries of `ssl`; SQLAlchemy converts them if they are in the URL.
     query = {name: typed.pop(name) for name in list(typed) if name.startswith("ssl_") and url.drivername == "mysql"}
     return url.set(query=query), _MYSQL_DEFAULTS | typed
+
+
+def _ignored(driver: str, ssl: Any) -> list[str]:
+    """Name what a driver of MySQL would ignore of an extra's ``ssl``."""
+    asked = _typed("ssl", ssl)
+    return sorted(asked.keys() - _OF_SSL[driver]) if driver in _OF_SSL and isinstance(asked, dict) else []
 
 
 def _typed(name: str, value: Any) -> Any:

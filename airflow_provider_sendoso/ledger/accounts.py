@@ -9,6 +9,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import accounts, scopes
 from airflow_provider_sendoso.ledger.statements import now_on
+from airflow_provider_sendoso.models.identity import likeness
 
 
 class Accounts:
@@ -61,7 +62,7 @@ def _look(connection: Connection, account: str, client: str, named: bool) -> boo
         # registration.
         known = connection.execute(union(select(accounts.c.account), select(scopes.c.account))).scalars()
         spelt = sorted(str(name) for name in known)
-        others = [name for name in spelt if name.casefold() == account.casefold()]
+        others = [name for name in spelt if likeness(name) == likeness(account)]
         if others and account not in spelt:
             raise SendosoConfigError(
                 f"The ledger knows the account {account!r} as {others[0]!r}. Under the other spelling nobody has been "

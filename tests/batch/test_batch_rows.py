@@ -401,6 +401,12 @@ class TestDecoratedKeys:
             assert f"{key} is not an e-mail address alone" in row.problem
             assert email not in row.problem
 
+    @pytest.mark.parametrize("key", ["C\u200b-1", "C-1\u3164", "C\ufe0f-1", "C\u00a0-1", "C\n-1"])
+    def test_a_key_that_looks_like_another_is_no_other_recipient(self, key):
+        row = reader((*COLUMNS, "crm_id"), recipient_key="crm_id").read(1, (*CELLS[: len(COLUMNS)], key))
+        assert (row.send, row.recipient_key) == (None, None)
+        assert row.problem.startswith("the recipient key (crm_id) holds a ")
+
     def test_a_cell_that_is_not_text_is_named_by_its_column(self):
         row = read(["metadata_tags"], [["s3cret"]])
         assert row.problem == "the column 'metadata_tags' holds a list, which is not text"

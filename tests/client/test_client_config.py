@@ -206,6 +206,11 @@ class TestExtra:
         with pytest.raises(SendosoConfigError, match=r"timeout.*typo|typo.*timeout"):
             resolve(extra={"timeout": 0, "typo": 1})
 
+    @pytest.mark.parametrize("name", ["max_sends_per_batch", "requests_per_second", "timeout"])
+    def test_true_is_no_number(self, name):
+        with pytest.raises(SendosoConfigError, match=f"extra '{name}'.*should be a number"):
+            resolve(extra={name: True})
+
     @pytest.mark.parametrize("extra", [["r3fr3sh-t0ken"], "r3fr3sh-t0ken", 7, True])
     def test_an_extra_that_is_not_a_json_object_is_refused(self, extra):
         with pytest.raises(SendosoConfigError, match="'my_sendoso' has an extra that is not a JSON object") as caught:
@@ -294,6 +299,10 @@ class TestThroughAirflow:
         assert "'my_sendoso'" in str(caught.value)
 
 
+NOTHING = [f"ac{blank}me" for blank in "\u034f\u115f\u180e\u2800\u3164\ufe0f\uffa0\U000e0101"]
+"""Letters, marks and symbols that are drawn as nothing."""
+
+
 class TestOneSpelling:
     """The same account, host or secret spelled two ways would be two accounts, and a second gift for everybody."""
 
@@ -304,10 +313,20 @@ class TestOneSpelling:
     def test_an_account_is_nfc(self):
         assert resolve(extra={"account": "Cafe\u0301"}) == resolve(extra={"account": "Caf\u00e9"})
 
-    @pytest.mark.parametrize("account", ["acme\u200b", "ac\u00adme", "\ufeffacme", "ac\u00a0me", "ac\nme", " "])
+    @pytest.mark.parametrize(
+        "account", ["acme\u200b", "ac\u00adme", "\ufeffacme", "ac\u00a0me", "ac\nme", " ", *NOTHING]
+    )
     def test_an_account_that_looks_like_another_is_refused(self, account):
         with pytest.raises(SendosoConfigError, match="names its account so that it"):
             resolve(extra={"account": account})
+
+    @pytest.mark.parametrize("unseen", ["\u200b", "\ufeff", "\u3164", "\x00"])
+    @pytest.mark.parametrize("field", ["login", "password"])
+    def test_a_credential_with_a_character_that_cannot_be_seen_is_refused(self, field, unseen):
+        given = {field: f"{SECRETS[0]}{unseen}"}
+        with pytest.raises(SendosoConfigError, match=f"has a {field} with a character that cannot be seen") as caught:
+            resolve(**given)
+        assert SECRETS[0] not in shown(caught.value)
 
     @pytest.mark.parametrize(
         "host", ["app.sendoso.com", "APP.sendoso.com", "app.sendoso.com.", " https://App.Sendoso.com/ "]

@@ -148,14 +148,14 @@ def test_a_second_client_id_that_registers_at_the_same_time_is_refused(send: Cal
         accounts.register("app.sendoso.com", "second", "conn_c", named=False)
 
 
-@pytest.mark.parametrize("spelling", ["Acme Corp", "ACME CORP"])
-def test_an_account_that_the_ledger_knows_under_another_capitalisation_is_refused(
+@pytest.mark.parametrize("spelling", ["Acme-Corp", "ACME-CORP", "acme\u2013corp", "acme\u2011corp", "ａｃｍｅ-corp"])
+def test_an_account_that_the_ledger_knows_under_another_spelling_is_refused(
     sendoso: Sandbox, send: Callable[..., Try], set_connection: Callable[..., None], spelling: str
 ) -> None:
-    set_connection("sendoso_default", sendoso_connection(sendoso, account="acme corp", requests_per_second=1000))
+    set_connection("sendoso_default", sendoso_connection(sendoso, account="acme-corp", requests_per_second=1000))
     assert one_try() == Try("", {"sent": 5})
     set_connection("sendoso_default", sendoso_connection(sendoso, account=spelling, requests_per_second=1000))
-    with pytest.raises(SendosoConfigError, match=f"knows the account '{spelling}' as 'acme corp'"):
+    with pytest.raises(SendosoConfigError, match=f"knows the account '{spelling}' as 'acme-corp'"):
         execute()
     assert posts(sendoso) == 5
 
