@@ -69,7 +69,7 @@ def an_hour_later(ledger: dict[str, Any]) -> Callable[[], None]:
 
 
 @pytest.fixture(autouse=True)
-def nobody_got_two(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[None]:
+def no_recipient_got_two_gifts(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[None]:
     """Checks after each test that no recipient was sent two gifts, unless the test expects it."""
     yield
     if request.node.get_closest_marker("sends_two") is None:

@@ -20,7 +20,7 @@ GIFT = "gift-donation-trees"
 
 
 @pytest.fixture(autouse=True)
-def nobody_got_two(sandbox: Sandbox) -> Iterator[None]:
+def no_recipient_got_two_gifts(sandbox: Sandbox) -> Iterator[None]:
     """A replacement is the same gift to the same person, so here a send is told from another by the ledger's mark."""
     yield
     marks = Counter(one.body["metadata"][METADATA_KEY] for one in sandbox.sends)
