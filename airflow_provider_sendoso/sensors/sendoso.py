@@ -20,7 +20,6 @@ from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoConfigError,
     SendosoError,
-    SendosoResultsError,
     SendosoStatusError,
 )
 from airflow_provider_sendoso.links.sendoso import OnHoldLink, SendosoLink
@@ -272,7 +271,7 @@ class SendStatusSensor(WaitingSensor):
         """Write the statuses that are known into the results table, and return the error that ends the wait."""
         try:
             self._refresh_results(report)
-        except SendosoResultsError as error:
+        except SendosoError as error:
             self.log.error("%s", error)  # the task fails with the timeout instead
         on_hold = report.get("on_hold", 0)
         ids = ", ".join(report.get("on_hold_ids", ()))
