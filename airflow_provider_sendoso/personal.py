@@ -1,4 +1,4 @@
-"""Arguments that may hold personal data, which OpenLineage is not told."""
+"""Arguments that may hold personal data, which neither OpenLineage nor *Rendered Templates* is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import sys
 from typing import Any
 
 _LINEAGE = "airflow.providers.openlineage"
+_RENDERED = ("airflow.sdk.execution_time.task_runner", "airflow.models.renderedtifields")
+"""The modules of Airflow 3 and 2 that store a task's rendered templates in the metadata database."""
+NOT_SHOWN = "<not shown>"
 
 
 class PersonalArgument:
@@ -13,8 +16,14 @@ class PersonalArgument:
     An operator's attribute that OpenLineage does not find.
 
     OpenLineage's events hold any attribute of a task with the name ``parameters``, and with ``include_full_task_info``
-    every attribute in its ``__dict__``. There the value is in a wrapper that no JSON shows.
+    every attribute in its ``__dict__``. There the value is in a wrapper that no JSON shows. Airflow stores what a
+    template was rendered to, a person looked up in the task too, for everybody who may view the task.
+
+    :param rendered: whether *Rendered Templates* may show the value, as it is the same for everybody.
     """
+
+    def __init__(self, *, rendered: bool = False) -> None:
+        self._rendered = rendered
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -26,7 +35,8 @@ class PersonalArgument:
         asks = sys._getframe(1).f_globals.get("__name__") or ""
         if asks.startswith(_LINEAGE) or self._kept not in operator.__dict__:
             raise AttributeError(self._name)
-        return operator.__dict__[self._kept].value
+        value = operator.__dict__[self._kept].value
+        return NOT_SHOWN if value and asks in _RENDERED and not self._rendered else value
 
     def __set__(self, operator: Any, value: Any) -> None:
         # A new wrapper each time: copies of an operator share what is in their __dict__.
@@ -38,4 +48,4 @@ class _Wrapped:
         self.value = value
 
     def __repr__(self) -> str:
-        return "<not shown>"
+        return NOT_SHOWN
