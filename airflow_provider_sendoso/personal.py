@@ -1,4 +1,4 @@
-"""Keeps arguments that may hold personal data out of OpenLineage's events."""
+"""Keeps arguments that may hold personal data out of OpenLineage's events and of *Rendered Templates*."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import sys
 from typing import Any
 
 _LINEAGE = "airflow.providers.openlineage"
+_RENDERED = ("airflow.sdk.execution_time.task_runner", "airflow.models.renderedtifields")
+"""The modules of Airflow 3 and 2 that store a task's rendered templates in the metadata database."""
+NOT_SHOWN = "<not shown>"
 
 
 class PersonalArgument:
@@ -13,8 +16,15 @@ class PersonalArgument:
     A descriptor for an operator's attribute that OpenLineage does not report.
 
     OpenLineage's events contain a task's attribute ``parameters``, and with ``include_full_task_info`` every attribute
-    in its ``__dict__``. The value is stored there in a wrapper that cannot be serialised to JSON.
+    in its ``__dict__``. The value is stored there in a wrapper that cannot be serialised to JSON. For *Rendered
+    Templates*, Airflow stores what a template was rendered to, such as a name that the task has looked up, and shows it
+    to everybody who may view the task.
+
+    :param rendered: whether *Rendered Templates* may show the value, because it holds nothing personal.
     """
+
+    def __init__(self, *, rendered: bool = False) -> None:
+        self._rendered = rendered
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -26,7 +36,8 @@ class PersonalArgument:
         asks = sys._getframe(1).f_globals.get("__name__") or ""
         if asks.startswith(_LINEAGE) or self._kept not in operator.__dict__:
             raise AttributeError(self._name)
-        return operator.__dict__[self._kept].value
+        value = operator.__dict__[self._kept].value
+        return NOT_SHOWN if value and asks in _RENDERED and not self._rendered else value
 
     def __set__(self, operator: Any, value: Any) -> None:
         # A new wrapper for each value, because copies of an operator share the objects in their __dict__.
@@ -38,4 +49,4 @@ class _Wrapped:
         self.value = value
 
     def __repr__(self) -> str:
-        return "<not shown>"
+        return NOT_SHOWN

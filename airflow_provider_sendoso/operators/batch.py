@@ -82,9 +82,9 @@ class BatchSendOperator(RowsOperator):
         "shipping_estimate",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = RowsOperator.template_fields_renderers | {"metadata": "json"}
-    message = PersonalArgument()
-    metadata = PersonalArgument()
-    address_confirmation_message = PersonalArgument()
+    message = PersonalArgument(rendered=True)
+    metadata = PersonalArgument(rendered=True)
+    address_confirmation_message = PersonalArgument(rendered=True)
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ class RowsOperator(SendOperator):
     }
     ui_color = "#fde8d7"
     parameters = PersonalArgument()
-    hook_params = PersonalArgument()
+    hook_params = PersonalArgument(rendered=True)
     recipients = PersonalArgument()
 
     def __init__(
