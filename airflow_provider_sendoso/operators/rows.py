@@ -17,6 +17,7 @@ from airflow_provider_sendoso.arguments.values import (
     truth,
     width,
 )
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.personal import PersonalArgument
 
@@ -142,6 +143,14 @@ class RowsOperator(SendOperator):
             max_cost=amount("max_cost", self.max_cost),
             approved_fingerprint=text("approved_fingerprint", self.approved_fingerprint),
         )
+        if self.approved_fingerprint is not None and limits.approved_fingerprint is None:
+            raise SendosoConfigError(
+                "approved_fingerprint has rendered to nothing, so nothing is approved. Does it name the task of the dry "
+                "run? Nothing was sent."
+            )
+        for name in ("max_sends", "max_cost"):
+            if getattr(self, name) is not None and getattr(limits, name) is None:
+                self.log.warning("%s has rendered to nothing: this batch has no such limit.", name)
         return {
             "dedupe_scope": self.dedupe_scope,
             "sql": query(self.sql),

@@ -144,10 +144,20 @@ def test_a_batch_at_its_limits_is_sent_also_on_a_retry(
         assert (summary["estimated_cost"], summary["currency"]) == (45.0, "USD")
 
 
+@pytest.mark.parametrize("limit", ["max_sends", "max_cost"])
+def test_a_limit_that_has_rendered_to_nothing_is_warned_about(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, limit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(batch(**{limit: "None"}))
+    assert f"{limit} has rendered to nothing: this batch has no such limit." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argument", "error"),
     [
         ({"max_sends": -1}, "max_sends is -1; use a whole number from 0"),
+        ({"approved_fingerprint": ""}, "approved_fingerprint has rendered to nothing, so nothing is approved"),
+        ({"approved_fingerprint": " None"}, "approved_fingerprint has rendered to nothing"),
         ({"max_sends": "many"}, "max_sends is 'many'"),
         ({"max_cost": "free"}, "max_cost is 'free'; use an amount from 0"),
         ({"max_cost": float("nan")}, "max_cost is nan"),
