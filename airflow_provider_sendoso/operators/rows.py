@@ -145,8 +145,8 @@ class RowsOperator(SendOperator):
         )
         if self.approved_fingerprint is not None and limits.approved_fingerprint is None:
             raise SendosoConfigError(
-                "approved_fingerprint has rendered to nothing, so nothing is approved. Does it name the task of the dry "
-                "run? Nothing was sent."
+                "approved_fingerprint has rendered to nothing, so nothing is approved. Does it name the task of the "
+                "dry run? Nothing was sent."
             )
         for name in ("max_sends", "max_cost"):
             if getattr(self, name) is not None and getattr(limits, name) is None:
