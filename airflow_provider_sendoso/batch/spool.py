@@ -45,7 +45,8 @@ CREATE TABLE rows (
     reason TEXT,
     send_id TEXT,
     posted_at REAL,
-    send_key TEXT
+    send_key TEXT,
+    posted_now INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 """
@@ -276,13 +277,14 @@ class BatchSpool:
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
             "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ?, "
-            "gift_id = coalesce(?, gift_id), touch_id = coalesce(?, touch_id) WHERE number = ?",
+            "posted_now = ?, gift_id = coalesce(?, gift_id), touch_id = coalesce(?, touch_id) WHERE number = ?",
             (
                 result.outcome,
                 reason,
                 result.send_id,
                 result.posted_at,
                 result.send_key,
+                result.posted,
                 result.item.gift_id,
                 result.item.touch_id,
                 result.number,
@@ -293,6 +295,12 @@ class BatchSpool:
         """Count the rows by outcome."""
         rows = self._db.execute("SELECT outcome, count(*) FROM rows GROUP BY outcome").fetchall()
         return Counter({RowOutcome(outcome): count for outcome, count in rows})
+
+    def sent_now(self) -> int:
+        """Count the rows whose gift this try has posted and Sendoso has accepted."""
+        query = "SELECT count(*) FROM rows WHERE outcome = ? AND posted_now"
+        (rows,) = self._db.execute(query, (RowOutcome.SENT,)).fetchone()
+        return int(rows)
 
     def items(self, outcome: RowOutcome) -> Counter[Item]:
         """

@@ -152,7 +152,7 @@ def renewal(config: ClientConfig, tokens: Tokens) -> Generator[Request | Tokens,
 _AUTHORISE_AGAIN = (
     "Sendoso accepts none of the refresh tokens at hand: a refresh token dies when it is used, and the newest one is "
     "lost or revoked. A person has to authorise again: airflow sendoso authorize --conn-id <the connection> (or "
-    "python -m airflow_provider_sendoso authorize). Nothing was sent."
+    "python -m airflow_provider_sendoso authorize)."
 )
 
 
@@ -229,7 +229,7 @@ def read_grant(request: Request, exchange: Exchange) -> Grant:
         raise SendosoAuthError(
             exchange.answer.status,
             f"Sendoso did not grant a token ({code}). Check the connection's login (client ID), password (client "
-            "secret), host and grant_type; nothing was sent.",
+            "secret), host and grant_type.",
             exchange.answer.request_id,
         )
     answer = answer_or_raise(request, exchange)

@@ -66,6 +66,21 @@ class BatchRun(Run):
         """Read, validate and send the rows; log and push the summary before anything is raised."""
         batch = self._batch(self.plan.layout.recipient_key)
         self._push_link()
+        try:
+            return self._execute(batch)
+        except SendosoError as error:
+            error.so_far = error.so_far or self._sent_before(batch)
+            raise
+
+    def _sent_before(self, batch: Batch) -> str:
+        """Say what earlier tries have sent, for an error that ends this one before it has counted its rows."""
+        try:
+            sent = self.hook.ledger.sends.perhaps_sent(batch).total()
+        except SendosoError:
+            return ""  # the ledger itself is what has failed
+        return f"Earlier tries of this task have posted {sent} sends, which are not made again." if sent else ""
+
+    def _execute(self, batch: Batch) -> dict[str, Any]:
         sender = self._sender(batch, self.plan.own_gift or self.plan.own_touch, self.plan.max_in_flight)
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
@@ -92,6 +107,7 @@ class BatchRun(Run):
             self._report(batch, summary)
         if failure is not None:
             self.task.push(summary.as_json())
+            failure.so_far = summary.as_text()
             raise failure
         return summary.as_json()
 
@@ -156,7 +172,8 @@ class BatchRun(Run):
         return summary, failure or self._judge(summary, held, spool) or unwritten
 
     def _summary(self, batch: Batch, spool: BatchSpool, fingerprint: str | None, cost: Cost | None = None) -> Summary:
-        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint)
+        sent_now = spool.sent_now()
+        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint, sent_now=sent_now)
         self.log.info("%s", summary.as_text())
         return summary
 
@@ -360,8 +377,8 @@ class BatchRun(Run):
         """Decide between success and failure; the order of the checks is that of their importance."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
             return SendosoNotReachedError(
-                f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "
-                "Retry the task: who was sent a gift is not sent another."
+                f"{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was sent a "
+                "gift is not sent another."
             )
         if held and self.plan.fail_on_held:
             names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
@@ -371,7 +388,7 @@ class BatchRun(Run):
                 f'{self.what_to_do} Everybody else is done. With on_held="continue" this does not fail the task.'
             )
         if summary.nobody_was_sent():
-            return SendosoRowsError(f"Nobody was sent a gift. {summary.as_text()} {_reasons(spool)}")
+            return SendosoRowsError(f"Nobody was sent a gift. {_reasons(spool)}")
         return None
 
 

@@ -11,6 +11,7 @@ from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
+    SendosoError,
     SendosoNotReachedError,
     SendosoRowsError,
     SendOutcomeUnknownError,
@@ -31,6 +32,14 @@ from airflow_provider_sendoso.sending.replacements import check_replaceable
 
 RECIPIENT_KEY = "email"
 """What identifies the recipient of one gift within its scope."""
+
+
+_SO_FAR = {
+    RowOutcome.SENT: "The gift went out before; it is not sent again.",
+    RowOutcome.ALREADY_SENT: "The gift went out before; it is not sent again.",
+    RowOutcome.HELD: "The gift may have gone out; it is held and not sent again on a guess.",
+}
+"""What an error that ends the task says besides, by the outcome that was recorded before it."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,10 @@ class OneGift:
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
             try:
                 sender.send([job], metrics.watch(results.append), ProgressLog(log), left_out)
-            except BaseException:
+            except BaseException as error:
                 metrics.end({results[-1].outcome: 1})
+                if isinstance(error, SendosoError):
+                    error.so_far = _SO_FAR.get(results[-1].outcome, "No gift went out.")
                 raise
             describe({"outcome": results[-1].outcome.value})
         if results[-1].outcome is RowOutcome.SENT:
@@ -109,7 +120,8 @@ class OneGift:
                         f"(send {result.send_id}), not the {self.send.item}. Nothing more was sent; for another gift "
                         "use another dedupe_scope."
                     )
-                verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
+                verb = "Already sent" if result.outcome is RowOutcome.ALREADY_SENT else "Sent"
+                verb += "" if result.posted or result.outcome is RowOutcome.ALREADY_SENT else " by an earlier try"
                 # There is no id if a person has resolved the send as sent without one.
                 log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
                 return result.bound_id or result.send_id
