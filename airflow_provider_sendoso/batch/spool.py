@@ -58,6 +58,8 @@ _MEANWHILE = "Who was sent a gift is in the ledger and is not sent another."
 
 _PAGE = 500
 
+_VARIANT = "json_extract(send, '$.variant_id')"
+
 _AT_ONCE = 50
 """Rows inserted at once: few enough to stay in the processor's caches."""
 
@@ -165,6 +167,16 @@ class BatchSpool:
                 return
             after = page[-1][0]
 
+    def variant_ids(self, gift_id: str) -> list[str]:
+        """
+        Read the distinct variants of the rows of a gift that are not invalid.
+
+        :param gift_id: of the gift.
+        """
+        query = f"SELECT DISTINCT {_VARIANT} FROM rows WHERE gift_id = ? AND outcome != ? ORDER BY 1"  # noqa: S608
+        rows = self._db.execute(query, (gift_id, RowOutcome.INVALID)).fetchall()
+        return [variant_id for (variant_id,) in rows if variant_id is not None]
+
     def touch_ids(self) -> list[str]:
         """Return the distinct campaigns of the rows that are not invalid."""
         query = "SELECT DISTINCT touch_id FROM rows WHERE touch_id IS NOT NULL AND outcome != ? ORDER BY 1"
@@ -188,6 +200,17 @@ class BatchSpool:
         :return: the number of rows.
         """
         return self._reject(item, "?", [reason])
+
+    def reject_variant(self, gift_id: str, variant_id: str, reason: str) -> int:
+        """
+        Make the rows invalid that name one variant of a gift.
+
+        :param gift_id: of the gift.
+        :param variant_id: of the variant.
+        :param reason: the reason, without values of a row.
+        :return: the number of rows.
+        """
+        return self._reject(Item(gift_id), "?", [reason], f" AND {_VARIANT} = ?", variant_id)
 
     def reject_unaddressed(self, item: Item) -> int:
         """

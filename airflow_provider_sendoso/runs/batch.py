@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
-from airflow_provider_sendoso.batch.catalogue import Catalogue
+from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
 from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
 from airflow_provider_sendoso.batch.row import BatchRow
@@ -93,8 +93,7 @@ class BatchRun(Run):
             self._take_back(batch, spool)
             failure: SendosoError | None = None
             if self._refuse_invalid(spool) is None:
-                self._check_gifts(spool)
-                failure = self._check_campaigns(batch, spool)
+                failure = self._check_gifts(batch, spool) or self._check_campaigns(batch, spool)
                 self._take_back(batch, spool)
             self._log_invalid(spool)
             failure = failure or self._refuse_invalid(spool)
@@ -152,7 +151,8 @@ class BatchRun(Run):
                 with span("send"):
                     sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
             except SendosoError as error:
-                failure = error
+                own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
+                failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
                 # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
                 summary = self._summary(batch, spool, fingerprint)
@@ -266,13 +266,20 @@ class BatchRun(Run):
         self.log.info("Reading recipients through %s with a %s.", self.plan.conn_id, type(hook).__name__)
         return hook
 
-    def _check_gifts(self, spool: BatchSpool) -> None:
-        """Look for incomplete addresses of gifts that go by post; Sendoso does, where the catalogue cannot be read."""
-        catalogue = self._catalogue
+    def _check_gifts(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
+        """Look the gifts up, and incomplete addresses; Sendoso does, where the catalogue cannot be read."""
+        dry_run = self.plan.dry_run
         try:
-            check_gifts(spool, catalogue, own_gift=self.plan.own_gift)
+            problem = check_gifts(
+                spool, self._catalogue, own_gift=self.plan.own_gift, all_gifts=dry_run or self.plan.limits.any
+            )
         except SendosoError as error:
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
+            return None
+        # Where gifts are sent, Sendoso's own answer decides, for that the list is complete is inferred.
+        if problem is None or not dry_run or not self._preview(batch, spool, price=False)[0].to_send:
+            return None
+        return SendosoConfigError(f"{problem}. A run that sends would stop at its first row. Nothing was sent.")
 
     def _check_campaigns(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
         """Find the rows whose campaign cannot be sent; the campaign also determines the shape of its sends."""

@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send
 from airflow_provider_sendoso.arguments.values import text
+from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -94,9 +95,12 @@ class OneGift:
                 sender.send([job], metrics.watch(results.append), ProgressLog(log), left_out)
             except BaseException as error:
                 metrics.end({results[-1].outcome: 1})
-                if isinstance(error, SendosoError):
-                    error.so_far = _SO_FAR.get(results[-1].outcome, "No gift went out.")
-                raise
+                if not isinstance(error, SendosoError):
+                    raise
+                gift_id = self.send.item.gift_id
+                failure = named(error, gift_id, Catalogue(hook.list_gifts)) if gift_id is not None else error
+                failure.so_far = _SO_FAR.get(results[-1].outcome, "No gift went out.")
+                raise failure from None
             describe({"outcome": results[-1].outcome.value})
         if results[-1].outcome is RowOutcome.SENT:
             report_output(hook, batch.account)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from airflow_provider_sendoso.batch import catalogue
 from airflow_provider_sendoso.batch.catalogue import Catalogue
 from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout
 from airflow_provider_sendoso.batch.spool import BatchSpool
@@ -101,8 +102,32 @@ class TestCheckGifts:
 
     def test_an_unknown_gift_of_the_batch_is_no_rows_fault(self):
         spool = spooled(row("mug"), own_gift="no-such-gift")
-        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=True)
+        problem = check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=True)
+        assert problem == "gift_id 'no-such-gift' is not in the catalogue"
         assert outcomes(spool) == [("not_reached", None)]
+
+    @pytest.mark.parametrize("wrong", ["mugg", "MUG", "Mugs", "Enamel Mugs", "enamel mug"])
+    def test_a_gift_that_is_similar_by_id_or_by_name_is_offered(self, wrong):
+        gifts = [*GIFTS, Gift.model_validate({"id": "enamel", "name": "Enamel mug"})]
+        meant = "enamel" if "namel" in wrong else "mug"
+        spool = spooled(row("mug"), own_gift=wrong)
+        assert f"(did you mean '{meant}'" in str(check_gifts(spool, Catalogue(lambda: gifts), own_gift=True))
+        spool = spooled(row(wrong))
+        check_gifts(spool, Catalogue(lambda: gifts), own_gift=False)
+        assert f"gift_id is not in the catalogue (did you mean '{meant}'" in str(outcomes(spool)[0][1])
+
+    def test_many_gifts_that_are_unknown_take_no_minutes(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(catalogue, "get_close_matches", lambda *given: asked.append(given) or [])
+        spool = spooled(*(row(f"x-{number}") for number in range(300)))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert spool.counts() == {RowOutcome.INVALID: 300}
+        assert len([known for _, known in asked if known]) == 50
+
+    def test_all_gifts_are_looked_up_where_that_is_asked_for(self):
+        spool = spooled(row("no-such-gift", HOME), row("mug", HOME))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False, all_gifts=True)
+        assert outcomes(spool) == [("invalid", "gift_id is not in the catalogue"), ("not_reached", None)]
 
     def test_an_empty_catalogue_proves_nothing(self):
         spool = spooled(row("mug"))
@@ -129,7 +154,9 @@ class TestCheckGifts:
         spool = spooled(*(row(f"gift-{number}") for number in range(1200)))
         gifts = [Gift.model_validate({"id": f"gift-{number}", "category": "swag"}) for number in range(1199)]
         check_gifts(spool, Catalogue(lambda: gifts), own_gift=False)
-        assert spool.reasons(RowOutcome.INVALID) == [(NO_ADDRESS, 1199), ("gift_id is not in the catalogue", 1)]
+        unaddressed, (unknown, rows) = spool.reasons(RowOutcome.INVALID)
+        assert unaddressed == (NO_ADDRESS, 1199)
+        assert (unknown.split(" (")[0], rows) == ("gift_id is not in the catalogue", 1)
 
 
 class TestStrictEmail:
