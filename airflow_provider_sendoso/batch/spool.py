@@ -40,6 +40,7 @@ CREATE TABLE rows (
     delivery TEXT,
     country TEXT,
     if_mailed TEXT,
+    left_out TEXT,
     send TEXT,
     outcome TEXT NOT NULL,
     reason TEXT,
@@ -66,7 +67,7 @@ _AT_ONCE = 50
 # What is absent is bound as "": sqlite3 looks for an adapter for every None, at 0.3 µs, and a row has five of them.
 _INSERT = (
     "INSERT INTO rows (number, outcome, recipient_key, resend_of, row_ref, gift_id, touch_id, kind, country, "
-    "if_mailed, send, reason) VALUES (?, ?" + 10 * ", nullif(?, '')" + ")"
+    "if_mailed, left_out, send, reason) VALUES (?, ?" + 11 * ", nullif(?, '')" + ")"
 )
 
 # Looked up once, and not for each of a million rows.
@@ -220,6 +221,29 @@ class BatchSpool:
         :return: the number of rows.
         """
         return self._reject(item, "if_mailed", [], " AND if_mailed IS NOT NULL")
+
+    def reject_left_out(self, item: Item | None = None) -> int:
+        """
+        Make the rows invalid out of whose send was left what a parcel needs, because it may go by post.
+
+        :param item: only the rows of this gift; ``None`` for all gifts of the catalogue.
+        :return: the number of rows.
+        """
+        if item is not None:
+            return self._reject(item, "left_out", [], " AND left_out IS NOT NULL")
+        return self._db.execute(
+            "UPDATE rows SET outcome = ?, reason = left_out "
+            "WHERE gift_id IS NOT NULL AND left_out IS NOT NULL AND outcome != ?",
+            (RowOutcome.INVALID, RowOutcome.INVALID),
+        ).rowcount
+
+    def left_out(self) -> list[tuple[str, int]]:
+        """Count by reason the rows that are not invalid and whose send lacks what only a parcel needs."""
+        return self._db.execute(
+            "SELECT left_out, count(*) FROM rows WHERE left_out IS NOT NULL AND outcome != ? "
+            "GROUP BY 1 ORDER BY 2 DESC, 1",
+            (RowOutcome.INVALID,),
+        ).fetchall()
 
     def reject_countries(self, item: Item, countries: Sequence[str]) -> int:
         """
@@ -407,11 +431,13 @@ def _cells(row: BatchRow) -> Cells:
     send = row.send
     known = (row.recipient_key or "", row.resend_of or "", row.row_ref or "")
     if send is None:
-        return (row.number, _INVALID, *known, "", "", "", "", "", "", row.problem or "")
+        return (row.number, _INVALID, *known, "", "", "", "", "", "", "", row.problem or "")
     gift_id, touch_id = KINDS[send.kind].gift_and_touch(send)
     kind, text = _WORDS[send.kind], to_json(send, exclude_none=True).decode()
     if_mailed = row.if_mailed or ""
-    return (row.number, _NOT_REACHED, *known, gift_id, touch_id, kind, row.country or "", if_mailed, text, "")
+    left_out = if_mailed if row.left_out else ""
+    country = row.country or ""
+    return (row.number, _NOT_REACHED, *known, gift_id, touch_id, kind, country, if_mailed, left_out, text, "")
 
 
 def _send(text: str, kind: str, delivery: str | None) -> AnySend:

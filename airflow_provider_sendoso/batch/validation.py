@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.models import Item
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def check_gifts(spool: BatchSpool, catalogue: Catalogue, *, own_gift: bool, all_
     Find the rows whose gift or variant there is not, and those whose gift goes by post and whose address is incomplete.
 
     The catalogue is read only if a row has no complete address, or if all gifts are to be looked up, and only as far as
-    necessary. If it was read to its end, rows whose gift it does not hold are invalid.
+    necessary. If it was read to its end, rows whose gift it does not hold are invalid. What only a parcel needs and is
+    wrong makes a row invalid unless the catalogue says that its gift goes by e-mail.
 
     :param spool: the filled spool.
     :param catalogue: the account's catalogue.
@@ -65,10 +66,18 @@ def check_gifts(spool: BatchSpool, catalogue: Catalogue, *, own_gift: bool, all_
             elif wrong is not None:
                 rejected += spool.reject_variant(gift_id, variant_id, f"variant_id {wrong}")
         catalogue.find(gift_id)
-    for gift_id in spool.gift_ids(without_address=True):
-        gift = catalogue.find(gift_id)
-        if gift is not None and gift.physical:
-            rejected += spool.reject_unaddressed(Item(gift_id))
+    try:
+        for gift_id in spool.gift_ids(without_address=True):
+            gift = catalogue.find(gift_id)
+            by_post = None if gift is None else gift.physical
+            if by_post:
+                rejected += spool.reject_unaddressed(Item(gift_id))
+            elif by_post is None:
+                rejected += spool.reject_left_out(Item(gift_id))
+    except SendosoError:
+        if spool.reject_left_out():
+            spool.mark_duplicates()
+        raise
     if catalogue.complete:
         for gift_id in spool.gift_ids():
             missing = catalogue.missing(gift_id)

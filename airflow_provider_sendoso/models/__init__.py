@@ -20,6 +20,7 @@ from airflow_provider_sendoso.models.sends import (
     GiftSend,
     Recipient,
     field_errors,
+    parse_send,
 )
 from airflow_provider_sendoso.models.text import (
     LONGEST_ID,
@@ -73,6 +74,7 @@ __all__ = [
     "field_errors",
     "normalise_key",
     "normalise_text",
+    "parse_send",
     "read_balance",
     "row_name",
     "tracking_code",

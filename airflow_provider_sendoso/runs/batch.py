@@ -357,6 +357,8 @@ class BatchRun(Run):
             self.log.warning("Invalid %s: %s.", row.name, row.reason)
         for reason, rows in spool.reasons(RowOutcome.INVALID):
             self.log.info("Invalid because %s: %d.", reason, rows)
+        for reason, rows in spool.left_out():
+            self.log.info("Sent without what only a parcel needs, because %s: %d.", reason, rows)
 
     def _log_rows(self, spool: BatchSpool) -> list[Spooled]:
         for row in spool.rows(RowOutcome.REFUSED, _NAMED):

@@ -87,6 +87,8 @@ class OneGift:
             job = replace(job, resend_of=replaced.name)
         hook.ledger.sends.check_scope(batch)
         job = _shaped(job, hook, batch)
+        if job.send.left_out is not None:
+            log.info("Sent without what only a parcel needs: %s.", job.send.left_out)
         left_out = _within_ceiling(job, hook, batch, resend_absent=sender.resend_absent)
         hook.ledger.sends.open_batch(batch)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
@@ -154,7 +156,7 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     known = hook.ledger.sends.read([name]).get(name)
     if known is not None and known.state is State.SENT:
         return job
-    return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch))
+    return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch, hook.find_gift))
 
 
 def _within_ceiling(job: Job, hook: SendosoHook, batch: Batch, *, resend_absent: bool) -> set[int]:

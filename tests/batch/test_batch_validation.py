@@ -191,9 +191,45 @@ class TestOddRows:
     @pytest.mark.parametrize("country", ["United Kingdom", "UK", b"GB", ["GB"]])
     def test_a_country_that_is_none(self, country):
         spool = spooled(row("mug", (*HOME[:4], country)))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         ((outcome, reason),) = outcomes(spool)
         assert outcome == "invalid"
         assert reason.startswith("address_country is not")
+
+
+class TestWhatOnlyAParcelNeeds:
+    WRONG = (*HOME[:4], "United Kingdom")
+    PROBLEM = "address_country is not a two-letter code of ISO 3166, like GB or US"
+
+    @pytest.mark.parametrize("gift", ["mug", "mystery"])
+    def test_it_makes_a_row_invalid_whose_gift_goes_by_post_or_may(self, gift):
+        spool = spooled(row(gift, self.WRONG), row(gift, HOME))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert outcomes(spool) == [("invalid", self.PROBLEM), ("not_reached", None)]
+
+    def test_it_is_left_out_of_an_egift(self):
+        spool = spooled(row("coffee", self.WRONG))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert outcomes(spool) == [("not_reached", None)]
+        assert spool.left_out() == [(self.PROBLEM, 1)]
+        ((job),) = spool.jobs()
+        assert job.send.recipient.address is None
+
+    @pytest.mark.parametrize("gifts", [[], [GIFTS[0]]], ids=["an empty catalogue", "without it"])
+    def test_a_gift_that_the_catalogue_lacks_may_go_by_post(self, gifts):
+        spool = spooled(row("coffee", self.WRONG), own_gift="coffee")
+        check_gifts(spool, Catalogue(lambda: gifts), own_gift=True)
+        assert outcomes(spool) == [("invalid", self.PROBLEM)]
+
+    def test_a_catalogue_that_cannot_be_read_leaves_open_how_a_gift_goes(self):
+        def gone():
+            raise SendosoConnectionError("gone")
+
+        email = "ada@example.com"
+        spool = spooled(row("coffee", self.WRONG, email), row("coffee", HOME, email))
+        with pytest.raises(SendosoConnectionError):
+            check_gifts(spool, Catalogue(gone), own_gift=False)
+        assert outcomes(spool) == [("invalid", self.PROBLEM), ("not_reached", None)]
 
     @pytest.mark.parametrize("name", ["Jose\u0301", "Jos\u00e9", "عائشة", "😀", "O'Brien", "Ö" * 255])
     def test_names_that_are_fine(self, name):
