@@ -43,6 +43,8 @@ from airflow_provider_sendoso.models import (
 from airflow_provider_sendoso.observability.lineage import report_output
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
     from airflow_provider_sendoso.client.session import SendosoSession
 
 
@@ -108,17 +110,25 @@ class SendosoHook(Reads, Recorded, BaseHook):
     async def aprepare(self) -> None:
         """Resolve both connections and open session and ledger without blocking the event loop."""
         with has_to_exist(self.sendoso_conn_id):
-            connection = await get_async_connection(self.sendoso_conn_id, hook=self)
+            connection = await self._find_connection(self.sendoso_conn_id)
         check_connection(self.sendoso_conn_id, connection)
         self.config = read_config(self.sendoso_conn_id, connection, await get_async_extra_dejson(connection))
         conn_id = self.config.ledger_conn_id
         try:
-            ledger_connection = await get_async_connection(conn_id, hook=self)
+            ledger_connection = await self._find_connection(conn_id)
         except AirflowNotFoundException:
             self._ledger = None
         else:
             self._ledger = await sync_to_async(open_ledger)(conn_id, ledger_connection)
         await asyncio.to_thread(lambda: self.session)
+
+    async def _find_connection(self, conn_id: str) -> Connection:
+        try:
+            return await get_async_connection(conn_id, hook=self)
+        except AirflowNotFoundException:
+            # `airflow dags test` runs a trigger in its own process, where Airflow 3 finds what was made in the UI by
+            # the synchronous call alone.
+            return await sync_to_async(self.get_connection)(conn_id)
 
     @cached_property
     def _ledger(self) -> Ledger | None:

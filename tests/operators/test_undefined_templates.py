@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
@@ -57,8 +58,18 @@ def test_every_operator_and_sensor_says_it(make: Callable[..., Any]) -> None:
 
 def test_the_notifier_says_it() -> None:
     notifier = SendosoNotifier(gift_id="g", recipient={}, message="Thanks", dedupe_scope="gifts/{{ ds }}")
+    assert_says_it(notifier, {"dag": DAG("campaign", schedule=None)})
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 has no deadlines")
+def test_the_notifier_says_it_of_a_deadline_where_airflow_renders_the_name_as_nothing() -> None:
+    notifier = SendosoNotifier(gift_id="g", recipient={}, message="Thanks", dedupe_scope="gifts/{{ ds }}")
+    assert_says_it(notifier, {})
+
+
+def assert_says_it(notifier: SendosoNotifier, context: dict[str, Any]) -> None:
     with pytest.raises(SendosoConfigError, match=r"'ds' is undefined\. This run has no logical date"):
-        notifier.render_template_fields({"dag_run": SimpleNamespace(logical_date=None)})
+        notifier.render_template_fields({"dag_run": SimpleNamespace(logical_date=None)} | context)
 
 
 @pytest.mark.parametrize(
