@@ -33,7 +33,7 @@ from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.ceiling import limit_error, over_ceiling
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
-from airflow_provider_sendoso.sending.preview import Preview, preview
+from airflow_provider_sendoso.sending.preview import Preview, preview, say_differences
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 from airflow_provider_sendoso.warehouse.queries import columns_of, read_query, rows_of
@@ -127,7 +127,7 @@ class BatchRun(Run):
         )
         self.log.info("%s", summary.as_text())
         unwritten = self._write_results(results, batch, spool, would_send=True)
-        return summary, failure or self._why_refused(seen, cost) or unwritten
+        return summary, failure or self._why_refused(batch, spool, seen, cost) or unwritten
 
     def _send(
         self,
@@ -143,7 +143,7 @@ class BatchRun(Run):
         if failure is None and (self.plan.limits.any or self.hook.config.max_sends_per_batch is not None):
             seen, cost = self._preview(batch, spool, price=self.plan.limits.max_cost is not None)
             fingerprint, left_out = seen.fingerprint, seen.left_out
-            failure = self._why_refused(seen, cost)
+            failure = self._why_refused(batch, spool, seen, cost)
             if failure is not None:
                 self._preview(batch, spool, spool.record, price=False)  # who has theirs already counts as such
         if failure is None:
@@ -188,8 +188,12 @@ class BatchRun(Run):
 
     # -- before the first send -----------------------------------------------------------------------------------
 
-    def _why_refused(self, seen: Preview, cost: Cost | None) -> SendosoError | None:
-        refusal = self.plan.limits.why_refused(seen.sends, cost, seen.fingerprint)
+    def _why_refused(self, batch: Batch, spool: BatchSpool, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        limits = self.plan.limits
+        refusal = limits.why_refused(seen.sends, cost, seen.fingerprint)
+        if limits.differs(seen.fingerprint):
+            approved = str(limits.approved_fingerprint)
+            refusal = f"{refusal} {say_differences(approved, seen, self.hook.ledger, batch, spool.jobs())}"
         return limit_error(refusal) if refusal else over_ceiling(self.hook.config, seen.sends if seen.posts else 0)
 
     def _preview(
