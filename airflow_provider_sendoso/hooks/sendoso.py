@@ -254,7 +254,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
         try:
             session, ledger = self.session, self._ledger
             session.tokens.get()
-            who = self._who(session)
+            who = self.whose_token()
         except (SendosoConnectionError, SendosoServerError) as error:
             return False, f"{self.config.base_url} does not answer like Sendoso: {error}"
         except SendosoError as error:
@@ -267,8 +267,13 @@ class SendosoHook(Reads, Recorded, BaseHook):
         account = f"account {self.config.account!r}, {self.config.requests_per_second:g} requests a second"
         return True, f"Connected to {self.config.base_url}{who}, {account}. {remembered}"
 
-    def _who(self, session: SendosoSession) -> str:
-        fields = read_me(session.read_once)
+    def whose_token(self) -> str:
+        """
+        Say which user the token is of, and what is left to spend, as the end of a sentence; without personal data.
+
+        :raises SendosoError: if Sendoso does not answer.
+        """
+        fields = read_me(self.session.read_once)
         who = f" as user {fields['id']}" if fields.get("id") else ""
         balances = ((words, read_balance(fields.get(words.replace(" ", "_")))) for words in ("balance", "team balance"))
         return who + "".join(f", {words} {amount}" for words, amount in balances if amount is not None)
