@@ -526,7 +526,7 @@ class TestAsync:
         assert hook.config.base_url == sendoso.url
         assert hook.session.token()
 
-    async def test_connections_that_only_the_synchronous_call_finds(self, hook, monkeypatch):
+    async def test_connections_that_only_the_synchronous_call_finds(self, hook, ledger, monkeypatch):
         async def nowhere(conn_id, hook):
             raise AirflowNotFoundException(conn_id)
 
