@@ -1,4 +1,4 @@
-"""The ids of Airflow connections: the error of one that does not exist, which names those with similar ids."""
+"""The error for an Airflow connection that does not exist; it names connections with similar ids."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 IN_ENVIRONMENT = "AIRFLOW_CONN_"
-"""Begins the names of the environment variables that are connections."""
+"""The prefix of environment variables that define connections."""
 
 
 @contextmanager
 def has_to_exist(conn_id: str) -> Iterator[None]:
     """
-    Turn Airflow's error about a missing connection, which would be retried, into one that is not.
+    Turn Airflow's error for a missing connection, which would be retried, into one that is not.
 
-    :param conn_id: of the connection that is looked up within the block.
-    :raises SendosoConfigError: if it does not exist; names the connections with similar ids.
+    :param conn_id: the connection that is looked up within the block.
+    :raises SendosoConfigError: if the connection does not exist; names the connections with similar ids.
     """
     try:
         yield
@@ -31,7 +31,7 @@ def has_to_exist(conn_id: str) -> Iterator[None]:
 
 
 def _no_connection(conn_id: str) -> str:
-    # Those of the environment only: a task of Airflow 3 cannot list the ones in Airflow's database.
+    # Only connections of the environment are named: a task of Airflow 3 cannot list those of Airflow's database.
     known = [name.removeprefix(IN_ENVIRONMENT).lower() for name in os.environ if name.startswith(IN_ENVIRONMENT)]
     alike = get_close_matches(conn_id, sorted({*known, DEFAULT_CONN_ID} - {conn_id}))
     meant = f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""

@@ -42,7 +42,7 @@ def get_provider_info() -> dict[str, Any]:
         "notifications": [f"{package}.notifications.sendoso.SendosoNotifier"],
         "asset-uris": [asset_uris],
         "dataset-uris": [asset_uris],  # Airflow 2
-        "extra-links": [f"{package}.links.sendoso.SendosoLink", f"{package}.links.sendoso.TrackingLink"],
+        "extra-links": [f"{package}.links.sendoso.{name}" for name in ("OnHoldLink", "SendosoLink", "TrackingLink")],
         "cli": [f"{package}.cli.commands.get_cli_commands"],
         "connection-types": [
             {

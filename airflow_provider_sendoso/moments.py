@@ -1,4 +1,4 @@
-"""Reads a moment in every form in which templates, people, databases and Sendoso's answers give one."""
+"""Parses a point in time in all forms in which templates, people, databases and Sendoso's answers give one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 _DIGITS = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
-"""Dates without hyphens, as ``ds_nodash`` is one, by their number of digits."""
+"""The formats of dates without hyphens, like ``ds_nodash``, by their number of digits."""
 _EARLIEST, _LATEST = 1970, 2200
 _LONGEST = 64
 _TOO_LARGE = 10**18
@@ -16,14 +16,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def read_moment(value: Any) -> datetime:
     """
-    Read a moment.
+    Parse a point in time.
 
     - A ``datetime`` (pendulum's, too), a ``date`` (its midnight), or ISO 8601 text; without a zone it is UTC.
     - A number, also as text, by its digits before the point: 8 are a date (``20260105``), 14 a date and a time, 9 or 10
       seconds since 1970, 13 milliseconds since 1970; 0 is 1970. Any other number could mean several things.
 
     :param value: the moment.
-    :return: with a zone.
+    :return: the moment, with a time zone.
     :raises ValueError: if the value is no moment, or a number that could mean several.
     """
     moment: datetime | None = None
@@ -49,10 +49,10 @@ def read_moment(value: Any) -> datetime:
 
 def moment_or_none(value: Any) -> datetime | None:
     """
-    Read a moment of an answer.
+    Parse a point in time in an answer.
 
-    :param value: as :func:`read_moment` takes it.
-    :return: ``None`` for anything else.
+    :param value: a value as :func:`read_moment` takes it.
+    :return: the moment; ``None`` for any other value.
     """
     try:
         return read_moment(value)

@@ -1,4 +1,4 @@
-"""Arguments that may hold personal data, which OpenLineage is not told."""
+"""Keeps arguments that may hold personal data out of OpenLineage's events."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LINEAGE = "airflow.providers.openlineage"
 
 class PersonalArgument:
     """
-    An operator's attribute that OpenLineage does not find.
+    A descriptor for an operator's attribute that OpenLineage does not report.
 
-    OpenLineage's events hold any attribute of a task with the name ``parameters``, and with ``include_full_task_info``
-    every attribute in its ``__dict__``. There the value is in a wrapper that no JSON shows.
+    OpenLineage's events contain a task's attribute ``parameters``, and with ``include_full_task_info`` every attribute
+    in its ``__dict__``. The value is stored there in a wrapper that cannot be serialised to JSON.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -29,7 +29,7 @@ class PersonalArgument:
         return operator.__dict__[self._kept].value
 
     def __set__(self, operator: Any, value: Any) -> None:
-        # A new wrapper each time: copies of an operator share what is in their __dict__.
+        # A new wrapper for each value, because copies of an operator share the objects in their __dict__.
         operator.__dict__[self._kept] = _Wrapped(value)
 
 

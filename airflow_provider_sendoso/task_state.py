@@ -1,4 +1,4 @@
-"""What one try of a task notes for the next ones: in Airflow's ``task_state_store`` (Airflow 3.3 and newer)."""
+"""Notes that a try of a task leaves for later tries, in Airflow's ``task_state_store`` (Airflow 3.3 and newer)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 
 def has_store(context: Any) -> bool:
-    """Return whether this Airflow can note anything for the next try."""
+    """Return whether this Airflow can store notes for later tries."""
     return context.get("task_state_store") is not None
 
 
 def noted(context: Any, key: str) -> Any:
-    """Return what an earlier try has noted; ``None`` if there is nothing, or nothing any more."""
+    """Return the note of an earlier try; ``None`` if there is none, or if it was deleted."""
     return context["task_state_store"].get(key)
 
 
 def note(context: Any, key: str, value: Any) -> None:
     """
-    Note something for the next tries.
+    Store a note for later tries.
 
-    :param context: of the task.
-    :param key: by which it is found.
-    :param value: plain JSON, and nothing personal: users see it.
+    :param context: the task's context.
+    :param key: the note's key.
+    :param value: plain JSON without personal data, because Airflow's users can see it.
     """
     # By default, Airflow drops what is older than [state_store] default_retention_days (30).
     from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # it is not in Airflow's stubs

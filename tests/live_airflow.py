@@ -1,4 +1,4 @@
-"""A whole Airflow that runs by itself, and the DAGs in it, each with a Sendoso and a ledger of its own."""
+"""A complete Airflow with scheduler and triggerer, and its DAGs, each with its own Sendoso and ledger."""
 
 from __future__ import annotations
 
@@ -93,10 +93,15 @@ class LiveAirflow:
         requests.delete(f"{self.url}/api/v2/{path}", headers=self._headers, timeout=60).raise_for_status()
 
     def task_log(self, dag_id: str, run_id: str, try_number: int) -> str:
-        """Read what a task has logged in one of its tries, nothing if it has not come to that."""
+        """Read the log of one of a task's tries; empty if there is none yet."""
         folder = self._home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=send"
         log = folder / f"attempt={try_number}.log"
         return log.read_text() if log.exists() else ""
+
+    def logs(self, part: str = "") -> str:
+        """Read all that it has logged: its own processes, and every try of every task; or the files of a path."""
+        paths = [self._log, *(path for path in (self._home / "logs").rglob("*") if path.is_file())]
+        return "\n".join(path.read_text(errors="replace") for path in paths if part in str(path))
 
     @staticmethod
     def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
@@ -108,7 +113,7 @@ class LiveAirflow:
         return answer
 
     def close(self) -> None:
-        """Kill every process of it, the orphans too, and see that they are gone."""
+        """Kill every process of this Airflow, orphans included, and check that they have ended."""
 
         def are_gone() -> bool:
             for process in (left := self._processes()):
@@ -128,7 +133,7 @@ class LiveAirflow:
         return False
 
     def _processes(self) -> list[psutil.Process]:
-        """Everything in its session: a task has a process group of its own, and an orphan no parent, but they stay."""
+        """All processes of the session, in which tasks and orphans stay as well."""
         found = []
         for process in psutil.process_iter():
             with suppress(OSError, psutil.Error):
@@ -143,7 +148,7 @@ class Stage:
 
     Its methods are of the task ``send``, where they do not say otherwise.
 
-    :param airflow: which has the DAG.
+    :param airflow: the Airflow that has the DAG.
     :param make_database: makes an empty one.
     :param dag_id: the DAG.
     :param conn_id: by which the DAG knows Sendoso, where that is not its own name.
@@ -255,18 +260,18 @@ class Stage:
         self.wait_until(lambda: len(self.sandbox.sends) >= count, f"{count} gifts")
 
     def assert_everybody_has_one_gift(self, people: int) -> None:
-        """Sendoso has accepted one for each, and the ledger has the id of every one."""
+        """Check that Sendoso has accepted one gift for each recipient, and that the ledger has the id of each."""
         assert self.sandbox.duplicates() == {}
         assert Counter(self.emails()) == {f"ada{number}@example.com": 1 for number in range(people)}
         recorded = self.ask_ledger("SELECT state, send_id FROM sendoso_sends")
         assert set(recorded) == {("SENT", send.id) for send in self.sandbox.sends}
 
     def states(self) -> dict[str, int]:
-        """How many of the ledger's sends are in which state."""
+        """Count the ledger's sends by state."""
         return Counter(state for (state,) in self.ask_ledger("SELECT state FROM sendoso_sends"))
 
     def found(self) -> int:
-        """How many sends of unknown outcome were found in Sendoso by their mark."""
+        """Count the sends of unknown outcome that were found in Sendoso by their mark."""
         decided = self.ask_ledger("SELECT to_state, resolved_by FROM sendoso_resolutions")
         assert set(decided) <= {("SENT", "reconcile")}
         return len(decided)

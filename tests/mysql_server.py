@@ -1,4 +1,4 @@
-"""A MySQL or MariaDB server of the tests' own: the machine's, or Debian's packages, unpacked and not installed."""
+"""A MySQL or MariaDB server for the tests: the machine's, or Debian's packages, unpacked and not installed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def find_server() -> Path | None:
 
 
 @contextmanager
-def running(server: Path, *, with_rights: bool = False) -> Iterator[str]:
+def running(server: Path, *options: str, with_rights: bool = False) -> Iterator[str]:
     """Run the server on an empty database, without passwords; yields its socket. Everybody may do all, unless asked."""
     with tempfile.TemporaryDirectory(prefix="mysql-", ignore_cleanup_errors=True) as name:
         folder, environment = Path(name), dict(os.environ)
@@ -66,7 +66,7 @@ def running(server: Path, *, with_rights: bool = False) -> Iterator[str]:
         command += [f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
         command += ["--bind-address=127.0.0.1", f"--port={free_ports()[0]}"]
         # These databases outlive nothing: the disk is not waited for.
-        command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=2"]
+        command += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=2", *options]
         log = folder / "log"
         with log.open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)

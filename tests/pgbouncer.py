@@ -1,4 +1,4 @@
-"""A PgBouncer of the tests' own in front of their PostgreSQL, from Debian's packages: a pooler, or a TLS server."""
+"""A PgBouncer from Debian's packages in front of the tests' PostgreSQL, as a pooler or as a TLS server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports for servers that cannot be told to take any."""
+"""Free ports for servers that cannot choose a free port themselves."""
 
 from __future__ import annotations
 

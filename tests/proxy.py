@@ -1,4 +1,4 @@
-"""A proxy that logs, and a front that speaks TLS for a server which does not, on real sockets."""
+"""A proxy that logs its requests, and a TLS front for a server without TLS, on real sockets."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TlsFront(_Server):
 
 class LoggingProxy(_Server):
     """
-    Makes connections for those who CONNECT, and logs all that it can read.
+    A CONNECT proxy that logs everything that it can read.
 
     :param routes: names that it knows, each with the port on loopback that they are to be found at.
     :param certificate: to be spoken to over TLS.

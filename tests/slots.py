@@ -1,4 +1,4 @@
-"""What tests of the pace know of the slots that were given out."""
+"""Records the slots that a pace gives out."""
 
 from __future__ import annotations
 

@@ -73,30 +73,30 @@ def airflow(error: SendosoError) -> SendosoError:
     return BaseSerialization.deserialize(json.loads(text))
 
 
-def test_every_error_is_in_one_of_the_lists():
+def test_every_error_is_listed_as_retried_or_not():
     assert ALL == NOT_RETRIED | RETRIED
 
 
 @pytest.mark.parametrize("kind", sorted(ALL, key=lambda kind: kind.__name__))
 class TestEach:
-    def test_is_an_airflow_exception_of_this_provider(self, kind):
+    def test_every_error_is_an_airflow_exception_of_this_provider(self, kind):
         assert issubclass(kind, SendosoError)
         assert issubclass(kind, AirflowException)
 
-    def test_is_retried_only_where_that_may_help(self, kind):
+    def test_an_error_is_retried_only_where_that_may_help(self, kind):
         assert issubclass(kind, AirflowFailException) is (kind in NOT_RETRIED)
 
     @pytest.mark.parametrize(
         "again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy, airflow]
     )
-    def test_survives(self, kind, again):
+    def test_an_error_survives_copying_pickling_and_airflows_serialisation(self, kind, again):
         error = make(kind)
         twin = again(error)
         assert type(twin) is kind
         assert (str(twin), vars(twin), twin.args) == (str(error), vars(error), error.args)
 
 
-def test_what_a_wait_survives():
+def test_a_wait_survives_exactly_the_transient_errors():
     assert set(TRANSIENT_ERRORS) == {
         SendosoConnectionError,
         SendosoServerError,
@@ -107,7 +107,7 @@ def test_what_a_wait_survives():
 
 
 class TestApiError:
-    def test_its_words(self):
+    def test_an_api_error_has_status_message_and_request_id(self):
         error = SendosoNotFoundError(404, "GET /x answered 404")
         assert (str(error), error.status_code, error.message, error.request_id) == (
             "GET /x answered 404",
@@ -116,9 +116,9 @@ class TestApiError:
             None,
         )
 
-    def test_with_a_request_id(self):
+    def test_an_api_error_with_a_request_id_says_it(self):
         assert str(SendosoServerError(500, "No", "r-1")) == "No (request id r-1)"
 
     @pytest.mark.parametrize("seconds", [None, 0.0, 7.5])
-    def test_how_long_to_wait(self, seconds):
+    def test_a_rate_limit_error_has_the_seconds_to_wait(self, seconds):
         assert SendosoRateLimitError(429, "No", None, seconds).retry_after == seconds

@@ -1,4 +1,4 @@
-"""The retry policy: it decides about the pause, and never about whether there is a next try."""
+"""The retry policy decides how long the pause before the next try is, never whether there is a next try."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def decide(error: BaseException, **arguments: Any) -> RetryDecision:
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
-def test_whether_there_is_a_next_try_is_the_same_with_it_and_without(error: SendosoError) -> None:
+def test_the_policy_does_not_decide_whether_there_is_a_next_try(error: SendosoError) -> None:
     assert (decide(error).action is RetryAction.FAIL) is isinstance(error, AirflowFailException)
 
 
@@ -69,7 +69,7 @@ def test_after_any_other_error_the_tasks_own_delay_applies(error: SendosoError) 
     assert decide(error) == RetryDecision.default()
 
 
-def test_errors_of_others_are_left_alone() -> None:
+def test_errors_of_others_keep_airflows_default() -> None:
     for error in (ValueError("no"), KeyboardInterrupt(), AirflowFailException("no")):
         assert decide(error) == RetryDecision.default()
 
@@ -88,7 +88,7 @@ MAKE = {
 
 
 @pytest.mark.parametrize("kind", MAKE)
-def test_every_task_of_ours_takes_it_and_can_be_serialised(kind: str) -> None:
+def test_every_operator_takes_the_policy_and_can_be_serialised(kind: str) -> None:
     with DAG("campaign", schedule=None) as dag:
         operator = MAKE[kind]()
     assert operator.retry_policy is ARGUMENTS["retry_policy"]
@@ -99,7 +99,7 @@ def test_every_task_of_ours_takes_it_and_can_be_serialised(kind: str) -> None:
     assert task.has_retry_policy
 
 
-def test_a_mapped_task_takes_it_too() -> None:
+def test_a_mapped_task_takes_the_policy() -> None:
     with DAG("campaign", schedule=None) as dag:
         SendGiftOperator.partial(**ARGUMENTS).expand(recipient=[{}, {}])
     data = serialized_objects.DagSerialization.to_dict(dag)
@@ -109,12 +109,12 @@ def test_a_mapped_task_takes_it_too() -> None:
 
 
 @pytest.mark.parametrize("kind", MAKE)
-def test_before_airflow_3_3_it_is_taken_and_left_unused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_airflow_3_3_the_policy_is_accepted_and_unused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "HAS_RETRY_POLICIES", False)
     assert MAKE[kind]().retry_policy is None
 
 
-def test_before_airflow_3_3_it_can_be_imported_and_made() -> None:
+def test_before_airflow_3_3_the_policy_can_be_imported_and_constructed() -> None:
     script = """
 import airflow.providers.common.compat.sdk as sdk
 for name in ("RetryDecision", "RetryPolicy"):

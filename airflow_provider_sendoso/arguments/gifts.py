@@ -30,7 +30,7 @@ class GiftArguments:
     """
     The given arguments that say what is sent, without the recipient.
 
-    :param content: those of ``gift_id``, ``touch_id``, ``message``, ``variant_id`` and ``team_id`` that are given.
+    :param content: ``gift_id``, ``touch_id``, ``message``, ``variant_id`` and ``team_id``, as far as they are given.
     :param metadata: your own keys and values.
     :param asking: the fields of ``CampaignSend`` that say how the recipient is asked for an address.
     """
@@ -45,7 +45,7 @@ class GiftArguments:
         Read the arguments of an operator or a notifier.
 
         :param source: an object with the rendered arguments as attributes.
-        :raises SendosoConfigError: as :meth:`parse`.
+        :raises SendosoConfigError: as :meth:`parse` does.
         """
         return cls.parse({name: getattr(source, name) for name in GIFT_ARGUMENTS})
 
@@ -69,7 +69,7 @@ class GiftArguments:
 
     @property
     def kinds(self) -> list[SendKind[Any]]:
-        """The kinds that are named; none where columns have to say it."""
+        """The kinds of send that the arguments name; none if the columns have to name it."""
         from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT
 
         return [kind for kind in reversed(BY_ARGUMENT) if kind.named_by in self.content]
@@ -78,8 +78,8 @@ class GiftArguments:
         """
         Refuse arguments for which a kind of send has no field; ignoring them would look as if they had been sent.
 
-        :param kind: of the send.
-        :raises SendosoConfigError: naming the arguments.
+        :param kind: the send's kind.
+        :raises SendosoConfigError: if there are any; the error names them.
         """
         given = (*self.content, *(() if self.metadata is None else ("metadata",)), *self.asking)
         strangers = [name for name in given if name not in kind.model.model_fields]

@@ -25,11 +25,11 @@ _S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
 
 def make_send(gift: GiftArguments, recipient: Mapping[str, Any] | None) -> GiftSend | CampaignSend:
     """
-    Build and validate a send: of a gift, or of a campaign.
+    Build and validate the send of a gift or of a campaign.
 
-    :param gift: what to send.
-    :param recipient: to whom, as people and templates give it.
-    :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+    :param gift: the arguments that say what is sent.
+    :param recipient: the recipient's fields, as DAG authors and templates give them.
+    :raises SendosoConfigError: if a field is missing or wrong; names the fields and none of their values.
     """
     recipient, metadata = rendered(recipient), rendered(gift.metadata)
     left = placeholder(gift.content.get("message"))

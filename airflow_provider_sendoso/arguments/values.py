@@ -27,9 +27,9 @@ _BRACKETS = {"{": "}", "[": "]", "(": ")"}
 
 def got(value: Any, *, personal: bool = False) -> str:
     """
-    Say what an argument was given, for an error: a short word or number as it is, anything else by its shape.
+    Describe an argument's value for an error: quote a short word or number, describe anything else by its shape.
 
-    :param personal: whether text may be of a person, and is told by its shape however short it is.
+    :param personal: whether text may be personal; then it is described by its shape, however short it is.
     """
     if isinstance(value, str):
         short = len(value) <= _LONGEST_SHOWN and "@" not in value and value.strip()[:1] not in _BRACKETS
@@ -47,14 +47,13 @@ def one(name: str, value: Any) -> Any:
     """
     Return an argument that is one id or one name, as it was given; ``None`` if it is absent.
 
-    :raises SendosoConfigError: for a dict or a list, such as a whole summary, also for one that a template has made
-        text of; for true, false and a fraction; for text that no name is: longer than 1000 characters, or with control
-        characters.
+    :raises SendosoConfigError: for a dict or a list, such as a whole summary, also rendered to text by a template; for
+        true, false and a fraction; for text of more than 1000 characters or with control characters.
     """
     if given(value) is None:
         return None
     plain = value.value if isinstance(value, Enum) else value
-    if isinstance(plain, float) and plain.is_integer():  # as a column with gaps has them
+    if isinstance(plain, float) and plain.is_integer():  # a column of integers with NULLs may hold floats
         plain = int(plain)
     if isinstance(plain, int | Integral) and type(plain) is not bool and abs(int(plain)) < _LARGEST:
         return plain
@@ -74,7 +73,7 @@ def text(name: str, value: Any) -> str | None:
 
 
 def query(value: Any) -> str | None:
-    """Read ``sql``: one text."""
+    """Read ``sql``, which must be one text."""
     if value is not None and not isinstance(value, str):
         raise SendosoConfigError(f"sql is {got(value)}; give one query, as text. Nothing was sent.")
     return value
@@ -93,7 +92,7 @@ def mapping(name: str, value: Any) -> Mapping[str, Any] | None:
 
 
 def listing(name: str, value: Any) -> Iterable[Any] | None:
-    """Read several values of any kind, not yet looked at; ``None`` if they are absent."""
+    """Read a list of values of any type, which are not validated; ``None`` if it is absent."""
     if given(value) is None:
         return None
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
@@ -191,7 +190,7 @@ def share_or_count(name: str, value: Any) -> float | None:
 
 
 def _number(value: Any) -> str:
-    """Write a number or the text of one, for its reader; nothing of anything else, or of what is absurdly long."""
+    """Return a number as text, for parsing; empty for a value of another type or of absurd length."""
     if isinstance(value, bool) or not isinstance(value, str | Number) or (isinstance(value, int) and value > _LARGEST):
         return ""
     text = str(value).strip()

@@ -1,1 +1,1 @@
-"""A batch around the protocol: columns to fields, the spool on disk, the counts at the end."""
+"""A batch of rows: columns mapped to fields, the spool on disk, checks before the first send, and the summary."""

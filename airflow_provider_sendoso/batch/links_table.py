@@ -38,9 +38,9 @@ class LinksTable(BatchTable):
     """
     One table of eGift links behind a hook; looks nothing up before it is used.
 
-    :param hook: of the author's connection.
-    :param table: its name, as it is written in SQL there.
-    :raises SendosoConfigError: for a text that is not the name of a table.
+    :param hook: the hook of the author's connection.
+    :param table: the table's name, as SQL of that database writes it.
+    :raises SendosoConfigError: if the text is not the name of a table.
     """
 
     what = "links table"

@@ -68,7 +68,7 @@ class Prices:
         """
         Estimate the cost of one send, or say why it cannot be.
 
-        :param item: what is sent.
+        :param item: the gift or campaign.
         """
         for kind in BY_ARGUMENT:
             if getattr(item, kind.named_by) is not None:
@@ -80,7 +80,7 @@ class Prices:
         """
         Estimate the cost of one gift of the catalogue, or say why it cannot be.
 
-        :param gift_id: of the gift.
+        :param gift_id: the gift's id.
         """
         return price_of(gift_id, self._find_gift(gift_id), self._shipping)
 
@@ -88,7 +88,7 @@ class Prices:
         """
         Estimate the cost of one gift of a campaign, or say why it cannot be.
 
-        :param touch_id: of the campaign.
+        :param touch_id: the campaign's id.
         """
         item, touch = Item(touch_id=touch_id), self._find_touch(touch_id)
         if touch is None:
@@ -105,11 +105,11 @@ def price_of(gift_id: str, gift: Gift | None, shipping: Decimal | None) -> Price
     """
     Estimate the cost of one send, or say why it cannot be.
 
-    eGifts ship free; a physical gift costs the item, fulfilment and shipping (seed). A gift of unknown kind is taken
-    for a physical one.
+    An eGift costs the item alone; a physical gift costs the item, fulfilment and shipping (seed). A gift of unknown
+    kind is priced as a physical one.
 
-    :param gift_id: for the reason.
-    :param gift: of the catalogue; ``None`` if it is not in it.
+    :param gift_id: the gift's id, for the reason.
+    :param gift: the gift of the catalogue; ``None`` if the catalogue does not hold it.
     :param shipping: what shipping one physical gift is estimated at, in the gift's currency; ``None`` if not known.
     """
     if gift is None:
@@ -130,8 +130,8 @@ def estimate(sends: Mapping[Item, int], prices: Prices) -> Cost:
     """
     Estimate the cost of several sends.
 
-    :param sends: how many, by what is sent.
-    :param prices: of each.
+    :param sends: the number of sends by gift or campaign.
+    :param prices: estimates the cost of one send.
     """
     unknown: list[str] = []
     totals: Counter[str] = Counter()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sqlalchemy import Column, Integer, Numeric, String
 
@@ -20,6 +20,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Record
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, Item, RowOutcome, tracking_code
+from airflow_provider_sendoso.models.statuses import LONGEST_WORD
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.warehouse.batch_table import RIGHTS, BatchTable
 from airflow_provider_sendoso.warehouse.tables import (
@@ -66,10 +67,26 @@ def _columns() -> list[Column[Any]]:
         Column("currency", String(16)),
         Column("status", String(16)),
         Column("status_at", MOMENT),
+        Column("status_word", String(LONGEST_WORD)),
     ]
 
 
 COLUMNS = tuple(column.name for column in _columns())
+
+
+class StatusUpdate(NamedTuple):
+    """
+    The present status of a send.
+
+    :param status: one of the six.
+    :param since: since when it is known, in epoch seconds.
+    :param status_word: the status in Sendoso's own word, if that is known.
+    """
+
+    send_id: str
+    status: str
+    since: float | None
+    status_word: str | None = None
 
 
 # -- rows: pure --------------------------------------------------------------------------------------------------------
@@ -165,6 +182,7 @@ def cells(
         "currency": price[1] if price else None,
         "status": status.status if status else None,
         "status_at": moment(status.status_at) if status else None,
+        "status_word": status.status_word if status else None,
     }
     return tuple(values.get(name) for name in COLUMNS)
 
@@ -183,25 +201,29 @@ class ResultsTable(BatchTable):
 
     what = "results table"
     column_names = COLUMNS
+    later_columns: ClassVar = {"status_word": f"VARCHAR({LONGEST_WORD})"}
 
-    def refresh(self, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]) -> None:
+    def refresh(self, where: Mapping[str, str], statuses: Iterable[StatusUpdate]) -> None:
         """
         Bring the statuses of sends up to date, where they differ.
 
         :param where: columns and values, like ``batch_id``; empty for whatever rows have these sends.
-        :param statuses: send id, status, and since when it is known, in epoch seconds.
+        :param statuses: the sends' present statuses.
         :raises SendosoResultsError: if the database would not have it.
         """
         conditions = "".join(f" AND {self._quote(name)} = {self._hook.placeholder}" for name in where)
         try:
             with closing(Transaction(self._hook)) as session:
+                self._find(session)
                 # Whatever the statuses are read from is read between transactions: it may be the same database.
                 for page in chunks(statuses, _PAGE):
-                    for status, since in _by_status(page):
-                        moments = [cell for send_id, status_at in since for cell in (send_id, status_at)]
-                        send_ids = [send_id for send_id, _ in since]
-                        values = [status, *moments, *send_ids, status, *where.values()]
-                        session.execute(self._update(conditions, len(since)), values)
+                    for updates in _by_status(page):
+                        moments = [cell for update in updates for cell in (update.send_id, moment(update.since))]
+                        send_ids = [update.send_id for update in updates]
+                        new = [updates[0].status, updates[0].status_word][: self._status_columns]
+                        known = [value for value in new if value is not None]
+                        values = [*new, *moments, *send_ids, *known, *where.values()]
+                        session.execute(self._update(conditions, len(updates), len(known)), values)
                     session.commit()
         except SendosoResultsError:
             raise
@@ -227,15 +249,22 @@ class ResultsTable(BatchTable):
         except Exception:
             session.rollback()
 
-    def _update(self, conditions: str, sends: int) -> str:
+    @property
+    def _status_columns(self) -> int:
+        """How many columns the status has: without ``status_word`` in a table of an earlier release."""
+        return 2 if "status_word" in self._names else 1
+
+    def _update(self, conditions: str, sends: int, compared: int) -> str:
         value = self._hook.placeholder
-        status, status_at, send_id = map(self._quote, ("status", "status_at", "send_id"))
+        status_at, send_id = map(self._quote, ("status_at", "send_id"))
+        columns = [self._quote(name) for name in ("status", "status_word")[: self._status_columns]]
+        new = ", ".join(f"{column} = {value}" for column in columns)
+        differs = " OR ".join(f"{column} IS NULL OR {column} <> {value}" for column in columns[:compared])
         # The ELSE is never taken; it says of which type the moments are.
         moments = f"CASE {send_id} {f'WHEN {value} THEN {value} ' * sends}ELSE {status_at} END"
         return (
-            f"UPDATE {self.name} SET {status} = {value}, {status_at} = {moments} "  # noqa: S608
-            f"WHERE {send_id} IN ({', '.join([value] * sends)}) AND ({status} IS NULL OR {status} <> {value})"
-            f"{conditions}"
+            f"UPDATE {self.name} SET {new}, {status_at} = {moments} "  # noqa: S608
+            f"WHERE {send_id} IN ({', '.join([value] * sends)}) AND ({differs}){conditions}"
         )
 
 
@@ -264,16 +293,14 @@ def write_results(
     table.rewrite(batch.batch_id, spool.staged)
 
 
-def refresh_statuses(
-    hook: DbApiHook, table: str, where: Mapping[str, str], statuses: Iterable[tuple[str, str, float | None]]
-) -> None:
+def refresh_statuses(hook: DbApiHook, table: str, where: Mapping[str, str], statuses: Iterable[StatusUpdate]) -> None:
     """
     Bring the statuses in a results table up to date; see :meth:`ResultsTable.refresh`.
 
     :param hook: of the author's connection.
     :param table: the table's name.
     :param where: columns and values, like ``batch_id``.
-    :param statuses: send id, status, and since when it is known.
+    :param statuses: the sends' present statuses.
     """
     ResultsTable(hook, table).refresh(where, statuses)
 
@@ -290,17 +317,14 @@ def _rows(
         ]
 
 
-def _by_status(
-    page: Iterable[tuple[str, str, float | None]],
-) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+def _by_status(page: Iterable[StatusUpdate]) -> Iterator[Sequence[StatusUpdate]]:
     """Bring together what one statement can update: sends with the same status, each with its moment."""
 
-    def status_of(item: tuple[str, str, float | None]) -> str:
-        return item[1]
+    def status_of(update: StatusUpdate) -> tuple[str, str]:
+        return update.status, update.status_word or ""
 
-    for status, items in groupby(sorted(page, key=status_of), key=status_of):
-        for chunk in chunks(((send_id, moment(status_at)) for send_id, _, status_at in items), ROWS):
-            yield status, chunk
+    for _, updates in groupby(sorted(page, key=status_of), key=status_of):
+        yield from chunks(updates, ROWS)
 
 
 def _longest(batch: Batch) -> Cells:
@@ -309,7 +333,7 @@ def _longest(batch: Batch) -> Cells:
     return (
         *(batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 1, "x" * 250, "x" * 64, "already_sent"),
         *("x" * 190, "x" * LONGEST_REASON, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID),
-        *(now, "12345678.9012", "USD", "processing", now),
+        *(now, "12345678.9012", "USD", "processing", now, "x" * LONGEST_WORD),
     )
 
 

@@ -44,10 +44,10 @@ class SpooledOutcome:
     :param number: from 1.
     :param recipient_key: the normalised key; ``None`` if it is absent.
     :param resend_of: the id of the send that this one replaces.
-    :param row_ref: the column that its author declared not personal.
-    :param item: what the row names, or, once that is known, what was sent.
+    :param row_ref: the value of the column that the author has declared not personal.
+    :param item: the gift or campaign that the row names, or, once that is known, that was sent.
     :param outcome: one of the seven.
-    :param reason: why.
+    :param reason: the reason for the outcome.
     :param posted_at: epoch seconds.
     """
 

@@ -24,6 +24,7 @@ from airflow_provider_sendoso.models import (
     normalise_text,
     parse_send,
 )
+from airflow_provider_sendoso.models.identity import name_problem
 from airflow_provider_sendoso.models.mailbox import read_key
 from airflow_provider_sendoso.models.suspects import placeholder
 from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT, KINDS
@@ -39,9 +40,9 @@ _FIELDS = (
     *("message", "gift_id", "variant_id", "team_id", "touch_id", RESEND_OF),
 )
 _SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
-"""Fields of the address that may leave out ``address_``; a column with it goes first."""
+"""Fields of the address whose columns may leave out ``address_``; a column with the prefix takes precedence."""
 _USUAL = [KINDS[Kind.GIFT]]
-"""The kind of rows where neither arguments nor columns name one."""
+"""The kind of rows if neither arguments nor columns name one."""
 _LONGEST_REF = 250
 
 
@@ -57,8 +58,8 @@ class Layout:
     :param column_map: column by field, for columns whose name differs.
     :param recipient_key: the field or column that identifies a recipient within the scope.
     :param row_ref: a column shown in logs and results.
-    :param strict_email: whether e-mails are held to the letter of the standards.
-    :param kind: of every row; ``None`` where arguments and columns choose between gifts and campaigns.
+    :param strict_email: whether e-mails must also follow the letter of the standards.
+    :param kind: the kind of every row; ``None`` if arguments and columns choose between gifts and campaigns.
     """
 
     arguments: Mapping[str, Any]
@@ -73,7 +74,7 @@ class Layout:
 
 class BatchRowReader:
     """
-    Reads rows of one result.
+    Parses the rows of one result into sends.
 
     :param columns: the result's columns, in order.
     :param layout: the arguments of the batch that concern its rows.
@@ -118,7 +119,7 @@ class BatchRowReader:
         Read one row.
 
         :param number: from 1.
-        :param cells: in the order of the columns.
+        :param cells: the row's values, in the order of the columns.
         """
         row_ref = None
         try:
@@ -127,6 +128,9 @@ class BatchRowReader:
             key = self._cell(cells, self._key_position)
             if key is None:
                 return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) is missing")
+            problem = None if key.isascii() and key.isprintable() else name_problem(key)
+            if problem is not None and "@" not in key:
+                return BatchRow(number, None, row_ref, None, f"the recipient key ({self._key_name}) {problem}")
             if "@" in key:
                 key, decorated = read_key(key)
                 if decorated is not None:
@@ -148,7 +152,7 @@ class BatchRowReader:
         return BatchRow(number, None, row_ref, None, problem)
 
     def _kinds(self) -> Sequence[SendKind[Any]]:
-        """Return the kinds that rows may be of: for most batches one, and they may have a million rows."""
+        """Return the kinds that rows may have. It is decided once, because a batch may have a million rows."""
         if self._own:
             return self._own
         return _USUAL if _named(self._fields) in ([], _USUAL) else BY_ARGUMENT
@@ -167,7 +171,7 @@ class BatchRowReader:
 
     def _send(self, cells: Sequence[Any]) -> AnySend:
         shape = self._shapes[0] if len(self._shapes) == 1 else self._chosen(cells)
-        # Text is normalised by the model, once; what is NULL is not given to it at all.
+        # The model normalises text, so that it is done once; NULLs are not passed to the model.
         send = {name: cell for name, position in shape.content if (cell := cells[position]) is not None}
         if shape.recipient is not None:
             recipient = {name: cell for name, position in shape.recipient if (cell := cells[position]) is not None}
@@ -193,7 +197,7 @@ class BatchRowReader:
         return made
 
     def _chosen(self, cells: Sequence[Any]) -> _Shape:
-        """Return the shape of the one kind that a row names."""
+        """Return the shape of the kind that a row names."""
         named = [
             shape
             for shape in self._shapes
@@ -209,7 +213,7 @@ class BatchRowReader:
         """Read a cell as text; if it is not text, the error names its column."""
         value = cells[position]
         if type(value) is str and value.isascii() and value.isprintable():
-            return value.strip() or None  # as most cells of a million rows are
+            return value.strip() or None  # the usual case, which has to be fast
         try:
             return normalise_text(value)
         except TypeError:
@@ -300,7 +304,7 @@ def _named(names: Container[str]) -> list[SendKind[Any]]:
 
 
 def _recipient_fields(kind: SendKind[Any]) -> Mapping[str, FieldInfo]:
-    """Return the fields of what a kind's model calls the recipient; none where it has only an e-mail address."""
+    """Return the fields of the recipient in a kind's model; none if the model has only an e-mail address."""
     recipient = kind.model.model_fields.get("recipient")
     fields: Mapping[str, FieldInfo] = getattr(recipient and recipient.annotation, "model_fields", {})
     return fields
@@ -354,7 +358,7 @@ def flatten(recipients: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[li
 
     :param recipients: one mapping per row; not all need the same keys.
     :return: the columns, and for each recipient its cells.
-    :raises SendosoConfigError: for something that is not a list of mappings.
+    :raises SendosoConfigError: if the value is not a list of mappings.
     """
     flat = []
     for number, recipient in enumerate(recipients, 1):
@@ -387,7 +391,7 @@ def _index(columns: Sequence[str]) -> dict[str, int]:
 
 
 def _metadata_name(column: str) -> str:
-    """Name a metadata key after its column; databases that fold to upper case are folded back."""
+    """Return the metadata key of a column, in lower case if the database has folded the column's name to upper case."""
     name = column[len(METADATA_PREFIX) :]
     return name.lower() if column.isupper() else name
 

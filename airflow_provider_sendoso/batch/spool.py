@@ -64,13 +64,13 @@ _VARIANT = "json_extract(send, '$.variant_id')"
 _AT_ONCE = 50
 """Rows inserted at once: few enough to stay in the processor's caches."""
 
-# What is absent is bound as "": sqlite3 looks for an adapter for every None, at 0.3 µs, and a row has five of them.
+# Absent values are bound as "": for each None sqlite3 looks up an adapter, in 0.3 µs, and a row has five of them.
 _INSERT = (
     "INSERT INTO rows (number, outcome, recipient_key, resend_of, row_ref, gift_id, touch_id, kind, country, "
     "if_mailed, left_out, send, reason) VALUES (?, ?" + 11 * ", nullif(?, '')" + ")"
 )
 
-# Looked up once, and not for each of a million rows.
+# Looked up once instead of for each of a million rows.
 _NOT_REACHED = RowOutcome.NOT_REACHED.value
 _INVALID = RowOutcome.INVALID.value
 _WORDS = {kind: kind.value for kind in Kind}
@@ -353,7 +353,7 @@ class BatchSpool:
         """
         Count the rows with one outcome by gift or campaign.
 
-        :param outcome: which one.
+        :param outcome: the outcome.
         """
         query = "SELECT gift_id, touch_id, count(*) FROM rows WHERE outcome = ? GROUP BY 1, 2"
         rows = self._db.execute(query, (outcome,)).fetchall()
@@ -363,7 +363,7 @@ class BatchSpool:
         """
         Count the reasons of one outcome, the most frequent first.
 
-        :param outcome: which one.
+        :param outcome: the outcome.
         """
         return self._db.execute(
             "SELECT coalesce(reason, '?'), count(*) FROM rows WHERE outcome = ? GROUP BY 1 ORDER BY 2 DESC, 1",
@@ -374,8 +374,8 @@ class BatchSpool:
         """
         Read the first rows of one outcome.
 
-        :param outcome: which one.
-        :param limit: how many at the most.
+        :param outcome: the outcome.
+        :param limit: the most rows to read.
         """
         rows = self._db.execute(
             "SELECT number, row_ref, reason, send_id, posted_at, send_key FROM rows WHERE outcome = ? "

@@ -19,12 +19,12 @@ class Summary:
     The result of one try.
 
     :param batch_id: the same over all tries of the task instance.
-    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param dedupe_scope: the scope within which a recipient gets at most one gift.
     :param counts: rows by outcome.
-    :param cost: estimated, of what this batch has sent, or would in a dry run; ``None`` where it was not asked for.
-    :param fingerprint: of what the batch sends, where it was needed.
-    :param balance: what Sendoso says is left to spend; asked in a dry run only.
-    :param sent_now: how many of the rows that were sent this try has posted; earlier tries have posted the others.
+    :param cost: estimated cost of what this batch has sent, or in a dry run would send; ``None`` if not estimated.
+    :param fingerprint: the fingerprint of what the batch sends, if it was computed.
+    :param balance: the remaining balance that Sendoso states; read in a dry run only.
+    :param sent_now: the number of sent rows that this try has posted; earlier tries have posted the others.
     """
 
     batch_id: str
@@ -46,7 +46,7 @@ class Summary:
         return self.counts.get(outcome, 0)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what goes into XCom; it holds no personal data."""
+        """Return the summary for XCom; it holds no personal data."""
         amount = None if self.cost is None or self.cost.amount is None else float(round(self.cost.amount, 2))
         return {
             "batch_id": self.batch_id,
@@ -76,7 +76,7 @@ class Summary:
         return counts | {WOULD_SEND: counts["not_reached"], "not_reached": 0} if self.dry_run else counts
 
     def nobody_was_sent(self) -> bool:
-        """Return whether there were rows that could not be sent, and none that was."""
+        """Return whether rows were refused or invalid and none was sent, already sent or held."""
         reached = self.count(RowOutcome.SENT) + self.count(RowOutcome.ALREADY_SENT) + self.count(RowOutcome.HELD)
         return reached == 0 and self.count(RowOutcome.REFUSED) + self.count(RowOutcome.INVALID) > 0
 
@@ -85,8 +85,8 @@ def too_many_invalid(invalid: int, rows: int, max_invalid: float | None) -> bool
     """
     Say whether a batch has more invalid rows than its author allows.
 
-    :param invalid: how many are.
-    :param rows: how many there are.
+    :param invalid: the number of invalid rows.
+    :param rows: the number of all rows.
     :param max_invalid: an ``int`` is a count, a ``float`` a share of the rows from 0 to 1; ``None`` allows any.
     """
     if max_invalid is None:

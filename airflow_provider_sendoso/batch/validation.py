@@ -17,7 +17,7 @@ Check = Callable[[str], str | None]
 
 def strict_email_check() -> Check:
     """
-    Make the check of ``strict_email``: the grammar of RFC 5321 and names that can exist, without asking the DNS.
+    Make the check of ``strict_email``: the grammar of RFC 5321 and host names that can exist, without DNS queries.
 
     :return: a function that returns the problem of an e-mail address.
     :raises SendosoConfigError: if the package ``email-validator`` is not installed.

@@ -1,4 +1,4 @@
-"""Authorises the provider, by a person who agrees in the browser (published grant), and revokes what was stored."""
+"""Authorises the provider by a person who agrees in the browser (published grant), and revokes the stored tokens."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ def authorize(
     Walk a person through the authorisation.
 
     :param conn_id: the Sendoso connection; client ID and secret come from it.
-    :param scope: space-separated; ``None`` takes the connection's.
-    :param redirect_uri: as registered with Sendoso; on loopback the callback is received there.
-    :param paste: take the code from the person instead.
-    :param store: store the tokens in the ledger; else print the connection as JSON, secrets included.
+    :param scope: space-separated scopes; ``None`` takes the connection's.
+    :param redirect_uri: the redirect URI as registered with Sendoso; if it is on loopback, the callback is received
+        there.
+    :param paste: ask the person to paste the code instead.
+    :param store: store the tokens in the ledger; otherwise print the connection as JSON, secrets included.
     :param timeout: seconds to wait for the callback.
-    :param say: shows a line.
-    :param ask: asks for one.
-    :raises SendosoConfigError: for a connection that would not use the tokens, or nothing that came back in time.
-    :raises SendosoAuthError: if the person, or Sendoso, said no.
+    :param say: prints a line.
+    :param ask: asks for a line.
+    :raises SendosoConfigError: if the connection would not use the tokens, or if no answer came in time.
+    :raises SendosoAuthError: if the person or Sendoso refused.
     """
     hook = SendosoHook(conn_id)
     config = hook.config
@@ -90,9 +91,9 @@ def revoke(conn_id: str, *, say: Callable[[str], None] = print) -> None:
     Revoke a connection's stored tokens, and name the tokens in the ledger that are not the connection's.
 
     :param conn_id: the Sendoso connection.
-    :param say: shows a line.
-    :raises SendosoConfigError: if there was nothing to revoke, and a token may be valid that this connection had before
-        it was changed.
+    :param say: prints a line.
+    :raises SendosoConfigError: if there was nothing to revoke, but tokens from before a change of the connection may
+        still be valid.
     """
     hook = SendosoHook(conn_id)
     revoked = hook.revoke_tokens()
@@ -135,7 +136,7 @@ def _who(session: SendosoSession, grant: Grant) -> str:
 
 
 def _connection(config: ClientConfig, scope: str, grant: Grant) -> dict[str, Any]:
-    # The whole connection, because with another account, for example, nobody would count as having been sent a gift.
+    # The whole connection is printed, because with another account, for example, no recipient would count as sent.
     kept = config.model_dump(exclude={"base_url", "client_id", "client_secret"}, exclude_none=True)
     extra = kept | {"grant_type": "refresh_token", "refresh_token": grant.refresh_token, "scope": scope}
     return {
@@ -150,11 +151,11 @@ def _connection(config: ClientConfig, scope: str, grant: Grant) -> dict[str, Any
 @dataclass(frozen=True)
 class _Callback:
     """
-    The query of an address that a browser was sent to. Any web page can send a browser to the redirect URI.
+    The query of a request to the redirect URI, which may come from any web page.
 
-    :param state: has to be that of our own authorisation; ``None`` if it is missing, or given twice.
-    :param code: as ``state``.
-    :param error: Sendoso's word for a refusal, as ``state``.
+    :param state: the state, to be compared with that of our authorisation; ``None`` if it is missing or given twice.
+    :param code: the authorisation code; ``None`` as for ``state``.
+    :param error: Sendoso's code for a refusal; ``None`` as for ``state``.
     """
 
     state: str | None
@@ -168,18 +169,18 @@ class _Callback:
 
     @property
     def is_answer(self) -> bool:
-        """Whether this is an answer to an authorisation."""
+        """Whether the request has a code or an error, and so answers an authorisation."""
         return (self.code or self.error) is not None
 
     def belongs_to(self, state: str) -> bool:
-        """Return whether this has the state of our authorisation."""
+        """Return whether the request has the state of our authorisation."""
         return secrets.compare_digest((self.state or "").encode(), state.encode())
 
     def granted(self) -> str:
         """
         Return the code.
 
-        :raises SendosoAuthError: if the person, or Sendoso, said no.
+        :raises SendosoAuthError: if the person or Sendoso refused.
         """
         if self.error is not None:
             # RFC 6749 allows printable ASCII here; anything else could control the terminal.
@@ -189,7 +190,7 @@ class _Callback:
 
 
 def _pasted(text: str, state: str) -> str:
-    """Return the code that a person has pasted: by itself, or in the address that the browser was sent to."""
+    """Return the code that a person has pasted: alone, or in the redirect URI that the browser was sent to."""
     text = text.strip()
     callback = _Callback.read(text)
     if "://" in text and not callback.belongs_to(state):
@@ -201,7 +202,7 @@ def _pasted(text: str, state: str) -> str:
 
 
 def _received(redirect_uri: str, state: str, timeout: float, ready: Callable[[], None]) -> str:
-    """Listen at the redirect URI until the browser brings the code; ignore what has another state."""
+    """Listen at the redirect URI until a request has our state and a code; ignore requests with another state."""
     parts = urlsplit(redirect_uri)
     answers: list[_Callback] = []
     ignored: list[_Callback] = []
@@ -212,7 +213,7 @@ def _received(redirect_uri: str, state: str, timeout: float, ready: Callable[[],
 
         def do_GET(self) -> None:
             callback = _Callback.read(self.path)
-            # Another name that leads here belongs to somebody else's page (DNS rebinding).
+            # A request for another host name comes from a foreign page (DNS rebinding).
             own = self.headers.get("Host", "").lower() in own_hosts
             here = own and urlsplit(self.path).path == (parts.path or "/") and callback.is_answer
             expected = here and callback.belongs_to(state)

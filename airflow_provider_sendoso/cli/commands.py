@@ -1,6 +1,6 @@
-"""The commands, described once: ``python -m airflow_provider_sendoso …``, and ``airflow sendoso …`` where Airflow can.
+"""The commands of ``python -m airflow_provider_sendoso …`` and, on Airflow 3, ``airflow sendoso …``, defined once.
 
-Imported by every start of Airflow's own command line, so nothing heavy is imported before a command runs.
+Every start of Airflow's command line imports this module, so it imports nothing heavy before a command runs.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _examples(arguments: argparse.Namespace) -> None:
 def _ddl(arguments: argparse.Namespace) -> None:
     from airflow_provider_sendoso.cli.ledger import print_ddl
 
-    # Airflow's options have no value for one that is given without: that is None here, and "" where it is not given.
+    # Airflow's options have no ``const``: an option given without a value is None here, and one not given is "".
     role = "sendoso" if arguments.grants is None else arguments.grants
     print_ddl(arguments.dialect, role or None)
 
@@ -308,19 +308,19 @@ def _for_airflow(command: _Command | _Group) -> CLICommand:
 def _run(run: Callable[[argparse.Namespace], None], parsed: argparse.Namespace) -> None:
     from airflow.providers.common.compat.sdk import AirflowException
 
-    # As Airflow's own commands do: without this, Airflow 3 looks for connections in the environment alone, and not
-    # where its UI stores them.
+    # As Airflow's own commands do: without this, Airflow 3 looks for connections in the environment only, and not in
+    # the metadata database.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     try:
         with _log_on_stderr(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Airflow's own, about how it reads a connection
+            warnings.simplefilter("ignore")  # Airflow's own warnings about how it reads a connection
             run(parsed)
     except AirflowException as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
 class _OnStderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """A handler in the place of one that writes to stdout."""
+    """A log handler that writes to stderr."""
 
     def __init__(self, replaced: logging.Handler) -> None:
         logging.Handler.__init__(self, replaced.level)
@@ -328,14 +328,14 @@ class _OnStderr(logging.StreamHandler):  # type: ignore[type-arg]
 
     @property
     def stream(self) -> Any:
-        """Where to write: looked up each time, as Airflow 2's handler does."""
+        """The current ``sys.stderr``, looked up for each record, as Airflow 2's handler looks up stdout."""
         return sys.stderr
 
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """Keep Airflow's log out of stdout, where the answer belongs: a program may read it."""
-    # Airflow 2 logs every connection that is looked up.
+    """Redirect Airflow's log from stdout to stderr, because a program may read the command's answer from stdout."""
+    # Airflow 2 logs every connection lookup.
     logging.getLogger("airflow.hooks").setLevel(logging.WARNING)
     root = logging.getLogger()
     before = root.handlers[:]

@@ -31,17 +31,17 @@ def list_sends(
     say: Say = print,
 ) -> None:
     """
-    Show the sends in some states, by default those whose outcome is not known.
+    Show the sends in the given states, by default those of unknown outcome.
 
-    :param conn_id: the Sendoso connection, which says whose sends and which ledger.
-    :param dedupe_scope: only those of a scope.
-    :param batch_id: only those of a batch.
-    :param states: in whatever case.
-    :param reason: only those with this reason.
-    :param limit: how many to show; all are counted.
-    :param as_json: for a program to read.
-    :param say: shows a line.
-    :raises SendosoConfigError: for a state, batch or scope that there is not.
+    :param conn_id: the Sendoso connection, which determines account and ledger.
+    :param dedupe_scope: only the sends of this scope.
+    :param batch_id: only the sends of this batch.
+    :param states: the states, in any case.
+    :param reason: only the sends with this reason.
+    :param limit: the most sends to show; all are counted.
+    :param as_json: print JSON.
+    :param say: prints a line.
+    :raises SendosoConfigError: if a state, the batch or the scope is unknown.
     """
     wanted = decisions.states_named(states)
     ledger, account = _open(conn_id)
@@ -113,13 +113,14 @@ def show(
     Show the ledger's record of a send, and the decisions about it.
 
     :param conn_id: the Sendoso connection.
-    :param send_key: whole or its first digits, or
-    :param send_id: as Sendoso named it, or
-    :param recipient: whatever identifies one in the scope, like an e-mail; it is hashed and not shown.
-    :param dedupe_scope: of the recipient; ``None`` looks in all scopes of the account.
-    :param as_json: for a program to read.
-    :param say: shows a line.
-    :raises SendosoConfigError: for a send that the ledger does not know.
+    :param send_key: the send's key or its first digits; give exactly one of ``send_key``, ``send_id`` and
+        ``recipient``.
+    :param send_id: Sendoso's id of the send.
+    :param recipient: the recipient's key within the scope, like an e-mail; it is hashed and not shown.
+    :param dedupe_scope: the scope of ``recipient``; ``None`` searches all scopes of the account.
+    :param as_json: print JSON.
+    :param say: prints a line.
+    :raises SendosoConfigError: if the ledger does not know the send.
     """
     if [send_key, send_id, recipient].count(None) != 2:
         raise SendosoConfigError("Name the send by one of --send-key, --send-id and --recipient.")
@@ -169,25 +170,25 @@ def resolve(
     ask: Callable[[str], str] = input,
 ) -> None:
     """
-    Record a person's decision about sends whose outcome is not known.
+    Record a person's decision about sends of unknown outcome.
 
     :param conn_id: the Sendoso connection.
-    :param send_keys: whole or their first digits, or
-    :param recipients: of ``dedupe_scope``; hashed and not shown, or
-    :param batch_id: all that is open in a batch, or
-    :param dedupe_scope: all that is open in a scope.
-    :param reason: narrows a batch or a scope.
-    :param states: of a batch or a scope those in other states than the open ones, like ``refused``.
-    :param sent: the gifts were found, or
-    :param not_sent: they did not go out, and the next run sends them.
-    :param send_id: of the one gift that was found.
+    :param send_keys: the sends' keys or their first digits.
+    :param recipients: recipients' keys within ``dedupe_scope``; they are hashed and not shown.
+    :param batch_id: instead, all open sends of a batch.
+    :param dedupe_scope: the scope of ``recipients``; without any recipient, all open sends of the scope.
+    :param reason: of a batch or a scope, only the sends with this reason.
+    :param states: of a batch or a scope, the sends in these states instead of the open ones, like ``refused``.
+    :param sent: the gifts were found; give exactly one of ``sent`` and ``not_sent``.
+    :param not_sent: the gifts did not go out, and the next run sends them.
+    :param send_id: Sendoso's id of the gift, for a single send.
     :param why: how the person knows.
-    :param by: who they are; ``None`` takes the user of the operating system.
-    :param yes: ask nothing.
-    :param say: shows a line.
-    :param ask: asks for one.
-    :raises SendosoConfigError: for arguments that do not say what is meant; nothing was changed.
-    :raises SendosoError: if nothing could be resolved, or some of it only later.
+    :param by: the person; ``None`` takes the user of the operating system.
+    :param yes: do not ask for confirmation.
+    :param say: prints a line.
+    :param ask: asks for a line.
+    :raises SendosoConfigError: if the arguments are ambiguous or wrong; nothing was changed.
+    :raises SendosoError: if nothing could be resolved, or if some sends can be resolved only later.
     """
     if sent == not_sent:
         raise SendosoConfigError("Say what you have found out: either --sent or --not-sent. Nothing was changed.")
@@ -226,12 +227,12 @@ def resolve(
 
 def print_ddl(dialect: str, role: str | None = None, say: Say = print) -> None:
     """
-    Print the statements that make an empty ledger, or those that grant what its roles need; needs no connection.
+    Print the statements that create an empty ledger, or the grants for its roles; needs no connection.
 
     :param dialect: a key of :data:`~airflow_provider_sendoso.ledger.ddl.DIALECTS`.
     :param role: the name of the role that runs DAGs; ``None`` prints the tables.
-    :param say: shows a line.
-    :raises SendosoConfigError: for another one.
+    :param say: prints a line.
+    :raises SendosoConfigError: if a ledger cannot be on that database.
     """
     if dialect not in DIALECTS:
         raise SendosoConfigError(f"There is no ledger on {dialect!r}; use one of {', '.join(DIALECTS)}.")

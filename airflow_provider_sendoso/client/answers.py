@@ -68,13 +68,21 @@ class Answer:
 
     @cached_property
     def json(self) -> Any:
-        """The body as JSON; ``None`` if it is not JSON."""
+        """The body as JSON; ``None`` if it is not JSON, or holds more values than are parsed."""
+        if self.is_crowded:
+            return None
         try:
             # NaN and Infinity are no JSON, though Python reads them.
             value = json.loads(self.body, object_pairs_hook=_unambiguous, parse_constant=lambda _: None)
         except (ValueError, RecursionError):
             return None
         return None if _deeper_than(_DEEPEST, value) else value
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the body holds more values than are parsed, counted by what begins or separates them."""
+        count = self.body.count
+        return count(b"{") + count(b"[") > _MOST_OBJECTS or count(b",") > _MOST_VALUES
 
     @property
     def request_id(self) -> str | None:
@@ -115,11 +123,20 @@ class Exchange:
 
 
 _DEEPEST = 50
-"""Levels of an answer, of which Sendoso's have at most six; a thousand could be read, and not be written again."""
+"""The deepest nesting of an answer that is read: Sendoso's have six levels at most, and Python cannot serialise
+1000."""
+
+
+_MOST_OBJECTS = 2**16
+"""Objects and lists of an answer, 650 to each of 100 rows. A body of nothing else would be parsed to 43 times its size.
+And lists are parsed without letting another thread run, 4 MiB of them for seconds."""
+
+_MOST_VALUES = 2**18
+"""Values of an answer, 2,600 to each of 100 rows."""
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object; one with two values under one name says nothing, for another reader would take the other."""
+    """Build a JSON object; refuse two values under one name, because parsers differ in which of them they keep."""
     made = dict(pairs)
     if len(made) < len(pairs) and any(made[name] != value for name, value in pairs):
         raise ValueError("two values under one name")
@@ -171,8 +188,9 @@ def read_send(body: Any) -> Send | None:
 
 
 def _word(word: Any) -> str | None:
-    """Return a status word as Sendoso has it; ``None`` for what no table could hold."""
-    return word if isinstance(word, str) and len(word) <= LONGEST_TEXT and word.isprintable() else None
+    """Return Sendoso's status word; ``None`` if it is not text that a database can store."""
+    text = " ".join(word.split()) if isinstance(word, str) else ""
+    return text if 0 < len(text) <= LONGEST_TEXT and text.isprintable() else None
 
 
 def read_status(word: str) -> SendStatus:
@@ -246,9 +264,9 @@ def read_egift_link(body: Any, email: str) -> EgiftLink | None:
 
 def names_another(request: Request, body: Any) -> bool:
     """
-    Say whether an answer is about another send than the request: for another recipient, gift, campaign or mark.
+    Return whether an answer names another recipient, gift, campaign or mark than its request.
 
-    That an answer repeats any of these is inferred; what it does not say contradicts nothing.
+    That an answer repeats any of these is inferred. A value that the answer lacks is no contradiction.
 
     :param request: the POST of a send.
     :param body: the answer's JSON.
@@ -258,7 +276,7 @@ def names_another(request: Request, body: Any) -> bool:
 
 
 def _named(body: Any) -> dict[str, str]:
-    """What a request or an answer says a send is, at its top level, or inside ``send``, ``recipient`` and ``touch``."""
+    """Return what identifies a send, in a body or in its ``send``, ``recipient`` and ``touch``, by the field's name."""
     if not isinstance(body, Mapping):
         return {}
     fields = dict(body)
@@ -396,11 +414,13 @@ def _kind(answer: Answer) -> str:
         return "an empty body"
     if b"<html" in answer.body[:2048].lower():
         return "an HTML page, perhaps of a proxy"
-    return "a body without a message" if answer.json is not None else "a body that is not JSON"
+    if answer.json is not None:
+        return "a body without a message"
+    return "a body of too many values" if answer.is_crowded else "a body that is not JSON"
 
 
 def _values(request: Request) -> list[tuple[str, str]]:
-    """List what the API was told, by the field's name."""
+    """List the values that the request has told the API, with the names of their fields."""
     parts = (request.params, request.json or {}, request.made_from)
     return [leaf for part in parts for leaf in _leaves("", part)]
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models.hosts import is_host, is_ip, is_loopback
-from airflow_provider_sendoso.models.identity import name_problem, same_name
+from airflow_provider_sendoso.models.identity import is_invisible, name_problem, same_name
 
 DEFAULT_HOST = "https://app.sendoso.com"
 _PORTS = {"https": 443, "http": 80}
 
 DEFAULT_LEDGER_CONN_ID = "sendoso_ledger"
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("no_number", "Input should be a number")  # true is 1 to Python
+    return value
+
+
+_Float = Annotated[float, BeforeValidator(_no_truth)]
+_Int = Annotated[int, BeforeValidator(_no_truth)]
 
 
 class ClientConfig(BaseModel):
@@ -31,7 +42,7 @@ class ClientConfig(BaseModel):
     :param requests_per_second: ceiling for all calls of the account together (published: 10).
     :param timeout: seconds that one request may take in all.
     :param account: the name under which the ledger stores sends, tokens and the rate; by default the host.
-    :param names_account: whether the connection says so itself.
+    :param names_account: whether the connection sets ``account`` itself.
     :param deployment: tells apart several Airflows that share a ledger and have DAGs, tasks and runs of the same names.
     :param ledger_conn_id: the Airflow connection of the ledger database.
     :param via_from: the calling application's name in campaign sends (published).
@@ -46,18 +57,18 @@ class ClientConfig(BaseModel):
     grant_type: Literal["client_credentials", "refresh_token"] = "client_credentials"
     refresh_token: SecretStr | None = None
     scope: str | None = None
-    requests_per_second: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    timeout: float = Field(default=30.0, gt=0, le=600)
+    requests_per_second: _Float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    timeout: _Float = Field(default=30.0, gt=0, le=600)
     account: str
     names_account: bool = Field(default=False, exclude=True)
     deployment: str | None = None
     ledger_conn_id: str = DEFAULT_LEDGER_CONN_ID
     via_from: str = "Airflow"
-    max_sends_per_batch: int | None = Field(default=None, ge=0)
+    max_sends_per_batch: _Int | None = Field(default=None, ge=0)
 
     @property
     def client(self) -> tuple[str, ...]:
-        """What tells this client from another, whose organisation at Sendoso may be another."""
+        """The values that tell this OAuth client from others, which may belong to another organisation at Sendoso."""
         return (self.base_url, self.client_id, self.grant_type)
 
     @property
@@ -97,6 +108,12 @@ class ClientConfig(BaseModel):
                 f"The Sendoso connection {conn_id!r} has no {missing}. Client ID and secret come from "
                 "Settings > API in the Sendoso dashboard, or from Sendoso support."
             )
+        for field, text in (("login", login), ("password", password)):
+            for character in filter(is_invisible, text):
+                raise SendosoConfigError(
+                    f"The Sendoso connection {conn_id!r} has a {field} with a character that cannot be seen "
+                    f"(U+{ord(character):04X}). Paste it anew; nothing was sent."
+                )
         base_url, hostname = _base_url(conn_id, host, schema, port)
         if not isinstance(extra, Mapping):
             raise SendosoConfigError(f"The Sendoso connection {conn_id!r} has an extra that is not a JSON object.")
@@ -121,7 +138,7 @@ _NAMES = {
     "account": "To the ledger it would be another account, in which nobody has been sent a gift.",
     "deployment": "To the ledger it would be another deployment, whose batches are others.",
 }
-"""What stands for something in the ledger, and what another spelling of it would mean."""
+"""The names that the ledger stores, and for the error what another spelling of each would mean."""
 
 
 def _name(conn_id: str, field: str, text: str, consequence: str) -> str:

@@ -23,10 +23,11 @@ class Auth(StrEnum):
 
 
 LARGEST_PAGE = 4 * 2**20
-"""Bytes of the largest answer that is read: 100 rows of 40 KiB each. Parsed it takes up to 40 times as many."""
+"""Bytes of the largest answer that is read: 100 rows of 40 KiB each. To parse it takes 5 times as many for
+rows, 12 times at the most."""
 
 LARGEST_OBJECT = 2**18
-"""Bytes of the largest answer about one send or one user."""
+"""Bytes of the largest answer about one send or one user. To parse it takes 10 MiB at the most."""
 
 
 @dataclass(frozen=True)

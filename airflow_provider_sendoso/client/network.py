@@ -1,6 +1,6 @@
-"""The way to Sendoso that the environment prescribes: a proxy, and the certificate authorities that are trusted.
+"""Reads the network settings of the environment: the proxy, and the trusted certificate authorities.
 
-Read here for both sessions, because ``requests`` and ``aiohttp`` by themselves read different variables.
+They are read here for both sessions, because ``requests`` and ``aiohttp`` by themselves read different variables.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models.hosts import is_host, is_loopback
 
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
-"""How OpenSSL wants the files of a directory to be called."""
+"""The names under which OpenSSL finds the files of a directory: a hash of the subject, and a number."""
 
 
 @dataclass(frozen=True)
 class Proxy:
     """
-    A proxy, which is asked to CONNECT.
+    A proxy, through which every connection is tunnelled (CONNECT).
 
     :param url: scheme, host and port; without credentials.
     :param headers: the credentials, if there are any.
@@ -41,11 +41,11 @@ class Proxy:
 @dataclass(frozen=True)
 class Network:
     """
-    The way to a host.
+    How to connect to a host.
 
     :param proxy: ``None`` to connect directly.
     :param authorities: files and directories of trusted certificates, each with the variable that names it; ``None``
-        for a host that is not asked over TLS.
+        for a host without TLS.
     """
 
     proxy: Proxy | None
@@ -54,7 +54,7 @@ class Network:
     @property
     def tls(self) -> ssl.SSLContext | None:
         """
-        The context to verify certificates with; read again when a file has changed.
+        The TLS context that verifies certificates; it is made anew when a file has changed.
 
         :raises SendosoConfigError: if the certificates cannot be read.
         """
@@ -72,10 +72,11 @@ def read_network(base_url: str) -> Network:
     """
     parts = urlsplit(base_url)
     if parts.scheme != "https":
-        # Only for loopback (see ``ClientConfig``), and in the clear: a proxy would see secret, token and recipients.
+        # ``http`` is for loopback only (see ``ClientConfig``). A proxy would see the secret, the token and the
+        # recipients.
         return Network(None, None)
     network = Network(None if is_loopback(parts.hostname or "") else _proxy(base_url), tuple(_authorities()))
-    _ = network.tls  # now, because later is after rows were read and a send was claimed
+    _ = network.tls  # checked here, before rows are read and a send is claimed
     return network
 
 
@@ -103,7 +104,7 @@ def _proxy(base_url: str) -> Proxy | None:
     literal = f"[{host}]" if ":" in host else host
     headers = {}
     if parts.username is not None:
-        # In UTF-8, for the two clients would encode other letters as Latin-1 or not at all.
+        # Encoded in UTF-8 here, because one of the HTTP clients would use Latin-1 and the other refuse the letters.
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
     return Proxy(f"{parts.scheme}://{literal}" + (f":{port}" if port else ""), headers)
@@ -132,7 +133,7 @@ def _changed_at(path: str) -> float:
 
 @lru_cache(maxsize=8)
 def _context(authorities: tuple[tuple[str, str], ...], changed_at: tuple[float, ...]) -> ssl.SSLContext:
-    """Read certificates, which takes 20 ms: once, and not for each of the connections that a POST has for itself."""
+    """Make a TLS context; cached, because reading the certificates takes 20 ms and each POST opens a connection."""
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
     for name, path in authorities:
         problem = _load(context, Path(path))

@@ -95,10 +95,10 @@ def read_object(request: Request, model: type[T], body: Any) -> T:
     """
     Read one object, at the top level or inside a name of its own, as a touch is inside ``touch`` (published).
 
-    :param request: what was asked; named in the error.
-    :param model: what it is.
+    :param request: the request, which the error names.
+    :param model: the object's model.
     :param body: the answer's JSON.
-    :raises SendosoServerError: for an answer that holds none.
+    :raises SendosoServerError: if the answer holds no such object.
     """
     item = _parsed(model, _object_in(body))
     if item is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, names_another, read_send, tracking_url
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.models import Send, SendStatus
+from airflow_provider_sendoso.models import Send, StatusReport
 
 LONGEST_RETRY_AFTER = 120.0
 """Longest ``Retry-After``, in seconds, that a run waits for; beyond it the claim is released and the task retried."""
@@ -49,7 +49,7 @@ class PostOutcome:
     :param reason: a short code, like ``http_422`` or ``lost``.
     :param words: the API's words, with the request's own values replaced.
     :param send_id: an accepted send's id; ``None`` also for a campaign send without a tracking code.
-    :param status: an accepted send's status, if the answer holds it.
+    :param report: an accepted send's status, if the answer holds it.
     :param retry_after: seconds that the API asked to wait.
     :param tracking_url: address of an accepted send's tracking page, if the answer holds it.
     """
@@ -58,7 +58,7 @@ class PostOutcome:
     reason: str
     words: str = ""
     send_id: str | None = None
-    status: SendStatus | None = None
+    report: StatusReport | None = None
     retry_after: float | None = None
     tracking_url: str | None = None
 
@@ -72,14 +72,14 @@ def classify(
     read: Callable[[Any], Send | None] = read_send,
 ) -> PostOutcome:
     """
-    Decide what a POST of a send led to.
+    Decide the outcome of a send's POST.
 
-    A 4xx other than 408 and 409 means *not sent* (inferred); a 5xx, 503 included, promises nothing. A refusal is the
-    row's only where its status is about what was sent and its body is JSON, as Sendoso's is: a page that a proxy has
-    made says nothing about the row.
+    A 4xx other than 408 and 409 means *not sent* (inferred); after a 5xx, 503 included, the outcome is unknown. A
+    refusal counts against the row only if its status concerns what was sent and its body is JSON, as Sendoso's is: a
+    page of a proxy says nothing about the row.
 
     :param request: the POST.
-    :param exchange: what became of it.
+    :param exchange: the result of the POST.
     :param renewed: whether the token was renewed already for this send.
     :param own_gift: whether the gift or campaign is the batch's own, so that a 404 concerns every row.
     :param read: reads the answer to such a send; ``None`` if it does not say that it was accepted.
@@ -99,7 +99,7 @@ def classify(
             if names_another(request, answer.json):
                 return PostOutcome(Verdict.UNKNOWN, "another_send", "the answer names another send")
             url = tracking_url(request, send)
-            return PostOutcome(Verdict.SENT, "accepted", send_id=send.known_id, status=send.status, tracking_url=url)
+            return PostOutcome(Verdict.SENT, "accepted", send_id=send.known_id, report=send.report, tracking_url=url)
         case 429:
             patient = (answer.retry_after or 0) <= LONGEST_RETRY_AFTER
             verdict = Verdict.RETRY if patient else Verdict.STOP

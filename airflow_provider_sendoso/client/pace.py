@@ -1,4 +1,4 @@
-"""Waiting for one's turn: every call to Sendoso takes a slot of the account's pace first.
+"""Rate limiting: every call to Sendoso first takes a slot of the account's pace.
 
 Slots are handed out by a :class:`Pace`: the ledger's, shared by the whole deployment, or one process's own.
 """
@@ -17,10 +17,10 @@ from airflow_provider_sendoso.exceptions import SendosoRateLimitError
 from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
 POLL_SHARE = 5
-"""While sends are waiting, polls take at most one slot in so many."""
+"""While sends are waiting, polls take at most one slot in this many."""
 
 SPACING = 1.05
-"""Slots are 1.05 / rate apart: with less, jitter on the way puts an eleventh request into a second (measured)."""
+"""Slots are 1.05 / rate apart: closer together, network jitter puts an eleventh request into a second (measured)."""
 
 LONGEST_WAIT = 150.0
 """Seconds that a call waits for its slot; beyond, it fails retryably instead of keeping a worker."""
@@ -33,26 +33,26 @@ class Pace(Protocol):
     """Hands out slots."""
 
     def queue(self) -> float:
-        """Line up among the polls; return the seconds until it is this one's turn, 0 while no sends are waiting."""
+        """Enter the queue of polls; return the seconds until this poll's turn, 0 while no sends are waiting."""
 
     def reserve(self, *, poll: bool) -> float:
         """
         Take the next slot.
 
-        :param poll: whether it is for a poll, or for anything that sends need.
+        :param poll: whether the slot is for a poll, not for a request that sends need.
         :return: seconds until the slot comes up; 0 for now.
         """
 
     def take(self, send: SlotCommit) -> bool:
         """
-        Take a slot for a send if one is free now, and only then.
+        Take a slot for a send only if one is free now.
 
-        :param send: is committed along with the slot; what it raises gives the slot back.
-        :return: whether there was a slot, and the send is committed as being posted.
+        :param send: committed in the transaction that takes the slot; an error that it raises gives the slot back.
+        :return: whether a slot was free; if so, the send is committed as being posted.
         """
 
     def push_back(self, seconds: float) -> None:
-        """Let nobody of the account call for so many seconds: what a ``Retry-After`` asks for."""
+        """Delay every call of the account by so many seconds, as a ``Retry-After`` asks."""
 
 
 class LocalPace:
@@ -80,11 +80,11 @@ class LocalPace:
             return slot - now
 
     def take(self, send: SlotCommit) -> bool:
-        """Take none: without a ledger there are no sends."""
+        """Take no slot: without a ledger there are no sends."""
         return False
 
     def push_back(self, seconds: float) -> None:
-        """Let this process not call for so many seconds."""
+        """Delay every call of this process by so many seconds."""
         with self._lock:
             self._free_at = max(self._free_at, time.monotonic() + seconds)
 
@@ -92,10 +92,10 @@ class LocalPace:
 @dataclass(frozen=True)
 class Turn:
     """
-    A slot that has come up.
+    A slot whose time has come.
 
-    :param due: when, in monotonic seconds.
-    :param at_once: whether it was free when it was taken.
+    :param due: the slot's time, in seconds of the monotonic clock.
+    :param at_once: whether the slot was free when it was taken.
     """
 
     due: float
@@ -103,18 +103,18 @@ class Turn:
 
     @property
     def is_late(self) -> bool:
-        """Whether it is too old to be used: the next ones are not far behind."""
+        """Whether the slot is too old to be used: the call would come close to those of the next slots."""
         return time.monotonic() - self.due > _STALE
 
 
 def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> Turn:
     """
-    Block until it is this call's turn.
+    Block until this call has a slot.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
     :param sleep: waits for a number of seconds.
-    :raises SendosoRateLimitError: for a turn that is minutes away.
+    :raises SendosoRateLimitError: if the slot is more than :data:`LONGEST_WAIT` seconds away.
     """
     steps = _steps(poll)
     step = next(steps)
@@ -132,7 +132,7 @@ def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = ti
 
 async def await_slot(pace: Pace, *, poll: bool) -> None:
     """
-    Wait until it is this call's turn; the pace is asked in a worker thread.
+    Wait until this call has a slot; the pace is asked in a worker thread.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
@@ -156,10 +156,10 @@ def _ask(pace: Pace, step: str, poll: bool) -> float:
 
 def _steps(poll: bool) -> Generator[str | float, float | None, Turn]:
     """
-    What a caller does to get its turn, for both kinds of callers: names of questions, and seconds to sleep.
+    Yield the steps to a slot, for both kinds of callers: names of methods of the pace, and seconds to sleep.
 
-    A slot that comes up late is dropped and asked for anew, for used late it would crowd the one behind it; a machine
-    too busy to be on time backs off.
+    A slot that was missed is dropped and another one is taken, because a late call would come close to the next slot's.
+    A machine too busy to be on time backs off.
     """
     if poll:
         yield (yield "queue") or 0.0

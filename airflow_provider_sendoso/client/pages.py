@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any
 
 from airflow_provider_sendoso.client.endpoints import Request
@@ -210,12 +210,14 @@ class _Walk:
 def _keyed(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Key the rows of a page by id, or by content if they have none; equal rows on one page get different keys."""
     keyed: dict[str, dict[str, Any]] = {}
+    equal = Counter[str]()
     for item in items:
         if item.get("id") is not None:
             keyed.setdefault(f"id {item['id']}", item)
         else:
             text = json.dumps(item, sort_keys=True)
-            keyed[next(key for number in count() if (key := f"{number} {text}") not in keyed)] = item
+            keyed[f"{equal[text]} {text}"] = item
+            equal[text] += 1
     return keyed
 
 

@@ -1,5 +1,5 @@
 """
-Quotes somebody else's words without the values that they were told. No I/O.
+Quotes the words of an API without the values of the request that they repeat. No I/O.
 
 Words and values are compared as their letters and digits alone: decoded, without accents, case, blanks and punctuation.
 So a value is found however it is repeated, and what is not a value is shown as it was said.
@@ -18,22 +18,22 @@ LONGEST_WORDS = 4000
 """Longest words that are read, in characters; the rest is not quoted."""
 
 _ROUNDS = 3
-"""Encodings inside one another that are undone."""
+"""How many nested encodings are undone."""
 _SHORT = 3
 _CERTAIN = 7
-"""Letters and digits that do not follow each other by chance across a blank."""
+"""From so many letters and digits on, a match across a blank is no coincidence."""
 _PHRASE = 4
-"""Words in a row by which a part of a longer text is known."""
+"""From so many consecutive words on, a part of a longer text is recognised."""
 _NAMES = {"name", "first_name", "last_name", "email"}
 _IN_PARTS = _NAMES | {
     *("company", "title", "address", "address_line1", "address_line2", "line1", "line2", "city"),
 }
-"""Fields whose single words tell of a person."""
+"""Fields of which a single word may identify a person."""
 _FIELD_WORDS = {
     *("first", "last", "name", "email", "mail", "address", "line", "city", "state", "postal", "code", "country"),
     *("company", "title", "phone"),
 }
-"""Words in which the API names fields; a value such as "Gift Company" does not take them out of its words."""
+"""Words with which the API names fields; they stay, even if a value such as "Gift Company" contains them."""
 _TRANSLITERATIONS = {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe"}
 _WITHOUT_ACCENT = str.maketrans("øłđðıħŧ", "olddiht")
 
@@ -51,18 +51,18 @@ _EMAIL = re.compile(r"[^\s@<>\"']{1,64}@[^\s@<>\"']{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Letters and digits that are looked for, and the field that they are of."""
+    """Letters and digits to look for, and the field that they belong to."""
 
     field: str
     letters: str
     alone: bool
-    """Whether they count as words of their own only."""
+    """Whether they match whole words only."""
     partial: bool = False
     """Whether they are a part of the field's value."""
 
 
 class _View:
-    """The words with some encodings undone: each character, with its place in the words as they were said."""
+    """The words with some encodings undone: each character with its position in the original words."""
 
     def __init__(self, text: str, places: list[tuple[int, int]]) -> None:
         self.text = text
@@ -84,7 +84,7 @@ class _View:
         return _View("".join(text) + self.text[done:], places + self.places[done:])
 
     def find(self, wanted: _Wanted) -> Iterator[tuple[int, int]]:
-        """Find letters and digits; their places in the words as they were said."""
+        """Find letters and digits; yield their positions in the original words."""
         size, start = len(wanted.letters), self.letters.find(wanted.letters)
         while start >= 0:
             first, last = self._at[start], self._at[start + size - 1]
@@ -96,7 +96,7 @@ class _View:
             start = self.letters.find(wanted.letters, start + 1)
 
     def place(self, start: int, end: int) -> tuple[int, int]:
-        """Return where characters are in the words as they were said, with the marks that belong to the last one."""
+        """Return the positions of characters in the original words, with the combining marks after the last one."""
         while end < len(self.text) and _joins(self.text[end]):
             end += 1
         return self.places[start][0], self.places[end - 1][1]
@@ -124,7 +124,7 @@ def quote_without(words: str, values: Iterable[tuple[str, str]]) -> str:
     views = _views(text)
     known = _merged(_found(views, tuple(values)))
     whole = [(start, end) for start, end, _ in known if "@" in text[start:end]]
-    # Of an address, a value may be the host or the mailbox alone; the rest of it is another person's.
+    # A value may be the host or the mailbox of an e-mail address alone; the rest may be another person's.
     unknown = [
         place for place in _addresses(views) if not any(place[0] < end and start < place[1] for start, end in whole)
     ]
@@ -151,7 +151,7 @@ def plain(words: str) -> str:
 
 
 def escaped(words: str) -> str:
-    """Escape what a terminal or a log would obey: control characters, line ends, marks of direction."""
+    """Escape the characters that a terminal or a log acts on: control characters, line ends, direction marks."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in words
     )
@@ -172,7 +172,8 @@ def _addresses(views: list[_View]) -> Iterator[tuple[int, int, str]]:
 
 def _found(views: list[_View], values: tuple[tuple[str, str], ...]) -> Iterator[tuple[int, int, str]]:
     every = [one for field, value in values for one in _wanted(field, value)]
-    wanted = sorted(every, key=lambda one: one.partial)  # of two fields, the one whose whole value it is
+    wanted = sorted(every, key=lambda one: one.partial)  # of two fields, prefer the one of which this is the whole
+    # value
     whole = [(field, letters) for field, value in values if (letters := _letters(value))]
     for view in views:
         for one in wanted:

@@ -126,7 +126,7 @@ class Transport:
 
 @dataclass(eq=False)
 class _Note:
-    """The request of this thread: what its connection has to know, and how far it got."""
+    """The current request of a thread, shared with its connection, which records how far it got."""
 
     query: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
@@ -144,9 +144,10 @@ class _Note:
 
 class _Watchdog:
     """
-    Ends requests whose time is over; one thread for all of them, for a timer each costs half of what sending one does.
+    Ends requests that exceed the timeout. One thread serves all: a timer for each would cost half as much as sending
+    it.
 
-    :param timeout: seconds, the same for every request, so that the first one in is the first one due.
+    :param timeout: seconds, the same for every request, so that requests are due in the order in which they began.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -273,7 +274,7 @@ class _NotingAdapter(HTTPAdapter):
 
 
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})\b")
-"""The words of http.client, to which it adds those of the proxy."""
+"""What http.client says, before it quotes the proxy."""
 
 _BEFORE_THE_FIRST_BYTE = (
     requests.exceptions.ConnectTimeout,
@@ -313,9 +314,9 @@ def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
 
 def error_name(error: BaseException) -> str:
     """
-    Say what went wrong, by a class's name alone: an error's text could hold the URL or a proxy's credentials.
+    Return the name of an error's class alone: an error's text could hold the URL or a proxy's credentials.
 
-    :param error: the innermost of what it wraps counts.
+    :param error: the error; of those that it wraps, the innermost is named.
     """
     innermost = list(_wrapped(error))[-1]
     refused = _TUNNEL_REFUSED.match(str(innermost))
@@ -324,8 +325,8 @@ def error_name(error: BaseException) -> str:
 
 def proxy_answered(status: int) -> str:
     """
-    Say that a proxy did not make the connection.
+    Describe a proxy's refusal to connect.
 
-    :param status: its answer's.
+    :param status: the HTTP status of the proxy's answer.
     """
     return f"the proxy answered {status} to CONNECT"

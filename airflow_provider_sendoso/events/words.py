@@ -37,7 +37,7 @@ def listed(name: str, words: str | Iterable[str] | None) -> tuple[str, ...]:
     """
     Return words as a tuple.
 
-    :param name: of the argument.
+    :param name: the argument's name.
     :param words: one word, several words, or ``None``.
     """
     return (words,) if isinstance(words, str) else tuple(listing(name, words) or ())

@@ -1,4 +1,4 @@
-"""A hook's connections, resolved: the ledger behind one of them, and the session on Sendoso that they make together."""
+"""Resolves a hook's connections: reads their settings, opens the ledger, and makes the session with Sendoso."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def check_extra(conn_id: str, connection: Connection) -> None:
     """
     Refuse a connection whose extra cannot be read.
 
-    Airflow reads an extra that is not JSON as an empty one. Then the account, the ledger and the limits that it names
-    would be gone without a word, and everybody would be sent a second gift.
+    Airflow reads an extra that is not JSON as an empty one. The account, the ledger and the limits that it sets would
+    be ignored silently, and every recipient would be sent a second gift.
 
     :param conn_id: its id.
-    :param connection: Sendoso's, or the ledger's.
+    :param connection: the Sendoso connection, or the ledger's.
     :raises SendosoConfigError: naming the connection, and no value of it.
     """
     extra = connection.extra
@@ -82,8 +82,8 @@ def read_config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) 
     Read a connection of type ``sendoso``.
 
     :param conn_id: its id.
-    :param extra: of the connection, which is read in another way where nothing may block.
-    :raises SendosoConfigError: for a connection that is not usable.
+    :param extra: the connection's extra, which the caller has read, because that may block.
+    :raises SendosoConfigError: if the connection cannot be used.
     """
     return ClientConfig.from_connection(
         conn_id,
@@ -98,11 +98,11 @@ def read_config(conn_id: str, connection: Connection, extra: Mapping[str, Any]) 
 
 def open_ledger(conn_id: str, connection: Connection) -> Ledger:
     """
-    Open a ledger, once per process: its engine keeps connections, and opening it looks at the tables.
+    Open a ledger, once per process, because its engine pools connections and opening it checks the tables.
 
-    :param conn_id: of its connection.
-    :raises SendosoConfigError: for a database of another kind, and for an extra that its driver cannot use.
-    :raises SendosoLedgerError: if it does not answer.
+    :param conn_id: the ledger's connection.
+    :raises SendosoConfigError: if the database is of another type, or if the driver refuses the extra.
+    :raises SendosoLedgerError: if the database does not answer.
     """
     check_extra(conn_id, connection)
     uri = connection.get_uri()
@@ -114,11 +114,11 @@ def open_ledger(conn_id: str, connection: Connection) -> Ledger:
 
 def shared_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
     """
-    Return this process's session on a connection, and with it the token and the place in the queue.
+    Return this process's session for a connection, so that all hooks share its token and its poll queue.
 
     :param config: the connection.
-    :param ledger: its ledger, whose tokens and pace the session uses; without one they are this process's own.
-    :raises SendosoConfigError: for a grant type that needs a ledger.
+    :param ledger: the ledger, whose tokens and pace the session uses; without one they are this process's own.
+    :raises SendosoConfigError: if the grant type needs a ledger and there is none.
     """
     with _lock:
         if (config, ledger) not in _sessions:
@@ -127,7 +127,7 @@ def shared_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSessio
 
 
 def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:
-    # Here, because a DAG file that imports the hook is parsed every few seconds, and `requests` is most of its cost.
+    # Imported here, because Airflow parses a DAG file every few seconds, and importing `requests` is most of its cost.
     from airflow_provider_sendoso.client.session import SendosoSession
 
     secret = config.client_secret.get_secret_value()
@@ -141,16 +141,16 @@ def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession
         pace = ledger.pace(config.account, interval, POLL_SHARE)
         return SendosoSession(config, store, pace, mask=mask_secret)
     if config.grant_type == "refresh_token":
-        # Kept in one process only, the next refresh token would die with it.
+        # Without a ledger the next refresh token would be lost when this process ends.
         raise SendosoConfigError(f"grant_type=refresh_token needs a ledger. {no_ledger(config.ledger_conn_id)}")
     return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
 
 
 def no_ledger(conn_id: str) -> str:
     """
-    Say that there is no ledger, and what to set.
+    Build the message that there is no ledger, with the line to set.
 
-    :param conn_id: of the connection that is missing.
+    :param conn_id: the missing connection.
     """
     variable = f"{IN_ENVIRONMENT}{conn_id.upper()}"
     return (

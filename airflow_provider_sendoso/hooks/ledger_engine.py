@@ -1,4 +1,4 @@
-"""The engine of a ledger's connection: with all that Airflow's own hook of that type honours, TLS above all."""
+"""Makes the engine of a ledger's connection; it honours what Airflow's hook of that type honours, above all TLS."""
 
 from __future__ import annotations
 
@@ -32,14 +32,18 @@ _POSTGRES_DEFAULTS: dict[str, Any] = {
 _MYSQL_DEFAULTS: dict[str, Any] = {
     "charset": "utf8mb4",
     "connect_timeout": _TIMEOUT,
-    "read_timeout": 2 * _TIMEOUT,  # longer than a statement waits for a row
+    "read_timeout": 2 * _TIMEOUT,  # longer than a statement waits for a row lock
     "write_timeout": _TIMEOUT,
 }
 _DRIVERS = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2", "mysql", "mysql+pymysql", "mysql+mysqlconnector")
 _NOT_THE_DRIVERS = frozenset(
     ("aws_conn_id", "azure_conn_id", "client", "cursor", "iam", "sqlalchemy_query", "sqlalchemy_scheme")
 )
-"""What Airflow's hooks read of an extra and do not hand to the driver."""
+"""The keys of an extra that Airflow's hooks read themselves and do not pass to the driver."""
+
+_OF_SSL = {"mysql": frozenset(("ca", "capath", "cert", "cipher", "key"))}
+_OF_SSL["mysql+pymysql"] = _OF_SSL["mysql"] | {"check_hostname", "password", "verify_mode"}
+"""What a driver of MySQL reads of the extra's ``ssl``; it ignores others, and with them a check that was asked for."""
 
 _REFUSED = {
     "redshift": "Redshift enforces no unique keys",
@@ -51,12 +55,12 @@ _REFUSED = {
 
 def make_engine(conn_id: str, connection: Connection) -> Engine:
     """
-    Make the engine of a ledger's connection; nothing connects yet.
+    Make the engine of a ledger's connection; it does not connect yet.
 
-    :param conn_id: of the connection.
-    :param connection: of type ``postgres``, ``mysql`` or ``sqlite``, whose extra can be read.
-    :raises SendosoConfigError: for another type, and for a key of the extra that a ledger must not have. A key that the
-        driver does not know is refused when the engine connects.
+    :param conn_id: the connection's id.
+    :param connection: a connection of type ``postgres``, ``mysql`` or ``sqlite``, whose extra can be read.
+    :raises SendosoConfigError: if the connection has another type, or a key in its extra that a ledger must not have. A
+        key that the driver does not know is refused when the engine connects.
     """
     if connection.conn_type not in ("postgres", "mysql", "sqlite"):
         raise SendosoConfigError(
@@ -75,8 +79,8 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
     if connection.conn_type == "sqlite":
         from sqlalchemy.pool import QueuePool
 
-        # As SQLAlchemy 2 does by itself. 1.4 (Airflow 2.11) opens and closes the file for each transaction, which takes
-        # longer than a slot waits to be used.
+        # The default of SQLAlchemy 2. Version 1.4 (Airflow 2.11) opens and closes the file for each transaction, which
+        # takes longer than a slot stays usable.
         sqlite: dict[str, Any] = {"poolclass": QueuePool, "connect_args": {"check_same_thread": False}}
         return create_engine(url, **_LOGGING, **sqlite)
     if url.drivername not in _DRIVERS:
@@ -85,9 +89,15 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
             f"use one of {', '.join(_DRIVERS)}. Nothing was sent."
         )
     for_driver = {name: value for name, value in extra.items() if name not in _NOT_THE_DRIVERS}
+    for name in _ignored(url.drivername, for_driver.get("ssl")):
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} has {name!r} in the ssl of its extra, which the driver "
+            f"{url.drivername!r} would ignore; it knows {', '.join(sorted(_OF_SSL[url.drivername]))}. mysqlclient "
+            'checks the host\'s name with "ssl_mode": "VERIFY_IDENTITY" beside ssl. Nothing was sent.'
+        )
     url, arguments = (_postgres if connection.conn_type == "postgres" else _mysql)(url, for_driver)
-    # Whether a connection still lives is asked on MySQL alone, where idle ones are ended on purpose. Elsewhere its
-    # first statement finds out, and is repeated.
+    # Pooled connections are tested on MySQL only, whose server closes idle ones. Elsewhere a dead connection is noticed
+    # by its first statement, and the transaction is repeated.
     ping = connection.conn_type == "mysql"
     engine = create_engine(url, **_LOGGING, pool_pre_ping=ping, connect_args=arguments)
     _connect_with(engine, conn_id, connection, hook)
@@ -97,29 +107,35 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
 def _url(hook: Any) -> URL:
     try:
         return make_url(hook.sqlalchemy_url)
-    except (AttributeError, NotImplementedError):  # not every hook, and not in every version
+    except (AttributeError, NotImplementedError):  # some hooks, and some versions of them, have no such method
         return make_url(hook.get_uri())
 
 
 def _postgres(url: URL, extra: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
-    """Hand the extra to libpq, which takes or refuses it key by key; what is in the URL counts as well."""
+    """Pass the extra to libpq, which accepts or refuses each key; options in the URL apply as well."""
     defaults = {name: value for name, value in _POSTGRES_DEFAULTS.items() if name not in url.query}
     if url.drivername == "postgresql+psycopg":
-        # Prepared statements belong to a session, which a pooler between may change with each transaction.
+        # Prepared statements belong to a session, and a pooler may run each transaction in another session.
         defaults["prepare_threshold"] = None
     return url, defaults | extra
 
 
 def _mysql(url: URL, extra: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
-    """Hand the extra to the driver typed: Airflow's hook makes text of it, and SQLAlchemy regroups what it knows."""
+    """Pass the extra to the driver, with typed values instead of the text that Airflow's hook makes of them."""
     typed = {name: _typed(name, value) for name, value in extra.items() if value not in (None, "")}
-    # mysqlclient alone takes ssl_ca and its like as parts of `ssl`, which SQLAlchemy does with what is in a URL.
+    # mysqlclient takes ssl_ca and similar keys as entries of `ssl`; SQLAlchemy converts them if they are in the URL.
     query = {name: typed.pop(name) for name in list(typed) if name.startswith("ssl_") and url.drivername == "mysql"}
     return url.set(query=query), _MYSQL_DEFAULTS | typed
 
 
+def _ignored(driver: str, ssl: Any) -> list[str]:
+    """Name what a driver of MySQL would ignore of an extra's ``ssl``."""
+    asked = _typed("ssl", ssl)
+    return sorted(asked.keys() - _OF_SSL[driver]) if driver in _OF_SSL and isinstance(asked, dict) else []
+
+
 def _typed(name: str, value: Any) -> Any:
-    """Return what a value of an extra is, where a connection was given as a URI and has text alone."""
+    """Parse a value of an extra, which is always text if the connection was given as a URI."""
     if not isinstance(value, str):
         return value
     if value.lower() in ("true", "false"):
@@ -130,7 +146,7 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _connect_with(engine: Engine, conn_id: str, connection: Connection, hook: Any) -> None:
-    """Connect with a new IAM token each time, if asked to, over TLS or not at all, and say what a driver refuses."""
+    """Open each connection with a new IAM token and with TLS, as configured; name the keys that a driver refuses."""
     driver = engine.url.drivername
     iam = connection.extra_dejson.get("iam", False)
     wrong: tuple[type[Exception], ...] = (TypeError, AttributeError, ValueError, OSError)
@@ -165,7 +181,7 @@ def _asks_for_tls(arguments: dict[str, Any]) -> bool:
 
 
 def _check_tls(connection: Any) -> None:
-    """Refuse a connection in the clear: MySQL's drivers go on without TLS where the server offers none."""
+    """Refuse an unencrypted connection: MySQL's drivers go on without TLS if the server offers none."""
     with closing(connection.cursor()) as cursor:
         cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
         if not cursor.fetchone()[1]:

@@ -1,4 +1,4 @@
-"""PyMySQL goes on in the clear where TLS is asked for and the server offers none; a ledger does not."""
+"""A connection of PyMySQL that requires TLS; PyMySQL itself goes on unencrypted if the server offers none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pymysql.constants import CLIENT, CR  # type: ignore[import-untyped]
 
 
 class TlsConnection(pymysql.connections.Connection):  # type: ignore[misc]
-    """A connection that shows no password without the TLS that it is asked to have."""
+    """A connection that sends no password unless the required TLS is established."""
 
     def _request_authentication(self) -> Any:
         if self.ssl and not self.server_capabilities & CLIENT.SSL:

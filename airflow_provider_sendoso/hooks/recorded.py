@@ -9,6 +9,7 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import SendProgress
+from airflow_provider_sendoso.models import StatusReport
 
 
 class Recorded(ABC):
@@ -72,15 +73,20 @@ class Recorded(ABC):
             return iter(())
         return self._ledger.sends.progress_of(self.config.account, send_ids)
 
-    def note_statuses(self, statuses: Mapping[str, str]) -> None:
+    def note_statuses(self, statuses: Mapping[str, str | StatusReport]) -> None:
         """
         Write statuses into the ledger for those sends that it knows; without a ledger, do nothing.
 
-        :param statuses: status by send id.
+        :param statuses: by send id, one of the six, or with Sendoso's words for it :attr:`Send.report
+            <airflow_provider_sendoso.models.Send.report>`.
         :raises SendosoLedgerError: if the ledger's database does not answer.
         """
         if self._ledger is not None:
-            self._ledger.sends.note_statuses(self.config.account, statuses)
+            reports = {
+                send_id: status if isinstance(status, StatusReport) else StatusReport.of(status)
+                for send_id, status in statuses.items()
+            }
+            self._ledger.sends.note_statuses(self.config.account, reports)
 
     def keep_list(self, send_ids: Sequence[str], seconds: float) -> str | None:
         """
@@ -94,10 +100,10 @@ class Recorded(ABC):
 
     def waited(self, name: str, seconds: float) -> float:
         """
-        Return for how many seconds a wait has been known to the ledger; a new one is known from now on.
+        Return how many seconds ago the ledger first recorded a wait; record a new wait now.
 
-        :param name: the wait's, at most 32 characters.
-        :param seconds: how long it may last.
+        :param name: the wait's name, at most 32 characters.
+        :param seconds: how long the wait may last.
         :return: 0 without a ledger.
         """
         return 0.0 if self._ledger is None else self._ledger.send_lists.known_for(name, seconds)

@@ -30,7 +30,7 @@ def read_moment(value: Any) -> datetime | None:
     Parse a time of a database or of the API; without a zone it is UTC (inferred).
 
     :param value: as :func:`~airflow_provider_sendoso.moments.read_moment` reads it.
-    :raises ValueError: for anything else.
+    :raises ValueError: if the value is no time.
     """
     if value is None or value == "":
         return None
@@ -60,10 +60,10 @@ def _json(value: Any) -> str | None:
 
 def write_moment(value: Any) -> str | None:
     """
-    Write a moment as SQL does, in UTC.
+    Format a time for SQL, in UTC.
 
-    :param value: text of ISO 8601.
-    :raises ValueError: for any other text; for anything else a ``TypeError``.
+    :param value: ISO 8601 text.
+    :raises ValueError: if the text is no time; a value that is not text raises a ``TypeError``.
     """
     if value is None or value == "":
         return None
@@ -75,7 +75,7 @@ def write_moment(value: Any) -> str | None:
 
 _CENTS = Decimal("0.0001")
 _MOST = Decimal(10) ** 14
-"""What NUMERIC(18, 4) holds."""
+"""NUMERIC(18, 4) holds amounts below this one."""
 
 
 def _amount(value: Any) -> str | None:

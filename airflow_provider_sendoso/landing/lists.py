@@ -51,7 +51,7 @@ class ObjectList:
         """
         Return a column's type, by its name alone.
 
-        :param column: one of the table's, or one that is new.
+        :param column: a column of the table, or a new one.
         """
         known = self.columns.get(column) or OWN.get(column)
         if known is not None:

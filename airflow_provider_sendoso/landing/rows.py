@@ -170,7 +170,7 @@ def column_name(name: str) -> str:
     """
     Convert a field's name to a column name: lower case, and without characters that need quoting.
 
-    :param name: like ``Total cost``.
+    :param name: the field's name, like ``Total cost``.
     """
     plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "field"
     plain = f"_{plain}" if plain[0].isdigit() else plain
@@ -186,7 +186,7 @@ def read_columns(value: Any) -> list[str] | None:
 
     :param value: names, or text with commas or white space between them.
     :return: ``None`` for all.
-    :raises SendosoConfigError: for anything else, and for none.
+    :raises SendosoConfigError: if the value is of another type or names no column.
     """
     if value is None:
         return None

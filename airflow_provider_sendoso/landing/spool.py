@@ -46,7 +46,7 @@ class LandingSpool:
         """
         Store rows; of two with the same id, the later one counts.
 
-        :param rows: each with its hash, and whether the table does not have it yet.
+        :param rows: the rows, each with its hash and with whether it is new to the table.
         """
         self._db.execute("BEGIN")
         self._db.executemany(

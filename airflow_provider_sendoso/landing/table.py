@@ -49,12 +49,12 @@ _TYPES: Mapping[Kind, Any] = {
 _LONGEST_HASH = 80
 
 _PARAMETERS = 2000
-"""Of a statement: what the databases allow that allow the least."""
+"""Parameters per statement: the lowest limit of the supported databases."""
 
 STATUS_COLUMNS = ("send_id", "status", "status_word", "occurred_at")
 
 _MAY_GO_ON = ("opened", "clicked")
-"""Words of delivered eGifts that are still to be redeemed (inferred)."""
+"""Status words of eGifts that count as delivered but may still be redeemed (inferred)."""
 
 _RIGHTS = (
     "It takes the rights to SELECT, INSERT and DELETE there, to create the table where it is missing, and to ALTER it."
@@ -63,13 +63,13 @@ _RIGHTS = (
 
 class LandingTable:
     """
-    The table of a list, and the one of its status updates where there is one; looks nothing up before it is used.
+    The table of a list and, for sends, the table of status updates; looks nothing up before it is used.
 
-    :param hook: of the author's connection.
-    :param listed: what is landed.
-    :param table: its name, as it is written in SQL there.
-    :param status_table: of the status updates.
-    :raises SendosoConfigError: for a text that is not the name of a table.
+    :param hook: the hook of the author's connection.
+    :param listed: the list.
+    :param table: the table's name, as SQL of that database writes it.
+    :param status_table: the name of the table of status updates.
+    :raises SendosoConfigError: if a text is not the name of a table.
     """
 
     def __init__(self, hook: DbApiHook, listed: ObjectList, table: str, status_table: str | None = None) -> None:
@@ -96,9 +96,9 @@ class LandingTable:
         """
         Create missing tables, and check that existing ones were created for this list.
 
-        :param columns: of the table, by name.
-        :raises SendosoConfigError: for a table that is something else.
-        :raises SendosoResultsError: if the database would not have it.
+        :param columns: the columns' types by name.
+        :raises SendosoConfigError: if a table was created for something else.
+        :raises SendosoResultsError: if the database refused a statement.
         """
         try:
             patiently(self._prepare, columns)
@@ -134,7 +134,7 @@ class LandingTable:
             except Exception as error:
                 created = error
                 session.rollback()
-            # Created by us, or by another task at the same moment.
+            # The table may have been created by another task at the same moment.
             found = self._columns_of(session, name)
             if found is None:
                 raise created or UnusableError("it was created, and is not there")
@@ -172,8 +172,8 @@ class LandingTable:
         """
         Add the columns that the table does not have.
 
-        :param columns: by name.
-        :raises SendosoResultsError: if the database would not have it.
+        :param columns: the columns' types by name.
+        :raises SendosoResultsError: if the database refused a statement.
         """
         if columns.keys() <= self.columns:
             return
@@ -194,7 +194,7 @@ class LandingTable:
                 session.commit()
             except Exception:
                 session.rollback()
-                # Another task may have added it meanwhile.
+                # Another task may have added the column meanwhile.
                 if name not in (self._columns_of(session, self.name) or ()):
                     raise
             self.columns.add(name)
@@ -204,9 +204,9 @@ class LandingTable:
 
     def landed(self) -> Landed:
         """
-        Say what the table has of a list of sends.
+        Return which sends the table holds.
 
-        :raises SendosoResultsError: if the database does not say.
+        :raises SendosoResultsError: if the query failed.
         """
         made, status, word = map(self._quote, ("created_at", "status", "status_word"))
         value = self._hook.placeholder
@@ -226,10 +226,10 @@ class LandingTable:
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """
-        Say which of some rows the table has, and what they held.
+        Return the hashes of the given rows that the table holds.
 
-        :param ids: of the rows.
-        :raises SendosoResultsError: if the database does not say.
+        :param ids: the rows' ids.
+        :raises SendosoResultsError: if the query failed.
         """
         if not (self._has_rows and ids):
             return {}
@@ -275,10 +275,10 @@ class LandingTable:
         Replace the rows with the same ids, in one transaction.
 
         :param spool: the rows.
-        :param columns: that are written.
-        :param landed_at: the moment of it, as SQL writes it.
-        :return: how many status updates the status table has of them.
-        :raises SendosoResultsError: if the database would not have it; then nothing has changed.
+        :param columns: the columns to write.
+        :param landed_at: the time of writing, as SQL text.
+        :return: the number of these rows' status updates in the status table.
+        :raises SendosoResultsError: if the database refused a statement; then the tables are unchanged.
         """
         self.close()
         names = [*columns, HASH, LANDED_AT]
@@ -332,7 +332,7 @@ class LandingTable:
         return f"DELETE FROM {table} WHERE {self._quote(column)} IN ({values})", ids  # noqa: S608
 
     def _why(self, error: Exception, columns: Sequence[str]) -> str:
-        """Say why rows could not be written, without their values, which databases quote in errors."""
+        """Describe why rows could not be written, without their values, which databases quote in errors."""
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if kinds & {"OperationalError", "InterfaceError", "OSError"}:
             return _without_values(words_of(error), self._chunk)
@@ -350,7 +350,7 @@ class LandingTable:
         return None
 
     def _takes(self, session: Transaction, name: str, values: Sequence[Cell]) -> bool:
-        # With ids that no row has, so that no row is touched even without transactions.
+        # The test rows have ids that no row has, so that no row is touched even without transactions.
         ids = [f"test-{uuid.uuid4().hex}" for _ in values]
         try:
             pairs = [cell for pair in zip(ids, values, strict=True) for cell in pair]

@@ -19,7 +19,7 @@ from airflow_provider_sendoso.models import normalise_key
 
 class Ledger:
     """
-    The small SQL database that remembers, opened and with its tables in place.
+    The small SQL database that stores what was sent; it is open, and its tables exist.
 
     :param engine: PostgreSQL, MySQL, MariaDB or SQLite.
     :raises SendosoConfigError: for a database that cannot be a ledger.
@@ -42,14 +42,14 @@ class Ledger:
 
     def send_key(self, account: str, dedupe_scope: str, recipient_key: str, resend_of: str | None = None) -> str:
         """
-        Name a send: a keyed hash of what at most one gift goes out for.
+        Return the key of a send: a keyed hash of the values for which at most one gift goes out.
 
         A replacement's key depends only on the send that it replaces, so that there is at most one replacement, across
         all scopes and addresses.
 
-        :param account: whose money it is.
-        :param dedupe_scope: within which a recipient gets at most one gift.
-        :param recipient_key: what identifies the recipient, normalised.
+        :param account: the account that pays for the gifts.
+        :param dedupe_scope: the scope within which a recipient gets at most one gift.
+        :param recipient_key: the value that identifies the recipient, normalised.
         :param resend_of: the id of the send that this one replaces.
         """
         if resend_of is not None:
@@ -68,16 +68,16 @@ class Ledger:
 
     def email_hash(self, account: str, email: str) -> str:
         """
-        Return by what the recipient of a campaign send is known again in Sendoso's list of sends.
+        Return the hash by which the recipient of a campaign send is recognised in Sendoso's list of sends.
 
-        :param account: whose send it is.
+        :param account: the account of the send.
         :param email: the e-mail, in any case.
         """
         return self.identity.digest("email", account, normalise_key(email) or "")
 
     def client_hash(self, client: tuple[str, ...]) -> str:
         """
-        Hash what tells one client at Sendoso from another.
+        Return the hash that tells one client at Sendoso from another.
 
         :param client: the client ID alone, or with the host and the grant type.
         """
@@ -85,7 +85,7 @@ class Ledger:
 
     def payload_hash(self, payload: str) -> str:
         """
-        Hash what is sent, to tell a changed content from the same.
+        Return the hash of a send's content, by which a changed content is detected.
 
         :param payload: the send as JSON.
         """
@@ -95,7 +95,7 @@ class Ledger:
         """
         Return the store of one client's tokens.
 
-        :param client: see :class:`LedgerTokenStore`, like ``secret``.
+        :param client: as for :class:`LedgerTokenStore`, as ``secret`` is.
         """
         return LedgerTokenStore(self._database, self.identity, client, secret)
 
@@ -111,6 +111,6 @@ class Ledger:
         """
         Return the pace of one account.
 
-        :param account: see :class:`LedgerPace`, like the other two.
+        :param account: as for :class:`LedgerPace`, as the other two arguments are.
         """
         return LedgerPace(self._database, account, interval, poll_share)

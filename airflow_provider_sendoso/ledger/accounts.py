@@ -9,13 +9,14 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.schema import accounts, scopes
 from airflow_provider_sendoso.ledger.statements import now_on
+from airflow_provider_sendoso.models.identity import likeness
 
 
 class Accounts:
     """
     The accounts of a ledger.
 
-    :param database: the ledger's.
+    :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -23,7 +24,7 @@ class Accounts:
 
     def check(self, account: str, client: str, *, named: bool) -> None:
         """
-        Refuse an account that the ledger knows as another's, or under another spelling; nothing is written.
+        Refuse an account that another client has registered, or that is registered under another spelling; only reads.
 
         :param account: as the connection names it, or its host.
         :param client: hash of the connection's client.
@@ -47,7 +48,7 @@ class Accounts:
             if not _look(connection, account, client, named):
                 row = {"account": account, "client": client, "conn_id": conn_id[:250], "created_at": now_on(connection)}
                 self._database.insert_ignore(connection, accounts, [row])
-                _look(connection, account, client, named)  # of two that came at once, one was first
+                _look(connection, account, client, named)  # two processes may insert at once; only one row stays
 
         self._database.run(work)
 
@@ -57,10 +58,11 @@ def _look(connection: Connection, account: str, client: str, named: bool) -> boo
     query = select(accounts.c.client, accounts.c.conn_id).where(accounts.c.account == account)
     first = connection.execute(query).first()
     if first is None:
-        # Until the account is registered. Accounts that sent before schema version 5 have scopes, and no registration.
+        # Only while the account is not registered: accounts that sent before schema version 5 have scopes, and no
+        # registration.
         known = connection.execute(union(select(accounts.c.account), select(scopes.c.account))).scalars()
         spelt = sorted(str(name) for name in known)
-        others = [name for name in spelt if name.casefold() == account.casefold()]
+        others = [name for name in spelt if likeness(name) == likeness(account)]
         if others and account not in spelt:
             raise SendosoConfigError(
                 f"The ledger knows the account {account!r} as {others[0]!r}. Under the other spelling nobody has been "

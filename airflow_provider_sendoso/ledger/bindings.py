@@ -19,14 +19,14 @@ from airflow_provider_sendoso.ledger.statements import in_groups, now_on
 from airflow_provider_sendoso.models import Kind
 
 _OF_CAMPAIGNS = or_(sends.c.kind == Kind.CAMPAIGN, and_(sends.c.kind.is_(None), sends.c.touch_id.is_not(None)))
-"""Selects campaign sends and no eGift links; older releases stored the kind of links only."""
+"""Selects campaign sends without eGift links; older releases stored the kind only for links."""
 
 
 class Bindings:
     """
     The campaign sends of all accounts, and the ids that they are bound to.
 
-    :param database: the ledger's.
+    :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -36,8 +36,8 @@ class Bindings:
         """
         Bind an accepted campaign send to its id in Sendoso's list: a send to one id, and an id to one send.
 
-        :param send_key: of the send.
-        :param bound_id: its id.
+        :param send_key: the key of the send.
+        :param bound_id: the id of the send in Sendoso's list.
         :return: ``False`` if the send is bound to another id, the id to another send, or the send is of another kind.
         """
         this = (sends.c.send_key == send_key, sends.c.state == State.SENT, sends.c.bound_id.is_(None), _OF_CAMPAIGNS)
@@ -55,9 +55,9 @@ class Bindings:
 
     def bound_among(self, account: str, ids: Iterable[str]) -> set[str]:
         """
-        Return those of the ids that are bound to a send, of whatever kind.
+        Return those of the ids that are bound to a send of any kind.
 
-        :param account: whose they are.
+        :param account: the account of the sends.
         :param ids: any number.
         """
         records = (self._read(account, sends.c.bound_id.in_(some)) for some in in_groups(list(ids)))
@@ -70,8 +70,8 @@ class Bindings:
         These are sends of every kind but catalogue gifts, which that list does not show (inferred): a row that may
         belong to an eGift link, or to a kind that only a newer release knows, must not be bound to a campaign send.
 
-        :param account: whose they are.
-        :param email_hashes: of the recipients.
+        :param account: the account of the sends.
+        :param email_hashes: the hashes of the recipients' e-mail addresses.
         """
         these = (sends.c.state.in_(PERHAPS_SENT), or_(sends.c.kind.is_(None), sends.c.kind != Kind.GIFT))
         records = (self._read(account, *these, sends.c.email_hash.in_(some)) for some in in_groups(list(email_hashes)))
@@ -81,8 +81,8 @@ class Bindings:
         """
         Read the newest campaign sends that are known to have gone out.
 
-        :param account: whose they are.
-        :param count: how many.
+        :param account: the account of the sends.
+        :param count: the most sends to read.
         """
         return self._read(account, sends.c.state == State.SENT, _OF_CAMPAIGNS, limit=count)
 

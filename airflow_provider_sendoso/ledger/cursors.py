@@ -18,10 +18,10 @@ LONGEST_NAME = 190
 @dataclass(frozen=True)
 class Kept:
     """
-    A cursor as the ledger has it.
+    A cursor as the ledger stores it.
 
-    :param version: how often it was written; 0 for a cursor that was never written.
-    :param text: what was written last; ``None`` for a cursor that was never written.
+    :param version: the number of times that the cursor was written; 0 if it never was.
+    :param text: the text that was written last; ``None`` if the cursor was never written.
     """
 
     version: int
@@ -30,9 +30,9 @@ class Kept:
 
 class Cursors:
     """
-    Keeps cursors.
+    Reads and writes cursors.
 
-    :param database: the ledger's.
+    :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -53,9 +53,9 @@ class Cursors:
         Write a cursor, unless another process has written it since it was read.
 
         :param name: at most :data:`LONGEST_NAME` characters.
-        :param version: of what was read.
-        :param text: what to keep.
-        :return: whether it was written, by this call or an earlier one of the same text.
+        :param version: the version of the cursor that was read.
+        :param text: the text to store.
+        :return: whether the text was written, by this call or by an earlier call with the same text.
         """
 
         def work(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""The ledger's database: short transactions, repeated where the database asks for it, and its errors in our words."""
+"""The ledger's database: short transactions, repeated after a deadlock or a lost connection; its errors become ours."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ PATIENCE = 10.0
 """Seconds for which a transaction is repeated after a deadlock, a lock time-out or a lost connection."""
 
 _OPEN_PATIENCE = 2.0
-"""The same for opening the ledger, where a database that is not there is more likely than one that is busy."""
+"""The same for opening the ledger: there, a missing database is more likely than a busy one."""
 
 _SINCE_VERSION_1 = (schema.identity.c.schema_version, schema.identity.c.ledger_uuid, schema.identity.c.hash_key)
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
 _CREATE_PATIENCE_S = 10
 _TRANSIENT = (OperationalError, InternalError, InterfaceError)
 _POSTGRESQL_NO_RIGHT = ("42501", "3F000")
-"""To a table or a schema; to any schema of the search path."""
+"""No right to a table or schema; no right to any schema of the search path."""
 _MYSQL_NO_RIGHT = frozenset({1044, 1142, 1143})
-"""To a database, a table, a column."""
+"""No right to a database, a table, a column."""
 _MYSQL_TRANSIENT = frozenset({1020, 1205, 1213})
-"""Changed since it was read, lock time-out, deadlock: one of MySQL's drivers has no class of errors for them."""
+"""Row changed since it was read, lock time-out, deadlock: one MySQL driver has no error class for them."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """
-    Who this ledger is.
+    The identity of this ledger.
 
-    :param ledger_uuid: its identity, which a copy on another host does not share.
+    :param ledger_uuid: the id of the ledger, which a copy on another host does not share.
     :param hash_key: the random key of all hashes in it.
     """
 
@@ -59,9 +59,9 @@ class Identity:
 
     def digest(self, *parts: str) -> str:
         """
-        Hash values so that neither the ledger nor a reader of it can say what they were.
+        Return a hash from which nobody who reads the ledger can learn the values.
 
-        :param parts: joined so that no two different lists give the same hash.
+        :param parts: the values; two different lists never give the same hash.
         :return: 64 hexadecimal digits.
         """
         message = "".join(f"{len(part)}:{part}" for part in parts)
@@ -79,7 +79,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
-        # SQLite has one writer at a time, and lets the others sleep for longer and longer: in one process, in turns.
+        # SQLite lets one writer work, and the others sleep longer and longer. So the threads of a process take turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
         self.outages = Outages()
         prepare(engine)
@@ -88,19 +88,19 @@ class Database:
         self, work: Callable[[Connection], T], patience: float = PATIENCE, first: Callable[[], T] | None = None
     ) -> T:
         """
-        Run one transaction, again if the database could not finish it.
+        Run one transaction, and repeat it if the database could not finish it.
 
         :param work: may run several times, and must then find what an earlier run committed.
-        :param patience: seconds for which it is repeated.
-        :param first: runs it the first time, instead of :meth:`once`.
-        :raises SendosoLedgerError: when it cannot be done.
+        :param patience: seconds for which the transaction is repeated.
+        :param first: the function that runs ``work`` the first time, instead of :meth:`once`.
+        :raises SendosoLedgerError: if the transaction still fails when ``patience`` is over.
         """
         try:
             return first() if first else self.once(work)
         except SQLAlchemyError as error:
             if not _is_transient(error):
                 raise self._error(error) from None
-            # the exception: only now is it worth setting up what repeats
+            # rare, so the retries are set up only now
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
             stop=stop_after_delay(patience),
@@ -116,7 +116,7 @@ class Database:
         return result
 
     def _say_waiting(self) -> None:
-        # In the run's own thread; for those that post, the run says it while it waits for them.
+        # Log lines come from the run's own thread only, which also logs for the threads that post.
         if threading.current_thread() is threading.main_thread():
             self.outages.say()
 
@@ -124,22 +124,22 @@ class Database:
         """
         Run one transaction once, and raise the database's errors as they are.
 
-        :param work: what to do in it.
+        :param work: the statements of the transaction.
         """
         with self._turn, self.engine.begin() as connection:
             return work(connection)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """
-        Insert the rows whose key is not there yet.
+        Insert those rows whose key is not in the table yet.
 
         :param connection: of the running transaction.
-        :param table: with a primary key.
-        :param rows: in the order of their keys, so that two transactions do not deadlock.
+        :param table: a table with a primary key.
+        :param rows: the rows, in the order of their keys, so that two transactions do not deadlock.
         """
         insert: Any
         if self.dialect == "mysql":
-            # An update to what is there already: INSERT IGNORE would also ignore values that do not fit.
+            # An update that sets the key to itself: INSERT IGNORE would also ignore values that do not fit.
             key = next(iter(table.primary_key))
             insert = mysql.insert(table).on_duplicate_key_update({key.name: key})
         elif self.dialect == "postgresql":
@@ -150,12 +150,12 @@ class Database:
 
     def open(self) -> Identity:
         """
-        Create the tables where they are missing, and say who the ledger is.
+        Create the missing tables, and return the identity of the ledger.
 
         :raises SendosoConfigError: for a ledger that a newer version of this provider has written.
         """
         identity = self.run(self._open, _OPEN_PATIENCE)
-        # In a transaction of its own, whose first statement waits for the lock: a waiting process locks no table.
+        # The lock is the first statement of its own transaction, so that a process that waits for it locks no table.
         return identity or self.run(self._upgrade)
 
     @property
@@ -177,7 +177,7 @@ class Database:
         )
 
     def _open(self, connection: Connection) -> Identity | None:
-        """Say who the ledger is, which is made if it is not there; ``None`` if its tables have to be upgraded first."""
+        """Return the ledger's identity, created if it is missing; ``None`` if the tables must be upgraded first."""
         known = inspect(connection).has_table(schema.identity.name)
         row = connection.execute(select(*_SINCE_VERSION_1)).first() if known else None
         if row is None:
@@ -210,7 +210,7 @@ class Database:
 
     @contextmanager
     def _rights_to_make(self, what: str) -> Iterator[None]:
-        """Say what to run where the role may not make or alter tables."""
+        """Return an error that names the commands for a DBA, where the role may not create or alter tables."""
         try:
             yield
         except DBAPIError as error:
@@ -222,7 +222,7 @@ class Database:
             ) from None
 
     def _upgrade(self, connection: Connection) -> Identity:
-        """Give an older ledger what newer versions have added, and say who it is; nothing in it is changed."""
+        """Add the columns and tables of newer versions, and return the ledger's identity; no stored row is changed."""
         with self._rights_to_make(f"is older than version {schema.SCHEMA_VERSION} of its tables"):
             self._add_what_is_new(connection)
         identity = self._open(connection)
@@ -237,7 +237,7 @@ class Database:
         for version in range(found + 1, schema.SCHEMA_VERSION + 1):
             for column in schema.ADDED.get(version, ()):
                 if column.name in {there["name"] for there in inspect(connection).get_columns(column.table.name)}:
-                    continue  # on MySQL each change commits by itself: an upgrade that was killed has come this far
+                    continue  # added by an upgrade that was killed: on MySQL each change commits
                 added = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {added}"))
         for table in schema.metadata.tables.values():
@@ -252,25 +252,25 @@ class Database:
             )
 
     def _tables_version(self, connection: Connection, schema_version: int) -> int:
-        """Read the version of the tables; before version 5 it was the one number that there was."""
+        """Read the version of the tables; before version 5 there was one number for both versions."""
         columns = {column["name"] for column in inspect(connection).get_columns(schema.identity.name)}
         if schema.identity.c.tables_version.name not in columns:
             return schema_version
         return connection.execute(select(schema.identity.c.tables_version)).scalar() or schema_version
 
     def _one_at_a_time(self, connection: Connection) -> None:
-        """Let one process change the tables while the others wait here; SQLite's transaction has the lock already."""
+        """Let one process change the tables while the others wait here; on SQLite the transaction is the lock."""
         if self.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
         elif self.dialect == "mysql":
-            # There every change of a table commits, and a lock goes with its connection: this one is closed after use.
+            # On MySQL every change of a table commits. The lock belongs to the connection, which is closed after use.
             connection.detach()
             connection.execute(text(f"SELECT GET_LOCK('{schema.identity.name}', {_CREATE_PATIENCE_S})"))
 
 
 def _is_transient(error: BaseException) -> bool:
     if isinstance(error, SQLAlchemyError) and _lacks_right(error):
-        return False  # one of MySQL's drivers calls it operational
+        return False  # one MySQL driver raises it as an OperationalError
     if isinstance(error, _TRANSIENT):
         return True
     if not isinstance(error, DBAPIError):

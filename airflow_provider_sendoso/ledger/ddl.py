@@ -17,7 +17,7 @@ DIALECTS: dict[str, type[Dialect]] = {
 
 def ddl(dialect: str) -> str:
     """
-    Write down the statements that create an empty ledger; what identifies it is written at its first use.
+    Return the statements that create an empty ledger; its identity is written when it is first used.
 
     :param dialect: a key of :data:`DIALECTS`.
     """

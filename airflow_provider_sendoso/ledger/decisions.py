@@ -39,8 +39,8 @@ class Decision:
     What a person has found out about sends.
 
     :param to_state: ``SENT``, or ``READY`` for what did not go out.
-    :param why: how they know.
-    :param resolved_by: who they are.
+    :param why: the person's reason.
+    :param resolved_by: the person's name.
     :param send_id: Sendoso's id of the one gift that was found.
     """
 
@@ -58,7 +58,7 @@ class Decision:
         :param why: required.
         :param resolved_by: required.
         :param send_id: only for ``sent``.
-        :raises SendosoConfigError: for a decision that is not one.
+        :raises SendosoConfigError: for a decision that is incomplete or contradicts itself.
         """
         to_state = RESOLUTIONS.get(str(resolution))
         if to_state is None:
@@ -143,8 +143,8 @@ def find(
     """
     Read the sends of an account in some states.
 
-    :param ledger: where.
-    :param account: whose they are.
+    :param ledger: the ledger.
+    :param account: the account of the sends.
     :param states: by default those in which nobody knows whether a gift has gone out.
     :param batch_id: only those of a batch.
     :param dedupe_scope: only those of a scope.
@@ -180,8 +180,8 @@ def read(ledger: Ledger, account: str, send_keys: Sequence[str]) -> list[Record]
     """
     Read the sends with these keys, in any state.
 
-    :param ledger: where.
-    :param account: whose they are.
+    :param ledger: the ledger.
+    :param account: the account of the sends.
     :param send_keys: whole, or so many of their first digits that no other send begins with them.
     :raises SendosoConfigError: for one that names no send, or more than one.
     """
@@ -190,7 +190,7 @@ def read(ledger: Ledger, account: str, send_keys: Sequence[str]) -> list[Record]
     for given in send_keys:
         prefix = given.strip().lower()
         if not _KEY.fullmatch(prefix):
-            # Not repeated: what was pasted here by mistake may be somebody's address.
+            # The message does not repeat the text, because it may be an address that was pasted by mistake.
             raise SendosoConfigError(
                 f"A send key is 64 hexadecimal digits, or the first {SHORTEST_PREFIX} or more of them; one that was "
                 f"given is not. {_NOTHING}"
@@ -217,11 +217,11 @@ def select(
     """
     Read the sends that a decision is about: those with some keys, or all that are open in a batch or a scope.
 
-    :param ledger: where.
-    :param account: whose they are.
-    :param send_keys: see :func:`read`; these need not be open.
-    :param batch_id: or all that is open in a batch.
-    :param dedupe_scope: or all that is open in a scope.
+    :param ledger: the ledger.
+    :param account: the account of the sends.
+    :param send_keys: as for :func:`read`; these sends need not be open.
+    :param batch_id: instead of keys: all open sends of this batch.
+    :param dedupe_scope: instead of keys: all open sends of this scope.
     :param reason: narrows a batch or a scope.
     :param states: of a batch or a scope, the sends in these states.
     :raises SendosoConfigError: for none or more than one of the three, and if there is no such send.
@@ -263,7 +263,7 @@ def resolve(ledger: Ledger, records: Sequence[Record], decision: Decision) -> Ta
     :param ledger: the ledger.
     :param records: the sends as they were read; one that has changed since is not resolved.
     :param decision: the decision about all of them.
-    :raises SendosoConfigError: for a send id of more than one send, or one that is another's; nothing was changed.
+    :raises SendosoConfigError: for a send id with more than one send, or the id of another send; nothing was changed.
     """
     if decision.send_id is not None:
         _check_send_id(ledger, records, decision.send_id)
@@ -288,9 +288,9 @@ def resolve(ledger: Ledger, records: Sequence[Record], decision: Decision) -> Ta
 
 def describe(ledger: Ledger, record: Record) -> dict[str, Any]:
     """
-    Return what a person needs to know about a send; who it is for is not in the ledger.
+    Return what a person needs to know about a send; the ledger does not store the recipient.
 
-    :param ledger: where it was read.
+    :param ledger: the ledger that has the send.
     :param record: the send.
     """
     return {
@@ -308,6 +308,7 @@ def describe(ledger: Ledger, record: Record) -> dict[str, Any]:
         "send_id": record.send_id,
         "bound_id": record.bound_id,
         "status": record.status,
+        "status_word": record.status_word,
         "resend_of": record.resend_of,
         "attempt": record.attempt,
         "in_flight": record.state in (*OPEN, State.POSTING) and record.lease_left > 0,
@@ -318,7 +319,7 @@ def as_lines(described: dict[str, Any]) -> list[str]:
     """
     Format a send as the lines of a list.
 
-    :param described: by :func:`describe`.
+    :param described: the result of :func:`describe`.
     """
     names = ("kind", "row_ref", "gift_id", "touch_id", "posted_at", "send_id", "resend_of")
     details = [f"{name} {described[name]}" for name in names if described[name] is not None]

@@ -15,9 +15,9 @@ def cipher(identity: Identity, secret: str, purpose: str) -> Fernet:
     """
     Derive a key for one purpose.
 
-    :param identity: the ledger's; salts the key.
+    :param identity: the identity of the ledger; salts the key.
     :param secret: the client secret.
-    :param purpose: what is encrypted; another one is another key.
+    :param purpose: what is encrypted; every purpose has its own key.
     """
     info = f"airflow-provider-sendoso {purpose}".encode()
     derived = HKDF(hashes.SHA256(), 32, salt=identity.hash_key, info=info).derive(secret.encode())
@@ -28,7 +28,7 @@ class LinkCipher:
     """
     Encrypts eGift links, each with a key of its own send: moved to another row, a link cannot be decrypted.
 
-    :param identity: the ledger's.
+    :param identity: the identity of the ledger.
     :param secret: the client secret; with another one nothing can be read.
     """
 
@@ -40,7 +40,7 @@ class LinkCipher:
         """
         Encrypt the link of a send.
 
-        :param send_key: of the send.
+        :param send_key: the key of the send.
         :param link: the eGift link.
         """
         return self._cipher(send_key).encrypt(link.encode()).decode()
@@ -49,8 +49,8 @@ class LinkCipher:
         """
         Read the link of a send.
 
-        :param send_key: of the send.
-        :param ciphertext: as the ledger has it.
+        :param send_key: the key of the send.
+        :param ciphertext: the link as the ledger stores it.
         :return: ``None`` if it was encrypted under another client secret.
         """
         try:

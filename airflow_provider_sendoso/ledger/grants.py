@@ -1,4 +1,4 @@
-"""Who may do what with the ledger's tables: the rights that the code uses and no others, as SQL for a DBA."""
+"""The database rights on the ledger's tables, as SQL for a DBA: those that the code uses, and no others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     schema.accounts.name: ("SELECT", "INSERT"),
     schema.cursors.name: ("SELECT", "INSERT", "UPDATE"),
 }
-"""By table, what workers, the triggerer and the commands need; every table is here."""
+"""The rights that workers, the triggerer and the commands need, for each of the tables."""
 
 READS = (
     schema.accounts.name,
@@ -28,15 +28,15 @@ READS = (
     schema.scopes.name,
     schema.sends.name,
 )
-"""What a dashboard needs: without the key of the hashes, with which they can be tried against a list of addresses, and
-without the tokens."""
+"""The tables that a dashboard needs. The tokens are not among them, nor is the hash key: with it, the hashes can be
+compared with a list of addresses."""
 
 _MAKES = {"mysql": "SELECT, INSERT, UPDATE, CREATE, ALTER, INDEX ON *", "postgresql": "USAGE, CREATE ON SCHEMA public"}
 
 
 def grants(dialect: str, role: str) -> Iterator[tuple[str, list[str]]]:
     """
-    Write down the rights of three roles.
+    Return the statements that grant three roles their rights.
 
     :param dialect: ``mysql`` or ``postgresql``; SQLite has no roles.
     :param role: the name of the one that runs DAGs; the names of the others begin with it. On MySQL perhaps with a
@@ -55,7 +55,7 @@ def grants(dialect: str, role: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _on(dialect: str, table: str, rights: tuple[str, ...]) -> tuple[str, ...]:
-    """Add what MySQL asks for where an insert may find its row there; it then sets the key to itself."""
+    """Add MySQL's right to update the key, because an insert that finds its row there sets the key to itself."""
     if dialect != "mysql" or "UPDATE" in rights or table == schema.resolutions.name:
         return rights
     return (*rights, "UPDATE")

@@ -1,4 +1,4 @@
-"""Group commit: the work of several threads in one transaction, because a commit costs the same for one as for all.
+"""Group commit: runs the work of several threads in one transaction, because one commit costs less than several.
 
 One thread at a time is the leader. It takes the work of all threads that wait, runs it in one transaction, and commits.
 Threads that arrive meanwhile form the next group, and the first of them leads it. If the transaction of a group fails,
@@ -82,7 +82,7 @@ class GroupCommit:
                     self._waiting.remove(mine)
                     if mine.leads:
                         self._call_next()
-            while not (waits or mine.over):  # a leader is running it, and must not do so after this thread has gone on
+            while not (waits or mine.over):  # a leader is running this work, which must end before this thread goes on
                 mine.called.acquire(timeout=_GLANCE)  # the interrupted call may have acquired it already
             raise
         with self._lock:
@@ -112,7 +112,7 @@ class GroupCommit:
                 raise
         finally:
             with self._lock:
-                if not committed:  # those that wait meanwhile go on alone: no thread waits for a group's retry
+                if not committed:  # the waiting threads run alone now, and do not wait for a group's retry
                     group, self._waiting = group + self._waiting, []
                 for part in group:
                     part.over, part.committed = True, committed

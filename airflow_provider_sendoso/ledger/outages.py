@@ -35,11 +35,11 @@ class Outages:
             del self._waits[token]
 
     def say(self) -> None:
-        """Log one line if a thread has waited for some seconds, and the last line is as old; never raises."""
+        """Log a line if a thread has waited for some seconds, and the last line is as old; never raises."""
         now = time.time()
         waits = [
             wait for wait in list(self._waits.values()) if wait[1] > now
-        ]  # a forked process has its parent's waits
+        ]  # a forked process has inherited its parent's waits
         if not waits:
             return
         since, until = min(began for began, _ in waits), max(end for _, end in waits)

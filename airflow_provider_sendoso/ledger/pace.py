@@ -25,10 +25,10 @@ class LedgerPace:
     """
     Hands out one account's slots.
 
-    :param database: the ledger's.
-    :param account: whose rate it is.
+    :param database: the ledger's database.
+    :param account: the account whose rate is limited.
     :param interval: seconds between two slots.
-    :param poll_share: while sends are waiting, polls get at most one slot in so many.
+    :param poll_share: while sends are waiting, polls get at most one of this many slots.
     """
 
     def __init__(self, database: Database, account: str, interval: float, poll_share: int) -> None:
@@ -36,7 +36,7 @@ class LedgerPace:
         self._together = GroupCommit(database.once)
         self._account = account
         self._this_row = pace.c.account == account
-        # Built once: they run ten times a second, for days, and building them costs more than running them.
+        # Built once: these statements run ten times a second, and building them costs more than running them.
         slot = _later(pace.c.tat, db_now())
         self._take = {
             True: self._step(pace.c.slot, slot=slot, tat=slot + interval),
@@ -87,7 +87,7 @@ class LedgerPace:
     def _step(self, due: Any, **values: Any) -> list[Executable]:
         """Build the statements that update the row, and then read the seconds until ``due``."""
         move = self._move(**values)
-        # Relative, and measured after the row was locked: no two clocks are compared.
+        # A number of seconds rather than a moment, measured after the row was locked: no two clocks are compared.
         left = due - db_now()
         if self._database.dialect == "postgresql":
             return [move.returning(left)]  # saves a round trip

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_sendoso.models import Item, Kind, RowOutcome
+from airflow_provider_sendoso.models import Item, Kind, RowOutcome, StatusReport
 
 
 class State(StrEnum):
@@ -53,8 +53,8 @@ class Batch:
     The sends of one task instance, in all its tries.
 
     :param batch_id: hash of the account, the deployment and the task instance.
-    :param account: whose money it is.
-    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param account: the account that pays for the gifts.
+    :param dedupe_scope: the scope within which a recipient gets at most one gift.
     :param recipient_key: the field or column that identifies a recipient within the scope.
     """
 
@@ -74,7 +74,7 @@ class Wanted:
     What a run wants to send: the ledger's view of one row.
 
     :param email_hash: of the recipient's e-mail address.
-    :param client: hash of the client that would post it.
+    :param client: hash of the client that would post the send.
     """
 
     send_key: str
@@ -97,11 +97,12 @@ class Record:
     :param posted_ago: seconds since then.
     :param resend_of: the id of the send that this one replaces.
     :param email_hash: of the recipient's e-mail address; ``None`` for a catalogue gift that an older release has sent.
-    :param bound_id: the id that a campaign send turned out to have in that list.
+    :param bound_id: the id of a campaign send in Sendoso's list, once it was found there.
     :param kind: ``None`` for a kind that this release does not know.
-    :param link_ciphertext: that link, once it is SENT.
-    :param client: hash of the client that has claimed it; ``None`` where an older release did.
+    :param link_ciphertext: the eGift link, encrypted, once the send is SENT.
+    :param client: hash of the client that has claimed the send; ``None`` if an older release has claimed it.
     :param posted_mark: the moment of the last POST by the clocks of the process that made it.
+    :param status_word: ``status`` in Sendoso's own word.
     """
 
     send_key: str
@@ -128,6 +129,7 @@ class Record:
     link_ciphertext: str | None = field(default=None, repr=False)
     client: str | None = None
     posted_mark: str | None = None
+    status_word: str | None = None
 
     @property
     def why(self) -> str | None:
@@ -136,10 +138,10 @@ class Record:
 
     def outcome_for(self, batch_id: str, payload_hash: str | None = None) -> RowOutcome:
         """
-        Say what this send means for a row of a batch that would make the same send.
+        Return the outcome of a row of a batch that would make this send.
 
-        :param batch_id: of the batch.
-        :param payload_hash: of the row's content; ``None`` where the content does not matter.
+        :param batch_id: the id of the batch.
+        :param payload_hash: the hash of the row's content; ``None`` if the content does not matter.
         :return: ``NOT_REACHED`` where nothing has gone out, so that the row is posted once the send can be claimed.
         """
         match self.state:
@@ -158,16 +160,16 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class SendProgress:
     """
-    The delivery status of an accepted send, as the ledger has it.
+    The delivery status of an accepted send, as the ledger stores it.
 
-    :param send_id: as it was asked for, where it has two: a tracking code and the id that it is bound to.
-    :param status: one of the six; ``None`` while it was never read.
-    :param made_ago: seconds since it was sent, on the database's clock.
+    :param send_id: the id that was asked for; a campaign send has two, its tracking code and its id in the list.
+    :param report: the status and Sendoso's words for it; ``None`` if no status was ever read.
+    :param made_ago: seconds since the send was made, on the database's clock.
     :param noted_ago: seconds since its status was read; ``None`` if it never was.
     """
 
     send_id: str
-    status: str | None
+    report: StatusReport | None
     made_ago: float
     noted_ago: float | None
     send_key: str
@@ -175,6 +177,11 @@ class SendProgress:
     touch_id: str | None = None
     email_hash: str | None = None
     bound_id: str | None = None
+
+    @property
+    def status(self) -> str | None:
+        """One of the six."""
+        return None if self.report is None else self.report.status.value
 
 
 @dataclass(frozen=True)
@@ -190,9 +197,10 @@ def record_of(row: Any, now: float) -> Record:
     """
     Turn a row of the table into a record.
 
-    :param row: of ``sendoso_sends``, whole.
-    :param now: on the database's clock.
+    :param row: a row of ``sendoso_sends`` with all columns.
+    :param now: the time on the database's clock.
     """
+    report = StatusReport.stored(row.status, row.status_words)
     return Record(
         send_key=row.send_key,
         account=row.account,
@@ -209,9 +217,10 @@ def record_of(row: Any, now: float) -> Record:
         row_ref=row.row_ref,
         posted_at=row.posted_at,
         posted_ago=None if row.posted_at is None else now - row.posted_at,
-        status=row.status,
+        status=None if report is None else report.status.value,
         resend_of=row.resend_of,
-        status_at=row.status_at,
+        status_word=None if report is None else report.word,
+        status_at=None if report is None else row.status_at,
         email_hash=row.email_hash,
         bound_id=row.bound_id,
         kind=Kind.stored(row.kind, of_campaign=row.touch_id is not None),

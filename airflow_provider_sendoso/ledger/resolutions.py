@@ -1,4 +1,4 @@
-"""Resolves sends whose outcome is not known, by a search at Sendoso or by a person, and records each resolution."""
+"""Resolves sends whose outcome is not known, after a search at Sendoso or a person's decision, and records who did."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import db_now, resolutions, sends
-from airflow_provider_sendoso.models import tracking_code
+from airflow_provider_sendoso.ledger.statements import status_columns
+from airflow_provider_sendoso.models import StatusReport, tracking_code
 
 OPEN = (State.UNKNOWN, State.HELD)
 """The states in which nobody knows whether a gift has gone out."""
@@ -49,7 +50,7 @@ class Resolutions:
     """
     Resolves UNKNOWN and HELD sends, and records each resolution.
 
-    :param database: the ledger's.
+    :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -63,7 +64,7 @@ class Resolutions:
         resolved_by: str,
         why: str,
         send_id: str | None = None,
-        status: str | None = None,
+        report: StatusReport | None = None,
     ) -> bool:
         """
         Turn a send into SENT, or into READY to be sent again, and record who decided it and why.
@@ -77,7 +78,7 @@ class Resolutions:
         :param resolved_by: a person's name, or ``reconcile``; cut at 190 characters.
         :param why: cut at 500 characters; never personal data.
         :param send_id: Sendoso's id of the gift that was found.
-        :param status: of the gift that was found.
+        :param report: the status of the gift that was found.
         :return: ``False`` if the send has changed, or a process may still be posting it; then nothing was written.
         """
         if to_state not in (State.SENT, State.READY):
@@ -94,9 +95,9 @@ class Resolutions:
             values |= {"send_id": send_id, "reason": None}
             in_tracker = record.kind is not None and record.kind.in_tracker
             if in_tracker and send_id is not None and tracking_code(send_id) is None:
-                values["bound_id"] = send_id  # it was found in the list of campaign sends
-        if status is not None:
-            values |= {"status": status, "status_at": db_now()}
+                values["bound_id"] = send_id  # the id was found in the list of campaign sends
+        if report is not None:
+            values |= status_columns(report)
         resolution_id = uuid.uuid4().hex
         written = {
             "resolution_id": resolution_id,
@@ -117,11 +118,11 @@ class Resolutions:
             if record.state is State.READY:
                 newest = connection.execute(decided.order_by(resolutions.c.resolved_at.desc())).first()
                 if newest is None or tuple(newest) != (record.attempt, State.READY):
-                    return False  # it was never posted, or was turned away: nothing was decided about it
+                    return False  # the send was not posted, or was refused: no decision is needed
             if connection.execute(update(sends).where(*as_read).values(**values)).rowcount == 1:
                 connection.execute(resolutions.insert().values(**written, resolved_at=db_now()))
                 return True
-            # A commit that went through while its answer was lost is found here when the work is repeated.
+            # If the commit's acknowledgement was lost, the repeated work finds here what it has written.
             mine = select(resolutions.c.send_key).where(resolutions.c.resolution_id == resolution_id)
             return connection.execute(mine).first() is not None
 
@@ -131,7 +132,7 @@ class Resolutions:
         """
         Turn UNKNOWN sends that were looked for and not found into HELD ones.
 
-        :param records: as they were read; those that have changed since stay as they are.
+        :param records: the sends as they were read; sends that have changed since are left alone.
         """
 
         def work(connection: Connection) -> None:
@@ -149,7 +150,7 @@ class Resolutions:
         """
         Read all resolutions of a send, the oldest first.
 
-        :param send_key: its key.
+        :param send_key: the key of the send.
         """
         query = select(resolutions).where(resolutions.c.send_key == send_key).order_by(resolutions.c.resolved_at)
         rows = self._database.run(lambda connection: connection.execute(query).fetchall())

@@ -23,7 +23,9 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-SCHEMA_VERSION = 5
+from airflow_provider_sendoso.models.statuses import LONGEST_STATUS_WORDS
+
+SCHEMA_VERSION = 6
 """The version of the tables below. Adding a table, an index, or a column that may be NULL raises it."""
 
 USABLE_SINCE = 4
@@ -101,6 +103,7 @@ sends = Table(
     Column("link_ciphertext", Text),
     Column("client", String(16)),
     Column("posted_mark", String(80)),
+    Column("status_words", String(LONGEST_STATUS_WORDS)),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
@@ -112,7 +115,9 @@ campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and `
 sends, which no two sends share. For one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has the
 link from the moment when it is SENT.
 ``client`` is a hash of the client that claimed the send last; ``posted_mark`` the moment of its last POST by the clocks
-of the process that made it (see ``clocks.py``), as ``posted_at`` is by the database's."""
+of the process that made it (see ``clocks.py``), as ``posted_at`` is by the database's.
+``status_words`` has Sendoso's words for the statuses that the send has had, separated by commas, the present one last.
+A ``failed`` without words was written before version 6, to which a send on hold had failed."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -128,7 +133,7 @@ resolutions = Table(
     Column("resolved_at", Moment, nullable=False),
     Index("sendoso_resolutions_send", "send_key"),
 )
-"""What was decided about sends whose outcome was not known: who, when and why. Rows are only ever added."""
+"""The decisions about sends whose outcome was not known: who decided, when and why. Rows are only ever added."""
 
 tokens = Table(
     "sendoso_tokens",
@@ -174,7 +179,7 @@ accounts = Table(
     Column("conn_id", String(250), nullable=False),
     Column("created_at", Moment, nullable=False),
 )
-"""The accounts that have sent, each with the client and the connection that were the first to. Since version 5."""
+"""The accounts that have sent, each with the client and the connection of its first send. Since version 5."""
 
 cursors = Table(
     "sendoso_cursors",
@@ -190,6 +195,7 @@ ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
     5: (sends.c.client, sends.c.posted_mark, identity.c.tables_version),
+    6: (sends.c.status_words,),
 }
 """Columns by the schema version that added them. An older ledger gets them, with their indexes, when it is opened; new
 tables need no entry here."""
@@ -220,5 +226,5 @@ def _mysql_now(element: db_now, compiler: Any, **kw: Any) -> str:
 
 
 for _table in metadata.tables.values():
-    # Whatever the server's defaults are: with transactions, and comparing keys and scopes by their code points.
+    # Set here rather than by the server's defaults: transactions, and keys and scopes that are compared by code points.
     _table.kwargs.update(mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_bin")

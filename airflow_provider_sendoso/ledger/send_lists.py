@@ -15,14 +15,14 @@ from airflow_provider_sendoso.ledger.schema import lists
 from airflow_provider_sendoso.ledger.statements import now_on
 
 _SPARE = 86_400.0
-"""Seconds for which a list is kept beyond its time, for a triggerer that is late."""
+"""Seconds for which a list is kept after it expires, for a triggerer that is late."""
 
 
 class SendLists:
     """
-    Keeps lists of send ids.
+    Stores lists of send ids.
 
-    :param database: the ledger's.
+    :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -34,9 +34,9 @@ class SendLists:
 
         Each call makes a new name, because two waits for the same sends end at different times.
 
-        :param send_ids: as Sendoso named them.
-        :param seconds: for how long it will be read.
-        :return: its name.
+        :param send_ids: the ids that Sendoso has given the sends.
+        :param seconds: for how long the list will be read.
+        :return: the name of the list.
         """
         list_id = uuid.uuid4().hex
         text = json.dumps(list(send_ids), separators=(",", ":"))
@@ -55,7 +55,7 @@ class SendLists:
         Return for how many seconds a name has been known; a new name is known from now on.
 
         :param name: at most 32 characters.
-        :param seconds: for how long it will be asked for.
+        :param seconds: for how long the name will be asked for.
         """
 
         def work(connection: Connection) -> float:
@@ -72,8 +72,8 @@ class SendLists:
         """
         Read a list.
 
-        :param list_id: of :meth:`keep`.
-        :raises SendosoLedgerError: if it is not there; the sensor's next try keeps it again.
+        :param list_id: the name that :meth:`keep` has returned.
+        :raises SendosoLedgerError: if there is no such list; the sensor's next try stores it again.
         """
         query = select(lists.c.send_ids).where(lists.c.list_id == list_id)
         text = self._database.run(lambda connection: connection.execute(query).scalar())

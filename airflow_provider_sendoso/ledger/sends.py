@@ -1,4 +1,4 @@
-"""The sends of all batches: claims them and records their outcomes, by ``transitions.py``, and reads them."""
+"""Claims the sends of all batches, records their outcomes (``transitions.py`` has the rules), and reads them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_provider_sendoso.ledger.records import (
     record_of,
 )
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
-from airflow_provider_sendoso.ledger.statements import in_groups, now_on
+from airflow_provider_sendoso.ledger.statements import in_groups, now_on, status_columns
 from airflow_provider_sendoso.ledger.transitions import (
     BEGIN_POST,
     FINISH,
@@ -42,7 +42,7 @@ from airflow_provider_sendoso.ledger.transitions import (
     take_new,
     transit,
 )
-from airflow_provider_sendoso.models import Item, Kind, SendStatus
+from airflow_provider_sendoso.models import Item, Kind, SendStatus, StatusReport
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is retried; if it fails, the ledger lacks a gift that went out."""
@@ -56,7 +56,7 @@ class SendLedger:
     """
     The sends of all accounts, scopes and batches.
 
-    :param database: the ledger's.
+    :param database: the ledger's database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -113,11 +113,11 @@ class SendLedger:
 
         A POSTING row whose lease has lapsed becomes UNKNOWN: its process died between the POST and the answer.
 
-        :param batch: for whom.
-        :param owner: identifies the run; another one for every try.
+        :param batch: the batch that wants to make the sends.
+        :param owner: identifies the run; every try has another one.
         :param lease: seconds.
-        :param wanted: at most a few dozen; may be empty.
-        :return: by send key, a claim, or the row as it stands.
+        :param wanted: the sends to claim, at most a few dozen; may be empty.
+        :return: by send key, a claim, or the row of a send that is not free.
         """
         if not wanted:
             return {}
@@ -155,11 +155,11 @@ class SendLedger:
 
     def begin_post(self, claim: Claim, lease: float, connection: Connection | None = None) -> bool:
         """
-        Commit POSTING before a POST is made; once more if the POST was delayed.
+        Commit POSTING before a POST is made; called again if the POST was delayed.
 
         :param claim: the right to post the send.
         :param lease: seconds after which another run may assume that the process is dead.
-        :param connection: of a transaction that the caller commits; ``None`` makes one.
+        :param connection: a transaction that the caller commits; ``None`` makes a new one.
         :return: ``False`` if the claim is lost; then nothing may be posted.
         """
         values: dict[str, Any] = {"lease": lease, "to_mark": clocks.mark()}
@@ -176,7 +176,7 @@ class SendLedger:
 
         :param claim: the right to post the send.
         :param lease: seconds that the claim lasts from now.
-        :return: ``False`` if it may not be made again by this attempt.
+        :return: ``False`` if this attempt may not post the send again.
         """
         return self._transition(claim, POST_AGAIN, State.CLAIMED, OUTCOME_PATIENCE, lease=lease)
 
@@ -187,26 +187,27 @@ class SendLedger:
         *,
         reason: str | None = None,
         send_id: str | None = None,
-        status: str | None = None,
+        report: StatusReport | None = None,
         link: str | None = None,
     ) -> bool:
         """
         Commit the outcome of a POST, also if it comes so late that another run has made the send UNKNOWN or HELD.
 
-        :param claim: the right by which it was posted.
+        :param claim: the claim with which the send was posted.
         :param state: SENT, REFUSED, UNKNOWN, or READY for a send that is known not to have gone out.
         :param reason: a short code, like ``http_422``.
         :param send_id: Sendoso's id, or the tracking code of a campaign send.
-        :param status: one of the six.
-        :param link: the eGift link that it made, encrypted; committed together with the rest.
+        :param report: the send's status, if the answer holds it.
+        :param link: the eGift link that was made, encrypted; committed together with the rest.
         :return: ``False`` if the send's row names another owner or attempt.
         """
         outcome = {"to_state": state, "to_reason": reason, "to_send_id": send_id}
         if link is not None:
             return self._transition(claim, FINISH_WITH_LINK, state, OUTCOME_PATIENCE, **outcome, to_link=link)
-        if status is None:
+        if report is None:
             return self._transition(claim, FINISH, state, OUTCOME_PATIENCE, **outcome)
-        return self._transition(claim, FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome, to_status=status)
+        outcome |= {"to_status": report.status, "to_words": report.stored_words}
+        return self._transition(claim, FINISH_WITH_STATUS, state, OUTCOME_PATIENCE, **outcome)
 
     def lapse(self, **where: str) -> None:
         """
@@ -230,7 +231,7 @@ class SendLedger:
         """
         Read rows by their keys.
 
-        :param send_keys: at most a few dozen; those that the ledger does not know are left out.
+        :param send_keys: at most a few dozen keys; the result lacks those that the ledger does not know.
         """
         return {record.send_key: record for record in self._read(sends.c.send_key.in_(send_keys))}
 
@@ -238,7 +239,7 @@ class SendLedger:
         """
         Read the rows of an account whose keys begin with a prefix.
 
-        :param account: whose they are.
+        :param account: the account of the sends.
         :param prefix: hexadecimal digits, which have no meaning in a pattern.
         """
         return self._read(sends.c.account == account, sends.c.send_key.like(f"{prefix}%"))
@@ -247,44 +248,47 @@ class SendLedger:
         """
         Find the row of a send that was accepted.
 
-        :param account: whose it is.
-        :param send_id: as Sendoso named it.
+        :param account: the account of the send.
+        :param send_id: the id that Sendoso has given the send.
         """
         found = self._read(sends.c.account == account, _named([send_id]))
         return found[0] if found else None
 
-    def note_status(self, account: str, send_id: str, status: str) -> None:
+    def note_status(self, account: str, send_id: str, report: StatusReport) -> None:
         """
         Store the delivery status of an accepted send.
 
-        :param account: whose it is.
-        :param send_id: as Sendoso named it.
-        :param status: one of the six.
+        :param account: the account of the send.
+        :param send_id: the id that Sendoso has given the send.
+        :param report: the status.
         """
-        self._update(sends.c.account == account, _named([send_id]), status=status, status_at=db_now())
+        self._update(sends.c.account == account, _named([send_id]), **status_columns(report))
 
-    def note_statuses(self, account: str, statuses: Mapping[str, str]) -> None:
+    def note_statuses(self, account: str, reports: Mapping[str, StatusReport]) -> None:
         """
         Store the delivery statuses of many sends, a few hundred to a statement.
 
-        A final status (delivered, failed, returned) is not replaced by an earlier one, which was read before it.
+        A final status (delivered, failed, returned) is not replaced by an earlier one, which was read before it; but a
+        ``failed`` without words is, because to the release that wrote it a send on hold had failed.
 
-        :param account: whose they are.
-        :param statuses: by send id; ids that the ledger does not know are left out.
+        :param account: the account of the sends.
+        :param reports: by send id; ids that the ledger does not know are left out.
         """
-        by_status: dict[str, list[str]] = {}
-        for send_id, status in statuses.items():
-            by_status.setdefault(status, []).append(send_id)
-        for status, send_ids in by_status.items():
+        same: dict[tuple[SendStatus, str | None], list[str]] = {}
+        for send_id, report in reports.items():
+            same.setdefault((report.status, report.stored_words), []).append(send_id)
+        for send_ids in same.values():
+            report = reports[send_ids[0]]
             for some in in_groups(sorted(send_ids)):
                 these = [sends.c.account == account, _named(some)]
-                if not SendStatus(status).terminal:
-                    these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL)))
-                self._update(*these, status=status, status_at=db_now())
+                if not report.status.terminal:
+                    unsure = and_(sends.c.status == SendStatus.FAILED, sends.c.status_words.is_(None))
+                    these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL), unsure))
+                self._update(*these, **status_columns(report))
 
     def progress(self, **where: str) -> Iterator[SendProgress]:
         """
-        Read the delivery statuses of what was sent, in pages.
+        Read the delivery statuses of accepted sends, in pages.
 
         :param where: columns and values, like ``batch_id=…``.
         """
@@ -301,8 +305,8 @@ class SendLedger:
         """
         Read the delivery statuses of some sends, in pages.
 
-        :param account: whose they are.
-        :param send_ids: as Sendoso named them; those that the ledger does not know are left out.
+        :param account: the account of the sends.
+        :param send_ids: the ids that Sendoso has given the sends; ids that the ledger does not know are left out.
         """
         for some in in_groups(list(send_ids)):
             asked = set(some)
@@ -313,9 +317,9 @@ class SendLedger:
 
     def scopes(self, account: str) -> list[str]:
         """
-        Name the scopes of an account.
+        Return the scopes of an account.
 
-        :param account: whose they are.
+        :param account: the account of the sends.
         """
         query = select(scopes.c.dedupe_scope).where(scopes.c.account == account).order_by(scopes.c.created_at)
         return [str(name) for name in self._database.run(lambda connection: connection.execute(query).scalars().all())]
@@ -351,9 +355,9 @@ class SendLedger:
 
     def batch(self, batch_id: str) -> Batch | None:
         """
-        Read which task instance a batch is.
+        Read which task instance made a batch.
 
-        :param batch_id: as its operator returned it.
+        :param batch_id: the id that the operator returned.
         """
         of_scope = and_(scopes.c.account == batches.c.account, scopes.c.dedupe_scope == batches.c.dedupe_scope)
         query = select(batches, scopes.c.recipient_key).where(batches.c.batch_id == batch_id, of_scope)
@@ -361,11 +365,11 @@ class SendLedger:
         return None if row is None else Batch(**{f.name: getattr(row, f.name) for f in fields(Batch)})
 
     def batch_exists(self, account: str, batch_id: str) -> bool:
-        """Say whether the ledger knows a batch of an account."""
+        """Return whether the ledger knows a batch of an account."""
         return self._exists(batches.c.account == account, batches.c.batch_id == batch_id)
 
     def scope_exists(self, account: str, dedupe_scope: str) -> bool:
-        """Say whether anything was ever sent, or tried, in a scope."""
+        """Return whether a batch was ever opened in a scope."""
         return self._exists(scopes.c.account == account, scopes.c.dedupe_scope == dedupe_scope)
 
     def states(self, **where: str) -> dict[State, int]:
@@ -380,9 +384,9 @@ class SendLedger:
 
     def perhaps_sent(self, batch: Batch) -> Counter[Item]:
         """
-        Count what a batch has sent, or may have, in all its tries, by what was sent.
+        Count the gifts that a batch has sent, or may have sent, in all its tries, by gift or campaign.
 
-        :param batch: whose sends are counted, also those whose rows its query has lost since.
+        :param batch: the batch; sends whose rows its query no longer returns are counted, too.
         """
         these = (sends.c.account == batch.account, sends.c.batch_id == batch.batch_id, sends.c.state.in_(PERHAPS_SENT))
         query = select(sends.c.gift_id, sends.c.touch_id, func.count()).where(*these).group_by("gift_id", "touch_id")
@@ -393,7 +397,7 @@ class SendLedger:
         """
         Read the sends in some states, in pages, in the order of their keys.
 
-        :param states: which ones.
+        :param states: the states.
         :param where: columns and values, like ``batch_id=…``.
         """
         after = ""
@@ -418,10 +422,10 @@ class SendLedger:
         return self._database.run(work)
 
     def _progress(self, *where: Any) -> list[tuple[str, SendProgress]]:
-        """Read only the columns that a wait needs: it reads thousands of rows in every round."""
+        """Read only the columns that a wait needs, because a wait reads thousands of rows in every round."""
         made_at = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
-        columns = (sends.c.send_key, sends.c.send_id, sends.c.status, made_at, sends.c.status_at, sends.c.kind)
-        query = select(*columns, sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
+        columns = (sends.c.send_key, sends.c.send_id, sends.c.status, sends.c.status_words, made_at, sends.c.status_at)
+        query = select(*columns, sends.c.kind, sends.c.touch_id, sends.c.email_hash, sends.c.bound_id)
         query = query.where(*where).order_by(sends.c.send_key).limit(_PAGE)
 
         def work(connection: Connection) -> list[tuple[str, SendProgress]]:
@@ -431,16 +435,16 @@ class SendLedger:
                     key,
                     SendProgress(
                         send_id,
-                        status,
+                        report := StatusReport.stored(status, words),
                         now - made,
-                        None if noted is None else now - noted,
+                        None if noted is None or report is None else now - noted,
                         key,
                         Kind.stored(kind, of_campaign=touch_id is not None),
                         touch_id,
                         *rest,
                     ),
                 )
-                for key, send_id, status, made, noted, kind, touch_id, *rest in connection.execute(query)
+                for key, send_id, status, words, made, noted, kind, touch_id, *rest in connection.execute(query)
             ]
 
         return self._database.run(work)

@@ -29,10 +29,10 @@ _MYSQL = """
 
 def check_server(connection: Connection) -> None:
     """
-    Refuse a standby, and a server that forgets commits when it is killed; warn of one that does when its machine fails.
+    Refuse a standby, and a server that loses commits when it is killed; warn if it loses them when its machine fails.
 
-    A commit that is forgotten is a gift sent twice, and no session can turn these settings on. A clock that differs
-    from this machine's is named, because leases lapse on the server's. SQLite has no server.
+    A lost commit can become a gift sent twice, and no session can change these settings. A warning names a clock that
+    differs from this machine's, because leases lapse by the server's clock. SQLite has no server.
 
     :param connection: of the running transaction.
     :raises SendosoLedgerError: for a standby.
@@ -44,12 +44,12 @@ def check_server(connection: Connection) -> None:
     asked = time.time()
     found = dict(connection.execute(text(_POSTGRESQL if dialect == "postgresql" else _MYSQL)).one()._mapping)
     if found["standby"]:
-        raise SendosoLedgerError(  # after a fail-over a retry may find the primary
+        raise SendosoLedgerError(  # after a fail-over a retry may reach the new primary
             "The ledger's database is a standby, or read-only: what it does not have yet would be sent again. Nothing "
             "was sent. Retry after a fail-over; otherwise set the ledger's connection to the primary (on PostgreSQL "
             '"target_session_attrs": "read-write" in its extra).'
         )
-    # With 0 the last second of commits is in the server's memory alone; with 2 the operating system has it.
+    # With 0, the commits of the last second are only in the server's memory; with 2, the operating system has them.
     if str(found.get("flush")) == "0":
         raise SendosoConfigError(
             "The ledger's server forgets commits when it is killed, and gifts would be sent twice: set "
@@ -69,7 +69,7 @@ def check_server(connection: Connection) -> None:
 
 
 def _forgetful(dialect: str, found: dict[str, object]) -> Iterator[str]:
-    """Name what has to be set."""
+    """Name the settings that have to be changed."""
     if dialect == "postgresql":
         yield from (f"{name} = on" for name in ("fsync", "full_page_writes") if found[name] == "off")
         return

@@ -1,4 +1,4 @@
-"""What a ledger's database is told for each connection or transaction: how long to wait, and that a commit lasts."""
+"""The settings of each connection or transaction of a ledger: how long to wait for a lock, and that a commit lasts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IDLE_TIMEOUT_MS = 15_000
 
 def prepare(engine: Engine) -> None:
     """
-    Have the engine's connections and transactions as a ledger needs them.
+    Set up the engine's connections and transactions as a ledger needs them.
 
     :param engine: PostgreSQL, MySQL, MariaDB or SQLite.
     :raises SendosoConfigError: for any other database, and for a SQLite one that would not outlive the process.
@@ -35,7 +35,7 @@ def prepare(engine: Engine) -> None:
 
 def _prepare_sqlite(engine: Engine) -> None:
     path = Path(engine.url.database or "")
-    # Airflow reads sqlite:///ledger.db as a file in the root directory: nobody means that.
+    # Airflow reads sqlite:///ledger.db as a file in the root directory, which nobody intends.
     if not path.is_absolute() or path.parent == Path(path.anchor):
         raise SendosoConfigError(
             "The ledger's SQLite database must be a file with an absolute path, like sqlite:////var/lib/sendoso.db: "
@@ -44,12 +44,12 @@ def _prepare_sqlite(engine: Engine) -> None:
     _make_private(path)
 
     def on_connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say so, below
+        connection.isolation_level = None  # transactions begin with the BEGIN below
         for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}"):
             connection.execute(f"PRAGMA {pragma}")
 
     def on_begin(connection: Connection) -> None:
-        # Taking the write lock at once: an upgrade from reading to writing fails without waiting.
+        # Takes the write lock at once, because SQLite does not wait when a reading transaction starts to write.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", on_connect)
@@ -57,22 +57,22 @@ def _prepare_sqlite(engine: Engine) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file for its owner alone: the hash key is in it. Who lets a group write to it keeps that."""
+    """Create the file readable by its owner only, because it holds the hash key; an existing file keeps its mode."""
     try:
-        if not path.exists():  # closing one that is there would give up the locks that this process has on it
+        if not path.exists():  # closing an existing file would release this process's locks on it
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):  # SQLite makes the two others like the first
+        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):  # SQLite gives the others the first's mode
             if file.exists():
                 mode = stat.S_IMODE(file.stat().st_mode)
                 file.chmod(mode & (0o660 if mode & 0o020 else 0o600))
     except OSError:
-        pass  # somebody else's file, or no directory: SQLite says what is wrong, if anything is
+        pass  # no right to the file, or no directory: SQLite reports what is wrong
 
 
 def _prepare_postgresql(engine: Engine) -> None:
-    # For each transaction, as a pooler like PgBouncer may give each another session, and a session to other clients:
-    # what it sees, how long it waits for a row, and how long a frozen process may hold one. A commit that the server
-    # forgets when one of its processes is killed would be a gift sent twice; what is asked beyond that stays.
+    # Set in each transaction, because a pooler like PgBouncer may give each transaction another session: which commits
+    # it sees, how long it waits for a row, and how long a frozen process may hold one. A commit that the server loses
+    # when one of its processes is killed can become a gift sent twice; a stricter setting stays.
     asked = "current_setting('synchronous_commit')"
     durable = f"CASE {asked} WHEN 'off' THEN 'on' ELSE {asked} END"
     settings = (
@@ -81,7 +81,8 @@ def _prepare_postgresql(engine: Engine) -> None:
         f" set_config('synchronous_commit', {durable}, true)"
     )
     own_begin = engine.dialect.driver == "psycopg"
-    # psycopg 3 in autocommit leaves BEGIN to us, and both are one round trip. psycopg2 cannot commit then.
+    # In autocommit, psycopg 3 leaves BEGIN to this code, which sends it with the settings in one round trip. psycopg2
+    # cannot commit in autocommit.
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED" if own_begin else "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
     def on_connect(connection: Any, record: Any) -> None:
@@ -99,11 +100,12 @@ def _prepare_mysql(engine: Engine) -> None:
         with closing(connection.cursor()) as cursor:
             # As on PostgreSQL: each statement sees what was committed before it.
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            # What does not fit is an error; UTC has no hour that comes twice; and a statement is no transaction.
+            # A value that does not fit is an error; UTC has no hour that comes twice; a statement does not commit by
+            # itself.
             cursor.execute(
                 "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), time_zone = '+00:00', autocommit = 0"
             )
-            # As on PostgreSQL; MySQL ends what is idle in a transaction only together with what is idle.
+            # As on PostgreSQL, except that MySQL ends every idle connection, whether it is in a transaction or not.
             cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_MS // 1000}")
             cursor.execute(f"SET SESSION wait_timeout = {IDLE_TIMEOUT_MS // 1000}")
         connection.commit()

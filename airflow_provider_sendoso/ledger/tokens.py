@@ -27,13 +27,13 @@ later, but has just shown that it can write as many."""
 
 class LedgerTokenStore:
     """
-    Keeps one client's tokens in the ledger.
+    Stores one client's tokens in the ledger.
 
     The encryption key is derived from the client secret: a changed secret makes the old row useless, not an error.
 
-    :param database: the ledger's.
-    :param identity: the ledger's; salts the key.
-    :param client: what tells one client's tokens from another's: base URL, client ID, grant type, scope.
+    :param database: the ledger's database.
+    :param identity: the identity of the ledger; salts the key.
+    :param client: the values that tell one client from another: base URL, client ID, grant type, scope.
     :param secret: the client secret.
     """
 
@@ -44,7 +44,7 @@ class LedgerTokenStore:
         self._this_row = tokens.c.token_key == self._token_key
 
     def read(self) -> tuple[str, float] | None:
-        """Return what was stored and the seconds until it should be renewed; ``None`` if nothing can be read."""
+        """Return the stored tokens and the seconds until they should be renewed; ``None`` if nothing can be read."""
         row = self._stored()
         text = self._decrypted(row[0]) if row is not None else None
         return None if row is None or text is None else (text, float(row[1]))

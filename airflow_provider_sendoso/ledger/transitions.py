@@ -45,7 +45,9 @@ FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
     send_id=bindparam("to_send_id"),
     finished_at=db_now(),
 )
-FINISH_WITH_STATUS = FINISH.values(status=bindparam("to_status"), status_at=db_now())
+FINISH_WITH_STATUS = FINISH.values(
+    status=bindparam("to_status"), status_words=bindparam("to_words"), status_at=db_now()
+)
 FINISH_WITH_LINK = FINISH.values(link_ciphertext=bindparam("to_link"))
 REOPEN = _move(State.REFUSED).values(state=State.READY)
 _STATE = select(sends.c.state).where(_MINE)
@@ -87,7 +89,7 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
     Make the READY row of a send that the ledger does not know.
 
     :param batch: the send's batch.
-    :param now: on the database's clock.
+    :param now: the time on the database's clock.
     """
     return {
         "send_key": want.send_key,

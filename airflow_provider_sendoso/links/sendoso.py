@@ -47,6 +47,13 @@ class SendosoLink(_PushedLink):
     xcom_key = "sendoso_link"
 
 
+class OnHoldLink(_PushedLink):
+    """Links to the connection's base URL while Sendoso holds sends until a manager approves or cancels them."""
+
+    name = "On hold at Sendoso"
+    xcom_key = "sendoso_on_hold_link"
+
+
 class TrackingLink(_PushedLink):
     """Links to the send's tracking page, if Sendoso's answer names one (published for eGifts; else inferred)."""
 

@@ -22,6 +22,7 @@ from airflow_provider_sendoso.models.sends import (
     field_errors,
     parse_send,
 )
+from airflow_provider_sendoso.models.statuses import STATUS_WORDS, SendStatus, StatusReport, known_word, on_hold_warning
 from airflow_provider_sendoso.models.text import (
     LONGEST_ID,
     LONGEST_LINK,
@@ -38,7 +39,6 @@ from airflow_provider_sendoso.models.words import (
     Delivery,
     Item,
     RowOutcome,
-    SendStatus,
     row_name,
 )
 
@@ -50,6 +50,7 @@ __all__ = [
     "LONGEST_VALUE",
     "METADATA_KEY",
     "NOTHING",
+    "STATUS_WORDS",
     "TRACKING",
     "Address",
     "AddressConfirmation",
@@ -69,11 +70,14 @@ __all__ = [
     "Send",
     "SendStatus",
     "SendosoObject",
+    "StatusReport",
     "Touch",
     "User",
     "field_errors",
+    "known_word",
     "normalise_key",
     "normalise_text",
+    "on_hold_warning",
     "parse_send",
     "read_balance",
     "row_name",

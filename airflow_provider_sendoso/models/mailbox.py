@@ -12,6 +12,8 @@ import unicodedata
 
 import idna
 
+from airflow_provider_sendoso.models.identity import is_invisible
+
 # Nearly every address of a warehouse: plain ASCII, nothing around it, a dot in the domain.
 _LABEL = r"[A-Za-z0-9-]+"
 _PLAIN = re.compile(rf"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*@{_LABEL}(?:\.{_LABEL})+")
@@ -115,7 +117,7 @@ def _decoration(text: str) -> str | None:
     """Name the decoration or encoding of an address."""
     if any(unicodedata.decomposition(character).startswith(("<wide>", "<narrow>")) for character in text):
         return "full-width characters"
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in text):
+    if any(map(is_invisible, text)):
         return "characters that cannot be seen"
     if "@" not in text and not _ENTITY.search(text) and "%40" not in text:
         return None
@@ -143,7 +145,8 @@ def _decoration(text: str) -> str | None:
         return "more after it, such as ?subject="
     if text[-1] in ".:!*_-=~|\\":
         return "a punctuation mark after it"
-    if local and (local[0] in ".*=" or not _is_local(local[0])):
+    # RFC 5322 allows some of these; as bullets and arrows of lists they are common, and as mailboxes unknown.
+    if local and (local[0] in ".*#/^=~|→⇒" or not _is_local(local[0])):
         return "a punctuation mark before it"
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from airflow_provider_sendoso.models.kinds import TRACKING
+from airflow_provider_sendoso.models.statuses import SendStatus, StatusReport
 from airflow_provider_sendoso.models.text import AnswerId
-from airflow_provider_sendoso.models.words import Delivery, SendStatus
+from airflow_provider_sendoso.models.words import Delivery
 from airflow_provider_sendoso.moments import moment_or_none
 
 
@@ -113,6 +114,21 @@ class Send(SendosoObject):
     """The status in the API's own word."""
     tracking_url: Annotated[str | None, BeforeValidator(_web_address)] = Field(default=None, repr=False)
     """Address of the send's tracking page (published for eGifts of campaigns; for other sends inferred)."""
+
+    @property
+    def report(self) -> StatusReport | None:
+        """The status with Sendoso's words for it, those of ``status_updates`` (published) included."""
+        if self.status is None:
+            return None
+        updates = (self.model_extra or {}).get("status_updates")
+        listed = updates if isinstance(updates, list) else []
+        past = [update.get("status") for update in listed if isinstance(update, Mapping)]
+        return StatusReport.of(self.status, self.status_word, [word for word in past if isinstance(word, str)])
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether Sendoso holds the send until a manager approves or cancels it (help centre); it is ``pending``."""
+        return self.report is not None and self.report.on_hold
 
     @classmethod
     def without_id(cls) -> Self:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.models.countries import WITH_STATES
 from airflow_provider_sendoso.models.kinds import Kind
-from airflow_provider_sendoso.models.suspects import postal_code_problem
+from airflow_provider_sendoso.models.suspects import float_problem, postal_code_problem
 from airflow_provider_sendoso.models.text import (
     Country,
     Email,
@@ -60,6 +60,13 @@ def _address(address: Address | None) -> Address | None:
     if problem is not None:
         raise PydanticCustomError("postal_code", "{problem}", {"problem": problem})
     return address if address is not None and any(vars(address).values()) else None
+
+
+def _phone(number: str | None) -> str | None:
+    problem = float_problem(number)
+    if problem is not None:
+        raise PydanticCustomError("phone", "{problem}", {"problem": problem})
+    return number
 
 
 class Recipient(_Model):
@@ -119,7 +126,7 @@ class CampaignRecipient(_Model):
     first_name: OptionalText = None
     last_name: OptionalText = None
     email: Email
-    mobile_no: OptionalText = None
+    mobile_no: Annotated[OptionalText, AfterValidator(_phone)] = None
     """Without it a parcel to an address outside the US fails silently (published)."""
     address: Annotated[Address | None, AfterValidator(_address)] = None
     company: _NotPosted = None

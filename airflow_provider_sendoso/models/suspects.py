@@ -10,18 +10,24 @@ from typing import Any
 
 _STAND_INS = frozenset(
     {
-        *("n/a", "N/A", "n.a.", "N.A.", "#N/A", "#REF!", "#VALUE!", "#NAME?", "#NULL!", "#DIV/0!"),
-        *("nan", "NaN", "NAN", "None", "NaT", "<NA>", "null", "NULL", "(null)", "[null]", "\\N", "undefined"),
+        *("n/a", "N/A", "n.a.", "N.A.", "N/a", "#N/A", "#NV", "#REF!", "#VALUE!", "#NAME?", "#NULL!", "#DIV/0!"),
+        *("#NUM!", "#SPILL!", "#CALC!", "nan", "NaN", "NAN", "-nan", "None", "none", "NaT", "<NA>", "<na>", "null"),
+        *("NULL", "(null)", "[null]", "<null>", "<NULL>", "(none)", "<none>", "<nil>", "\\N", "undefined"),
+        *("(blank)", "(empty)", "[object Object]", "{}", "[]", "''", '""', "inf", "-inf"),
         *("-", "--", "---", "–", "—", "?", "."),
     }
 )
 """Words of databases, data frames and spreadsheets for a missing value. Case matters: Nan is a first name."""
-_SHORTENED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+?\d+")
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|\{[A-Za-z_]\w*\}", re.DOTALL)
+_SHORTENED = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+?\d+")
+_DISGUISED = re.compile(r"""'[+-]?\d[\d ()./-]*|="[^"]*"|#{3,}""")
+"""How spreadsheets keep a number as text, and what they show where a column is too narrow."""
+_FLOAT = re.compile(r"\d+[.,]0+")
+_JINJA = (("{{", "}}"), ("{%", "%}"), ("{#", "#}"))
+_PLACEHOLDER = re.compile(r"\{\s{0,9}[A-Za-z_]\w{0,99}\s{0,9}([.:!\[][^{}]{0,99})?\}")
 _LONGEST_STAND_IN = max(map(len, _STAND_INS))
 
 
-FIRST_OF_SUSPECTS = frozenset({one[0] for one in _STAND_INS} | set("+-0123456789"))
+FIRST_OF_SUSPECTS = frozenset({one[0] for one in _STAND_INS} | set("+-0123456789'=#"))
 """First characters of suspects: a check for them spares most values of a million rows the full test."""
 
 
@@ -36,7 +42,21 @@ def suspect(text: str) -> str | None:
         return f"is {text!r}, which stands for a missing value; use NULL"
     if text[0] in "+-0123456789" and _SHORTENED.fullmatch(text):
         return "is a number in scientific notation, as spreadsheets shorten long ones; give all of its digits as text"
+    if text[0] in "'=#" and _DISGUISED.fullmatch(text):
+        return "is written as a spreadsheet shows or guards it; give the value alone, as text"
     return None
+
+
+def float_problem(text: str | None) -> str | None:
+    """
+    Say why a phone number or a postal code was a number on its way here.
+
+    :param text: as it would be printed.
+    :return: the problem; ``None`` if there is none.
+    """
+    if text is None or not _FLOAT.fullmatch(text):
+        return None
+    return "ends in a decimal point and a zero: a column of numbers was made text; give it as text from the start"
 
 
 def placeholder(text: Any) -> str | None:
@@ -45,7 +65,14 @@ def placeholder(text: Any) -> str | None:
 
     :param text: a card's text; a value of another type holds none.
     """
-    found = _PLACEHOLDER.search(text) if isinstance(text, str) and "{" in text else None
+    if not isinstance(text, str) or "{" not in text:
+        return None
+    for opening, closing in _JINJA:  # not by a pattern, which takes a second for thousands of opening braces
+        start = text.find(opening)
+        end = text.find(closing, start + 2)
+        if 0 <= start < end:
+            return text[start : end + 2]
+    found = _PLACEHOLDER.search(text)
     return found[0] if found else None
 
 
@@ -69,6 +96,10 @@ _DIGITS = {
 with a zero (Google's address data), and for territories with US ZIP codes."""
 
 
+_WITH_ZIP_4 = frozenset({"US", "AS", "FM", "GU", "MH", "MP", "PR", "PW", "UM", "VI"})
+"""Countries whose codes may have four more digits after a hyphen."""
+
+
 def postal_code_problem(country: str | None, postal_code: str | None) -> str | None:
     """
     Say why a postal code of digits has lost its leading zeros.
@@ -77,10 +108,17 @@ def postal_code_problem(country: str | None, postal_code: str | None) -> str | N
     :param postal_code: the code as it would be printed.
     :return: the problem; ``None`` if there is none.
     """
-    digits = _DIGITS.get(country or "")
-    if digits is None or postal_code is None or not postal_code.isdecimal() or len(postal_code) >= digits:
+    if problem := float_problem(postal_code):
+        return problem
+    needed = _DIGITS.get(country or "")
+    digits = (postal_code or "").replace("-", "").replace(" ", "")
+    if needed is None or not digits.isdecimal():
+        return None
+    if country in _WITH_ZIP_4 and "-" in (postal_code or ""):
+        needed = 9
+    if len(digits) >= needed:
         return None
     return (
-        f"has {len(postal_code)} digits and codes of {country} have {digits}: a column of numbers loses leading zeros; "
+        f"has {len(digits)} digits and codes of {country} have {needed}: a column of numbers loses leading zeros; "
         "give it as text"
     )

@@ -22,6 +22,8 @@ LONGEST_CELL = 8000
 
 _MISSING = ("NAType", "NaTType")
 """Types of pandas' missing values; pandas need not be installed."""
+_PLACE_IN_MEMORY: tuple[Any, Any] = (object.__str__, object.__repr__)
+"""What prints an object as <… object at 0x…>."""
 _EMOJI_TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
 
 
@@ -52,7 +54,7 @@ def normalise_text(value: Any) -> str | None:
         if not math.isfinite(value):
             return None
         value = int(value) if value == int(value) else value
-    elif isinstance(value, Iterable) and not isinstance(value, str):  # bytes, arrays of all kinds, JSON
+    elif _is_no_text(value):
         raise TypeError(f"{type(value).__name__} is not text")
     text = str(value)
     if len(text) > LONGEST_CELL:  # before NFC, which takes a second for each 30,000 combining marks
@@ -60,6 +62,13 @@ def normalise_text(value: Any) -> str | None:
     text = unicodedata.normalize("NFC", text)
     text.encode()  # raises a ValueError for half of a surrogate pair
     return _stripped(text) or None
+
+
+def _is_no_text(value: Any) -> bool:
+    """Whether a value is bytes, an array of any kind, JSON, or prints as its place in memory."""
+    if isinstance(value, Iterable):
+        return not isinstance(value, str)
+    return callable(value) or (type(value).__str__, type(value).__repr__) == _PLACE_IN_MEMORY
 
 
 def _stripped(text: str) -> str:

@@ -1,9 +1,7 @@
-"""Items, statuses and row outcomes: the vocabulary of ledger, log and results."""
+"""Items and row outcomes: the vocabulary of ledger, log and results."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,44 +27,6 @@ class Item:
 
 NOTHING = Item()
 """The item of a send whose item is not known."""
-
-
-class SendStatus(StrEnum):
-    """A send's status: the seed's six words, in the order in which a send passes through them."""
-
-    PENDING = "pending"
-    PROCESSING = "processing"
-    SHIPPED = "shipped"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    RETURNED = "returned"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether this status is final."""
-        return self in (SendStatus.DELIVERED, SendStatus.FAILED, SendStatus.RETURNED)
-
-    def reached(self, targets: Iterable[SendStatus]) -> bool:
-        """
-        Return whether this status is one of the targets, or beyond one of them on the way to ``delivered``.
-
-        :param targets: the statuses waited for.
-        """
-        return any(
-            self is target or (self in _ON_THE_WAY and target in _ON_THE_WAY[: _ON_THE_WAY.index(self)])
-            for target in targets
-        )
-
-    @classmethod
-    def from_word(cls, word: str) -> SendStatus | None:
-        """
-        Map a word of the API to a status; ``None`` for an unknown word.
-
-        The six are the seed's; the mapping of the Send Tracker's words is inferred.
-
-        :param word: compared without case, spaces, ``_`` and ``-``.
-        """
-        return _STATUS_WORDS.get(_folded(word))
 
 
 class RowOutcome(StrEnum):
@@ -96,32 +56,6 @@ def row_name(number: int, row_ref: str | None) -> str:
     :param row_ref: the value of the column that the DAG's author has declared not personal.
     """
     return f"row {number}" if row_ref is None else f"row {number} ({row_ref})"
-
-
-_ON_THE_WAY = (SendStatus.PENDING, SendStatus.PROCESSING, SendStatus.SHIPPED, SendStatus.DELIVERED)
-
-
-def _folded(word: str) -> str:
-    return re.sub(r"[\s_-]+", "", word).casefold()
-
-
-_STATUS_WORDS = {
-    _folded(word): status
-    for status, words in {
-        SendStatus.PENDING: (
-            "pending, initiated, pending approval, pending sendoso approval, confirming address, order received"
-        ),
-        SendStatus.PROCESSING: "processing, fulfilling, amazon fulfilling, fulfillment issue, out of stock",
-        SendStatus.SHIPPED: "shipped, amazon shipped, sent",
-        SendStatus.DELIVERED: "delivered, opened, clicked, redeemed",
-        SendStatus.FAILED: (
-            "failed, blocked, bounced, canceled, confirmation canceled, address confirmation - cancelled, "
-            "email blacklist, insufficient funds, invalid email format, suspicious email"
-        ),
-        SendStatus.RETURNED: "returned, undeliverable, refunded, expired",
-    }.items()
-    for word in words.split(", ")
-}
 
 
 class Delivery(StrEnum):

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @harmless
 def report_output(hook: BaseHook, account: str, dedupe_scope: str | None = None) -> None:
     """
-    Tell the collector of hook lineage that gifts went out.
+    Report to Airflow's collector of hook lineage that gifts were sent.
 
-    :param hook: that sent them.
-    :param account: whose sends they are.
-    :param dedupe_scope: in which; ``None`` for gifts that are not a batch's.
+    :param hook: the hook that sent them.
+    :param account: the account of the sends.
+    :param dedupe_scope: the batch's scope; ``None`` for single gifts.
     """
     of_what = {"account": account, "dedupe_scope": dedupe_scope}
     collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
@@ -36,11 +36,11 @@ def report_output(hook: BaseHook, account: str, dedupe_scope: str | None = None)
 @harmless
 def report_query(hook: DbApiHook, sql: str, cursor: Any) -> None:
     """
-    Tell the collector of hook lineage of a query that did not go through the hook's own ``run``.
+    Report to Airflow's collector of hook lineage a query that did not go through the hook's own ``run``.
 
-    :param hook: of the warehouse.
-    :param sql: the query; its parameters may be personal and are not told.
-    :param cursor: after the query.
+    :param hook: the warehouse's hook.
+    :param sql: the query; its parameters, which may be personal, are not reported.
+    :param cursor: the cursor after the query.
     """
     from airflow.providers.common.sql.hooks.lineage import send_sql_hook_lineage
 
@@ -55,10 +55,10 @@ def note_asset_events(
 
     An outlet that is an alias becomes the asset of the batch's scope.
 
-    :param context: of the task.
-    :param outlets: of the task.
-    :param account: whose sends they are.
-    :param dedupe_scope: of the batch.
+    :param context: the task's context.
+    :param outlets: the task's outlets.
+    :param account: the account of the sends.
+    :param dedupe_scope: the batch's scope.
     :param extra: the counts. No personal data.
     """
     events = context.get("outlet_events")
@@ -78,11 +78,11 @@ def _note_asset_event(events: Any, outlet: Any, account: str, dedupe_scope: str,
 @dataclass(frozen=True)
 class Query:
     """
-    What a batch was read with.
+    The query that a batch was read with.
 
     :param sql: the query.
-    :param conn_id: of the warehouse.
-    :param hook_params: of the warehouse's hook.
+    :param conn_id: the warehouse's connection.
+    :param hook_params: keyword arguments of the warehouse's hook.
     """
 
     sql: str
@@ -95,10 +95,10 @@ def openlineage_of(query: Query | None, account: str, dedupe_scope: str, sent: i
     """
     Build OpenLineage's inputs and outputs of a batch.
 
-    :param query: ``None`` for a batch of ``recipients``.
-    :param account: whose sends they are.
-    :param dedupe_scope: of the batch.
-    :param sent: gifts that this batch has sent; without any there is no output.
+    :param query: the batch's query; ``None`` for a batch of ``recipients``.
+    :param account: the account of the sends.
+    :param dedupe_scope: the batch's scope.
+    :param sent: number of gifts that this batch has sent; without any there is no output.
     """
     from airflow.providers.common.compat.openlineage.facet import OutputDataset, OutputStatisticsOutputDatasetFacet
     from airflow.providers.openlineage.extractors import OperatorLineage

@@ -22,8 +22,8 @@ class SendMetrics:
     Counters ``sendoso.sends.<outcome>``.
 
     :param conn_id: the connection to Sendoso.
-    :param operator_name: the class that sends.
-    :param batch: whose sends they are.
+    :param operator_name: the name of the operator's class.
+    :param batch: the batch of the sends.
     """
 
     conn_id: str

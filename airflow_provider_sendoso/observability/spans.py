@@ -20,8 +20,8 @@ def span(name: str, attributes: Attributes | None = None) -> Iterator[Callable[[
 
     Of an error, only the type is recorded.
 
-    :param name: of the span, after ``sendoso.``.
-    :param attributes: numbers and texts; what is ``None`` is left out. No personal data.
+    :param name: the span's name without the prefix ``sendoso.``.
+    :param attributes: numbers and texts; ``None`` is left out. No personal data.
     """
     opened = _open(f"sendoso.{name}")
     _describe(opened, attributes or {})
@@ -39,7 +39,7 @@ def span(name: str, attributes: Attributes | None = None) -> Iterator[Callable[[
 def _open(name: str) -> tuple[Any, Any] | None:
     try:
         from opentelemetry import context, trace
-    except ImportError:  # Airflow brings it today
+    except ImportError:  # a dependency of Airflow today, but not declared by us
         return None
     opened = trace.get_tracer(__name__).start_span(name)
     return opened, context.attach(trace.set_span_in_context(opened))

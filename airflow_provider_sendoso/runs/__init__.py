@@ -1,1 +1,1 @@
-"""One try of a task, for each operator: what it reads, what it sends, and what it says in the end."""
+"""The logic of the operators: each module runs one try of a task from a plan, without importing an operator."""

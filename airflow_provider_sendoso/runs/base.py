@@ -1,4 +1,4 @@
-"""The base of all runs that send: the identity of the batch, the check that the ledger is the same, deferral."""
+"""The base of all runs that send: the batch's identity, the check that the ledger is the same, and deferral."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class SendPlan:
     """
     The settings that all runs that send have in common.
 
-    :param dedupe_scope: within which a recipient gets at most one gift.
+    :param dedupe_scope: the scope within which a recipient gets at most one gift.
     :param lease: seconds that a claim lasts without being renewed.
-    :param claim_timeout: seconds to wait, without progress, for what another run is on.
-    :param settle_time: seconds after a POST's deadline until its absence can be proven.
+    :param claim_timeout: seconds to wait, without progress, for rows that another run has claimed.
+    :param settle_time: seconds after a POST's deadline from which the send's absence can be proven.
     :param resend_absent: whether a send of unknown outcome whose absence is proven is sent again.
-    :raises SendosoConfigError: for arguments that contradict each other; nothing was sent.
+    :raises SendosoConfigError: if arguments contradict each other; nothing was sent.
     """
 
     dedupe_scope: Any
@@ -65,11 +65,11 @@ class Run:
     """
     One try of a task that sends.
 
-    It takes a plan and not an operator: operators are imported by a DAG's parser every few seconds, and import nothing
-    that only a run needs.
+    It takes a plan and not an operator, because Airflow imports operators whenever it parses a DAG file, so they import
+    nothing that only a run needs.
 
-    :param plan: what to do.
-    :param task: whose try it is.
+    :param plan: the parsed arguments.
+    :param task: the task of this try.
     """
 
     plan: SendPlan
@@ -82,7 +82,7 @@ class Run:
         self.log = task.log
 
     def _defer_until_settled(self, sender: Sender) -> None:
-        """Wait, without a worker, until the absence of what is held can be proven; once in a try."""
+        """Defer the task until the absence of the held sends can be proven; at most once per try."""
         if not self.plan.resend_absent or self.task.defer is None or sender.settles_in is None:
             return
         wait = timedelta(seconds=max(0.0, sender.settles_in) + 1)
@@ -90,14 +90,14 @@ class Run:
         self.task.defer(TimeDeltaTrigger(wait))
 
     def _check_ledger(self) -> None:
-        """Refuse another ledger than an earlier try of this task has used: it knows nothing of what that one sent."""
+        """Refuse a ledger other than that of an earlier try of this task: it does not know what that try sent."""
         if not has_store(self.context):
             return
         here = self.hook.ledger.identity.ledger_uuid
         before = noted(self.context, _LEDGER_UUID)
         if before is None:
-            # The first try, or one before it ended sooner, or somebody has deleted the task's state: then nothing tells
-            # that the ledger is another one, and to refuse would stop tasks whose ledger is the same.
+            # This is the first try, or an earlier one ended before this point, or the task's state was deleted. Whether
+            # the ledger has changed is then unknown, and refusing it would stop tasks whose ledger is the same.
             note(self.context, _LEDGER_UUID, here)
             if getattr(self.context["ti"], "try_number", 1) > first_try(self.context):
                 self.log.warning(
@@ -113,7 +113,7 @@ class Run:
             )
 
     def _push_link(self) -> None:
-        """Link the task to Sendoso before anything is sent: a batch is long."""
+        """Push the link to Sendoso before anything is sent, because a batch may take hours."""
         SendosoLink().push(self.context, self.hook.config.base_url)
 
     def _batch(self, recipient_key: str) -> Batch:
@@ -149,14 +149,14 @@ def make_batch(
     *more: str,
 ) -> Batch:
     """
-    Make the batch of one task instance, which is the same in all its tries.
+    Return the batch of a task instance, whose id is the same for all its tries.
 
-    :param config: the connection: its account and its deployment of Airflow.
-    :param dedupe_scope: as its template was rendered.
-    :param recipient_key: what identifies a recipient within the scope.
+    :param config: the connection, which has the account and the deployment.
+    :param dedupe_scope: the scope, rendered.
+    :param recipient_key: the field or column that identifies a recipient within the scope.
     :param map_index: -1 for a task that is not mapped.
-    :param more: what tells apart several batches of one task instance.
-    :raises SendosoConfigError: for an empty scope.
+    :param more: further parts of the id, for several batches of one task instance.
+    :raises SendosoConfigError: if the scope is empty.
     """
     scope = same_name(text("dedupe_scope", dedupe_scope) or "")
     if not scope:
@@ -174,12 +174,12 @@ def make_batch(
 
 class ProgressLog:
     """
-    Logs a batch's progress every few seconds, even if there is none.
+    Logs a batch's progress every few seconds, even if nothing has changed.
 
     If the task's supervisor has died, the log line raises; so an orphaned task detects this and stops.
 
-    :param logger: the task's.
-    :param spool: whose rows are counted.
+    :param logger: the task's logger.
+    :param spool: the spool whose rows are counted.
     """
 
     def __init__(self, logger: Any, spool: BatchSpool | None = None) -> None:
@@ -203,10 +203,10 @@ class ProgressLog:
 
 
 def short_key(send_key: str | None) -> str:
-    """The beginning of a send key, as much of it as a person types."""
+    """Return the first digits of a send key, enough for a person to name the send."""
     return send_key[:12] if send_key else "unknown"
 
 
 def moment(epoch: float | None) -> str:
-    """Write a moment for people, in UTC; ``None`` is an unknown one."""
+    """Format a time for people, in UTC; ``None`` is an unknown time."""
     return "an unknown time" if epoch is None else datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")

@@ -42,25 +42,25 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 _NAMED = 20
-"""Rows that a log or an error names before it only counts."""
+"""The most rows that a log or an error names; it counts the others."""
 
 
 class BatchRun(Run):
     """
-    What :class:`~airflow_provider_sendoso.operators.sendoso.BatchSendOperator` does in a try.
+    One try of :class:`~airflow_provider_sendoso.operators.sendoso.BatchSendOperator`.
 
-    :param plan: what to do.
-    :param task: whose try it is.
+    :param plan: the parsed arguments.
+    :param task: the task of this try.
     """
 
     plan: BatchPlan
     sent: tuple[Batch, int] | None = None
-    """What it has sent, for OpenLineage; ``None`` for a try that did not come to sending."""
+    """The batch and its number of sends, for OpenLineage; ``None`` if the try ended before it sent anything."""
 
     links = False
     """Whether each row is to become an eGift link."""
     what_to_do = WHAT_TO_DO
-    """About held sends."""
+    """What the error says about held sends."""
 
     def execute(self) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
@@ -117,7 +117,7 @@ class BatchRun(Run):
         results: ResultsTable | None,
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
-        """Say what would be sent and what it would cost; the ledger is only read."""
+        """Report what would be sent and what it would cost; the ledger is only read."""
         seen, cost = self._preview(batch, spool, spool.record)
         balance = self.hook.get_balance()
         if cost is not None and cost.amount is not None and balance is not None and cost.amount > balance:
@@ -137,7 +137,7 @@ class BatchRun(Run):
         results: ResultsTable | None,
         failure: SendosoError | None,
     ) -> tuple[Summary, SendosoError | None]:
-        """Send the rows that may be sent; log and push the summary after any end."""
+        """Send the rows that may be sent; log and push the summary however it ends."""
         metrics = SendMetrics(self.hook.sendoso_conn_id, self.task.operator, batch)
         fingerprint, left_out = None, set[int]()
         if failure is None and (self.plan.limits.any or self.hook.config.max_sends_per_batch is not None):
@@ -145,7 +145,7 @@ class BatchRun(Run):
             fingerprint, left_out = seen.fingerprint, seen.left_out
             failure = self._why_refused(batch, spool, seen, cost)
             if failure is not None:
-                self._preview(batch, spool, spool.record, price=False)  # who has theirs already counts as such
+                self._preview(batch, spool, spool.record, price=False)  # gifts sent earlier are counted as such
         if failure is None:
             try:
                 with span("send"):
@@ -154,7 +154,7 @@ class BatchRun(Run):
                 own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
                 failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
-                # A time-out of Airflow's is no Exception; a sensor can still follow what did go.
+                # BaseException, because Airflow's time-out is no Exception: a sensor can then follow what was sent.
                 summary = self._summary(batch, spool, fingerprint)
                 self.task.push(summary.as_json())
                 self._write_results(results, batch, spool)
@@ -163,7 +163,7 @@ class BatchRun(Run):
         held = self._log_rows(spool)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
         if results is not None or self.links:
-            self.task.push(summary.as_json())  # the task may be killed while it writes
+            self.task.push(summary.as_json())  # before writing, because the task may be killed meanwhile
         unwritten = self._write_results(results, batch, spool)
         if held and failure is None and not summary.count(RowOutcome.NOT_REACHED):
             self.task.push(summary.as_json())
@@ -271,7 +271,7 @@ class BatchRun(Run):
         return hook
 
     def _check_gifts(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
-        """Look the gifts up, and incomplete addresses; Sendoso does, where the catalogue cannot be read."""
+        """Look gifts and incomplete addresses up; left to Sendoso if the catalogue cannot be read."""
         dry_run = self.plan.dry_run
         try:
             problem = check_gifts(
@@ -298,7 +298,7 @@ class BatchRun(Run):
         return SendosoConfigError(f"{problem} ({touch_id}). Nothing was sent by this try.")
 
     def _refuse_invalid(self, spool: BatchSpool) -> SendosoRowsError | None:
-        counts = spool.counts()  # once: each is a walk through all rows
+        counts = spool.counts()  # once, because counting reads all rows
         invalid, rows, most = counts[RowOutcome.INVALID], counts.total(), self.plan.max_invalid
         if invalid and self.plan.fail_on_invalid:
             return SendosoRowsError(f'{invalid} rows are invalid and on_invalid="fail". {_reasons(spool)}')
@@ -309,7 +309,7 @@ class BatchRun(Run):
         return None
 
     def _prepare_results(self, batch: Batch) -> ResultsTable | None:
-        """Test before the first send that the results can be written after the last."""
+        """Test before the first send that the results can be written after the last one."""
         if self.plan.results_table is None:
             return None
         hook = warehouse_hook(str(self.plan.conn_id), self.plan.hook_params)
@@ -387,7 +387,7 @@ class BatchRun(Run):
         return None
 
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: BatchSpool) -> SendosoError | None:
-        """Decide between success and failure; the order of the checks is that of their importance."""
+        """Decide between success and failure; the most important check comes first."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
             return SendosoNotReachedError(
                 f"{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was sent a "

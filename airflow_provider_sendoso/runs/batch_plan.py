@@ -1,4 +1,4 @@
-"""What a run of a batch is asked to do: an operator's arguments, parsed. A plan that can be built can be run."""
+"""The parsed arguments of an operator for many rows. A plan validates itself: one that can be built can be run."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from airflow_provider_sendoso.runs.base import SendPlan
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan(SendPlan):
     """
-    A gift for each row.
+    The plan of a batch: a gift for each row.
 
     :param layout: how the rows become sends.
-    :param sql: the query for the rows, or
-    :param recipients: the rows.
-    :param conn_id: of the database that is queried, and that the tables are written to.
-    :param parameters: of the query.
+    :param sql: the query for the rows; ``None`` if ``recipients`` are given.
+    :param recipients: the rows, instead of a query.
+    :param conn_id: the connection of the database that is queried and that the tables are written to.
+    :param parameters: the query's parameters.
     :param hook_params: keyword arguments of the database's hook.
     :param fail_on_invalid: whether nothing is sent if one row is invalid.
-    :param max_invalid: how many invalid rows are too many: a count (``int``), or a share from 0 to 1 (``float``).
-    :param fail_on_held: whether the task fails over sends whose outcome is not known.
+    :param max_invalid: the most invalid rows: a count (``int``), or a share from 0 to 1 (``float``).
+    :param fail_on_held: whether the task fails if sends are held.
     :param dry_run: whether nothing is sent.
-    :param limits: what the batch may not exceed.
-    :param shipping_estimate: of one physical gift, in the catalogue's currency.
-    :param max_in_flight: POSTs at once.
-    :param results_table: where one row is written for each row that was read.
+    :param limits: the limits of the batch.
+    :param shipping_estimate: estimated cost of shipping one physical gift, in the catalogue's currency.
+    :param max_in_flight: concurrent POSTs.
+    :param results_table: the table that gets one row for each row that was read.
     """
 
     layout: Layout = field(repr=False)

@@ -1,4 +1,4 @@
-"""One try of a batch of eGift links: like any batch; in the end all known links are written into the table."""
+"""One try of a batch of eGift links: like any batch, but at its end all known links are written into a table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 @dataclass(frozen=True, kw_only=True)
 class LinksPlan(BatchPlan):
     """
-    An eGift link for each row.
+    The plan of a batch of links: an eGift link for each row.
 
-    :param links_table: where the links are written, through ``conn_id``.
+    :param links_table: the table into which the links are written, through ``conn_id``.
     """
 
     links_table: str | None
@@ -35,10 +35,10 @@ class LinksPlan(BatchPlan):
 
 class EgiftLinksRun(BatchRun):
     """
-    What :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator` does in a try.
+    One try of :class:`~airflow_provider_sendoso.operators.sendoso.EgiftLinksOperator`.
 
-    :param plan: what to do.
-    :param task: whose try it is.
+    :param plan: the parsed arguments.
+    :param task: the task of this try.
     """
 
     plan: LinksPlan
@@ -52,7 +52,7 @@ class EgiftLinksRun(BatchRun):
     _table: LinksTable
 
     def _prepare_results(self, batch: Batch) -> ResultsTable | None:
-        """Prove before the first link is made that it can be written after the last."""
+        """Test before the first link is created that links can be written after the last one."""
         hook = warehouse_hook(str(self.plan.conn_id), self.plan.hook_params)
         self._table = LinksTable(hook, str(self.plan.links_table))
         self._table.prepare(batch)
@@ -61,7 +61,7 @@ class EgiftLinksRun(BatchRun):
     def _write_results(
         self, results: ResultsTable | None, batch: Batch, spool: BatchSpool, *, would_send: bool = False
     ) -> SendosoError | None:
-        """Rewrite both tables; a dry run has made no link, and leaves those of earlier tries where they are."""
+        """Rewrite both tables; a dry run creates no links and leaves the links table as it is."""
         unwritten = super()._write_results(results, batch, spool, would_send=would_send)
         if would_send:
             return unwritten

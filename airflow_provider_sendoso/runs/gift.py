@@ -14,9 +14,9 @@ from airflow_provider_sendoso.runs.single_gift import RECIPIENT_KEY, OneGift
 @dataclass(frozen=True, kw_only=True)
 class GiftPlan(SendPlan):
     """
-    One gift to one recipient.
+    The plan of a single gift to one recipient.
 
-    :param gift: what to send to whom.
+    :param gift: the gift and its recipient.
     """
 
     gift: OneGift
@@ -24,16 +24,16 @@ class GiftPlan(SendPlan):
 
 class GiftRun(Run):
     """
-    What :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator` does in a try.
+    One try of :class:`~airflow_provider_sendoso.operators.sendoso.SendGiftOperator`.
 
-    :param plan: what to do.
-    :param task: whose try it is.
+    :param plan: the parsed arguments.
+    :param task: the task of this try.
     """
 
     plan: GiftPlan
 
     def execute(self) -> str | None:
-        """Send the gift, or find that it was sent."""
+        """Send the gift, unless it was sent before; return its id."""
         gift = self.plan.gift
         batch = self._batch(RECIPIENT_KEY)
         self._push_link()

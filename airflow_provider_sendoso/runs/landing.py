@@ -34,15 +34,15 @@ _PROGRESS = 10.0
 @dataclass(frozen=True, kw_only=True)
 class LandingPlan:
     """
-    A list of Sendoso's to land in a table.
+    The plan of loading one of Sendoso's lists into a table.
 
-    :param listed: which list.
-    :param table: where to.
-    :param conn_id: of the table's database.
+    :param listed: the list.
+    :param table: the table.
+    :param conn_id: the connection of the table's database.
     :param hook_params: keyword arguments of the database's hook.
-    :param columns: the columns to land; ``None`` for all.
-    :param status_table: where the status updates of sends go.
-    :param batch_id: only the sends of this batch.
+    :param columns: the columns to load; ``None`` for all.
+    :param status_table: the table of the sends' status updates.
+    :param batch_id: load only the sends of this batch.
     :param full: whether a list of sends is read to its end.
     """
 
@@ -64,10 +64,10 @@ class LandingPlan:
 
 class LandingRun:
     """
-    What :class:`~airflow_provider_sendoso.operators.sendoso.SendosoToSqlOperator` does in a try.
+    One try of :class:`~airflow_provider_sendoso.operators.sendoso.SendosoToSqlOperator`.
 
-    :param plan: what to do.
-    :param task: whose try it is.
+    :param plan: the parsed arguments.
+    :param task: the task of this try.
     """
 
     def __init__(self, plan: LandingPlan, task: Task) -> None:
@@ -78,7 +78,7 @@ class LandingRun:
         self._said = time.monotonic()
 
     def execute(self) -> dict[str, Any]:
-        """Read and write; nothing is written before all is read."""
+        """Read the rows and write the changes; nothing is written before everything was read."""
         listed, batch_id = self.plan.listed, self.plan.batch_id
         reader = LandingRowReader(listed, self.plan.columns)
         table = LandingTable(
@@ -118,7 +118,7 @@ class LandingRun:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _read_list(self, listed: ObjectList, reading: _Reading, spool: LandingSpool, full: bool) -> dict[str, Any]:
-        """Read a list, one of sends only as far as anything may be new or have changed."""
+        """Read a list; a list of sends only as far as its rows may be new or have changed."""
         frontier = None
         if listed.are_sends and not full and not reading.table.made:
             frontier = Frontier(reading.table.landed())
@@ -130,7 +130,7 @@ class LandingRun:
         return {"whole_list": True}
 
     def _read_batch(self, listed: ObjectList, reading: _Reading, spool: LandingSpool, batch_id: str) -> dict[str, Any]:
-        """Read the sends of a batch: out of the list, or one by one where that takes fewer requests."""
+        """Read the sends of a batch: from the list, or one by one if that takes fewer requests."""
         of_campaigns = listed.name == "campaign_sends"
         recorded = [
             progress.bound_id if of_campaigns else progress.send_id
@@ -169,7 +169,7 @@ class LandingRun:
         return {"missing": len(missing) + unbound}
 
     def _list(self, listed: ObjectList) -> tuple[Listing, Iterator[dict[str, Any]]]:
-        # Not by the models: a field of another type than they expect would be lost.
+        # The models are not used, because they drop fields of an unexpected type.
         listing = listing_of(listed.path, object_request(listed.path))
         return listing, self.hook.session.read_listing(listing)
 
@@ -202,11 +202,11 @@ class LandingRun:
 
 class _Reading:
     """
-    Takes rows as they are read: compares them with the table, and puts aside what is new or has changed.
+    Compares rows with the table as they are read, and spools those that are new or have changed.
 
-    :param reader: of the rows.
-    :param table: where they go.
-    :param part: whether they are not all of the list, but some of it.
+    :param reader: parses the rows.
+    :param table: the table.
+    :param part: whether the rows are only a part of the list.
     """
 
     def __init__(self, reader: LandingRowReader, table: LandingTable, *, part: bool) -> None:
@@ -217,11 +217,11 @@ class _Reading:
 
     def take(self, page: Sequence[Mapping[str, Any]], spool: LandingSpool) -> tuple[list[LandingRow], bool]:
         """
-        Take some rows.
+        Process a page of rows.
 
-        :param page: as the API gave them.
-        :param spool: for those that have to be written.
-        :return: the rows, and whether the table has all of them as they are.
+        :param page: the rows in the API's answer.
+        :param spool: stores the rows that have to be written.
+        :return: the parsed rows, and whether the table has all of them unchanged.
         """
         rows = [self.reader.read(fields) for fields in page]
         landed = self.table.hashes([row.id for row in rows])

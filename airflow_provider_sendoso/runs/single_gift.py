@@ -32,7 +32,7 @@ from airflow_provider_sendoso.sending.preview import preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 
 RECIPIENT_KEY = "email"
-"""What identifies the recipient of one gift within its scope."""
+"""The field that identifies the recipient of a single gift within its scope."""
 
 
 _SO_FAR = {
@@ -46,10 +46,10 @@ _SO_FAR = {
 @dataclass(frozen=True)
 class OneGift:
     """
-    One gift to one recipient.
+    A single gift to one recipient.
 
-    :param send: what to send to whom.
-    :param resend_of: the id of the send that it replaces.
+    :param send: the send.
+    :param resend_of: the id of the send that this one replaces.
     """
 
     send: GiftSend | CampaignSend = field(repr=False)
@@ -60,22 +60,22 @@ class OneGift:
         """
         Read a gift from an operator or a notifier, with its templates rendered.
 
-        :param source: has a ``recipient``, a ``resend_of``, and the arguments of
+        :param source: an object with a ``recipient``, a ``resend_of``, and the arguments of
             :class:`~airflow_provider_sendoso.arguments.gifts.GiftArguments`.
-        :raises SendosoConfigError: naming each field that is missing or wrong, and no value.
+        :raises SendosoConfigError: if a field is missing or wrong; names the fields and none of their values.
         """
         replaced = text("resend_of", source.resend_of)
         return cls(make_send(GiftArguments.of(source), source.recipient), replaced)
 
     def go(self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any) -> Result:
         """
-        Send it, or find that it was sent.
+        Send the gift, unless it was sent before.
 
-        :param hook: the connection.
-        :param sender: of the batch whose only send it is.
-        :param metrics: of the same batch.
-        :param log: takes progress.
-        :raises SendosoError: for what is not the recipient's fault; no gift went out.
+        :param hook: the hook.
+        :param sender: the sender of the batch whose only send this is.
+        :param metrics: the metrics of that batch.
+        :param log: the task's logger.
+        :raises SendosoError: if an error does not concern the recipient; no gift went out.
         """
         batch = metrics.batch
         job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
@@ -112,9 +112,9 @@ class OneGift:
         """
         Return the send's id, or raise the error that its result means.
 
-        :param result: of :meth:`go`.
-        :param metrics: of the batch whose only send it is.
-        :param log: takes the id.
+        :param result: the result of :meth:`go`.
+        :param metrics: the metrics of the batch whose only send this is.
+        :param log: the logger to which the id is logged.
         """
         batch = metrics.batch
         metrics.end({result.outcome: 1})
@@ -151,7 +151,7 @@ class OneGift:
 
 
 def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
-    """Return the row in the shape that is posted; its campaign is read only if the gift was not sent before."""
+    """Return the row in the form in which it is posted; its campaign is read only if the gift was not sent before."""
     name = send_key(hook.ledger, batch, job)
     known = hook.ledger.sends.read([name]).get(name)
     if known is not None and known.state is State.SENT:
@@ -160,7 +160,7 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
 
 
 def _within_ceiling(job: Job, hook: SendosoHook, batch: Batch, *, resend_absent: bool) -> set[int]:
-    """Refuse what is over the connection's ceiling; return what is not to be posted, as a preview names it."""
+    """Refuse a send above the connection's ceiling; return the preview's result if the send is not to be posted."""
     if hook.config.max_sends_per_batch is None:
         return set()
     seen = preview(hook.ledger, batch, [job], lambda result: None, resend_absent=resend_absent)

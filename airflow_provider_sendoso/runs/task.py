@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Task:
     """
-    A try of a task, as far as a run needs it.
+    The parts of a task's try that a run needs.
 
-    :param context: Airflow's.
-    :param hook: on the connection that the task names.
+    :param context: Airflow's context.
+    :param hook: the hook of the task's connection.
     :param log: the task's logger.
     :param operator: the operator's name, for metrics.
-    :param stopped: says whether the task has been killed.
-    :param defer: gives the worker back until a trigger fires, and begins the try again; ``None`` for a task that cannot
-        wait, or has waited.
-    :param do_xcom_push: whether what the task returns is pushed to XCom.
+    :param stopped: returns whether the task has been killed.
+    :param defer: defers the task until a trigger fires, after which the try begins again; ``None`` if the task cannot
+        be deferred, or was deferred already.
+    :param do_xcom_push: whether the task's return value is pushed to XCom.
     :param outlets: the assets that the task updates.
     """
 
@@ -41,7 +41,7 @@ class Task:
 
     def push(self, returned: Any) -> None:
         """
-        Push to XCom what the task would return, before it fails or waits.
+        Push the task's return value to XCom, before the task fails or is deferred.
 
         :param returned: the value.
         """

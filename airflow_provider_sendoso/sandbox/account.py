@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.sandbox.journal import Journal
-from airflow_provider_sendoso.sandbox.statuses import STATUSES, iso, status_updates
+from airflow_provider_sendoso.sandbox.statuses import STATUSES, iso, status_of, status_updates
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,10 @@ class Send:
     One accepted send: in the real world, a gift and a charge.
 
     :param id: the remote id
-    :param body: the request's ``send`` object, as it came
+    :param body: the ``send`` object of the request, unchanged
     :param accepted_at: wall-clock epoch seconds
-    :param client_id: who sent it
-    :param finished: a status that was forced, and when
+    :param client_id: the client that has sent it
+    :param finished: a status that was forced, and the time when it was
     """
 
     id: str
@@ -41,8 +42,8 @@ class Account:
     Accepts gift sends, stores them, and returns their statuses.
 
     :param step: seconds from one status to the next
-    :param clock: gives the present in epoch seconds
-    :param journal: where to remember sends over a restart, if anywhere
+    :param clock: returns the time in epoch seconds
+    :param journal: the file that stores sends over a restart, if any
     """
 
     def __init__(self, step: float, clock: Callable[[], float], journal: Journal | None = None) -> None:
@@ -56,10 +57,10 @@ class Account:
 
     def accept(self, body: dict[str, Any], client_id: str) -> Send:
         """
-        Take a valid send. A repeated one is a new one: "Sendoso does not handle duplicate payloads" (published).
+        Store a valid send. A repeated send is a new send: "Sendoso does not handle duplicate payloads" (published).
 
         :param body: the request's ``send`` object
-        :param client_id: who sent it
+        :param client_id: the client that has sent it
         """
         return self._store(Send(f"send-{secrets.token_hex(6)}", body, self._clock(), client_id))
 
@@ -68,12 +69,12 @@ class Account:
         Force a send's status; it stays there.
 
         :param send_id: the id of an accepted send
-        :param status: one of the six
+        :param status: one of the six, or another published word
         :raises ValueError: if there is no such status
         :raises KeyError: if there is no such send
         """
-        if status not in STATUSES:
-            raise ValueError(f"{status!r} is none of {', '.join(STATUSES)}")
+        if SendStatus.from_word(status) is None:
+            raise ValueError(f"{status!r} is none of {', '.join(STATUSES)}, and no published word for one")
         return self._store(replace(self._sends[send_id], finished=(status, self._clock())))
 
     def sends(self) -> list[Send]:
@@ -82,17 +83,17 @@ class Account:
 
     def find(self, send_id: str) -> Send | None:
         """
-        Look a send up.
+        Find a send by its id.
 
-        :param send_id: its id
+        :param send_id: the id of the send
         """
         return self._sends.get(send_id)
 
     def describe(self, send: Send, now: float | None = None) -> dict[str, Any]:
         """
-        Show a send as the API does; the shape is inferred from the published list of campaign sends.
+        Return a send as the API shows it; the shape is inferred from the published list of campaign sends.
 
-        :param send: one of this account's
+        :param send: a send of this account
         :param now: epoch seconds; the present if left out
         """
         updates = self._updates(send, self._clock() if now is None else now)
@@ -109,9 +110,9 @@ class Account:
         }
 
     def counts(self) -> dict[str, int]:
-        """Count the sends by status; each of the six is there."""
+        """Count the sends by status; all six statuses are in the result."""
         now = self._clock()
-        found = Counter(self._updates(send, now)[-1][0] for send in self._sends.values())
+        found = Counter(status_of(self._updates(send, now)[-1][0]) for send in self._sends.values())
         return {status: found[status] for status in STATUSES}
 
     def duplicates(self) -> dict[tuple[str, str], int]:
@@ -126,7 +127,7 @@ class Account:
             self._journal.clear()
 
     def _store(self, send: Send) -> Send:
-        # A send that was finished is written a second time; the last line of an id counts.
+        # A send whose status was forced is written a second time; the last line with an id is valid.
         if self._journal:
             self._journal.append(asdict(send))
         self._sends[send.id] = send

@@ -37,14 +37,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @dataclass
 class App:
     """
-    Everything the sandbox knows, and the routes to it. All of it belongs to the event loop's thread.
+    The sandbox's state and its routes. Only the event loop's thread may use them.
 
     :param account: the gift sends that were accepted
     :param campaigns: the campaign sends
-    :param tokens: who may ask
-    :param pace: how often they may
-    :param retry_after: what a client that is too fast is told, in seconds; ``None`` tells nothing
-    :param host: the interface that it is served on
+    :param tokens: the tokens of the clients
+    :param pace: the rate at which each client may make requests
+    :param retry_after: seconds in the ``Retry-After`` of a 429; ``None`` leaves the header out
+    :param host: the interface on which the sandbox listens
     """
 
     account: Account
@@ -58,7 +58,7 @@ class App:
     traffic: Traffic = field(default_factory=Traffic)
 
     def build(self) -> web.Application:
-        """Make the web application; it serves one event loop, once."""
+        """Make the web application, which can be used once, in one event loop."""
         app = web.Application(middlewares=[self._middleware])
         app.add_routes(
             [
@@ -89,7 +89,7 @@ class App:
 
     def state(self) -> dict[str, Any]:
         """
-        Say what was received.
+        Return what the sandbox has received.
 
         ``duplicates`` counts the pairs of gift or campaign and e-mail that were sent more than once.
         """
@@ -111,9 +111,9 @@ class App:
         """
         Force a send's status.
 
-        :param send_id: of a gift send; or the id or tracking code of a campaign send
-        :param status: one of the six; any word for a campaign send
-        :raises ValueError: if it cannot be that
+        :param send_id: the id of a gift send, or the id or tracking code of a campaign send
+        :param status: one of the six, or another published word; any word for a campaign send
+        :raises ValueError: if there is no such status
         :raises KeyError: if there is no such send
         """
         if self.campaigns.knows(send_id):
@@ -125,10 +125,10 @@ class App:
         """
         Make the Send Tracker list many old sends.
 
-        :param count: how many
-        :param touch_ids: the campaigns they are of, in turn
-        :param email: as for ``Campaigns.preload``, with the other one
-        :raises ValueError: if it cannot be done as asked
+        :param count: the number of old sends
+        :param touch_ids: the campaigns of the sends, in turn
+        :param email: as for ``Campaigns.preload``, as ``spacing`` is
+        :raises ValueError: if an argument is not valid
         :raises KeyError: if there is no such campaign
         """
         touches = []
@@ -262,7 +262,7 @@ class App:
         return web.json_response({"send": self._show(request, send)})
 
     def _show(self, request: web.Request, send: Send, now: float | None = None) -> dict[str, Any]:
-        """Show a send as the API does; that a gift send has an address to follow it at is inferred."""
+        """Return a send as the API shows it; that a gift send has a tracking address is inferred."""
         return self.account.describe(send, now) | {"tracking_url": f"http://{request.host}/?send={send.id}"}
 
     async def _create_campaign_send(self, request: web.Request) -> web.Response:
@@ -331,7 +331,7 @@ class App:
 
 
 async def _answer(work: Answer) -> web.StreamResponse:
-    """Call a function, and turn its refusal into JSON."""
+    """Call a function, and return its result or its refusal as JSON."""
     try:
         return await work()
     except Refusal as refusal:
@@ -345,7 +345,7 @@ async def _answer(work: Answer) -> web.StreamResponse:
 
 
 def _html(body: bytes) -> web.Response:
-    """Show a page, which no other page may show in a frame of its own."""
+    """Return a page that no other page may show in a frame."""
     return web.Response(body=body, content_type="text/html", charset="utf-8", headers={"X-Frame-Options": "DENY"})
 
 

@@ -1,4 +1,4 @@
-"""The page at which a person lets an application act for them: the authorization-code grant (published)."""
+"""The page on which a person allows an application to act for them: the authorization-code grant (published)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DENIED = {"error": "access_denied", "error_description": "The resource owner den
 @dataclass(frozen=True)
 class Authorization:
     """
-    What an application asks a person for.
+    The permission that an application asks a person for.
 
-    :param redirect_uri: where the answer goes
-    :param scope: space-separated
-    :param state: comes back with the answer
+    :param redirect_uri: the address to which the answer is sent
+    :param scope: the scopes, separated by spaces
+    :param state: a text that the answer repeats
     """
 
     redirect_uri: str
@@ -29,7 +29,7 @@ class Authorization:
 
     def callback(self, answer: Mapping[str, str]) -> str:
         """
-        Return the address that the person's browser is sent to.
+        Return the address to which the person's browser is redirected.
 
         :param answer: a code, or an error
         """
@@ -39,11 +39,11 @@ class Authorization:
 
 def read_authorization(query: Mapping[str, str], client_id: str) -> Authorization:
     """
-    Read what an application asks for.
+    Read the request of an application.
 
-    :param query: of the authorise address
-    :param client_id: the only client there is
-    :raises Refusal: shown to the person, for an address that cannot be trusted must not be redirected to
+    :param query: the query of the request
+    :param client_id: the id of the only client
+    :raises Refusal: which the person sees, because the browser must not be redirected to an untrusted address
     """
     if query.get("client_id") != client_id:
         raise Refusal(401, {"error": "invalid_client", "error_description": "Unknown client."})
@@ -57,9 +57,9 @@ def read_authorization(query: Mapping[str, str], client_id: str) -> Authorizatio
 
 def render_consent(asked: Authorization) -> str:
     """
-    Make the page.
+    Return the page as HTML.
 
-    :param asked: what the application asks for
+    :param asked: the request of the application
     """
     scopes = "".join(f"<li>{escape(scope)}</li>" for scope in asked.scope.split())
     return f"""<!doctype html>

@@ -23,8 +23,8 @@ def read_campaign_send(raw: bytes, find_touch: FindTouch, now: datetime) -> tupl
     Read the body of ``POST /api/v3/send`` and return its ``send`` and its touch if Sendoso would accept it.
 
     :param raw: the request's body
-    :param find_touch: looks a touch up by its id
-    :param now: the present, aware
+    :param find_touch: the function that finds a touch by its id
+    :param now: the present time, with its time zone
     :raises Refusal: 400, 404 or 422, with the reason
     """
     send = read_object(raw).get("send")
@@ -45,12 +45,12 @@ def read_egift_links(raw: bytes, find_touch: FindTouch, now: datetime) -> tuple[
     """
     Read the body of ``POST /api/v3/send/generate_egift_links`` and return a send for each recipient, and the touch.
 
-    Whether it stands inside ``send`` is not said: both are taken (inferred).
+    It is not published whether the request is inside ``send``: both forms are accepted (inferred).
 
     :param raw: the request's body
-    :param find_touch: looks a touch up by its id
-    :param now: the present, aware
-    :raises Refusal: 400, 404 or 422, with the reason; then there is no link for anyone
+    :param find_touch: the function that finds a touch by its id
+    :param now: the present time, with its time zone
+    :raises Refusal: 400, 404 or 422, with the reason; no link was made
     """
     whole = read_object(raw)
     asked = whole["send"] if isinstance(whole.get("send"), dict) else whole
@@ -72,9 +72,9 @@ def read_egift_links(raw: bytes, find_touch: FindTouch, now: datetime) -> tuple[
 
 def is_in_us(country: object) -> bool:
     """
-    Tell whether an address is in the United States; what Sendoso takes for its name is not said.
+    Return whether an address is in the United States; which names Sendoso accepts is not published.
 
-    :param country: as a request has it
+    :param country: the country as the request has it
     """
     return str(country).replace(".", "").strip().casefold() in _HOME
 
@@ -91,7 +91,7 @@ def _is_running(touch: Row, now: datetime) -> bool:
 
 
 def _days_since(text: str | None, now: datetime) -> int:
-    """Count the days from a date to today, as both are where that date was written; none if there is no date."""
+    """Return the days from a date until today, in the date's own time zone; 0 if there is no date."""
     if not text:
         return 0
     then = datetime.fromisoformat(text)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.sandbox.campaign_validation import is_in_us
 from airflow_provider_sendoso.sandbox.journal import CAMPAIGN, Journal
-from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, iso, updates_along
+from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, iso, status_of, updates_along
 from airflow_provider_sendoso.sandbox.tracker import FIRST_ID, CampaignSend, OldSends, Tracker, touch_of
 
 ORDERS = ("newest_first", "oldest_first")
@@ -27,10 +26,10 @@ class Campaigns:
     Accepts campaign sends, stores them, and returns their statuses.
 
     :param step: seconds from one status to the next
-    :param clock: gives the present in epoch seconds
-    :param journal: where to remember sends over a restart, if anywhere
+    :param clock: returns the time in epoch seconds
+    :param journal: the file that stores sends over a restart, if any
     :param order: one of ``ORDERS``
-    :raises ValueError: if there is no such order, or the journal holds something else
+    :raises ValueError: if there is no such order, or the file holds something else
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Campaigns:
 
     @property
     def order(self) -> str:
-        """How the Send Tracker lists, one of ``ORDERS``."""
+        """The order of the Send Tracker's list, one of ``ORDERS``."""
         return self._order
 
     @order.setter
@@ -59,11 +58,11 @@ class Campaigns:
 
     def accept(self, body: dict[str, Any], touch: Mapping[str, Any], client_id: str) -> CampaignSend:
         """
-        Take a valid send. A repeated one is a new one: "Sendoso does not handle duplicate payloads" (published).
+        Store a valid send. A repeated send is a new send: "Sendoso does not handle duplicate payloads" (published).
 
-        :param body: the request's ``send`` object
-        :param touch: the campaign that it names
-        :param client_id: who sent it
+        :param body: the ``send`` object of the request
+        :param touch: the campaign that the send names
+        :param client_id: the client that has sent it
         """
         path = _path_of(body, touch)
         return self._store(
@@ -97,7 +96,7 @@ class Campaigns:
         """
         Return whether a send was accepted here.
 
-        :param name: its id or its tracking code
+        :param name: the id or the tracking code of the send
         """
         return str(name) in self._places
 
@@ -105,11 +104,11 @@ class Campaigns:
         """
         Make the Send Tracker list many old sends, in the place of those that an earlier call made.
 
-        :param count: how many
-        :param touches: the campaigns they are of, in turn
-        :param email: of the recipients, with ``{}`` for the number from 0, the oldest's
-        :param spacing: seconds from one to the next; the newest has just arrived
-        :raises ValueError: if there are too many for their ids, or no campaign
+        :param count: the number of old sends
+        :param touches: the campaigns of the sends, in turn
+        :param email: the recipients' e-mail address, with ``{}`` for the number of the send; the oldest has number 0
+        :param spacing: seconds from one send to the next; the newest is made now
+        :raises ValueError: if there are more sends than ids, or no campaign
         """
         if not 0 <= count < FIRST_ID or not touches:
             raise ValueError(f"count must be from 0 to {FIRST_ID - 1:,}, and of one campaign at least")
@@ -122,14 +121,14 @@ class Campaigns:
         return [replace(send, status=self._updates(send, now)[-1][0]) for send in self._sends]
 
     def tracker(self) -> Tracker:
-        """Return what the Send Tracker lists."""
+        """Return the Send Tracker's list."""
         return Tracker(self._old, self._sends, self._order == "newest_first")
 
     def describe(self, send: CampaignSend) -> dict[str, Any]:
         """
-        Show a send as the Send Tracker does: the fields are published, what stands in most of them is inferred.
+        Return a send as the Send Tracker shows it: the fields are published, most of their values are inferred.
 
-        :param send: one that is listed
+        :param send: a send of the list
         """
         updates = self._updates(send, self._clock())
         body = send.body
@@ -154,19 +153,19 @@ class Campaigns:
         }
 
     def state(self) -> list[dict[str, Any]]:
-        """Show every send that was accepted, newest first, with its tracking code and which of the six it has."""
+        """Return every accepted send as JSON, newest first, with its tracking code and its status among the six."""
         return [
             {
                 **self.describe(send),
                 "tracking_code": send.tracking_code,
-                "delivery_status": _status_of(send.status),
+                "delivery_status": status_of(send.status),
             }
             for send in reversed(self.sends())
         ]
 
     def counts(self) -> dict[str, int]:
-        """Count the sends that were accepted by which of the seed's six statuses they have."""
-        found = Counter(_status_of(send.status) for send in self.sends())
+        """Count the accepted sends by the seed's six statuses."""
+        found = Counter(status_of(send.status) for send in self.sends())
         return {status: found[status] for status in STATUSES}
 
     def duplicates(self) -> dict[tuple[str, str], int]:
@@ -175,7 +174,7 @@ class Campaigns:
         return {key: count for key, count in counts.items() if count > 1}
 
     def clear(self) -> None:
-        """Delete every send, also the old ones, and from the journal."""
+        """Delete every send, those that were preloaded included, and clear the journal."""
         self._sends.clear()
         self._places.clear()
         self._old = OldSends()
@@ -183,7 +182,7 @@ class Campaigns:
             self._journal.clear()
 
     def _store(self, send: CampaignSend) -> CampaignSend:
-        # A send that was finished is written a second time; the last line of an id counts.
+        # A send whose status was forced is written a second time; the last line with an id is valid.
         if self._journal:
             self._journal.append(asdict(send), CAMPAIGN)
         self._keep(send)
@@ -207,10 +206,6 @@ def _path_of(body: Mapping[str, Any], touch: Mapping[str, Any]) -> tuple[str, ..
     if mailed and not is_in_us(body.get("country")) and not str(body.get("mobile_no") or "").strip():
         return ("Failed",)  # "fails silently" (published); that the Send Tracker shows it is inferred
     return campaign_path(body["email"], touch["delivery_type"], asked)
-
-
-def _status_of(word: str) -> str:
-    return (SendStatus.from_word(word) or SendStatus.PROCESSING).value
 
 
 def _from_record(record: dict[str, Any]) -> CampaignSend:

@@ -47,11 +47,11 @@ class Gift:
 
     @property
     def is_mailed(self) -> bool:
-        """Tell whether it goes by post."""
+        """Return whether the gift goes by post."""
         return self.delivery_type == "mail"
 
     def as_json(self) -> dict[str, Any]:
-        """Show it as the API does."""
+        """Return the gift as the API shows it."""
         return asdict(self)
 
 
@@ -78,7 +78,7 @@ _BY_ID = {gift.id: gift for gift in CATALOGUE}
 
 def find_gift(gift_id: str) -> Gift | None:
     """
-    Look a gift up by its id.
+    Find a gift by its id.
 
     :param gift_id: such as ``gift-mug``
     """
@@ -89,7 +89,7 @@ def filter_gifts(
     category: str | None = None, min_price: float | None = None, max_price: float | None = None
 ) -> list[Gift]:
     """
-    Choose gifts by category and price, both ends included; the names of the filters are inferred.
+    Select gifts by category and price, both limits included; the names of the filters are inferred.
 
     :param category: one of the categories, in any case
     :param min_price: in USD

@@ -10,7 +10,7 @@ def export_line(url: str, login: str, password: str) -> str:
     """
     Return the shell line that sets the Airflow connection.
 
-    :param url: of the sandbox
+    :param url: the address of the sandbox
     :param login: the client id
     :param password: the client secret
     """

@@ -1,4 +1,4 @@
-"""The effect of each fault on a request, as far as it needs a socket."""
+"""The effect of each fault on the answer to a request."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Dropped(Exception):
 
 async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.StreamResponse:
     """
-    Answer a request as a fault says.
+    Answer a request as a fault prescribes.
 
-    :param fault: one that the request meets
-    :param request: whose body has been read
-    :param answer: does what the request asks, and gives the answer that it would have had
+    :param fault: the fault that applies to the request
+    :param request: the request, whose body has been read
+    :param answer: the function that does what the request asks, and returns the answer without the fault
     :raises Dropped: if there is to be no answer
     :raises Refusal: if the fault is an error answer
     """
@@ -57,7 +57,7 @@ async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.Strea
             await asyncio.sleep(options["delay"])
             return response
         case "slow":
-            # Goes on when the client has hung up by now: that is how a late acceptance comes about.
+            # Runs on although the client may have closed the connection: so the send is accepted late.
             await asyncio.sleep(options["delay"])
             return await answer()
         case "status":
@@ -71,7 +71,7 @@ async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.Strea
 
 def throttled(retry_after: float | str | None) -> Refusal:
     """
-    Make the answer to a request above the rate.
+    Return the answer to a request that exceeds the rate.
 
     :param retry_after: seconds, or an HTTP date, or ``None`` to leave the header out: the seed speaks of
         it, the published pages promise none
@@ -84,8 +84,8 @@ def drop(request: web.Request) -> web.Response:
     """
     Close a request's connection at once.
 
-    :param request: the one that gets no answer
-    :return: what aiohttp wants returned; it is never written, since there is nowhere left to write to
+    :param request: the request that gets no answer
+    :return: a response for aiohttp, which is not written because the connection is closed
     """
     if request.transport:
         request.transport.abort()

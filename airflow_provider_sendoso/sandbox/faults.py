@@ -1,4 +1,4 @@
-"""Which fault a request meets. What a fault then does to the answer is in ``fault_effects.py``."""
+"""Decides which fault applies to a request; ``fault_effects.py`` has the effects of the faults."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Fault:
     A fault, and the requests that it applies to.
 
     :param name: a key of ``OPTIONS``
-    :param times: how many more requests it is for; without meaning when it has an end
-    :param until: when it ends, in monotonic seconds, or never
-    :param method: the only method it is for, or all
-    :param path: the only path it is for, with all below it, or all
-    :param options: the fault's own, complete
+    :param times: the number of requests to which the fault still applies; without meaning if ``until`` is set
+    :param until: the moment at which the fault ends, in monotonic seconds; ``None`` if it does not end by time
+    :param method: the only method to which the fault applies; ``None`` for all
+    :param path: the only path, with those below it, to which the fault applies; ``None`` for all
+    :param options: all options of the fault
     """
 
     name: str
@@ -53,8 +53,8 @@ class Fault:
         """
         Return whether the fault applies to a request.
 
-        :param method: the request's
-        :param path: the request's, without its query
+        :param method: the method of the request
+        :param path: the path of the request, without its query
         """
         return self.method in (None, method) and (
             self.path in (None, path) or path.startswith(f"{str(self.path).rstrip('/')}/")
@@ -62,7 +62,7 @@ class Fault:
 
     def as_json(self, now: float) -> dict[str, Any]:
         """
-        Return the fault as JSON, with how often it still applies.
+        Return the fault as JSON, with the number of requests to which it still applies.
 
         :param now: monotonic seconds
         """
@@ -78,9 +78,9 @@ class Fault:
 
 class Faults:
     """
-    The faults that are set; a request meets the one that was set first.
+    The faults that are set; to a request applies the one that was set first.
 
-    :param clock: gives the present in monotonic seconds
+    :param clock: returns the time in monotonic seconds
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -100,11 +100,11 @@ class Faults:
         Set a fault.
 
         :param name: a key of ``OPTIONS``
-        :param times: for how many matching requests
-        :param seconds: for how long from now, instead of a number of requests
-        :param method: only for this method
-        :param path: only for this path and those below it
-        :param options: the fault's own
+        :param times: the number of matching requests to which the fault applies
+        :param seconds: seconds from now for which the fault applies, instead of a number of requests
+        :param method: the only method to which the fault applies
+        :param path: the only path, with those below it, to which the fault applies
+        :param options: the options of the fault
         :raises ValueError: if the options are wrong
         """
         _check(name, times, seconds, method, path, options)
@@ -121,10 +121,10 @@ class Faults:
 
     def meet(self, method: str, path: str) -> Fault | None:
         """
-        Return the fault that a request meets, if any, and count it.
+        Return the fault that applies to a request, if any, and count the request.
 
-        :param method: the request's
-        :param path: the request's, without its query
+        :param method: the method of the request
+        :param path: the path of the request, without its query
         """
         fault = next((fault for fault in self.active() if fault.matches(method, path)), None)
         if fault:
@@ -155,7 +155,7 @@ def _check(
     path: object,
     options: dict[str, Any],
 ) -> None:
-    """Refuse options that would fail only later, during a request."""
+    """Refuse options that would otherwise fail later, during a request."""
     if not isinstance(name, str) or name not in OPTIONS:
         raise ValueError(f"unknown fault {name!r}; there are {', '.join(OPTIONS)}")
     if unknown := options.keys() - OPTIONS[name].keys():

@@ -1,4 +1,4 @@
-"""A file of JSON lines, so that a restarted sandbox remembers what it accepted."""
+"""A file of JSON lines, from which a restarted sandbox reads the sends that it has accepted."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 CAMPAIGN = "campaign"
-"""The kind of a campaign send's record; a gift send's has none."""
+"""The kind in the record of a campaign send; the record of a gift send has none."""
 
 
 class Journal:
     """
-    Append records to a file and read them again.
+    Appends records to a file, and reads them.
 
-    A new file is made readable for its owner only: a user's try-out may hold real addresses.
+    A new file is readable by its owner only, because a user's trial may hold real addresses.
 
-    :param path: of the file; it is created if there is none
+    :param path: the path of the file, which is created if it is missing
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,8 +29,8 @@ class Journal:
         """
         Return every record of a kind, oldest first.
 
-        A last line without its end was cut off by a kill; nobody had an answer for it. The next record takes
-        its place, and only then: until something is accepted the file is left as it is, lest it be another's.
+        A last line without a newline was cut off when the sandbox was killed, and its request was not answered. The
+        next record overwrites it. Until then the file is not changed, because it may be another program's.
 
         :param kind: ``None`` for gift sends
         :raises ValueError: if the file holds something else than records
@@ -47,7 +47,7 @@ class Journal:
         """
         Write one record and hand it to the operating system.
 
-        :param record: whatever JSON can hold
+        :param record: any value that JSON can hold
         :param kind: ``None`` for a gift send
         """
         named = record if kind is None else {"kind": kind, **record}

@@ -17,14 +17,14 @@ TOTALS = {
     "users": "total_users",
     "return-addresses": "total_return_addresses",
 }
-"""The lists, each with the name of its total: the first three are published, the last follows from the general rule."""
+"""The lists, each with the field of its total: three are published, the last follows the same rule (inferred)."""
 
 
 def collection_of(name: str) -> str:
     """
-    Name the field of an answer that holds a list.
+    Return the name of the field that holds a list in an answer.
 
-    :param name: of the list, as in its path
+    :param name: the name of the list, as in its path
     """
     return name.replace("-", "_")
 
@@ -106,7 +106,7 @@ _ROWS: Mapping[str, tuple[Row, ...]] = {
 
 
 class Organisation:
-    """Keeps lists that can be changed while somebody reads them."""
+    """Stores lists that can be changed while a client reads them page by page."""
 
     def __init__(self) -> None:
         self._lists: dict[str, dict[str, Row]] = {}
@@ -120,27 +120,27 @@ class Organisation:
         """
         Return a list, newest first, which the API does not promise (inferred).
 
-        :param name: like ``touches``
+        :param name: the name of the list, like ``touches``
         :raises KeyError: if there is no such list
         """
         return list(self._lists[name].values())[::-1]
 
     def find(self, name: str, object_id: str) -> Row | None:
         """
-        Look a row up.
+        Find a row by its id.
 
-        :param name: of its list
-        :param object_id: its id
+        :param name: the name of its list
+        :param object_id: the id of the row
         :raises KeyError: if there is no such list
         """
         return self._lists[name].get(object_id)
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
         """
-        Add a row, as the newest, or replace one that has its id.
+        Add a row as the newest, or replace the row that has the same id.
 
-        :param name: of its list
-        :param row: what the API shows
+        :param name: the name of its list
+        :param row: the row as the API shows it
         :raises KeyError: if there is no such list, or the row has no ``id``
         """
         self._lists[name][str(row["id"])] = dict(row)
@@ -149,8 +149,8 @@ class Organisation:
         """
         Remove a row.
 
-        :param name: of its list
-        :param object_id: its id
+        :param name: the name of its list
+        :param object_id: the id of the row
         :raises KeyError: if there is no such list or row
         """
         del self._lists[name][object_id]

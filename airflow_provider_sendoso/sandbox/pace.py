@@ -1,4 +1,4 @@
-"""Counting requests in a sliding second: the limit that Sendoso publishes, and the peak that was reached."""
+"""Counts requests in a sliding second: for the published limit, and for the highest rate that was reached."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _WINDOW = 1.0
 
 class Pace:
     """
-    Tell whether a client is within its rate.
+    Decides whether a client is within its rate.
 
-    Every request counts, the refused ones too: the published limit speaks of requests, and it is the
-    stricter reading.
+    Refused requests count, too: the published limit is one of requests, and this is its stricter reading.
 
     :param rate: requests a client may make in any sliding second (published: 10); 0 for no limit
     """
@@ -24,9 +23,9 @@ class Pace:
 
     def admits(self, client_id: str | None, now: float) -> bool:
         """
-        Count a request and tell whether it is within the rate.
+        Count a request, and return whether it is within the rate.
 
-        :param client_id: who asks; all that are unknown share one count
+        :param client_id: the client; all unknown clients share one count
         :param now: monotonic seconds
         """
         recent = self._recent[client_id]
@@ -36,15 +35,15 @@ class Pace:
         return not self.rate or len(recent) <= self.rate
 
     def clear(self) -> None:
-        """Forget every request."""
+        """Delete every request."""
         self._recent.clear()
 
 
 def peak(times: Iterable[float]) -> int:
     """
-    Find the most requests that fell into any sliding second.
+    Return the most requests that came within one sliding second.
 
-    :param times: when they came, in seconds, in order
+    :param times: the times of the requests in seconds, in order
     """
     most = 0
     recent: deque[float] = deque()

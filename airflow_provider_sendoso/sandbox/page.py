@@ -1,4 +1,4 @@
-"""The sandbox's page for a person: what it received, and how to connect Airflow to it."""
+"""The sandbox's web page: what the sandbox has received, and how to connect Airflow to it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _REFRESH = '<meta http-equiv="refresh" content="3">'
 @dataclass(frozen=True)
 class _Line:
     """
-    One send in the table, of a gift or of a campaign.
+    One send in the table: a gift's or a campaign's.
 
-    :param names: under which it can be listed alone
-    :param key: what two sends share when they are the same gift to the same person, the first part to be shown
-    :param status: one of the six, for its colour
-    :param word: the status as the API has it
+    :param names: the names by which the page can be asked for this send alone
+    :param key: the value that two sends share if they are the same gift to the same person; its first part is shown
+    :param status: one of the six statuses, which decides the colour
+    :param word: the status in the API's word
     """
 
     names: tuple[str, ...]
@@ -55,16 +55,16 @@ def render(
     only: str | None = None,
 ) -> str:
     """
-    Write the page.
+    Return the page as HTML.
 
-    :param state: what ``GET /sandbox/state`` answers
+    :param state: the answer of ``GET /sandbox/state``
     :param gifts: the catalogue
     :param touches: the campaigns
-    :param url: of the sandbox, as its reader sees it
+    :param url: the address of the sandbox, as the reader's browser knows it
     :param login: the client id
     :param password: the client secret
     :param rate: requests a second, 0 for no limit
-    :param paused: whether it is to stay as it is
+    :param paused: whether the page does not reload itself
     :param only: the id or the tracking code of the one send to list
     """
     template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def render(
 
 
 def _lines(state: dict[str, Any], gift_names: dict[str, str]) -> list[_Line]:
-    """Bring both kinds of sends into one list, newest first."""
+    """Return both kinds of sends in one list, newest first."""
     gifts = [_gift_line(send, gift_names.get(send["gift_id"], "")) for send in state["sends"]]
     campaigns = [_campaign_line(send) for send in state["campaign_sends"]]
     return sorted([*gifts, *campaigns], key=lambda line: line.created_at, reverse=True)

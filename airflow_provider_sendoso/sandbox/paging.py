@@ -24,13 +24,13 @@ def page_of(
     total: str = "total_count",
 ) -> web.Response:
     """
-    Answer with one page of a list.
+    Return one page of a list, as the answer to a request.
 
-    :param name: of the collection in the answer
-    :param items: all of them; only a slice is read
-    :param query: the request's
+    :param name: the field of the answer that holds the list
+    :param items: the whole list, of which only a slice is read
+    :param query: the query of the request
     :param show: turns an item into JSON
-    :param total: the name of the total
+    :param total: the field of the answer that holds the total
     :raises Refusal: 400 if the page cannot be read from the query
     """
     page = _read_count(query, "page", 1)

@@ -1,4 +1,4 @@
-"""The one exception of the sandbox: a request that is answered with an error."""
+"""The exception for a request that the sandbox answers with an error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 class Refusal(Exception):
     """
-    Answer a request with an error instead of doing what it asks.
+    The request is answered with an error, and nothing is done.
 
-    :param status: the HTTP status to answer
+    :param status: the HTTP status of the answer
     :param body: the JSON body, or a text that becomes Sendoso's usual one,
         ``{"success": false, "message": "..."}`` (published)
     :param headers: further response headers

@@ -1,4 +1,4 @@
-"""Run the sandbox in a thread: for a test's ``with`` block, and for the command line."""
+"""Runs the sandbox in a thread: for a test's ``with`` block, and for the command line."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from airflow_provider_sendoso.sandbox.traffic import Received
 
 _T = TypeVar("_T")
 
-# An answer that a fault delays must not keep the sandbox from stopping.
+# Short, because an answer that a fault delays must not keep the sandbox from stopping.
 _SHUTDOWN_SECONDS = 0.2
 
 
 class Sandbox:
     """
-    A local Sendoso, which sends nothing to anyone.
+    A local Sendoso that sends nothing to anyone.
 
-    It is a context manager. After :meth:`stop` what it received can still be read, and :meth:`start` brings
-    it back on the same port: an outage.
+    It is a context manager. After :meth:`stop`, its records can still be read, and :meth:`start` starts it again on the
+    same port, as after an outage.
 
     :param host: the interface to listen on
-    :param port: 0 for any that is free
-    :param step: seconds from one status of a send to the next; 0 ends every send at once
+    :param port: the port; 0 for any free port
+    :param step: seconds from one status of a send to the next; with 0 every send has its last status at once
     :param rate: requests per client in any sliding second (published: 10); 0 for no limit
-    :param retry_after: seconds that a client which is too fast is told to wait; ``None`` tells it nothing
-    :param state: a file in which to remember the sends over a restart
-    :param client_id: the login of the only client
-    :param client_secret: its password
-    :param token_lifetime: of an access token, in seconds (seed, published: 7200)
-    :param order: of the Send Tracker's list, ``newest_first`` (inferred) or ``oldest_first``
+    :param retry_after: seconds in the ``Retry-After`` of a 429; ``None`` leaves the header out
+    :param state: the file that stores the sends over a restart
+    :param client_id: the id of the only client
+    :param client_secret: the secret of that client
+    :param token_lifetime: seconds for which an access token is valid (seed, published: 7200)
+    :param order: the order of the Send Tracker's list, ``newest_first`` (inferred) or ``oldest_first``
     :raises OSError: if the state file cannot be opened
-    :raises ValueError: if the state file is something else, or there is no such order
+    :raises ValueError: if the state file holds something else, or there is no such order
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class Sandbox:
 
     def start(self) -> None:
         """
-        Start answering requests; return once it does.
+        Start the sandbox, and return once it answers requests.
 
-        :raises OSError: if the port cannot be had
+        :raises OSError: if the port is not free
         """
         started: Future[None] = Future()
         self._stopping = asyncio.Event()
@@ -119,7 +119,7 @@ class Sandbox:
         return self._ask(self._app.account.sends)
 
     def campaign_sends(self) -> list[CampaignSend]:
-        """Return every accepted campaign send, oldest first, each with the status that it has now."""
+        """Return every accepted campaign send, oldest first, each with its present status."""
         return self._ask(self._app.campaigns.sends)
 
     @property
@@ -141,14 +141,14 @@ class Sandbox:
         """
         Make the Send Tracker list many old sends, in the place of those that an earlier call made.
 
-        Each is made up when it is read, so that a hundred thousand cost nothing. They are in no count and in no
-        state file, and a reset forgets them.
+        Each is made up when it is read, so that a hundred thousand need no memory. Old sends are in no count and in no
+        state file, and a reset deletes them.
 
-        :param count: how many
-        :param touch_ids: the campaigns they are of, in turn
-        :param email: of the recipients, with ``{}`` for the number from 0, the oldest's
-        :param spacing: seconds from one to the next; the newest has just arrived
-        :raises ValueError: if it cannot be done as asked
+        :param count: the number of old sends
+        :param touch_ids: the campaigns of the sends, in turn
+        :param email: the recipients' e-mail address, with ``{}`` for the number of the send; the oldest has number 0
+        :param spacing: seconds from one send to the next; the newest is made now
+        :raises ValueError: if an argument is not valid
         :raises KeyError: if there is no such campaign
         """
         self._ask(lambda: self._app.preload(count, touch_ids, email, spacing))
@@ -159,7 +159,7 @@ class Sandbox:
         return self._ask(self._app.traffic.requests)
 
     def state(self) -> dict[str, Any]:
-        """Return what ``GET /sandbox/state`` answers."""
+        """Return the answer of ``GET /sandbox/state``."""
         return self._ask(self._app.state)
 
     def duplicates(self) -> dict[tuple[str, str], int]:
@@ -178,13 +178,13 @@ class Sandbox:
         """
         Set a fault; ``faults.OPTIONS`` has the names and their options.
 
-        :param name: which fault
-        :param times: for how many matching requests
-        :param seconds: for how long from now, instead of a number of requests
-        :param method: only for this method
-        :param path: only for this path and those below it
-        :param options: the fault's own
-        :raises ValueError: if it cannot be done as asked
+        :param name: the name of the fault
+        :param times: the number of matching requests to which the fault applies
+        :param seconds: seconds from now for which the fault applies, instead of a number of requests
+        :param method: the only method to which the fault applies
+        :param path: the only path, with those below it, to which the fault applies
+        :param options: the options of the fault
+        :raises ValueError: if an argument is not valid
         """
         self._ask(lambda: self._app.faults.add(name, times, seconds, method, path, **options))
 
@@ -193,18 +193,18 @@ class Sandbox:
         self._ask(self._app.faults.clear)
 
     def revoke_tokens(self) -> None:
-        """Make every access token that was given out invalid."""
+        """Make every access token invalid."""
         self._ask(self._app.tokens.revoke_all)
 
     def issue_refresh_token(self) -> str:
-        """Make a refresh token, as if a person had just authorised; it dies when it is used."""
+        """Make a refresh token, as if a person had just authorised the client; it can be used once."""
         return self._ask(self._app.tokens.issue_refresh_token)
 
     def finish(self, send_id: str | int, status: str) -> None:
         """
         Force a send's status.
 
-        :param send_id: of an accepted gift send; or the id or tracking code of a campaign send
+        :param send_id: the id of an accepted gift send, or the id or tracking code of a campaign send
         :param status: one of the six; any word for a campaign send
         :raises ValueError: if there is no such status
         :raises KeyError: if there is no such send
@@ -213,10 +213,10 @@ class Sandbox:
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
         """
-        Add a row to a list, as the newest, or replace the one that has its id.
+        Add a row to a list as the newest, or replace the row that has the same id.
 
         :param name: ``touches``, ``groups``, ``users`` or ``return-addresses``
-        :param row: what the API is to show; with an ``id``
+        :param row: the row as the API shows it, with an ``id``
         :raises KeyError: if there is no such list, or the row has no ``id``
         """
         self._ask(lambda: self._app.organisation.add(name, row))
@@ -226,7 +226,7 @@ class Sandbox:
         Remove a row from a list.
 
         :param name: ``touches``, ``groups``, ``users`` or ``return-addresses``
-        :param object_id: its id
+        :param object_id: the id of the row
         :raises KeyError: if there is no such list or row
         """
         self._ask(lambda: self._app.organisation.remove(name, str(object_id)))

@@ -1,29 +1,34 @@
-"""How a send's status moves with time: a pure function of its age, so that nothing has to be scheduled."""
+"""Computes the status of a send from its age, so that nothing has to be scheduled."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-# The six statuses of the seed.
+from airflow_provider_sendoso.models import SendStatus
+
+# The six statuses (seed).
 STATUSES = ("pending", "processing", "shipped", "delivered", "failed", "returned")
 
 _PATHS = {
     "+failed": ("pending", "processing", "failed"),
     "+returned": ("pending", "processing", "shipped", "returned"),
+    "+suspicious": ("suspicious email",),
 }
 _DEFAULT_PATH = ("pending", "processing", "shipped", "delivered")
 
-# In the Send Tracker's words (published); which of them follow each other is inferred.
+# The Send Tracker's words (published); their order is inferred.
 _CAMPAIGN_PATHS = {
     "mail": {
         "": ("Order Received", "Fulfilling", "Shipped", "Delivered"),
         "+failed": ("Order Received", "Fulfilling", "Failed"),
         "+returned": ("Order Received", "Fulfilling", "Shipped", "Returned"),
+        "+suspicious": ("Suspicious Email",),
     },
     "email": {
         "": ("Initiated", "Sent", "Opened", "Redeemed"),
         "+failed": ("Initiated", "Failed"),
         "+returned": ("Initiated", "Sent", "Expired"),
+        "+suspicious": ("Suspicious Email",),
     },
 }
 
@@ -31,6 +36,8 @@ _CAMPAIGN_PATHS = {
 def path_of(email: str) -> tuple[str, ...]:
     """
     Return a send's statuses: failed for ``ada+failed@…``, returned for ``ada+returned@…``, or delivered.
+
+    A send to ``ada+suspicious@…`` stays on hold.
 
     :param email: the recipient's
     """
@@ -41,9 +48,9 @@ def campaign_path(email: str, delivery_type: str, asked: bool = False) -> tuple[
     """
     Return the statuses that a campaign send will have, like :func:`path_of`, in the Send Tracker's words.
 
-    :param email: the recipient's
-    :param delivery_type: the touch's, ``mail`` or ``email``
-    :param asked: whether the recipient is asked for the address first
+    :param email: the recipient's e-mail address
+    :param delivery_type: the delivery type of the touch, ``mail`` or ``email``
+    :param asked: whether the recipient is first asked for the address
     """
     path = _CAMPAIGN_PATHS[delivery_type][_fate(email)]
     return ("Confirming Address", *path) if asked else path
@@ -55,11 +62,11 @@ def status_updates(
     """
     List the statuses that a gift send has had by now, each with its time; the last one is its present status.
 
-    :param email: the recipient's, which decides the fate
+    :param email: the recipient's e-mail address, which decides the last status
     :param accepted_at: when the send was accepted, in seconds
     :param step: seconds between two statuses; 0 ends the path as soon as the send is accepted
     :param now: the present, on the clock of ``accepted_at``
-    :param finished: a status that was forced, and when; from then on nothing else happens
+    :param finished: a status that was forced, and the time when it was; after it the status does not change
     """
     return updates_along(path_of(email), accepted_at, step, now, finished)
 
@@ -86,11 +93,20 @@ def updates_along(
     return [(status, accepted_at + index * step) for index, status in enumerate(path[: passed + 1])]
 
 
+def status_of(word: str) -> str:
+    """
+    Return which of the six a word counts as; an unknown one as ``processing``.
+
+    :param word: of the Send Tracker
+    """
+    return (SendStatus.from_word(word) or SendStatus.PROCESSING).value
+
+
 def iso(epoch: float) -> str:
     """
-    Write a time as the API does.
+    Format a time as the API does.
 
-    :param epoch: seconds
+    :param epoch: seconds since 1970
     """
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -1,7 +1,7 @@
 """
-OAuth as the sandbox does it: access tokens that are random, expire and can be revoked.
+The sandbox's OAuth: access tokens are random, expire, and can be revoked.
 
-A refresh token and a code die when they are used (published of the refresh token: "only expire after they are used").
+A refresh token and a code can be used once (published for the refresh token: "only expire after they are used").
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_sendoso.sandbox.refusal import Refusal
 
 CODE_LIFETIME = 600.0
-"""Seconds that a code may be exchanged (inferred; OAuth recommends ten minutes at the most)."""
+"""Seconds for which a code may be exchanged (inferred; OAuth recommends ten minutes at the most)."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Tokens:
     """
     Issues access tokens, and verifies them.
 
-    :param client_id: the only client there is
-    :param client_secret: its secret
-    :param lifetime: of an access token, in seconds (seed, published: 7200)
-    :param clock: gives the present in seconds
+    :param client_id: the id of the only client
+    :param client_secret: the secret of that client
+    :param lifetime: seconds for which an access token is valid (seed, published: 7200)
+    :param clock: returns the time in seconds
     """
 
     def __init__(self, client_id: str, client_secret: str, lifetime: float, clock: Callable[[], float]) -> None:
@@ -59,8 +59,8 @@ class Tokens:
         """
         Answer a token request.
 
-        :param request: its fields; ``grant_type`` says which others there are
-        :raises Refusal: in OAuth's own words (RFC 6749, 5.2), which have no ``success``
+        :param request: the fields of the request; ``grant_type`` decides which others are needed
+        :raises Refusal: with OAuth's error fields (RFC 6749, 5.2), which do not include ``success``
         """
         grant = self._grants.get(str(request.get("grant_type")))
         if grant is None:
@@ -71,10 +71,10 @@ class Tokens:
 
     def issue_code(self, redirect_uri: str, scope: str) -> str:
         """
-        Make a code, as a person does who agrees.
+        Make a code, as when a person agrees.
 
-        :param redirect_uri: where it is sent; the exchange has to name the same
-        :param scope: what was agreed to
+        :param redirect_uri: the address to which the code is sent; the exchange has to name the same address
+        :param scope: the scope that the person has agreed to
         """
         code = secrets.token_urlsafe(24)
         self._codes[code] = _Code(redirect_uri, scope, self._clock() + CODE_LIFETIME)
@@ -82,9 +82,9 @@ class Tokens:
 
     def issue_refresh_token(self, scope: str = "public write") -> str:
         """
-        Make a refresh token, as if a person had just authorised.
+        Make a refresh token, as if a person had just authorised the client.
 
-        :param scope: what was agreed to
+        :param scope: the scope that the person has agreed to
         """
         token = secrets.token_urlsafe(32)
         self._refresh_tokens[token] = scope
@@ -92,9 +92,9 @@ class Tokens:
 
     def revoke(self, token: str) -> None:
         """
-        Make one access or refresh token invalid; an unknown one is no error (RFC 7009).
+        Make one access or refresh token invalid; an unknown token is no error (RFC 7009).
 
-        :param token: either kind
+        :param token: an access or a refresh token
         """
         self._refresh_tokens.pop(token, None)
         if token in self._tokens:
@@ -102,10 +102,10 @@ class Tokens:
 
     def is_client(self, client_id: object, client_secret: object) -> bool:
         """
-        Recognise the client.
+        Return whether this is the client.
 
-        :param client_id: what it says it is
-        :param client_secret: its proof
+        :param client_id: the id in the request
+        :param client_secret: the secret in the request
         """
         return (client_id, client_secret) == (self.client_id, self.client_secret)
 
@@ -114,7 +114,7 @@ class Tokens:
         Return the id of the client that a token belongs to.
 
         :param token: an access token, if the request had one
-        :raises Refusal: with one of the two bodies that are published: it is invalid, or it has expired
+        :raises Refusal: with one of the two published answers: the token is invalid, or it has expired
         """
         known = self._tokens.get(token or "")
         if known is None or token in self._revoked:
@@ -125,7 +125,7 @@ class Tokens:
 
     def owner(self, token: str | None) -> str | None:
         """
-        Tell which client a token was given to, be it still valid or not.
+        Return the client that a token was issued to, whether it is still valid or not.
 
         :param token: an access token
         """
@@ -133,11 +133,11 @@ class Tokens:
         return known.client_id if known else None
 
     def revoke_all(self) -> None:
-        """Make every token that was given out invalid."""
+        """Make every token invalid."""
         self._revoked.update(self._tokens)
 
     def clear(self) -> None:
-        """Forget every token and every code."""
+        """Delete every token and every code."""
         for known in (self._tokens, self._revoked, self._refresh_tokens, self._codes):
             known.clear()
 

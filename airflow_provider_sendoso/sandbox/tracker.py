@@ -1,4 +1,4 @@
-"""A campaign send, and the Send Tracker: the list of all of them, with old ones that are made up on request."""
+"""A campaign send, and the Send Tracker: the list of all campaign sends, with old sends that are made up on request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, overload
 from airflow_provider_sendoso.sandbox.statuses import campaign_path
 
 FIRST_ID = 50_000_001
-"""The first id of a send that is accepted; the old ones, which are made up later, must have lower ids."""
+"""The first id of an accepted send; the old sends, which are made up later, must have lower ids."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class CampaignSend:
     """
     One accepted campaign send: in the real world, a gift and a charge.
 
-    :param id: in the Send Tracker; the answer to the POST does not have it (published)
-    :param tracking_code: which the answer has, and the Send Tracker does not (published)
-    :param body: the request's ``send`` object, as it came; of a generated eGift link, what there is for this one
-    :param touch: what the Send Tracker says of its campaign
-    :param path: the statuses it passes through, in the Send Tracker's words
+    :param id: the id in the Send Tracker, which the answer to the POST does not have (published)
+    :param tracking_code: the code that the answer has, and the Send Tracker does not have (published)
+    :param body: the ``send`` object of the request, unchanged; for an eGift link, its part of the request
+    :param touch: the fields of the campaign that the Send Tracker shows
+    :param path: the statuses that the send passes through, in the Send Tracker's words
     :param accepted_at: wall-clock epoch seconds
-    :param client_id: who sent it
-    :param status: what it had come to when it was asked for
-    :param finished: a status that was forced, and when
+    :param client_id: the client that has sent it
+    :param status: the status at the time when the send was read
+    :param finished: a status that was forced, and the time when it was
     """
 
     id: int
@@ -47,13 +47,13 @@ class CampaignSend:
 @dataclass(frozen=True)
 class OldSends:
     """
-    Sends of long ago, each made up when somebody reads it.
+    Old sends, each of which is made up when it is read.
 
-    :param count: how many
-    :param touches: the campaigns they are of, in turn
-    :param email: of the recipients, with ``{}`` for the number from 0, the oldest's
-    :param newest_at: when the newest was accepted, in epoch seconds
-    :param spacing: seconds from one to the next
+    :param count: the number of sends
+    :param touches: the campaigns of the sends, in turn
+    :param email: the recipients' e-mail address, with ``{}`` for the number of the send; the oldest has number 0
+    :param newest_at: the time at which the newest was accepted, in epoch seconds
+    :param spacing: seconds from one send to the next
     """
 
     count: int = 0
@@ -64,9 +64,9 @@ class OldSends:
 
     def make(self, number: int) -> CampaignSend:
         """
-        Make one up, the same each time.
+        Make up one send; the same number always gives the same send.
 
-        :param number: from 0, the oldest
+        :param number: the number of the send; the oldest has number 0
         """
         touch = self.touches[number % len(self.touches)]
         email = self.email.replace("{}", str(number))
@@ -85,11 +85,11 @@ class OldSends:
 
 class Tracker(Sequence[CampaignSend]):
     """
-    Every send that the Send Tracker lists, in an order, without a copy of them.
+    The Send Tracker's list in one of its orders, without a copy of the sends.
 
-    :param old: the sends of long ago
-    :param accepted: those that came in, oldest first
-    :param newest_first: the order
+    :param old: the old sends
+    :param accepted: the accepted sends, oldest first
+    :param newest_first: whether the newest send comes first
     """
 
     def __init__(self, old: OldSends, accepted: Sequence[CampaignSend], newest_first: bool) -> None:
@@ -115,9 +115,9 @@ class Tracker(Sequence[CampaignSend]):
 
 def touch_of(touch: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Keep what the Send Tracker says of a campaign; what a mailed gift costs is invented.
+    Return the fields of a campaign that the Send Tracker shows; the cost of a mailed gift is invented.
 
-    :param touch: a row of the organisation's
+    :param touch: the campaign as the organisation's list has it
     """
     return {
         "id": touch["id"],

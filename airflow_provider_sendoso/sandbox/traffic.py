@@ -1,4 +1,4 @@
-"""The requests that the sandbox received, and how they were answered."""
+"""The requests that the sandbox has received, and the statuses of their answers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Received:
 
     :param method: its method
     :param path: its path, without the query
-    :param received_at: when its headers were read, in monotonic seconds
-    :param client_id: who made it, if known
-    :param status: what was answered; ``None`` if the connection was dropped, and until there is an answer
+    :param received_at: the time at which the headers were read, in monotonic seconds
+    :param client_id: the client that made the request, if known
+    :param status: the status of the answer; ``None`` if there is no answer yet, or the connection was dropped
     :param airflow_key: the mark in a send's metadata, if it has one
     """
 
@@ -37,7 +37,7 @@ class Traffic:
 
     def note(self, method: str, path: str, now: float) -> Received:
         """
-        Remember a request; its client and its answer are filled in as they become known.
+        Store a request; its client and its answer are filled in as they become known.
 
         :param method: its method
         :param path: its path

@@ -1,4 +1,4 @@
-"""What Sendoso checks before it accepts a send, in the order in which the sandbox checks it."""
+"""The checks of a send before it is accepted, in the sandbox's order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_sendoso.sandbox.refusal import Refusal
 
 _REQUIRED = ("gift_id", "first_name", "last_name", "email", "message")
 _ADDRESS_REQUIRED = ("line1", "city", "postal_code", "country")
-_IDS = ("gift_id", "touch_id")  # a number there is merely unknown, or a touch's own
+_IDS = ("gift_id", "touch_id")  # the check for text skips these: a number is an unknown gift, or the id of a touch
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
@@ -36,7 +36,7 @@ def read_gift_send(raw: bytes) -> dict[str, Any]:
     """
     Read the body of ``POST /api/v3/sends`` and return its ``send`` if Sendoso would accept it.
 
-    The fields and the statuses are the seed's, "can't be blank" is published, other words are invented.
+    The fields and the statuses are from the seed, "can't be blank" is published, other messages are invented.
 
     :param raw: the request's body
     :raises Refusal: 400, 404 or 422, with the reason
@@ -61,12 +61,12 @@ def read_gift_send(raw: bytes) -> dict[str, Any]:
 
 def check_texts(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str = "") -> None:
     """
-    Check that fields are there and are text.
+    Check that all fields are present and are text.
 
-    :param fields: a part of a request's body
-    :param names: of the fields
-    :param prefix: what to say before a name
-    :raises Refusal: 400, with every field that is at fault
+    :param fields: a part of the request's body
+    :param names: the names of the fields
+    :param prefix: the text before a field's name in the message
+    :raises Refusal: 400, with every field that is missing or wrong
     """
     faults = []
     for name in names:
@@ -81,9 +81,9 @@ def check_texts(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str =
 
 def check_email(email: str) -> None:
     """
-    Check that an eGift could arrive.
+    Check that an eGift can be delivered to an address.
 
-    :param email: the recipient's
+    :param email: the recipient's e-mail address
     :raises Refusal: 422 (seed)
     """
     if not _EMAIL.fullmatch(email):

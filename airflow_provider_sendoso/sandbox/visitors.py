@@ -1,4 +1,4 @@
-"""Tells whose web page makes a browser ask: the sandbox does nothing for another's, and shows it nothing."""
+"""Recognises requests that another site's page makes a browser send; the sandbox refuses them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _UNSPECIFIED = ("0.0.0.0", "::", "")  # noqa: S104  (compared, not listened on)
 
 def why_turned_away(method: str, headers: Mapping[str, str], listens_on: str) -> str | None:
     """
-    Say why a request is turned away, or ``None``.
+    Return why a request is refused, or ``None``.
 
-    A name that anybody can point to this machine (DNS rebinding) is as foreign as another page's origin.
+    A host name that anybody can point to this machine (DNS rebinding) is refused like another page's origin.
 
-    :param method: of the request
-    :param headers: of the request, by their names in lower case
-    :param listens_on: the interface that the sandbox was told to listen on
+    :param method: the method of the request
+    :param headers: the headers of the request, by their names in lower case
+    :param listens_on: the interface on which the sandbox listens
     """
     host = headers.get("host", "").lower()
     if not _is_own(host, listens_on):
         return "The sandbox does not answer to this Host; ask for it as 127.0.0.1 or localhost."
-    # Following a link to the sandbox's page, as from Airflow's UI, is all that another page may do.
+    # Another page may only link to the sandbox's page, as Airflow's UI does.
     follows_a_link = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
     from_another_site = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
     other_origin = headers.get("origin", f"http://{host}").lower() not in (f"http://{host}", f"https://{host}")

@@ -1,4 +1,4 @@
-"""The connection's ceiling on sends, for all that goes through it: a batch, a single gift, a hook's raw calls."""
+"""The connection's limit on sends, which applies to a batch, a single gift and a hook's raw calls alike."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from airflow_provider_sendoso.exceptions import SendosoLimitError
 
 def too_many(sends: int, limit: str) -> str:
     """
-    Say that a limit on the number of sends is exceeded.
+    Return the message of a limit on the number of sends that is exceeded.
 
-    :param sends: how many it would be.
-    :param limit: its name and value.
+    :param sends: the number of sends that exceeds the limit.
+    :param limit: the name and value of the limit.
     """
     made = "1 send" if sends == 1 else f"{sends} sends"
     return f"It would make {made}, more than {limit}."
@@ -19,16 +19,16 @@ def too_many(sends: int, limit: str) -> str:
 
 def limit_error(refusal: str) -> SendosoLimitError:
     """
-    Make the error of an exceeded limit; Airflow does not retry it.
+    Return the error for an exceeded limit; Airflow does not retry it.
 
-    :param refusal: which limit, and by what.
+    :param refusal: the message, which names the limit.
     """
     return SendosoLimitError(f"{refusal} Nothing was sent by this try.")
 
 
 def check_ceiling(config: ClientConfig, sends: int) -> None:
     """
-    Refuse what may not be sent through a connection; see :func:`over_ceiling`.
+    Raise an error if so many sends may not go through a connection; see :func:`over_ceiling`.
 
     :raises SendosoLimitError: naming the ceiling; nothing was sent.
     """
@@ -39,10 +39,11 @@ def check_ceiling(config: ClientConfig, sends: int) -> None:
 
 def over_ceiling(config: ClientConfig, sends: int) -> SendosoLimitError | None:
     """
-    Say why so much may not be sent through a connection; ``None`` if it may.
+    Return why so many sends may not go through a connection; ``None`` if they may.
 
     :param config: the connection; its ``max_sends_per_batch`` is the ceiling, and with 0 nothing may be sent.
-    :param sends: those of one batch in all its tries, where 1 is a single gift; 0 if this try would post nothing.
+    :param sends: the number of sends of one batch in all its tries, 1 for a single gift; 0 if this try would post
+        nothing.
     """
     ceiling = config.max_sends_per_batch
     if ceiling is None or sends <= ceiling:

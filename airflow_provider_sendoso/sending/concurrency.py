@@ -1,4 +1,4 @@
-"""The number of concurrent POSTs: just enough to use the rate, because an outage may leave each of them unknown."""
+"""The number of concurrent POSTs: only as many as the rate needs, because an outage may leave each of them unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WEIGHT = 0.2
 
 class Concurrency:
     """
-    The number of POSTs in flight that use the account's rate, from the latency that is seen.
+    Computes from the measured latency how many POSTs in flight use the account's whole rate.
 
     :param rate: requests per second.
     :param fixed: the author's own number, from 1 to 16; ``None`` follows the latency.
@@ -25,7 +25,7 @@ class Concurrency:
 
     @property
     def limit(self) -> int:
-        """How many may be in flight; one more than the rate needs, which is waiting for its slot meanwhile."""
+        """The most POSTs in flight: one more than the rate needs, because one of them is waiting for its slot."""
         if self._fixed is not None:
             return self._fixed
         return max(2, min(MOST, math.ceil(self._rate * self._latency) + 1))

@@ -20,8 +20,8 @@ def check_send_id(session: SendosoSession, ledger: Ledger, record: Record, send_
 
     :param session: calls Sendoso.
     :param ledger: knows the send.
-    :param record: the send that the id is to be written to.
-    :param send_id: as a person gives it.
+    :param record: the send that is to get the id.
+    :param send_id: the id that the person gives.
     :raises SendosoConfigError: if Sendoso does not know it; nothing was changed.
     :raises SendosoError: if Sendoso does not answer; nothing was changed.
     """
@@ -29,7 +29,8 @@ def check_send_id(session: SendosoSession, ledger: Ledger, record: Record, send_
         return
     named = replace(record, send_id=send_id, bound_id=send_id if record.kind.in_tracker else None)
     found = KINDS[record.kind].statuses(session, ledger, [named])
-    # What is in the list has a status; a gift that is read by its id may have one that this release does not know.
+    # A send in the list has a status; the status of a gift that is read by its id may be one that this release does not
+    # know.
     if record.send_key not in found or (record.kind.in_tracker and found[record.send_key] is None):
         raise SendosoConfigError(
             f"Sendoso does not know the send id {send_id!r}. Copy it from Sendoso, or resolve the send without an id: "

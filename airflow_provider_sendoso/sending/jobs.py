@@ -23,10 +23,10 @@ class Job:
     """
     One row to be sent.
 
-    :param number: of the row, from 1.
-    :param recipient_key: what identifies the recipient within the scope, normalised.
+    :param number: the number of the row, from 1.
+    :param recipient_key: the value that identifies the recipient within the scope, normalised.
     :param send: what to send to whom.
-    :param row_ref: a column that its author declared not personal.
+    :param row_ref: the value of a column that the DAG's author declared not personal.
     :param resend_of: the id of the send that this one replaces.
     """
 
@@ -47,17 +47,17 @@ class Result:
     """
     The result of a row; a later result of the same row replaces an earlier one.
 
-    :param number: of the row.
-    :param outcome: one of the seven.
+    :param number: the number of the row.
+    :param outcome: one of the seven outcomes of a row.
     :param reason: a short code, like ``http_422``.
-    :param words: what the API said, the row's own values replaced by ``<field>``.
-    :param item: what was sent; for a send that the ledger knew already, what it knows.
+    :param words: the API's message, in which ``<field>`` replaces the row's own values.
+    :param item: the gift or campaign; for a send that the ledger knew already, the one in the ledger.
     :param posted_at: epoch seconds.
     :param send_key: the send's name in the ledger; commands take its beginning.
-    :param posted: whether this try posted it.
-    :param error: what a refusal means as an exception.
-    :param bound_id: of a campaign send, the id that it has in Sendoso's list of sends.
-    :param tracking_url: where a send that this try posted can be followed, if the answer says so.
+    :param posted: whether this try posted the send.
+    :param error: the exception that a refusal stands for.
+    :param bound_id: the id of a campaign send in Sendoso's list of sends.
+    :param tracking_url: the address at which the send can be followed, if the answer to this try's POST names one.
     """
 
     number: int
@@ -79,7 +79,7 @@ class Recipient(Protocol):
 
     @property
     def recipient_key(self) -> str | None:
-        """What identifies the recipient within the scope, normalised."""
+        """The value that identifies the recipient within the scope, normalised."""
 
     @property
     def resend_of(self) -> str | None:
@@ -88,18 +88,18 @@ class Recipient(Protocol):
 
 def send_key(ledger: Ledger, batch: Batch, row: Recipient) -> str:
     """
-    Make the key of the send that a row of a batch makes.
+    Return the key of the send that a row of a batch makes.
 
     :param ledger: has the hash key.
     :param batch: the row's batch.
-    :param row: the row; it has a recipient key.
+    :param row: the row, which has a recipient key.
     """
     return ledger.send_key(batch.account, batch.dedupe_scope, row.recipient_key or "", row.resend_of)
 
 
 def payload_hash(ledger: Ledger, job: Job) -> str:
     """
-    Hash what a row sends, to tell whether its content has changed.
+    Return the hash of a row's content, by which a changed content is detected.
 
     :param ledger: has the hash key.
     :param job: the row.
@@ -109,10 +109,10 @@ def payload_hash(ledger: Ledger, job: Job) -> str:
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
     """
-    Cut a stream into lists.
+    Cut an iterable into lists.
 
-    :param items: any number.
-    :param size: how many to a list.
+    :param items: the items.
+    :param size: the length of each list but the last.
     """
     stream = iter(items)
     while chunk := list(islice(stream, size)):

@@ -1,4 +1,4 @@
-"""One claimed send through the protocol, in a worker thread that no signal of Airflow's interrupts.
+"""Takes one claimed send through the protocol, in a worker thread, which Airflow's signals do not interrupt.
 
 The steps, each a method of :class:`_Attempt` in the order in which they happen: wait for a slot, commit POSTING, POST,
 decide what the answer means, and commit the outcome. Between the two commits nothing is logged and nothing of Airflow
@@ -64,15 +64,17 @@ class Posted:
 
     :param result: ``None`` if another run has taken the send; nothing was posted then.
     :param latency: seconds from its slot until its outcome was recorded, for a POST that was answered.
-    :param stop: an error that is not this row's fault, and ends the batch.
-    :param not_recorded: the outcome that could not be written to the ledger, with send key and send id.
-    :param log_records: the records that were kept meanwhile, to be logged now.
+    :param stop: an error that is not this row's fault; it ends the batch.
+    :param not_recorded: the outcome that the ledger did not accept, with send key and send id.
+    :param on_hold: Sendoso's word for why it holds the send that it has accepted, if it does.
+    :param log_records: the log records that were kept during the attempt, to be logged now.
     """
 
     result: Result | None
     latency: float | None = None
     stop: SendosoError | None = None
     not_recorded: str | None = None
+    on_hold: str | None = None
     log_records: Sequence[logging.LogRecord] = ()
 
 
@@ -84,7 +86,7 @@ class Poster:
     :param ledger: records the outcomes.
     :param own_gift: whether the gift is the batch's own rather than a row's, so that a 404 concerns every row.
     :param lease: seconds that a claim lasts; a POST's lasts at least as long as the POST can take.
-    :param halted: says whether nothing more may be posted; asked from worker threads.
+    :param halted: returns whether nothing more may be posted; called from worker threads.
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class Poster:
                 error = None if answer is None else api_error(request, answer)
                 secret = self._secret(job.send, claim, exchange) if outcome.verdict is Verdict.SENT else None
                 return attempt.record(job, outcome, error, secret)
-            tries += outcome.verdict is Verdict.RETRY  # a renewed token has its own try, which comes once
+            tries += outcome.verdict is Verdict.RETRY  # a renewed token does not count as a try
             if outcome.verdict is Verdict.STOP or tries == _ATTEMPTS:
                 attempt.give_back(outcome)
                 stop = api_error(request, exchange.answer) if exchange.answer else self._unreachable(job, outcome)
@@ -146,7 +148,7 @@ class Poster:
             if outcome.verdict is Verdict.RENEW:
                 token, renewed = self.session.renew(token), True
             elif exchange.answer is None:
-                # After a 429 the wait is in the pace, for everyone of the account.
+                # After a 429 the pace makes every process of the account wait.
                 self.sleep(min(2.0 ** (tries - 1), _LONGEST_PAUSE))
 
     def sleep(self, seconds: float) -> None:
@@ -163,7 +165,7 @@ class Poster:
             seconds -= _NAP
 
     def _secret(self, send: AnySend, claim: Claim, exchange: Exchange) -> str | None:
-        """Encrypt what only the ledger keeps of the answer; ``None`` for kinds that have no secret."""
+        """Encrypt the secret of the answer, which only the ledger stores; ``None`` for kinds that have no secret."""
         secret = None if exchange.answer is None else kind_of(send).secret(send, exchange.answer.json)
         return None if secret is None else self._links.encrypt(claim.send_key, secret)
 
@@ -178,7 +180,7 @@ class _Attempt:
     """
     One POST between two commits: POSTING before it, and its outcome after it.
 
-    :param poster: what all attempts of a batch share.
+    :param poster: the poster, which all attempts of a batch share.
     :param claim: the right to post the send.
     """
 
@@ -199,8 +201,8 @@ class _Attempt:
         """
         Wait for a slot and commit POSTING.
 
-        What is left of the lease has to cover the POST. A process that was frozen after the commit commits it anew,
-        with another slot.
+        The rest of the lease must be long enough for the POST. A process that was frozen after the commit commits
+        again, with another slot.
 
         :raises _ClaimLost: if another run has taken the send; nothing may be posted.
         :raises Halted: if the batch is being stopped; nothing may be posted.
@@ -220,16 +222,17 @@ class _Attempt:
         """
         Commit that the POST is about to be made.
 
-        :param transaction: of the slot, if that was free at once: a send then costs two transactions instead of three.
+        :param transaction: the transaction that took the slot, if the slot was free at once: a send then costs two
+            transactions instead of three.
         :raises _ClaimLost: if another run has taken the send.
         :raises Halted: if the batch is being stopped.
         """
         if self._poster.halted():
             raise Halted
         crash_point("slot-taken")
-        # From before the commit: however long that takes, the lease is not believed to last longer than it does.
+        # Measured before the commit, so that a slow commit does not make the lease seem longer than it is.
         self._lapses_at = since_boot() + self._poster.lease
-        self._posting = True  # perhaps: a commit whose answer was lost has happened
+        self._posting = True  # even if the commit fails: its answer may have been lost
         if not self._sends.begin_post(self.claim, self._poster.lease, transaction):
             self._posting = False
             raise _ClaimLost
@@ -238,8 +241,8 @@ class _Attempt:
         """
         Commit that the POST was not received and will be made again.
 
-        :param outcome: what it was answered with.
-        :return: ``False`` if another run has given the send up as UNKNOWN meanwhile; it is free now for the next claim.
+        :param outcome: the outcome of the POST.
+        :return: ``False`` if another run has made the send UNKNOWN meanwhile; the send is now free for the next claim.
         """
         if self._sends.post_again(self.claim, self._poster.lease):
             crash_point("put-off")
@@ -251,7 +254,7 @@ class _Attempt:
         """
         Commit that the send was not sent and is free.
 
-        :param outcome: why it was not.
+        :param outcome: the reason why it was not sent.
         """
         self._sends.finish(self.claim, State.READY, reason=outcome.reason)
 
@@ -260,10 +263,10 @@ class _Attempt:
         Commit what the POST led to.
 
         :param job: the row.
-        :param outcome: with one of the verdicts that end a send.
-        :param error: what a refusal means as an exception.
+        :param outcome: an outcome whose verdict ends the send.
+        :param error: the exception that a refusal stands for.
         :param secret: an eGift link, encrypted.
-        :return: what the row came to; held, if the ledger does not take the outcome.
+        :return: the result of the row; held, if the ledger does not accept the outcome.
         """
         state, row_outcome = _RECORDED[outcome.verdict]
         stop: SendosoLedgerError | None = None
@@ -273,7 +276,7 @@ class _Attempt:
                 state,
                 reason=outcome.reason,
                 send_id=outcome.send_id,
-                status=outcome.status,
+                report=outcome.report,
                 link=secret,
             )
         except SendosoLedgerError as failure:
@@ -298,4 +301,5 @@ class _Attempt:
         )
         latency = None if row_outcome is RowOutcome.HELD else time.monotonic() - self._begun
         lost = None if recorded else f"send key {self.claim.send_key} ended {state}, send id {outcome.send_id}"
-        return Posted(result, latency, stop, lost)
+        on_hold = outcome.report.word if outcome.report is not None and outcome.report.on_hold else None
+        return Posted(result, latency, stop, lost, on_hold)

@@ -30,10 +30,10 @@ def send_raw(
     Send one gift.
 
     :param session: calls Sendoso.
-    :param send: what to send to whom.
-    :param find_campaign: reads a campaign.
-    :param find_gift: looks a gift up in the catalogue.
-    :raises SendosoConfigError: if it cannot be sent like this; nothing was sent.
+    :param send: the send.
+    :param find_campaign: the function that reads a campaign.
+    :param find_gift: the function that looks a gift up in the catalogue.
+    :raises SendosoConfigError: if the send is not valid; nothing was sent.
     :raises SendosoLimitError: if nothing may be sent through the connection.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
@@ -61,9 +61,9 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
     Make eGift links in one POST.
 
     :param session: calls Sendoso.
-    :param sends: of one campaign, at least one.
+    :param sends: the sends, at least one, all of one campaign.
     :return: the links that Sendoso has answered with.
-    :raises SendosoLimitError: if they are more than the connection allows; nothing was made.
+    :raises SendosoLimitError: if there are more sends than the connection allows; nothing was made.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was made.
     :raises SendosoApiError: if Sendoso refused it; nothing was made.
     :raises SendOutcomeUnknownError: if the links may have been made.
@@ -84,7 +84,7 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
 def _post(
     session: SendosoSession, request: Request, read: Callable[[Any], Send | None]
 ) -> tuple[Exchange, PostOutcome]:
-    """POST once, or once more with a new token."""
+    """POST once, and a second time only with a new token."""
     token = session.token()
     exchange = session.paced(request, token)
     outcome = classify(request, exchange, renewed=False, own_gift=True, read=read)

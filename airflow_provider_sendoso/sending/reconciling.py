@@ -24,7 +24,7 @@ from airflow_provider_sendoso.sending.scanning import Scan, Scanner
 log = logging.getLogger(__name__)
 
 RECONCILE = "reconcile"
-"""Who has resolved a send, in the ledger's record of resolutions."""
+"""The name of this search in the ledger's record of who has resolved a send."""
 
 
 class Reconciler:
@@ -32,8 +32,8 @@ class Reconciler:
     Looks for the unknown sends of one scope.
 
     :param session: calls Sendoso; its reads leave most of the rate to sends.
-    :param ledger: remembers.
-    :param account: whose sends they are.
+    :param ledger: the ledger.
+    :param account: the account of the sends.
     :param dedupe_scope: the scope.
     :param settle_time: seconds after the last moment at which a POST can have been received, after which a send that
         is not in the list will not appear in it any more.
@@ -75,7 +75,7 @@ class Reconciler:
         return absent
 
     def _hold(self, unresolved: Sequence[Record], what: str, why: str) -> None:
-        """Hold sends that cannot be looked for, so that a person decides."""
+        """Hold sends that cannot be looked for, so that a person decides about them."""
         if unresolved:
             log.info("%d %s are held: %s.", len(unresolved), what, why)
             self._ledger.resolutions.hold([record for record in unresolved if record.state is State.UNKNOWN])
@@ -112,9 +112,9 @@ class Reconciler:
         """
         Return the seconds until the absence of a send can be proven, not positive once it can.
 
-        Two clocks have to agree that they are over, because one may jump: the database's, and this process's own.
+        Both the database's clock and this process's own have to show that the settle time is over, as either may jump.
 
-        :param record: the send; not before its process counts as dead.
+        :param record: the send; its absence cannot be proven while its lease lasts.
         :return: ``None`` for a kind of send that nothing looks for, and for a send that another client has claimed: it
             may belong to another organisation at Sendoso, whose sends this one's list does not show.
         """
@@ -137,7 +137,7 @@ class Reconciler:
                     resolved_by=RECONCILE,
                     why=f"found in Sendoso's list of sends by its {scanner.known_by}",
                     send_id=sends[0].id,
-                    status=sends[0].status,
+                    report=sends[0].report,
                 )
                 crash_point("found")
                 continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Record
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import SendStatus, StatusReport
 from airflow_provider_sendoso.sending.jobs import Job
 from airflow_provider_sendoso.sending.kinds import KINDS, kind_of
 
@@ -72,16 +72,16 @@ def check_replaceable(
     """
     records = {send_id: ledger.sends.find(account, send_id) for send_id in send_ids}
     asked = {record.send_key: record for record in records.values() if record and record.status not in _REPLACEABLE}
-    statuses: dict[str, SendStatus | None] = {}
+    reports: dict[str, StatusReport | None] = {}
     for name, kind in KINDS.items():
         if mine := [record for record in asked.values() if record.kind is name]:
-            statuses |= kind.statuses(session, ledger, mine)
+            reports |= kind.statuses(session, ledger, mine)
     answers: dict[str, Replaceable] = {}
     for send_id, record in records.items():
         named = send_id if record is None else record.send_id or send_id
-        answers[send_id] = Replaceable(named, _problem(send_id, record, statuses), _first(ledger, record))
-        if record is not None and (status := statuses.get(record.send_key)) is not None:
-            ledger.sends.note_status(account, send_id, status)
+        answers[send_id] = Replaceable(named, _problem(send_id, record, reports), _first(ledger, record))
+        if record is not None and (report := reports.get(record.send_key)) is not None:
+            ledger.sends.note_status(account, send_id, report)
     return answers
 
 
@@ -92,19 +92,25 @@ def _first(ledger: Ledger, record: Record | None) -> Record | None:
     return record
 
 
-def _problem(send_id: str, record: Record | None, statuses: Mapping[str, SendStatus | None]) -> str | None:
+def _problem(send_id: str, record: Record | None, reports: Mapping[str, StatusReport | None]) -> str | None:
     """Say why a send may not be replaced."""
     names = f"resend_of names the send {send_id!r}"
     if record is None:
         return f"{names}, which the ledger does not know"
     if record.kind is None:
         return f"{names}, a kind of send that this release does not know: replace it with the release that has sent it"
-    status = record.status
-    if status not in _REPLACEABLE:
-        if record.send_key not in statuses:
-            return f"{names}, which Sendoso does not know"
-        status = statuses[record.send_key]
-    if status in _REPLACEABLE:
+    if record.status in _REPLACEABLE:
         return None
-    what = f"which is {status}" if status else "whose status Sendoso does not say"
-    return f"{names}, {what}: only failed and returned ones are replaced"
+    if record.send_key not in reports:
+        return f"{names}, which Sendoso does not know"
+    report = reports[record.send_key]
+    if report is None:
+        return f"{names}, whose status Sendoso does not say: only failed and returned ones are replaced"
+    if report.status in _REPLACEABLE:
+        return None
+    if report.on_hold:
+        return (
+            f"{names}, which is on hold at Sendoso ({report.word!r}): once a manager approves it in the Send Tracker, "
+            "it goes out beside its replacement. Cancel it there first"
+        )
+    return f"{names}, which is {report.status}: only failed and returned ones are replaced"

@@ -27,7 +27,7 @@ class Scan:
 
     def proves_absent(self, send_key: str) -> bool:
         """
-        Return whether the list proves to be without a send; two such lists prove that it was not sent.
+        Return whether the list proves that it does not hold a send; two such lists prove that it was not sent.
 
         :param send_key: of the send.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,8 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
-from airflow_provider_sendoso.models import RowOutcome
+from airflow_provider_sendoso.models import RowOutcome, on_hold_warning
+from airflow_provider_sendoso.models.statuses import MOST_NAMED
 from airflow_provider_sendoso.sending import kept_logs
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
@@ -47,19 +49,19 @@ _ENDING = 30.0
 
 class Sender:
     """
-    Sends rows through the ledger: one try of one batch.
+    Sends the rows of one try of one batch through the ledger.
 
     :param session: calls Sendoso.
-    :param ledger: remembers.
-    :param batch: whose rows they are.
+    :param ledger: the ledger.
+    :param batch: the batch of the rows.
     :param own_gift: whether the gift is the batch's own rather than a row's, so that a 404 concerns every row.
     :param lease: seconds that a claim lasts without being renewed.
-    :param claim_timeout: seconds to wait, without progress, for rows that another run is on.
-    :param max_in_flight: POSTs at once, from 1 to 16; ``None`` follows rate and latency.
-    :param settle_time: seconds after a POST's deadline before its absence can be proven.
+    :param claim_timeout: seconds to wait, without progress, for rows that another run has claimed.
+    :param max_in_flight: the number of concurrent POSTs, from 1 to 16; ``None`` derives it from rate and latency.
+    :param settle_time: seconds from a POST's deadline until its absence can be proven.
     :param resend_absent: whether sends that are proven absent are sent again.
-    :param stopped: says whether to claim nothing more.
-    :param conn_id: of the connection, which the ledger names where another connection claims to be the same account.
+    :param stopped: returns whether to claim nothing more.
+    :param conn_id: the id of the connection; an error names it where two connections claim the same account.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Sender:
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._absent: dict[str, Record] = {}
         self._elsewhere: list[Job] = []
-        self._held: dict[int, tuple[Job, bool]] = {}  # by row, with whether this try posted it
+        self._held: dict[int, tuple[Job, bool]] = {}  # by row number; the bool is whether this try posted it
         self._refusals: list[tuple[Job, Claim, str]] = []
         self._refused_alike: str | None = None
         self._unknowns = 0
@@ -108,6 +110,8 @@ class Sender:
         self._renewed_at = 0.0
         self._settles_in: float | None = None
         self._differing = 0
+        self._on_hold = Counter[str]()
+        self._on_hold_ids: list[str] = []
 
     def send(
         self,
@@ -125,9 +129,9 @@ class Sender:
         :param jobs: the rows, in order; each makes a different send.
         :param record: records the result of a row, several times a second until the end; must not log.
         :param tick: called at least every second, to log progress and to detect a dead supervisor.
-        :param left_out: numbers of rows that are looked at and not posted; see
+        :param left_out: numbers of rows that are looked up and not posted; see
             :class:`~airflow_provider_sendoso.sending.preview.Preview`.
-        :raises SendosoError: for what is not one row's fault.
+        :raises SendosoError: for an error that is not one row's fault.
         """
         self._record, self._tick, self._left_out = record, tick, left_out
         config = self._session.config
@@ -149,6 +153,8 @@ class Sender:
             self._pool.shutdown(wait=False)
             self._release()
         self._look_again()
+        if self._on_hold:
+            log.warning("%s", on_hold_warning(self._on_hold, self._on_hold_ids))
         if failure is not None:
             raise failure
 
@@ -211,7 +217,7 @@ class Sender:
             outcome = record.outcome_for(self._batch.batch_id, payload_hash(self._ledger, job))
         if outcome is RowOutcome.NOT_REACHED:
             if job.number in self._left_out and record.state in (State.READY, State.REFUSED):
-                # The send is free now, but the limits were checked without it; the next try checks them with it.
+                # The send is free now, but this try has checked the limits without it; the next try counts it.
                 self._record(Result(job.number, outcome, "freed_later"))
             else:
                 self._elsewhere.append(job)
@@ -236,7 +242,7 @@ class Sender:
         )
 
     def _wait_for_room(self) -> bool:
-        """Wait until one more may be posted; ``False`` if the batch is being stopped."""
+        """Wait until one more send may be posted; ``False`` if the batch is being stopped."""
         while not self._stopped():
             if self._outage and not self._in_flight:
                 self._probe()
@@ -306,6 +312,10 @@ class Sender:
             kept_logs.emit(posted.log_records)
             return
         self._record(result)
+        if posted.on_hold is not None:
+            self._on_hold[posted.on_hold] += 1
+            if len(self._on_hold_ids) < MOST_NAMED:
+                self._on_hold_ids.append(str(result.send_id))
         if result.outcome is RowOutcome.HELD:
             self._held[job.number] = (job, True)
             self._unknowns += 1
@@ -378,7 +388,7 @@ class Sender:
                 with suppress(Exception):
                     log.debug("Also: %s", error)
         for job, claim in self._in_flight.values():
-            # Its row stays POSTING until its thread has an answer, or its lease lapses.
+            # The row of that POST stays POSTING until its thread has an answer, or its lease lapses.
             self._record(Result(job.number, RowOutcome.HELD, "no_answer_yet", send_key=claim.send_key, posted=True))
 
     def _release(self) -> None:

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
+    BaseOperatorLink,
     PokeReturnValue,
 )
 
@@ -19,10 +20,9 @@ from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoConfigError,
     SendosoError,
-    SendosoResultsError,
     SendosoStatusError,
 )
-from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.links.sendoso import OnHoldLink, SendosoLink
 from airflow_provider_sendoso.sensors.base import WaitingSensor
 from airflow_provider_sendoso.sensors.events import SendosoEventSensor
 
@@ -41,6 +41,14 @@ _LONGEST_POKE = 60.0
 """Seconds that a poke may take, unless ``poke_interval`` is longer: Airflow checks the timeout between pokes only."""
 
 
+_OF_SINGLE_SENDS = ("statuses", "status_words", "on_hold_ids")
+"""Parts of a report that the task's result does not have."""
+
+
+def _of_which(on_hold: int) -> str:
+    return f", {on_hold} of them on hold at Sendoso" if on_hold else ""
+
+
 class _OutOfTime(Exception):
     """A poke has reached its time limit."""
 
@@ -52,7 +60,8 @@ class SendStatusSensor(WaitingSensor):
     A status at or beyond a target counts as reached: ``pending < processing < shipped < delivered``. A single send that
     fails fails the task at once, without retries. With several sends, the sensor waits for all of them; then
     ``min_delivered`` decides. Without any send it succeeds. An id that Sendoso does not know counts as failed, with the
-    status ``not_found``.
+    status ``not_found``. A send that Sendoso holds until a manager approves it is ``pending``: the wait goes on, and
+    the log and a button of the task say so.
 
     A single send is checked every ``poke_interval``. Of several sends, a shipped one is checked at every twelfth poll
     (hourly, by default), any other after a quarter of its age, but not more often than at every second poll and not
@@ -63,8 +72,10 @@ class SendStatusSensor(WaitingSensor):
         exactly one of ``send_id``, ``batch_id`` and ``dedupe_scope``.
     :param batch_id: a batch's id, as ``BatchSendOperator`` returned it (templated).
     :param dedupe_scope: a scope: all sends that the ledger records as sent in it (templated).
-    :param target_statuses: the statuses to wait for (templated).
-    :param failed_statuses: statuses that are failures; ``()`` returns any terminal status, for branching (templated).
+    :param target_statuses: the statuses to wait for, or words of Sendoso's own where a status is too coarse, like
+        ``redeemed`` (templated).
+    :param failed_statuses: statuses, or words of Sendoso's own, that are failures; ``()`` returns any terminal status,
+        for branching (templated).
     :param min_delivered: share of the sends, from 0 to 1, that must have reached a target; ``None``: no send may have
         failed (templated).
     :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable``.
@@ -74,12 +85,14 @@ class SendStatusSensor(WaitingSensor):
     :param conn_id: the connection of that table (templated).
     :param sendoso_conn_id: the connection (templated).
     :return: for one send its status; for a list of at most 100 ids ``{id: status}``; for a longer list, a batch or a
-        scope ``sends``, ``reached``, ``counts`` by status, ``failed`` and at most 100 ``failed_ids``.
+        scope ``sends``, ``reached``, ``counts`` by status, ``failed``, at most 100 ``failed_ids``, and ``on_hold``, the
+        number of sends that Sendoso holds.
     :raises SendosoStatusError: if too many sends failed or came back.
     :raises SendosoConfigError: if an argument is wrong, or if the ledger does not know the batch.
     :raises SendosoResultsError: if the results table could not be updated.
     """
 
+    operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(), OnHoldLink())
     template_fields: Sequence[str] = (
         "send_id",
         "batch_id",
@@ -114,6 +127,7 @@ class SendStatusSensor(WaitingSensor):
         self.min_delivered = min_delivered
         self.results_table = results_table
         self.conn_id = conn_id
+        self._linked = False
 
     @cached_property
     def _wait(self) -> Wait:
@@ -139,7 +153,7 @@ class SendStatusSensor(WaitingSensor):
 
         goal = self._goal()
         deadline = self._deadline(context)
-        look = self._first_look()
+        look = self._first_look(context)
         if look:
             return look.xcom_value
         send_ids, list_id = self._send_ids(), None
@@ -152,8 +166,8 @@ class SendStatusSensor(WaitingSensor):
                 list_id=list_id,
                 batch_id=self.batch_id,
                 dedupe_scope=self.dedupe_scope,
-                target_statuses=[status.value for status in goal.targets],
-                failed_statuses=[status.value for status in goal.failed],
+                target_statuses=[str(target) for target in goal.targets],
+                failed_statuses=[str(failure) for failure in goal.failed],
                 poke_interval=self.poke_interval,
                 deadline=deadline,
                 sendoso_conn_id=self.sendoso_conn_id,
@@ -162,10 +176,10 @@ class SendStatusSensor(WaitingSensor):
             timeout=self._patience(context),
         )
 
-    def _first_look(self) -> PokeReturnValue:
+    def _first_look(self, context: Context) -> PokeReturnValue:
         """Poke with the error handling of Airflow's own loop, which a deferrable sensor bypasses."""
         try:
-            return self._look(patient=False)
+            return self._look(context, patient=False)
         except AirflowException as error:
             if self.silent_fail and not isinstance(error, AirflowFailException):
                 self.log.error("The first look failed: %s", error)
@@ -174,16 +188,16 @@ class SendStatusSensor(WaitingSensor):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Check the sends that are due."""
-        look = self._look(patient=True)
+        look = self._look(context, patient=True)
         if not look and self._is_late(context):
-            counts = self._wait.watch.counts()
-            raise AirflowSensorTimeout(f"After {self.timeout:g} s not all sends are settled. By status: {counts}.")
+            raise self._timed_out(self._wait.watch.report(self._wait.goal, named=self._wait.named))
         return look
 
-    def _look(self, *, patient: bool) -> PokeReturnValue:
+    def _look(self, context: Context, *, patient: bool) -> PokeReturnValue:
         """
         Check the sends that are due.
 
+        :param context: the task's context, for the link to sends on hold.
         :param patient: whether to check them if they are many; if not, that is left to the triggerer, which needs no
             worker.
         """
@@ -200,11 +214,11 @@ class SendStatusSensor(WaitingSensor):
         wait.complain()
         # In mode "reschedule" every poke is a new process, which cannot count; there only the timeout ends the wait.
         over = wait.is_over()
-        self.log.info("Sends by status: %s.", wait.watch.counts() or "no sends")
+        report = wait.watch.report(wait.goal, named=wait.named)
+        self._say(context, report)
         if not over:
             return PokeReturnValue(is_done=False)
-        report = wait.watch.report(wait.goal, named=wait.named)
-        self._refresh_results(report["statuses"])
+        self._refresh_results(report)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(report))
 
     def _ask(self, wait: Wait, session: SendosoSession) -> None:
@@ -232,23 +246,38 @@ class SendStatusSensor(WaitingSensor):
         """
         match event:
             case {"status": "settled", "report": Mapping() as report}:
-                self.log.info("Sends by status: %s.", report["counts"] or "no sends")
-                self._refresh_results(report["statuses"])
+                self._say(context, report)
+                self._refresh_results(report)
                 return self._conclude(report)
             case {"status": "timeout", "report": Mapping() as report}:
-                try:
-                    self._refresh_results(report["statuses"])
-                except SendosoResultsError as error:
-                    self.log.error("%s", error)  # the task fails with the timeout instead
-                raise AirflowSensorTimeout(
-                    f"After {self.timeout:g} s not all sends are settled. By status: {report['counts']}."
-                )
+                self._say(context, report)
+                raise self._timed_out(report)
             case {"status": "error", "message": str(message), "retryable": True}:
                 raise SendosoError(message)
             case {"status": "error", "message": str(message)}:
                 raise SendosoConfigError(message)  # what only a person can mend; a failed send is a report
             case _:
                 raise SendosoError(f"The trigger sent an event that says nothing about the sends: {event!r}.")
+
+    def _say(self, context: Context, report: Mapping[str, Any]) -> None:
+        """Log the statuses, and link to the sends on hold while there are any."""
+        on_hold = report.get("on_hold", 0)
+        self.log.info("Sends by status: %s%s.", report["counts"] or "no sends", _of_which(on_hold))
+        if bool(on_hold) != self._linked:
+            OnHoldLink().push(context, self.hook.config.base_url if on_hold else "")
+            self._linked = bool(on_hold)
+
+    def _timed_out(self, report: Mapping[str, Any]) -> AirflowSensorTimeout:
+        """Write the statuses that are known into the results table, and return the error that ends the wait."""
+        try:
+            self._refresh_results(report)
+        except SendosoError as error:
+            self.log.error("%s", error)  # the task fails with the timeout instead
+        on_hold = report.get("on_hold", 0)
+        ids = ", ".join(report.get("on_hold_ids", ()))
+        what = f" On hold: {ids}; a manager approves or cancels them in Sendoso's Send Tracker." if on_hold else ""
+        counts = f"{report['counts']}{_of_which(on_hold)}"
+        return AirflowSensorTimeout(f"After {self.timeout:g} s not all sends are settled. By status: {counts}.{what}")
 
     def _goal(self) -> Goal:
         from airflow_provider_sendoso.waiting.goal import Goal
@@ -298,31 +327,33 @@ class SendStatusSensor(WaitingSensor):
             ids.append(read)
         return ids
 
-    def _refresh_results(self, looked: Mapping[str, str] | None) -> None:
+    def _refresh_results(self, report: Mapping[str, Any]) -> None:
         """
-        Write the sends' statuses into the results table.
+        Write the sends' statuses into the results table: those of the report, or else the ledger's.
 
-        :param looked: the statuses just read, by send id; ``None``: take them from the ledger.
+        :param report: of the wait.
         """
         self._read_names()
         table = self.results_table
         if table is None:
             return
-        from airflow_provider_sendoso.batch.results_table import refresh_statuses
+        from airflow_provider_sendoso.batch.results_table import StatusUpdate, refresh_statuses
         from airflow_provider_sendoso.ledger.records import State
         from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 
         names = {"batch_id": self.batch_id, "dedupe_scope": self.dedupe_scope}
         where = {name: str(value) for name, value in names.items() if value is not None}
-        statuses: Iterable[tuple[str, str, float | None]]
-        if looked is not None:
-            now = time.time()
-            statuses = ((send_id, status, now) for send_id, status in looked.items())
+        statuses: Iterable[StatusUpdate]
+        if report["statuses"] is not None:
+            now, words = time.time(), report.get("status_words") or {}
+            statuses = (
+                StatusUpdate(send_id, status, now, words.get(send_id)) for send_id, status in report["statuses"].items()
+            )
         else:
             account = {"account": self.hook.config.account}
             records = self.hook.ledger.sends.records(State.SENT, **account, **where)
             statuses = (
-                (record.send_id, record.status, record.status_at)
+                StatusUpdate(record.send_id, record.status, record.status_at, record.status_word)
                 for record in records
                 if record.send_id is not None and record.status is not None
             )
@@ -346,4 +377,4 @@ class SendStatusSensor(WaitingSensor):
             return next(iter(report["statuses"].values()))
         if report["statuses"] is not None:
             return dict(report["statuses"])
-        return {name: value for name, value in report.items() if name != "statuses"}
+        return {name: value for name, value in report.items() if name not in _OF_SINGLE_SENDS}

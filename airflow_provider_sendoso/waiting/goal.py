@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_sendoso.arguments.values import got
 from airflow_provider_sendoso.exceptions import (
     SendosoConfigError,
 )
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import STATUS_WORDS, SendStatus, StatusReport, known_word
 
 _STOPS_AT_PROCESSING = ("staging.sendo.so",)
 """The vendor's sandbox, where statuses never pass "processing" (published)."""
+
+Target = SendStatus | str
+"""A status, or a word of Sendoso's own as :func:`~airflow_provider_sendoso.models.known_word` returns it."""
 
 
 @dataclass(frozen=True)
@@ -21,42 +26,42 @@ class Goal:
     """
     The goal of a wait.
 
-    :param targets: a status at or beyond one of them counts as reached.
-    :param failed: statuses that count as failures; empty: every terminal status is a success, for branching.
+    :param targets: a send at or beyond one of them has reached the goal.
+    :param failed: statuses and words that count as failures; empty: every terminal status is a success, for branching.
     """
 
-    targets: tuple[SendStatus, ...]
-    failed: tuple[SendStatus, ...]
+    targets: tuple[Target, ...]
+    failed: tuple[Target, ...]
 
     @classmethod
     def parse(cls, targets: Iterable[str], failed: Iterable[str]) -> Goal:
         """
         Parse and validate a goal.
 
-        :param targets: statuses.
-        :param failed: statuses.
-        :raises SendosoConfigError: if a word is not a status, or if there is no target.
+        :param targets: statuses, or words of Sendoso's own.
+        :param failed: statuses, or words of Sendoso's own.
+        :raises SendosoConfigError: if a word is neither, or if there is no target.
         """
-        goal = cls(_statuses("target_statuses", targets), _statuses("failed_statuses", failed))
+        goal = cls(_targets("target_statuses", targets), _targets("failed_statuses", failed))
         if not goal.targets:
             raise SendosoConfigError("target_statuses is empty: name the statuses to wait for.")
         return goal
 
-    def settled(self, status: SendStatus | None) -> bool:
+    def reached(self, report: StatusReport) -> bool:
+        """Return whether a send has reached one of the targets."""
+        return any(report.reached(target) for target in self.targets)
+
+    def settled(self, report: StatusReport | None) -> bool:
         """Return whether a send's status can no longer change the result."""
-        return status is not None and (status.reached(self.targets) or status in self.failed or status.terminal)
+        if report is None:
+            return False
+        if self.reached(report) or any(report.is_at(failure) for failure in self.failed):
+            return True
+        return report.status.terminal and not self._may_get_another_word(report.status)
 
-    def missed(self, status: SendStatus) -> bool:
-        """Return whether a settled status is a failure, as is every terminal status that does not reach a target."""
-        return bool(self.failed) and not status.reached(self.targets)
-
-    def ends(self) -> frozenset[SendStatus]:
-        """Return the statuses that settle a send."""
-        return frozenset(status for status in SendStatus if self.settled(status))
-
-    def misses(self) -> frozenset[SendStatus]:
-        """Return the statuses that settle a send and are failures."""
-        return frozenset(status for status in self.ends() if self.missed(status))
+    def missed(self, report: StatusReport | None) -> bool:
+        """Return whether a send is settled and has failed, as it has with every final status that is no target."""
+        return bool(self.failed) and report is not None and self.settled(report) and not self.reached(report)
 
     def check_host(self, base_url: str) -> None:
         """
@@ -65,12 +70,16 @@ class Goal:
         :param base_url: the connection's base URL.
         :raises SendosoConfigError: on the vendor's sandbox, if all targets are beyond ``processing``.
         """
-        never = not any(SendStatus.PROCESSING.reached((target,)) for target in self.targets)
+        never = not any(SendStatus.PROCESSING.reached((_status_of(target),)) for target in self.targets)
         if (urlsplit(base_url).hostname or "").endswith(_STOPS_AT_PROCESSING) and never:
             raise SendosoConfigError(
                 f"On {base_url} statuses never pass 'processing' (published by Sendoso), so this wait would never end. "
                 "Wait for target_statuses=('processing',) there."
             )
+
+    def _may_get_another_word(self, status: SendStatus) -> bool:
+        """Return whether a word is waited for that comes within a final status, as ``redeemed`` does."""
+        return any(not isinstance(target, SendStatus) and _status_of(target) is status for target in self.targets)
 
 
 def good_enough(report: Mapping[str, Any], min_delivered: float | None) -> bool:
@@ -85,9 +94,22 @@ def good_enough(report: Mapping[str, Any], min_delivered: float | None) -> bool:
     return bool(report["sends"] == 0 or report["reached"] / report["sends"] >= min_delivered)
 
 
-def _statuses(name: str, words: Iterable[str]) -> tuple[SendStatus, ...]:
-    words = (words,) if isinstance(words, str) else tuple(words)
-    try:
-        return tuple(SendStatus(word) for word in words)
-    except ValueError:
-        raise SendosoConfigError(f"{name} has a word that is no status; use some of {', '.join(SendStatus)}.") from None
+def _status_of(target: Target) -> SendStatus:
+    return target if isinstance(target, SendStatus) else SendStatus.from_word(target) or SendStatus.PROCESSING
+
+
+def _targets(name: str, words: Iterable[str]) -> tuple[Target, ...]:
+    return tuple(_target(name, word) for word in ((words,) if isinstance(words, str) else words))
+
+
+def _target(name: str, word: Any) -> Target:
+    known = known_word(word) if isinstance(word, str) else None
+    if known is not None:
+        return SendStatus(known) if known in list(SendStatus) else known
+    known_words = [known_word for words in STATUS_WORDS.values() for known_word in words]
+    near = get_close_matches(word.casefold(), known_words, n=3, cutoff=0.8) if isinstance(word, str) else []
+    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise SendosoConfigError(
+        f"{name} has {got(word)}, which is neither a status ({', '.join(SendStatus)}) nor a word of Sendoso's for "
+        f"one, like 'redeemed'.{meant}"
+    )

@@ -82,7 +82,7 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
                 break  # Sendoso itself is down; the other sends stay due for the next round
         else:
             watch.answers += 1
-            watch.note(send_id, send.status, clock())
+            watch.note(send_id, send.report, clock())
             in_a_row = 0
     yield from _track_unknown(watch, unknown, clock)
     watch.end_round(before, failed, error)
@@ -97,7 +97,7 @@ def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float])
         watch.answers += tracker.answers
     for send in tracked:
         found = tracker.seen.get(send.name)
-        watch.note(send.name, None if found is None else found.status, clock())
+        watch.note(send.name, None if found is None else found.report, clock())
     if tracker.candidates:
         watch.walked.append(tracker)
 
@@ -126,7 +126,7 @@ def _track_unknown(
             watch.note_not_found(send.name, unknown[send.name], clock())
         else:
             watch.tracked[send.name] = send
-            watch.note(send.name, found.status, clock())
+            watch.note(send.name, found.report, clock())
 
 
 def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Generator[Request, Answer, set[str]]:
@@ -156,7 +156,7 @@ def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Gener
                 send_id = str(item.get("id"))
                 send = read_send(item) if send_id in wanted else None
                 if send is not None and send.status is not None:
-                    watch.note(send_id, send.status, clock())
+                    watch.note(send_id, send.report, clock())
                     wanted.remove(send_id)
                     seen.add(send_id)
     except TRANSIENT_ERRORS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from airflow_provider_sendoso.client.tracker import Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import SendProgress
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import StatusReport, on_hold_warning
 from airflow_provider_sendoso.waiting.goal import Goal
 from airflow_provider_sendoso.waiting.rounds import look
 from airflow_provider_sendoso.waiting.watch import Watch
@@ -88,9 +89,8 @@ class Wait:
         not_followed = len(self.watch.not_followed)
         for known in recorded:
             self._track(known, now)
-            status = SendStatus(known.status) if known.status else None
             asked_at = None if known.noted_ago is None else now - known.noted_ago
-            self.watch.recall(known.send_id, status, now - known.made_ago, asked_at)
+            self.watch.recall(known.send_id, known.report, now - known.made_ago, asked_at)
         if len(self.watch.not_followed) > not_followed:
             log.warning(
                 "%d sends cannot be looked for in Sendoso: eGift links whose id nobody has noted, or sends of a "
@@ -113,7 +113,7 @@ class Wait:
     def write(self) -> None:
         """Write the statuses that were read into the ledger; if that fails, the next call writes them."""
         self._written_at = time.monotonic()
-        news: dict[str, SendStatus] = {}
+        news: dict[str, StatusReport] = {}
         try:
             self._bind()
             news, self.watch.news = self.watch.news, {}
@@ -160,7 +160,7 @@ class Wait:
                     continue
                 if bindings.bind(self._keys[name], send.id):
                     self.watch.tracked[name] = replace(mine, bound_id=send.id)
-                    self.watch.note(name, send.status, time.time())
+                    self.watch.note(name, send.report, time.time())
                 else:
                     self._recalled = False  # another process has bound it: read the binding from the ledger
 
@@ -174,6 +174,10 @@ class Wait:
         return self._up_to_date and not self.watch.open(self.goal)
 
     def complain(self) -> None:
-        """Log that the last round failed, if it did."""
+        """Log that the last round failed, if it did, and which sends Sendoso has put on hold."""
+        words = self.watch.on_hold()
+        on_hold, self.watch.put_on_hold = [i for i in self.watch.put_on_hold if i in words], []
+        if on_hold:
+            log.warning("%s", on_hold_warning(Counter(words[send_id] for send_id in on_hold), on_hold))
         if self.watch.dead_rounds:
             log.warning("Could not look at the sends, %d times in a row: %s", self.watch.dead_rounds, self.watch.error)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from airflow_provider_sendoso.client.tracker import Tracked, Tracker
 from airflow_provider_sendoso.exceptions import (
     SendosoError,
 )
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import SendStatus, StatusReport
 from airflow_provider_sendoso.waiting.goal import Goal
 
 TRANSIENT_FAILURES = 5
@@ -55,7 +56,7 @@ class Watched:
     """
     One send of a wait.
 
-    :param status: the last known status; ``None`` if it is not known.
+    :param report: the last known status, with Sendoso's words for it; ``None`` if it is not known.
     :param made_at: epoch seconds; if the time of the send is not known, when the wait first heard of it.
     :param asked_at: epoch seconds of the last check by any process; ``None`` before the first.
     :param not_found: whether Sendoso does not know the id.
@@ -64,11 +65,21 @@ class Watched:
     """
 
     made_at: float
-    status: SendStatus | None = None
+    report: StatusReport | None = None
     asked_at: float | None = None
     not_found: bool = False
     unlisted_until: float = 0.0
     failing_since: int | None = None
+
+    @property
+    def status(self) -> SendStatus | None:
+        """The last known status; ``None`` if it is not known."""
+        return None if self.report is None else self.report.status
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether Sendoso holds the send."""
+        return self.report is not None and self.report.on_hold
 
 
 @dataclass
@@ -86,6 +97,7 @@ class Watch:
     :param tracked: the campaign sends by id, which only the Send Tracker's list shows.
     :param not_followed: the sends that cannot be looked for in Sendoso; only the ledger's status counts for them.
     :param digest: hashes an e-mail in the same way as the ledger.
+    :param put_on_hold: the sends that Sendoso has put on hold since this was last logged.
     :param walked: walks through the Send Tracker's list whose rows are still to be bound to sends in the ledger.
     """
 
@@ -95,7 +107,8 @@ class Watch:
     round_from: int = 0
     error: SendosoError | None = None
     no_list: bool = False
-    news: dict[str, SendStatus] = field(default_factory=dict)
+    news: dict[str, StatusReport] = field(default_factory=dict)
+    put_on_hold: list[str] = field(default_factory=list)
     tracked: dict[str, Tracked] = field(default_factory=dict)
     not_followed: set[str] = field(default_factory=set)
     digest: Callable[[str], str] = str
@@ -112,24 +125,24 @@ class Watch:
             if send_id not in self.sends:
                 self.sends[send_id] = Watched(now)
 
-    def recall(self, send_id: str, status: SendStatus | None, made_at: float, asked_at: float | None) -> None:
+    def recall(self, send_id: str, report: StatusReport | None, made_at: float, asked_at: float | None) -> None:
         """
         Take over the ledger's status of a send, unless this wait has a newer one.
 
         :param send_id: the send's id.
-        :param status: the status in the ledger.
+        :param report: the status in the ledger.
         :param made_at: epoch seconds.
         :param asked_at: epoch seconds when that status was read.
         """
         send = self.sends.setdefault(send_id, Watched(made_at))
         send.made_at = made_at
         if asked_at is not None and (send.asked_at is None or asked_at > send.asked_at):
-            send.status, send.asked_at = status, asked_at
+            send.report, send.asked_at = report, asked_at
 
     def open(self, goal: Goal) -> list[str]:
         """Return the sends whose status can still change the result."""
-        ends = goal.ends()
-        return [send_id for send_id, send in self.sends.items() if send.status not in ends and not send.not_found]
+        settled = cache(goal.settled)  # thousands of sends have few statuses between them
+        return [send_id for send_id, send in self.sends.items() if not send.not_found and not settled(send.report)]
 
     def due(self, goal: Goal, now: float, every: float) -> list[str]:
         """
@@ -151,18 +164,20 @@ class Watch:
         due.sort(key=lambda name: (self._odd(sends[name]), sends[name].asked_at is not None, -sends[name].made_at))
         return due
 
-    def note(self, send_id: str, status: SendStatus | None, now: float) -> None:
+    def note(self, send_id: str, report: StatusReport | None, now: float) -> None:
         """
         Record an answer.
 
         :param send_id: the send's id.
-        :param status: the status in the answer; ``None`` if the answer holds none.
+        :param report: the status in the answer; ``None`` if the answer holds none.
         :param now: epoch seconds.
         """
         send = self.sends[send_id]
         send.asked_at, send.failing_since, send.not_found = now, None, False
-        if status is not None:
-            send.status = self.news[send_id] = status
+        if report is not None:
+            if report.on_hold and not send.on_hold:
+                self.put_on_hold.append(send_id)
+            send.report = self.news[send_id] = report.after(send.report)
 
     def note_failure(self, send_id: str, now: float) -> None:
         """
@@ -224,6 +239,10 @@ class Watch:
         """Count the sends by status; a status that is not known yet counts as ``unknown``."""
         return dict(Counter(map(_word, self.sends.values())))
 
+    def on_hold(self) -> dict[str, str]:
+        """Return, by the ids of the sends that Sendoso holds, its word for why."""
+        return {send_id: str(send.report.word) for send_id, send in self.sends.items() if send.report and send.on_hold}
+
     def report(self, goal: Goal, *, named: bool) -> dict[str, Any]:
         """
         Return the state of the wait as plain values for a trigger's event; it is short, because Airflow logs it.
@@ -231,20 +250,24 @@ class Watch:
         :param goal: the goal of the wait.
         :param named: whether to include each send's status, which is done for at most a hundred sends.
         """
-        misses = goal.misses()
-        failed = [send_id for send_id, send in self.sends.items() if send.not_found or send.status in misses]
+        missed, reached = cache(goal.missed), cache(goal.reached)
+        failed = [send_id for send_id, send in self.sends.items() if send.not_found or missed(send.report)]
         few = named and len(self.sends) <= NAMED
         known = {i: _word(send) for i, send in self.sends.items() if send.status or send.not_found} if few else None
+        words = {i: send.report.word for i, send in self.sends.items() if send.report} if few else None
+        on_hold = self.on_hold()
         return {
             "sends": len(self.sends),
             "reached": sum(
-                not send.not_found and send.status is not None and send.status.reached(goal.targets)
-                for send in self.sends.values()
+                not send.not_found and send.report is not None and reached(send.report) for send in self.sends.values()
             ),
             "counts": self.counts(),
             "failed": len(failed),
             "failed_ids": failed[:NAMED],
+            "on_hold": len(on_hold),
+            "on_hold_ids": list(on_hold)[:NAMED],
             "statuses": known,
+            "status_words": words,
         }
 
     def _odd(self, send: Watched) -> bool:

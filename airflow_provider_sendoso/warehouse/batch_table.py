@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +30,8 @@ from airflow_provider_sendoso.warehouse.tables import (
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+log = logging.getLogger(__name__)
+
 RIGHTS = (
     "It takes the rights to SELECT, INSERT and DELETE there (for the sensor: SELECT and UPDATE), and to create the "
     "table where it is missing."
@@ -39,14 +42,16 @@ class BatchTable:
     """
     One table with rows of batches behind a hook; looks nothing up before it is used.
 
-    :param hook: of the author's connection.
-    :param table: its name, as it is written in SQL there.
-    :raises SendosoConfigError: for a text that is not the name of a table.
+    :param hook: the hook of the author's connection.
+    :param table: the table's name, as SQL of that database writes it.
+    :raises SendosoConfigError: if the text is not the name of a table.
     """
 
     what: ClassVar[str]
-    """The table in errors, and with ``_`` the argument that names it."""
+    """What errors call the table; with ``_`` for blanks, the argument that names it."""
     column_names: ClassVar[tuple[str, ...]]
+    later_columns: ClassVar[Mapping[str, str]] = {}
+    """Columns that a table of an earlier release lacks, with their SQL types; rows are written without them there."""
 
     def __init__(self, hook: DbApiHook, table: str) -> None:
         self._hook = hook
@@ -55,18 +60,19 @@ class BatchTable:
         self.name = sql_name(table, self._dialect, self.what.replace(" ", "_"))
         self._where = f"the {self.what} {table!r} (connection {hook.get_conn_id()!r})"
         self._batch_id = self._quote("batch_id")
+        self._names = self.column_names
 
     def prepare(self, batch: Batch) -> None:
         """
-        Create the table if it is missing, and prove that rows can be written and deleted, without leaving any.
+        Create the table if it is missing, and test that rows can be written and deleted, without leaving any.
 
-        :param batch: whose rows will come.
-        :raises SendosoResultsError: if that cannot be done.
+        :param batch: the batch whose rows will be written.
+        :raises SendosoResultsError: if the table cannot be created or written.
         """
         try:
             patiently(self._prepare, batch)
         except Exception as error:
-            # The database's words only: what it was asked holds nothing personal, but its exception may chain.
+            # Only the database's words are quoted. The statement holds nothing personal, but a chained exception may.
             raise SendosoResultsError(
                 f"{self._where[:1].upper()}{self._where[1:]} cannot be written: {words_of(error)}. {RIGHTS} "
                 "Nothing was sent by this try."
@@ -94,34 +100,48 @@ class BatchTable:
         raise NotImplementedError
 
     def _samples(self, batch: Batch) -> list[Cells]:
-        """Make rows that need all the room that there should be, and that have as many NULLs as there can be."""
+        """Make test rows: one with the longest value in each column, and one with as many NULLs as possible."""
         raise NotImplementedError
 
     def _index(self, session: Transaction) -> None:
-        """Make what finds rows quickly, where the database has indexes."""
+        """Create an index for the queries of this class, if the database has indexes."""
 
     def _why(self, error: Exception) -> str:
-        """Say why rows could not be written, without a word of what may not be shown of them."""
+        """Describe why rows could not be written, without the values that must not be shown."""
         return words_of(error)
 
     def _prepare(self, batch: Batch) -> None:
         with closing(Transaction(self._hook)) as session:
             self._find_or_create(session)
-            # With an id that no batch has, so that no row is touched even without transactions.
+            # The test rows have an id that no batch has, so that no other row is touched even without transactions.
             test = replace(batch, batch_id=f"test-{uuid.uuid4().hex[:27]}")
             samples = self._samples(test)
-            session.execute(self._insert(len(samples)), [cell for row in samples for cell in row])
+            session.execute(self._insert(len(samples)), self._cells(samples))
             session.execute(*self._delete(test.batch_id))
             session.rollback()
 
+    def _find(self, session: Transaction) -> bool:
+        """Return whether there is a table, with all columns or with those of an earlier release."""
+        earlier = tuple(name for name in self.column_names if name not in self.later_columns)
+        for names in dict.fromkeys((self.column_names, earlier)):
+            try:
+                session.read(self._select(names))
+            except Exception:
+                session.rollback()
+                continue
+            if names != self.column_names:
+                missing = "; ".join(
+                    f"ALTER TABLE {self.name} ADD {self._quote(name)} {sql_type}"
+                    for name, sql_type in self.later_columns.items()
+                )
+                log.warning("%s has been made by an earlier release, and goes on without: %s", self._where, missing)
+            self._names = names
+            return True
+        return False
+
     def _find_or_create(self, session: Transaction) -> None:
-        names = ", ".join(map(self._quote, self.column_names))
-        query = f"SELECT {names} FROM {self.name} WHERE 1 = 0"  # noqa: S608  # names of ours, and one that was checked
-        try:
-            session.read(query)
+        if self._find(session):
             return
-        except Exception:
-            session.rollback()
         created: Exception | None = None
         try:
             session.execute(str(CreateTable(self._definition()).compile(dialect=self._dialect)))
@@ -129,9 +149,9 @@ class BatchTable:
         except Exception as error:
             created = error
             session.rollback()
-        # Created by us, or by another task at the same moment; a table with other columns is still one.
+        # The table may have been created by another task at the same moment. Its columns may differ from ours.
         try:
-            session.read(query)
+            session.read(self._select(self.column_names))
         except Exception as error:
             if created is None:
                 raise
@@ -150,18 +170,26 @@ class BatchTable:
                 if key is not None:
                     place = self.column_names.index(key)
                     session.execute(*self._delete(batch_id, key, [row[place] for row in chunk]))
-                session.execute(self._insert(len(chunk)), [cell for row in chunk for cell in row])
+                session.execute(self._insert(len(chunk)), self._cells(chunk))
             session.commit()
 
     def _definition(self) -> Table:
-        # Whatever the defaults of a MySQL are: with transactions, and with all of Unicode.
+        # With transactions and all of Unicode, whatever the defaults of the MySQL server are.
         name = quoted_name(self.name, quote=False)
         return Table(name, MetaData(), *self._columns(), mysql_engine="InnoDB", mysql_charset="utf8mb4")
 
     def _insert(self, rows: int) -> str:
-        row = f"({', '.join([self._hook.placeholder] * len(self.column_names))})"
-        names = ", ".join(map(self._quote, self.column_names))
+        row = f"({', '.join([self._hook.placeholder] * len(self._names))})"
+        names = ", ".join(map(self._quote, self._names))
         return f"INSERT INTO {self.name} ({names}) VALUES {', '.join([row] * rows)}"  # noqa: S608
+
+    def _select(self, names: Iterable[str]) -> str:
+        # Names of ours, and one that was checked.
+        return f"SELECT {', '.join(map(self._quote, names))} FROM {self.name} WHERE 1 = 0"  # noqa: S608
+
+    def _cells(self, rows: Iterable[Cells]) -> Cells:
+        places = [self.column_names.index(name) for name in self._names]
+        return [row[place] for row in rows for place in places]
 
     def _delete(self, batch_id: str, key: str | None = None, values: Cells = ()) -> tuple[str, Cells]:
         statement = f"DELETE FROM {self.name} WHERE {self._batch_id} = {self._hook.placeholder}"  # noqa: S608

@@ -16,9 +16,9 @@ def warehouse_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) -
     """
     Return the hook of a connection that runs SQL.
 
-    :param conn_id: the connection.
-    :param hook_params: for the hook's constructor.
-    :raises SendosoConfigError: for a connection of another kind, and for one that does not exist.
+    :param conn_id: the connection's id.
+    :param hook_params: keyword arguments of the hook's constructor.
+    :raises SendosoConfigError: if the connection does not exist or does not run SQL.
     """
     with has_to_exist(conn_id):
         connection = BaseHook.get_connection(conn_id)
@@ -28,6 +28,6 @@ def warehouse_hook(conn_id: str, hook_params: Mapping[str, Any] | None = None) -
             f"The connection {conn_id!r} has a {type(hook).__name__}, which does not run SQL; "
             "use one of a database. Nothing was sent."
         )
-    # Its own log line would show the parameters, which may be personal.
+    # The hook's own log line would show the parameters, which may be personal.
     hook.log_sql = False
     return hook

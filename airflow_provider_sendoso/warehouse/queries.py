@@ -28,9 +28,10 @@ def read_query(
 
     :param hook: a ``DbApiHook``.
     :param sql: the query.
-    :param parameters: of the query, or ``None``.
+    :param parameters: the query's parameters, or ``None``.
     :param read: reads the cursor to its end.
-    :param report: told of hook, query and cursor where the hook itself, which reports what it runs, did not run it.
+    :param report: called with hook, query and cursor if the hook, which reports the queries that it runs, did not run
+        it.
     """
     postgres = getattr(hook, "conn_type", None) == "postgres"
     if not postgres or not _read_through_named_cursor(hook, sql, parameters, read, report):
@@ -51,14 +52,14 @@ def _read_through_named_cursor(
             try:
                 cursor.execute(sql, parameters)
                 if driver == "psycopg2":
-                    cursor.fetchmany(0)  # only then it knows its columns
+                    cursor.fetchmany(0)  # a named cursor knows its columns only after the first fetch
             except Exception:
                 # Only a plain query can have a named cursor; a wrong query fails again through the hook, with its own
                 # error.
                 return False
             read(cursor)
             report(hook, sql, cursor)
-        connection.commit()  # as the hook does: the query may have called a function that writes
+        connection.commit()  # as the hook does, because the query may call a function that writes
     return True
 
 
@@ -66,12 +67,12 @@ def columns_of(cursor: Any) -> list[str]:
     """
     Read the columns' names.
 
-    :param cursor: of a DB-API driver, after its query.
-    :raises SendosoConfigError: for a statement that returns no columns; BigQuery's cursor says so with an empty list.
+    :param cursor: a DB-API cursor, after its query.
+    :raises SendosoConfigError: if the statement returned no columns; BigQuery's cursor then has an empty list.
     """
     if not cursor.description:
         raise SendosoConfigError("sql returned no columns; it must be a query. Nothing was sent.")
-    # Tuples, or objects that can be indexed like one; some of Redshift's drivers name columns in bytes.
+    # A description is a tuple or can be indexed like one; some drivers of Redshift name columns in bytes.
     names = [column[0] for column in cursor.description]
     return [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names]
 
@@ -80,7 +81,7 @@ def rows_of(cursor: Any) -> Iterator[Sequence[Any]]:
     """
     Read the rows, a thousand at a time, each in the order of the columns.
 
-    :param cursor: of a DB-API driver, after its query.
+    :param cursor: a DB-API cursor, after its query.
     :raises SendosoConfigError: if more results follow, as after two queries in one text: their rows would be lost.
     """
     names = [column[0] for column in cursor.description]
@@ -92,8 +93,8 @@ def rows_of(cursor: Any) -> Iterator[Sequence[Any]]:
 
 
 def _more_results(cursor: Any) -> bool:
-    # Optional in the DB-API: drivers without it have no such method, or one that raises. What follows the rows of a
-    # stored procedure is its status, a result without columns.
+    # ``nextset`` is optional in the DB-API: drivers without it have no such method, or one that raises. A result
+    # without columns is the status of a stored procedure.
     try:
         return bool(cursor.nextset()) and bool(cursor.description)
     except Exception:

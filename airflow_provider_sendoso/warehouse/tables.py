@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 Cells = Sequence[str | int | None]
-"""A row of a table; moments and amounts are text, which every database turns into its own types."""
+"""A row of a table; timestamps and amounts are text, which every database converts into its own types."""
 
 ROWS = 100
-"""Rows to a statement: fast over a network, and within what databases allow of parameters."""
+"""Rows per statement: few round trips, and within the number of parameters that databases allow."""
 
-MOMENT = TIMESTAMP().with_variant(mysql.DATETIME(fsp=3), "mysql")  # MySQL's own ends in 2038 and knows time zones
+MOMENT = TIMESTAMP().with_variant(mysql.DATETIME(fsp=3), "mysql")  # MySQL's TIMESTAMP ends in 2038 and converts time
+# zones
 
 _ATTEMPTS = 3
 _wait = wait_random(1, 3)  # seconds
@@ -37,15 +38,15 @@ _NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
 
 def sql_name(table: str, dialect: Dialect, argument: str = "results_table") -> str:
     """
-    Write a table's name for a database, and nothing else than a name.
+    Quote a table's name for SQL; refuse any text that is not a name.
 
-    A plain name stays as it is, so that it means what it means in a query there; one in double quotes is quoted as
-    that database does it.
+    A plain name stays as it is, so that it means the same as in the author's queries. A name in double quotes is quoted
+    in the database's own way.
 
     :param table: with or without schema and database, like ``gifts.sendoso_results`` or ``"Gift Results"``.
-    :param dialect: the database's.
-    :param argument: which said so; named in the error.
-    :raises SendosoConfigError: for anything else.
+    :param dialect: the database's dialect.
+    :param argument: the argument that holds the name, for the error.
+    :raises SendosoConfigError: if the text is not a name.
     """
     if not _NAME.fullmatch(table):
         raise SendosoConfigError(
@@ -58,7 +59,7 @@ def sql_name(table: str, dialect: Dialect, argument: str = "results_table") -> s
 
 def moment(epoch: float | None) -> str | None:
     """
-    Write a moment as SQL does, in UTC.
+    Format a timestamp for SQL, in UTC.
 
     :param epoch: seconds since 1970.
     """
@@ -69,9 +70,9 @@ def moment(epoch: float | None) -> str | None:
 
 def dialect_of(hook: DbApiHook) -> Dialect:
     """
-    Return what SQLAlchemy knows of a database, which is how it writes names and types; nothing is connected to.
+    Return SQLAlchemy's dialect of a database, which writes names and types; no connection is opened.
 
-    :param hook: of the author's connection.
+    :param hook: the hook of the author's connection.
     """
     try:
         loaded: Dialect = registry.load(hook.dialect_name)()
@@ -81,16 +82,16 @@ def dialect_of(hook: DbApiHook) -> Dialect:
 
 
 class UnusableError(Exception):
-    """The table is not what it should be; the message is the whole reason."""
+    """The table cannot be used; the message is the whole reason."""
 
 
 def words_of(error: Exception) -> str:
     """
-    Quote a database's error: its kind and its first line.
+    Quote a database's error: its class and its first line.
 
-    Not for an error of a statement with personal values: some databases repeat them.
+    It must not be used for a statement with personal values, because some databases repeat the values.
 
-    :param error: the driver's.
+    :param error: the driver's error.
     """
     if isinstance(error, UnusableError):
         return str(error)
@@ -102,8 +103,8 @@ def patiently(work: Callable[..., None], *arguments: Any) -> None:
     """
     Retry a transaction after any error, because each database reports deadlocks and lost connections differently.
 
-    :param work: a whole transaction.
-    :param arguments: its own.
+    :param work: runs a whole transaction.
+    :param arguments: the arguments of ``work``.
     """
     retrying = Retrying(
         retry=retry_if_exception(_may_pass), stop=stop_after_attempt(_ATTEMPTS), wait=_wait, reraise=True
@@ -119,7 +120,7 @@ class Transaction:
     """
     A connection whose statements are one transaction until they are committed or rolled back.
 
-    :param hook: opens it.
+    :param hook: opens the connection.
     """
 
     def __init__(self, hook: DbApiHook) -> None:
@@ -128,7 +129,7 @@ class Transaction:
         if hook.supports_autocommit:
             hook.set_autocommit(self._connection, False)
         self._cursor: Any = self._connection.cursor()
-        # DuckDB's cursor is a connection of its own, whose transactions begin by hand.
+        # A DuckDB cursor is a connection of its own, whose transactions have to be begun explicitly.
         self._by_hand = hasattr(self._cursor, "begin")
         self._transaction = self._cursor if self._by_hand else self._connection
         self._begun = False
@@ -137,8 +138,8 @@ class Transaction:
         """
         Run a statement.
 
-        :param statement: with the hook's placeholders.
-        :param values: for them.
+        :param statement: SQL with the hook's placeholders.
+        :param values: the values for the placeholders.
         """
         if not self._begun:
             self._begun = True
@@ -156,8 +157,8 @@ class Transaction:
         """
         Run a query and return its rows, all at once.
 
-        :param query: with the hook's placeholders.
-        :param values: for them.
+        :param query: SQL with the hook's placeholders.
+        :param values: the values for the placeholders.
         """
         self.execute(query, values)
         # A connection may be set to dict cursors.
@@ -167,7 +168,7 @@ class Transaction:
         """
         Return the names of a table's columns.
 
-        :param table: its name, as it is written in SQL.
+        :param table: the table's name, as SQL writes it.
         """
         self.read(f"SELECT * FROM {table} WHERE 1 = 0")  # noqa: S608  # a name that was checked
         names = [column[0] for column in self._cursor.description]

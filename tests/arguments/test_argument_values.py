@@ -1,4 +1,4 @@
-"""Arguments of every shape that a DAG or a template gives: read once, or refused once, by name and without values."""
+"""Arguments in every form that a DAG or a template gives: read, or refused by name without the value."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ NO_MOMENTS = [
 
 
 @pytest.mark.parametrize(("given", "meant"), MOMENTS, ids=repr)
-def test_a_moment_is_read_alike_wherever_one_is_taken(given: Any, meant: datetime) -> None:
+def test_a_moment_is_read_alike_in_every_argument_and_answer(given: Any, meant: datetime) -> None:
     assert moment("since", given) == meant
     assert Question.parse("sends", "created", since=given).since == meant.timestamp()
     assert Touch.model_validate({"id": "1", "start_date": given}).start_date == meant
@@ -74,7 +74,7 @@ def test_a_moment_is_read_alike_wherever_one_is_taken(given: Any, meant: datetim
 
 
 @pytest.mark.parametrize("given", NO_MOMENTS, ids=lambda given: repr(given)[:30])
-def test_what_could_mean_several_moments_or_none_is_refused(given: Any) -> None:
+def test_a_moment_that_is_ambiguous_or_unreadable_is_refused(given: Any) -> None:
     with pytest.raises(SendosoConfigError, match=r"^since is "):
         moment("since", given)
     with pytest.raises(SendosoConfigError, match=r"^since is "):
@@ -84,7 +84,7 @@ def test_what_could_mean_several_moments_or_none_is_refused(given: Any) -> None:
 
 
 @pytest.mark.parametrize("given", [None, "", " ", "None"])
-def test_no_moment(given: Any) -> None:
+def test_an_empty_moment_is_unset(given: Any) -> None:
     assert moment("since", given) is None
 
 
@@ -105,7 +105,7 @@ COLLECTIONS = [
 
 
 @pytest.mark.parametrize("given", COLLECTIONS, ids=lambda given: repr(given)[:20])
-def test_what_is_no_one_name_is_refused_by_the_argument_and_without_its_values(given: Any) -> None:
+def test_a_collection_given_for_a_single_name_is_refused_without_showing_its_values(given: Any) -> None:
     with pytest.raises(SendosoConfigError, match=r"^batch_id is .*give one id or name") as caught:
         text("batch_id", given)
     assert "ada@" not in str(caught.value)
@@ -116,11 +116,11 @@ def test_what_is_no_one_name_is_refused_by_the_argument_and_without_its_values(g
     ("given", "read"),
     [(" b-1 ", "b-1"), (17, "17"), (17.0, "17"), (Names.MUG, "gift-mug"), ("None", None), ("[a] b", "[a] b")],
 )
-def test_one_name(given: Any, read: str | None) -> None:
+def test_a_single_name_is_read_as_text(given: Any, read: str | None) -> None:
     assert text("batch_id", given) == read
 
 
-def test_a_summary_is_answered_with_the_key_to_pass() -> None:
+def test_a_batch_summary_given_for_an_id_is_refused_with_the_key_to_pass() -> None:
     with pytest.raises(SendosoConfigError, match=r"a dict of 4 entries.*pass its \['batch_id'\]"):
         text("batch_id", SUMMARY)
 
@@ -141,12 +141,12 @@ def test_a_summary_is_answered_with_the_key_to_pass() -> None:
     ],
     ids=lambda given: getattr(given, "__name__", repr(given)[:20]),
 )
-def test_a_value_of_another_shape_is_one_error_that_names_the_argument(read: Any, given: Any) -> None:
+def test_a_value_of_another_type_is_an_error_that_names_the_argument(read: Any, given: Any) -> None:
     with pytest.raises(SendosoConfigError, match=r"^the_argument (is|must)"):
         read("the_argument", given)
 
 
-def test_sql_is_one_query() -> None:
+def test_a_list_of_queries_is_refused_as_sql() -> None:
     with pytest.raises(SendosoConfigError, match=r"^sql is a list of 2 entries"):
         query(["SELECT 1", "SELECT 2"])
 
@@ -222,7 +222,7 @@ class _TaskInstance:
     dag_id, task_id, run_id, map_index = "d", "t", "r", -1
 
 
-def test_every_templated_argument_of_a_gift_is_read() -> None:
+def test_every_templated_argument_of_a_gift_is_validated() -> None:
     for name in set(GIFT_ARGUMENTS) - {"message", "address_confirmation_message"}:
         with pytest.raises(SendosoConfigError, match=name):
             GiftArguments.parse({name: [str(SUMMARY)]})

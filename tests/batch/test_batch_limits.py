@@ -1,4 +1,4 @@
-"""What a batch may not exceed, and what it is estimated to cost: pure rules."""
+"""The limits of a batch, and the estimate of its cost: pure rules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def gift(**fields: Any) -> Gift:
         (None, Decimal(9), "g is not in the catalogue"),
     ],
 )
-def test_the_price_of_one_send(found: Gift | None, shipping: Decimal | None, price: Price | str) -> None:
+def test_the_price_of_a_gift_includes_fulfilment_and_shipping_or_says_why_it_is_unknown(
+    found: Gift | None, shipping: Decimal | None, price: Price | str
+) -> None:
     got = price_of("g", found, shipping)
     if isinstance(price, str):
         assert isinstance(got, str)
@@ -42,7 +44,7 @@ def test_the_price_of_one_send(found: Gift | None, shipping: Decimal | None, pri
         assert got == price
 
 
-def test_the_cost_of_several() -> None:
+def test_the_cost_of_several_gifts_is_the_sum_of_their_prices_in_one_currency() -> None:
     found = {"a": gift(id="a"), "b": gift(id="b", price=1), "e": gift(id="e", currency="EUR")}
     prices = Prices(found.get, {}.get, None)
 
@@ -67,7 +69,9 @@ def test_the_cost_of_several() -> None:
         (None, "campaign 101 is not known"),
     ],
 )
-def test_the_price_of_a_campaigns_send(touch: dict[str, Any] | None, price: Price | str) -> None:
+def test_the_price_of_a_campaign_send_is_that_of_its_egift_or_gift(
+    touch: dict[str, Any] | None, price: Price | str
+) -> None:
     found = {"g": gift(), "box": gift(id="box", delivery_type="mail")}
     touches = {} if touch is None else {"101": Touch.model_validate({"id": 101, **touch})}
     assert Prices(found.get, touches.get, Decimal(9)).of(Item(touch_id="101")) == price
@@ -87,7 +91,9 @@ def test_the_price_of_a_campaigns_send(touch: dict[str, Any] | None, price: Pric
         (Limits(approved_fingerprint="beef"), 1, "something else than was approved"),
     ],
 )
-def test_what_is_refused(limits: Limits, sends: int, refusal: str | None) -> None:
+def test_a_batch_over_a_limit_or_with_another_fingerprint_is_refused(
+    limits: Limits, sends: int, refusal: str | None
+) -> None:
     why = limits.why_refused(sends, USD_90, "f00d")
     if refusal is None:
         assert why is None
@@ -96,7 +102,7 @@ def test_what_is_refused(limits: Limits, sends: int, refusal: str | None) -> Non
         assert refusal in why
 
 
-def test_a_cost_that_is_not_known_is_refused() -> None:
+def test_a_batch_of_unknown_cost_is_refused_under_max_cost() -> None:
     why = Limits(max_cost=Decimal(100)).why_refused(1, Cost(None, None, ("g has no price in the catalogue",)), "f00d")
     assert why == ("What it would cost is not known, so max_cost cannot be kept: g has no price in the catalogue.")
 

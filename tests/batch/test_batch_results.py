@@ -1,4 +1,4 @@
-"""The results table on real databases: created, rewritten whole, refreshed; and what is in its rows."""
+"""The results table on real databases: it is created, replaced and refreshed, and its rows have the right values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from tenacity import wait_none
 
 from airflow_provider_sendoso.batch import results_table as results
-from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, refresh_statuses
+from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, StatusUpdate, refresh_statuses
 from airflow_provider_sendoso.batch.row import BatchRow, SpooledOutcome
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoResultsError
@@ -117,9 +117,11 @@ def some(count: int, batch: Batch = BATCH, **changes: Any) -> list[tables.Cells]
 # -- the rows ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_has_what_the_table_promises_and_nobody_in_it() -> None:
+def test_a_row_fills_every_column_and_has_no_personal_data() -> None:
     row = outcome(send_id="snd-1", posted_at=MORNING)
-    cells = results.cells(BATCH, row, "hash", record(), price_of=lambda gift_id: (Decimal("24.50"), "USD"))
+    cells = results.cells(
+        BATCH, row, "hash", record(status_word="amazon shipped"), price_of=lambda gift_id: (Decimal("24.50"), "USD")
+    )
     assert dict(zip(COLUMNS, cells, strict=True)) == {
         "batch_id": "b1",
         "dedupe_scope": "q4",
@@ -140,6 +142,7 @@ def test_a_row_has_what_the_table_promises_and_nobody_in_it() -> None:
         "currency": "USD",
         "status": "shipped",
         "status_at": "2026-11-18 08:31:00.250",
+        "status_word": "amazon shipped",
     }
     assert "example.com" not in repr(row)
 
@@ -164,13 +167,13 @@ def test_a_problem_is_split_into_field_and_reason(problem: str, split: tuple[str
     assert (row["outcome"], row["field"], row["reason"]) == ("invalid", *split)
 
 
-def test_only_an_invalid_rows_reason_is_about_a_field() -> None:
+def test_only_the_reason_of_an_invalid_row_is_split_into_a_field() -> None:
     refused = outcome(outcome=RowOutcome.REFUSED, reason="http_422: email is blocked")
     row = dict(zip(COLUMNS, results.cells(BATCH, refused, "hash", None), strict=True))
     assert (row["field"], row["reason"]) == (None, "http_422: email is blocked")
 
 
-def test_a_reason_fits_whatever_the_api_said() -> None:
+def test_a_long_reason_is_cut_to_its_column() -> None:
     refused = outcome(outcome=RowOutcome.REFUSED, reason="http_422: \0" + "no " * 1000)
     reason = dict(zip(COLUMNS, results.cells(BATCH, refused, "hash", None), strict=True))["reason"]
     assert len(str(reason)) == results.LONGEST_REASON
@@ -198,7 +201,7 @@ NOT_REACHED, HELD = RowOutcome.NOT_REACHED, RowOutcome.HELD
         (RowOutcome.REFUSED, record(State.REFUSED), "refused"),
     ],
 )
-def test_no_row_says_of_a_gift_that_went_out_that_it_did_not(
+def test_the_ledgers_record_decides_the_outcome_of_a_row_that_was_not_reached(
     before: RowOutcome, known: Record | None, after: str
 ) -> None:
     cells = results.cells(BATCH, outcome(outcome=before, reason="why"), "hash", known)
@@ -227,7 +230,7 @@ def test_a_dry_run_says_what_it_would_send_and_what_was_sent() -> None:
         ('gifts."q4-2026"', 'gifts."q4-2026"'),
     ],
 )
-def test_a_name_stays_what_it_is_in_sql(name: str, written: str) -> None:
+def test_a_tables_name_is_written_into_sql_unchanged(name: str, written: str) -> None:
     assert tables.sql_name(name, DefaultDialect()) == written
 
 
@@ -238,7 +241,7 @@ def test_a_name_stays_what_it_is_in_sql(name: str, written: str) -> None:
         *('"a"b"', '"', '""', 'a."b', '"%s"', '"a;"', "r\n", "r/**/", "SELECT 1"),
     ],
 )
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_text_that_is_not_a_tables_name_is_refused(name: str) -> None:
     with pytest.raises(SendosoConfigError, match=r"use a table's name.*Nothing was sent"):
         tables.sql_name(name, DefaultDialect())
 
@@ -246,7 +249,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_is_created_and_the_test_of_it_leaves_nothing(warehouse: Warehouse) -> None:
+def test_preparing_creates_the_table_and_leaves_no_row_in_it(warehouse: Warehouse) -> None:
     the_table().prepare(BATCH)
     assert warehouse.read() == []
     the_table().rewrite("b1", lambda: some(3))
@@ -254,7 +257,7 @@ def test_the_table_is_created_and_the_test_of_it_leaves_nothing(warehouse: Wareh
     assert warehouse.read("row_ref") == [("C-1",), ("C-2",), ("C-3",)]
 
 
-def test_it_is_rewritten_and_not_doubled_and_other_batches_are_left_alone(warehouse: Warehouse) -> None:
+def test_a_rewrite_replaces_the_rows_of_its_batch_and_no_others(warehouse: Warehouse) -> None:
     table, other = the_table(), dataclasses.replace(BATCH, batch_id="b2")
     table.prepare(BATCH)
     table.rewrite("b1", lambda: some(250, outcome=RowOutcome.NOT_REACHED))
@@ -265,7 +268,7 @@ def test_it_is_rewritten_and_not_doubled_and_other_batches_are_left_alone(wareho
     assert warehouse.read("batch_id") == [("b2",)] * 2
 
 
-def test_types_and_letters_come_back_as_they_were(warehouse: Warehouse) -> None:
+def test_values_of_every_type_are_read_back_unchanged(warehouse: Warehouse) -> None:
     row = outcome(row_ref="Zoë 李 🎁 O'Hara \\ %s ?", send_id="snd-1", posted_at=MORNING)
     cells = results.cells(BATCH, row, "hash", record(), price_of=lambda gift_id: (Decimal("1234567.8901"), "EUR"))
     the_table().prepare(BATCH)
@@ -307,7 +310,7 @@ def test_a_table_with_other_columns_is_refused_and_left_alone(warehouse: Warehou
         assert connected.execute(text(f"SELECT * FROM {TABLE}")).fetchall() == [("b1", 7)]
 
 
-def test_a_table_that_was_made_for_it_may_have_more(warehouse: Warehouse) -> None:
+def test_a_results_table_may_have_more_columns(warehouse: Warehouse) -> None:
     the_table().prepare(BATCH)
     warehouse.run(f"ALTER TABLE {TABLE} ADD COLUMN noted VARCHAR(10) DEFAULT 'yes'")
     the_table().prepare(BATCH)
@@ -315,7 +318,7 @@ def test_a_table_that_was_made_for_it_may_have_more(warehouse: Warehouse) -> Non
     assert warehouse.read("row_ref, noted") == [("C-1", "yes")]
 
 
-def test_mapped_tasks_write_at_the_same_time(warehouse: Warehouse) -> None:
+def test_mapped_tasks_can_write_at_the_same_time(warehouse: Warehouse) -> None:
     shards = [dataclasses.replace(BATCH, batch_id=f"b{number}", map_index=number) for number in range(6)]
     errors: list[BaseException] = []
 
@@ -336,7 +339,7 @@ def test_mapped_tasks_write_at_the_same_time(warehouse: Warehouse) -> None:
     assert warehouse.read("batch_id") == [(shard.batch_id,) for shard in shards for _ in range(300)]
 
 
-# -- what a database may not let us do ---------------------------------------------------------------------------------
+# -- databases that refuse a statement ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -360,7 +363,7 @@ def role(postgres_database: Any, set_connection: Any) -> Iterator[Callable[[str]
 
 
 @pytest.mark.parametrize("rights", ["SELECT", "SELECT, INSERT", "SELECT, DELETE"])
-def test_without_the_rights_it_says_so_before_the_first_send(role: Any, rights: str) -> None:
+def test_missing_rights_on_the_table_are_reported_before_the_first_send(role: Any, rights: str) -> None:
     role(rights)
     with pytest.raises(SendosoResultsError) as caught:
         the_table().prepare(BATCH)
@@ -370,16 +373,16 @@ def test_without_the_rights_it_says_so_before_the_first_send(role: Any, rights: 
     assert "Nothing was sent" in str(caught.value)
 
 
-def test_these_rights_are_enough_where_the_table_is_there(role: Any) -> None:
+def test_select_insert_and_delete_are_enough_on_an_existing_table(role: Any) -> None:
     warehouse = role("SELECT, INSERT, DELETE")
     the_table().prepare(BATCH)
     the_table().rewrite("b1", lambda: some(2))
     assert len(warehouse.read()) == 2
     with pytest.raises(SendosoResultsError, match=r"could not be refreshed: .*permission denied"):
-        the_table().refresh({}, [("snd-1", "delivered", MORNING)])
+        the_table().refresh({}, [StatusUpdate("snd-1", "delivered", MORNING)])
 
 
-def test_without_the_right_to_create_it_says_so(role: Any, set_connection: Any) -> None:
+def test_a_missing_right_to_create_the_table_is_reported(role: Any, set_connection: Any) -> None:
     with pytest.raises(SendosoResultsError, match=r"could not be created \(.*permission denied for schema public"):
         the_table("other_results").prepare(BATCH)
 
@@ -393,7 +396,7 @@ def test_a_read_only_sqlite_is_refused(tmp_path: Path, set_connection: Any) -> N
         the_table().prepare(BATCH)
 
 
-def test_a_column_that_is_too_narrow_is_found_before_the_first_send(
+def test_a_column_that_is_too_narrow_is_refused_before_the_first_send(
     postgres_database: Any, set_connection: Any
 ) -> None:
     database = postgres_database()
@@ -404,7 +407,7 @@ def test_a_column_that_is_too_narrow_is_found_before_the_first_send(
         the_table().prepare(BATCH)
 
 
-def test_a_table_without_all_of_unicode_is_found_before_the_first_send(
+def test_a_table_without_all_of_unicode_is_refused_before_the_first_send(
     connect_mysql: Callable[..., str],
 ) -> None:
     url = connect_mysql()
@@ -414,7 +417,7 @@ def test_a_table_without_all_of_unicode_is_found_before_the_first_send(
         the_table().prepare(BATCH)
 
 
-def test_a_schema_and_a_quoted_name(postgres_database: Any, set_connection: Any) -> None:
+def test_the_table_may_have_a_quoted_name_and_a_schema(postgres_database: Any, set_connection: Any) -> None:
     database = postgres_database()
     set_connection("warehouse", database.connection)
     warehouse = Warehouse(create_engine(database.url))
@@ -434,8 +437,14 @@ def test_statuses_are_refreshed_where_they_differ(warehouse: Warehouse) -> None:
     the_table().rewrite("b1", lambda: some(250))
     the_table().rewrite("b2", lambda: some(1, other))
     hook = warehouse_hook("warehouse")
-    refresh_statuses(hook, TABLE, {"batch_id": "b1"}, [(f"snd-{n}", "shipped", MORNING) for n in range(1, 241)])
-    late = [("snd-1", "shipped", MORNING + 9), ("snd-2", "delivered", MORNING + 9), ("nobody", "failed", None)]
+    refresh_statuses(
+        hook, TABLE, {"batch_id": "b1"}, [StatusUpdate(f"snd-{n}", "shipped", MORNING) for n in range(1, 241)]
+    )
+    late = [
+        StatusUpdate("snd-1", "shipped", MORNING + 9),
+        StatusUpdate("snd-2", "delivered", MORNING + 9),
+        StatusUpdate("nobody", "failed", None),
+    ]
     refresh_statuses(hook, TABLE, {"batch_id": "b1"}, late)
     found = [
         (send_id, status, status_at and str(status_at)[:19])
@@ -455,8 +464,8 @@ def test_without_a_batch_every_row_of_the_send_is_refreshed(warehouse: Warehouse
     the_table().prepare(BATCH)
     for batch_id in ("b1", "b2"):
         the_table().rewrite(batch_id, lambda batch_id=batch_id: some(1, dataclasses.replace(BATCH, batch_id=batch_id)))
-    the_table().refresh({}, [("snd-1", "returned", None)])
-    the_table().refresh({"dedupe_scope": "another"}, [("snd-1", "failed", None)])
+    the_table().refresh({}, [StatusUpdate("snd-1", "returned", None)])
+    the_table().refresh({"dedupe_scope": "another"}, [StatusUpdate("snd-1", "failed", None)])
     assert warehouse.read("status, status_at") == [("returned", None)] * 2
 
 
@@ -464,7 +473,7 @@ def test_without_a_batch_every_row_of_the_send_is_refreshed(warehouse: Warehouse
 
 
 class SmallLedger(Ledger):
-    """Knows nobody, and takes no time for it."""
+    """A ledger without any sends, which answers at once."""
 
     def __init__(self) -> None:
         self.sends: Any = self

@@ -1,4 +1,4 @@
-"""Rows to gift sends: which column feeds which field, and each row on its own."""
+"""Rows become sends: each column sets its field, and an invalid row does not affect the others."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def read(columns=(), cells=(), arguments=ARGUMENTS, **layout) -> BatchRow:
 
 class TestColumns:
     @pytest.mark.parametrize("spell", [str.upper, str.title, str])
-    def test_match_without_case(self, spell):
+    def test_columns_match_fields_without_case(self, spell):
         row = reader([spell(name) for name in COLUMNS]).read(1, CELLS)
         assert row.send.recipient.first_name == "Ada"
         assert row.recipient_key == "ada@example.com"
 
-    def test_every_field(self):
+    def test_every_field_is_read_from_its_column(self):
         cells = {
             "company": "Engines",
             "title": "Countess",
@@ -68,7 +68,7 @@ class TestColumns:
     def test_other_columns_are_left_alone(self):
         assert read(["shoe_size", "blob"], [42, b"\x00"]).send is not None
 
-    def test_column_map(self):
+    def test_column_map_names_the_columns_of_fields(self):
         columns = ["GIVEN", "Family", "first_name", "mail"]
         layout = {"column_map": {"first_name": "given", "last_name": "FAMILY", "email": "mail"}}
         row = reader(columns, **layout).read(1, ["Ada", "Lovelace", "not this", "ada@example.com"])
@@ -89,7 +89,7 @@ class TestColumns:
         send = read(columns, ["first", "second"], arguments, **layout).send
         assert (send.recipient.address.city, send.message) == (city, f"How is {city}?")
 
-    def test_where_each_field_comes_from(self):
+    def test_the_reader_tells_the_column_or_argument_of_each_field(self):
         ours = reader(["GIVEN", "last_name", "email", "gift_id"], column_map={"first_name": "given"})
         assert ours.sources == {
             "first_name": "GIVEN",
@@ -101,7 +101,7 @@ class TestColumns:
 
 
 class TestWrongColumns:
-    """Said once, before any row is read, and before anything is sent."""
+    """Wrong columns are one error, before any row is read and before anything is sent."""
 
     @pytest.mark.parametrize(
         ("columns", "arguments", "layout", "words"),
@@ -125,13 +125,13 @@ class TestWrongColumns:
             (COLUMNS, ARGUMENTS, {"metadata": {"airflow_key": "x"}}, "may not hold 'airflow_key'"),
         ],
     )
-    def test_are_named(self, columns, arguments, layout, words):
+    def test_missing_unknown_and_doubled_columns_are_named(self, columns, arguments, layout, words):
         with pytest.raises(SendosoConfigError, match=words):
             reader(columns, arguments, **layout)
 
 
 class TestMessage:
-    def test_columns_are_filled_in(self):
+    def test_placeholders_of_a_message_are_filled_in_from_columns(self):
         arguments = ARGUMENTS | {"message": "Dear {first_name} {LAST_NAME}, {n} years with {Company}!"}
         send = read(["n", "company"], [3.0, " Engines "], arguments).send
         assert send.message == "Dear Ada Lovelace, 3 years with Engines!"
@@ -146,30 +146,30 @@ class TestMessage:
             ("$first_name %(first_name)s", "$first_name %(first_name)s"),
         ],
     )
-    def test_escapes(self, message, text):
+    def test_doubled_braces_are_braces_and_other_signs_stay(self, message, text):
         assert read(arguments=ARGUMENTS | {"message": message}).send.message == text
 
-    def test_a_field_means_its_mapped_column(self):
+    def test_a_placeholder_of_a_field_means_its_mapped_column(self):
         columns = ["given", "first_name", "last_name", "email"]
         ours = reader(columns, ARGUMENTS | {"message": "Hi {first_name}"}, column_map={"first_name": "given"})
         assert ours.read(1, ["Ada", "not this", "Lovelace", "ada@example.com"]).send.message == "Hi Ada"
 
-    def test_what_a_value_holds_is_not_filled_in_again(self):
+    def test_braces_in_a_value_are_not_filled_in(self):
         row = read(["nick"], ["{email} {nick} {{"], ARGUMENTS | {"message": "Hi {nick}"})
         assert row.send.message == "Hi {email} {nick} {{"
 
     @pytest.mark.parametrize("message", ["Hi {first_name}", "Hi {{ first_name }}", "{% if x %}Hi"])
-    def test_a_placeholder_in_a_message_of_a_column_is_never_printed(self, message):
+    def test_a_row_whose_message_column_holds_a_placeholder_is_invalid(self, message):
         row = read(["message"], [message], {"gift_id": "g"})
         assert row.send is None
         assert "placeholder" in row.problem
 
     @pytest.mark.parametrize("message", ["Hi :-} {", "100 % {} sure", "{1} is not {a b}"])
-    def test_other_braces_of_a_column_are_taken_as_they_are(self, message):
+    def test_other_braces_in_a_message_column_stay(self, message):
         assert read(["message"], [message], {"gift_id": "g"}).send.message == message
 
     @pytest.mark.parametrize("empty", [None, "", "  ", math.nan])
-    def test_an_empty_column_makes_the_row_invalid(self, empty):
+    def test_an_empty_column_named_in_the_message_makes_the_row_invalid(self, empty):
         row = read(["nick"], [empty], ARGUMENTS | {"message": "Hi {nick}"})
         assert (row.send, row.problem) == (None, "nick, named in the message, is missing")
 
@@ -188,13 +188,13 @@ class TestMessage:
             ("{nick}", "message names the column 'nick'"),
         ],
     )
-    def test_placeholders_that_are_none(self, message, words):
+    def test_a_malformed_placeholder_is_refused(self, message, words):
         with pytest.raises(SendosoConfigError, match=words):
             reader(arguments=ARGUMENTS | {"message": message})
 
 
 class TestMetadata:
-    def test_columns_and_argument_together(self):
+    def test_metadata_of_columns_and_of_the_argument_are_merged_and_the_argument_wins(self):
         row = read(
             ["metadata_contact_id", "METADATA_SEGMENT", "metadata_Mixed", "metadata_"],
             [42, "gold", "x", "no name"],
@@ -219,13 +219,13 @@ class TestMetadata:
             (Decimal("42"), "42"),
         ],
     )
-    def test_values(self, cell, kept):
+    def test_metadata_keeps_text_whole_numbers_and_truth_values(self, cell, kept):
         metadata = read(["metadata_key"], [cell]).send.metadata
         assert metadata == {"key": kept}
         assert type(metadata["key"]) is type(kept)
 
     @pytest.mark.parametrize("empty", [None, "", " ", math.nan])
-    def test_what_is_empty_is_left_out(self, empty):
+    def test_empty_metadata_is_left_out(self, empty):
         assert read(["metadata_key"], [empty]).send.metadata == {}
 
 
@@ -242,7 +242,7 @@ class TestCells:
             (7.0, "7"),
         ],
     )
-    def test_names(self, name, kept):
+    def test_names_of_every_alphabet_are_kept(self, name, kept):
         assert reader().read(1, ("Ada", name, "ada@example.com")).send.recipient.last_name == kept
 
     @pytest.mark.parametrize("empty", [None, "", " \t", math.nan])
@@ -250,7 +250,7 @@ class TestCells:
         row = reader((*COLUMNS, "company")).read(1, (empty, "Lovelace", "ada@example.com", empty))
         assert (row.send, row.problem) == (None, "first_name is missing")
 
-    def test_an_address_of_nothing_is_none(self):
+    def test_an_address_of_empty_cells_is_no_address(self):
         assert read(["address_line1", "address_country"], [" ", None]).send.recipient.address is None
 
     def test_every_problem_of_a_row_is_named_without_its_values(self):
@@ -259,7 +259,7 @@ class TestCells:
 
     @pytest.mark.parametrize("cell", [b"s3cret", ["s3cret"], "s3cret\ud800", Decimal("sNaN")])
     @pytest.mark.parametrize("position", [0, 2, 3, 4])
-    def test_what_is_no_text_is_refused(self, position, cell):
+    def test_a_cell_that_is_not_text_makes_the_row_invalid_without_being_shown(self, position, cell):
         cells = [*CELLS, "London", "x"]
         cells[position] = cell
         row = reader((*COLUMNS, "address_city", "metadata_key")).read(1, cells)
@@ -275,59 +275,59 @@ class TestCells:
 
 class TestRecipientKey:
     @pytest.mark.parametrize("email", ["ada@example.com", "ADA@Example.com", " Ada@example.com "])
-    def test_e_mails_compare_case_folded_and_are_sent_as_they_are(self, email):
+    def test_emails_compare_without_case_and_are_sent_as_they_are(self, email):
         row = reader().read(1, ("Ada", "Lovelace", email))
         assert row.recipient_key == "ada@example.com"
         assert row.send.recipient.email == email.strip()
 
     @pytest.mark.parametrize("crm_id", [42, 42.0, "42", " 42", Decimal("42"), Decimal("42.0")])
-    def test_a_number_is_the_same_key_whatever_the_driver_makes_of_it(self, crm_id):
+    def test_a_number_is_the_same_recipient_key_in_every_type(self, crm_id):
         assert read(["crm_id"], [crm_id], recipient_key="CRM_ID").recipient_key == "42"
 
     def test_other_keys_keep_their_case(self):
         assert read(["crm_id"], ["Ab-1"], recipient_key="crm_id").recipient_key == "Ab-1"
 
-    def test_the_mapped_column_of_a_field(self):
+    def test_the_recipient_key_email_means_the_mapped_column(self):
         row = reader(
             ["first_name", "last_name", "mail", "email"], column_map={"email": "mail"}, recipient_key="email"
         ).read(1, ["Ada", "Lovelace", "ada@example.com", "other@example.com"])
         assert row.recipient_key == "ada@example.com"
 
     @pytest.mark.parametrize("empty", [None, "", " ", math.nan])
-    def test_an_absent_key_makes_the_row_invalid(self, empty):
+    def test_a_missing_recipient_key_makes_the_row_invalid(self, empty):
         row = read(["crm_id"], [empty], recipient_key="crm_id")
         assert (row.send, row.problem) == (None, "the recipient key (crm_id) is missing")
 
-    def test_an_absent_e_mail_is_named_too(self):
+    def test_a_missing_email_is_named_as_the_recipient_key(self):
         assert reader().read(1, ("Ada", "Lovelace", None)).problem == "the recipient key (email) is missing"
 
     @pytest.mark.parametrize("email", ["\ufeffada@example.com", "ada@example.com\u200b", "ada@example.com\x00"])
-    def test_what_cannot_be_seen_makes_no_other_recipient(self, email):
+    def test_invisible_characters_around_an_email_make_no_other_recipient(self, email):
         row = reader().read(1, ("Ada", "Lovelace", email))
         assert (row.recipient_key, row.send.recipient.email) == ("ada@example.com", "ada@example.com")
 
     @pytest.mark.parametrize("email", ["a\u200bda@example.com", "ada@exam\u00adple.com", "ada\x00@example.com"])
-    def test_inside_it_makes_the_row_invalid(self, email):
+    def test_invisible_characters_inside_an_email_make_the_row_invalid(self, email):
         row = reader().read(1, ("Ada", "Lovelace", email))
         assert row.send is None
         assert row.problem.startswith("email is not an e-mail address alone: it has characters that cannot be seen")
 
-    def test_a_key_is_in_no_repr(self):
+    def test_the_recipient_key_is_in_no_repr(self):
         assert "ada" not in repr(reader().read(1, CELLS)).lower()
 
 
 class TestRowRef:
     @pytest.mark.parametrize(("cell", "ref"), [("C-42", "C-42"), (42.0, "42"), (None, None)])
-    def test_is_read(self, cell, ref):
+    def test_the_row_ref_is_read_as_text(self, cell, ref):
         assert read(["customer"], [cell], row_ref="CUSTOMER").row_ref == ref
 
-    def test_is_there_for_invalid_rows_too(self):
+    def test_an_invalid_row_has_its_row_ref(self):
         row = reader((*COLUMNS, "customer"), row_ref="customer").read(1, (None, None, None, "C-42"))
         assert (row.send, row.row_ref) == (None, "C-42")
 
 
 class TestFlatten:
-    def test_nested_address_and_metadata(self):
+    def test_nested_address_and_metadata_become_columns(self):
         columns, rows = flatten(
             [
                 {"email": "a@x.com", "address": {"line1": "1 High St", "country": "GB"}, "metadata": {"id": 1}},
@@ -337,7 +337,7 @@ class TestFlatten:
         assert columns == ["email", "address_line1", "address_country", "metadata_id", "company"]
         assert rows == [["a@x.com", "1 High St", "GB", 1, None], ["b@x.com", "2 High St", None, None, "B"]]
 
-    def test_into_a_gift_send(self):
+    def test_a_flattened_recipient_becomes_a_gift_send(self):
         columns, rows = flatten(
             [
                 {
@@ -353,41 +353,41 @@ class TestFlatten:
         assert (send.recipient.address.line1, send.recipient.address.postal_code) == ("1 High St", "SW1Y 4JH")
         assert send.metadata == {"contactId": 42}
 
-    def test_an_address_of_none(self):
+    def test_an_address_of_none_is_no_address(self):
         columns, rows = flatten([dict(zip(COLUMNS, CELLS, strict=True)) | {"address": None, "metadata": None}])
         assert reader(columns).read(1, rows[0]).send.recipient.address is None
 
-    def test_nothing(self):
+    def test_an_empty_list_has_no_columns_and_no_rows(self):
         assert flatten([]) == ([], [])
 
     @pytest.mark.parametrize("wrong", ["ada@example.com", ("email", "x"), None])
-    def test_what_is_no_mapping(self, wrong):
+    def test_a_recipient_that_is_not_a_dict_is_refused_by_its_number(self, wrong):
         with pytest.raises(SendosoConfigError, match="number 2 is a") as caught:
             flatten([{"email": "a@x.com"}, wrong])
         assert "example.com" not in str(caught.value)
 
-    def test_a_mapping_instead_of_a_list(self):
+    def test_a_dict_instead_of_a_list_is_refused(self):
         with pytest.raises(SendosoConfigError, match="must be a list of dicts"):
             flatten({"email": "ada@example.com"})
 
 
 class TestHeaders:
-    """A column's name is cleaned as a cell is: a blank that nobody sees would leave the column out."""
+    """A column's name is cleaned as a cell is: with an invisible blank, the column would be ignored."""
 
     @pytest.mark.parametrize(
         "name", ["variant_id ", "\ufeffvariant_id", "\u00a0variant_id", " Variant_ID\n", "variant_id\u200b"]
     )
-    def test_are_cleaned(self, name):
+    def test_column_names_are_cleaned_like_cells(self, name):
         assert read([name], ["v-1"]).send.variant_id == "v-1"
 
-    def test_of_metadata_too(self):
+    def test_names_of_metadata_columns_are_cleaned(self):
         assert read(["metadata_crm_id "], ["7"]).send.metadata["crm_id"] == "7"
 
-    def test_two_that_become_one_are_named(self):
+    def test_two_column_names_that_become_one_are_refused(self):
         with pytest.raises(SendosoConfigError, match="'company ' and 'Company'"):
             reader((*COLUMNS, "company ", "Company"))
 
-    def test_those_of_a_list_of_dicts(self):
+    def test_keys_of_a_list_of_dicts_are_cleaned(self):
         columns, rows = flatten([{"first_name ": "Ada", "Address ": {" city": "London"}, "metadata": {"id ": 7}}])
         fields = reader((*columns, *COLUMNS[1:])).read(1, [*rows[0], *CELLS[1:]]).send
         assert (fields.recipient.first_name, fields.recipient.address.city) == ("Ada", "London")
@@ -398,7 +398,7 @@ class TestDecoratedKeys:
     @pytest.mark.parametrize(
         "email", ['"ada@example.com"', "mailto:ada@example.com", "ada@example.com)", "<ada@example.com>"]
     )
-    def test_a_decorated_address_is_no_other_recipient(self, email):
+    def test_a_decorated_address_makes_the_row_invalid(self, email):
         for columns, key in (([], "email"), (["work_email"], "work_email")):
             cells = ("Ada", "Lovelace", email if key == "email" else "ada@example.com", *([email] if columns else []))
             row = reader((*COLUMNS, *columns), recipient_key=key).read(1, cells)
@@ -406,6 +406,12 @@ class TestDecoratedKeys:
             assert f"{key} is not an e-mail address alone" in row.problem
             assert email not in row.problem
 
-    def test_a_cell_that_is_no_text_is_named_by_its_column(self):
+    @pytest.mark.parametrize("key", ["C\u200b-1", "C-1\u3164", "C\ufe0f-1", "C\u00a0-1", "C\n-1"])
+    def test_a_key_that_looks_like_another_is_no_other_recipient(self, key):
+        row = reader((*COLUMNS, "crm_id"), recipient_key="crm_id").read(1, (*CELLS[: len(COLUMNS)], key))
+        assert (row.send, row.recipient_key) == (None, None)
+        assert row.problem.startswith("the recipient key (crm_id) holds a ")
+
+    def test_a_cell_that_is_not_text_is_named_by_its_column(self):
         row = read(["metadata_tags"], [["s3cret"]])
         assert row.problem == "the column 'metadata_tags' holds a list, which is not text"

@@ -1,4 +1,4 @@
-"""The rows on disk: nothing that anybody could find there, and every row counted exactly once."""
+"""The spool of rows on disk: nobody can read personal data in it, and every row is counted exactly once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def spool():
         yield spool
 
 
-def test_rejected_rows_can_be_taken_back(spool):
+def test_a_rejected_row_can_be_taken_back_before_its_duplicate(spool):
     spool.fill([good(1, "a", gift_id="old"), good(2, "a"), good(3, "b", gift_id="old"), bad(4)])
     spool.reject(Item("old"), "gone")
     spool.mark_duplicates()
@@ -51,7 +51,7 @@ def test_rejected_rows_can_be_taken_back(spool):
 
 
 class TestFill:
-    def test_empty_input(self, spool):
+    def test_an_empty_input_has_no_rows_and_no_jobs(self, spool):
         spool.fill([])
         assert spool.counts() == Counter()
         assert list(spool.jobs()) == []
@@ -66,7 +66,7 @@ class TestFill:
         assert [job.number for job in spool.jobs()] == [1, 2]
         assert [row.number for row in spool.rows(RowOutcome.DUPLICATE, 10)] == [3, 4]
 
-    def test_an_invalid_row_does_not_stand_in_a_good_ones_way(self, spool):
+    def test_a_valid_row_with_the_key_of_an_invalid_one_is_no_duplicate(self, spool):
         spool.fill([bad(1, "a"), good(2, "a"), good(3, "a")])
         assert [job.number for job in spool.jobs()] == [2]
         assert spool.counts() == {RowOutcome.INVALID: 1, RowOutcome.NOT_REACHED: 1, RowOutcome.DUPLICATE: 1}
@@ -89,7 +89,7 @@ class TestFill:
 
 
 class TestJobs:
-    def test_come_back_as_they_were_put_in(self, spool):
+    def test_a_job_has_the_content_of_its_row(self, spool):
         recipient = {
             "first_name": "Jos\u00e9 '😀' \"\\",
             "last_name": "李; DROP TABLE rows",
@@ -101,7 +101,7 @@ class TestJobs:
         (job,) = spool.jobs()
         assert (job.number, job.recipient_key, job.row_ref, job.send) == (1, "ключ", "C-42", row.send)
 
-    def test_are_read_while_results_are_recorded(self, spool):
+    def test_jobs_can_be_read_while_results_are_recorded(self, spool):
         spool.fill(good(number, str(number)) for number in range(1, 1201))
         for job in spool.jobs():
             spool.record(Result(job.number, RowOutcome.SENT, send_id=f"s-{job.number}"))
@@ -121,7 +121,7 @@ class TestRecord:
         spool.fill([bad(3), bad(1), bad(2)])
         assert [row.number for row in spool.rows(RowOutcome.INVALID, 2)] == [1, 2]
 
-    def test_reasons_the_most_frequent_first(self, spool):
+    def test_reasons_are_counted_with_the_most_frequent_first(self, spool):
         spool.fill([bad(1, problem="x"), bad(2, problem="y"), bad(3, problem="y"), good(4, "a")])
         assert spool.reasons(RowOutcome.INVALID) == [("y", 2), ("x", 1)]
         assert spool.reasons(RowOutcome.NOT_REACHED) == [("?", 1)]
@@ -132,7 +132,7 @@ rows_of_any_kind = st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), m
 
 class TestCounts:
     @given(rows_of_any_kind, st.lists(st.tuples(st.integers(1, 40), st.sampled_from(RowOutcome)), max_size=40))
-    def test_always_add_up(self, kinds, results):
+    def test_the_counts_always_add_up_to_the_rows(self, kinds, results):
         with BatchSpool() as spool:
             spool.fill([good(n, key) if valid else bad(n, key) for n, (key, valid) in enumerate(kinds, 1)])
             assert spool.counts().total() == len(kinds)
@@ -141,7 +141,7 @@ class TestCounts:
                 assert spool.counts().total() == len(kinds)
 
     @given(rows_of_any_kind)
-    def test_one_job_for_each_key_and_the_first_good_row_of_it(self, kinds):
+    def test_each_key_has_one_job_from_its_first_valid_row(self, kinds):
         with BatchSpool() as spool:
             spool.fill([good(n, key) if valid else bad(n, key) for n, (key, valid) in enumerate(kinds, 1)])
             first: dict[str, int] = {}
@@ -159,11 +159,11 @@ class TestFullDisk:
         spool._db.executescript("PRAGMA max_page_count = 20")
         return spool
 
-    def test_rows_that_do_not_fit_are_an_error_that_says_what_to_do(self, full):
+    def test_a_full_disk_while_filling_is_an_error_that_says_what_to_do(self, full):
         with pytest.raises(SendosoSpoolError, match=r"database or disk is full.*in the ledger.*SQLITE_TMPDIR"):
             full.fill(good(number, f"{number}@example.com", message="x" * 2000) for number in range(1, 1001))
 
-    def test_nothing_in_it_is_believed_after_that(self, full):
+    def test_every_use_of_the_spool_after_a_full_disk_is_an_error(self, full):
         full.fill([good(1, "ada@example.com")])
         with pytest.raises(SendosoSpoolError):
             full.record(Result(1, RowOutcome.REFUSED, "http_422", "x" * 400_000))
@@ -171,7 +171,7 @@ class TestFullDisk:
             with pytest.raises(SendosoSpoolError, match="database or disk is full"):
                 use()
 
-    def test_a_warehouse_on_sqlite_that_fails_is_not_the_spools_disk(self, spool):
+    def test_an_sqlite_error_of_the_warehouse_is_not_taken_for_a_full_disk(self, spool):
         def rows():
             yield good(1, "ada@example.com")
             raise sqlite3.OperationalError("of the warehouse")
@@ -182,7 +182,7 @@ class TestFullDisk:
 
 
 class TestPrivacy:
-    def test_the_file_is_nowhere_to_be_found_and_nobody_elses(self, tmp_path, monkeypatch):
+    def test_the_file_has_no_name_and_is_readable_by_its_owner_alone(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
         before = unlinked_files()
         with BatchSpool() as spool:
@@ -193,7 +193,7 @@ class TestPrivacy:
             assert {mode for _, mode in files} == {0o600}
         assert unlinked_files() <= before
 
-    def test_no_row_shows_its_recipient(self, spool):
+    def test_the_repr_of_a_row_does_not_show_its_recipient(self, spool):
         spool.fill([good(1, "ada@example.com", "C-42")])
         (job,) = spool.jobs()
         (row,) = spool.rows(RowOutcome.NOT_REACHED, 1)

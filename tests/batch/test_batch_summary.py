@@ -1,4 +1,4 @@
-"""The seven counts, and whether they are a success."""
+"""The seven counts of a summary, and whether they make the batch a success."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ def summary(**counts: int) -> Summary:
     return Summary("b-1", "q4", {RowOutcome(name): count for name, count in counts.items()})
 
 
-def test_the_seven_are_always_there_and_add_up():
+def test_the_summary_has_all_seven_counts_and_they_add_up():
     found = summary(sent=3, held=1).as_json()
     assert {name: found[name] for name in SEVEN} == dict.fromkeys(SEVEN, 0) | {"sent": 3, "held": 1}
     assert sum(found[name] for name in SEVEN) == found["rows"] == 4
     assert (found["batch_id"], found["dedupe_scope"]) == ("b-1", "q4")
 
 
-def test_it_is_json():
+def test_the_summary_is_json():
     found = summary(sent=1).as_json()
     assert json.loads(json.dumps(found)) == found
 
 
-def test_empty_input():
+def test_an_empty_batch_has_no_rows_and_is_no_failure():
     assert summary().as_json()["rows"] == 0
     assert not summary().nobody_was_sent()
 
 
-def test_one_line_for_the_log():
+def test_the_summary_is_one_line_of_the_log():
     assert summary(already_sent=3, invalid=1).as_text() == (
         "4 rows: sent 0, already_sent 3, duplicate 0, refused 0, invalid 1, held 0, not_reached 0. Scope 'q4', "
         "batch b-1."
@@ -58,7 +58,7 @@ def test_the_line_tells_this_trys_gifts_from_those_of_earlier_tries():
         ({"not_reached": 1}, False),
     ],
 )
-def test_nobody_was_sent(counts, nobody):
+def test_a_batch_that_reached_nobody_is_recognised(counts, nobody):
     assert summary(**counts).nobody_was_sent() is nobody
 
 
@@ -79,5 +79,5 @@ def test_nobody_was_sent(counts, nobody):
         (0, 0, 0.0, False),
     ],
 )
-def test_too_many_invalid(invalid, rows, allowed, too_many):
+def test_max_invalid_is_a_count_or_a_share_of_the_rows(invalid, rows, allowed, too_many):
     assert too_many_invalid(invalid, rows, allowed) is too_many

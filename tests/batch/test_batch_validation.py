@@ -1,4 +1,4 @@
-"""What is wrong with a row beyond its fields' own rules."""
+"""The checks of a row beyond the rules of its single fields."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ class TestGiftProblem:
             ),
         ],
     )
-    def test_what_is_missing_is_named(self, address, problem):
+    def test_the_missing_fields_of_an_address_are_named(self, address, problem):
         spool = spooled(row("mug", address))
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         assert outcomes(spool) == [("invalid", problem) if problem else ("not_reached", None)]
 
 
 class TestCheckGifts:
-    def test_rows_of_several_gifts(self):
+    def test_each_row_is_checked_against_its_own_gift(self):
         spool = spooled(row("mug"), row("mug", HOME), row("coffee"), row("mystery"))
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         assert outcomes(spool) == [("invalid", NO_ADDRESS), *[("not_reached", None)] * 3]
@@ -89,18 +89,18 @@ class TestCheckGifts:
         check_gifts(spooled(), Catalogue(load), own_gift=False)
         assert load.read == 0
 
-    def test_it_is_read_no_further_than_the_gift(self):
+    def test_the_catalogue_is_read_no_further_than_the_gift(self):
         load = Counted()
         check_gifts(spooled(row("mug"), row("mug")), Catalogue(load), own_gift=False)
         assert load.read == 1
 
-    def test_a_gift_that_a_whole_catalogue_lacks(self):
+    def test_a_gift_missing_from_the_whole_catalogue_makes_its_rows_invalid(self):
         spool = spooled(row("no-such-gift"), row("nor-this", HOME), row("mug", HOME))
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         unknown = ("invalid", "gift_id is not in the catalogue")
         assert outcomes(spool) == [unknown, unknown, ("not_reached", None)]
 
-    def test_an_unknown_gift_of_the_batch_is_no_rows_fault(self):
+    def test_an_unknown_gift_of_the_batch_makes_no_row_invalid(self):
         spool = spooled(row("mug"), own_gift="no-such-gift")
         problem = check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=True)
         assert problem == "gift_id 'no-such-gift' is not in the catalogue"
@@ -129,12 +129,12 @@ class TestCheckGifts:
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False, all_gifts=True)
         assert outcomes(spool) == [("invalid", "gift_id is not in the catalogue"), ("not_reached", None)]
 
-    def test_an_empty_catalogue_proves_nothing(self):
+    def test_an_empty_catalogue_makes_no_row_invalid(self):
         spool = spooled(row("mug"))
         check_gifts(spool, Catalogue(list), own_gift=False)
         assert outcomes(spool) == [("not_reached", None)]
 
-    def test_an_error_is_the_callers_and_changes_nothing(self):
+    def test_an_error_of_the_catalogue_is_raised_and_makes_no_row_invalid(self):
         def gone():
             raise SendosoConnectionError("gone")
 
@@ -150,7 +150,7 @@ class TestCheckGifts:
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         assert [outcome for outcome, _ in outcomes(spool)] == ["invalid", "not_reached", "duplicate"]
 
-    def test_more_gifts_than_a_page(self):
+    def test_more_gifts_than_one_page_are_checked(self):
         spool = spooled(*(row(f"gift-{number}") for number in range(1200)))
         gifts = [Gift.model_validate({"id": f"gift-{number}", "category": "swag"}) for number in range(1199)]
         check_gifts(spool, Catalogue(lambda: gifts), own_gift=False)
@@ -161,18 +161,18 @@ class TestCheckGifts:
 
 class TestStrictEmail:
     @pytest.mark.parametrize("email", ["ada@example.com", "zoë@example.com", "a+b@example.co.uk"])
-    def test_fine(self, email):
+    def test_strict_email_accepts_valid_addresses(self, email):
         assert strict_email_check()(email) is None
 
     @pytest.mark.parametrize("email", ["a..b@example.com", "ada@-example.com", "ada@example.test", "ada.@example.com"])
-    def test_not_fine_and_not_quoted(self, email):
+    def test_strict_email_refuses_an_address_without_quoting_it(self, email):
         spool = spooled(row("mug", HOME, email))
         assert outcomes(spool) == [("not_reached", None)]
         reader = BatchRowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
         read = reader.read(1, row("mug", HOME, email))
         assert (read.send, read.problem) == (None, "email is not an e-mail address (strict_email)")
 
-    def test_without_the_package(self, monkeypatch):
+    def test_strict_email_without_its_package_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "email_validator", None)
         with pytest.raises(SendosoConfigError, match=r"pip install 'airflow-provider-sendoso\[email\]'"):
             BatchRowReader(COLUMNS, Layout({"message": "Thanks"}, strict_email=True))
@@ -180,16 +180,16 @@ class TestStrictEmail:
 
 
 class TestOddRows:
-    def test_a_row_of_nulls(self):
+    def test_a_row_of_nulls_is_invalid(self):
         spool = spooled((None,) * len(COLUMNS))
         assert outcomes(spool) == [("invalid", "the recipient key (email) is missing")]
 
-    def test_a_cell_of_ten_megabytes(self):
+    def test_a_cell_of_ten_megabytes_makes_the_row_invalid(self):
         spool = spooled(("x" * 10_000_000, "Lovelace", "ada@example.com", "mug", *HOME))
         assert outcomes(spool) == [("invalid", "first_name is longer than 255 characters")]
 
     @pytest.mark.parametrize("country", ["United Kingdom", "UK", b"GB", ["GB"]])
-    def test_a_country_that_is_none(self, country):
+    def test_a_country_that_is_not_a_code_makes_the_row_invalid(self, country):
         spool = spooled(row("mug", (*HOME[:4], country)))
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         ((outcome, reason),) = outcomes(spool)
@@ -232,5 +232,5 @@ class TestWhatOnlyAParcelNeeds:
         assert outcomes(spool) == [("invalid", self.PROBLEM), ("not_reached", None)]
 
     @pytest.mark.parametrize("name", ["Jose\u0301", "Jos\u00e9", "عائشة", "😀", "O'Brien", "Ö" * 255])
-    def test_names_that_are_fine(self, name):
+    def test_unusual_names_are_valid(self, name):
         assert outcomes(spooled((name, "Lovelace", "ada@example.com", "mug", *HOME))) == [("not_reached", None)]

@@ -1,4 +1,4 @@
-"""``ledger list|show|resolve|ddl``: what a person sees, and what is refused before anything is written."""
+"""``ledger list|show|resolve|ddl``: what the commands print, and what they refuse before anything is written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 
 @pytest.fixture
 def ledger_connection(tmp_path: Path) -> dict[str, Any]:
-    """What the commands do does not depend on the ledger's database."""
+    """One database only, because the commands do not depend on the ledger's database."""
     return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
 
 
@@ -94,7 +94,7 @@ SENT = ("--sent", "--why", "looked")
 # list
 
 
-def test_list_shows_what_is_open_and_counts_it(make_open, run):
+def test_list_shows_and_counts_the_open_sends(make_open, run):
     keys = make_open(ADA, BOB) + make_open(EVE, scope="q5", batch_id="batch-2", reason="read_timeout")
     hook = SendosoHook()
     out = run("list")
@@ -109,11 +109,11 @@ def test_list_shows_what_is_open_and_counts_it(make_open, run):
     assert "example.com" not in out
 
 
-def test_list_says_so_when_nothing_is_open(sendoso, ledger, run):
+def test_list_says_that_nothing_is_open(sendoso, ledger, run):
     assert "0  in all" in run("list")
 
 
-def test_list_narrows(make_open, run):
+def test_list_is_narrowed_by_scope_batch_and_reason(make_open, run):
     make_open(ADA, BOB)
     (key,) = make_open(EVE, scope="q5", batch_id="batch-2", reason="read_timeout")
     for narrowed in (("--scope", "q5"), ("--batch", "batch-2"), ("--reason", "read_timeout")):
@@ -145,12 +145,12 @@ def test_list_counts_more_than_it_shows(make_open, run):
         (("--batch", "batch-9"), "knows no batch_id=batch-9 .*Is it the ledger that the gifts were sent with"),
     ],
 )
-def test_list_refuses(make_open, fail, arguments, words):
+def test_list_refuses_unknown_states_scopes_and_batches(make_open, fail, arguments, words):
     make_open(ADA)
     assert re.search(words, fail("list", *arguments))
 
 
-def test_list_shows_what_a_killed_process_left(make_open, run):
+def test_list_shows_the_send_of_a_killed_process_as_unknown(make_open, run):
     (key,) = make_open(ADA)
     posting = update(sends).values(state=State.POSTING, reason=None)
     SendosoHook().ledger._database.run(lambda connection: connection.execute(posting))
@@ -160,7 +160,7 @@ def test_list_shows_what_a_killed_process_left(make_open, run):
 # show
 
 
-def test_show_tells_everything_but_who_it_is_for(make_open, run):
+def test_show_tells_everything_about_a_send_but_its_recipient(make_open, run):
     (key,) = make_open(ADA)
     shown = run("show", "--send-key", key[:8])
     for name, value in {
@@ -186,7 +186,7 @@ def test_show_finds_a_recipient_and_does_not_repeat_it(make_open, run, spelling,
     assert "example.com" not in out.lower()
 
 
-def test_show_by_send_id(make_open, send_id, run):
+def test_show_finds_a_send_by_its_id(make_open, send_id, run):
     (key,) = make_open(ADA)
     run("resolve", "--send-key", key, *SENT, "--send-id", send_id)
     (send,) = json.loads(run("show", "--send-id", send_id, "--json"))
@@ -210,12 +210,12 @@ def test_show_by_send_id(make_open, send_id, run):
         (("--recipient", "\udcff"), "--recipient is empty, or not text"),
     ],
 )
-def test_show_refuses(make_open, fail, arguments, words):
+def test_show_refuses_arguments_that_name_no_send(make_open, fail, arguments, words):
     make_open(ADA)
     assert words in fail("show", *arguments)
 
 
-def test_a_prefix_of_two_keys_names_neither(make_open, fail, run):
+def test_an_ambiguous_prefix_of_a_key_is_refused(make_open, fail, run):
     (key,) = make_open(ADA)
     twin = key[:10] + "0" * 54
     other = update(sends).where(sends.c.send_key != key).values(send_key=twin)
@@ -229,7 +229,7 @@ def test_a_prefix_of_two_keys_names_neither(make_open, fail, run):
 # resolve
 
 
-def test_resolve_one_as_sent(make_open, send_id, run):
+def test_resolve_records_one_send_as_sent(make_open, send_id, run):
     keys = make_open(ADA, BOB)
     out = run("resolve", "--send-key", keys[0][:8].upper(), *SENT, "--send-id", send_id)
     assert out == "Resolved as sent: 1 send.\n"
@@ -251,20 +251,20 @@ def test_resolve_as_not_sent_says_what_follows(make_open, run):
     assert states(key) == ["READY"]
 
 
-def test_resolve_many_by_key_and_recipient(make_open, run):
+def test_resolve_records_sends_by_key_and_by_recipient(make_open, run):
     keys = make_open(ADA, BOB, EVE)
     arguments = ("--send-key", keys[0], "--recipient", "BOB@example.com", "--scope", "q4")
     assert "2 sends" in run("resolve", *arguments, *NOT_SENT)
     assert states(*keys) == ["READY", "READY", "UNKNOWN"]
 
 
-def test_resolve_the_same_twice_counts_once(make_open, run):
+def test_resolve_counts_a_send_named_twice_once(make_open, run):
     (key,) = make_open(ADA)
     assert "1 send." in run("resolve", "--send-key", key, "--recipient", ADA, "--scope", "q4", *SENT)
 
 
 @pytest.mark.parametrize("narrowed", [("--batch", "batch-1"), ("--scope", "q4")])
-def test_resolve_in_bulk(make_open, run, narrowed):
+def test_resolve_records_a_batch_or_a_scope_in_bulk(make_open, run, narrowed):
     keys = make_open(ADA, BOB) + make_open(EVE, reason="read_timeout")
     other = make_open(ADA, scope="q5", batch_id="batch-2")
     run("resolve", *narrowed, "--reason", "http_500", *NOT_SENT, "--yes")
@@ -274,7 +274,7 @@ def test_resolve_in_bulk(make_open, run, narrowed):
 
 
 @pytest.mark.parametrize("answer", ["y", "YES", "n", "", "maybe", EOFError()])
-def test_resolve_in_bulk_asks_first(make_open, answer):
+def test_resolve_asks_before_it_records_in_bulk(make_open, answer):
     keys = make_open(ADA, BOB)
     asked: list[str] = []
     said: list[str] = []
@@ -310,7 +310,7 @@ def test_resolve_in_bulk_asks_first(make_open, answer):
     assert states(*keys) == ["READY" if agreed else "UNKNOWN"] * 2
 
 
-def test_resolve_skips_what_may_still_be_posted(make_open, fail, run):
+def test_resolve_skips_sends_that_may_still_be_posted(make_open, fail, run):
     keys = make_open(ADA) + make_open(BOB, lapsed=False)
     said = fail("resolve", "--batch", "batch-1", *NOT_SENT, "--yes")
     assert said.startswith("SendosoError: Resolved as not sent: 1 send. ")
@@ -320,7 +320,7 @@ def test_resolve_skips_what_may_still_be_posted(make_open, fail, run):
     assert "1 send" in run("resolve", "--send-key", keys[1], *SENT)
 
 
-def test_resolve_skips_what_is_not_open(make_open, send_id, fail, run):
+def test_resolve_skips_sends_that_are_not_open(make_open, send_id, fail, run):
     keys = make_open(ADA, BOB)
     run("resolve", "--send-key", keys[0], *SENT, "--send-id", send_id)
     out = run("resolve", "--send-key", keys[0], "--send-key", keys[1], *NOT_SENT)
@@ -369,7 +369,7 @@ def test_resolve_refuses_and_writes_nothing(make_open, fail, arguments, words):
     assert history(keys[0]) == []
 
 
-def test_a_user_without_a_name_is_asked_for_one(make_open, fail, run, monkeypatch):
+def test_without_a_user_name_resolve_asks_for_by(make_open, fail, run, monkeypatch):
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found: 50000")
 
@@ -379,7 +379,7 @@ def test_a_user_without_a_name_is_asked_for_one(make_open, fail, run, monkeypatc
     assert run("resolve", "--send-key", key, *SENT, "--by", "grace")
 
 
-def test_why_is_required(make_open, capsys):
+def test_resolve_requires_why(make_open, capsys):
     (key,) = make_open(ADA)
     with pytest.raises(SystemExit) as raised:
         main(["ledger", "resolve", "--send-key", key, "--sent"])
@@ -388,7 +388,7 @@ def test_why_is_required(make_open, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["show", "--send-id", "1"], ["resolve", "--batch", "b", *SENT]])
-def test_without_a_ledger_it_says_which_line_to_set(sendoso, fail, arguments):
+def test_without_a_ledger_the_error_has_the_line_to_set(sendoso, fail, arguments):
     assert "AIRFLOW_CONN_SENDOSO_LEDGER=" in fail(*arguments)
 
 
@@ -400,7 +400,7 @@ def test_ddl_needs_no_connection(run, dialect):
     assert run("ddl", "--dialect", dialect) == f"{ddl(dialect)}\n"
 
 
-def test_ddl_refuses_what_cannot_be_a_ledger(fail):
+def test_ddl_refuses_databases_that_cannot_be_a_ledger(fail):
     assert "use one of mysql, postgresql, sqlite" in fail("ddl", "--dialect", "snowflake")
 
 
@@ -439,7 +439,7 @@ def test_airflow_parses_the_nested_commands():
     assert callable(parsed.func)
 
 
-def test_airflow_runs_it(make_open, capsys):
+def test_airflow_runs_the_commands(make_open, capsys):
     parser = argparse.ArgumentParser()
     (group,) = get_cli_commands()
     cli_parser._add_command(parser.add_subparsers(), group)
@@ -451,7 +451,7 @@ def test_airflow_runs_it(make_open, capsys):
         (parsed := parser.parse_args(["sendoso", "ledger", "show", "--send-key", "0" * 64])).func(parsed)
 
 
-def test_as_a_process_it_exits_with_an_error(make_open):
+def test_the_command_as_a_process_exits_with_an_error(make_open):
     (key,) = make_open(ADA)
     environment = {**os.environ, "PYTHONPATH": str(Path(airflow_provider_sendoso.__file__).parents[1])}
 
@@ -478,27 +478,27 @@ def test_a_send_id_that_sendoso_does_not_know_is_refused(make_open, send_id, fai
     assert read(key).send_id == send_id
 
 
-def test_not_sent_by_mistake_is_undone_until_it_is_posted(make_open, send_id, fail, run):
+def test_a_send_resolved_as_not_sent_can_be_resolved_as_sent_until_it_is_claimed(make_open, send_id, fail, run):
     keys = make_open(ADA, BOB)
     run("resolve", "--batch", "batch-1", *NOT_SENT, "--yes")
     assert "Resolved as sent: 1 send." in run("resolve", "--send-key", keys[0], *SENT, "--send-id", send_id)
     assert states(*keys) == ["SENT", "READY"]
     assert [(one.from_state, one.to_state) for one in history(keys[0])] == [("UNKNOWN", "READY"), ("READY", "SENT")]
-    # The way back is closed: whoever is sent twice cannot be helped.
+    # A send that was decided as sent cannot become READY again, because a second gift cannot be undone.
     assert "Resolved as not sent: 0 sends" in fail("resolve", "--send-key", keys[0], *NOT_SENT)
     claimed = update(sends).where(sends.c.send_key == keys[1]).values(state="CLAIMED", attempt=sends.c.attempt + 1)
     SendosoHook().ledger._database.run(lambda connection: connection.execute(claimed))
     assert f"{keys[1]} is CLAIMED" in fail("resolve", "--send-key", keys[1], *SENT)
 
 
-def test_what_was_turned_away_and_never_decided_about_cannot_be_said_to_be_sent(make_open, fail):
+def test_a_ready_send_that_nobody_resolved_cannot_be_resolved_as_sent(make_open, fail):
     (key,) = make_open(ADA)
     given_back = update(sends).values(state="READY")
     SendosoHook().ledger._database.run(lambda connection: connection.execute(given_back))
     assert f"{key} is READY" in fail("resolve", "--send-key", key, *SENT)
 
 
-def test_refused_sends_are_reopened_once_the_cause_is_mended(make_open, fail, run):
+def test_refused_sends_are_reopened_when_their_state_is_named(make_open, fail, run):
     keys = make_open(ADA, BOB, reason="http_402") + make_open(EVE, reason="http_422")
     refused = update(sends).values(state="REFUSED")
     SendosoHook().ledger._database.run(lambda connection: connection.execute(refused))

@@ -1,4 +1,4 @@
-"""What the client's tests share: sessions that wait for nobody, and servers that answer with raw bytes."""
+"""Fixtures of the client's tests: sessions that never sleep, and servers that answer with raw bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
 
 class FreePace:
-    """Lets every call through at once, and notes what it was told."""
+    """A pace that lets every call through at once, and records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -47,7 +47,7 @@ class FreePace:
 
 
 class Clock:
-    """Stands in for the ``time`` module: time passes only where somebody sleeps."""
+    """Replaces the ``time`` module: time passes only in ``sleep``."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -74,7 +74,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def naps() -> list[float]:
-    """What a session would have slept."""
+    """The seconds for which a session would have slept."""
     return []
 
 
@@ -141,7 +141,7 @@ class RawServer:
 
 @pytest.fixture
 def raw_server() -> Iterator[Callable[[Callable[[socket.socket], None]], RawServer]]:
-    """Starts a server on loopback that does to a connection what it is told."""
+    """Starts a server on loopback that treats each connection as a function says."""
     servers = []
 
     def start(handle: Callable[[socket.socket], None]) -> RawServer:

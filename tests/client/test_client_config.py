@@ -1,4 +1,4 @@
-"""Every form of a connection, and every clear error."""
+"""Reading a connection: every form in which it can be given, and an error for every wrong field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resolve(**fields) -> ClientConfig:
 
 
 def shown(error: BaseException) -> str:
-    """All that a log could show of an error."""
+    """Everything of an error that a log could show."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
@@ -58,7 +58,7 @@ class TestBaseUrl:
             ({"host": "https://[2001:db8::1]"}, "https://[2001:db8::1]"),
         ],
     )
-    def test_host_scheme_and_port(self, fields, base_url):
+    def test_host_scheme_and_port_become_the_base_url(self, fields, base_url):
         assert resolve(**fields).base_url == base_url
 
     @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ class TestBaseUrl:
             "[app.sendoso.com]",
         ],
     )
-    def test_a_host_that_is_no_base_url(self, host):
+    def test_a_host_that_is_not_a_base_url_is_refused(self, host):
         with pytest.raises(SendosoConfigError, match="host that is not a base URL") as caught:
             resolve(host=host)
         assert "my_sendoso" in str(caught.value)
@@ -108,26 +108,26 @@ class TestBaseUrl:
             {"host": "http://[2001:db8::1]"},
         ],
     )
-    def test_http_is_for_loopback_only(self, fields):
+    def test_http_is_refused_except_for_loopback(self, fields):
         with pytest.raises(SendosoConfigError, match="use https"):
             resolve(**fields)
 
     @pytest.mark.parametrize(
         "fields", [{"host": "ftp://app.sendoso.com"}, {"host": "app.sendoso.com", "schema": "public"}]
     )
-    def test_other_schemes(self, fields):
+    def test_schemes_other_than_http_and_https_are_refused(self, fields):
         with pytest.raises(SendosoConfigError, match="use https"):
             resolve(**fields)
 
 
 class TestCredentials:
     @pytest.mark.parametrize("absent", [None, ""])
-    def test_no_login(self, absent):
+    def test_a_connection_without_a_login_is_refused(self, absent):
         with pytest.raises(SendosoConfigError, match=r"'my_sendoso' has no login \(the client ID\)"):
             resolve(login=absent)
 
     @pytest.mark.parametrize("absent", [None, ""])
-    def test_no_password(self, absent):
+    def test_a_connection_without_a_password_is_refused(self, absent):
         with pytest.raises(SendosoConfigError, match=r"'my_sendoso' has no password \(the client secret\)"):
             resolve(password=absent)
 
@@ -140,7 +140,7 @@ class TestCredentials:
 
 
 class TestExtra:
-    def test_defaults(self):
+    def test_an_empty_extra_has_the_documented_defaults(self):
         config = resolve()
         assert (config.grant_type, config.scope, config.refresh_token) == ("client_credentials", None, None)
         assert (config.requests_per_second, config.timeout) == (10, 30)
@@ -163,11 +163,11 @@ class TestExtra:
             ("max_sends_per_batch", 0, 0),
         ],
     )
-    def test_values_as_numbers_or_text(self, name, given, expected):
+    def test_extras_may_be_numbers_or_text(self, name, given, expected):
         assert getattr(resolve(extra={name: given}), name) == expected
 
     @pytest.mark.parametrize("unset", [None, ""])
-    def test_none_and_empty_mean_unset(self, unset):
+    def test_none_and_empty_text_mean_unset(self, unset):
         names = ClientConfig.model_fields.keys() - {"base_url", "client_id", "client_secret"}
         assert resolve(extra=dict.fromkeys(names, unset)) == resolve()
 
@@ -206,14 +206,19 @@ class TestExtra:
         with pytest.raises(SendosoConfigError, match=r"timeout.*typo|typo.*timeout"):
             resolve(extra={"timeout": 0, "typo": 1})
 
+    @pytest.mark.parametrize("name", ["max_sends_per_batch", "requests_per_second", "timeout"])
+    def test_true_is_no_number(self, name):
+        with pytest.raises(SendosoConfigError, match=f"extra '{name}'.*should be a number"):
+            resolve(extra={name: True})
+
     @pytest.mark.parametrize("extra", [["r3fr3sh-t0ken"], "r3fr3sh-t0ken", 7, True])
-    def test_one_that_is_no_object(self, extra):
+    def test_an_extra_that_is_not_a_json_object_is_refused(self, extra):
         with pytest.raises(SendosoConfigError, match="'my_sendoso' has an extra that is not a JSON object") as caught:
             resolve(extra=extra)
         assert SECRETS[1] not in shown(caught.value)
 
     @pytest.mark.parametrize("name", ["base_url", "client_id", "client_secret"])
-    def test_what_the_connection_has_fields_for(self, name):
+    def test_an_extra_that_repeats_a_field_of_the_connection_is_refused(self, name):
         with pytest.raises(SendosoConfigError, match="repeats") as caught:
             resolve(extra={name: SECRETS[1]})
         assert not any(secret in shown(caught.value) for secret in SECRETS)
@@ -236,12 +241,12 @@ class TestThroughAirflow:
             ("sendoso://id:pw@%5B%3A%3A1%5D:8765", "http://[::1]:8765"),
         ],
     )
-    def test_uri(self, set_connection, uri, base_url):
+    def test_a_uri_is_read(self, set_connection, uri, base_url):
         set_connection("my_sendoso", uri)
         config = SendosoHook("my_sendoso").config
         assert (config.base_url, config.client_id, config.client_secret.get_secret_value()) == (base_url, "id", "pw")
 
-    def test_uri_with_quoted_credentials(self, set_connection):
+    def test_a_uri_with_quoted_credentials_is_read(self, set_connection):
         set_connection("my_sendoso", f"sendoso://{quote('i/d@x', safe='')}:{quote('p:/?#@ä', safe='')}@app.sendoso.com")
         config = SendosoHook("my_sendoso").config
         assert (config.client_id, config.client_secret.get_secret_value()) == ("i/d@x", "p:/?#@ä")
@@ -253,13 +258,13 @@ class TestThroughAirflow:
             "__extra__=" + quote(json.dumps({"requests_per_second": 3, "timeout": 7, "scope": "public write"})),
         ],
     )
-    def test_uri_with_extras(self, set_connection, query):
+    def test_a_uri_with_extras_is_read(self, set_connection, query):
         set_connection("my_sendoso", f"sendoso://id:pw@app.sendoso.com/?{query}")
         config = SendosoHook("my_sendoso").config
         assert (config.requests_per_second, config.timeout, config.scope) == (3, 7, "public write")
 
     @pytest.mark.parametrize("as_text", [False, True])
-    def test_json(self, set_connection, as_text):
+    def test_json_is_read(self, set_connection, as_text):
         extra = {"requests_per_second": 3, "timeout": None, "account": ""}
         set_connection(
             "my_sendoso",
@@ -287,11 +292,15 @@ class TestThroughAirflow:
             ({"conn_type": "sendoso", "login": "id", "password": "pw", "extra": {"timeout": []}}, "extra 'timeout'"),
         ],
     )
-    def test_errors_name_the_connection(self, set_connection, connection, words):
+    def test_an_error_names_the_connection(self, set_connection, connection, words):
         set_connection("my_sendoso", connection)
         with pytest.raises(SendosoConfigError, match=words) as caught:
             _ = SendosoHook("my_sendoso").config
         assert "'my_sendoso'" in str(caught.value)
+
+
+NOTHING = [f"ac{blank}me" for blank in "\u034f\u115f\u180e\u2800\u3164\ufe0f\uffa0\U000e0101"]
+"""Letters, marks and symbols that are drawn as nothing."""
 
 
 class TestOneSpelling:
@@ -304,28 +313,38 @@ class TestOneSpelling:
     def test_an_account_is_nfc(self):
         assert resolve(extra={"account": "Cafe\u0301"}) == resolve(extra={"account": "Caf\u00e9"})
 
-    @pytest.mark.parametrize("account", ["acme\u200b", "ac\u00adme", "\ufeffacme", "ac\u00a0me", "ac\nme", " "])
+    @pytest.mark.parametrize(
+        "account", ["acme\u200b", "ac\u00adme", "\ufeffacme", "ac\u00a0me", "ac\nme", " ", *NOTHING]
+    )
     def test_an_account_that_looks_like_another_is_refused(self, account):
         with pytest.raises(SendosoConfigError, match="names its account so that it"):
             resolve(extra={"account": account})
 
+    @pytest.mark.parametrize("unseen", ["\u200b", "\ufeff", "\u3164", "\x00"])
+    @pytest.mark.parametrize("field", ["login", "password"])
+    def test_a_credential_with_a_character_that_cannot_be_seen_is_refused(self, field, unseen):
+        given = {field: f"{SECRETS[0]}{unseen}"}
+        with pytest.raises(SendosoConfigError, match=f"has a {field} with a character that cannot be seen") as caught:
+            resolve(**given)
+        assert SECRETS[0] not in shown(caught.value)
+
     @pytest.mark.parametrize(
         "host", ["app.sendoso.com", "APP.sendoso.com", "app.sendoso.com.", " https://App.Sendoso.com/ "]
     )
-    def test_a_host_has_one_name(self, host):
+    def test_every_spelling_of_a_host_is_one_account(self, host):
         assert resolve(host=host) == resolve(host=None)
 
     @pytest.mark.parametrize("host", ["::1", "[::1]", "0:0:0:0:0:0:0:1", "http://[0000::0001]"])
-    def test_an_address_has_one_name(self, host):
+    def test_every_spelling_of_an_ip_address_is_one_account(self, host):
         assert resolve(host=host).account == "::1"
 
     @pytest.mark.parametrize("pasted", ["s3cret\n", " s3cret", "s3cret\r\n"])
-    def test_what_was_pasted_beside_a_secret_is_no_part_of_it(self, pasted):
+    def test_blanks_around_a_secret_are_removed(self, pasted):
         assert resolve(password=pasted).client_secret.get_secret_value() == "s3cret"
 
 
 class TestUnreadable:
-    """A setting that cannot be read is an error, and never unset."""
+    """A setting that cannot be read is an error, and never counts as not set."""
 
     @pytest.mark.parametrize(
         "extra",
@@ -339,7 +358,7 @@ class TestUnreadable:
         ],
     )
     @pytest.mark.parametrize("conn_id", ["my_sendoso", "my_ledger"])
-    def test_an_extra_that_is_not_json(self, set_connection, conn_id, extra):
+    def test_an_extra_that_is_not_json_is_refused(self, set_connection, conn_id, extra):
         login = {"conn_type": "sendoso", "login": "id", "password": "pw"}
         ledger = {"conn_type": "sqlite", "host": "/tmp/never-made.db"}
         broken = {"extra": extra}
@@ -352,7 +371,7 @@ class TestUnreadable:
         assert "acme" not in str(caught.value).replace('{"account": "acme"}', "")
 
     @pytest.mark.parametrize("conn_type", ["postgres", "http", "Sendoso", "generic"])
-    def test_a_connection_of_another_type(self, set_connection, conn_type):
+    def test_a_connection_of_another_type_is_refused(self, set_connection, conn_type):
         set_connection(
             "my_sendoso", {"conn_type": conn_type, "login": "id", "password": "s3cr3t", "host": "db.example.com"}
         )

@@ -1,4 +1,4 @@
-"""Requests as they are built: what is absent is left out."""
+"""Building requests: fields without a value are left out."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def gift_send(**fields) -> GiftSend:
 
 
 class TestGiftSend:
-    def test_the_least(self):
+    def test_a_gift_send_with_required_fields_only(self):
         request = gift_send_request(gift_send())
         assert (request.method, request.path, request.params) == ("POST", "/api/v3/sends", {})
         assert request.json == {"send": {"gift_id": "gift-mug", "message": "Thanks", **ADA}}
 
-    def test_the_most(self):
+    def test_a_gift_send_with_every_field(self):
         address = {
             "line1": "12 St James's Square",
             "line2": "Flat 1",
@@ -42,7 +42,7 @@ class TestGiftSend:
             "send": {"gift_id": "gift-mug", "message": "Thanks", **full, "address": address, **more}
         }
 
-    def test_nothing_empty_and_nothing_null(self):
+    def test_empty_fields_and_nulls_are_left_out_of_a_request(self):
         recipient = ADA | {"company": "", "title": None, "address": {"line1": " ", "city": "London", "state": None}}
         request = gift_send_request(gift_send(recipient=recipient, variant_id=""))
         assert request.json["send"] == {
@@ -52,10 +52,10 @@ class TestGiftSend:
             "address": {"city": "London"},
         }
 
-    def test_an_empty_address_is_none(self):
+    def test_an_empty_address_is_left_out_of_a_request(self):
         assert "address" not in gift_send_request(gift_send(recipient=ADA | {"address": {"line1": ""}})).json["send"]
 
-    def test_the_ledgers_mark(self):
+    def test_the_ledgers_mark_is_added_to_the_metadata(self):
         assert gift_send_request(gift_send(), "k1").json["send"]["metadata"] == {"airflow_key": "k1"}
         marked = gift_send_request(gift_send(metadata={"contact_id": "42"}), "k1")
         assert marked.json["send"]["metadata"] == {"contact_id": "42", "airflow_key": "k1"}
@@ -71,11 +71,11 @@ class TestReads:
             ("é 1", "/api/v3/sends/%C3%A9%201"),
         ],
     )
-    def test_a_send_by_its_id(self, send_id, path):
+    def test_the_id_of_a_send_is_quoted_in_the_path(self, send_id, path):
         request = get_send_request(send_id)
         assert (request.method, request.path, request.json) == ("GET", path, None)
 
-    def test_the_catalogue_with_the_filters_that_are_set(self):
+    def test_a_catalogue_request_has_the_filters_that_are_set(self):
         request = list_gifts_request({"category": "swag", "min_price": 0, "max_price": None})
         assert (request.path, request.params) == ("/api/v3/gifts", {"category": "swag", "min_price": 0})
 
@@ -88,10 +88,10 @@ class TestReads:
             (("marketplace/products", "a/b?c"), "/api/v3/marketplace/products/a%2Fb%3Fc"),
         ],
     )
-    def test_an_object_by_its_name(self, name, path):
+    def test_an_object_request_has_path_and_filters(self, name, path):
         request = object_request(*name, filters={"open": True, "closed": False, "none": None, "ids[]": [1, 2]})
         assert str(request) == f"GET {path}"
         assert request.params == {"open": "true", "closed": "false", "ids[]": [1, 2]}
 
-    def test_who_am_i(self):
+    def test_the_request_for_the_current_user_has_its_path(self):
         assert str(me_request()) == "GET /api/v3/me"

@@ -1,4 +1,4 @@
-"""Values of a hostile or broken answer: each is refused at the edge, and none of them crashes what reads it."""
+"""Values of a hostile or broken answer: each is refused when it is read, and none causes a crash."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_tracking_code_that_cannot_be_kept_leaves_a_send_unknown(code: str) ->
 
 
 @pytest.mark.parametrize("value", ["s-1", " s-1 ", "gift:é_1.2", 17, 17.0, 2**62])
-def test_an_id_that_can_be_kept(value: Any) -> None:
+def test_a_send_with_an_ordinary_id_is_sent(value: Any) -> None:
     assert verdict(json.dumps({"id": value})) is Verdict.SENT
 
 
@@ -65,7 +65,7 @@ def test_an_id_that_can_be_kept(value: Any) -> None:
     ],
     ids=lambda raw: raw[:30],
 )
-def test_an_answer_that_says_two_things_or_has_no_end_leaves_a_send_unknown(raw: str) -> None:
+def test_an_answer_that_contradicts_itself_or_nests_too_deep_leaves_a_send_unknown(raw: str) -> None:
     assert verdict(raw) is Verdict.UNKNOWN
 
 
@@ -84,23 +84,23 @@ def test_an_odd_field_beside_the_id_does_not_lose_the_id(field: str) -> None:
 @pytest.mark.parametrize(
     "price", ["1e30", "-100", "NaN", '"NaN"', '"Infinity"', '"1e400"', "1e999", "[25]", "true", '"' + "9" * 5000 + '"']
 )
-def test_a_price_that_is_none(price: str) -> None:
+def test_a_price_that_is_not_an_amount_is_read_as_none(price: str) -> None:
     assert read_object(Request("GET", "/x"), Gift, body_of(f'{{"id": 1, "price": {price}}}')).price is None
     touch = read_object(Request("GET", "/x"), Touch, body_of(f'{{"id": 1, "ending_egift_price": {price}}}'))
     assert touch.ending_egift_price is None
 
 
 @pytest.mark.parametrize("balance", ["NaN", "-inf", 1e30, -(10**400), "1e99", [], {}, "", None])
-def test_a_balance_that_is_none(balance: Any) -> None:
+def test_a_balance_that_is_not_an_amount_is_read_as_none(balance: Any) -> None:
     assert read_balance(balance) is None
     assert User.model_validate({"id": "1", "balance": balance}).balance is None
 
 
 @pytest.mark.parametrize(("given", "read"), [("19.90", Decimal("19.90")), (25, Decimal(25)), (-3.5, Decimal("-3.5"))])
-def test_a_balance(given: Any, read: Decimal) -> None:
+def test_a_balance_is_read_as_a_decimal(given: Any, read: Decimal) -> None:
     assert read_balance(given) == read
 
 
 @pytest.mark.parametrize(("given", "read"), [("usd", "USD"), (None, None), ("$", "XXX"), ("U\0D", "XXX")])
-def test_a_currency_that_is_none_is_not_taken_for_dollars(given: Any, read: str | None) -> None:
+def test_a_malformed_currency_is_not_taken_for_dollars(given: Any, read: str | None) -> None:
     assert Gift.model_validate({"id": "1", "currency": given}).currency == read

@@ -1,4 +1,4 @@
-"""The way to Sendoso: both sessions take the same proxy and trust the same certificates, whatever the spelling."""
+"""Proxies and certificates: both sessions use the same ones, however they are configured."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("no_backoff")
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own environment."""
+    """Removes the proxy and certificate settings of the machine's environment."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             monkeypatch.delenv(name)
@@ -77,7 +77,7 @@ def read_in_a_trigger(session: SendosoSession) -> int:
     return asyncio.run(read())
 
 
-def test_everything_goes_through_the_proxy_which_sees_nothing(
+def test_every_request_goes_through_the_proxy_and_the_proxy_sees_no_content(
     new_session: Any, proxy: LoggingProxy, sendoso: Sandbox, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A send, a read in a worker and in a trigger, and each kind of request for a token."""
@@ -109,7 +109,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("name", "value"), SPELLINGS)
-def test_a_proxy_however_it_is_spelled(
+def test_a_proxy_is_used_in_every_spelling_of_its_variable(
     new_session: Any,
     proxy: LoggingProxy,
     certificate: Path,
@@ -134,7 +134,7 @@ def test_a_proxy_however_it_is_spelled(
         assert not [entry for entry in proxy.log if "Authorization" in entry]
 
 
-def test_a_proxy_over_tls(
+def test_a_proxy_may_itself_use_tls(
     new_session: Any, sendoso: Any, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = self_signed(tmp_path / "proxy.pem", "127.0.0.1")
@@ -158,7 +158,7 @@ def test_a_proxy_over_tls(
 
 @pytest.mark.parametrize("no_proxy", ["gifts.example", ".example", "other.test, gifts.example:443", "*"])
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-def test_a_host_without_a_proxy(monkeypatch: pytest.MonkeyPatch, name: str, no_proxy: str) -> None:
+def test_no_proxy_exempts_a_host(monkeypatch: pytest.MonkeyPatch, name: str, no_proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
     assert read_network(f"{URL}:443").proxy is not None
     monkeypatch.setenv(name, no_proxy)
@@ -174,7 +174,7 @@ def test_loopback_has_no_proxy(monkeypatch: pytest.MonkeyPatch, scheme: str, hos
     assert read_network("https://localhost.example").proxy is not None
 
 
-def test_no_proxy_sees_what_is_sent_to_loopback_in_the_clear(
+def test_requests_to_loopback_go_to_no_proxy(
     new_session: Any, sendoso: Sandbox, proxy: LoggingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "ALL_PROXY"):
@@ -199,7 +199,7 @@ WRONG_PROXIES = [
 
 
 @pytest.mark.parametrize(("name", "value", "words"), WRONG_PROXIES)
-def test_a_proxy_that_cannot_be_used(
+def test_an_unusable_proxy_is_refused_without_its_password(
     new_session: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -210,7 +210,9 @@ def test_a_proxy_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("status", [403, 407, 502])
-def test_a_proxy_that_refuses(new_session: Any, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_a_refusal_of_the_proxy_is_reported_with_its_status_alone(
+    new_session: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     proxy = LoggingProxy({}, answer=f"HTTP/1.1 {status} who is zqx?\r\nContent-Length: 0\r\n\r\n".encode())
     monkeypatch.setenv("HTTPS_PROXY", proxy.address)
     session = new_session()
@@ -235,7 +237,7 @@ TRUSTED = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DI
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
 @pytest.mark.parametrize("name", TRUSTED)
-def test_certificates_are_trusted_by_both_and_by_no_other_name(
+def test_a_private_certificate_is_trusted_by_both_sessions_and_for_its_own_name_only(
     new_session: Any, proxy: LoggingProxy, certificate: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy.address)
@@ -255,7 +257,7 @@ def test_certificates_are_trusted_by_both_and_by_no_other_name(
             read(elsewhere)
 
 
-def test_which_variable_counts(
+def test_the_variables_for_certificates_have_an_order_of_precedence(
     new_session: Any, proxy: LoggingProxy, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = self_signed(tmp_path / "other.pem", "other.example")
@@ -280,7 +282,7 @@ def test_which_variable_counts(
         ("directory", HASHED),
     ],
 )
-def test_certificates_that_cannot_be_read(
+def test_unreadable_certificates_are_refused_with_the_reason(
     new_session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, what: str, words: str
 ) -> None:
     path = tmp_path / "bundle.pem"
@@ -295,7 +297,7 @@ def test_certificates_that_cannot_be_read(
     new_session("http://127.0.0.1:8765")  # the sandbox needs none
 
 
-def test_certificates_that_change_are_read_again(
+def test_changed_certificates_are_read_again(
     new_session: Any, proxy: LoggingProxy, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = self_signed(tmp_path / "bundle.pem", HOST)

@@ -1,4 +1,4 @@
-"""The requests of OAuth, what their answers grant, and which refresh token is tried next."""
+"""OAuth's requests and answers, and the order in which refresh tokens are tried."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def answered(status: int, body: object) -> Exchange:
 
 
 class TestRequest:
-    def test_client_credentials(self):
+    def test_a_client_credentials_request_has_grant_type_and_credentials(self):
         assert (REQUEST.method, REQUEST.path, REQUEST.params) == ("POST", "/oauth/token", {})
         assert REQUEST.json == {"grant_type": "client_credentials", "client_id": "cid", "client_secret": "s3cret"}
 
-    def test_scope_where_there_is_one(self):
+    def test_a_configured_scope_is_in_the_request(self):
         scoped = client_credentials_request(CONFIG.model_copy(update={"scope": "public write"}))
         assert scoped.json == REQUEST.json | {"scope": "public write"}
 
@@ -57,16 +57,16 @@ class TestRequest:
             ),
         ],
     )
-    def test_other_grants(self, request_, fields):
+    def test_a_refresh_or_code_request_has_its_grant_type(self, request_, fields):
         assert (request_.method, request_.path, request_.auth) == ("POST", "/oauth/token", Auth.NONE)
         assert request_.json == {"client_id": "cid", "client_secret": "s3cret"} | fields
 
-    def test_revoke(self):
+    def test_a_revocation_names_its_token_in_the_query(self):
         request = revoke_request("t0ken")
         assert (request.method, request.path, request.auth) == ("POST", "/oauth/revoke", Auth.BASIC)
         assert (request.params, request.json) == ({"token": "t0ken"}, None)
 
-    def test_where_a_person_authorises(self):
+    def test_the_authorise_url_has_every_parameter_quoted(self):
         url = urlsplit(authorize_url(CONFIG, "http://127.0.0.1:1/?a=b", "public write", "st&te"))
         assert (url.scheme, url.netloc, url.path) == ("https", "app.sendoso.com", "/oauth/authorize")
         assert dict(parse_qsl(url.query, strict_parsing=True)) == {
@@ -81,7 +81,7 @@ class TestRequest:
         "request_",
         [REQUEST, refresh_request(CONFIG, "s3cret"), code_request(CONFIG, "s3cret", "u"), revoke_request("s3cret")],
     )
-    def test_no_secret_is_in_a_repr(self, request_):
+    def test_the_repr_of_a_request_has_no_secret(self, request_):
         assert "s3cret" not in f"{request_!r} {request_}"
 
 
@@ -90,28 +90,28 @@ class TestGrant:
         ("expires_in", "lifetime"),
         [(7200, 7200), (60, 60), ("3600", 3600), (None, 7200), ("soon", 7200), (0, 7200), (-5, 7200), ([], 7200)],
     )
-    def test_its_lifetime(self, expires_in, lifetime):
+    def test_the_lifetime_of_a_grant_is_read_and_has_a_default(self, expires_in, lifetime):
         grant = read_grant(REQUEST, answered(200, {"access_token": "t", "expires_in": expires_in}))
         assert (grant.access_token, grant.lifetime) == ("t", lifetime)
 
     @pytest.mark.parametrize(("lifetime", "renew_after"), [(7200, 6900), (3000, 2700), (600, 540), (10, 9)])
-    def test_when_it_is_renewed(self, lifetime, renew_after):
+    def test_a_grant_is_renewed_some_time_before_it_expires(self, lifetime, renew_after):
         grant = read_grant(REQUEST, answered(200, {"access_token": "t", "expires_in": lifetime}))
         assert grant.renew_after == pytest.approx(renew_after)
 
     @pytest.mark.parametrize("status", [400, 401, 403])
-    def test_wrong_credentials(self, status):
+    def test_refused_credentials_are_an_auth_error_with_the_oauth_code(self, status):
         with pytest.raises(SendosoAuthError, match=r"did not grant a token \(invalid_client\)") as caught:
             read_grant(REQUEST, answered(status, {"error": "invalid_client"}))
         assert caught.value.status_code == status
 
     @pytest.mark.parametrize("body", [b"", b"<html>", [], {"message": "no"}])
-    def test_wrong_credentials_in_other_words(self, body):
+    def test_refused_credentials_without_an_oauth_code_are_an_auth_error_with_the_status(self, body):
         with pytest.raises(SendosoAuthError, match=r"did not grant a token \(401\)"):
             read_grant(REQUEST, answered(401, body))
 
     @pytest.mark.parametrize("code", ["my s3cret", "s3cret!", "S3CRET", ["s3cret"], "x" * 41])
-    def test_only_what_looks_like_a_code_of_oauths_is_repeated(self, code):
+    def test_only_text_that_looks_like_an_oauth_code_is_repeated(self, code):
         with pytest.raises(SendosoAuthError, match=r"did not grant a token \(401\)") as caught:
             read_grant(REQUEST, answered(401, {"error": code}))
         assert "s3cret" not in str(caught.value).lower()
@@ -120,13 +120,13 @@ class TestGrant:
         "body",
         [{}, [], "t"] + [{"access_token": token} for token in ("", None, 5, ["t"], "a\ns3cret", "s3cret ", "s3crét")],
     )
-    def test_no_token(self, body):
+    def test_a_grant_without_a_usable_access_token_is_a_server_error(self, body):
         with pytest.raises(SendosoServerError, match="without an access_token") as caught:
             read_grant(REQUEST, answered(200, body))
         assert "s3cr" not in str(caught.value)
 
     @pytest.mark.parametrize(("given", "read"), [("r", "r"), (None, None), (5, None)])
-    def test_its_refresh_token(self, given, read):
+    def test_the_refresh_token_of_a_grant_is_read(self, given, read):
         assert read_grant(REQUEST, answered(200, {"access_token": "t", "refresh_token": given})).refresh_token == read
 
     @pytest.mark.parametrize(
@@ -138,14 +138,14 @@ class TestGrant:
             (answered(503, {"message": "s3cret for cid"}), SendosoServerError),
         ],
     )
-    def test_other_failures(self, exchange, kind):
+    def test_other_failures_are_errors_without_the_secret(self, exchange, kind):
         with pytest.raises(kind) as caught:
             read_grant(REQUEST, exchange)
         assert "s3cret" not in str(caught.value)
 
 
 class TestTokens:
-    def test_survive_the_store(self):
+    def test_tokens_survive_the_store(self):
         tokens = Tokens("t", "r").spend("old")
         assert Tokens.load(tokens.dump()) == tokens
         assert Tokens.load(None) == Tokens()
@@ -155,10 +155,10 @@ class TestTokens:
         assert (tokens.refresh_token, tokens.is_spent("r3fresh"), tokens.is_spent("another")) == (None, True, False)
         assert "r3fresh" not in tokens.dump()
 
-    def test_spending_another_keeps_ours(self):
+    def test_spending_another_refresh_token_keeps_the_current_one(self):
         assert Tokens("t", "ours").spend("another").refresh_token == "ours"
 
-    def test_not_for_ever(self):
+    def test_only_the_latest_spent_tokens_are_remembered(self):
         tokens = Tokens()
         for number in range(1000):
             tokens = tokens.spend(str(number))
@@ -166,7 +166,7 @@ class TestTokens:
         assert tokens.is_spent("999")
 
     @pytest.mark.parametrize(("given", "kept"), [("new", "new"), (None, "old")])
-    def test_a_grant_is_taken_in(self, given, kept):
+    def test_a_grant_replaces_the_tokens_and_keeps_the_refresh_token_that_it_lacks(self, given, kept):
         assert Tokens("t", "old").granted(Grant("t-2", 60, given)) == Tokens("t-2", kept)
 
     @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ class TestTokens:
             (Tokens().spend("seed"), "seed", None),
         ],
     )
-    def test_which_refresh_token_is_next(self, tokens, seed, next_one):
+    def test_the_stored_refresh_token_comes_before_the_connections(self, tokens, seed, next_one):
         assert tokens.next_refresh_token(seed) == next_one
 
 
 class TestRenewal:
-    """The generator without a far side: what it asks, and what it wants stored."""
+    """The generator of a renewal, without a server: the requests that it makes, and the tokens that it stores."""
 
     SEEDED = CONFIG.model_copy(update={"grant_type": "refresh_token", "refresh_token": SecretStr("seed")})
     DEAD = answered(400, {"error": "invalid_grant"})
@@ -194,18 +194,18 @@ class TestRenewal:
             steps.send(exchange)
         return end.value.value
 
-    def test_client_credentials(self):
+    def test_a_renewal_by_client_credentials_stores_the_new_token(self):
         steps = renewal(CONFIG, Tokens("old"))
         assert next(steps) == REQUEST
         assert self.end(steps, answered(200, {"access_token": "t"})) == (Tokens("t"), Grant("t", 7200))
 
-    def test_a_refresh_token_is_spent_by_the_grant(self):
+    def test_a_renewal_by_refresh_token_marks_the_token_as_spent(self):
         steps = renewal(self.SEEDED, Tokens())
         assert next(steps) == refresh_request(CONFIG, "seed")
         tokens, grant = self.end(steps, answered(200, {"access_token": "t", "refresh_token": "r"}))
         assert (tokens, grant.refresh_token) == (Tokens("t", "r", Tokens().spend("seed").spent), "r")
 
-    def test_a_dead_one_is_stored_as_spent_before_the_next_is_tried(self):
+    def test_a_dead_refresh_token_is_stored_as_spent_before_the_next_is_tried(self):
         steps = renewal(self.SEEDED, Tokens("old", "stored"))
         assert next(steps) == refresh_request(CONFIG, "stored")
         poorer = steps.send(self.DEAD)
@@ -224,7 +224,7 @@ class TestRenewal:
             answered(400, b"<html>"),
         ],
     )
-    def test_nothing_else_says_that_a_refresh_token_is_dead(self, exchange):
+    def test_only_an_invalid_grant_with_400_marks_a_refresh_token_as_dead(self, exchange):
         steps = renewal(self.SEEDED, Tokens("old", "stored"))
         next(steps)
         with pytest.raises(SendosoError):

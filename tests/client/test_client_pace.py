@@ -1,4 +1,4 @@
-"""Slots: one process's spacing, and waiting for one's turn."""
+"""The pace of one process: the distance between its slots, and waiting for a slot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TestLocalPace:
         pace = LocalPace(0.5)
         assert [pace.reserve(poll=False) for _ in range(4)] == pytest.approx([0, 0.5, 1, 1.5])
 
-    def test_time_that_has_passed_is_taken_off(self, clock):
+    def test_time_that_has_passed_shortens_the_wait(self, clock):
         pace = LocalPace(0.5)
         pace.reserve(poll=False)
         clock.now += 0.4
@@ -44,7 +44,7 @@ class TestLocalPace:
             times.append(clock.now)
         assert all(later - first >= 1 for first, later in zip(times, times[10:], strict=False))
 
-    def test_push_back(self, clock):
+    def test_push_back_delays_the_next_slot(self, clock):
         pace = LocalPace(0.5)
         pace.push_back(7)
         assert [pace.reserve(poll=False) for _ in range(2)] == pytest.approx([7, 7.5])
@@ -55,7 +55,7 @@ class TestLocalPace:
         pace.push_back(1)
         assert pace.reserve(poll=False) == pytest.approx(7)
 
-    def test_threads_get_a_slot_each(self, clock):
+    def test_concurrent_threads_get_different_slots(self, clock):
         pace = LocalPace(1.0)
         slots: list[float] = []
         threads = [
@@ -67,7 +67,7 @@ class TestLocalPace:
             thread.join()
         assert sorted(slots) == pytest.approx(list(range(400)))
 
-    def test_polls_take_the_same_slots_and_do_not_line_up(self, clock):
+    def test_polls_of_one_process_take_the_same_slots_without_a_queue(self, clock):
         pace = LocalPace(0.5)
         assert [pace.queue(), pace.reserve(poll=True), pace.queue(), pace.reserve(poll=False)] == [0, 0, 0, 0.5]
 
@@ -101,7 +101,7 @@ class Slots:
 
 @pytest.fixture(params=["blocking", "async"])
 def wait(request, clock, monkeypatch):
-    """Both ways to wait, which must not differ."""
+    """Waits in one of the two ways, which must not differ."""
 
     async def sleep(seconds: float) -> None:
         clock.sleep(seconds)
@@ -118,7 +118,7 @@ def wait(request, clock, monkeypatch):
 
 
 class TestWaiting:
-    async def test_a_slot_that_is_up_is_not_waited_for(self, wait, clock):
+    async def test_a_slot_that_is_due_is_taken_without_waiting(self, wait, clock):
         slots = Slots(0.0)
         await wait(slots)
         assert (slots.asked, clock.naps) == (1, [])
@@ -129,14 +129,14 @@ class TestWaiting:
         assert (slots.asked, clock.naps) == (1, [0.3])
 
     @pytest.mark.parametrize(("late", "asked"), [(0.0, 1), (0.019, 1), (0.03, 2)])
-    async def test_a_slot_that_is_missed_is_asked_for_again(self, wait, clock, late, asked):
+    async def test_a_slot_that_was_missed_is_replaced_by_a_new_one(self, wait, clock, late, asked):
         slots = Slots(0.3, 0.2)
         clock.oversleep = [late]
         await wait(slots)
         assert slots.asked == asked
         assert clock.naps == [0.3, 0.2][:asked]
 
-    async def test_a_machine_too_busy_to_be_on_time_backs_off(self, wait, clock):
+    async def test_a_process_that_keeps_missing_its_slots_backs_off(self, wait, clock):
         slots = Slots(*[0.3] * 6)
         clock.oversleep = [1.0] * 5
         await wait(slots)
@@ -144,20 +144,20 @@ class TestWaiting:
         assert len(pauses) >= 1
         assert all(0 <= pause <= 2 for pause in pauses)
 
-    async def test_a_poll_lines_up_first_and_once(self, wait, clock):
+    async def test_a_poll_enters_the_poll_queue_once_before_its_slot(self, wait, clock):
         slots = Slots(0.3, 0.2, queue=0.7)
         clock.oversleep = [0.0, 1.0]
         await wait(slots, poll=True)
         assert slots.calls == ["queue", "poll", "poll"]
         assert clock.naps == [0.7, 0.3, 0.2]
 
-    async def test_what_sends_need_does_not_line_up(self, wait, clock):
+    async def test_a_request_for_a_send_does_not_enter_the_poll_queue(self, wait, clock):
         slots = Slots(0.3, queue=0.7)
         await wait(slots)
         assert (slots.calls, clock.naps) == (["send"], [0.3])
 
     @pytest.mark.parametrize("poll", [False, True])
-    async def test_a_slot_too_far_away_is_not_waited_for(self, wait, clock, poll):
+    async def test_a_slot_further_away_than_the_longest_wait_is_an_error(self, wait, clock, poll):
         await wait(Slots(LONGEST_WAIT), poll=poll)
         assert sum(clock.naps) == LONGEST_WAIT == 150
         clock.naps.clear()

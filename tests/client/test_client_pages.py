@@ -1,4 +1,4 @@
-"""Paging as pure state."""
+"""Reading a list page by page: pure rules."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_server_that_repeats_its_page_is_not_asked_for_ever():
 
 
 @pytest.mark.parametrize("body", [{"gifts": items(0, 2)}, {"data": items(0, 2)}, items(0, 2)])
-def test_where_the_items_stand(body):
+def test_items_are_read_under_their_name_or_data_or_as_a_bare_list(body):
     assert pages().read(body) == items(0, 2)
 
 
@@ -72,13 +72,13 @@ def test_the_collections_own_name_comes_first():
     "body",
     [None, "gifts", 5, {}, {"gifts": None}, {"gifts": {"1": {}}}, {"gifts": ["g-1"]}, {"sends": []}, [1], [[{}]]],
 )
-def test_a_body_without_the_collection(body):
+def test_a_body_without_a_list_is_an_error(body):
     with pytest.raises(SendosoServerError, match="GET /api/v3/gifts answered without a list of 'gifts'"):
         pages().read(body)
 
 
 @pytest.mark.parametrize(("collection", "field"), [("return-addresses", "return_addresses"), ("contacts", "people")])
-def test_a_collection_of_another_name(collection, field):
+def test_a_list_under_another_name_is_found_where_there_is_one_list(collection, field):
     """Written with underscores, or the only list beside the number of the page."""
     walk = Pages(Request("GET", f"/api/v3/{collection}"), collection)
     assert walk.read({field: items(0, 2), "current_page": 1}) == items(0, 2)
@@ -93,7 +93,7 @@ def test_one_of_several_lists_is_not_taken_on_a_guess():
 
 
 class Server:
-    """A list of rows, newest first, in pages of ten; it changes after each answer, as it is told."""
+    """A list of rows, newest first, in pages of ten; a test can change it after each answer."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ def at(moment: int, act: Callable[[list[int]], object]) -> Callable[[list[int], 
 
 
 @pytest.mark.parametrize("total", ["total_count", "total_posts", "total_touches", "total_users", "total"])
-def test_a_total_under_each_of_its_names(total):
+def test_a_total_is_read_under_each_of_its_names(total):
     server, listing = Server(25, total), touches()
     assert listing.total is None
     assert read(listing, server.answer) == list(range(25, 0, -1))
@@ -144,7 +144,7 @@ def test_a_total_under_each_of_its_names(total):
 
 
 @pytest.mark.parametrize("total", ["total_pages", "totals", "total_cost", None])
-def test_no_total_so_the_list_is_read_twice(total):
+def test_a_list_without_a_total_is_read_twice(total):
     server, listing = Server(25, total), touches()
     assert read(listing, server.answer) == list(range(25, 0, -1))
     assert (listing.total, server.asked) == (None, 6)
@@ -163,7 +163,7 @@ def test_a_list_that_shrinks_loses_nobody(total):
     server = Server(35, total, at(1, lambda rows: rows.remove(35)))
     got = read(touches(), server.answer)
     assert sorted(got) == list(range(1, 36))
-    assert got[-1] == 25  # it had slipped from the second page to the first, and was found by another walk
+    assert got[-1] == 25  # the row had moved from the second page to the first, and a second walk found it
 
 
 @pytest.mark.parametrize(("total", "asked"), [("total_count", 4), (None, 8)])
@@ -188,7 +188,7 @@ def test_rows_without_an_id_are_told_apart_by_what_they_hold():
 
 
 def test_a_short_page_is_not_the_last_where_the_total_says_so():
-    """A server that gives smaller pages than it is asked for, and does not say so."""
+    """The server gives smaller pages than it was asked for."""
 
     def answer(page: int) -> dict[str, Any]:
         body = server.answer(page)
@@ -200,7 +200,7 @@ def test_a_short_page_is_not_the_last_where_the_total_says_so():
     assert server.asked == 3
 
 
-def test_a_total_that_counts_something_else_is_said(caplog):
+def test_a_total_that_differs_from_two_equal_walks_is_logged(caplog):
     def answer(page: int) -> dict[str, Any]:
         return server.answer(page) | {"total_posts": 40}
 
@@ -211,7 +211,7 @@ def test_a_total_that_counts_something_else_is_said(caplog):
 
 
 @pytest.mark.parametrize("total", ["total_count", None])
-def test_a_list_that_never_stands_still_is_an_error_after_all_was_given(total):
+def test_a_list_that_changes_in_every_walk_is_an_error_after_all_rows_were_given(total):
     server = Server(95, total, lambda rows, asked: rows.pop(0) if asked % 3 == 0 else None)  # type: ignore[arg-type]
     got = list[int]()
     with pytest.raises(SendosoServerError, match=rf"not be read whole in {MOST_WALKS} walks, because it changes each"):
@@ -220,14 +220,14 @@ def test_a_list_that_never_stands_still_is_an_error_after_all_was_given(total):
     assert len(set(got)) == len(got)
 
 
-def test_a_busy_list_that_only_grows_is_no_error():
+def test_a_list_that_only_grows_is_no_error():
     server = Server(95, None, lambda rows, asked: rows.insert(0, rows[0] + 1))
     got = read(touches(), server.answer)
     assert set(range(1, 96)) <= set(got)
 
 
 @pytest.mark.parametrize("rows", [150, 100])
-def test_a_bare_list_that_knows_no_pages(rows):
+def test_a_bare_list_without_paging_is_read_once_more_and_ends(rows):
     asked = []
 
     def answer(page: int) -> list[dict[str, int]]:
@@ -238,23 +238,23 @@ def test_a_bare_list_that_knows_no_pages(rows):
     assert len(asked) == 2
 
 
-def test_a_server_that_gives_all_whatever_page_is_asked_for():
+def test_a_server_that_ignores_paging_ends_the_walk():
     assert len(read(touches(), lambda page: {"touches": items(1, 150)})) == 150
 
 
-def test_the_same_full_page_again_is_no_end():
-    """Perhaps it pages by something else; then there is more than it has shown."""
+def test_a_repeated_full_page_without_a_total_is_an_error():
+    """The server may ignore ``page``; then the list has more rows than it has shown."""
     got = list[int]()
     with pytest.raises(SendosoServerError, match="because it gives the same pages again: 100 rows were read"):
         read(touches(), lambda page: {"touches": items(1, 100)}, got)
     assert len(got) == 100
 
 
-def test_but_with_a_total_it_is():
+def test_a_repeated_full_page_ends_a_list_whose_total_is_reached():
     assert len(read(touches(), lambda page: {"touches": items(1, 100), "total_count": 100})) == 100
 
 
-def test_a_list_that_goes_in_circles():
+def test_a_list_whose_pages_repeat_in_a_cycle_is_an_error():
     asked = []
 
     def answer(page: int) -> dict[str, Any]:
@@ -266,15 +266,15 @@ def test_a_list_that_goes_in_circles():
     assert len(asked) == MOST_WALKS * 13
 
 
-def test_a_list_without_an_end(monkeypatch):
+def test_a_list_without_an_end_is_an_error(monkeypatch):
     monkeypatch.setattr(module, "MOST_PAGES", 50)
     with pytest.raises(SendosoServerError, match=r"does not end: 5000 rows were read from 50 pages"):
         read(touches(), lambda page: {"touches": items(100 * page, 100), "total_count": 100 * page + 100})
 
 
 @pytest.mark.parametrize("total", ["total_count", None])
-def test_whatever_happens_no_row_that_stays_is_left_out(total):
-    """One change at a time; a list that is read to its end without an error has shown all that was there throughout."""
+def test_a_walk_without_an_error_has_every_row_that_was_there_throughout(total):
+    """After one change between pages, a walk without an error has shown every row that was always there."""
     errors = 0
     for seed in range(1500):
         rng, removed = random.Random(seed), set[int]()
@@ -316,21 +316,21 @@ class TestWhole:
     def body(*ids: int, total: int | None = None) -> dict[str, Any]:
         return {"sends": [{"id": number} for number in ids]} | ({} if total is None else {"total_count": total})
 
-    def test_with_all_that_it_says(self) -> None:
+    def test_a_list_with_as_many_rows_as_its_total_is_whole(self) -> None:
         assert self.walk(self.body(3, 2, total=3), self.body(1, total=3), self.body()).whole
 
-    def test_without_a_total_its_end_is_believed(self) -> None:
+    def test_a_list_without_a_total_is_whole_at_its_empty_page(self) -> None:
         assert self.walk(self.body(3, 2), self.body(1), self.body()).whole
 
-    def test_one_that_grows_has_what_it_had_when_the_walk_began(self) -> None:
+    def test_a_list_that_grew_during_the_walk_is_whole_with_its_first_total(self) -> None:
         assert self.walk(self.body(2, 1, total=2), self.body(1, total=3), self.body(total=3)).whole
 
-    def test_the_newest_alone_are_not_the_list(self) -> None:
+    def test_a_list_with_fewer_rows_than_its_total_is_not_whole(self) -> None:
         assert not self.walk(self.body(9, 8, total=9), self.body(total=9)).whole
 
     def test_a_row_that_is_met_twice_counts_once(self) -> None:
         assert not self.walk(self.body(3, 2, total=3), self.body(2, total=3), self.body()).whole
 
-    def test_one_that_repeats_itself_or_has_not_ended(self) -> None:
+    def test_a_list_that_repeats_a_page_or_has_not_ended_is_not_whole(self) -> None:
         assert not self.walk(self.body(2, 1), self.body(2, 1)).whole
         assert not self.walk(self.body(2, 1)).whole

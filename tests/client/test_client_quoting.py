@@ -1,4 +1,4 @@
-"""However somebody else repeats a value, the value is not quoted; what else was said is."""
+"""An error never quotes a value of a request, in whatever spelling the answer repeats it; other words are quoted."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ PEOPLE = [
 
 
 def _letters(text: str) -> str:
-    """What a reader would recognise: letters and digits, without case."""
+    """The letters and digits of a text, without case, by which a reader would recognise it."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).casefold()))
 
 
 @pytest.mark.parametrize("transformation", TRANSFORMATIONS)
 @pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person["email"])
-def test_every_transformation_of_every_field(person: dict[str, str], transformation: str) -> None:
+def test_every_field_is_replaced_in_every_transformation(person: dict[str, str], transformation: str) -> None:
     spell = TRANSFORMATIONS[transformation]
     if transformation == "words turned round":
         person = {field: value for field, value in person.items() if field not in ("mobile_no", "postal_code")}
@@ -165,7 +165,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize(("field", "value", "said", "wanted"), PARTS)
-def test_a_part_or_another_spelling(field: str, value: str, said: str, wanted: str) -> None:
+def test_a_part_or_another_spelling_of_a_value_is_replaced(field: str, value: str, said: str, wanted: str) -> None:
     assert quote_without(f"No: {said}", [(field, value)]) == f"No: {wanted}"
 
 
@@ -178,7 +178,7 @@ def test_a_part_or_another_spelling(field: str, value: str, said: str, wanted: s
         "Can never find it, 100% of 1,250 gifts are out of stock; code=E4021, https://api.example/errors#3",
     ],
 )
-def test_what_is_no_value_is_said_as_it_was(said: str) -> None:
+def test_words_that_are_no_value_are_quoted_unchanged(said: str) -> None:
     person = PEOPLE[1] | {"first_name": "Anne", "last_name": "Ed", "company": "The Company Name", "state": "NV"}
     assert quote_without(said, person.items()) == said
 
@@ -195,7 +195,7 @@ OBEYED = [
 
 
 @pytest.mark.parametrize("said", OBEYED, ids=ascii)
-def test_what_a_terminal_would_obey_is_escaped(said: str) -> None:
+def test_control_sequences_of_a_terminal_are_escaped(said: str) -> None:
     request = Request("POST", "/api/v3/sends", json={"send": {"first_name": "Ada"}})
     for spelt in (said, "".join(f"&#{ord(one)};" for one in said)):
         body = json.dumps({"message": f"No {spelt} for Ada"}).encode()
@@ -215,6 +215,6 @@ def test_any_text_is_quoted_without_an_error(value: str, transformation: str) ->
 
 
 @pytest.mark.parametrize("said", ["zoe.grossmann", "Z%6F%C3%AB", "gro%C3%9Fmann", "a%40b.example"])
-def test_an_address_that_repeats_a_value(said: str) -> None:
+def test_a_url_that_repeats_a_value_is_recognised(said: str) -> None:
     assert repeats(f"https://track.example/s/{said}", PEOPLE[0].items())
     assert not repeats("https://track.example/s/8f2e77", PEOPLE[0].items())

@@ -1,4 +1,4 @@
-"""The session's own work, with answers made up: what it sends, what it repeats, and what it never does."""
+"""The session with made-up answers: what it sends, what it repeats, and what it never does."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def session(session_on, tokens) -> SendosoSession:
 
 
 class TestWhatIsSent:
-    def test_the_token_request(self, session, tokens):
+    def test_the_token_request_has_the_credentials_in_its_body(self, session, tokens):
         assert session.token() == "token-1"
         (request,) = tokens
         assert request.json() == {
@@ -70,11 +70,11 @@ class TestWhatIsSent:
         assert "Authorization" not in request.headers
         assert request.headers["Content-Type"] == "application/json"
 
-    def test_the_scope_is_asked_for(self, session_on, tokens):
+    def test_the_token_request_has_the_configured_scope(self, session_on, tokens):
         session_on(URL, scope="public write").token()
         assert tokens[0].json()["scope"] == "public write"
 
-    def test_headers_of_a_call(self, session, requests_mock):
+    def test_a_call_has_the_bearer_token_and_a_user_agent(self, session, requests_mock):
         requests_mock.get(ME, json={"id": 1})
         session.read(me_request())
         headers = requests_mock.last_request.headers
@@ -82,18 +82,18 @@ class TestWhatIsSent:
         assert headers["Accept"] == "application/json"
         assert headers["User-Agent"].startswith("airflow-provider-sendoso/")
 
-    def test_the_body_of_a_post(self, session, requests_mock):
+    def test_a_post_has_its_json_body(self, session, requests_mock):
         requests_mock.post(SENDS, json={"id": 1}, status_code=201)
         exchange = session.paced(POST, "t")
         assert (exchange.phase, exchange.status) == (Phase.ANSWERED, 201)
         assert requests_mock.last_request.json() == POST.json
 
-    def test_the_query(self, session, requests_mock):
+    def test_a_read_has_its_query(self, session, requests_mock):
         requests_mock.get(f"{URL}/x", json={})
         session.read(Request("GET", "/x", params={"text_search": "a&b", "ids[]": [1, 2]}))
         assert requests_mock.last_request.qs == {"text_search": ["a&b"], "ids[]": ["1", "2"]}
 
-    def test_a_netrc_sets_no_other_credentials(self, session, requests_mock, monkeypatch, tmp_path):
+    def test_a_netrc_file_does_not_replace_the_token(self, session, requests_mock, monkeypatch, tmp_path):
         netrc = tmp_path / "netrc"
         netrc.write_text("machine app.sendoso.com login somebody password else\n")
         monkeypatch.setenv("NETRC", str(netrc))
@@ -106,30 +106,30 @@ class TestWhatIsSent:
         ("auth", "header"),
         [(Auth.BEARER, "Bearer token-1"), (Auth.BASIC, "Basic c2FuZGJveDpzYW5kYm94"), (Auth.NONE, None)],
     )
-    def test_who_is_asking(self, session, requests_mock, auth, header):
+    def test_the_request_decides_between_bearer_basic_and_no_authorization(self, session, requests_mock, auth, header):
         requests_mock.post(f"{URL}/x", json={})
         session.paced(Request("POST", "/x", auth=auth), "token-1")
         assert requests_mock.last_request.headers.get("Authorization") == header
 
-    def test_a_client_outside_latin_1_speaks_utf_8(self, session_on, requests_mock):
+    def test_basic_credentials_outside_latin_1_are_encoded_in_utf_8(self, session_on, requests_mock):
         requests_mock.post(f"{URL}/x", json={})
         session_on(URL, client_secret="ü-🔑").paced(Request("POST", "/x", auth=Auth.BASIC))
         scheme, text = requests_mock.last_request.headers["Authorization"].split()
         assert (scheme, base64.b64decode(text).decode()) == ("Basic", "sandbox:ü-🔑")
 
-    def test_one_slot_for_each_request(self, session, requests_mock, pace):
+    def test_each_request_takes_one_slot(self, session, requests_mock, pace):
         requests_mock.get(ME, [status(503), {"json": {}}])
         session.read(me_request())
         assert pace.slots == len(requests_mock.request_history) == 3
 
-    def test_reads_line_up_behind_what_sends_need(self, session, requests_mock, pace):
+    def test_reads_enter_the_poll_queue_and_sends_do_not(self, session, requests_mock, pace):
         requests_mock.get(ME, json={})
         requests_mock.post(SENDS, json={})
         session.read(me_request())
         session.paced(POST, "t")
         assert pace.asked == ["send", "queue", "poll", "send"]  # a token, the read, the POST
 
-    def test_one_token_for_many_calls(self, session, requests_mock, tokens):
+    def test_many_calls_use_one_token(self, session, requests_mock, tokens):
         requests_mock.get(ME, json={})
         for _ in range(5):
             session.read(me_request())
@@ -141,7 +141,7 @@ class TestReadsAreRepeated:
         "failure",
         [CONNECT, READ, *[status(code) for code in (429, 500, 502, 503, 504)], {"text": "<html>"}, {"text": ""}],
     )
-    def test_until_it_is_fine(self, session, requests_mock, naps, failure):
+    def test_a_read_is_repeated_until_it_succeeds(self, session, requests_mock, naps, failure):
         call = requests_mock.get(ME, [failure, failure, {"json": {"id": 1}}])
         assert session.read(me_request()).json == {"id": 1}
         assert call.call_count == 3
@@ -157,7 +157,7 @@ class TestReadsAreRepeated:
             ({"text": "<html>"}, SendosoServerError),
         ],
     )
-    def test_not_for_ever(self, session, requests_mock, failure, kind):
+    def test_a_read_is_given_up_after_five_attempts(self, session, requests_mock, failure, kind):
         call = requests_mock.get(ME, [failure])
         with pytest.raises(kind):
             session.read(me_request())
@@ -166,7 +166,7 @@ class TestReadsAreRepeated:
     @pytest.mark.parametrize(
         ("code", "kind"), [(400, SendosoBadRequestError), (403, SendosoAuthError), (404, SendosoNotFoundError)]
     )
-    def test_not_for_what_stays_wrong(self, session, requests_mock, naps, code, kind):
+    def test_a_read_is_not_repeated_after_an_error_that_stays(self, session, requests_mock, naps, code, kind):
         call = requests_mock.get(ME, [status(code)])
         with pytest.raises(kind):
             session.read(me_request())
@@ -180,7 +180,7 @@ class TestReadsAreRepeated:
             session.read(me_request())
         assert call.call_count == calls
 
-    def test_a_long_throttle_keeps_back_the_next_one_for_two_minutes_at_the_most(self, session, requests_mock, pace):
+    def test_a_long_throttle_delays_the_next_call_by_two_minutes_at_most(self, session, requests_mock, pace):
         requests_mock.get(ME, [status(429, retry_after="3600")])
         with pytest.raises(SendosoRateLimitError) as caught:
             session.read(me_request())
@@ -188,13 +188,13 @@ class TestReadsAreRepeated:
         assert set(pace.pushed_back) == {120}
 
     @pytest.mark.parametrize("failure", [CONNECT, READ, status(429), status(500), {"text": "<html>"}])
-    def test_not_one_that_is_made_once(self, session, requests_mock, naps, failure):
+    def test_read_once_is_not_repeated(self, session, requests_mock, naps, failure):
         call = requests_mock.get(ME, [failure])
         with pytest.raises((SendosoConnectionError, SendosoRateLimitError, SendosoServerError)):
             session.read_once(me_request())
         assert (call.call_count, naps) == (1, [])
 
-    def test_pauses_grow_and_stay_within_seconds(self, session, requests_mock, naps):
+    def test_pauses_between_attempts_grow_and_stay_below_ten_seconds(self, session, requests_mock, naps):
         requests_mock.get(ME, [status(500)])
         with pytest.raises(SendosoServerError):
             session.read(me_request())
@@ -202,19 +202,19 @@ class TestReadsAreRepeated:
         assert 0 < naps[0] < naps[-1] < 10
 
     @pytest.mark.parametrize("failure", [CONNECT, status(500), status(429), {"text": "<html>"}])
-    def test_so_is_the_token_request(self, session_on, requests_mock, failure):
+    def test_a_token_request_is_repeated(self, session_on, requests_mock, failure):
         call = requests_mock.post(f"{URL}/oauth/token", [failure, {"json": {"access_token": "t"}}])
         assert session_on(URL).token() == "t"
         assert call.call_count == 2
 
     @pytest.mark.parametrize("token", ["a\ns3cret", "a b", "tökén"])
-    def test_a_token_that_fits_into_no_header_is_none(self, session_on, requests_mock, token):
+    def test_a_token_that_fits_into_no_header_is_refused_without_being_shown(self, session_on, requests_mock, token):
         requests_mock.post(f"{URL}/oauth/token", json={"access_token": token})
         with pytest.raises(SendosoServerError, match="without an access_token") as caught:
             session_on(URL).read_once(me_request())
         assert "s3cret" not in f"{caught.value!r}"
 
-    def test_wrong_credentials_are_not(self, session_on, requests_mock):
+    def test_a_token_request_with_wrong_credentials_is_not_repeated(self, session_on, requests_mock):
         call = requests_mock.post(f"{URL}/oauth/token", [status(401)])
         with pytest.raises(SendosoAuthError, match="did not grant a token"):
             session_on(URL).token()
@@ -225,19 +225,19 @@ class TestPacedCallsAreNot:
     @pytest.mark.parametrize(
         "failure", [CONNECT, READ, *[status(code) for code in (302, 401, 408, 409, 429, 500, 502, 503, 504)]]
     )
-    def test_whatever_comes(self, session, requests_mock, naps, failure):
+    def test_a_paced_call_is_made_once_whatever_the_answer(self, session, requests_mock, naps, failure):
         call = requests_mock.post(SENDS, [failure, {"json": {"id": 1}}])
         session.paced(POST, "t")
         assert call.call_count == 1
         assert naps == []
 
     @pytest.mark.parametrize(("failure", "phase"), [(CONNECT, Phase.NOT_CONNECTED), (READ, Phase.LOST)])
-    def test_a_failure_is_returned_by_name(self, session, requests_mock, failure, phase):
+    def test_a_failed_call_returns_its_phase_and_the_name_of_the_error(self, session, requests_mock, failure, phase):
         requests_mock.post(SENDS, [failure])
         exchange = session.paced(POST, "t")
         assert (exchange.phase, exchange.answer, exchange.error) == (phase, None, failure["exc"].__name__)
 
-    def test_before_comes_between_the_slot_and_the_call(self, session, requests_mock, pace):
+    def test_before_runs_between_the_slot_and_the_call(self, session, requests_mock, pace):
         call = requests_mock.post(SENDS, json={})
         seen = []
         session.await_turn(before=lambda: seen.append((pace.slots, call.call_count)))
@@ -245,7 +245,7 @@ class TestPacedCallsAreNot:
         assert seen == [(1, 0)]
         assert call.call_count == 1
 
-    def test_what_belongs_to_a_slot_is_done_within_its_transaction_if_it_is_free(self, session, monkeypatch, pace):
+    def test_a_free_slot_and_the_commit_of_posting_share_one_transaction(self, session, monkeypatch, pace):
         free = [True, False]
         seen = []
 
@@ -267,14 +267,14 @@ class TestPacedCallsAreNot:
         assert await_turn() == ["take for k", "within transaction"]
         monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.01)
         assert await_turn() == ["take for k", "before"]
-        # Where one had to wait others do, too: no slot is free, and none is asked for.
+        # If a call had to wait, other calls wait as well: no slot is free, so none is asked for.
         monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.0)
         assert await_turn() == ["before"]
-        # Nobody had to wait this time.
+        # No call had to wait this time.
         free.append(True)
         assert await_turn() == ["take for k", "within transaction"]
 
-    def test_what_before_raises_keeps_the_call_from_being_made(self, session, requests_mock):
+    def test_an_error_in_before_keeps_the_call_from_being_made(self, session, requests_mock):
         call = requests_mock.post(SENDS, json={})
 
         def refuse() -> None:
@@ -285,13 +285,13 @@ class TestPacedCallsAreNot:
         assert call.call_count == 0
 
     @pytest.mark.parametrize(("headers", "seconds"), [({"retry_after": "7"}, 7), ({}, 1), ({"retry_after": "soon"}, 1)])
-    def test_a_throttle_pushes_everybody_back(self, session, requests_mock, pace, headers, seconds):
+    def test_a_throttle_pushes_the_accounts_pace_back(self, session, requests_mock, pace, headers, seconds):
         requests_mock.post(SENDS, [status(429, **headers)])
         session.paced(POST, "t")
         assert pace.pushed_back == [seconds]
 
     @pytest.mark.parametrize("code", [200, 401, 422, 503])
-    def test_nothing_else_does(self, session, requests_mock, pace, code):
+    def test_no_other_status_pushes_the_pace_back(self, session, requests_mock, pace, code):
         requests_mock.post(SENDS, [status(code, retry_after="7")])
         session.paced(POST, "t")
         assert pace.pushed_back == []
@@ -299,20 +299,20 @@ class TestPacedCallsAreNot:
 
 class TestRedirects:
     @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-    def test_a_post_is_not_followed(self, session, requests_mock, code):
+    def test_a_redirect_of_a_post_is_not_followed(self, session, requests_mock, code):
         requests_mock.post(SENDS, [status(code, location=f"{URL}/elsewhere")])
         elsewhere = requests_mock.register_uri("POST", f"{URL}/elsewhere", json={"id": 1})
         assert session.paced(POST, "t").status == code
         assert elsewhere.call_count == 0
 
-    def test_neither_is_a_read(self, session, requests_mock):
+    def test_a_redirect_of_a_read_is_not_followed(self, session, requests_mock):
         requests_mock.get(ME, [status(302, location="https://elsewhere.example.com/login")])
         elsewhere = requests_mock.get("https://elsewhere.example.com/login", json={"id": 1})
         with pytest.raises(SendosoServerError, match="answered 302"):
             session.read(me_request())
         assert elsewhere.call_count == 0
 
-    def test_nor_the_token_request(self, session_on, requests_mock):
+    def test_a_redirect_of_a_token_request_is_not_followed(self, session_on, requests_mock):
         requests_mock.post(f"{URL}/oauth/token", [status(307, location="https://elsewhere.example.com/")])
         elsewhere = requests_mock.post("https://elsewhere.example.com/", json={"access_token": "t"})
         with pytest.raises(SendosoServerError):
@@ -321,24 +321,26 @@ class TestRedirects:
 
 
 class TestUnauthorised:
-    def test_the_token_is_renewed_once(self, session, requests_mock, tokens):
+    def test_a_refused_token_is_renewed_once(self, session, requests_mock, tokens):
         call = requests_mock.get(ME, [status(401), {"json": {"id": 1}}])
         assert session.read(me_request()).json == {"id": 1}
         sent = [request.headers["Authorization"] for request in call.request_history]
         assert sent == ["Bearer token-1", "Bearer token-2"]
 
-    def test_also_for_a_read_that_is_made_once(self, session, requests_mock, tokens):
+    def test_read_once_renews_a_refused_token(self, session, requests_mock, tokens):
         call = requests_mock.get(ME, [status(401), {"json": {"id": 1}}])
         assert session.read_once(me_request()).json == {"id": 1}
         assert (call.call_count, len(tokens)) == (2, 2)
 
-    def test_and_no_more(self, session, requests_mock, tokens):
+    def test_a_renewed_token_that_is_refused_is_an_error(self, session, requests_mock, tokens):
         call = requests_mock.get(ME, [status(401)])
         with pytest.raises(SendosoAuthError):
             session.read(me_request())
         assert (call.call_count, len(tokens)) == (2, 2)
 
-    def test_not_when_somebody_else_has_renewed_it(self, session_on, requests_mock, tokens, pace):
+    def test_a_token_that_another_process_has_renewed_is_not_renewed_again(
+        self, session_on, requests_mock, tokens, pace
+    ):
         store = MemoryTokenStore()
         ours = SendosoSession(session_on(URL).config, store, pace)
         ours.token()
@@ -350,7 +352,7 @@ class TestUnauthorised:
 
 
 class TestTokensAreMasked:
-    def test_before_they_are_used(self, session_on, requests_mock, tokens, pace):
+    def test_a_token_is_masked_before_it_is_used(self, session_on, requests_mock, tokens, pace):
         seen: list[str] = []
         ours = SendosoSession(session_on(URL).config, MemoryTokenStore(), pace, mask=seen.append)
 
@@ -363,7 +365,7 @@ class TestTokensAreMasked:
 
 
 class TestPages:
-    def test_are_read_as_they_are_used(self, session, requests_mock):
+    def test_pages_are_read_as_their_rows_are_used(self, session, requests_mock):
         rows = [{"id": number} for number in range(102)]
         pages = [{"json": {"gifts": page, "total_count": 102}} for page in (rows[:100], rows[100:])]
         call = requests_mock.get(f"{URL}/api/v3/gifts", pages)

@@ -1,4 +1,4 @@
-"""One token: cached, renewed in time, and fetched once however many ask; and no refresh token is lost."""
+"""The token is cached, renewed in time, and requested once for all threads; and no refresh token is lost."""
 
 from __future__ import annotations
 
@@ -119,18 +119,18 @@ def text(access_token: str) -> str:
 
 
 class TestGet:
-    def test_is_fetched_once_and_cached(self, store, far):
+    def test_a_token_is_fetched_once_and_cached(self, store, far):
         ours = manager(store, far)
         assert [ours.get() for _ in range(5)] == ["token-1"] * 5
         assert far.granted == 1
 
-    def test_a_token_of_the_store_is_used(self, store, far):
+    def test_a_stored_token_is_used(self, store, far):
         manager(store, far).get()
         assert manager(store, far).get() == "token-1"
         assert far.granted == 1
 
     @pytest.mark.parametrize(("lifetime", "good_for"), [(7200, 6900), (3000, 2700), (100, 90)])
-    def test_is_renewed_before_it_expires(self, store, far, clock, monkeypatch, lifetime, good_for):
+    def test_a_token_is_renewed_before_it_expires(self, store, far, clock, monkeypatch, lifetime, good_for):
         monkeypatch.setattr(tokens_module, "time", clock)
         far.lifetime = lifetime
         ours = manager(store, far)
@@ -140,7 +140,7 @@ class TestGet:
         clock.now += 2
         assert ours.get() == "token-2"
 
-    def test_an_old_token_of_the_store_is_not_used(self, store, far, clock, monkeypatch):
+    def test_an_expired_stored_token_is_not_used(self, store, far, clock, monkeypatch):
         monkeypatch.setattr(tokens_module, "time", clock)
         manager(store, far).get()
         clock.now += 7000
@@ -166,7 +166,7 @@ class TestRenew:
         assert ours.renew(ours.get()) == "token-2"
         assert ours.get() == "token-2"
 
-    def test_somebody_may_have_renewed_it_already(self, store, far):
+    def test_a_token_that_another_process_has_renewed_is_used(self, store, far):
         ours, theirs = manager(store, far), manager(store, far)
         stale = ours.get()
         assert theirs.renew(stale) == "token-2"
@@ -183,7 +183,7 @@ class TestRenew:
 
 
 class TestAnothersClaim:
-    def test_is_waited_for(self, store, far):
+    def test_another_process_claim_is_waited_for(self, store, far):
         assert store.claim("somebody else", 60)
 
         def finish() -> None:
@@ -196,14 +196,14 @@ class TestAnothersClaim:
         timer.join()
         assert far.granted == 0
 
-    def test_is_taken_over_when_it_was_given_back_without_a_token(self, store, far):
+    def test_a_claim_given_back_without_a_token_is_taken_over(self, store, far):
         assert store.claim("somebody else", 60)
         timer = threading.Timer(0.1, lambda: store.release("somebody else"))
         timer.start()
         assert manager(store, far).get() == "token-1"
         timer.join()
 
-    def test_may_end_with_a_token_just_before_ours_begins(self, store, far, monkeypatch):
+    def test_a_token_stored_just_before_the_own_claim_is_used(self, store, far, monkeypatch):
         def claim(owner: str, lease: float) -> bool:
             store.owner = owner
             MemoryTokenStore.store(store, "somebody else", text("their-token"), 3600)
@@ -213,7 +213,7 @@ class TestAnothersClaim:
         assert manager(store, far).get() == "their-token"
         assert far.granted == 0
 
-    def test_is_not_waited_for_for_ever(self, store, far):
+    def test_another_process_claim_is_waited_for_no_longer_than_its_lease(self, store, far):
         assert store.claim("somebody else", 60)
         with pytest.raises(SendosoConnectionError, match="another process has been renewing it for too long"):
             manager(store, far, lease=0.05).get()
@@ -225,13 +225,13 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("failure", "kind"), [({"status": 500}, SendosoServerError), ({"error": KeyError("unexpected")}, KeyError)]
     )
-    def test_release_the_claim(self, store, far, failure, kind):
+    def test_an_error_releases_the_claim(self, store, far, failure, kind):
         vars(far).update(failure)
         with pytest.raises(kind):
             manager(store, far).get()
         assert store.owner is None
 
-    def test_are_forgotten_the_next_time(self, store, far):
+    def test_an_error_does_not_affect_the_next_request(self, store, far):
         ours = manager(store, far)
         far.status = 500
         with pytest.raises(SendosoServerError):
@@ -241,29 +241,29 @@ class TestErrors:
 
 
 class TestRefreshTokens:
-    """The next one is stored before the access token that came with it is used; none is tried twice."""
+    """The new refresh token is stored before its access token is used, and no refresh token is tried twice."""
 
-    def test_each_is_traded_for_the_next(self, store, far):
+    def test_each_refresh_token_is_traded_for_the_next(self, store, far):
         ours = manager(store, far, AUTHORISED)
         assert [ours.renew(ours.get()) for _ in range(3)] == ["token-2", "token-3", "token-4"]
         assert far.tried == ["refresh-0", "refresh-1", "refresh-2", "refresh-3"]
         assert ours.stored().refresh_token == "refresh-4"
 
-    def test_the_stored_one_is_newer_than_the_connections(self, store, far):
+    def test_the_stored_refresh_token_is_used_before_the_connections(self, store, far):
         manager(store, far, AUTHORISED).get()
         theirs = manager(store, far, AUTHORISED)
         assert theirs.renew("token-1") == "token-2"
         assert far.tried == ["refresh-0", "refresh-1"]
 
-    def test_a_dead_one_gives_way_to_the_connections(self, store, far):
-        """A person has authorised again and put the new one into the connection."""
+    def test_a_dead_stored_refresh_token_gives_way_to_the_connections(self, store, far):
+        """A person has authorised again, and has put the new refresh token into the connection."""
         manager(store, far, AUTHORISED).get()
         far.refresh_token = "refresh-new"
         again = AUTHORISED.model_copy(update={"refresh_token": SecretStr("refresh-new")})
         assert manager(store, far, again).renew("token-1") == "token-2"
         assert far.tried == ["refresh-0", "refresh-1", "refresh-new"]
 
-    def test_when_all_are_dead_a_person_is_asked_for_and_none_is_tried_again(self, store, far):
+    def test_with_only_dead_refresh_tokens_the_error_asks_for_a_person_and_none_is_tried_again(self, store, far):
         manager(store, far, AUTHORISED).get()
         far.refresh_token = "somebody else's"
         for _ in range(2):
@@ -273,14 +273,14 @@ class TestRefreshTokens:
         assert store.owner is None
 
     @pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 503])
-    def test_a_far_side_that_is_unwell_burns_none(self, store, far, status):
+    def test_an_error_of_the_server_spends_no_refresh_token(self, store, far, status):
         far.status = status
         with pytest.raises((SendosoAuthError, SendosoServerError, SendosoRateLimitError)):
             manager(store, far, AUTHORISED).get()
         far.status = 200
         assert manager(store, far, AUTHORISED).get() == "token-1"
 
-    def test_one_that_could_not_be_stored_is_said_to_be_lost(self, store, far, monkeypatch):
+    def test_a_refresh_token_that_could_not_be_stored_is_reported_as_lost(self, store, far, monkeypatch):
         def fail(*args):
             raise SendosoLedgerError("The ledger does not answer.")
 
@@ -300,7 +300,9 @@ class TestRefreshTokens:
         ],
         ids=["they have gone on", "they have the one that we spent", "they have none"],
     )
-    def test_who_has_slept_through_the_lease_keeps_the_chain_that_lives(self, store, far, theirs, refresh_token, token):
+    def test_a_process_that_slept_through_its_lease_keeps_the_usable_refresh_token(
+        self, store, far, theirs, refresh_token, token
+    ):
         def sleep_through(request: Request, **how: Callable[[], None]) -> Exchange:
             exchange = FarSide.ask(far, request, **how)
             store.release(store.owner)
@@ -316,7 +318,7 @@ class TestRefreshTokens:
 
 
 class TestAdopt:
-    def test_replaces_everything(self, store, far):
+    def test_adopt_replaces_all_stored_tokens(self, store, far):
         ours = manager(store, far, AUTHORISED)
         ours.get()
         ours.adopt(Grant("by-hand", 7200, "refresh-by-hand"))
@@ -326,7 +328,7 @@ class TestAdopt:
 
 
 class TestRevoke:
-    def test_ends_all_and_forgets_all(self, store, far):
+    def test_revoke_revokes_and_forgets_every_token(self, store, far):
         ours = manager(store, far, AUTHORISED)
         ours.get()
         assert ours.revoke() == 2  # both answered with 204, which has no body
@@ -334,14 +336,14 @@ class TestRevoke:
         assert (ours.cached(), ours.stored(), store.owner) == (None, Tokens(), None)
         assert ours.revoke() == 0
 
-    def test_the_next_token_is_a_new_one(self, store, far):
+    def test_the_token_after_a_revocation_is_new(self, store, far):
         ours = manager(store, far)
         ours.get()
         ours.revoke()
         assert ours.get() == "token-2"
 
-    def test_what_somebody_else_has_stored_meanwhile_is_revoked_too(self, store, far, monkeypatch):
-        """Asleep after the last answer: the claim was another's since, and what they left is not just forgotten."""
+    def test_tokens_stored_by_another_process_during_a_revocation_are_revoked(self, store, far, monkeypatch):
+        """The claim lapses during a sleep after the last answer; the tokens that another stored are revoked, too."""
         ours = manager(store, far, AUTHORISED)
         ours.get()
 
@@ -357,7 +359,7 @@ class TestRevoke:
         assert far.revoked == ["refresh-1", "token-1", "their-refresh", "their-token"]
         assert ours.stored() == Tokens()
 
-    def test_nobody_renews_meanwhile(self, store, far):
+    def test_no_process_renews_during_a_revocation(self, store, far):
         ours, theirs = manager(store, far), manager(store, far)
         ours.get()
         far.takes = 0.2
@@ -375,13 +377,13 @@ class TestMasking:
         manager(store, far, mask=lambda token: store.history.append(f"mask {token}")).get()
         assert store.history == ["mask token-1", "store token-1"]
 
-    def test_a_token_of_the_store_is_masked_too(self, store, far):
+    def test_a_stored_token_is_masked(self, store, far):
         manager(store, far).get()
         masked: list[str] = []
         manager(store, far, mask=masked.append).get()
         assert masked == ["token-1"]
 
-    def test_a_refresh_token_is_masked_too(self, store, far):
+    def test_a_refresh_token_is_masked(self, store, far):
         masked: list[str] = []
         manager(store, far, AUTHORISED, mask=masked.append).get()
         assert set(masked) == {"token-1", "refresh-1"}
@@ -393,7 +395,7 @@ class TestMasking:
 
 
 class TestTheThread:
-    def test_an_error_comes_with_its_traceback_and_its_cause(self, store, far):
+    def test_an_error_of_the_thread_keeps_its_traceback_and_cause(self, store, far):
         cause, error = ValueError("cause"), KeyError("unexpected")
         error.__cause__, far.error = cause, error
         with pytest.raises(KeyError) as caught:
@@ -401,18 +403,18 @@ class TestTheThread:
         assert (caught.value, caught.value.__cause__) == (error, cause)
         assert [entry.name for entry in caught.traceback][-1] == "ask"
 
-    def test_it_has_its_callers_context(self, store, far):
-        """Airflow and its logging find there which task it is."""
+    def test_the_thread_has_the_context_of_its_caller(self, store, far):
+        """Airflow and its logging find the current task in the context."""
         task: ContextVar[str] = ContextVar("task", default="none")
         task.set("mine")
         seen: list[str] = []
         manager(store, far, mask=lambda token: seen.append(task.get())).get()
         assert seen == ["mine"]
 
-    def test_none_is_left(self, store, far):
+    def test_the_thread_ends(self, store, far):
         before = set(threading.enumerate())
         ours = manager(store, far)
         ours.renew(ours.get())
         for thread in set(threading.enumerate()) - before:
-            thread.join(60)  # its last words are said after its caller has gone on
+            thread.join(60)  # the thread logs its last line after its caller has gone on
             assert not thread.is_alive()

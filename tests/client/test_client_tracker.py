@@ -1,4 +1,4 @@
-"""Which row of the Send Tracker's list is which campaign send: pure rules."""
+"""Matching the rows of the Send Tracker's list to campaign sends: pure rules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def bound(sends: list[Tracked], rows: list[dict[str, Any]], taken: set[str] = fr
     return {name: send.id for name, send in looking.assign(taken, LATEST).items()}
 
 
-def test_by_recipient_campaign_and_time() -> None:
+def test_a_row_is_matched_by_recipient_campaign_and_time() -> None:
     others = [
         row(1, who="grace"),
         row(2, touch=103),
@@ -67,18 +67,18 @@ def test_by_recipient_campaign_and_time() -> None:
     assert bound([tracked()], [row(7, 5)], {"7"}) == {}
 
 
-def test_a_row_that_does_not_say_when_is_one_of_any_time() -> None:
+def test_a_row_without_a_time_matches_at_any_time() -> None:
     assert bound([tracked()], [row(7, None)]) == {"a": "7"}
 
 
 @pytest.mark.parametrize("skew", [-1800, -4, 0, 4, 1800])
-def test_as_many_rows_as_sends_stand_in_the_same_order(skew: float) -> None:
+def test_as_many_rows_as_sends_are_matched_in_order_of_time(skew: float) -> None:
     sends = [tracked("first"), tracked("second", posted_at=NOON + 5), tracked("third", posted_at=NOON + 9)]
     rows = [row(number, after + skew) for number, after in [(3, 9), (1, 0), (2, 5)]]
     assert bound(sends, rows) == {"first": "1", "second": "2", "third": "3"}
 
 
-def test_of_more_rows_an_accepted_send_takes_the_nearest_and_an_unknown_one_none() -> None:
+def test_among_more_rows_an_accepted_send_takes_the_nearest_and_an_unknown_send_none() -> None:
     rows = [row(1, -600), row(2, 1), row(3, 700)]
     assert bound([tracked()], rows) == {"a": "2"}
     assert bound([tracked(accepted=False)], rows) == {}
@@ -92,14 +92,14 @@ def test_an_unknown_send_takes_the_only_row_that_is_left() -> None:
     assert bound([tracked(accepted=False)], [row(1, 1)]) == {"a": "1"}
 
 
-def test_sends_that_are_not_looked_for_keep_their_rows() -> None:
+def test_sends_that_are_not_looked_for_keep_the_rows_that_match_them() -> None:
     looking = tracker(tracked("mine", posted_at=NOON + 5))
-    walk(looking, [row(1, -3), row(2, 2)])  # the far clock is 3 s behind
+    walk(looking, [row(1, -3), row(2, 2)])  # Sendoso's clock is 3 s behind
     also = [tracked("others"), tracked("elsewhere", email_hash="hash of grace")]
     assert {name: send.id for name, send in looking.assign((), LATEST, also).items()} == {"others": "1", "mine": "2"}
 
 
-def test_a_bound_send_is_known_by_its_id_alone() -> None:
+def test_a_bound_send_is_found_by_its_id_alone() -> None:
     looking = tracker(tracked(bound_id="7"), tracked("b"))
     walk(looking, [row(8, 1), row(7, 0, status="Delivered", recipient=None)])
     assert {name: send.status for name, send in looking.seen.items()} == {"a": "delivered"}
@@ -111,9 +111,9 @@ def test_the_walk_ends_when_it_can_find_no_more() -> None:
     assert walk(tracker(tracked()), [row(1001), *old]) == 1
     assert walk(tracker(tracked(bound_id="1001")), [row(1001), *old]) == 1
     assert walk(tracker(tracked(bound_id="999")), [*[row(2000 + n, n) for n in range(99, -1, -1)], *old]) == 2
-    # Oldest first: nothing says that what comes is older still.
+    # Oldest first: the rows that follow need not be older.
     assert walk(tracker(tracked()), [*old[::-1], row(1001)]) == 9
-    # To prove something it takes the whole list, and an empty page at its end.
+    # Only a whole list with an empty page at its end proves something.
     whole = tracker(tracked(), whole=True)
     assert walk(whole, [row(1001), *old]) == 10
     assert whole.complete
@@ -137,7 +137,7 @@ moments = st.integers(-7200, 7200)
     taken=st.sets(st.integers(0, 9)),
     data=st.data(),
 )
-def test_no_row_is_two_sends_and_the_order_of_the_list_does_not_matter(
+def test_no_row_is_matched_to_two_sends_whatever_the_order_of_the_list(
     sends: list[tuple[str, int, bool]],
     rows: list[tuple[str, int | None]],
     taken: set[int],

@@ -1,4 +1,4 @@
-"""How far a request got, when it really fails on a real socket: what decides whether a gift may be sent again."""
+"""How far a request got when it fails on a real socket: this decides whether a gift may be sent again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def after_the_request(*answer: bytes, reset: bool = False):
 
 
 def after_the_hello(answer: bytes, *, reset: bool = False):
-    """Answer whatever comes first: of TLS, or what is said to a proxy."""
+    """Answer the first bytes of a client: a TLS hello, or a request to a proxy."""
 
     def handle(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -124,8 +124,8 @@ class TestOneAnswerPerRequest:
         exchanges = [session.paced(POST, "t") for _ in range(2)]
         assert [exchange.answer and exchange.answer.json for exchange in exchanges] == [{"id": "z"}, {"id": "s"}]
 
-    def test_what_is_written_after_a_whole_answer_is_not_the_answer_to_the_next_post(self, session_on, raw_server):
-        """As from a proxy that has lost count: a POST has a connection of its own, whatever came before it."""
+    def test_bytes_after_a_whole_answer_are_not_the_answer_to_the_next_post(self, session_on, raw_server):
+        """A POST has a new connection, so that an extra answer of a broken proxy is not taken for its answer."""
         server = raw_server(in_turn(OK + ANOTHERS))
         session = session_on(server.url)
         for _ in range(3):
@@ -135,7 +135,7 @@ class TestOneAnswerPerRequest:
         assert len(server.connections) == 3
 
     @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-    def test_a_body_where_none_may_be_is_not_the_next_answer(self, session_on, raw_server, status):
+    def test_a_body_after_a_status_without_one_is_not_the_next_answer(self, session_on, raw_server, status):
         server = raw_server(in_turn(b"HTTP/1.1 " + status + b"\r\n\r\n", late=ANOTHERS))
         session = session_on(server.url)
         session.paced(POST, "t")
@@ -154,17 +154,17 @@ class TestOneAnswerPerRequest:
 
 
 class TestNotConnected:
-    def test_a_port_nobody_listens_on(self, session_on):
+    def test_a_closed_port_is_not_connected(self, session_on):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         exchange = session_on(f"http://127.0.0.1:{port}").paced(POST, "t")
         assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "ConnectionRefusedError")
 
-    def test_a_name_that_does_not_exist(self, session_on):
+    def test_a_host_name_that_does_not_exist_is_not_connected(self, session_on):
         exchange = session_on("https://nonexistent.invalid").paced(POST, "t")
         assert (exchange.phase, exchange.answer) == (Phase.NOT_CONNECTED, None)
 
-    def test_a_far_side_that_does_not_answer_the_door(self, session_on):
+    def test_a_server_that_does_not_accept_is_not_connected(self, session_on):
         with contextlib.ExitStack() as stack:
             full = stack.enter_context(socket.socket())
             full.bind(("127.0.0.1", 0))
@@ -177,7 +177,7 @@ class TestNotConnected:
         assert exchange.phase is Phase.NOT_CONNECTED
         assert exchange.error in TIME_IS_OVER
 
-    def test_a_certificate_that_is_not_trusted(self, session_on, raw_server, tmp_path):
+    def test_an_untrusted_certificate_is_not_connected(self, session_on, raw_server, tmp_path):
         context = serving(self_signed(tmp_path / "server.pem", "127.0.0.1"))
 
         def handle(connection: socket.socket) -> None:
@@ -190,7 +190,7 @@ class TestNotConnected:
         assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "SSLCertVerificationError")
         assert not any(requests)
 
-    def test_one_that_is_trusted_is_read_once_and_checked_for_each_post(
+    def test_a_trusted_certificate_is_read_once_and_checked_for_each_post(
         self, session_on, raw_server, tmp_path, monkeypatch
     ):
         certificate = self_signed(tmp_path / "server.pem", "127.0.0.1")
@@ -217,17 +217,17 @@ class TestNotConnected:
         [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28", b""],
         ids=["plain HTTP", "an alert", "closed"],
     )
-    def test_a_far_side_that_does_not_speak_tls(self, session_on, raw_server, answer):
+    def test_a_server_without_tls_is_not_connected(self, session_on, raw_server, answer):
         server = raw_server(after_the_hello(answer))
         exchange = session_on(server.url.replace("http:", "https:")).paced(POST, "t")
         assert (exchange.phase, len(server.connections)) == (Phase.NOT_CONNECTED, 1)
 
-    def test_a_reset_during_the_handshake(self, session_on, raw_server):
+    def test_a_reset_during_the_handshake_is_not_connected(self, session_on, raw_server):
         server = raw_server(after_the_hello(b"\x16\x03\x03", reset=True))
         exchange = session_on(server.url.replace("http:", "https:")).paced(POST, "t")
         assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "ConnectionResetError")
 
-    def test_a_proxy_that_is_down(self, session_on, monkeypatch):
+    def test_a_proxy_that_is_down_is_not_connected(self, session_on, monkeypatch):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cret@127.0.0.1:{port}")
@@ -241,7 +241,7 @@ class TestNotConnected:
         [b"HTTP/1.1 503 No\r\n\r\n", b"HTTP/1.1 407 Who\r\n\r\n", b"garbage\r\n\r\n", b""],
         ids=["503", "407", "garbage", "closed"],
     )
-    def test_a_proxy_that_refuses_to_connect(self, session_on, raw_server, monkeypatch, answer):
+    def test_a_proxy_that_refuses_is_not_connected(self, session_on, raw_server, monkeypatch, answer):
         proxy = raw_server(after_the_hello(answer))
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "")
@@ -257,13 +257,13 @@ class TestNotConnected:
         ],
         ids=["NaN", "bytes", "no URL"],
     )
-    def test_a_request_that_cannot_be_made(self, session_on, request_):
+    def test_a_request_that_cannot_be_encoded_is_not_connected(self, session_on, request_):
         exchange = session_on("http://127.0.0.1").paced(request_, "t")
         assert (exchange.phase, exchange.answer) == (Phase.NOT_CONNECTED, None)
 
 
 class TestLost:
-    """Once the request may have been received the outcome is not known, whatever the failure looks like."""
+    """Once the request may have been received, every failure leaves the outcome unknown."""
 
     @pytest.mark.parametrize(
         "handle",
@@ -298,13 +298,13 @@ class TestLost:
             "unparsable location",
         ],
     )
-    def test_after_the_request_and_posted_once(self, session_on, raw_server, handle):
+    def test_a_failure_after_the_request_is_lost_and_posted_once(self, session_on, raw_server, handle):
         server = raw_server(handle)
         exchange = session_on(server.url).paced(POST, "t")
         assert (exchange.phase, exchange.answer) == (Phase.LOST, None)
         assert len(server.connections) == 1
 
-    def test_no_answer_in_time(self, session_on, raw_server):
+    def test_a_request_without_an_answer_in_time_is_lost(self, session_on, raw_server):
         done = threading.Event()
         server = raw_server(lambda connection: (read_request(connection), end_the_time_of(session), done.wait(600)))
         session = session_on(server.url)
@@ -312,7 +312,7 @@ class TestLost:
         done.set()
         assert (exchange.phase, exchange.error) == (Phase.LOST, "Timeout")
 
-    def test_a_body_that_stalls(self, session_on, raw_server):
+    def test_a_request_whose_answer_stalls_is_lost(self, session_on, raw_server):
         done = threading.Event()
 
         def handle(connection: socket.socket) -> None:
@@ -361,7 +361,7 @@ class TestLost:
 
 
 class TestTheDeadline:
-    """Of the whole request, however busy the far side keeps the connection: it would for minutes."""
+    """The deadline is that of the whole request, even if the server sends a byte now and then for minutes."""
 
     @pytest.mark.parametrize(
         ("first", "again"),
@@ -374,7 +374,7 @@ class TestTheDeadline:
         ],
         ids=["head", "one more head", "body", "body without a length", "body without an end"],
     )
-    def test_of_an_answer_that_drips(self, session_on, raw_server, first, again):
+    def test_the_deadline_ends_an_answer_that_comes_byte_by_byte(self, session_on, raw_server, first, again):
         def handle(connection: socket.socket) -> None:
             read_request(connection)
             connection.sendall(first)
@@ -386,7 +386,9 @@ class TestTheDeadline:
         assert (exchange.phase, exchange.answer, exchange.error) == (Phase.LOST, None, "Timeout")
 
     @pytest.mark.parametrize("through_a_proxy", [False, True])
-    def test_of_a_handshake_that_drips(self, session_on, raw_server, monkeypatch, through_a_proxy):
+    def test_the_deadline_ends_a_handshake_that_comes_byte_by_byte(
+        self, session_on, raw_server, monkeypatch, through_a_proxy
+    ):
         def handle(connection: socket.socket) -> None:
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\n" if through_a_proxy else b"\x16\x03\x03\x40\x00")
@@ -405,7 +407,7 @@ class TestTheDeadline:
         assert exchange.error in TIME_IS_OVER
         assert time.monotonic() - started < 60
 
-    def test_does_not_concern_the_next_request(self, session_on, raw_server):
+    def test_the_deadline_of_a_request_does_not_end_the_next_one(self, session_on, raw_server):
         def handle(connection: socket.socket) -> None:
             while read_request(connection):
                 connection.sendall(OK)
@@ -418,7 +420,7 @@ class TestTheDeadline:
             time.sleep(0.05)
         assert len(server.connections) == 1
 
-    def test_is_kept_for_many_requests_at_once_by_one_thread(self, session_on, raw_server):
+    def test_one_thread_keeps_the_deadlines_of_many_requests(self, session_on, raw_server):
         def handle(connection: socket.socket) -> None:
             read_request(connection)
             all_are_cut.wait(600)
@@ -439,7 +441,7 @@ class TestTheDeadline:
         names = [thread.name for thread in threading.enumerate()]
         assert names.count("sendoso-watchdog") - before == 2, names
 
-    def test_holds_for_a_request_after_the_first(self, session_on, raw_server):
+    def test_the_deadline_holds_for_a_second_request_on_a_connection(self, session_on, raw_server):
         answers = [OK]
 
         def handle(connection: socket.socket) -> None:
@@ -469,7 +471,7 @@ def drip(connection: socket.socket, what: bytes) -> None:
 
 
 class TestWithoutANote:
-    """Where no connection of ours was used, only a short list of errors proves that nothing had left."""
+    """Without a note of a connection, only a few errors prove that nothing was sent."""
 
     @pytest.mark.parametrize(
         ("error", "phase"),
@@ -487,11 +489,11 @@ class TestWithoutANote:
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
     )
-    def test_phase_of(self, error, phase):
+    def test_only_errors_of_connecting_prove_that_nothing_was_sent(self, error, phase):
         assert phase_of(error) is phase
 
     def test_the_context_of_an_error_proves_nothing(self):
-        """It may be of another request: an error raised while handling another's has it there."""
+        """An error that is raised while another request's error is handled has that error as its context."""
         error = requests.ReadTimeout()
         error.__context__ = requests.ConnectTimeout()
         assert phase_of(error) is Phase.LOST
@@ -514,13 +516,13 @@ class TestWithoutANote:
         "bytes of a location",
     ],
 )
-def test_an_answer_with_a_status_and_little_else_is_unknown_too(session_on, raw_server, answer):
+def test_an_answer_cut_off_after_its_status_is_unknown(session_on, raw_server, answer):
     exchange = session_on(raw_server(after_the_request(answer)).url).paced(POST, "t")
     assert classify(POST, exchange, renewed=False, own_gift=False).verdict is Verdict.UNKNOWN
 
 
 class TestTheSandboxesFaults:
-    """The same through the local Sendoso, which says what was accepted and how often it was asked."""
+    """The same with the sandbox, which counts the requests and the accepted sends."""
 
     @pytest.mark.parametrize(
         ("fault", "options", "accepted"),
@@ -531,7 +533,9 @@ class TestTheSandboxesFaults:
             ("slow", {"delay": 1}, 1),
         ],
     )
-    def test_lost_and_posted_once(self, sandbox, late_answers, session_on, fault, options, accepted):
+    def test_a_fault_of_the_connection_is_lost_and_posted_once(
+        self, sandbox, late_answers, session_on, fault, options, accepted
+    ):
         session = session_on(sandbox.url)
         token = session.token()
         sandbox.fault(fault, times=5, method="POST", path="/api/v3/sends", **options)
@@ -543,7 +547,7 @@ class TestTheSandboxesFaults:
     @pytest.mark.parametrize(
         ("fault", "status"), [("error_after", 500), ("garbage", 200), ("redirect", 302), ("throttle", 429)]
     )
-    def test_answered_and_posted_once(self, sandbox, session_on, fault, status):
+    def test_a_fault_with_an_answer_is_posted_once(self, sandbox, session_on, fault, status):
         session = session_on(sandbox.url)
         token = session.token()
         sandbox.fault(fault, times=5, method="POST", path="/api/v3/sends")
@@ -556,7 +560,7 @@ class TestKeptConnections:
         while read_request(connection):
             connection.sendall(OK)
 
-    def test_are_used_again_at_once_and_not_after_two_seconds(self, session_on, raw_server, clock, monkeypatch):
+    def test_a_kept_connection_is_used_again_within_two_seconds_only(self, session_on, raw_server, clock, monkeypatch):
         monkeypatch.setattr(transport_module, "time", clock)
         server = raw_server(self.answer_all)
         session = session_on(server.url)
@@ -565,7 +569,7 @@ class TestKeptConnections:
             assert session.paced(GET, "t").status == 201
             assert len(server.connections) == connections
 
-    def test_one_that_was_closed_by_the_far_side_is_noticed(self, session_on, raw_server, until):
+    def test_a_kept_connection_that_the_server_closed_is_noticed(self, session_on, raw_server, until):
         def answer_one(connection: socket.socket) -> None:
             read_request(connection)
             connection.sendall(OK)

@@ -1,4 +1,4 @@
-"""What the code says when it fails: the texts of its errors, with ``…`` wherever it fills something in."""
+"""The texts of the package's errors, with ``…`` wherever a value is filled in."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PACKAGE = Path(airflow_provider_sendoso.__file__).parent
 
 
 def texts() -> set[str]:
-    """Every text in the package, whether it is an error's or not."""
+    """Every string in the package, whether it is the message of an error or not."""
     return {text for tree in _trees() for node in ast.walk(tree) if (text := _text(node))}
 
 
 def raised() -> set[str]:
-    """The texts that an error of ours is made with in so many words."""
+    """The messages that are written literally where an error is raised."""
     return {
         text
         for tree in _trees()

@@ -1,4 +1,4 @@
-"""docs/connection.md: its fields are the form's, its lines are understood, and its pictures are there."""
+"""docs/connection.md: its fields are those of the form, its connections can be read, and its pictures exist."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ROWS = re.findall(r"^\| ([^|]+) \| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", PAGE, re.
 EXPORTS = re.findall(r"^export (AIRFLOW_CONN_\w+=.*)$", PAGE, re.M)
 
 
-def test_fields_are_the_forms_in_its_order():
+def test_the_fields_of_the_page_are_those_of_the_form_in_order():
     assert [(name, label) for label, name, _, _ in ROWS] == [(name, field["label"]) for name, field in FIELDS.items()]
 
 
 @pytest.mark.parametrize(("name", "said"), [(name, said) for _, name, said, _ in ROWS])
-def test_what_an_empty_field_means(name: str, said: str):
+def test_the_page_names_the_default_of_each_field(name: str, said: str):
     default = ClientConfig.model_fields[name].default
     if said in ("none", "no limit", "what the client has"):
         assert default is None
@@ -33,12 +33,12 @@ def test_what_an_empty_field_means(name: str, said: str):
         assert type(default)(said.strip("`")) == default
 
 
-def test_there_are_lines_to_test():
+def test_the_page_has_two_connection_lines():
     assert len(EXPORTS) == 2
 
 
 @pytest.mark.parametrize("line", EXPORTS)
-def test_a_line_is_understood(line: str, monkeypatch: pytest.MonkeyPatch):
+def test_each_connection_line_of_the_page_is_parsed(line: str, monkeypatch: pytest.MonkeyPatch):
     name, value = shlex.split(line)[0].split("=", 1)
     monkeypatch.setenv(name, value)
     config = SendosoHook().config
@@ -49,13 +49,13 @@ def test_a_line_is_understood(line: str, monkeypatch: pytest.MonkeyPatch):
     )
 
 
-def test_pictures_are_there_and_each_is_shown():
+def test_every_picture_exists_and_is_shown():
     """``make screenshots`` makes them."""
     shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"\(images/([\w-]+\.png)\)", page.read_text())}
     assert shown == {picture.name for picture in (DOCS / "images").iterdir()}
 
 
-def test_links_lead_somewhere():
+def test_every_link_leads_to_a_file():
     for page in (DOCS / "connection.md", DOCS / "links.md"):
         for target in re.findall(r"\]\(([^)#:]+)", page.read_text()):
             assert (DOCS / target).exists(), f"{page.name}: {target}"

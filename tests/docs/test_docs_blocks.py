@@ -55,7 +55,7 @@ PROSE = ("", "text", "{toctree}", "{include}", "{eval-rst}")
 shell_blocks = pytest.mark.parametrize("block", blocks("shell"), ids=str)
 
 
-def test_every_block_is_in_a_language_that_is_tested_here() -> None:
+def test_every_code_block_is_in_a_tested_language() -> None:
     known = {"python", "shell", "sql", "json", "toml", "ini", *PROSE}
     assert [str(block) for block in blocks() if block.language not in known] == []
     assert len(blocks("python")) > 5
@@ -71,7 +71,7 @@ PYTHON = [block for block in blocks("python") if all(there for word, there in NE
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if "with DAG(" in block.text], ids=str)
-def test_a_dag_is_one_that_airflow_takes(block: Block, tmp_path: Path) -> None:
+def test_airflow_imports_every_dag_of_the_docs(block: Block, tmp_path: Path) -> None:
     source = block.text
     if AIRFLOW_2 and block.page != "README.md":  # as docs/installation.md says; the README's run as they are
         source = source.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import")
@@ -83,7 +83,7 @@ def test_a_dag_is_one_that_airflow_takes(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if "with DAG(" not in block.text], ids=str)
-def test_other_python_runs(block: Block) -> None:
+def test_every_other_python_block_runs(block: Block) -> None:
     exec(compile(block.text, str(block), "exec"), {})
 
 
@@ -93,7 +93,7 @@ def arguments_of(kind: type) -> set[str]:
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_no_operator_is_given_what_it_does_not_take(block: Block) -> None:
+def test_no_operator_of_the_docs_has_an_unknown_argument(block: Block) -> None:
     for call in ast.walk(ast.parse(block.text)):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in OURS:
             given = {keyword.arg for keyword in call.keywords if keyword.arg}
@@ -125,13 +125,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 @shell_blocks
-def test_a_shell_reads_it(block: Block) -> None:
+def test_bash_parses_every_shell_block(block: Block) -> None:
     done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @shell_blocks
-def test_its_commands_are_there(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_the_docs_exists(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in lines(block):
         check_command(words, monkeypatch)
 
@@ -197,7 +197,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def test_data_can_be_read() -> None:
+def test_every_data_block_can_be_parsed() -> None:
     for block in blocks(*READERS):
         READERS[block.language](block.text)
 

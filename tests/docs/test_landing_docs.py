@@ -1,4 +1,4 @@
-"""docs/landing.md: its columns are the tables', and its queries answer what they say."""
+"""docs/landing.md: its columns are those of the tables, and its queries give the results that the page states."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any)
     return lambda: psycopg.connect(host=database.socket_dir, user="postgres", dbname=database.name)
 
 
-def test_the_queries_answer_what_they_say(sendoso: Sandbox, connect: Any) -> None:
+def test_the_queries_of_the_page_return_what_the_page_says(sendoso: Sandbox, connect: Any) -> None:
     sendoso.preload(4, email="Person{}@example.com")
     landing = SendosoToSqlOperator(
         task_id="land",

@@ -1,4 +1,4 @@
-"""docs/results.md: its columns are the table's, and its queries answer what they say, on PostgreSQL and SQLite."""
+"""docs/results.md: its columns are those of the table, and its queries give the stated results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, cells, refresh_statuses
+from airflow_provider_sendoso.batch.results_table import COLUMNS, ResultsTable, StatusUpdate, cells, refresh_statuses
 from airflow_provider_sendoso.batch.row import SpooledOutcome
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import NOTHING, Item, RowOutcome
@@ -65,7 +65,9 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> 
         table.rewrite(batch.batch_id, lambda written=written: written)
     statuses = {"snd-1": "delivered", "snd-2": "returned", "snd-6": "delivered", "snd-7": "shipped"}
     where = {"dedupe_scope": "q4-champions"}
-    refresh_statuses(warehouse_hook("warehouse"), "sendoso_results", where, ((*s, MORNING) for s in statuses.items()))
+    refresh_statuses(
+        warehouse_hook("warehouse"), "sendoso_results", where, (StatusUpdate(*s, MORNING) for s in statuses.items())
+    )
 
     def run(query: str) -> list[tuple[Any, ...]]:
         with engine.connect() as connected:
@@ -81,7 +83,7 @@ def test_the_page_names_the_tables_columns_in_their_order() -> None:
     assert sorted(named) == sorted(COLUMNS)
 
 
-def test_who_has_not_received_theirs(ask: Any) -> None:
+def test_the_query_for_people_without_a_gift_returns_them(ask: Any) -> None:
     assert ask(NOT_RECEIVED) == [
         ("C-2", "already_sent", None, None, "returned"),
         ("C-3", "held", None, "http_500", None),
@@ -91,12 +93,12 @@ def test_who_has_not_received_theirs(ask: Any) -> None:
     ]
 
 
-def test_what_did_it_cost(ask: Any) -> None:
+def test_the_query_for_costs_adds_them_up(ask: Any) -> None:
     ((currency, gifts, cost),) = ask(COST)
     assert (currency, gifts, Decimal(str(cost))) == ("USD", 4, Decimal("50.0"))
 
 
-def test_who_got_what(ask: Any) -> None:
+def test_the_query_for_gifts_received_returns_them(ask: Any) -> None:
     assert [(*found[:3], str(found[3])[:19], found[4]) for found in ask(WHO_GOT_WHAT)] == [
         ("C-1", "gift-mug", "snd-1", "2026-11-18 08:30:01", "delivered"),
         ("C-2", "gift-mug", "snd-2", "2026-11-18 08:30:02", "returned"),

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md and the code say the same: no message is explained that is not there, none is left out."""
+"""docs/troubleshooting.md explains every message of the code, and no message that the code does not have."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def pattern(message: str) -> re.Pattern[str]:
 
 
 @pytest.mark.parametrize("message", explained())
-def test_what_is_explained_is_in_the_code(message: str) -> None:
+def test_every_explained_message_is_in_the_code(message: str) -> None:
     assert [text for text in TEXTS if pattern(message).search(text)], "nothing in the code says so any more"
 
 
-def test_what_the_code_raises_is_explained() -> None:
+def test_every_raised_message_is_explained() -> None:
     patterns = [pattern(message) for message in explained()]
     raised = messages.raised() - WRAPPERS
     assert len(raised) > 100
     assert [text for text in sorted(raised) if not any(found.search(text) for found in patterns)] == []
 
 
-def test_a_message_is_explained_once() -> None:
+def test_no_message_is_explained_twice() -> None:
     assert sorted(set(explained())) == sorted(explained())

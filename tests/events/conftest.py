@@ -1,4 +1,4 @@
-"""A Sendoso where nothing happens by itself, and tasks that wait for it to happen."""
+"""Fixtures: a Sendoso in which nothing happens by itself, and the events that a test makes happen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ledger_connection(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def world(set_connection: Callable[..., None], ledger: Any) -> Iterator[Sandbox]:
-    """A Sendoso whose sends stay where they are until they are told to go on, and a ledger."""
+    """A Sendoso whose sends keep their status until a test changes it, and a ledger."""
     with Sandbox(step=1000, rate=0) as sandbox:
         connection = {"conn_type": "sendoso", "host": sandbox.url, "login": "sandbox", "password": "sandbox"}
         set_connection("sendoso_default", connection | {"extra": {"requests_per_second": 500, "timeout": 60}})
@@ -77,7 +77,7 @@ def launch(world: Sandbox) -> Callable[[int], None]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
-    """Waits for something to be so."""
+    """Waits until a condition is true."""
 
     async def wait(condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(300):
@@ -89,7 +89,7 @@ def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
 
 @pytest.fixture
 def polled(world: Sandbox, until: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Waits until the touches were polled so many times more."""
+    """Waits until the list of touches was polled a number of further times."""
 
     def polls() -> int:
         return sum(request.path == "/api/v3/touches" for request in world.requests)

@@ -1,4 +1,4 @@
-"""What is new in a list: each row once and none passed over, in whatever order, while the list grows under the walk."""
+"""Finding new rows in a list: each is found once and none is missed, in any order, while the list grows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START = 1_760_000_000.0
 
 @dataclass
 class World:
-    """A list of Sendoso's, of which every page shows how it is at that moment."""
+    """A list of Sendoso's; each page shows the list as it is at that moment."""
 
     order: str = "newest first"
     counted: bool = True
@@ -108,7 +108,8 @@ BOTH = Question.parse("sends", ("created", "status_changed"))
 CREATED = Question.parse("sends", ("created",))
 
 
-# -- the law -----------------------------------------------------------------------------------------------------------
+# -- every event once
+# -----------------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -174,7 +175,7 @@ def test_every_event_comes_once(
 
 
 @pytest.mark.parametrize("name", ["touches", "groups", "return-addresses", "users"])
-def test_what_is_not_dated_is_read_whole_and_told_apart_by_its_id(name: str) -> None:
+def test_a_list_without_dates_is_read_whole_and_compared_by_id(name: str) -> None:
     world, question = World("shuffled", name=name), Question.parse(name, "created")
     world.create(12)
     cursor = look(world, Cursor(), question).cursor
@@ -204,7 +205,7 @@ def test_a_list_that_is_newest_first_is_not_read_to_its_end() -> None:
     assert world.pages <= 3
 
 
-def test_it_reads_on_to_the_oldest_send_that_is_on_its_way() -> None:
+def test_the_list_is_read_up_to_the_oldest_send_under_way() -> None:
     world, changes = World(per_page=100), Question.parse("sends", "status_changed")
     (old,) = world.create(1, step=2)
     world.create(1000, step=3)
@@ -222,7 +223,7 @@ def test_it_reads_on_to_the_oldest_send_that_is_on_its_way() -> None:
     assert world.pages < 5
 
 
-def test_a_total_that_has_grown_by_more_than_was_found_is_looked_into() -> None:
+def test_a_list_whose_total_grew_by_more_than_was_found_is_read_on() -> None:
     world = World("newest first", per_page=10)
     world.create(300, step=3)
     cursor = look(world, look(world, Cursor(), CREATED).cursor, CREATED).cursor
@@ -241,7 +242,7 @@ def test_a_list_that_is_too_long_and_in_no_order_is_an_error(monkeypatch: pytest
         look(world, Cursor(), CREATED)
 
 
-def test_sends_that_are_too_far_back_are_given_up_aloud(
+def test_sends_too_far_back_in_the_list_are_given_up_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world, changes = World(), Question.parse("sends", "status_changed")
@@ -259,7 +260,7 @@ def test_sends_that_are_too_far_back_are_given_up_aloud(
     assert (taken.given_up, old in taken.cursor.watched) == (1, False)
 
 
-def test_a_row_that_appears_late_is_met_by_the_next_reading() -> None:
+def test_a_row_that_appears_late_is_found_by_the_next_reading() -> None:
     world = World(per_page=100)
     world.create(3)
     cursor = look(world, Cursor(), CREATED).cursor
@@ -311,7 +312,7 @@ def test_a_send_is_watched_for_a_time_only() -> None:
     assert (taken.given_up, taken.cursor.watched) == (1, {})
 
 
-def test_of_too_many_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_watched_sends_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_WATCHED", 10)
     world = World(per_page=100)
     made = world.create(15)
@@ -320,7 +321,7 @@ def test_of_too_many_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) ->
     assert set(taken.cursor.watched) < set(made)
 
 
-def test_a_send_that_is_gone_is_not_looked_for_for_ever() -> None:
+def test_a_send_that_is_gone_is_no_longer_watched() -> None:
     world = World()
     (gone,) = world.create(1)
     cursor = look(world, Cursor(), BOTH).cursor
@@ -367,7 +368,7 @@ def test_since_makes_events_of_what_the_first_poll_finds() -> None:
     assert look(world, again.cursor, question).events == []
 
 
-def test_since_takes_the_tracker_at_its_word_about_changes() -> None:
+def test_since_takes_the_times_of_changes_from_the_send_tracker() -> None:
     question = Question.parse("campaign_sends", ("created", "status_changed"), since=START)
     rows = [ListedRow(str(number), START - 5000, SendStatus.SHIPPED, START + number - 3) for number in range(10)]
     reading = Reading()
@@ -393,7 +394,7 @@ def test_a_cursor_that_begins_to_follow_takes_the_sends_as_they_are() -> None:
     assert [event["id"] for event in look(world, taken.cursor, BOTH).events] == [one]
 
 
-def test_words_of_the_send_tracker_are_statuses_and_an_odd_one_is_complained_about_once(
+def test_words_of_the_send_tracker_are_statuses_and_an_unknown_word_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     question = Question.parse("campaign_sends", "status_changed")
@@ -415,7 +416,7 @@ def test_words_of_the_send_tracker_are_statuses_and_an_odd_one_is_complained_abo
     assert row("clicked").changed_at is None
 
 
-def test_events_say_nothing_about_people() -> None:
+def test_events_have_no_personal_data() -> None:
     world = World(name="send")
     question = Question.parse("campaign_sends", ("created", "status_changed"))
     cursor = look(world, Cursor(), question).cursor
@@ -445,17 +446,17 @@ def test_events_say_nothing_about_people() -> None:
         (("sends", "created", (), "yesterday"), "since is 'yesterday'"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(arguments: Any, words: str) -> None:
+def test_an_unknown_object_event_or_status_is_refused(arguments: Any, words: str) -> None:
     with pytest.raises(SendosoConfigError, match=words):
         Question.parse(*arguments)
 
 
-def test_the_statuses_are_the_six() -> None:
+def test_the_statuses_of_events_are_those_of_sends() -> None:
     assert tuple(SendStatus) == STATUSES
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_all_of_them_can_be_asked_for_what_is_created(name: str) -> None:
+def test_every_object_has_created_events(name: str) -> None:
     assert Question.parse(name, ["created"], (), " ").since is None
 
 

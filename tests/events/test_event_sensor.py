@@ -68,7 +68,7 @@ async def defer(run_id: str = "run-1", **arguments: Any) -> dict[str, Any]:
 # -- what is an event --------------------------------------------------------------------------------------------------
 
 
-def test_it_waits_for_what_was_not_there_at_the_first_poll(world: Sandbox, launch: Launch) -> None:
+def test_the_sensor_waits_for_a_row_that_was_not_there_at_the_first_poll(world: Sandbox, launch: Launch) -> None:
     assert poke() is None
     assert poke() is None
     launch(105)
@@ -90,7 +90,7 @@ def test_it_waits_for_what_was_not_there_at_the_first_poll(world: Sandbox, launc
         ("users", {"id": 4, "first_name": "Ada", "email": "ada@example.com"}),
     ],
 )
-def test_other_lists_have_events_too(world: Sandbox, name: str, row: dict[str, Any]) -> None:
+def test_groups_return_addresses_and_users_have_events(world: Sandbox, name: str, row: dict[str, Any]) -> None:
     assert poke(object=name) is None
     world.add(name, row)
     report = poke(object=name)
@@ -143,7 +143,7 @@ def test_a_run_goes_on_where_the_last_one_ended(world: Sandbox, launch: Launch) 
     assert poke("run-3") is None
 
 
-def test_a_try_gets_what_a_killed_one_had_in_hand_and_so_does_a_cleared_run(world: Sandbox, launch: Launch) -> None:
+def test_a_retry_and_a_cleared_run_get_the_events_of_the_killed_try(world: Sandbox, launch: Launch) -> None:
     poke("run-1")
     launch(105)
     report = poke("run-1")
@@ -157,7 +157,7 @@ def test_a_try_gets_what_a_killed_one_had_in_hand_and_so_does_a_cleared_run(worl
     assert poke("run-1") is None
 
 
-def test_what_one_report_does_not_hold_the_next_run_gets(
+def test_events_beyond_one_report_go_to_the_next_run(
     world: Sandbox, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_sendoso.events.differences.Cursor.take.__defaults__", (4,))
@@ -169,7 +169,7 @@ def test_what_one_report_does_not_hold_the_next_run_gets(
     assert len({row_id for report in reports for row_id in ids(report)}) == 10
 
 
-def test_tasks_have_cursors_of_their_own_unless_they_share_a_name(world: Sandbox, launch: Launch) -> None:
+def test_tasks_have_their_own_cursors_unless_they_share_a_cursor_name(world: Sandbox, launch: Launch) -> None:
     poke()
     poke(cursor_name="shared")
     launch(105)
@@ -179,7 +179,7 @@ def test_tasks_have_cursors_of_their_own_unless_they_share_a_name(world: Sandbox
     assert ids(poke()) == ["105"]
 
 
-def test_of_runs_at_once_each_event_is_one_runs(world: Sandbox, launch: Launch) -> None:
+def test_of_concurrent_runs_each_event_goes_to_one(world: Sandbox, launch: Launch) -> None:
     poke("run-0")
     found: list[str] = []
     over = threading.Event()
@@ -205,7 +205,7 @@ def test_of_runs_at_once_each_event_is_one_runs(world: Sandbox, launch: Launch) 
     assert sorted(found) == launched
 
 
-def test_the_ledger_holds_nobodys_name(world: Sandbox, send: Any, send_of_a_campaign: Callable[[], str]) -> None:
+def test_the_ledger_has_no_personal_data(world: Sandbox, send: Any, send_of_a_campaign: Callable[[], str]) -> None:
     send()
     send_of_a_campaign()
     for name in ("sends", "campaign_sends"):
@@ -219,7 +219,7 @@ def test_the_ledger_holds_nobodys_name(world: Sandbox, send: Any, send_of_a_camp
     assert "grace" not in str(rows).casefold()
 
 
-def test_keys_are_readable_short_and_not_to_be_confused() -> None:
+def test_cursor_keys_are_readable_short_and_unambiguous() -> None:
     assert cursor_key("touches", "app.sendoso.com", "dag/task").startswith("touches/app.sendoso.com/dag/task#")
     assert cursor_key("sends", "a/b", "c") != cursor_key("sends", "a", "b/c")
     assert len({cursor_key("sends", "a", "x" * 300 + end) for end in "ab"}) == 2
@@ -229,12 +229,12 @@ def test_keys_are_readable_short_and_not_to_be_confused() -> None:
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-def test_it_ends_with_its_timeout(world: Sandbox) -> None:
+def test_the_sensor_ends_with_its_timeout(world: Sandbox) -> None:
     with pytest.raises(AirflowSensorTimeout):
         sensor(timeout=0.3).execute({"ti": TI()})
 
 
-async def test_deferred_it_waits_in_the_triggerer(world: Sandbox, launch: Launch, polled: Any) -> None:
+async def test_a_deferred_sensor_waits_in_the_triggerer(world: Sandbox, launch: Launch, polled: Any) -> None:
     waiting = asyncio.create_task(defer())
     await polled(3)
     assert not waiting.done()
@@ -267,7 +267,7 @@ async def test_a_restarted_triggerer_goes_on_with_the_same_cursor_and_deadline(
         sensor().execute_complete({}, event.payload)
 
 
-def test_a_deferrable_try_that_finds_what_a_killed_one_had_does_not_defer(world: Sandbox, launch: Launch) -> None:
+def test_a_deferrable_retry_that_has_the_events_of_a_killed_try_does_not_defer(world: Sandbox, launch: Launch) -> None:
     poke()
     launch(105)
     report = poke()
@@ -294,7 +294,7 @@ def test_an_outage_without_end_is_an_error(world: Sandbox, launch: Launch) -> No
     assert ids(poke()) == ["105"]
 
 
-async def test_the_trigger_survives_as_much_and_says_what_was_wrong(world: Sandbox, launch: Launch) -> None:
+async def test_the_trigger_survives_a_short_outage_and_reports_a_long_one(world: Sandbox, launch: Launch) -> None:
     await asyncio.to_thread(poke)
     await asyncio.to_thread(launch, 105)
     world.fault("status", status=503, times=TRANSIENT_FAILURES)
@@ -322,19 +322,21 @@ def test_wrong_arguments_are_refused_before_anything_is_read(
     assert [request for request in world.requests if request.method == "GET"] == []
 
 
-def test_the_vendors_sandbox_is_not_waited_on_for_what_never_comes(set_connection: Callable[..., None]) -> None:
+def test_a_wait_on_the_vendors_sandbox_for_a_status_that_never_comes_is_refused(
+    set_connection: Callable[..., None],
+) -> None:
     host = "https://app.staging.sendo.so"
     set_connection("sendoso_default", {"conn_type": "sendoso", "host": host, "login": "l", "password": "p"})
     with pytest.raises(SendosoConfigError, match="never pass 'processing'"):
         sensor(object="sends", events=["status_changed"], statuses=["delivered"]).execute({"ti": TI()})
 
 
-def test_without_a_ledger_it_says_which_line_to_set(sendoso: Sandbox) -> None:
+def test_without_a_ledger_the_error_has_the_line_to_set(sendoso: Sandbox) -> None:
     with pytest.raises(SendosoConfigError, match="AIRFLOW_CONN_SENDOSO_LEDGER="):
         sensor().execute({"ti": TI()})
 
 
 @pytest.mark.parametrize("event", [None, {}, {"status": "events"}, {"status": "settled", "report": {}}])
-def test_an_event_that_says_nothing_fails_the_task(event: Any) -> None:
+def test_an_event_without_a_valid_report_fails_the_task(event: Any) -> None:
     with pytest.raises(SendosoError, match="says nothing about touches"):
         sensor().execute_complete({}, event)

@@ -76,7 +76,7 @@ class Running:
 
 
 @pytest.mark.parametrize("in_asset", [True, False], ids=["asset", "ledger"])
-async def test_it_fires_for_what_is_new_and_goes_on_after_a_restart(
+async def test_the_trigger_fires_for_new_rows_and_goes_on_after_a_restart(
     polled: Waiting, world: Sandbox, launch: Launch, in_asset: bool
 ) -> None:
     store = AssetStore() if in_asset else None
@@ -123,7 +123,7 @@ async def test_an_event_that_airflow_may_not_have_stored_is_fired_again(
     await again.kill()
 
 
-async def test_more_than_a_hundred_are_several_firings(
+async def test_more_events_than_fit_into_one_are_several_firings(
     polled: Waiting, world: Sandbox, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_sendoso.events.differences.Cursor.take.__defaults__", (4,))
@@ -136,7 +136,7 @@ async def test_more_than_a_hundred_are_several_firings(
     await running.kill()
 
 
-async def test_of_a_trigger_that_watches_for_several_assets_the_ledger_keeps_the_cursor(
+async def test_the_ledger_keeps_the_cursor_of_a_trigger_that_watches_for_several_assets(
     polled: Waiting, world: Sandbox, launch: Launch
 ) -> None:
     store = AssetStore(assets=2)
@@ -150,7 +150,7 @@ async def test_of_a_trigger_that_watches_for_several_assets_the_ledger_keeps_the
     assert store.values == {}
 
 
-async def test_nothing_ends_it_and_it_does_not_spin(
+async def test_no_error_ends_the_trigger_or_makes_it_spin(
     polled: Waiting,
     until: Waiting,
     world: Sandbox,
@@ -183,7 +183,7 @@ async def test_nothing_ends_it_and_it_does_not_spin(
     assert complaints() <= 1 + (time.monotonic() - began) / QUICK
 
 
-def test_wrong_words_fail_where_the_dag_is_parsed() -> None:
+def test_wrong_arguments_fail_when_the_dag_is_parsed() -> None:
     with pytest.raises(SendosoConfigError, match="object holds 'gifts'"):
         trigger(object="gifts")
     with pytest.raises(SendosoConfigError, match="statuses holds 'here'"):
@@ -191,7 +191,7 @@ def test_wrong_words_fail_where_the_dag_is_parsed() -> None:
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="before Airflow 3 nothing watches")
-def test_airflow_takes_it_for_one_that_may_watch() -> None:
+def test_the_trigger_is_an_event_trigger_of_airflow() -> None:
     from airflow.triggers.base import BaseEventTrigger
 
     made = trigger()
@@ -202,7 +202,7 @@ def test_airflow_takes_it_for_one_that_may_watch() -> None:
 # -- shared polls ------------------------------------------------------------------------------------------------------
 
 
-def test_those_that_read_the_same_share_a_poll() -> None:
+def test_triggers_that_read_the_same_list_share_a_poll() -> None:
     keys = [
         trigger().shared_stream_key(),
         trigger(cursor_name="mine", since="2026-01-01").shared_stream_key(),
@@ -252,7 +252,7 @@ class TestShared:
         for each in many:
             await each.until("105")
 
-    async def test_one_that_comes_late_reads_what_the_others_know(
+    async def test_a_trigger_that_joins_later_reads_what_the_others_already_know(
         self, until: Waiting, world: Sandbox, send: Callable[..., list[str]], watch: Callable[..., Running]
     ) -> None:
         asked: dict[str, Any] = {"object": "sends", "events": ["status_changed"], "statuses": ["delivered"]}
@@ -273,7 +273,7 @@ class TestShared:
         await other.until(away, kept)
         await back.until(away, kept)
 
-    async def test_a_poll_that_fails_ends_nobody(
+    async def test_a_poll_that_fails_ends_no_trigger(
         self, polled: Waiting, world: Sandbox, launch: Launch, watch: Callable[..., Running]
     ) -> None:
         running = watch(AssetStore())

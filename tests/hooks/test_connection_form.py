@@ -1,4 +1,4 @@
-"""The connection's form says what the connection takes, in both of Airflow's ways to make a form."""
+"""The connection's form offers exactly what the connection accepts, in both of Airflow's ways to make a form."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ def test_every_extra_has_a_field() -> None:
     assert FIELDS.keys() == EXTRAS
 
 
-def test_saved_untouched_it_says_nothing() -> None:
+def test_a_form_saved_untouched_sets_no_extra() -> None:
     """Airflow writes each field into the extra, those without a default as null."""
     assert resolve({name: field["schema"].get("default") for name, field in FIELDS.items()}) == resolve({})
 
 
-def test_standard_fields_are_airflows() -> None:
+def test_the_form_changes_only_standard_fields_that_airflow_has() -> None:
     assert {*FIELD_BEHAVIOUR["hidden-fields"], *FIELD_BEHAVIOUR["relabeling"]} <= STANDARD
     assert FIELD_BEHAVIOUR["placeholders"]["host"] == resolve({}).base_url
 
 
 @pytest.mark.parametrize("name", FIELDS)
 class TestField:
-    def test_schema_is_one_and_takes_its_default_and_null(self, name: str) -> None:
+    def test_the_schema_of_a_field_is_valid_and_accepts_its_default_and_null(self, name: str) -> None:
         schema = FIELDS[name]["schema"]
         jsonschema.Draft202012Validator.check_schema(schema)
         for value in (None, *([schema["default"]] if "default" in schema else [])):
             # A choice of Airflow's form need not name null to be left empty.
             jsonschema.validate(value, {key: schema[key] for key in schema if key != "enum" or value is not None})
 
-    def test_schema_has_only_keywords_that_are_known(self, name: str) -> None:
+    def test_the_schema_of_a_field_has_known_keywords_only(self, name: str) -> None:
         """A typo would pass, for nothing refuses a keyword that it does not know."""
         known = {"type", "default", "enum", "format", "minimum", "exclusiveMinimum", "maximum"}
         assert FIELDS[name]["schema"].keys() <= known
 
-    def test_secret_is_masked_and_nothing_else_is(self, name: str) -> None:
+    def test_secret_fields_are_masked_and_others_are_not(self, name: str) -> None:
         secret = "SecretStr" in str(ClientConfig.model_fields[name].annotation)
         assert (FIELDS[name]["schema"].get("format") == "password") is secret
 
-    def test_description_is_plain_and_says_the_default(self, name: str) -> None:
+    def test_the_description_of_a_field_is_plain_text_with_its_default(self, name: str) -> None:
         description = FIELDS[name]["description"]
         assert description.endswith(".")
         assert "`" not in description
@@ -71,8 +71,8 @@ class TestField:
             assert said
             assert said[1] == default
 
-    def test_limits_are_the_connections(self, name: str) -> None:
-        """The form lets through what the connection takes, and stops what it does not."""
+    def test_the_limits_of_a_field_are_those_of_the_connection(self, name: str) -> None:
+        """The form accepts the values that the connection accepts, and refuses all others."""
         schema = FIELDS[name]["schema"]
         step = 1 if "integer" in schema["type"] else 0.001
         refused = [schema["exclusiveMinimum"]] if "exclusiveMinimum" in schema else []
@@ -103,20 +103,20 @@ class TestBefore3_2:
         monkeypatch.setitem(sys.modules, "flask_appbuilder.fieldwidgets", looks)
         return type("ConnectionForm", (wtforms.Form,), SendosoHook.get_connection_form_widgets())
 
-    def test_it_has_the_same_fields(self, form: type[wtforms.Form]) -> None:
+    def test_the_widgets_have_the_same_fields(self, form: type[wtforms.Form]) -> None:
         made = form()
         assert {field.name: (field.label.text, field.description) for field in made} == {
             name: (field["label"], field["description"]) for name, field in FIELDS.items()
         }
         assert made.grant_type.data == "client_credentials"
 
-    def test_kinds_are_those_that_airflow_takes(self, form: type[wtforms.Form]) -> None:
+    def test_the_widgets_are_of_types_that_airflow_accepts(self, form: type[wtforms.Form]) -> None:
         kinds = {field.name: type(field) for field in form()}
         assert set(kinds.values()) <= {wtforms.StringField, wtforms.PasswordField, wtforms.IntegerField}
         assert kinds["refresh_token"] is wtforms.PasswordField
         assert kinds["max_sends_per_batch"] is wtforms.IntegerField
 
-    def test_secret_is_not_in_the_page(self, form: type[wtforms.Form]) -> None:
+    def test_a_secret_is_not_rendered_into_the_page(self, form: type[wtforms.Form]) -> None:
         assert "s3cret" not in form(data={"refresh_token": "s3cret"}).refresh_token()
 
     @pytest.mark.parametrize(
@@ -128,7 +128,9 @@ class TestBefore3_2:
             ({"max_sends_per_batch": "many"}, {"max_sends_per_batch"}),
         ],
     )
-    def test_what_it_checks(self, form: type[wtforms.Form], filled: dict[str, str], wrong: set[str]) -> None:
+    def test_the_widgets_refuse_values_outside_the_limits(
+        self, form: type[wtforms.Form], filled: dict[str, str], wrong: set[str]
+    ) -> None:
         class Posted(dict[str, str]):
             def getlist(self, name: str) -> list[str]:
                 return [self[name]] if name in self else []
@@ -137,7 +139,7 @@ class TestBefore3_2:
         assert made.validate() is (not wrong)
         assert made.errors.keys() == wrong
 
-    def test_standard_fields_look_the_same(self) -> None:
+    def test_the_standard_fields_look_as_in_newer_airflows(self) -> None:
         behaviour = SendosoHook.get_ui_field_behaviour()
         assert {name.replace("_", "-"): value for name, value in behaviour.items()} == FIELD_BEHAVIOUR
         assert behaviour.keys() == {"hidden_fields", "relabeling", "placeholders"}

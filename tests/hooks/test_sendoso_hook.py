@@ -1,4 +1,4 @@
-"""The hook, against a local Sendoso on a real socket: the raw send, the reads, and what it says of a connection."""
+"""The hook, against a local Sendoso on a real socket: raw sends, reads, and the test of a connection."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def shows_nobody(error: BaseException) -> bool:
 
 
 class TestNothingIsLookedUp:
-    def test_when_it_is_made(self, sendoso, monkeypatch):
+    def test_constructing_a_hook_looks_up_no_connection(self, sendoso, monkeypatch):
         def look_up(*args, **kwargs):
             raise AssertionError("a connection was looked up")
 
@@ -73,7 +73,7 @@ class TestNothingIsLookedUp:
         assert hook.sendoso_conn_id == "no_such_connection"
         assert sendoso.requests == []
 
-    def test_but_when_it_is_used(self):
+    def test_using_a_hook_looks_up_its_connection(self):
         with pytest.raises(SendosoConfigError, match="no_such_connection") as raised:
             SendosoHook("no_such_connection").get_send("s-1")
         with pytest.raises(SendosoConfigError) as default:
@@ -82,12 +82,12 @@ class TestNothingIsLookedUp:
         assert isinstance(raised.value, AirflowFailException)
 
     @pytest.mark.parametrize("conn_id", ["sendoso_defualt", "sendoso-default", "sendosodefault", "sendoso"])
-    def test_a_misspelt_connection_is_answered_with_the_one_that_exists(self, sendoso, conn_id):
+    def test_a_misspelt_connection_is_answered_with_a_similar_one_that_exists(self, sendoso, conn_id):
         with pytest.raises(SendosoConfigError, match=r"Did you mean 'sendoso_default'\?"):
             SendosoHook(conn_id).get_send("s-1")
         assert sendoso.requests == []
 
-    async def test_a_misspelt_connection_of_a_trigger_likewise(self, set_connection):
+    async def test_a_misspelt_connection_in_a_trigger_is_answered_with_a_similar_one_that_exists(self, set_connection):
         set_connection("emea_gifts", "sendoso://id:s3cret@app.sendoso.com")
         with pytest.raises(
             SendosoConfigError, match=r"'emea_gift' does not exist\. Did you mean 'emea_gifts'\?"
@@ -95,18 +95,18 @@ class TestNothingIsLookedUp:
             await SendosoHook("emea_gift").aprepare()
         assert "s3cret" not in str(raised.value)
 
-    def test_nothing_is_guessed_where_no_id_is_alike(self):
+    def test_no_connection_is_proposed_where_none_is_similar(self):
         with pytest.raises(SendosoConfigError) as raised:
             SendosoHook("warehouse").get_send("s-1")
         assert "Did you mean" not in str(raised.value)
 
-    def test_an_iterator_asks_when_it_is_used(self, hook, sendoso):
+    def test_a_list_is_requested_when_its_iterator_is_used(self, hook, sendoso):
         gifts = hook.list_gifts()
         assert sendoso.requests == []
         next(gifts)
         assert asked(sendoso, "/api/v3/gifts") == 1
 
-    def test_what_airflow_reads_of_the_class(self):
+    def test_the_class_has_the_attributes_that_airflow_reads(self):
         assert (SendosoHook.conn_type, SendosoHook.conn_name_attr, SendosoHook.default_conn_name) == (
             "sendoso",
             "sendoso_conn_id",
@@ -116,7 +116,7 @@ class TestNothingIsLookedUp:
 
 
 class TestSendGiftAccepted:
-    def test_returns_the_send(self, hook, sendoso):
+    def test_send_gift_returns_the_send(self, hook, sendoso):
         send = hook.send_gift(**MUG, variant_id="mug-black", team_id="7", metadata={"contact_id": 42, "none": None})
         (accepted,) = sendoso.sends
         assert isinstance(send, Send)
@@ -134,17 +134,17 @@ class TestSendGiftAccepted:
         }
         assert asked(sendoso, SENDS) == 1
 
-    def test_called_twice_it_sends_twice(self, hook, sendoso):
+    def test_send_gift_called_twice_sends_twice(self, hook, sendoso):
         assert hook.send_gift(**MUG).id != hook.send_gift(**MUG).id
         assert len(sendoso.sends) == 2
 
-    def test_a_token_that_has_died_is_renewed_once(self, hook, sendoso):
+    def test_a_revoked_token_is_renewed_once(self, hook, sendoso):
         hook.session.token()
         sendoso.revoke_tokens()
         assert hook.send_gift(**MUG).id == sendoso.sends[0].id
         assert (asked(sendoso, SENDS), asked(sendoso, "/oauth/token"), len(sendoso.sends)) == (2, 2, 1)
 
-    def test_without_and_with_a_ledger(self, hook, sendoso, ledger):
+    def test_send_gift_works_with_a_ledger(self, hook, sendoso, ledger):
         assert hook.send_gift(**MUG).id == sendoso.sends[0].id
 
 
@@ -158,26 +158,26 @@ class TestSendGiftRefused:
             ({"recipient": ADA | {"address": ADDRESS | {"country": "KP"}}}, SendosoUnprocessableError, "not eligible"),
         ],
     )
-    def test_in_sendosos_words(self, hook, sendoso, changes, kind, words):
+    def test_a_refusal_is_raised_in_sendosos_words(self, hook, sendoso, changes, kind, words):
         with pytest.raises(kind, match=words) as caught:
             hook.send_gift(**MUG | changes)
         assert shows_nobody(caught.value)
         assert (sendoso.sends, asked(sendoso, SENDS)) == ([], 1)
 
-    def test_the_words_hold_nobodys_data(self, hook, sendoso):
+    def test_the_words_of_a_refusal_have_no_personal_data(self, hook, sendoso):
         said = "Ada Lovelace <ada@example.com>, 12 St James's Square: no such address"
         sendoso.fault("status", path=SENDS, status=400, body={"message": said})
         with pytest.raises(SendosoBadRequestError, match=r"<first_name> <last_name> <<email>>, <line1>") as caught:
             hook.send_gift(**MUG)
         assert shows_nobody(caught.value)
 
-    def test_a_token_that_is_refused_twice(self, hook, sendoso):
+    def test_a_token_that_is_refused_twice_is_an_auth_error(self, hook, sendoso):
         sendoso.fault("status", times=9, path=SENDS, status=401)
         with pytest.raises(SendosoAuthError):
             hook.send_gift(**MUG)
         assert (asked(sendoso, SENDS), asked(sendoso, "/oauth/token")) == (2, 2)
 
-    def test_too_fast(self, hook, sendoso):
+    def test_a_throttle_is_a_retryable_error_with_the_seconds_to_wait(self, hook, sendoso):
         sendoso.fault("throttle", times=9, path=SENDS, retry_after=3)
         with pytest.raises(SendosoRateLimitError) as caught:
             hook.send_gift(**MUG)
@@ -201,7 +201,7 @@ class TestSendGiftRefused:
             ({"metadata": {"x": b"Lovelace"}}, "metadata_x must be text, a number or true or false"),
         ],
     )
-    def test_what_cannot_be_accepted_is_not_posted(self, hook, sendoso, changes, words):
+    def test_an_invalid_send_is_not_posted(self, hook, sendoso, changes, words):
         with pytest.raises(SendosoConfigError, match=rf"The send is not valid: .*{words}.*Nothing was sent") as caught:
             hook.send_gift(**MUG | changes)
         assert shows_nobody(caught.value)
@@ -209,7 +209,7 @@ class TestSendGiftRefused:
 
 
 class TestSendGiftUnknown:
-    """Once it may have gone out, it is never posted again, neither here nor by a retry of Airflow's."""
+    """A gift that may have gone out is posted again neither by the hook nor by a retry of Airflow's."""
 
     @pytest.mark.parametrize(
         ("fault", "options", "accepted"),
@@ -230,7 +230,7 @@ class TestSendGiftUnknown:
             ("status", {"status": 409}, 0),
         ],
     )
-    def test_is_posted_exactly_once(self, hook, sendoso, fault, options, accepted):
+    def test_a_send_of_unknown_outcome_is_posted_exactly_once(self, hook, sendoso, fault, options, accepted):
         sendoso.fault(fault, times=9, method="POST", path=SENDS, **options)
         with pytest.raises(SendOutcomeUnknownError, match="may have gone out") as caught:
             hook.send_gift(**MUG)
@@ -239,13 +239,13 @@ class TestSendGiftUnknown:
         assert (asked(sendoso, SENDS), len(sendoso.sends)) == (1, accepted)
 
     @pytest.mark.parametrize("accept_first", [True, False])
-    def test_an_answer_that_comes_too_late(self, sendoso, late_answers, accept_first):
+    def test_a_send_whose_answer_comes_too_late_is_posted_exactly_once(self, sendoso, late_answers, accept_first):
         sendoso.fault("slow", method="POST", path=SENDS, delay=1, accept_first=accept_first)
         with pytest.raises(SendOutcomeUnknownError):
             SendosoHook().send_gift(**MUG)
         assert asked(sendoso, SENDS) == 1
 
-    def test_after_a_renewal_too(self, hook, sendoso):
+    def test_a_send_of_unknown_outcome_after_a_renewal_is_not_posted_again(self, hook, sendoso):
         hook.session.token()
         sendoso.revoke_tokens()
         sendoso.fault("status", times=1, method="POST", path=SENDS, status=401)
@@ -256,7 +256,7 @@ class TestSendGiftUnknown:
 
 
 class TestSendGiftNotReachable:
-    def test_nothing_went_out(self, hook, sendoso):
+    def test_an_unreachable_host_is_a_retryable_error_that_says_no_gift_went_out(self, hook, sendoso):
         hook.session.token()
         sendoso.stop()
         with pytest.raises(SendosoConnectionError, match=r"could not be reached.*no gift went out") as caught:
@@ -267,36 +267,36 @@ class TestSendGiftNotReachable:
         sendoso.start()
         assert hook.send_gift(**MUG).id == sendoso.sends[0].id
 
-    def test_neither_without_a_token(self, hook, sendoso):
+    def test_a_host_unreachable_for_the_token_is_a_connection_error(self, hook, sendoso):
         sendoso.stop()
         with pytest.raises(SendosoConnectionError):
             hook.send_gift(**MUG)
 
 
 class TestGetSend:
-    def test_as_it_is_now(self, hook, sendoso):
+    def test_get_send_returns_the_current_status(self, hook, sendoso):
         send = hook.send_gift(**MUG)
         sendoso.finish(send.id, "returned")
         assert hook.get_send(send.id).status is SendStatus.RETURNED
 
-    def test_an_id_that_sendoso_does_not_know(self, hook):
+    def test_an_unknown_id_is_not_found(self, hook):
         with pytest.raises(SendosoNotFoundError, match="Send not found"):
             hook.get_send("send-0")
 
-    def test_an_id_stays_one_part_of_the_path(self, hook, sendoso):
+    def test_an_id_is_quoted_in_the_path(self, hook, sendoso):
         with pytest.raises(SendosoNotFoundError, match=r"GET /api/v3/sends/\.\.%2Fgifts%3Fx answered 404"):
             hook.get_send("../gifts?x")
 
-    def test_a_number(self, hook, sendoso):
+    def test_an_id_may_be_a_number(self, hook, sendoso):
         sendoso.fault("status", status=200, body={"id": 7, "status": "Shipped"}, path=SENDS)
         assert hook.get_send(7).status is SendStatus.SHIPPED
 
-    def test_an_answer_without_a_send(self, hook, sendoso):
+    def test_an_answer_without_a_send_is_a_server_error(self, hook, sendoso):
         sendoso.fault("status", status=200, body={"success": True}, path=SENDS)
         with pytest.raises(SendosoServerError, match="without a send when asked for 's-1'"):
             hook.get_send("s-1")
 
-    def test_is_repeated_where_that_is_safe(self, hook, sendoso):
+    def test_get_send_is_repeated_after_an_error_that_may_pass(self, hook, sendoso):
         send_id = hook.send_gift(**MUG).id
         sendoso.fault("error_before", times=2, method="GET", status=502)
         sendoso.fault("drop_after", method="GET")
@@ -304,7 +304,7 @@ class TestGetSend:
 
 
 class TestListGifts:
-    def test_the_whole_catalogue(self, hook):
+    def test_list_gifts_returns_the_whole_catalogue(self, hook):
         gifts = list(hook.list_gifts())
         assert len(gifts) == 11
         assert all(isinstance(gift, Gift) for gift in gifts)
@@ -320,10 +320,10 @@ class TestListGifts:
             ({"category": "yacht"}, []),
         ],
     )
-    def test_filters(self, hook, filters, ids):
+    def test_list_gifts_filters_by_category_and_price(self, hook, filters, ids):
         assert [gift.id for gift in hook.list_gifts(**filters)] == ids
 
-    def test_several_pages(self, hook, sendoso, monkeypatch):
+    def test_list_gifts_reads_page_after_page(self, hook, sendoso, monkeypatch):
         monkeypatch.setattr(pages, "PER_PAGE", 4)
         gifts = hook.list_gifts()
         first = [next(gifts) for _ in range(4)]
@@ -339,19 +339,19 @@ class TestListGifts:
 
 
 class TestTestConnection:
-    def test_success_without_a_ledger(self, hook, sendoso):
+    def test_without_a_ledger_the_test_succeeds_and_warns_that_every_send_will_fail(self, hook, sendoso):
         assert hook.test_connection() == (
             True,
             f"Connected to {sendoso.url} as user 1, balance 1000.0, team balance 25000.0, account '127.0.0.1', "
             f"500 requests a second. Reads work, but EVERY SEND WILL FAIL. {no_ledger('sendoso_ledger')}",
         )
 
-    def test_success_with_one(self, hook, sendoso, ledger):
+    def test_with_a_ledger_the_test_names_the_ledger(self, hook, sendoso, ledger):
         ok, words = hook.test_connection()
         assert ok
         assert words.endswith(f"The ledger 'sendoso_ledger' ({hook.ledger.identity.ledger_uuid}) answers.")
 
-    def test_where_nobody_can_be_asked_who_one_is(self, hook, sendoso):
+    def test_without_a_current_user_endpoint_the_test_succeeds(self, hook, sendoso):
         sendoso.fault("status", times=9, path="/api/v3/me", status=404)
         ok, words = hook.test_connection()
         assert ok
@@ -367,7 +367,7 @@ class TestTestConnection:
             ({"extra": {"requests_per_secnd": 5}}, "'requests_per_secnd' is unknown"),
         ],
     )
-    def test_a_wrong_connection(self, sendoso, set_connection, changes, words):
+    def test_the_test_fails_with_what_is_wrong_in_the_connection(self, sendoso, set_connection, changes, words):
         right = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
         set_connection("sendoso_default", right | changes)
         ok, said = SendosoHook().test_connection()
@@ -376,11 +376,11 @@ class TestTestConnection:
         with pytest.raises(AssertionError, match=words):
             raise AssertionError(said)
 
-    def test_no_connection(self):
+    def test_the_test_of_a_missing_connection_fails(self):
         ok, said = SendosoHook("no_such_connection").test_connection()
         assert (ok, "no_such_connection" in said) == (False, True)
 
-    def test_a_host_that_is_down(self, hook, sendoso):
+    def test_the_test_fails_on_a_host_that_is_down(self, hook, sendoso):
         sendoso.stop()
         ok, said = hook.test_connection()
         assert (ok, said) == (
@@ -389,7 +389,7 @@ class TestTestConnection:
             "POST /oauth/token got no answer from Sendoso (ConnectionRefusedError).",
         )
 
-    def test_a_host_that_does_not_exist(self, set_connection):
+    def test_the_test_fails_on_a_host_that_does_not_exist(self, set_connection):
         set_connection("sendoso_default", "sendoso://id:s3cret@nonexistent.invalid")
         ok, said = SendosoHook().test_connection()
         assert not ok
@@ -397,7 +397,7 @@ class TestTestConnection:
         assert "got no answer" in said
         assert "s3cret" not in said
 
-    def test_the_page_of_a_proxy(self, hook, sendoso):
+    def test_the_test_recognises_the_page_of_a_proxy(self, hook, sendoso):
         sendoso.fault("garbage", times=99)
         ok, said = hook.test_connection()
         assert (ok, said) == (
@@ -408,12 +408,12 @@ class TestTestConnection:
 
     @pytest.mark.parametrize("path", ["/oauth/token", "/api/v3/me"])
     @pytest.mark.parametrize("fault", ["error_before", "drop_before", "throttle", "garbage"])
-    def test_somebody_waits_for_it_so_nothing_is_repeated(self, hook, sendoso, path, fault):
+    def test_the_test_repeats_no_request(self, hook, sendoso, path, fault):
         sendoso.fault(fault, times=9, path=path)
         assert not hook.test_connection()[0]
         assert asked(sendoso, path) == 1
 
-    def test_a_ledger_of_a_kind_that_cannot_be_one(self, hook, set_connection):
+    def test_the_test_fails_on_a_ledger_of_a_refused_type(self, hook, set_connection):
         set_connection("sendoso_ledger", "snowflake://user:s3cret@account/db")
         ok, said = hook.test_connection()
         assert not ok
@@ -421,23 +421,23 @@ class TestTestConnection:
         assert "s3cret" not in said
 
     @pytest.mark.parametrize("uri", ["sqlite://", "sqlite://relative.db"])
-    def test_a_ledger_that_would_be_forgotten(self, hook, set_connection, uri):
+    def test_the_test_fails_on_a_sqlite_ledger_without_an_absolute_path(self, hook, set_connection, uri):
         set_connection("sendoso_ledger", uri)
         ok, said = hook.test_connection()
         assert not ok
         assert "absolute path" in said
 
-    def test_nothing_is_sent(self, hook, sendoso):
+    def test_the_test_sends_nothing(self, hook, sendoso):
         hook.test_connection()
         assert {request.path for request in sendoso.requests} == {"/oauth/token", "/api/v3/me"}
 
 
 class TestLedger:
-    def test_reads_work_without_one(self, hook):
+    def test_reads_work_without_a_ledger(self, hook):
         assert next(hook.list_gifts()).id == "gift-mug"
 
     @pytest.mark.parametrize("conn_id", ["sendoso_ledger", "my_ledger"])
-    def test_without_one_the_line_to_set_is_said(self, sendoso, set_connection, conn_id):
+    def test_without_a_ledger_the_error_has_the_line_to_set(self, sendoso, set_connection, conn_id):
         extra = {} if conn_id == "sendoso_ledger" else {"ledger_conn_id": conn_id}
         set_connection(
             "sendoso_default",
@@ -450,12 +450,12 @@ class TestLedger:
         assert f"AIRFLOW_CONN_{conn_id.upper()}='postgres://user:password@host:5432/sendoso'" in said
         assert "Nothing was sent." in said
 
-    def test_the_line_that_is_said_is_a_connection(self, sendoso, set_connection, tmp_path):
+    def test_the_line_to_set_is_a_working_connection(self, sendoso, set_connection, tmp_path):
         set_connection("sendoso_ledger", f"sqlite:///{tmp_path}/sendoso_ledger.db")
         assert isinstance(SendosoHook().ledger, Ledger)
         assert (tmp_path / "sendoso_ledger.db").exists()
 
-    def test_all_hooks_of_a_process_share_one(self, sendoso, ledger):
+    def test_all_hooks_of_a_process_share_one_ledger(self, sendoso, ledger):
         assert SendosoHook().ledger is SendosoHook().ledger
 
     def test_one_connection_serves_one_thread_after_the_other(self, sendoso, ledger):
@@ -468,7 +468,7 @@ class TestLedger:
                 assert thread.submit(book.sends.scopes, "account").result() == []
         assert opened == []
 
-    def test_all_hooks_share_one_token(self, sendoso, ledger):
+    def test_all_hooks_of_a_process_share_one_token(self, sendoso, ledger):
         hooks = [SendosoHook() for _ in range(8)]
         threads = [threading.Thread(target=lambda hook=hook: list(hook.list_gifts())) for hook in hooks]
         for thread in threads:
@@ -477,8 +477,8 @@ class TestLedger:
             thread.join()
         assert (asked(sendoso, "/oauth/token"), asked(sendoso, "/api/v3/gifts")) == (1, 8)
 
-    def test_another_secret_is_another_token(self, sendoso, ledger, set_connection):
-        """A token is encrypted with the client secret: one that was rotated cannot read it."""
+    def test_another_client_secret_does_not_get_the_stored_token(self, sendoso, ledger, set_connection):
+        """A token is encrypted with the client secret, so a new client secret cannot decrypt it."""
         list(SendosoHook().list_gifts())
         set_connection(
             "rotated", {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "another"}
@@ -487,7 +487,7 @@ class TestLedger:
             list(SendosoHook("rotated").list_gifts())
 
     @pytest.mark.parametrize("conn_id", ["sendoso_ledger", "my_ledger"])
-    def test_a_refresh_token_needs_one(self, sendoso, set_connection, conn_id):
+    def test_a_refresh_token_needs_a_ledger(self, sendoso, set_connection, conn_id):
         extra = {"grant_type": "refresh_token", "refresh_token": "r3fresh", "ledger_conn_id": conn_id}
         set_connection("sendoso_default", {**CONNECTION, "host": sendoso.url, "extra": extra})
         with pytest.raises(SendosoConfigError, match=f"needs a ledger.*AIRFLOW_CONN_{conn_id.upper()}=") as caught:
@@ -495,7 +495,7 @@ class TestLedger:
         assert "r3fresh" not in str(caught.value)
         assert sendoso.requests == []
 
-    def test_with_one_it_is_traded(self, sendoso, ledger, set_connection):
+    def test_a_refresh_token_is_traded_with_a_ledger(self, sendoso, ledger, set_connection):
         extra = {"grant_type": "refresh_token", "refresh_token": sendoso.issue_refresh_token()}
         set_connection("sendoso_default", {**CONNECTION, "host": sendoso.url, "extra": extra})
         first = SendosoHook().session.token()
@@ -504,14 +504,14 @@ class TestLedger:
 
 
 class TestRevokeTokens:
-    def test_they_are_dead_and_forgotten(self, hook, sendoso):
+    def test_revoked_tokens_are_dead_and_forgotten(self, hook, sendoso):
         stale = hook.session.token()
         assert hook.revoke_tokens() == 1
         assert hook.revoke_tokens() == 0
         assert asked(sendoso, "/oauth/revoke") == 1
         assert hook.session.token() != stale
 
-    def test_none_is_forgotten_that_could_not_be_revoked(self, hook, sendoso):
+    def test_a_token_that_could_not_be_revoked_is_kept(self, hook, sendoso):
         token = hook.session.token()
         sendoso.fault("error_before", times=9, path="/oauth/revoke")
         with pytest.raises(SendosoServerError):
@@ -520,7 +520,7 @@ class TestRevokeTokens:
 
 
 class TestAsync:
-    async def test_prepares_everything_without_a_look_up_later(self, hook, sendoso, monkeypatch):
+    async def test_aprepare_looks_everything_up_in_advance(self, hook, sendoso, monkeypatch):
         await hook.aprepare()
         monkeypatch.setattr(BaseHook, "get_connection", None)
         assert hook.config.base_url == sendoso.url
@@ -535,7 +535,7 @@ class TestAsync:
         assert await asyncio.to_thread(hook.session.token)
         assert hook.ledger
 
-    async def test_a_wrong_connection(self, set_connection):
+    async def test_aprepare_fails_with_what_is_wrong_in_the_connection(self, set_connection):
         set_connection("sendoso_default", "sendoso://:pw@app.sendoso.com")
         with pytest.raises(SendosoConfigError, match="no login"):
             await SendosoHook().aprepare()
@@ -565,7 +565,7 @@ def test_a_ledger_whose_connections_were_cut_is_connected_to_again(sendoso, post
     assert ledger.sends.scopes("account") == []
 
 
-def test_nothing_but_the_protocol_makes_the_request_of_a_send() -> None:
+def test_only_client_and_sending_build_the_request_of_a_send() -> None:
     package = Path(airflow_provider_sendoso.__path__[0])
     makers = re.compile(r"\b(gift_send|campaign_send|egift_links)_request\b")
     users = {path.relative_to(package).parts[0] for path in package.rglob("*.py") if makers.search(path.read_text())}

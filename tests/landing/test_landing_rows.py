@@ -1,4 +1,4 @@
-"""What a row of Sendoso's becomes, and how far a list is read: without a database."""
+"""How Sendoso's rows become rows of a table, and how far a list is read: without a database."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_names_of_columns_are_plain(name: str, column: str) -> None:
         ("landed_at", "now", None),
     ],
 )
-def test_cells(name: str, value: Any, cell: Any) -> None:
+def test_values_become_cells_of_the_type_of_their_column(name: str, value: Any, cell: Any) -> None:
     row = LandingRowReader(USERS).read({"id": 1, name: value})
     assert row.cells.get(name) == cell
     assert f"{name}_text" not in row.cells
@@ -104,7 +104,7 @@ def test_cells(name: str, value: Any, cell: Any) -> None:
         ("is_admin", "yes"),
     ],
 )
-def test_what_does_not_fit_is_kept_as_text(name: str, value: Any) -> None:
+def test_a_value_that_does_not_fit_its_column_is_kept_as_text(name: str, value: Any) -> None:
     reader = LandingRowReader(USERS, [name])
     row = reader.read({"id": 1, name: value})
     assert row.cells.get(name) is None
@@ -149,7 +149,7 @@ def test_status_updates_without_word_or_moment_are_counted() -> None:
     assert LandingRowReader(SENDS).read({"id": 1}).updates is None
 
 
-def test_nobody_is_in_a_repr() -> None:
+def test_the_repr_of_a_row_has_no_personal_data() -> None:
     row = LandingRowReader(USERS).read({"id": 1, "email": "ada@example.com"})
     assert "ada" not in repr(row)
 
@@ -164,12 +164,12 @@ def test_nobody_is_in_a_repr() -> None:
         (("id",), ["id"]),
     ],
 )
-def test_columns_as_people_and_templates_give_them(value: Any, names: Any) -> None:
+def test_columns_are_read_from_lists_and_from_text(value: Any, names: Any) -> None:
     assert read_columns(value) == names
 
 
 @pytest.mark.parametrize("value", [[], "", 7, {"id": 1}, [" "]])
-def test_columns_that_are_none(value: Any) -> None:
+def test_columns_that_are_empty_or_not_a_list_are_refused(value: Any) -> None:
     with pytest.raises(SendosoConfigError, match="columns"):
         read_columns(value)
 
@@ -205,7 +205,7 @@ OPEN = Landed(newest=NOON, oldest_open=NOON - timedelta(hours=3))
         (OPEN, [ago(0, 1, 2), ago(4, 3.5), ago(5, 6)], False),
     ],
 )
-def test_a_list_is_left_only_when_nothing_can_follow(landed: Landed, pages: Any, passed: bool) -> None:
+def test_reading_ends_early_only_when_no_changed_row_can_follow(landed: Landed, pages: Any, passed: bool) -> None:
     frontier = Frontier(landed)
     assert [frontier.passed(page, unchanged=True) for page in pages][-1] is passed
     assert Frontier(landed).passed(itertools.chain(*pages), unchanged=False) is False

@@ -21,7 +21,7 @@ from airflow_provider_sendoso.ledger.schema import metadata, sends
 
 @pytest.fixture(scope="session")
 def postgresql_ledger(postgres_socket_dir: str) -> dict[str, Any]:
-    """The server's own database: making another for every test takes longer than the tests."""
+    """The server's default database, because making one for every test takes longer than the tests."""
     return {"conn_type": "postgres", "host": postgres_socket_dir, "login": "postgres", "schema": "postgres"}
 
 

@@ -1,4 +1,4 @@
-"""What the tests run in processes of their own: importable there by name, so a module and not a part of a test."""
+"""Functions that the tests run in other processes, which have to import them from a module."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_sendoso.sending import posting
 
 
 class FakeTI:
-    """As much of a task instance as the operators use."""
+    """The part of a task instance that the operators use."""
 
     def __init__(self, run_id: str = "run-1", task_id: str = "gifts") -> None:
         self.dag_id, self.task_id, self.run_id, self.map_index = "campaign", task_id, run_id, -1
@@ -68,7 +68,7 @@ def run_together(barrier: Any, results: Any, number: int, function: Callable[...
 
 
 def bind(url: str, send_key: str, bound_id: str) -> bool:
-    """Say whether this one has bound it; the database itself may refuse the second of two at once."""
+    """Return whether this process has bound the send; the database may refuse the second of two at once."""
     try:
         return open_ledger(url).bindings.bind(send_key, bound_id)
     except SendosoLedgerError:
@@ -95,7 +95,7 @@ def open_as_a_reader(url: str) -> str:
 
 
 def claim_everything(url: str, owner: str, keys: Sequence[str]) -> list[str]:
-    """Claim keys in a random order, a few at a time; return the ones that were had."""
+    """Claim keys in a random order, a few at a time; return those that this process has got."""
     ledger = open_ledger(url)
     batch = Batch(owner, "account", "scope", "email", "dag", "task", owner, -1)
     keys = random.sample(keys, len(keys))
@@ -108,7 +108,7 @@ def claim_everything(url: str, owner: str, keys: Sequence[str]) -> list[str]:
 
 
 def resolve(url: str, key: str, person: str) -> bool:
-    """Decide about a send, as a person who has just read it; say whether this one's decision was the one."""
+    """Decide about a send that was just read; return whether this decision was recorded."""
     ledger = open_ledger(url)
     record = ledger.sends.read([key])[key]
     return ledger.resolutions.resolve(record, State.SENT, resolved_by=person, why="looked", send_id="id-1")

@@ -1,4 +1,4 @@
-"""Claims and transitions: who may post what, and who loses."""
+"""Claims and transitions: which run may post a send, and which run loses its claim."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
 from airflow_provider_sendoso.ledger.sends import SendLedger
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 
 def batch(name: str = "batch-1", scope: str = "q4", recipient_key: str = "email") -> Batch:
@@ -52,13 +52,13 @@ def finished(sends: SendLedger, owner: str, state: State, **details: Any) -> Cla
 
 
 def test_a_new_send_is_claimed_posted_and_recorded(sends: SendLedger) -> None:
-    finished(sends, "one", State.SENT, reason="accepted", send_id="id-1", status="pending")
+    finished(sends, "one", State.SENT, reason="accepted", send_id="id-1", report=StatusReport.of("pending"))
     record = row(sends)
     assert (record.state, record.send_id, record.batch_id, record.attempt) == (State.SENT, "id-1", "batch-1", 1)
     assert record.posted_at is not None
 
 
-def test_a_live_claim_of_another_is_left_alone(sends: SendLedger) -> None:
+def test_a_claim_of_another_owner_with_a_live_lease_is_left_alone(sends: SendLedger) -> None:
     mine = had(claim(sends, "one"))
     seen = claim(sends, "two", name="batch-2")
     assert isinstance(seen, Record)
@@ -67,7 +67,7 @@ def test_a_live_claim_of_another_is_left_alone(sends: SendLedger) -> None:
     assert sends.begin_post(mine, 60)
 
 
-def test_a_lapsed_claim_is_taken_over_and_its_first_owner_loses_everything(
+def test_a_lapsed_claim_is_taken_over_and_its_first_owner_can_no_longer_post_or_finish(
     sends: SendLedger, lapse: Callable[[], None]
 ) -> None:
     old = had(claim(sends, "one"))
@@ -86,7 +86,7 @@ def test_a_lapsed_claim_is_taken_over_and_its_first_owner_loses_everything(
     assert sends.begin_post(new, 60)
 
 
-def test_a_zombie_with_the_same_owner_and_an_old_attempt_loses(sends: SendLedger) -> None:
+def test_a_claim_of_an_earlier_attempt_by_the_same_owner_can_no_longer_post_or_finish(sends: SendLedger) -> None:
     old = had(claim(sends, "one"))
     sends.release("one")
     new = had(claim(sends, "one"))
@@ -122,7 +122,7 @@ def test_what_may_have_gone_out_is_never_claimable(sends: SendLedger, lapse: Cal
 
 
 @pytest.mark.parametrize("state", [State.SENT, State.REFUSED, State.READY])
-def test_a_late_answer_of_the_real_owner_turns_unknown_into_it(
+def test_a_late_answer_to_the_owner_of_the_attempt_replaces_unknown(
     sends: SendLedger, lapse: Callable[[], None], state: State
 ) -> None:
     mine = had(claim(sends, "one"))
@@ -142,7 +142,7 @@ def test_an_answer_is_not_replaced_by_a_later_one(sends: SendLedger) -> None:
     assert row(sends).state is State.SENT
 
 
-def test_a_commit_that_is_repeated_because_its_answer_was_lost_succeeds(sends: SendLedger) -> None:
+def test_a_transition_repeated_because_its_answer_was_lost_succeeds(sends: SendLedger) -> None:
     mine = had(claim(sends, "one"))
     assert had(claim(sends, "one")).attempt == mine.attempt + 1
     mine = had(claim(sends, "one"))
@@ -162,7 +162,7 @@ def test_a_refusal_stands_for_the_same_payload_only(sends: SendLedger) -> None:
     assert (row(sends).payload_hash, row(sends).batch_id, row(sends).reason) == ("corrected", "batch-2", None)
 
 
-def test_post_again_makes_a_claim_of_an_unsent_post(sends: SendLedger) -> None:
+def test_post_again_turns_a_post_that_was_not_sent_back_into_a_claim(sends: SendLedger) -> None:
     mine = had(claim(sends, "one"))
     assert sends.begin_post(mine, 60)
     assert sends.post_again(mine, 60)
@@ -184,7 +184,7 @@ def test_release_gives_back_only_what_was_not_posted(sends: SendLedger) -> None:
     assert isinstance(claim(sends, "two", want("b")), Claim)
 
 
-def test_renew_extends_the_owners_claims_and_no_post(sends: SendLedger) -> None:
+def test_renew_extends_the_claims_of_the_owner_and_no_post(sends: SendLedger) -> None:
     claims = sends.claim(batch(), "one", 5, [want("a"), want("b")])
     assert sends.begin_post(had(claims["a"]), 5)
     sends.claim(batch(), "two", 5, [want("c")])
@@ -210,13 +210,13 @@ def test_a_scope_remembers_its_recipient_key(sends: SendLedger) -> None:
         sends.open_batch(batch("batch-4", recipient_key="customer_id"))
 
 
-def test_a_scope_is_at_most_so_long(sends: SendLedger) -> None:
+def test_a_scope_longer_than_its_column_is_refused(sends: SendLedger) -> None:
     sends.open_batch(batch(scope="x" * LONGEST_SCOPE))
     with pytest.raises(SendosoConfigError, match=f"longer than {LONGEST_SCOPE}"):
         sends.open_batch(batch(scope="x" * (LONGEST_SCOPE + 1)))
 
 
-def test_batches_and_scopes_are_known_once_opened(sends: SendLedger) -> None:
+def test_a_batch_and_its_scope_exist_once_the_batch_is_opened(sends: SendLedger) -> None:
     assert not sends.batch_exists("account", "batch-1")
     assert not sends.scope_exists("account", "q4")
     sends.open_batch(batch())
@@ -235,7 +235,7 @@ def test_records_are_read_over_several_pages(sends: SendLedger, monkeypatch: pyt
     assert list(sends.records(State.SENT)) == []
 
 
-def test_three_processes_claim_overlapping_keys_in_any_order_and_none_twice(
+def test_three_processes_that_claim_overlapping_keys_in_any_order_claim_none_twice(
     url: str, opened: Ledger, at_once: Callable[..., list[Any]]
 ) -> None:
     keys = [f"key-{number:03}" for number in range(40)]

@@ -1,4 +1,4 @@
-"""A role with the grants that are printed can do everything, and without any single one of them something fails."""
+"""A role with the printed grants can do all its work, and without any one of them something fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SENDS = "/api/v3/sends"
 
 @dataclass
 class Roles:
-    """A database with three roles, and whoever may do everything."""
+    """A database with three roles, and its administrator."""
 
     dialect: str
     admin: Engine
@@ -148,14 +148,14 @@ def everything(sendoso: Sandbox, engine: Engine) -> None:
     assert cursors.read("events").text == "2"
 
 
-def test_every_table_has_its_rights() -> None:
+def test_grants_name_every_table_of_the_schema() -> None:
     assert RUNS.keys() == schema.metadata.tables.keys()
     assert {schema.identity.name, schema.tokens.name}.isdisjoint(READS), "keys and tokens are nobody's to read"
     assert [table for table, granted in RUNS.items() if "DELETE" in granted] == [schema.lists.name]
 
 
 @on_each
-def test_with_what_is_granted_everything_works(sendoso: Sandbox, set_connection: Any, roles: Roles) -> None:
+def test_a_role_with_the_printed_grants_can_do_everything(sendoso: Sandbox, set_connection: Any, roles: Roles) -> None:
     roles.make_tables()
     roles.grant(1)
     set_connection("sendoso_ledger", roles.as_role())
@@ -168,7 +168,7 @@ def test_with_what_is_granted_everything_works(sendoso: Sandbox, set_connection:
 @pytest.mark.parametrize(
     ("roles", "right"), [(dialect, right) for dialect in ON for right in rights(dialect)], indirect=["roles"]
 )
-def test_without_any_one_right_something_fails_and_says_so(
+def test_a_role_without_any_one_of_the_grants_fails_and_is_told_what_to_run(
     sendoso: Sandbox, set_connection: Any, roles: Roles, right: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roles.make_tables()
@@ -180,7 +180,7 @@ def test_without_any_one_right_something_fails_and_says_so(
 
 
 @on_each
-def test_the_owner_makes_the_tables_and_upgrades_them_and_others_are_told_what_to_run(
+def test_the_owner_creates_and_upgrades_the_tables_and_other_roles_are_told_what_to_run(
     sendoso: Sandbox, set_connection: Any, forget_ledgers: Callable[[], None], roles: Roles
 ) -> None:
     def opened(suffix: str) -> Any:
@@ -190,7 +190,7 @@ def test_the_owner_makes_the_tables_and_upgrades_them_and_others_are_told_what_t
 
     roles.grant(0)
     started = time.monotonic()
-    # MySQL does not say whether there is a table, or a database, to whom has no right to it.
+    # Without a right to a table or a database, MySQL does not say whether it exists.
     error, words = {
         "postgresql": (SendosoConfigError, "is not there yet, and the role of its connection may not make"),
         "mysql": (SendosoLedgerError, "lacks a right"),
@@ -205,7 +205,8 @@ def test_the_owner_makes_the_tables_and_upgrades_them_and_others_are_told_what_t
         "UPDATE sendoso_ledger SET tables_version = 4",
         f"DROP INDEX sendoso_sends_batch{' ON sendoso_sends' if roles.dialect == 'mysql' else ''}",
     )
-    with pytest.raises(SendosoConfigError, match=r"older than version 5.*may not make or alter.*ledger list"):
+    older = f"older than version {schema.SCHEMA_VERSION}.*may not make or alter.*ledger list"
+    with pytest.raises(SendosoConfigError, match=older):
         opened("")
     assert time.monotonic() - started < 60, "a missing right was waited for"
     assert opened("_owner") == made
@@ -216,7 +217,7 @@ def test_the_owner_makes_the_tables_and_upgrades_them_and_others_are_told_what_t
 @pytest.mark.slow
 @pytest.mark.parametrize("right", [right.partition(" ON ")[0] for right in rights("mysql", 0)])
 @pytest.mark.parametrize("roles", ["mysql"], indirect=True)
-def test_an_owner_without_one_right_cannot_make_or_upgrade_the_tables(roles: Roles, right: str) -> None:
+def test_an_owner_without_any_one_of_the_grants_cannot_create_or_upgrade_the_tables(roles: Roles, right: str) -> None:
     others = [other.partition(" ON ")[0] for other in rights("mysql", 0) if not other.startswith(right)]
     roles.sql(f"GRANT {', '.join(others)} ON * TO {roles.name}_owner")
     url = str(roles.admin.url).replace("root@", f"{roles.name}_owner@")
@@ -267,7 +268,7 @@ def _execute(connection: Connection, statement: str) -> None:
         ("mysql", "o'k@10.%", ["'o''k_owner'@'10.%'", "'o''k'@'10.%'", "'o''k_reader'@'10.%'"]),
     ],
 )
-def test_the_command_prints_the_rights_of_three_roles(
+def test_the_command_prints_the_grants_of_three_roles(
     dialect: str, role: str, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["ledger", "ddl", "--dialect", dialect, "--grants", role])

@@ -1,4 +1,4 @@
-"""Transitions of several threads in one transaction: each learns of its own, and none is lost over another's."""
+"""Transitions of several threads in one transaction: each thread gets its own result, and no failure affects others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger import group_commit as together
 from airflow_provider_sendoso.ledger.group_commit import GroupCommit
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 KEYS = [f"key-{number:02}" for number in range(16)]
@@ -43,7 +43,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 class Queue:
-    """Lets one thread be at it until there are others waiting, so that those are one transaction."""
+    """Keeps one thread's transaction open until others are waiting, so that these become one transaction."""
 
     def __init__(self, together: GroupCommit, pool: ThreadPoolExecutor) -> None:
         self.together, self.pool = together, pool
@@ -55,7 +55,7 @@ class Queue:
         together._commit = lambda group: (self.sizes.append(len(group)), commit(group))[1]  # type: ignore[method-assign]
 
     def _hold(self, connection: Connection) -> None:
-        # Not the ledger's lock, which is for whoever comes next.
+        # Not the ledger's lock, which the next thread has to get.
         self.begun.set()
         assert self.go_on.wait(300)
 
@@ -84,10 +84,10 @@ def states(ledger: Ledger) -> list[State]:
     return [ledger.sends.read(KEYS)[key].state for key in KEYS]
 
 
-def test_each_of_many_learns_what_became_of_its_own(opened: Ledger, claims: list[Claim], queue: Queue) -> None:
+def test_each_transition_of_a_group_learns_its_own_result(opened: Ledger, claims: list[Claim], queue: Queue) -> None:
     def finish(number: int) -> bool:
         claim = claims[number] if number % 2 else Claim(KEYS[number], "another", 1)
-        return opened.sends.finish(claim, State.SENT, send_id=f"id-{number}", status="pending")
+        return opened.sends.finish(claim, State.SENT, send_id=f"id-{number}", report=StatusReport.of("pending"))
 
     futures = queue.add(*(lambda number=number: finish(number) for number in reversed(range(15))))
     queue.release()
@@ -97,7 +97,9 @@ def test_each_of_many_learns_what_became_of_its_own(opened: Ledger, claims: list
     assert queue.sizes == [15]
 
 
-def test_sixteen_threads_over_and_over(opened: Ledger, claims: list[Claim], pool: ThreadPoolExecutor) -> None:
+def test_sixteen_threads_in_ten_rounds_lose_no_transition(
+    opened: Ledger, claims: list[Claim], pool: ThreadPoolExecutor
+) -> None:
     def back_and_forth(claim: Claim) -> list[bool]:
         rounds = [(opened.sends.post_again(claim, 60), opened.sends.begin_post(claim, 60)) for _ in range(10)]
         return [all(done) for done in rounds] + [opened.sends.finish(claim, State.SENT, send_id=claim.send_key)]
@@ -106,7 +108,9 @@ def test_sixteen_threads_over_and_over(opened: Ledger, claims: list[Claim], pool
     assert {r.send_key: r.send_id for r in opened.sends.records(State.SENT)} == dict(zip(KEYS, KEYS, strict=True))
 
 
-def test_a_poisoned_one_fails_alone(opened: Ledger, claims: list[Claim], queue: Queue) -> None:
+def test_a_transition_that_fails_does_not_fail_the_others_of_its_group(
+    opened: Ledger, claims: list[Claim], queue: Queue
+) -> None:
     def poison() -> None:
         opened._database.run(break_it, 0.0, lambda: opened.sends._together.once(break_it, KEYS[1]))
 
@@ -122,7 +126,7 @@ def test_a_poisoned_one_fails_alone(opened: Ledger, claims: list[Claim], queue: 
 
 
 @pytest.mark.parametrize("when", ["before the commit", "after the commit"])
-def test_a_lost_connection_is_repeated(
+def test_a_group_whose_connection_is_lost_is_committed_again(
     opened: Ledger, claims: list[Claim], queue: Queue, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once, failures = opened._database.once, [3]
@@ -149,7 +153,9 @@ class Stopped(BaseException):
     pass
 
 
-def test_who_is_stopped_in_the_middle_leaves_nobody_waiting(opened: Ledger, claims: list[Claim], queue: Queue) -> None:
+def test_a_thread_stopped_while_it_commits_leaves_no_other_thread_waiting(
+    opened: Ledger, claims: list[Claim], queue: Queue
+) -> None:
     stops = [Stopped]
 
     def stop(connection: Connection) -> None:
@@ -160,13 +166,13 @@ def test_who_is_stopped_in_the_middle_leaves_nobody_waiting(opened: Ledger, clai
     others = queue.add(*(lambda claim=claim: finish(opened, claim) for claim in claims[:2]))
     queue.release()
     ended = [future.exception(60) for future in (stopped, *others)]
-    # Whoever did it for all of them is the one in whose thread it was raised.
+    # The exception was raised in the leader's thread.
     assert [type(error) for error in ended if error] == [Stopped]
     assert finish(opened, claims[2])
     assert [state is State.SENT for state in states(opened)[:2]] == [error is None for error in ended[1:]]
 
 
-def test_who_is_interrupted_while_waiting_is_not_done_afterwards(
+def test_a_transition_whose_thread_was_interrupted_while_it_waited_is_not_committed(
     opened: Ledger, claims: list[Claim], queue: Queue
 ) -> None:
     def interrupt(*_: Any) -> None:
@@ -189,7 +195,7 @@ def test_who_is_interrupted_while_waiting_is_not_done_afterwards(
     assert states(opened)[:2] == [State.SENT, State.POSTING]
 
 
-def test_who_is_interrupted_as_its_turn_comes_hands_it_on(
+def test_a_thread_interrupted_as_it_becomes_leader_hands_the_lead_on(
     opened: Ledger, claims: list[Claim], queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted:
@@ -217,7 +223,7 @@ def test_who_is_interrupted_as_its_turn_comes_hands_it_on(
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_process_that_was_forked_meanwhile_waits_for_nobody() -> None:
+def test_a_process_forked_during_a_commit_does_not_wait_for_its_parents_threads() -> None:
     ours: GroupCommit = GroupCommit(lambda work: work(None))
     with ThreadPoolExecutor(1) as pool:
         queue = Queue(ours, pool)

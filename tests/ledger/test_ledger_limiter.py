@@ -1,4 +1,4 @@
-"""The pace in the ledger: one rate for a whole deployment, and all of it is used."""
+"""The pace in the ledger: a whole deployment shares one rate, and uses all of it."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def test_slots_of_processes_are_an_interval_apart(url: str, at_once: Callable[..
     assert [slot - slots[0] for slot in slots] == pytest.approx([LONG * number for number in range(32)], abs=BUSY)
 
 
-def test_push_back_moves_everyone_of_the_account(opened: Ledger) -> None:
+def test_push_back_moves_every_process_of_the_account(opened: Ledger) -> None:
     one, two = opened.pace("account", 0.1, 5), opened.pace("account", 0.1, 5)
     one.push_back(LONG)
     assert two.reserve(poll=False) == pytest.approx(LONG, abs=BUSY)
     assert one.reserve(poll=False) == pytest.approx(LONG, abs=BUSY)
 
 
-def test_a_shorter_push_back_takes_nothing_back(opened: Ledger) -> None:
+def test_a_shorter_push_back_does_not_bring_slots_forward(opened: Ledger) -> None:
     pace = opened.pace("account", 0.1, 5)
     pace.push_back(LONG)
     pace.push_back(1)
     assert pace.reserve(poll=False) > LONG - BUSY
 
 
-def test_what_belongs_to_a_free_slot_is_committed_with_it(opened: Ledger) -> None:
+def test_a_free_slot_and_the_send_that_takes_it_are_committed_together(opened: Ledger) -> None:
     pace, other = opened.pace("account", LONG, 5), opened.pace("other", LONG, 5)
 
     def push_other(connection: Connection) -> None:
@@ -80,14 +80,14 @@ def test_what_belongs_to_a_free_slot_is_committed_with_it(opened: Ledger) -> Non
     assert slot_of(opened, "other") == 77
 
 
-def test_a_slot_that_comes_later_is_not_taken_by_who_does_not_wait(opened: Ledger) -> None:
+def test_take_does_not_reserve_a_slot_that_comes_later(opened: Ledger) -> None:
     pace = opened.pace("account", LONG, 5)
     pace.reserve(poll=False)
     assert not pace.take(Committed(refuse))
     assert pace.reserve(poll=False) == pytest.approx(LONG, abs=BUSY)
 
 
-def test_a_free_slot_is_taken_by_one_of_sixteen(opened: Ledger) -> None:
+def test_of_sixteen_threads_one_takes_a_free_slot(opened: Ledger) -> None:
     pace, taken = opened.pace("account", LONG, 5), []
     pace.reserve(poll=False)
     free_a_slot(opened)
@@ -97,7 +97,7 @@ def test_a_free_slot_is_taken_by_one_of_sixteen(opened: Ledger) -> None:
     assert pace.reserve(poll=False) == pytest.approx(LONG, abs=BUSY)
 
 
-def test_a_free_slot_is_given_back_if_what_belongs_to_it_fails(opened: Ledger) -> None:
+def test_a_free_slot_is_given_back_if_the_commit_of_its_send_fails(opened: Ledger) -> None:
     pace = opened.pace("account", LONG, 5)
     pace.reserve(poll=False)
     free_a_slot(opened)
@@ -108,7 +108,7 @@ def test_a_free_slot_is_given_back_if_what_belongs_to_it_fails(opened: Ledger) -
 
 
 class Committed:
-    """What is committed with a slot, as a send is."""
+    """A row that is committed together with a slot, as a send is."""
 
     def __init__(self, commit: Callable[[Any], Any], row: str = "key") -> None:
         self.commit_posting, self.row = commit, row
@@ -129,13 +129,13 @@ def slot_of(ledger: Ledger, account: str) -> float:
     return float(ledger._database.run(lambda connection: connection.execute(query).scalar_one()))
 
 
-def test_accounts_do_not_disturb_each_other(opened: Ledger) -> None:
+def test_accounts_do_not_share_a_pace(opened: Ledger) -> None:
     opened.pace("busy", LONG, 5).push_back(LONG)
     assert opened.pace("idle", LONG, 5).reserve(poll=False) == pytest.approx(0, abs=CLOCK_ERROR)
     assert opened.pace("busy", LONG, 5).reserve(poll=False) > LONG - BUSY
 
 
-def test_time_that_nobody_used_is_not_saved_up(opened: Ledger) -> None:
+def test_idle_time_is_not_saved_up_for_a_burst(opened: Ledger) -> None:
     slow, fast = opened.pace("account", 0.0, 5), opened.pace("account", LONG, 5)
     slow.reserve(poll=False)
     assert fast.reserve(poll=False) == pytest.approx(0, abs=CLOCK_ERROR)

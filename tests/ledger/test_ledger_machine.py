@@ -1,4 +1,4 @@
-"""The ledger against everything at once: runs that crash, freeze and wake up, answers that come late or never, people.
+"""The ledger under runs that crash, freeze and wake up, late and lost answers, and decisions of people, in any order.
 
 Hypothesis plays several runs over a few sends, step by step in any order, against a model of Sendoso. A frozen run
 needs no rule of its own: any run may go on at any time with what it held, however long ago that was.
@@ -56,7 +56,7 @@ class Fate(Enum):
 @dataclass
 class Held:
     """
-    A claim in the memory of a run.
+    A claim as a run remembers it.
 
     :param covered: whether the lease covers a POST, as the run sees it.
     :param begun: whether POSTING was committed, and the POST not made.
@@ -274,7 +274,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert rows[key].state is not State.SENT
 
     def teardown(self) -> None:
-        """Nobody is lost: when everything has come to rest, a last run sends each what it did not get."""
+        """No recipient is lost: when nothing is in flight any more, a last run sends every missing gift."""
         for key in self.keys:
             while self.on_the_way[key]:
                 self.on_the_way[key] -= 1
@@ -372,7 +372,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if (before.state, state) == (State.READY, State.SENT) and [one.to_state for one in decided][-1:] != [
             State.READY
         ]:
-            again = set()  # nobody has decided about it
+            again = set()  # no decision was recorded
         assert done is (as_seen and (is_open or (before.state, state) in again))
         added = self.ledger.resolutions.history(record.send_key)[len(decided) :]
         if done:
@@ -413,7 +413,9 @@ def examples(ledger_connection: dict[str, Any]) -> int:
     return 40 if ledger_connection["conn_type"] == "sqlite" else 10
 
 
-def test_whatever_happens_nobody_gets_two_and_nobody_is_lost(opened: Ledger, examples: int) -> None:
+def test_in_any_order_of_steps_no_recipient_gets_two_gifts_and_no_recipient_is_lost(
+    opened: Ledger, examples: int
+) -> None:
     run_state_machine_as_test(
         lambda: LedgerMachine(opened),
         settings=settings(

@@ -1,4 +1,4 @@
-"""What MySQL and its drivers do differently, and the ledger must not."""
+"""Differences of MySQL and its drivers, of which the ledger shows none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def touch(key: str) -> Any:
 
 
 @pytest.mark.parametrize("client", ["pymysql", "mysql-connector-python"])
-def test_the_driver_is_the_connections_choice(
+def test_the_extra_of_the_connection_chooses_the_driver(
     client: str, sendoso: Any, mysql_database: Callable[[], Any], set_connection: Callable[..., None]
 ) -> None:
     connection = mysql_database().connection
@@ -52,7 +52,7 @@ def test_the_driver_is_the_connections_choice(
     assert SendosoHook().ledger.identity.ledger_uuid
 
 
-def test_a_deadlock_is_repeated(opened: Ledger) -> None:
+def test_a_transaction_that_met_a_deadlock_is_repeated(opened: Ledger) -> None:
     both_have_one, runs = threading.Barrier(2), []
 
     def work(connection: Connection, first: str, second: str) -> None:
@@ -73,7 +73,9 @@ def test_a_deadlock_is_repeated(opened: Ledger) -> None:
     assert len(runs) == 3
 
 
-def test_a_lock_time_out_is_repeated(engine: Engine, opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_whose_lock_timed_out_is_repeated(
+    engine: Engine, opened: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sessions, "LOCK_TIMEOUT_MS", 1000)
     other = Ledger(create_engine(engine.url))._database
     with engine.begin() as holding:
@@ -87,7 +89,7 @@ def test_a_lock_time_out_is_repeated(engine: Engine, opened: Ledger, monkeypatch
     other.engine.dispose()
 
 
-def test_a_lost_connection_is_repeated(engine: Engine, opened: Ledger) -> None:
+def test_a_transaction_whose_connection_was_lost_is_repeated(engine: Engine, opened: Ledger) -> None:
     runs = []
 
     def work(connection: Connection) -> int:
@@ -101,7 +103,7 @@ def test_a_lost_connection_is_repeated(engine: Engine, opened: Ledger) -> None:
     assert len(runs) == 2
 
 
-def test_a_process_that_is_frozen_in_a_transaction_loses_it(
+def test_a_transaction_of_a_frozen_process_is_rolled_back(
     engine: Engine, opened: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "IDLE_TIMEOUT_MS", 1000)
@@ -116,13 +118,13 @@ def test_a_process_that_is_frozen_in_a_transaction_loses_it(
     frozen.dispose()
 
 
-def test_rows_that_an_update_finds_unchanged_are_counted(opened: Ledger) -> None:
+def test_an_update_counts_rows_that_it_leaves_unchanged(opened: Ledger) -> None:
     for _ in range(2):
         assert opened._database.run(lambda connection: connection.execute(touch("a"))).rowcount == 1
 
 
 @pytest.mark.parametrize("change", [{"account": "a" * 191}, {"recipient_key": None}])
-def test_what_does_not_fit_is_neither_cut_nor_ignored(opened: Ledger, change: dict[str, Any]) -> None:
+def test_a_value_that_does_not_fit_its_column_is_an_error(opened: Ledger, change: dict[str, Any]) -> None:
     row = {"account": "a", "dedupe_scope": "scope", "recipient_key": "email", "created_at": 1.0} | change
     with pytest.raises(SendosoLedgerError, match=next(iter(change))):
         opened._database.run(lambda connection: opened._database.insert_ignore(connection, scopes, [row]))
@@ -146,6 +148,6 @@ def test_the_clock_is_utc_and_moves_while_a_statement_waits(engine: Engine, open
     assert posted >= released
 
 
-def test_the_lock_of_who_creates_goes_with_its_connection(engine: Engine, opened: Ledger) -> None:
+def test_the_lock_on_creating_the_tables_ends_with_its_connection(engine: Engine, opened: Ledger) -> None:
     with engine.connect() as connection:
         assert connection.execute(text("SELECT IS_FREE_LOCK('sendoso_ledger')")).scalar() == 1

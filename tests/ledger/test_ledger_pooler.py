@@ -45,7 +45,7 @@ def test_two_runs_through_a_pool_of_three_sessions_send_each_recipient_one_gift(
 
 
 @pytest.mark.parametrize("through", [1], indirect=True)
-def test_nothing_that_the_ledger_sets_is_left_to_the_next_client(through: dict[str, Any]) -> None:
+def test_the_ledger_leaves_no_session_setting_to_the_next_client_of_the_pool(through: dict[str, Any]) -> None:
     url = f"postgresql://any@127.0.0.1:{through['port']}/{through['schema']}"
     other = create_engine(url)
     shown = (

@@ -1,4 +1,4 @@
-"""Decisions about sends whose outcome is not known: made once, only about what was read, and written down."""
+"""Decisions about sends of unknown outcome: recorded once, and only if the send has not changed since it was read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.resolutions import LONGEST_NAME, LONGEST_WHY
 from airflow_provider_sendoso.ledger.schema import sends
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 BATCH = Batch("batch-1", "account", "q4", "email", "dag", "task", "run-1", -1)
 BY = {"resolved_by": "ada", "why": "looked"}
@@ -50,12 +50,14 @@ def unknown(opened: Ledger) -> Callable[..., Record]:
 
 
 @pytest.mark.parametrize("hold", [False, True])
-def test_found(opened: Ledger, unknown: Callable[..., Record], hold: bool) -> None:
+def test_a_held_or_unknown_send_that_was_found_becomes_sent_with_its_id(
+    opened: Ledger, unknown: Callable[..., Record], hold: bool
+) -> None:
     record = unknown()
     if hold:
         opened.resolutions.hold([record])
         record = read(opened)
-    assert opened.resolutions.resolve(record, State.SENT, send_id="id-1", status="shipped", **BY)
+    assert opened.resolutions.resolve(record, State.SENT, send_id="id-1", report=StatusReport.of("shipped"), **BY)
 
     now = read(opened)
     assert (now.state, now.send_id, now.status, now.reason) == (State.SENT, "id-1", "shipped", None)
@@ -65,7 +67,7 @@ def test_found(opened: Ledger, unknown: Callable[..., Record], hold: bool) -> No
     assert abs(written.resolved_at - time.time()) < 60
 
 
-def test_not_sent_is_free_to_be_claimed_and_posted(opened: Ledger, unknown: Callable[..., Record]) -> None:
+def test_a_send_resolved_as_not_sent_can_be_claimed_and_posted(opened: Ledger, unknown: Callable[..., Record]) -> None:
     assert opened.resolutions.resolve(unknown(), State.READY, **BY)
     assert read(opened).state is State.READY
     assert opened.sends.finish(post(opened), State.SENT, send_id="id-2")
@@ -79,20 +81,22 @@ def test_every_decision_is_kept_in_order(opened: Ledger, unknown: Callable[..., 
     assert opened.resolutions.history("another") == []
 
 
-def test_long_words_are_cut(opened: Ledger, unknown: Callable[..., Record]) -> None:
+def test_long_names_and_reasons_are_cut_to_their_columns(opened: Ledger, unknown: Callable[..., Record]) -> None:
     assert opened.resolutions.resolve(unknown(), State.SENT, resolved_by="a" * 999, why="b" * 999)
     (written,) = opened.resolutions.history("key")
     assert (len(written.resolved_by), len(written.why)) == (LONGEST_NAME, LONGEST_WHY)
 
 
 @pytest.mark.parametrize("state", [State.CLAIMED, State.POSTING, State.UNKNOWN, State.HELD, State.REFUSED])
-def test_only_sent_and_ready_are_decisions(opened: Ledger, unknown: Callable[..., Record], state: State) -> None:
+def test_only_sent_and_ready_are_valid_decisions(opened: Ledger, unknown: Callable[..., Record], state: State) -> None:
     with pytest.raises(ValueError, match="resolved to SENT or READY"):
         opened.resolutions.resolve(unknown(), state, **BY)
 
 
 @pytest.mark.parametrize("to_state", [State.SENT, State.READY])
-def test_a_state_that_has_changed_keeps_it(opened: Ledger, unknown: Callable[..., Record], to_state: State) -> None:
+def test_a_decision_about_a_send_whose_state_has_changed_since_it_was_read_is_refused(
+    opened: Ledger, unknown: Callable[..., Record], to_state: State
+) -> None:
     record = unknown()
     opened.resolutions.hold([record])
     assert not opened.resolutions.resolve(record, to_state, **BY)
@@ -101,7 +105,9 @@ def test_a_state_that_has_changed_keeps_it(opened: Ledger, unknown: Callable[...
 
 
 @pytest.mark.parametrize("to_state", [State.SENT, State.READY])
-def test_the_late_answer_of_its_owner_keeps_it(opened: Ledger, to_state: State, lapse: Callable[[], None]) -> None:
+def test_a_decision_about_a_send_whose_owner_has_answered_since_it_was_read_is_refused(
+    opened: Ledger, to_state: State, lapse: Callable[[], None]
+) -> None:
     claim = post(opened)
     opened.sends.finish(claim, State.UNKNOWN)
     lapse()
@@ -111,7 +117,7 @@ def test_the_late_answer_of_its_owner_keeps_it(opened: Ledger, to_state: State, 
     assert (read(opened).state, read(opened).send_id) == (State.SENT, "id-1")
 
 
-def test_an_answer_later_than_the_decision_loses(opened: Ledger, lapse: Callable[[], None]) -> None:
+def test_an_answer_that_comes_after_the_decision_is_not_recorded(opened: Ledger, lapse: Callable[[], None]) -> None:
     claim = post(opened)
     opened.sends.finish(claim, State.UNKNOWN)
     lapse()
@@ -121,8 +127,10 @@ def test_an_answer_later_than_the_decision_loses(opened: Ledger, lapse: Callable
 
 
 @pytest.mark.parametrize("to_state", [State.SENT, State.READY])
-def test_another_attempt_keeps_it(opened: Ledger, unknown: Callable[..., Record], to_state: State) -> None:
-    """The same send in the same state, and yet not what the person has looked at."""
+def test_a_decision_about_an_earlier_attempt_is_refused_although_the_state_is_the_same(
+    opened: Ledger, unknown: Callable[..., Record], to_state: State
+) -> None:
+    """The send is in the same state, but was posted again after the person looked at it."""
     record = unknown()
     assert opened.resolutions.resolve(record, State.READY, **BY)
     again = unknown()
@@ -133,7 +141,7 @@ def test_another_attempt_keeps_it(opened: Ledger, unknown: Callable[..., Record]
 
 
 @pytest.mark.parametrize("hold", [False, True])
-def test_what_may_still_be_posted_is_not_given_free(
+def test_a_send_whose_lease_still_runs_is_not_resolved_as_not_sent(
     opened: Ledger, unknown: Callable[..., Record], lapse: Callable[[], None], hold: bool
 ) -> None:
     record = unknown(lapsed=False)
@@ -147,12 +155,16 @@ def test_what_may_still_be_posted_is_not_given_free(
     assert opened.resolutions.resolve(record, State.READY, **BY)
 
 
-def test_what_was_found_is_sent_whatever_its_lease(opened: Ledger, unknown: Callable[..., Record]) -> None:
+def test_a_send_that_was_found_is_resolved_as_sent_while_its_lease_still_runs(
+    opened: Ledger, unknown: Callable[..., Record]
+) -> None:
     assert opened.resolutions.resolve(unknown(lapsed=False), State.SENT, send_id="id-1", **BY)
 
 
 @pytest.mark.parametrize("state", [State.CLAIMED, State.POSTING, State.SENT, State.REFUSED, State.READY])
-def test_what_is_not_open_is_not_decided_about(opened: Ledger, lapse: Callable[[], None], state: State) -> None:
+def test_a_send_that_is_neither_unknown_nor_held_is_not_resolved(
+    opened: Ledger, lapse: Callable[[], None], state: State
+) -> None:
     if state is State.CLAIMED:
         opened.sends.claim(BATCH, "owner", 60, [Wanted("key", "payload", Item("gift-mug"), None, kind=Kind.GIFT)])
     else:
@@ -169,7 +181,9 @@ def test_what_is_not_open_is_not_decided_about(opened: Ledger, lapse: Callable[[
     assert opened.resolutions.history("key") == []
 
 
-def test_the_second_of_two_loses(opened: Ledger, unknown: Callable[..., Record]) -> None:
+def test_the_second_of_two_decisions_about_one_record_is_refused(
+    opened: Ledger, unknown: Callable[..., Record]
+) -> None:
     record = unknown()
     assert opened.resolutions.resolve(record, State.SENT, send_id="id-1", **BY)
     assert not opened.resolutions.resolve(record, State.READY, **BY)
@@ -178,7 +192,7 @@ def test_the_second_of_two_loses(opened: Ledger, unknown: Callable[..., Record])
     assert len(opened.resolutions.history("key")) == 1
 
 
-def test_one_of_eight_at_once_wins(
+def test_of_eight_concurrent_decisions_one_is_recorded(
     opened: Ledger, unknown: Callable[..., Record], url: str, at_once: Callable[..., list[Any]]
 ) -> None:
     unknown()
@@ -189,7 +203,7 @@ def test_one_of_eight_at_once_wins(
 
 
 @pytest.mark.parametrize("to_state", [State.SENT, State.READY])
-def test_a_commit_whose_answer_was_lost_counts_once(
+def test_a_decision_whose_commit_was_repeated_because_its_answer_was_lost_is_recorded_once(
     opened: Ledger, unknown: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, to_state: State
 ) -> None:
     record = unknown()
@@ -210,7 +224,9 @@ def test_a_commit_whose_answer_was_lost_counts_once(
     assert len(opened.resolutions.history("key")) == 1
 
 
-def test_hold_leaves_alone_what_has_changed(opened: Ledger, unknown: Callable[..., Record]) -> None:
+def test_hold_leaves_sends_alone_that_have_changed_since_they_were_read(
+    opened: Ledger, unknown: Callable[..., Record]
+) -> None:
     still, sent, again = unknown("key-1"), unknown("key-2"), unknown("key-3")
     assert opened.resolutions.resolve(sent, State.SENT, **BY)
     assert opened.resolutions.resolve(again, State.READY, **BY)
@@ -221,7 +237,9 @@ def test_hold_leaves_alone_what_has_changed(opened: Ledger, unknown: Callable[..
     assert read(opened, "key-1").reason == "http_500"
 
 
-def test_a_lapsed_post_is_unknown_without_another_claim(opened: Ledger, lapse: Callable[[], None]) -> None:
+def test_a_post_whose_lease_has_lapsed_becomes_unknown_without_another_claim(
+    opened: Ledger, lapse: Callable[[], None]
+) -> None:
     claim = post(opened)
     opened.sends.lapse(account="account")
     assert read(opened).state is State.POSTING
@@ -233,7 +251,9 @@ def test_a_lapsed_post_is_unknown_without_another_claim(opened: Ledger, lapse: C
     assert opened.sends.finish(claim, State.SENT, send_id="late")
 
 
-def test_prefix_and_batch(opened: Ledger, unknown: Callable[..., Record]) -> None:
+def test_sends_are_found_by_a_prefix_of_their_key_and_batches_by_their_id(
+    opened: Ledger, unknown: Callable[..., Record]
+) -> None:
     opened.sends.open_batch(BATCH)
     for key in ("abcdef01", "abcdef02"):
         unknown(key)

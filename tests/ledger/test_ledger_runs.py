@@ -73,7 +73,7 @@ def test_an_orphan_and_the_next_try_of_the_same_task_send_each_recipient_one_gif
     assert [counts(summary) for _, summary in results] == [{"sent": 30}] * 2
 
 
-def test_claims_that_lapse_under_a_living_run_are_taken_over_and_nobody_gets_two(
+def test_claims_that_lapse_while_their_run_lives_are_taken_over_and_nobody_gets_two_gifts(
     connections: dict[str, Any], sendoso: Sandbox, at_once: Callable[..., list[Any]]
 ) -> None:
     everybody = ledger_workers.people(12)
@@ -106,7 +106,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next_try(
     sendoso.clear_faults()
     _, summary = try_here(*batch)
     assert sendoso.duplicates() == {}
-    # What was accepted is found again by its mark, and only what never arrived is held.
+    # An accepted send is found by its mark; only sends that never arrived are held.
     assert set(counts(summary)) <= {"sent", "held"}
     assert summary["sent"] == len(sendoso.sends)
     assert summary["held"] <= 2 * 4

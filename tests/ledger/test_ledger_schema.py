@@ -1,4 +1,4 @@
-"""Opening a ledger: created once, recognised again, and refused in clear words where it cannot be one."""
+"""Opening a ledger: its tables are made once, and a database that cannot be a ledger is refused with a clear error."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.ddl import ddl
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, USABLE_SINCE, identity, metadata
-from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
 
-def test_eight_processes_that_open_it_at_once_find_one_ledger(url: str, at_once: Callable[..., list[Any]]) -> None:
+def test_eight_processes_that_open_a_new_database_at_once_create_one_ledger(
+    url: str, at_once: Callable[..., list[Any]]
+) -> None:
     uuids = at_once(ledger_workers.ledger_uuid, [(url,)] * 8)
     assert len(set(uuids)) == 1
 
 
-def test_opened_again_it_is_the_same_with_the_same_hash_key(url: str) -> None:
+def test_a_ledger_opened_again_has_the_same_identity_and_hash_key(url: str) -> None:
     first, second = ledger_workers.open_ledger(url), ledger_workers.open_ledger(url)
     assert first.identity == second.identity
     assert first.identity.digest("a", "bc") == second.identity.digest("a", "bc") != first.identity.digest("ab", "c")
@@ -46,7 +48,7 @@ def test_identity_does_not_show_its_hash_key(opened: Ledger) -> None:
     assert "hash_key" not in repr(opened.identity)
 
 
-def test_it_makes_only_tables_of_its_own_name(opened: Ledger) -> None:
+def test_every_table_of_the_ledger_has_the_prefix_sendoso(opened: Ledger) -> None:
     names = inspect(opened._database.engine).get_table_names()
     assert names
     assert [name for name in names if not name.startswith("sendoso_")] == []
@@ -115,7 +117,33 @@ def test_an_upgraded_ledger_looks_like_a_new_one(url: str, request: pytest.Fixtu
     assert layout(ledger_workers.open_ledger(url)) == new
 
 
-def test_eight_processes_that_upgrade_it_at_once(
+def test_a_failed_send_of_version_5_has_no_status_because_it_may_be_on_hold(opened: Ledger, url: str) -> None:
+    for key, status in (("one", "failed"), ("two", "returned")):
+        (claim,) = opened.sends.claim(
+            BATCH, "owner", 60, [Wanted(key, "payload", Item("gift-mug"), None, kind=Kind.GIFT)]
+        ).values()
+        assert isinstance(claim, Claim)
+        opened.sends.begin_post(claim, 60)
+        opened.sends.finish(claim, State.SENT, send_id=key, report=StatusReport.of(status))
+
+    def take_back(connection: Any) -> None:
+        connection.execute(text("ALTER TABLE sendoso_sends DROP COLUMN status_words"))
+        connection.execute(text("UPDATE sendoso_ledger SET tables_version = 5"))
+
+    opened._database.run(take_back)
+    upgraded = ledger_workers.open_ledger(url)
+    statuses = {record.send_key: (record.status, record.status_word) for record in upgraded.sends.records(State.SENT)}
+    assert statuses == {"one": (None, None), "two": ("returned", None)}
+    # Looked up again, the send is on hold; a worker of the release before then writes a later status without its word.
+    upgraded.sends.note_statuses("account", {"one": StatusReport.of("pending", "Suspicious Email")})
+    assert [upgraded.sends.read([key])[key].status_word for key in ("one", "two")] == ["Suspicious Email", None]
+    older = text("UPDATE sendoso_sends SET status = 'shipped' WHERE send_key = 'one'")
+    upgraded._database.run(lambda connection: connection.execute(older))
+    one = upgraded.sends.read(["one"])["one"]
+    assert (one.status, one.status_word) == ("shipped", None)
+
+
+def test_eight_processes_that_upgrade_a_ledger_at_once_lose_nothing(
     version_1: Ledger, url: str, at_once: Callable[..., list[Any]]
 ) -> None:
     uuids = at_once(ledger_workers.ledger_uuid, [(url,)] * 8)
@@ -124,7 +152,7 @@ def test_eight_processes_that_upgrade_it_at_once(
 
 
 def by_hand(url: str) -> str:
-    """Do as a DBA does with what ``ledger ddl`` prints; return the dialect."""
+    """Execute the output of ``ledger ddl``, as a DBA does; return the dialect."""
     engine = create_engine(url)
     with engine.begin() as connection:
         for statement in ddl(engine.dialect.name).split(";\n\n"):
@@ -133,7 +161,7 @@ def by_hand(url: str) -> str:
     return engine.dialect.name
 
 
-def test_what_ddl_prints_is_what_the_provider_makes(url: str) -> None:
+def test_the_printed_ddl_creates_the_tables_that_the_provider_creates(url: str) -> None:
     by_hand(url)
     ledger = ledger_workers.open_ledger(url)
     made_by_hand = layout(ledger)
@@ -143,7 +171,7 @@ def test_what_ddl_prints_is_what_the_provider_makes(url: str) -> None:
 
 
 @pytest.mark.parametrize("ledger_connection", ["postgresql"], indirect=True)
-def test_a_ledger_made_by_hand_needs_no_right_to_make_tables(url: str) -> None:
+def test_a_ledger_made_by_hand_needs_no_right_to_create_tables(url: str) -> None:
     by_hand(url)
     engine = create_engine(url)
     with engine.begin() as connection:
@@ -181,7 +209,7 @@ def test_a_sqlite_database_that_would_be_forgotten_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["snowflake", "bigquery", "mssql", "oracle"])
-def test_other_databases_are_refused(dialect: str) -> None:
+def test_databases_without_enforced_unique_keys_are_refused(dialect: str) -> None:
     engine: Any = SimpleNamespace(dialect=SimpleNamespace(name=dialect))
     with pytest.raises(SendosoConfigError, match=f"{dialect}; use PostgreSQL, MySQL, or SQLite"):
         Database(engine)
@@ -207,19 +235,21 @@ def test_the_connection_that_the_error_proposes_works(
     assert (tmp_path / "sendoso_ledger.db").exists()
 
 
-def test_a_postgresql_that_is_not_there(impatient: None, tmp_path: Path) -> None:
+def test_a_postgresql_that_does_not_answer_is_a_retryable_error_without_the_password(
+    impatient: None, tmp_path: Path
+) -> None:
     url = f"postgresql://somebody:secret-password@/ledger?host={tmp_path}"
     with pytest.raises(SendosoLedgerError, match=r"ledger \(postgresql\).*retried once the database answers") as caught:
         ledger_workers.open_ledger(url)
     assert "secret-password" not in str(caught.value)
 
 
-def test_a_directory_that_does_not_exist(impatient: None, tmp_path: Path) -> None:
+def test_a_sqlite_path_in_a_missing_directory_is_an_error(impatient: None, tmp_path: Path) -> None:
     with pytest.raises(SendosoLedgerError, match="unable to open database file"):
         ledger_workers.open_ledger(f"sqlite:///{tmp_path}/nowhere/ledger.db")
 
 
-def test_a_sqlite_file_that_may_only_be_read(at_once: Callable[..., list[Any]]) -> None:
+def test_a_read_only_sqlite_file_is_an_error(at_once: Callable[..., list[Any]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="read-only-ledger-"))
     ledger_workers.open_ledger(f"sqlite:///{folder}/ledger.db")._database.engine.dispose()
     (folder / "ledger.db").chmod(0o444)
@@ -229,7 +259,7 @@ def test_a_sqlite_file_that_may_only_be_read(at_once: Callable[..., list[Any]]) 
     assert "readonly" in said
 
 
-def test_a_locked_sqlite_file(impatient: None, tmp_path: Path) -> None:
+def test_a_locked_sqlite_file_is_an_error_until_it_is_unlocked(impatient: None, tmp_path: Path) -> None:
     ledger_workers.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -239,7 +269,7 @@ def test_a_locked_sqlite_file(impatient: None, tmp_path: Path) -> None:
     assert ledger_workers.open_ledger(f"sqlite:///{tmp_path}/ledger.db").identity
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_sqlite_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_text("dear diary, " * 1000)
     with pytest.raises(SendosoLedgerError, match="file is not a database"):
         ledger_workers.open_ledger(f"sqlite:///{tmp_path}/ledger.db")

@@ -1,4 +1,4 @@
-"""What a ledger needs of its server is looked at when it is opened; and code of version 4 works on newer tables."""
+"""Opening a ledger checks the server's settings; and code of version 4 works on newer tables."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_mysql_that_keeps_commits_in_its_own_memory_is_refused(mysql_database:
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(60, "60 s behind this"), (-60, "60 s ahead of this")])
-def test_a_clock_that_differs_is_named(
+def test_a_server_whose_clock_differs_is_logged_with_the_difference(
     opened: Ledger, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, ahead: int, words: str
 ) -> None:
     if opened._database.dialect == "sqlite":
@@ -128,7 +128,7 @@ def test_the_statements_of_the_oldest_usable_version_run_on_the_newest_tables(tm
     assert (records["a"].client, records["a"].posted_mark) == (None, None)
 
 
-def test_newer_tables_that_this_version_may_use_are_used(opened: Ledger, url: str) -> None:
+def test_newer_tables_that_this_version_can_still_use_are_used(opened: Ledger, url: str) -> None:
     newer = update(identity).values(tables_version=SCHEMA_VERSION + 1)
     opened._database.run(lambda connection: connection.execute(newer))
     again = ledger_workers.open_ledger(url)

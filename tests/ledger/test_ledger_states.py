@@ -1,4 +1,4 @@
-"""Any order of claims, posts, crashes and zombies: at most one accepted POST to a recipient."""
+"""In any order of claims, posts, crashes and late processes, at most one POST to a recipient is accepted."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Processes(RuleBasedStateMachine):
             assert record.state in (State.POSTING, State.UNKNOWN, State.SENT)
 
 
-def test_in_any_order_at_most_one_is_accepted(tmp_path: Path) -> None:
+def test_in_any_order_of_steps_at_most_one_post_is_accepted(tmp_path: Path) -> None:
     ledger = Ledger(create_engine(f"sqlite:///{tmp_path / 'ledger.db'}"))
     # Without shrinking: on a database it takes minutes, and the steps that led to a second gift are few as they are.
     run_state_machine_as_test(

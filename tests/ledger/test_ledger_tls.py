@@ -1,4 +1,4 @@
-"""What the ledger's connection says about TLS is kept, as Airflow's own hook keeps it."""
+"""The TLS settings of the ledger's connection are applied, as Airflow's own hook applies them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import mysql_server
 import pgbouncer
 import pytest
 from certificates import self_signed
+from ports import free_ports
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -61,7 +63,7 @@ def in_the_clear() -> Iterator[tuple[int, list[bytes]]]:
 
 
 @pytest.mark.parametrize("sslmode", ["require", "verify-full"])
-def test_nothing_is_said_to_a_server_without_the_tls_that_is_asked_for(
+def test_no_login_is_sent_to_a_server_without_the_tls_that_the_connection_requires(
     set_ledger: Callable[..., None], in_the_clear: tuple[int, list[bytes]], sslmode: str
 ) -> None:
     port, received = in_the_clear
@@ -88,7 +90,7 @@ def over_tls(postgres_socket_dir: str, postgres_database: Callable[[], Any]) -> 
             yield pooler.port, postgres_database().name, shown
 
 
-def test_the_certificate_that_is_asked_for_is_checked(
+def test_the_certificate_of_the_server_is_checked_against_the_root_certificate_of_the_connection(
     set_ledger: Callable[..., None], over_tls: tuple[int, str, Path], tmp_path: Path
 ) -> None:
     port, schema, shown = over_tls
@@ -118,6 +120,66 @@ def test_a_key_of_the_extra_that_the_driver_does_not_know_is_refused_by_name(
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def mariadb_over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str, Path]]:
+    """A MariaDB or MySQL that offers TLS: its port, a database, and the certificate that it shows."""
+    program = mysql_server.find_server()
+    if program is None:
+        pytest.skip(f"There is no MySQL server; {mysql_server.INSTALL}.")
+    shown = self_signed(tmp_path_factory.mktemp("mysql-tls") / "server.pem", "localhost")
+    (port,) = free_ports()
+    with mysql_server.running(program, f"--port={port}", f"--ssl-cert={shown}", f"--ssl-key={shown}") as server:
+        yield port, mysql_server.make_database(server).name, shown
+
+
+CLIENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "pymysql": lambda ca: {"ssl": {"ca": str(ca), "check_hostname": True}},
+    "mysql-connector-python": lambda ca: {"ssl_ca": str(ca), "ssl_verify_cert": True, "ssl_verify_identity": True},
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_certificate_of_mysql_is_checked_as_each_driver_is_asked_to(
+    set_connection: Callable[..., None],
+    sendoso: Any,
+    mariadb_over_tls: tuple[int, str, Path],
+    tmp_path: Path,
+    client: str,
+) -> None:
+    port, schema, shown = mariadb_over_tls
+
+    def opened(host: str, ca: Path) -> str:
+        fields = {"conn_type": "mysql", "host": host, "port": port, "login": "root", "schema": schema}
+        set_connection("sendoso_ledger", fields | {"extra": json.dumps({"client": client, **CLIENTS[client](ca)})})
+        return str(SendosoHook().ledger.identity.ledger_uuid)
+
+    with pytest.raises(SendosoLedgerError, match="CERTIFICATE_VERIFY_FAILED"):
+        opened("localhost", self_signed(tmp_path / "another.pem", "localhost"))
+    with pytest.raises(SendosoLedgerError, match=r"CERTIFICATE_VERIFY_FAILED|mismatch|match"):
+        opened("127.0.0.1", shown)
+    assert opened("localhost", shown)
+
+
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [
+        ({"client": "mysqlclient", "ssl": {"ca": "/ca.pem", "check_hostname": True}}, "check_hostname"),
+        ({"ssl": {"ca": "/ca.pem", "verify_mode": "required"}}, "verify_mode"),
+        ({"client": "pymysql", "ssl": {"CA": "/ca.pem"}}, "CA"),
+        ({"client": "pymysql", "ssl": {"ca": "/ca.pem", "checkHostname": True}}, "checkHostname"),
+        ({"client": "pymysql", "ssl": json.dumps({"ssl_ca": "/ca.pem"})}, "ssl_ca"),
+    ],
+)
+def test_a_check_that_mysqls_driver_would_leave_out_is_refused_by_name(
+    set_connection: Callable[..., None], sendoso: Any, extra: dict[str, Any], name: str
+) -> None:
+    fields = {"conn_type": "mysql", "host": "127.0.0.1", "login": "any", "password": "s3cret", "schema": "ledger"}
+    set_connection("sendoso_ledger", fields | {"extra": json.dumps(extra)})
+    with pytest.raises(SendosoConfigError, match=f"'{name}' in the ssl of its extra.*Nothing was sent") as caught:
+        assert SendosoHook().ledger
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_sqlite_ledger_in_the_root_directory_is_refused(set_connection: Callable[..., None], sendoso: Any) -> None:
     set_connection("sendoso_ledger", "sqlite:///ledger.db")
     with pytest.raises(SendosoConfigError, match="absolute path"):
@@ -125,10 +187,10 @@ def test_a_sqlite_ledger_in_the_root_directory_is_refused(set_connection: Callab
 
 
 @pytest.mark.parametrize("was", [None, 0o644, 0o664])
-def test_a_sqlite_ledger_is_its_owners_alone(
+def test_a_sqlite_ledger_is_readable_by_its_owner_alone(
     set_connection: Callable[..., None], sendoso: Any, tmp_path: Path, was: int | None
 ) -> None:
-    """The key of all hashes is in it. A group that may write to it, so that two users share it, keeps that."""
+    """The file holds the hash key. A group that may write to it keeps its access, for two users who share a ledger."""
     path = tmp_path / "ledger.db"
     if was is not None:
         path.touch(was)

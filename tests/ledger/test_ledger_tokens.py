@@ -1,4 +1,4 @@
-"""The token in the ledger: one request for a whole deployment, and nothing readable at rest."""
+"""The token in the ledger: a whole deployment makes one request for it, and it is encrypted at rest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lapse(opened: Ledger) -> None:
     opened._database.run(lambda connection: connection.execute(update(tokens).values(lease_until=0.0)))
 
 
-def test_a_token_is_kept_and_read_with_the_time_it_has_left(store: LedgerTokenStore) -> None:
+def test_a_stored_token_is_read_with_the_time_it_has_left(store: LedgerTokenStore) -> None:
     assert store.read() is None
     keep(store, "token-1")
     read = store.read()
@@ -50,7 +50,7 @@ def test_neither_token_nor_secret_nor_client_is_readable_at_rest(store: LedgerTo
     assert not any(text in str(rows) for text in ("token-in-clear", "secret", "client"))
 
 
-def test_a_changed_secret_makes_the_old_token_useless_and_the_row_usable(
+def test_after_a_changed_client_secret_the_old_token_is_unreadable_and_a_new_one_is_stored(
     store: LedgerTokenStore, opened: Ledger
 ) -> None:
     keep(store, "token-1")
@@ -60,7 +60,7 @@ def test_a_changed_secret_makes_the_old_token_useless_and_the_row_usable(
     assert changed.read()[0] == "token-2"  # type: ignore[index]
 
 
-def test_a_damaged_ciphertext_is_no_token(store: LedgerTokenStore, opened: Ledger) -> None:
+def test_a_damaged_ciphertext_is_read_as_no_token(store: LedgerTokenStore, opened: Ledger) -> None:
     keep(store, "token-1")
     opened._database.run(lambda connection: connection.execute(update(tokens).values(ciphertext="x" * 100)))
     assert store.read() is None
@@ -73,7 +73,7 @@ def test_another_host_client_grant_or_scope_has_a_token_of_its_own(opened: Ledge
     assert opened.tokens(other, "secret").read() is None
 
 
-def test_only_one_renews_at_a_time_until_its_lease_lapses(store: LedgerTokenStore, opened: Ledger) -> None:
+def test_one_owner_claims_the_renewal_until_its_lease_lapses(store: LedgerTokenStore, opened: Ledger) -> None:
     assert store.claim("one", 60)
     assert store.claim("one", 60)
     assert not store.claim("two", 60)
@@ -83,20 +83,20 @@ def test_only_one_renews_at_a_time_until_its_lease_lapses(store: LedgerTokenStor
     assert store.claim("two", 60)
 
 
-def test_a_claim_is_renewed_until_another_has_it(store: LedgerTokenStore, opened: Ledger) -> None:
-    assert not store.renew("one", 60)  # nobody's yet
+def test_an_owner_renews_its_claim_until_another_owner_has_claimed(store: LedgerTokenStore, opened: Ledger) -> None:
+    assert not store.renew("one", 60)  # nobody has the claim yet
     assert store.claim("one", 60)
     lapse(opened)
-    assert store.renew("one", 60)  # lapsed, but still one's own
+    assert store.renew("one", 60)  # lapsed, but no other process has taken it
     assert not store.claim("two", 60)
     lapse(opened)
     assert store.claim("two", 60)
     assert not store.renew("one", 60)
     store.release("two")
-    assert not store.renew("one", 60)  # two may have renewed: what one has read is old
+    assert not store.renew("one", 60)  # another process may have renewed: the tokens that were read are old
 
 
-def test_who_lost_the_claim_clears_nothing(store: LedgerTokenStore) -> None:
+def test_an_owner_that_lost_its_claim_clears_nothing(store: LedgerTokenStore) -> None:
     keep(store, "token-1")
     assert not store.clear("owner")
     assert store.read() is not None
@@ -105,8 +105,8 @@ def test_who_lost_the_claim_clears_nothing(store: LedgerTokenStore) -> None:
     assert store.read() is None
 
 
-def test_the_room_of_a_claim_takes_its_bytes(store: LedgerTokenStore, opened: Ledger) -> None:
-    """PostgreSQL would compress what can be compressed, and then a claim would say little about a full disk."""
+def test_a_claim_reserves_the_bytes_that_the_token_will_need(store: LedgerTokenStore, opened: Ledger) -> None:
+    """If PostgreSQL could compress these bytes, a claim would succeed although the token does not fit."""
     bytes_of = func.pg_column_size if opened._database.dialect == "postgresql" else func.length
 
     def room() -> int | None:
@@ -122,7 +122,7 @@ def test_the_room_of_a_claim_takes_its_bytes(store: LedgerTokenStore, opened: Le
     assert room() is None
 
 
-def test_who_lost_the_claim_stores_nothing(store: LedgerTokenStore) -> None:
+def test_an_owner_that_lost_its_claim_stores_nothing(store: LedgerTokenStore) -> None:
     assert store.claim("two", 60)
     store.store("one", "zombie's token", 100)
     assert store.read() is None
@@ -147,7 +147,9 @@ def test_eight_threads_that_meet_a_revoked_token_renew_it_once(sendoso: Sandbox,
     assert len(sendoso.requests) == 2
 
 
-def test_a_token_kept_under_the_secret_of_last_year_costs_one_request(sendoso: Sandbox, ledger: dict[str, Any]) -> None:
+def test_a_token_encrypted_under_an_old_client_secret_costs_one_request(
+    sendoso: Sandbox, ledger: dict[str, Any]
+) -> None:
     hook = SendosoHook()
     client = (hook.config.base_url, "sandbox", "client_credentials", "")
     keep(hook.ledger.tokens(client, "the secret of last year"), "a token of last year")

@@ -1,4 +1,4 @@
-"""The buttons on a task's page: what a task pushes for them, and when."""
+"""The buttons on a task's page: the links that a task pushes, and when it pushes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import XCom
 from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_sendoso.exceptions import SendosoUnprocessableError, SendOutcomeUnknownError
-from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
+from airflow_provider_sendoso.links.sendoso import OnHoldLink, SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -22,7 +22,7 @@ GIFT = {"gift_id": "gift-donation-trees", "message": "Thank you", "dedupe_scope"
 
 
 class FakeTI:
-    """A task instance that notes what it pushes, and how many sends Sendoso had been asked for by then."""
+    """A task instance that records what it pushes, and the number of sends that were posted by then."""
 
     dag_id, task_id, run_id, map_index = "dag", "task", "run-1", -1
 
@@ -50,12 +50,13 @@ def links(operator: type) -> list[type]:
     return [type(link) for link in operator.operator_extra_links]  # type: ignore[attr-defined]
 
 
-def test_operators_declare_them_and_so_does_the_provider() -> None:
+def test_operators_and_provider_declare_the_links() -> None:
     assert links(SendGiftOperator) == [SendosoLink, TrackingLink]
-    for operator in (BatchSendOperator, ResolveHeldOperator, SendStatusSensor):
+    assert links(SendStatusSensor) == [SendosoLink, OnHoldLink]
+    for operator in (BatchSendOperator, ResolveHeldOperator):
         assert links(operator) == [SendosoLink]
     declared = {name for name in ProvidersManager().extra_links_class_names if name.startswith("airflow_provider_send")}
-    assert declared == {f"{link.__module__}.{link.__qualname__}" for link in links(SendGiftOperator)}
+    assert declared == {f"{link.__module__}.{link.__qualname__}" for link in (OnHoldLink, SendosoLink, TrackingLink)}
 
 
 def test_batch_links_to_sendoso_before_anything_is_sent(sendoso: Sandbox, ti: FakeTI) -> None:
@@ -65,14 +66,14 @@ def test_batch_links_to_sendoso_before_anything_is_sent(sendoso: Sandbox, ti: Fa
     assert len(sendoso.sends) == 1
 
 
-def test_gift_links_to_where_it_can_be_followed(sendoso: Sandbox, ti: FakeTI) -> None:
+def test_gift_links_to_its_tracking_address(sendoso: Sandbox, ti: FakeTI) -> None:
     thank = SendGiftOperator(task_id="task", recipient=RECIPIENT, **GIFT)
     send_id = thank.execute({"ti": ti})
     tracking = f"{sendoso.url}/?send={send_id}"
     assert ti.pushed == {"sendoso_link": sendoso.url, "sendoso_tracking_link": tracking}
     assert ti.sends_before == {"sendoso_link": 0, "sendoso_tracking_link": 1}
 
-    # The ledger keeps no addresses: what was sent before has none.
+    # The ledger stores no tracking addresses, so a send of an earlier try has none.
     again = FakeTI(sendoso)
     assert SendGiftOperator(task_id="task", recipient=RECIPIENT, **GIFT).execute({"ti": again}) == send_id
     assert again.pushed == {"sendoso_link": sendoso.url}
@@ -85,7 +86,7 @@ def test_gift_links_to_where_it_can_be_followed(sendoso: Sandbox, ti: FakeTI) ->
         ({"fault": "error_before"}, SendOutcomeUnknownError),
     ],
 )
-def test_gift_that_is_not_known_to_be_sent_links_to_sendoso_all_the_same(
+def test_gift_that_was_not_sent_links_to_sendoso(
     sendoso: Sandbox, ti: FakeTI, fault: dict[str, Any], error: type[Exception]
 ) -> None:
     sendoso.fault(fault.pop("fault"), method="POST", path="/api/v3/sends", **fault)
@@ -112,7 +113,9 @@ def test_resolving_links_to_sendoso(sendoso: Sandbox, ti: FakeTI, make_open: Cal
 
 
 @pytest.mark.parametrize(("pushed", "shown"), [("https://app.sendoso.com", "https://app.sendoso.com"), (None, "")])
-def test_address_is_what_the_task_has_pushed(monkeypatch: pytest.MonkeyPatch, pushed: str | None, shown: str) -> None:
+def test_address_is_read_from_xcom_and_empty_without_one(
+    monkeypatch: pytest.MonkeyPatch, pushed: str | None, shown: str
+) -> None:
     """Airflow would write ``None`` down as text, and show a button for it."""
     key = SimpleNamespace(dag_id="dag", task_id="task", run_id="run-1", map_index=3)
     asked: list[Any] = []

@@ -1,4 +1,4 @@
-"""One mailbox is one recipient, however it is spelled; what decorates an address is named, and never the address."""
+"""One mailbox is one recipient in every spelling; an error names the decoration of an address, never the address."""
 
 from __future__ import annotations
 
@@ -46,11 +46,17 @@ DECORATED = {
     ],
     "a comma or a semicolon": ["ada@example.com,", "ada@example.com;", ",ada@example.com"],
     "full-width characters": ["ａｄａ@example.com", "ada＠example.com", "ada@example．com", "ada@example.com，"],
-    "characters that cannot be seen": ["ada\u200b@example.com", "ada@exam\u00adple.com", "a\u200dda@example.com"],
+    "characters that cannot be seen": [
+        *("ada\u200b@example.com", "ada@exam\u00adple.com", "a\u200dda@example.com", "ada\u3164@example.com"),
+        *("a\ufe0fda@example.com", "a\u034fda@example.com", "ada@example.com\u2800", "\U000e0101ada@example.com"),
+    ],
     "an HTML entity": ["&lt;ada@example.com&gt;", "ada&#64;example.com", "ada@example.com&nbsp;"],
     "a percent-encoded character": ["ada%40example.com", "%20ada@example.com", "ada%2Bnews@example.com"],
     "a punctuation mark after it": ["ada@example.com.", "ada@example.com:", "ada@example.com!", "ada@example.com*"],
-    "a punctuation mark before it": ["•ada@example.com", "=ada@example.com", "*ada@example.com", ".ada@example.com"],
+    "a punctuation mark before it": [
+        *("•ada@example.com", "=ada@example.com", "*ada@example.com", ".ada@example.com", "#ada@example.com"),
+        *("~ada@example.com", "→ada@example.com", "/ada@example.com"),
+    ],
     "more after it": ["ada@example.com?subject=Hi", "ada@example.com/", "ada@example.com#x"],
     "white space": ["Ada ada@example.com", "ada@example.com Ada", "ada @example.com"],
     "more than one @": ["ada@@example.com", "ada@example.com@example.com", "@ada@example.com"],
@@ -84,7 +90,7 @@ def test_a_decorated_address_is_refused_by_the_kind_of_its_decoration(kind: str,
         "ada@xn--bcher-kva.example",
     ],
 )
-def test_a_plain_address_is_one(text: str) -> None:
+def test_a_plain_address_has_no_problem(text: str) -> None:
     assert address_problem(unicodedata.normalize("NFC", text)) is None
 
 
@@ -101,7 +107,7 @@ def test_a_plain_address_is_one(text: str) -> None:
         "ada.example.com",
     ],
 )
-def test_what_is_no_address_is_called_that(text: str) -> None:
+def test_text_that_is_no_address_is_reported_as_such(text: str) -> None:
     problem = address_problem(text)
     assert problem is not None
     assert "e-mail address" in problem
@@ -138,7 +144,7 @@ def test_different_mailboxes_have_different_keys(mailboxes: tuple[str, ...]) -> 
 
 
 @given(st.text(max_size=40))
-def test_folding_keeps_the_number_of_letters_and_is_done_after_once(text: str) -> None:
+def test_folding_case_keeps_the_number_of_letters_and_is_idempotent(text: str) -> None:
     folded = fold_case(text)
     assert len(folded) == len(text)
     assert fold_case(folded) == folded
@@ -148,12 +154,12 @@ def test_folding_keeps_the_number_of_letters_and_is_done_after_once(text: str) -
     local=st.text(string.ascii_letters + string.digits + "äßéñΣςſ", min_size=1, max_size=12),
     domain=st.sampled_from(["example.com", "Bücher.example", "xn--bcher-kva.example"]),
 )
-def test_a_key_is_its_own_key(local: str, domain: str) -> None:
+def test_the_key_of_a_key_is_the_key(local: str, domain: str) -> None:
     key = mailbox_key(unicodedata.normalize("NFC", f"{local}@{domain}"))
     assert mailbox_key(key) == key
 
 
 @given(st.text(max_size=60), st.sampled_from(["ada@example.com", "grace@example.org"]), st.text(max_size=60))
-def test_no_problem_quotes_the_text(before: str, address: str, after: str) -> None:
+def test_no_problem_quotes_the_address(before: str, address: str, after: str) -> None:
     problem = address_problem((before + address + after).strip()) or ""
     assert address not in problem.replace("like ada@example.com", "")

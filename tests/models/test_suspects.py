@@ -1,4 +1,4 @@
-"""What a spreadsheet or a data frame has made of a cell is never printed on a parcel."""
+"""Values that a spreadsheet or a data frame has damaged are refused, and never printed on a parcel."""
 
 from __future__ import annotations
 
@@ -20,21 +20,36 @@ ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
 
 @pytest.mark.parametrize(
     "text",
-    ["n/a", "N/A", "-", "nan", "NaN", "None", "<NA>", "NaT", "NULL", "null", "#N/A", "(null)", "undefined", "--"],
+    [
+        *("n/a", "N/A", "-", "nan", "NaN", "None", "<NA>", "NaT", "NULL", "null", "#N/A", "(null)", "undefined", "--"),
+        *("none", "(blank)", "[object Object]", "<nil>", "#NUM!", "{}", "''", "-nan", "inf"),
+    ],
 )
-def test_a_stand_in_for_a_missing_value_is_named(text: str) -> None:
+def test_a_stand_in_for_a_missing_value_is_a_suspect(text: str) -> None:
     assert repr(text) in (suspect(text) or "")
 
 
-@pytest.mark.parametrize("text", ["4.42079E+11", "4.4E+11", "1e5", "2E11", "-1.5E+3", "4.42079e+11"])
-def test_a_number_that_a_spreadsheet_has_shortened(text: str) -> None:
+@pytest.mark.parametrize("text", ["4.42079E+11", "4.4E+11", "1e5", "2E11", "-1.5E+3", "4.42079e+11", "4,42079E+11"])
+def test_a_number_in_scientific_notation_is_a_suspect(text: str) -> None:
     assert "scientific notation" in (suspect(text) or "")
+
+
+@pytest.mark.parametrize("text", ["'02139", "'+44 20 7946", '="02139"', '=""', "#####"])
+def test_a_value_as_a_spreadsheet_guards_or_shows_it(text: str) -> None:
+    assert "spreadsheet" in (suspect(text) or "")
+
+
+@pytest.mark.parametrize(
+    "text", ["'t Hooft", "'s-Hertogenbosch", "#1 Fan", "=mc²", "'90s Diner", "##", "Inf", "None Ltd"]
+)
+def test_signs_that_begin_a_name(text: str) -> None:
+    assert suspect(text) is None
 
 
 @pytest.mark.parametrize(
     "text", ["Nan", "Nat", "Null Island", "None of your business", "1E", "E5", "12", "+442079460000", "A-1", "1e5f"]
 )
-def test_names_and_numbers_that_may_be_meant(text: str) -> None:
+def test_names_and_numbers_that_may_be_meant_are_no_suspects(text: str) -> None:
     assert suspect(text) is None
 
 
@@ -52,11 +67,23 @@ def test_names_and_numbers_that_may_be_meant(text: str) -> None:
         ("JP", "600001", True),
         ("GB", "1234", False),
         ("TW", "100", False),
+        ("US", "2139.0", True),
+        ("GB", "1234.0", True),
+        ("US", "2139-4307", True),
+        ("PR", "901-1234", True),
+        ("BR", "1310-100", True),
+        ("JP", "60-0001", True),
+        ("JP", "060-0001", False),
+        ("SE", "114 55", False),
+        ("CZ", "10 00", True),
+        ("FR", "75001 CEDEX 05", False),
         ("US", None, False),
         (None, "2139", False),
     ],
 )
-def test_a_postal_code_that_has_lost_its_zeros(country: str | None, code: str | None, lost: bool) -> None:
+def test_a_postal_code_that_may_have_lost_its_zeros_is_a_problem(
+    country: str | None, code: str | None, lost: bool
+) -> None:
     assert (postal_code_problem(country, code) is not None) == lost
 
 
@@ -69,9 +96,10 @@ def test_a_postal_code_that_has_lost_its_zeros(country: str | None, code: str | 
         ({"address": {"line1": "1 Main St", "postal_code": 2139, "country": "US"}}, "address_postal_code"),
         ({"address": {"postal_code": 2139.0, "country": "us"}}, "address_postal_code"),
         ({"address": {"postal_code": "4.42E+11", "country": "GB"}}, "address_postal_code"),
+        ({"address": {"postal_code": "'02139", "country": "US"}}, "address_postal_code"),
     ],
 )
-def test_the_field_is_named(fields: dict[str, Any], name: str) -> None:
+def test_the_field_of_a_suspect_is_named(fields: dict[str, Any], name: str) -> None:
     with pytest.raises(ValidationError) as caught:
         GiftSend.model_validate({"gift_id": "g", "message": "Hi", "recipient": ADA | fields})
     assert [field for field, _ in field_errors(caught.value)] == [name]
@@ -112,21 +140,21 @@ class NaTType:
         ("Hello \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", None),
     ],
 )
-def test_values_of_other_types(value: Any, text: str | None) -> None:
+def test_enums_missing_values_and_big_numbers_are_read_as_text(value: Any, text: str | None) -> None:
     if isinstance(value, str) and text is None:
         text = value  # the flag of England keeps its last characters, which cannot be seen
     assert normalise_text(value) == text
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32", "int64"])
-def test_numbers_of_numpy(kind: str) -> None:
+def test_numbers_of_numpy_are_read_as_text(kind: str) -> None:
     numpy = pytest.importorskip("numpy", reason="numpy comes with some databases' drivers only")
     assert normalise_text(getattr(numpy, kind)(42)) == "42"
     if kind != "int64":
         assert normalise_text(getattr(numpy, kind)("nan")) is None
 
 
-def test_a_cell_of_combining_marks_costs_nothing() -> None:
+def test_a_long_cell_of_combining_marks_is_refused_quickly() -> None:
     with pytest.raises(ValueError, match="longer than"):
         normalise_text("a" + "\u0301\u0323" * 500_000)
 
@@ -137,12 +165,39 @@ def test_a_cell_of_combining_marks_costs_nothing() -> None:
         ("Hi {first_name}", "{first_name}"),
         ("Hi {{ params.name }}", "{{ params.name }}"),
         ("{% if x %}", "{% if x %}"),
-        ("Hi {} {1} { x } :-}", None),
+        ("Hi { first_name }", "{ first_name }"),
+        ("Hi {first_name!r}", "{first_name!r}"),
+        ("Hi {first_name:>5}", "{first_name:>5}"),
+        ("Hi {first_name.title}", "{first_name.title}"),
+        ("Hi {} {1} {a b} :-} :-{", None),
         (None, None),
     ],
 )
-def test_placeholders(text: str | None, left: str | None) -> None:
+def test_a_placeholder_left_in_a_text_is_found(text: str | None, left: str | None) -> None:
     assert placeholder(text) == left
+
+
+def test_a_cell_of_opening_braces_is_looked_through_once() -> None:
+    steps = 0
+
+    class Text(str):
+        def find(self, *args: Any) -> int:
+            nonlocal steps
+            steps += 1
+            return super().find(*args)
+
+    assert placeholder(Text("{" * 1_000_000)) is None
+    assert steps == 6
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize("value", [Opaque(), Opaque, len, lambda: "Ada"], ids=["object", "class", "function", "lambda"])
+def test_what_prints_as_its_place_in_memory_is_no_text(value: Any) -> None:
+    with pytest.raises(TypeError, match="is not text"):
+        normalise_text(value)
 
 
 @pytest.mark.parametrize("text", ["{{ var.value.x }}", "Ada {% if 1 %}", "{# Ada #}", "Dear {first_name}"])
@@ -167,7 +222,7 @@ def test_a_single_gift_is_refused_with_a_placeholder_on_its_card() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["None", "", " "])
-def test_what_a_template_has_rendered_to_nothing_is_absent_at_every_depth(nothing: str) -> None:
+def test_a_value_that_a_template_rendered_to_nothing_is_absent_at_every_depth(nothing: str) -> None:
     address = {"line1": nothing, "city": nothing}
     gift = GiftArguments.parse({"gift_id": "g", "message": "Hi", "metadata": {"crm": nothing, "id": "42"}})
     send = make_send(gift, ADA | {"company": nothing, "address": address})

@@ -1,4 +1,4 @@
-"""SendosoNotifier: a gift from a callback, once, whoever calls it and however often."""
+"""SendosoNotifier: a callback sends one gift, however often Airflow calls it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def notifier(**changes: Any) -> SendosoNotifier:
 
 
 def of_task(task_id: str = "report", run_id: str = "run-1", map_index: Any = -1, **more: Any) -> dict[str, Any]:
-    """What a task's callback is called with, as much of it as is used."""
+    """The part of a task callback's context that the notifier uses."""
     ti = SimpleNamespace(
         dag_id="sales", task_id=task_id, run_id=run_id, map_index=map_index, xcom_push=lambda **pushed: None
     )
@@ -49,7 +49,7 @@ def of_task(task_id: str = "report", run_id: str = "run-1", map_index: Any = -1,
 
 
 def of_run(run_id: str = "run-1", task_id: str | None = "report") -> dict[str, Any]:
-    """What a DAG's own callback is called with: some task of the run, if Airflow has one at hand."""
+    """The context of a DAG's callback, which has some task of the run, or none."""
     if task_id is not None:
         return of_task(task_id, run_id, reason="success")
     return {"dag": DAG("sales", schedule=None), "run_id": run_id, "reason": "success"}
@@ -69,7 +69,7 @@ def scopes() -> list[str]:
 
 @pytest.mark.usefixtures("ledger")
 class TestSends:
-    def test_it_sends_what_it_is_told(self, sendoso: Sandbox) -> None:
+    def test_the_notifier_sends_its_arguments(self, sendoso: Sandbox) -> None:
         notifier(gift_id="gift-mug", variant_id="mug-black", team_id=7, metadata={"deal": "42"}, recipient=PARCEL)(
             of_task()
         )
@@ -84,7 +84,7 @@ class TestSends:
             **PARCEL,
         }
 
-    def test_a_callback_that_is_run_twice_sends_once(self, sendoso: Sandbox) -> None:
+    def test_a_callback_that_runs_twice_sends_once(self, sendoso: Sandbox) -> None:
         callback = notifier()
         for context in (of_task(), of_task(), of_task(map_index=3)):
             callback(context)
@@ -92,7 +92,7 @@ class TestSends:
         callback(of_task(run_id="run-2"))
         assert len(sendoso.sends) == 2
 
-    def test_templates_are_rendered_for_each_call_anew(self, sendoso: Sandbox) -> None:
+    def test_templates_are_rendered_for_each_call(self, sendoso: Sandbox) -> None:
         callback = notifier(recipient=ADA | {"email": "{{ ti.task_id }}@example.com"}, message="From {{ run_id }}")
         for task_id in ("one", "two"):
             callback(of_task(task_id))
@@ -101,9 +101,7 @@ class TestSends:
         assert callback.recipient["email"] == "{{ ti.task_id }}@example.com"
 
     @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 has no asynchronous notifiers")
-    def test_in_a_triggerer_it_sends_without_blocking_it(
-        self, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_notifier_does_not_block_a_triggerer(self, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         went_on: list[bool] = []
         accept = Account.accept
 
@@ -129,7 +127,7 @@ class TestSends:
         asyncio.run(again())
         assert len(sendoso.sends) == 1
 
-    def test_the_task_and_its_callback_are_two_gifts(self, sendoso: Sandbox) -> None:
+    def test_a_task_and_its_callback_send_two_gifts(self, sendoso: Sandbox) -> None:
         callback = notifier()
         with DAG("sales", schedule=None) as dag:
             task = SendGiftOperator(
@@ -158,13 +156,13 @@ SCOPES = {
 
 
 @pytest.mark.parametrize("whose", SCOPES)
-def test_the_default_scope_is_whose_callback_it_is(sendoso: Sandbox, ledger: Any, whose: str) -> None:
+def test_the_default_scope_is_the_task_or_run_of_the_callback(sendoso: Sandbox, ledger: Any, whose: str) -> None:
     context, scope = SCOPES[whose]
     notifier().notify(dict(context))
     assert scopes() == [scope]
 
 
-def test_a_scope_of_ones_own_is_rendered_and_beats_the_default(sendoso: Sandbox, ledger: Any) -> None:
+def test_an_own_scope_is_rendered_and_replaces_the_default(sendoso: Sandbox, ledger: Any) -> None:
     callback = notifier(dedupe_scope="quota reached by {{ dag.dag_id }}")
     for run_id in ("run-1", "run-2"):
         callback(of_task(run_id=run_id))
@@ -172,7 +170,7 @@ def test_a_scope_of_ones_own_is_rendered_and_beats_the_default(sendoso: Sandbox,
     assert len(sendoso.sends) == 1
 
 
-def test_several_callbacks_of_a_task_are_batches_of_their_own(sendoso: Sandbox, ledger: Any) -> None:
+def test_several_callbacks_of_a_task_are_separate_batches(sendoso: Sandbox, ledger: Any) -> None:
     for scope in ("one", "two"):
         notifier(dedupe_scope=scope)(of_task())
     assert (scopes(), len(sendoso.sends)) == (["one", "two"], 2)
@@ -188,7 +186,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("changes", "words"), WRONG)
-def test_what_is_wrong_is_named_without_its_value(
+def test_a_wrong_argument_is_named_without_its_value(
     sendoso: Sandbox, ledger: Any, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(SendosoConfigError, match=words) as caught:
@@ -197,13 +195,13 @@ def test_what_is_wrong_is_named_without_its_value(
     assert sendoso.requests == []
 
 
-def test_without_a_context_it_sends_nothing(sendoso: Sandbox, ledger: Any) -> None:
+def test_without_a_context_the_notifier_sends_nothing(sendoso: Sandbox, ledger: Any) -> None:
     with pytest.raises(SendosoConfigError, match="without Airflow's context"):
         notifier().notify({})
     assert sendoso.requests == []
 
 
-def test_without_a_ledger_it_sends_nothing(sendoso: Sandbox) -> None:
+def test_without_a_ledger_the_notifier_sends_nothing(sendoso: Sandbox) -> None:
     with pytest.raises(SendosoConfigError, match="AIRFLOW_CONN_SENDOSO_LEDGER="):
         notifier().notify(of_task())
     assert sendoso.requests == []
@@ -225,7 +223,7 @@ def test_an_unknown_outcome_is_held_and_never_posted_again(sendoso: Sandbox, led
     assert sendoso.sends == []
 
 
-def test_it_logs_the_send_and_not_the_recipient(
+def test_the_notifier_logs_the_send_and_not_the_recipient(
     sendoso: Sandbox, ledger: Any, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     callback = notifier()
@@ -237,7 +235,7 @@ def test_it_logs_the_send_and_not_the_recipient(
         assert "lovelace" not in text.casefold()
 
 
-def test_making_one_looks_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constructing_a_notifier_looks_up_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("looked up")
 
@@ -246,9 +244,9 @@ def test_making_one_looks_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_the_arguments_are_the_operators() -> None:
+def test_the_template_fields_are_those_of_the_operator() -> None:
     assert set(SendosoNotifier.template_fields) == set(SendGiftOperator.template_fields) - {"on_absent"}
 
 
-def test_airflow_is_told_of_it() -> None:
+def test_the_provider_declares_the_notifier() -> None:
     assert get_provider_info()["notifications"] == [f"{SendosoNotifier.__module__}.{SendosoNotifier.__qualname__}"]

@@ -1,4 +1,4 @@
-"""A task that is run as Airflow runs it, with whatever looks at it set up as a user does."""
+"""Runs a task as Airflow does, with metrics, traces or listeners set up as a user does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHAMPIONS = [
 
 @dataclass(frozen=True)
 class Tried:
-    """How a try of a task went."""
+    """The result of a try of a task."""
 
     state: str
     ended: Mapping[str, Any]

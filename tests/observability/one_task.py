@@ -22,7 +22,7 @@ from soak.execution_api import ExecutionApi
 
 
 class Api(ExecutionApi):
-    """Also notes all that the task's end says, and says that every asset is in use."""
+    """Also records what the end of the task reports, and answers that every asset is active."""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.method == "PATCH" and request.url.path.endswith("/state"):

@@ -30,30 +30,30 @@ SAME = {
 
 
 @pytest.mark.parametrize("uri", SAME)
-def test_airflow_takes_them_for_one_asset(uri: str) -> None:
+def test_spellings_of_one_uri_are_one_asset(uri: str) -> None:
     assert {Asset(other).uri for other in [uri, *SAME[uri]]} == {uri}
 
 
 @pytest.mark.parametrize(
     "uri", ["sendoso:///q4", "sendoso://user@app.sendoso.com/q4", "sendoso://app.sendoso.com/a?b=1"]
 )
-def test_what_is_no_such_uri_is_refused(uri: str) -> None:
+def test_a_malformed_uri_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match="sendoso://<account>/<dedupe_scope>"):
         sanitize_uri(urlsplit(uri))
 
 
 @given(account=st.text(min_size=1, max_size=40), scope=st.text(max_size=40))
-def test_the_uri_of_a_scope_stays_as_it_is(account: str, scope: str) -> None:
+def test_the_uri_of_a_scope_is_its_own_normal_form(account: str, scope: str) -> None:
     uri = asset_uri(account, scope)
     assert sanitize_uri(urlsplit(uri)).geturl() == uri
     assert uri.isascii()
 
 
-def test_what_a_uri_cannot_hold_is_encoded() -> None:
+def test_characters_outside_ascii_are_encoded() -> None:
     assert sanitize_uri(urlsplit("sendoso://app.sendoso.com/銀座")).path == "/%E9%8A%80%E5%BA%A7"
 
 
-def test_openlineage_knows_it_by_account_and_scope() -> None:
+def test_openlineage_names_an_asset_by_account_and_scope() -> None:
     assert openlineage_name(asset_uri("app.sendoso.com", "q4 champions")) == (
         "sendoso://app.sendoso.com",
         "q4 champions",
@@ -62,7 +62,7 @@ def test_openlineage_knows_it_by_account_and_scope() -> None:
     assert (dataset.namespace, dataset.name) == ("sendoso://app.sendoso.com", "sends")
 
 
-def test_airflow_makes_one_from_the_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_creates_an_asset_from_the_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     collecting = HookLineageCollector()
     monkeypatch.setattr(sdk, "get_hook_lineage_collector", lambda: collecting, raising=False)
     collector = get_hook_lineage_collector()

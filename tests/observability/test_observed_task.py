@@ -1,4 +1,4 @@
-"""What a real task tells a real statsd, a collector of traces, and OpenLineage; and that none of them can fail it."""
+"""A real task reports to a real statsd, a collector of traces, and OpenLineage; none of them can make it fail."""
 
 from __future__ import annotations
 
@@ -168,7 +168,9 @@ def test_traces_get_the_parts_of_a_batch_below_the_tasks_span(run_task: RunTask)
     assert nothing_personal(str([span for span in spans if span.name.startswith("sendoso.")]))
 
 
-def test_a_span_of_what_failed_says_the_kind_of_error_and_nothing_else(run_task: RunTask, sendoso: Sandbox) -> None:
+def test_the_span_of_a_failed_part_has_the_class_of_the_error_and_nothing_else(
+    run_task: RunTask, sendoso: Sandbox
+) -> None:
     sendoso.fault("status", times=10**6, method="POST", path=SENDS, status=403, body={"message": "ada@example.com"})
     with collector() as (settings, spans):
         assert run_task("gifts", **settings).state == "failed"
@@ -207,7 +209,7 @@ TASKS = {"asked", "listed", "thank", "links", "arrived", "new", "resolve", "land
 
 
 @pytest.mark.parametrize("settings", [{}, {"AIRFLOW__OPENLINEAGE__INCLUDE_FULL_TASK_INFO": "True"}], ids=["", "full"])
-def test_no_event_of_any_task_holds_anything_personal(
+def test_no_event_of_any_task_has_personal_data(
     run_task: RunTask, sendoso: Sandbox, tmp_path: Path, settings: dict[str, str]
 ) -> None:
     log = tmp_path / "lineage.jsonl"

@@ -1,4 +1,4 @@
-"""What the operators report of a send: counted once over all tries, and never at a send's cost."""
+"""The operators' reports of sends: each send counts once over all tries, and no report can cost a send."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 
 @pytest.mark.usefixtures("ledger")
 class TestMetrics:
-    def test_over_all_tries_a_gift_is_counted_once(self, sendoso: Sandbox, counted: Counter[str]) -> None:
+    def test_a_gift_is_counted_once_over_all_tries(self, sendoso: Sandbox, counted: Counter[str]) -> None:
         sendoso.fault("status", times=2, method="POST", path=SENDS, status=403)
         for _ in range(2):
             with pytest.raises(SendosoError):
@@ -104,21 +104,19 @@ class TestMetrics:
         batch().execute(context("run-2"))
         assert counted == {"not_reached": 6, "sent": 3, "already_sent": 3}
 
-    def test_what_was_unknown_and_then_found_is_sent_and_not_held(
-        self, sendoso: Sandbox, counted: Counter[str]
-    ) -> None:
+    def test_an_unknown_send_that_is_found_is_counted_as_sent(self, sendoso: Sandbox, counted: Counter[str]) -> None:
         sendoso.fault("drop_after", method="POST", path=SENDS)
         batch().execute(context())
         assert counted == {"sent": 3}
 
-    def test_what_stays_unknown_is_held(self, sendoso: Sandbox, counted: Counter[str]) -> None:
+    def test_a_send_that_stays_unknown_is_counted_as_held(self, sendoso: Sandbox, counted: Counter[str]) -> None:
         sendoso.fault("drop_before", method="POST", path=SENDS)
         with pytest.raises(SendHeldError):
             batch().execute(context())
         assert counted == {"sent": 2, "held": 1}
 
     @pytest.mark.parametrize("make", [lambda **changes: batch(**changes), lambda **changes: gift(**changes)])
-    def test_a_task_that_is_deferred_is_counted_when_it_has_ended(
+    def test_a_deferred_task_is_counted_when_it_has_ended(
         self, sendoso: Sandbox, counted: Counter[str], make: Callable[..., Any]
     ) -> None:
         sendoso.fault("drop_before", method="POST", path=SENDS)
@@ -141,13 +139,13 @@ class TestMetrics:
         batch(dry_run=True).execute(context())
         assert counted == {}
 
-    def test_one_gift_is_counted_whoever_sends_it(self, sendoso: Sandbox, counted: Counter[str]) -> None:
+    def test_a_single_gift_is_counted_for_operator_and_notifier(self, sendoso: Sandbox, counted: Counter[str]) -> None:
         gift().execute(context())
         gift().execute(context("run-2"))
         SendosoNotifier(gift_id="gift-donation-trees", recipient=PEOPLE[1], message="!").notify(context())
         assert counted == {"sent": 2, "already_sent": 1}
 
-    def test_a_gift_that_was_not_reached_is_counted_too(self, sendoso: Sandbox, counted: Counter[str]) -> None:
+    def test_a_gift_that_was_not_reached_is_counted(self, sendoso: Sandbox, counted: Counter[str]) -> None:
         sendoso.fault("status", method="POST", path=SENDS, status=403)
         with pytest.raises(SendosoError):
             gift().execute(context())
@@ -166,7 +164,7 @@ def events_of_alias(events: OutletEventAccessors) -> list[tuple[str, Any]]:
 
 @pytest.mark.usefixtures("ledger")
 class TestAssetEvents:
-    def test_they_carry_the_counts_and_an_alias_becomes_the_scope(self, sendoso: Sandbox) -> None:
+    def test_asset_events_carry_the_counts_and_an_alias_becomes_the_scope(self, sendoso: Sandbox) -> None:
         events = OutletEventAccessors()
         summary = batch(outlets=OUTLETS).execute(context(outlet_events=events))
         told = summary | {"dry_run": False}
@@ -176,19 +174,19 @@ class TestAssetEvents:
         assert events_of_alias(events) == [("sendoso://127.0.0.1/q4", told)]
         assert "ada" not in json.dumps(told).casefold()
 
-    def test_those_of_a_dry_run_say_that_it_was_one(self, sendoso: Sandbox) -> None:
+    def test_the_asset_event_of_a_dry_run_says_so(self, sendoso: Sandbox) -> None:
         events = OutletEventAccessors()
         batch(outlets=OUTLETS[:1], dry_run=True).execute(context(outlet_events=events))
         extra = events[OUTLETS[0]].extra
         assert (extra["dry_run"], extra["sent"], extra["would_send"]) == (True, 0, 3)
 
-    def test_what_the_author_has_put_there_stays(self, sendoso: Sandbox) -> None:
+    def test_extra_of_the_author_is_kept_in_an_asset_event(self, sendoso: Sandbox) -> None:
         events = OutletEventAccessors()
         events[OUTLETS[0]].extra["season"] = "winter"
         batch(outlets=OUTLETS[:1]).execute(context(outlet_events=events))
         assert events[OUTLETS[0]].extra["season"] == "winter"
 
-    def test_an_outlet_that_is_no_asset_is_left_alone(self, sendoso: Sandbox) -> None:
+    def test_an_outlet_that_is_no_asset_is_ignored(self, sendoso: Sandbox) -> None:
         events = OutletEventAccessors()
         operator = batch()
         operator.outlets = [object(), OUTLETS[0]]
@@ -198,22 +196,26 @@ class TestAssetEvents:
 
 @pytest.mark.usefixtures("ledger")
 class TestHookLineage:
-    def test_a_batch_goes_to_its_scope(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
+    def test_the_lineage_of_a_batch_is_its_scope(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
         batch().execute(context())
         assert outputs(collector) == ["sendoso://127.0.0.1/q4"]
 
-    def test_a_dry_run_goes_nowhere(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
+    def test_a_dry_run_has_no_lineage(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
         batch(dry_run=True).execute(context())
         assert outputs(collector) == []
         for dry_run in (False, True):  # the same task again: its gifts are out, and the dry run has not sent them
             batch(dry_run=dry_run).execute(context())
         assert len(outputs(collector)) == 1
 
-    def test_one_gift_goes_to_the_account(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
+    def test_the_lineage_of_a_single_gift_is_the_account(
+        self, sendoso: Sandbox, collector: HookLineageCollector
+    ) -> None:
         gift().execute(context())
         assert outputs(collector) == ["sendoso://127.0.0.1/"]
 
-    def test_and_so_does_one_of_the_hooks_own(self, sendoso: Sandbox, collector: HookLineageCollector) -> None:
+    def test_the_lineage_of_a_gift_of_the_hook_is_the_account(
+        self, sendoso: Sandbox, collector: HookLineageCollector
+    ) -> None:
         SendosoHook().send_gift(gift_id="gift-donation-trees", recipient=PEOPLE[0], message="Thank you")
         assert outputs(collector) == ["sendoso://127.0.0.1/"]
 
@@ -222,7 +224,7 @@ def outputs(collector: HookLineageCollector) -> list[str]:
     return [found.asset.uri for found in collector.collected_assets.outputs]
 
 
-def test_a_query_is_told_once_behind_a_named_cursor_too(
+def test_a_query_behind_a_named_cursor_is_reported_once(
     sendoso: Sandbox, ledger: Any, postgres_database: Any, set_connection: Any, collector: HookLineageCollector
 ) -> None:
     """Psycopg's rows stay in the server, so the hook's own ``run``, which would tell, does not run the query."""
@@ -233,7 +235,7 @@ def test_a_query_is_told_once_behind_a_named_cursor_too(
 
 
 class TestSpans:
-    def test_they_nest_and_end_with_what_they_are_about(self, spans: InMemorySpanExporter) -> None:
+    def test_spans_nest_and_have_their_attributes(self, spans: InMemorySpanExporter) -> None:
         with span("outer", {"rows": 3, "nothing": None}) as describe:
             with span("inner"):
                 pass
@@ -246,7 +248,7 @@ class TestSpans:
         )
         assert dict(outer.attributes) == {"sendoso.rows": 3, "sendoso.sent": 2}
 
-    def test_an_error_goes_on_and_its_words_are_not_in_the_span(self, spans: InMemorySpanExporter) -> None:
+    def test_an_error_is_raised_and_its_words_are_not_in_the_span(self, spans: InMemorySpanExporter) -> None:
         with pytest.raises(ValueError, match="ada@"), span("batch"):
             raise ValueError("ada@example.com")
         (ended,) = spans.get_finished_spans()
@@ -292,7 +294,7 @@ def forget_complaints() -> Iterator[None]:
 
 @pytest.mark.parametrize("what", BREAK)
 @pytest.mark.usefixtures("ledger", "forget_complaints")
-def test_what_breaks_costs_no_send_and_is_said_once_without_its_words(
+def test_a_report_that_breaks_costs_no_send_and_is_logged_once_without_its_words(
     sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     said: list[str] = []
@@ -304,13 +306,13 @@ def test_what_breaks_costs_no_send_and_is_said_once_without_its_words(
     assert words.endswith("failed (BrokenError); sends are not affected.")
 
 
-def test_what_breaks_while_a_span_is_open_hides_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_span_that_breaks_hides_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "set_span_in_context", break_it)
     with pytest.raises(KeyError), span("batch"):
         raise KeyError
 
 
-def test_in_a_task_that_cannot_log_any_more_a_report_still_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_report_in_a_task_that_cannot_log_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_supervisor(*args: Any) -> None:
         raise BrokenPipeError
 
@@ -318,7 +320,7 @@ def test_in_a_task_that_cannot_log_any_more_a_report_still_breaks_nothing(monkey
     assert harmless(break_it)() is None
 
 
-def test_what_stops_a_task_goes_through_a_report() -> None:
+def test_an_interrupt_is_not_swallowed_by_a_report() -> None:
     @harmless
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -345,10 +347,12 @@ class TestOpenLineage:
         operator.execute(context())
         assert operator.get_openlineage_facets_on_complete(None).outputs == []
 
-    def test_a_try_that_did_not_come_to_sending_says_nothing(self) -> None:
+    def test_a_try_that_did_not_begin_to_send_has_no_facets(self) -> None:
         assert batch().get_openlineage_facets_on_complete(None) is None
 
-    def test_a_facet_that_raises_leaves_the_rest(self, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_facet_that_raises_leaves_the_other_facets(
+        self, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(
             "airflow.providers.common.compat.openlineage.utils.sql.get_openlineage_facets_with_sql", break_it
         )
@@ -357,7 +361,9 @@ class TestOpenLineage:
         operator.sql, operator.conn_id = "SELECT 1", "no_such_connection"
         assert len(operator.get_openlineage_facets_on_complete(None).outputs) == 1
 
-    def test_without_the_extra_it_says_nothing(self, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_openlineage_installed_there_are_no_facets(
+        self, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.extractors", None)
         operator = batch()
         operator.execute(context())

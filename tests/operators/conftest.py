@@ -1,4 +1,4 @@
-"""Operators run as Airflow runs them, with as much of a task instance as they use; logs as a reader sees them."""
+"""Fixtures that run operators as Airflow does, with the part of a task instance that they use, and read the logs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ti() -> type[FakeTI]:
 
 @pytest.fixture
 def ledger_connection(tmp_path: Path) -> dict[str, Any]:
-    """What the operators do does not depend on the ledger's database; the tests of the ledger run on each."""
+    """One database only, because operators do not depend on the ledger's database; the ledger's tests run on each."""
     return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
 
 
@@ -52,7 +52,7 @@ def people() -> Callable[[int], list[dict[str, Any]]]:
 
 @pytest.fixture
 def batch(people: Callable[[int], list[dict[str, Any]]]) -> Callable[..., BatchSendOperator]:
-    """Makes a batch of three recipients, or of what the arguments say."""
+    """Makes a batch, of three recipients unless the arguments say otherwise."""
 
     def make(**changes: Any) -> BatchSendOperator:
         arguments = {

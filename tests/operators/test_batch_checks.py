@@ -1,4 +1,4 @@
-"""BatchSendOperator finding what is wrong before anything is sent, and mapped tasks that share a scope."""
+"""BatchSendOperator's checks before anything is sent, and mapped tasks that share a scope."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_incomplete_address_of_a_parcel_is_found_before_it_is_sent(
     assert "St James" not in logs
 
 
-def test_on_invalid_fail_and_max_invalid_count_these_rows_too(
+def test_on_invalid_fail_and_max_invalid_count_rows_with_an_incomplete_address(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     rows = people(2)
@@ -67,7 +67,7 @@ def test_the_catalogue_is_read_once_for_addresses_and_prices(
     assert readings(sendoso) == 1
 
 
-def test_no_gift_of_the_catalogue(
+def test_a_row_whose_gift_is_not_in_the_catalogue_is_invalid(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, read_logs: Callable[[], str]
 ) -> None:
     rows = [row | {"gift_id": gift} for row, gift in zip(people(2), ("gift-donation-trees", "no-such"), strict=True)]
@@ -93,7 +93,7 @@ def test_without_a_catalogue_sendoso_checks_the_addresses(
 
 
 @pytest.mark.parametrize(("strict_email", "invalid"), [(False, 0), (True, 1), ("True", 1), ("False", 0)])
-def test_strict_email(
+def test_strict_email_refuses_an_address_that_the_lenient_check_accepts(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, strict_email: Any, invalid: int
 ) -> None:
     rows = people(2)
@@ -101,12 +101,14 @@ def test_strict_email(
     assert execute(batch(recipients=rows, strict_email=strict_email))["invalid"] == invalid
 
 
-def test_strict_email_that_is_neither(sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute) -> None:
+def test_a_strict_email_that_is_neither_true_nor_false_is_refused(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
+) -> None:
     with pytest.raises(SendosoConfigError, match="strict_email is 'perhaps', neither true nor false"):
         execute(batch(strict_email="perhaps"))
 
 
-def test_twenty_rows_are_named_and_the_rest_is_counted(
+def test_the_log_names_twenty_invalid_rows_and_counts_the_rest(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, read_logs: Callable[[], str]
 ) -> None:
     rows = people(31)
@@ -118,7 +120,7 @@ def test_twenty_rows_are_named_and_the_rest_is_counted(
     assert "Invalid because email is not an e-mail address: 30" in logs
 
 
-def test_columns_of_the_address_without_their_prefix(
+def test_columns_of_an_address_need_no_prefix(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     row = people(1)[0] | {"address_line1": "1 Road", "CITY": "London", "postal_code": "SW1Y 4JH", "Country": "GB"}
@@ -139,7 +141,7 @@ def test_mapped_tasks_that_share_a_scope_send_each_recipient_one_gift(
     assert len(sendoso.sends) == 5
 
 
-def test_recipients_as_xcom_holds_them(
+def test_recipients_may_be_the_lazy_sequence_that_mapped_tasks_return(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     # What a task returned has been through JSON; what mapped tasks returned is a sequence that is read as it is used.
@@ -155,3 +157,28 @@ def test_recipients_as_xcom_holds_them(
 
     returned = json.loads(json.dumps(people(2)))
     assert counts(execute(batch(recipients=LazySequence(returned)))) == {"sent": 2}
+
+
+@pytest.mark.parametrize("row", [{"first_name": "\ud800"}, {"email": "\ud800@example.com"}])
+def test_a_row_with_half_a_surrogate_pair_is_invalid(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, row: dict[str, str]
+) -> None:
+    rows = people(3)
+    rows[1] |= row
+    assert execute(batch(recipients=rows))["invalid"] == 1
+
+
+def test_a_row_ref_longer_than_its_column_in_the_ledger_stops_no_send_on_postgresql(
+    sendoso: Sandbox, set_connection: Any, postgres_database: Any, batch: Make, execute: Execute, people: Any
+) -> None:
+    set_connection("sendoso_ledger", postgres_database().connection)
+    rows = [row | {"ref": "x"} for row in people(3)]
+    rows[1]["ref"] = "x" * 251
+    assert execute(batch(recipients=rows, row_ref="ref"))["sent"] >= 2
+
+
+def test_max_invalid_that_is_not_a_number_is_refused(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
+) -> None:
+    with pytest.raises(SendosoConfigError):
+        execute(batch(max_invalid="nan"))

@@ -1,4 +1,4 @@
-"""BatchSendOperator: arguments, what it returns, when it fails, and what it lets nobody see."""
+"""BatchSendOperator: its arguments, its result, its failures, and the personal data that it never shows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowException,
     AirflowFailException,
+    AirflowTaskTimeout,
     TriggerRule,
 )
 from airflow.serialization import serialized_objects
@@ -41,10 +42,10 @@ def counts(summary: dict[str, Any]) -> dict[str, int]:
     return {outcome.value: summary[outcome] for outcome in RowOutcome if summary[outcome]}
 
 
-# -- what it does and returns ------------------------------------------------------------------------------------------
+# -- sending, and the result ------------------------------------------------------------------------------------------
 
 
-def test_it_sends_each_recipient_one_gift_and_returns_a_summary(
+def test_a_batch_sends_each_recipient_one_gift_and_returns_a_summary(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
 ) -> None:
     summary = execute(batch())
@@ -66,7 +67,7 @@ def test_it_sends_each_recipient_one_gift_and_returns_a_summary(
     }
 
 
-def test_a_second_try_counts_what_the_first_sent_and_another_run_finds_it_sent(
+def test_a_second_try_counts_sends_of_the_first_as_sent_and_another_run_as_already_sent(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     first, again = execute(batch()), execute(batch())
@@ -119,7 +120,7 @@ def test_the_message_is_filled_in_from_the_row_and_an_empty_column_makes_it_inva
     assert "Invalid row 2: Team, named in the message, is missing" in read_logs()
 
 
-def test_another_recipient_key_and_a_row_reference(
+def test_the_recipient_key_may_be_any_column_and_the_row_ref_names_a_row_in_the_log(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, read_logs: Callable[[], str]
 ) -> None:
     rows = [row | {"customer_id": number} for row, number in zip(people(3), (7, 7.0, None), strict=True)]
@@ -129,7 +130,7 @@ def test_another_recipient_key_and_a_row_reference(
 
 
 @pytest.mark.parametrize("rows", [[], None], ids=["list", "query"])
-def test_no_rows_are_a_success(
+def test_a_batch_without_rows_succeeds(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any, tmp_path: Path, rows: Any
 ) -> None:
     set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
@@ -213,7 +214,9 @@ def test_a_scope_with_another_recipient_key_is_refused(
     assert len(sendoso.sends) == 3
 
 
-def test_unknown_connections(sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute) -> None:
+def test_a_connection_that_does_not_exist_or_runs_no_sql_is_refused(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
+) -> None:
     with pytest.raises(SendosoConfigError, match="The connection 'nowhere' does not exist"):
         execute(batch(sql="SELECT 1", conn_id="nowhere"))
     with pytest.raises(SendosoConfigError, match="The connection 'nobody' does not exist"):
@@ -316,14 +319,16 @@ def test_held_sends_fail_without_retries_and_are_named(
     assert counts(task.xcom["return_value"]) == {"sent": 2, "held": 1}
 
 
-def test_on_held_continue_goes_on(sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute) -> None:
+def test_on_held_continue_succeeds_and_counts_the_held_sends(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
+) -> None:
     sendoso.fault("error_before", method="POST", path=SENDS)
     assert counts(execute(batch(on_held="continue"))) == {"sent": 2, "held": 1}
     assert counts(execute(batch(on_held="continue"))) == {"sent": 2, "held": 1}
     assert len(sendoso.sends) == 2
 
 
-def test_rows_that_another_run_is_on_are_not_reached_and_the_task_can_be_retried(
+def test_rows_claimed_by_another_run_are_not_reached_and_the_task_can_be_retried(
     sendoso: Sandbox, ledger: Any, batch: Make, ti: Any, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -338,7 +343,9 @@ def test_rows_that_another_run_is_on_are_not_reached_and_the_task_can_be_retried
     assert counts(task.xcom["return_value"]) == {"sent": 1, "not_reached": 2}
 
 
-def test_without_xcom_it_fails_as_well(sendoso: Sandbox, ledger: Any, batch: Make, ti: Any) -> None:
+def test_a_batch_that_pushes_no_xcom_fails_with_the_same_error(
+    sendoso: Sandbox, ledger: Any, batch: Make, ti: Any
+) -> None:
     task = ti("run-1")
     with pytest.raises(SendosoNotFoundError):
         batch(gift_id="no-such-gift", do_xcom_push=False).execute({"ti": task})
@@ -366,7 +373,8 @@ def test_on_kill_claims_nothing_more_and_the_next_try_goes_on(
     assert len(sendoso.sends) == 5
 
 
-# -- what nobody may see -----------------------------------------------------------------------------------------------
+# -- personal data is never shown
+# -----------------------------------------------------------------------------------------------
 
 
 def test_no_recipient_and_no_secret_is_in_logs_xcom_errors_or_the_ledger(
@@ -408,7 +416,7 @@ def test_no_recipient_and_no_secret_is_in_logs_xcom_errors_or_the_ledger(
 # -- templates, DAGs, serialisation ------------------------------------------------------------------------------------
 
 
-def test_templates_are_rendered_and_rendered_words_are_understood(
+def test_arguments_are_templates_and_their_rendered_text_is_parsed(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     operator = batch(
@@ -445,7 +453,7 @@ def test_templates_are_rendered_and_rendered_words_are_understood(
     assert body["metadata"]["campaign"] == "q4"
 
 
-def test_it_can_be_copied(batch: Make) -> None:
+def test_the_operator_can_be_copied(batch: Make) -> None:
     operator = batch(metadata={"a": 1}, lease=timedelta(minutes=2))
     twin = copy.deepcopy(operator)
     assert twin is not operator
@@ -459,7 +467,7 @@ def a_dag(**arguments: Any) -> DAG:
     return dag
 
 
-def test_a_dag_with_it_can_be_serialised(people: Any) -> None:
+def test_a_dag_with_the_operator_can_be_serialised(people: Any) -> None:
     serialise = getattr(serialized_objects, "DagSerialization", serialized_objects.SerializedDAG)
     data = serialise.to_dict(a_dag(recipients=people(2), max_invalid=0.1, trigger_rule=TriggerRule.ALL_DONE))
     json.dumps(data)
@@ -469,7 +477,7 @@ def test_a_dag_with_it_can_be_serialised(people: Any) -> None:
     assert task.dedupe_scope == "{{ params.campaign }}"
 
 
-def test_mapped_over_arguments_it_can_be_serialised() -> None:
+def test_a_mapped_operator_can_be_serialised() -> None:
     with DAG("campaign", schedule=None) as dag:
         BatchSendOperator.partial(task_id="gifts", gift_id="gift-mug", conn_id="warehouse", message="Hi").expand_kwargs(
             [{"sql": "SELECT 1", "dedupe_scope": "a"}, {"sql": "SELECT 2", "dedupe_scope": "b"}]
@@ -480,7 +488,7 @@ def test_mapped_over_arguments_it_can_be_serialised() -> None:
     assert "MappedOperator" in type(serialise.from_dict(data).get_task("gifts")).__name__
 
 
-def test_making_it_looks_nothing_up(monkeypatch: pytest.MonkeyPatch, people: Any) -> None:
+def test_constructing_the_operator_looks_up_no_connection(monkeypatch: pytest.MonkeyPatch, people: Any) -> None:
     def never(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a connection was looked up while a DAG was parsed")
 
@@ -488,5 +496,19 @@ def test_making_it_looks_nothing_up(monkeypatch: pytest.MonkeyPatch, people: Any
     assert a_dag(recipients=people(1), sendoso_conn_id="nobody").task_ids == ["gifts"]
 
 
-def test_its_errors_are_airflows() -> None:
+def test_every_error_of_the_provider_is_an_airflow_exception() -> None:
     assert issubclass(SendosoError, AirflowException)
+
+
+def test_a_task_that_airflow_times_out_has_pushed_the_counts_of_what_it_sent(
+    sendoso: Sandbox, ledger: Any, batch: Make, ti: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_out_after_two(log: Any) -> None:
+        if len(sendoso.sends) == 2:
+            raise AirflowTaskTimeout
+
+    monkeypatch.setattr("airflow_provider_sendoso.runs.base.ProgressLog.__call__", time_out_after_two)
+    task = ti("run-1")
+    with pytest.raises(AirflowTaskTimeout):
+        batch(max_in_flight=1).execute({"ti": task})
+    assert task.xcom["return_value"]["sent"] == 2

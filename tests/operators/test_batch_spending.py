@@ -41,7 +41,7 @@ def test_a_dry_run_counts_and_prices_and_leaves_no_trace(
     assert sends.states(dedupe_scope="q4") == {"SENT": 1}
 
 
-def test_a_dry_run_of_a_new_scope_does_not_make_it(
+def test_a_dry_run_of_a_new_scope_does_not_create_the_scope(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
 ) -> None:
     assert execute(batch(dry_run=True, dedupe_scope="q5"))["would_send"] == 3
@@ -57,7 +57,7 @@ def test_a_dry_run_in_a_scope_of_another_recipient_key_is_refused(
         execute(batch(dry_run=True, recipient_key="last_name"))
 
 
-def test_what_was_approved_is_sent_also_over_retries(
+def test_an_approved_batch_is_sent_also_over_retries(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     approved = execute(batch(recipients=people(5), dry_run=True), "run-1")["fingerprint"]
@@ -86,7 +86,7 @@ def test_what_was_approved_is_sent_also_over_retries(
         {"metadata": {"campaign": "other"}},
     ],
 )
-def test_anything_else_than_what_was_approved_is_refused(
+def test_a_batch_that_differs_from_what_was_approved_is_refused(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any, change: dict[str, Any]
 ) -> None:
     approved = execute(batch(recipients=people(5), dry_run=True))["fingerprint"]
@@ -133,7 +133,7 @@ def test_an_approval_of_another_list_altogether_names_no_rows(
         execute(batch(recipients=people(90), message="Another", approved_fingerprint=approved))
 
 
-def test_somebody_who_was_sent_a_gift_since_the_dry_run_changes_what_was_approved(
+def test_a_gift_sent_since_the_dry_run_invalidates_the_approval(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
     approved = execute(batch(recipients=people(5), dry_run=True))["fingerprint"]
@@ -190,7 +190,7 @@ def test_a_batch_at_its_limits_is_sent_also_on_a_retry(
         ({"dry_run": "perhaps"}, "dry_run is 'perhaps', neither true nor false"),
     ],
 )
-def test_limits_that_make_no_sense(
+def test_a_limit_that_is_not_an_amount_or_a_count_is_refused(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, argument: dict[str, Any], error: str
 ) -> None:
     with pytest.raises(SendosoConfigError, match=error):
@@ -198,10 +198,26 @@ def test_limits_that_make_no_sense(
     assert posts(sendoso) == 0
 
 
-def test_a_catalogue_that_does_not_answer_costs_a_sent_batch_only_its_estimate(
+def test_without_a_catalogue_a_batch_is_sent_and_has_no_cost_estimate(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
 ) -> None:
     sendoso.fault("status", times=100, method="GET", path="/api/v3/gifts", status=403)
     summary = execute(batch())
     assert counted(summary) == {"sent": 3}
     assert summary["estimated_cost"] is None
+
+
+@pytest.mark.parametrize("limit", [{"max_sends": 0}, {"max_cost": 0}, {"max_cost": 0.0}])
+def test_a_limit_of_zero_allows_no_send(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, limit: dict[str, float]
+) -> None:
+    with pytest.raises(SendosoLimitError):
+        execute(batch(**limit))
+
+
+@pytest.mark.parametrize("dry_run", ["", "None"])
+def test_a_dry_run_that_a_template_rendered_to_nothing_is_refused(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, dry_run: str
+) -> None:
+    with pytest.raises(SendosoConfigError):
+        execute(batch(dry_run=dry_run))

@@ -73,7 +73,7 @@ def duckdb_warehouse(tmp_path: Path, set_connection: Callable[..., None]) -> Cal
     return run
 
 
-def test_rows_arrive_as_they_are_in_the_warehouse(
+def test_values_of_the_warehouse_arrive_unchanged_in_the_send(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, warehouse: Any
 ) -> None:
     summary = execute(
@@ -95,7 +95,7 @@ def test_rows_arrive_as_they_are_in_the_warehouse(
     assert "notes" not in zoe
 
 
-def test_parameters_are_the_databases_and_not_logged(
+def test_parameters_go_to_the_database_and_not_into_the_log(
     sendoso: Sandbox,
     ledger: Any,
     batch: Make,
@@ -167,7 +167,7 @@ POSTGRES_QUERIES = [
 
 
 @pytest.mark.parametrize(("sql", "parameters"), POSTGRES_QUERIES)
-def test_postgresql_keeps_the_rows_where_it_can(
+def test_a_query_on_postgresql_is_read_whether_or_not_a_named_cursor_can_run_it(
     sendoso: Sandbox,
     ledger: Any,
     batch: Make,
@@ -188,7 +188,7 @@ def test_postgresql_keeps_the_rows_where_it_can(
         assert connected.execute(text("SELECT count(*) FROM people")).scalar() == int("INSERT" in sql)
 
 
-def test_postgresqls_rows_are_read_through_a_named_cursor(postgres_database: Any, set_connection: Any) -> None:
+def test_rows_of_postgresql_are_read_through_a_named_cursor(postgres_database: Any, set_connection: Any) -> None:
     set_connection("warehouse", postgres_database().connection)
     hook = PostgresHook(postgres_conn_id="warehouse")
     seen: list[Any] = []
@@ -212,7 +212,7 @@ def test_postgresqls_rows_are_read_through_a_named_cursor(postgres_database: Any
     ],
     ids=["the query fails", "the connection is lost"],
 )
-def test_postgresql_that_fails_halfway_sends_nothing(
+def test_a_query_that_fails_halfway_on_postgresql_sends_nothing(
     sendoso: Sandbox,
     ledger: Any,
     batch: Make,
@@ -231,7 +231,7 @@ def test_postgresql_that_fails_halfway_sends_nothing(
     assert execute(batch(sql=f"{people} FROM generate_series(1, 3) n", conn_id="warehouse"))["sent"] == 3
 
 
-def test_two_queries_in_one_text_are_refused_by_postgresql_too(
+def test_two_queries_in_one_text_are_refused_on_postgresql(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, set_connection: Any, postgres_database: Any
 ) -> None:
     set_connection("warehouse", postgres_database().connection)
@@ -262,7 +262,7 @@ def test_many_rows_are_fetched_in_parts(
         ("SELECT 1 AS mail", "No column for first_name, last_name, email. Columns of the result: mail"),
     ],
 )
-def test_results_that_cannot_be_read_are_refused(
+def test_a_result_without_the_columns_of_a_send_is_refused(
     sendoso: Sandbox,
     ledger: Any,
     batch: Make,

@@ -1,4 +1,4 @@
-"""BatchSendOperator on warehouses that cannot be had here: real databases that return what theirs do.
+"""BatchSendOperator on warehouses that the tests cannot run: other databases imitate their results.
 
 What is imitated was read in the hooks' and drivers' own code; docs/rows.md says of each what was tried, and how.
 """
@@ -275,7 +275,7 @@ def test_rows_are_read_through_every_kind_of_hook(
 
 @pytest.mark.parametrize("column", ["tags", "profile", "picture"])
 @pytest.mark.parametrize("field", ["first_name", "metadata"])
-def test_arrays_json_and_bytes_are_no_text(
+def test_a_row_with_an_array_json_or_bytes_in_a_text_field_is_invalid(
     sendoso: Sandbox,
     ledger: Any,
     batch: Make,
@@ -296,7 +296,7 @@ def test_arrays_json_and_bytes_are_no_text(
     assert sendoso.sends == []
 
 
-def test_bigquery_speaks_legacy_sql_unless_it_is_told(
+def test_bigquery_takes_legacy_sql_unless_hook_params_say_otherwise(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, warehouse: Any
 ) -> None:
     warehouse(BigQueryHook)
@@ -305,7 +305,7 @@ def test_bigquery_speaks_legacy_sql_unless_it_is_told(
     assert sendoso.requests == []
 
 
-def test_bigquerys_dml_has_no_columns(
+def test_a_dml_statement_on_bigquery_is_refused_because_it_returns_no_columns(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, warehouse: Any
 ) -> None:
     with pytest.raises(SendosoConfigError, match="returned no columns; it must be a query"):
@@ -334,13 +334,13 @@ def test_two_queries_in_one_text_are_refused(
     assert sendoso.requests == []
 
 
-def test_a_semicolon_at_the_end_is_no_second_query(
+def test_a_trailing_semicolon_is_not_a_second_query(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, warehouse: Any
 ) -> None:
     assert execute(batch(sql=f"{PEOPLE};\n", **warehouse(SnowflakeHook)))["sent"] == 1
 
 
-def test_a_cursor_that_dies_in_the_middle_sends_nothing(
+def test_a_cursor_that_fails_halfway_sends_nothing(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, warehouse: Any
 ) -> None:
     sql = "SELECT 'Ada' first_name, 'L' last_name, 'ada' || n || '@example.com' email FROM range(2000) numbers(n)"
@@ -350,7 +350,7 @@ def test_a_cursor_that_dies_in_the_middle_sends_nothing(
     assert execute(batch(sql=f"{sql} LIMIT 1", **warehouse(Imitation)))["sent"] == 1
 
 
-def test_what_duckdb_returns_is_what_the_imitations_need() -> None:
+def test_duckdb_returns_the_types_that_the_imitated_drivers_return() -> None:
     row = duckdb.connect().execute(PEOPLE).fetchone()
     assert row is not None
     assert [type(cell) for cell in row[4:]] == [datetime.date, Decimal, uuid.UUID, list, dict, bytes]

@@ -1,4 +1,4 @@
-"""A worker whose temporary disk is full: the try fails in words that help, and nobody is sent two gifts or none."""
+"""On a worker with a full temporary disk the try fails with a helpful error, and every recipient gets one gift."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def outcomes(tmp_path: Path) -> Callable[[], Counter[str]]:
     [("fill", range(1)), ("jobs", range(1, ROWS)), ("stage", range(ROWS, ROWS + 1))],
     ids=["rows are read", "rows are sent", "results are written"],
 )
-def test_a_disk_that_is_full_when(
+def test_no_recipient_gets_two_gifts_or_none_when_the_disk_is_full_while(
     sendoso: Sandbox,
     ledger: Any,
     make: Any,
@@ -58,7 +58,7 @@ def test_a_disk_that_is_full_when(
         make().execute({"ti": first})
     assert len(sendoso.sends) in reached
     assert outcomes() == Counter()
-    # A summary is of all rows or not there.
+    # A summary counts all rows, or there is none.
     assert first.xcom.get("return_value", {"sent": ROWS})["sent"] == ROWS
 
     assert make().execute({"ti": second})["sent"] == ROWS

@@ -82,7 +82,7 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> 
 
 @pytest.fixture
 def sqlite_ask(tmp_path: Path, set_connection: Any) -> Ask:
-    """For what is the same on every database."""
+    """For tests whose result is the same on every database."""
     set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
 
     def run(statement: str) -> list[tuple[Any, ...]]:
@@ -120,7 +120,7 @@ def pages_read(sendoso: Sandbox, path: str = TRACKER) -> int:
 # -- what lands --------------------------------------------------------------------------------------------------------
 
 
-def test_touches_land_with_types_and_land_the_same_again(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_touches_land_with_their_types_and_land_again_without_a_change(sendoso: Sandbox, ask: Ask, land: Land) -> None:
     sendoso.add(
         "touches",
         {
@@ -159,7 +159,9 @@ def post(sendoso: Sandbox, **changes: Any) -> str:
     return str(sendoso.campaign_sends()[-1].id)
 
 
-def test_campaign_sends_land_flat_with_our_status_beside_sendosos_own(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_campaign_sends_land_flat_with_the_providers_status_beside_sendosos_word(
+    sendoso: Sandbox, ask: Ask, land: Land
+) -> None:
     first = post(sendoso, name="Ada L", email="ada+returned@example.com")
     second = post(sendoso)
     sendoso.finish(first, "Expired")
@@ -180,7 +182,9 @@ def test_campaign_sends_land_flat_with_our_status_beside_sendosos_own(sendoso: S
     assert abs(datetime.fromisoformat(str(made)).replace(tzinfo=UTC) - told) < timedelta(milliseconds=2)
 
 
-def test_status_updates_have_a_table_of_their_own_that_follows(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_status_updates_land_in_a_table_of_their_own_and_follow_the_sends(
+    sendoso: Sandbox, ask: Ask, land: Land
+) -> None:
     send_id = post(sendoso)
     sendoso.finish(send_id, "Sent")
     assert land(status_table="history")["status_updates"] >= 1
@@ -197,7 +201,7 @@ def test_status_updates_have_a_table_of_their_own_that_follows(sendoso: Sandbox,
     assert ask(query) == before
 
 
-def test_a_status_table_that_comes_later_is_filled(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_a_status_table_that_is_added_later_is_filled(sendoso: Sandbox, ask: Ask, land: Land) -> None:
     sendoso.preload(3)
     land()
     for _ in range(2):
@@ -207,7 +211,7 @@ def test_a_status_table_that_comes_later_is_filled(sendoso: Sandbox, ask: Ask, l
         ask("DROP TABLE history")
 
 
-def test_a_new_field_is_a_new_column_and_none_is_ever_dropped(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_a_new_field_becomes_a_new_column_and_no_column_is_ever_dropped(sendoso: Sandbox, ask: Ask, land: Land) -> None:
     sendoso.add("users", {"id": 1, "email": "a@example.com", "balance": "1.5"})
     land("users")
     sendoso.add(
@@ -223,7 +227,9 @@ def test_a_new_field_is_a_new_column_and_none_is_ever_dropped(sendoso: Sandbox, 
     assert [(row[0], row[1], float(row[2])) for row in ask(query)] == [(None, None, 2.0)]
 
 
-def test_what_does_not_fit_its_column_goes_beside_it_as_text(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_a_value_that_does_not_fit_its_column_lands_as_text_in_a_column_beside_it(
+    sendoso: Sandbox, ask: Ask, land: Land
+) -> None:
     odd = {
         "id": 1,
         "balance": "about 5",
@@ -242,7 +248,7 @@ def test_what_does_not_fit_its_column_goes_beside_it_as_text(sendoso: Sandbox, a
     assert land("users", columns=["balance", "left_at", "seat_count", "is_admin", "team_id"])["unchanged"] == 3
 
 
-def test_odd_text_lands(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_text_of_any_length_and_alphabet_lands_unchanged(sendoso: Sandbox, ask: Ask, land: Land) -> None:
     long = "x" * 70_000
     sendoso.add("touches", {"id": 'a"b', "name": "it's \x00%s {} ? :name", "order": long, "1st choice": "🎁"})
     land("touches")
@@ -260,7 +266,7 @@ def test_an_empty_list_makes_an_empty_table(sendoso: Sandbox, ask: Ask, land: La
 
 
 @pytest.mark.parametrize("name", ["groups", "gifts", "return_addresses", "sends"])
-def test_other_lists_land_too(sendoso: Sandbox, sqlite_ask: Ask, land: Land, name: str) -> None:
+def test_every_other_list_lands(sendoso: Sandbox, sqlite_ask: Ask, land: Land, name: str) -> None:
     SendosoHook().send_gift(gift_id="gift-donation-trees", recipient=ADA, message="Thanks", metadata={"crm": 7})
     first = land(name)
     assert first["rows"] == first["inserted"] > 0
@@ -272,7 +278,7 @@ def test_other_lists_land_too(sendoso: Sandbox, sqlite_ask: Ask, land: Land, nam
 # -- which columns -----------------------------------------------------------------------------------------------------
 
 
-def test_columns_that_are_left_out_do_not_land_and_go_when_they_are_left_out_later(
+def test_columns_that_are_not_listed_do_not_land_and_are_emptied_when_they_are_no_longer_listed(
     sendoso: Sandbox, ask: Ask, land: Land
 ) -> None:
     sendoso.preload(3)
@@ -285,7 +291,7 @@ def test_columns_that_are_left_out_do_not_land_and_go_when_they_are_left_out_lat
     assert land(columns="['touch_id', 'current_total_cost']")["unchanged"] == 3
 
 
-def test_a_key_of_the_metadata_is_a_column_for_those_who_name_it(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_a_metadata_key_becomes_a_column_when_it_is_listed(sendoso: Sandbox, ask: Ask, land: Land) -> None:
     SendosoHook().send_gift(gift_id="gift-donation-trees", recipient=ADA, message="Thanks", metadata={"Customer-Id": 7})
     land("sends", columns=["metadata_customer_id", "metadata_nobody_has_it"])
     assert ask("SELECT metadata_customer_id, metadata_nobody_has_it FROM landed") == [("7", None)]
@@ -304,7 +310,7 @@ def test_a_column_that_no_row_has_is_refused_before_anything_is_written(
 # -- how much is read --------------------------------------------------------------------------------------------------
 
 
-def test_a_list_of_sends_is_read_as_far_as_anything_may_have_changed(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_a_list_of_sends_is_read_as_far_as_its_rows_may_have_changed(sendoso: Sandbox, ask: Ask, land: Land) -> None:
     sendoso.preload(450)
     assert land() | {"columns_added": []} == summary(rows=450, inserted=450, unchanged=0)
     assert pages_read(sendoso) == 5
@@ -323,7 +329,9 @@ def test_a_list_of_sends_is_read_as_far_as_anything_may_have_changed(sendoso: Sa
     assert ask("SELECT COUNT(*), COUNT(DISTINCT id) FROM landed") == [(451, 451)]
 
 
-def test_an_egift_that_was_opened_may_still_be_redeemed(sendoso: Sandbox, sqlite_ask: Ask, land: Land) -> None:
+def test_an_opened_egift_is_read_again_because_it_may_still_be_redeemed(
+    sendoso: Sandbox, sqlite_ask: Ask, land: Land
+) -> None:
     sendoso.preload(450)
     land()
     sqlite_ask("UPDATE landed SET status_word = 'Opened', landed_hash = 'campaign_sends:' WHERE id = '220'")
@@ -340,9 +348,7 @@ def test_a_list_in_another_order_is_read_to_its_end(sendoso: Sandbox, sqlite_ask
     assert sqlite_ask(f"SELECT COUNT(*) FROM landed WHERE id = '{newest}'") == [(1,)]
 
 
-def test_what_was_read_before_the_list_broke_off_is_not_taken_for_all(
-    sendoso: Sandbox, sqlite_ask: Ask, land: Land
-) -> None:
+def test_a_list_that_broke_off_is_not_taken_for_the_whole_list(sendoso: Sandbox, sqlite_ask: Ask, land: Land) -> None:
     sendoso.preload(450)
     reads = len(sendoso.requests)
     sendoso.fault("status", method="GET", path=TRACKER, status=500, body={}, seconds=0.01)
@@ -374,7 +380,7 @@ def test_a_stopped_task_writes_nothing(sendoso: Sandbox, sqlite_ask: Ask) -> Non
 
 
 @pytest.mark.parametrize("others", [0, 250, 350])
-def test_the_sends_of_a_batch(
+def test_only_the_sends_of_the_batch_land_when_a_batch_id_is_given(
     sendoso: Sandbox, ledger: Any, sqlite_ask: Ask, land: Land, batch: Any, execute: Any, people: Any, others: int
 ) -> None:
     mine = execute(batch(recipients=people(3)))
@@ -388,7 +394,7 @@ def test_the_sends_of_a_batch(
     assert sum(request.path.startswith("/api/v3/sends/") for request in sendoso.requests) == (3 if others == 350 else 0)
 
 
-def test_a_batch_that_was_landed_does_not_pass_for_the_list_before_it(
+def test_a_landed_batch_does_not_end_the_next_reading_of_the_whole_list_early(
     sendoso: Sandbox, ledger: Any, sqlite_ask: Ask, land: Land, batch: Any, execute: Any, people: Any
 ) -> None:
     app, hook = sendoso._app.account, SendosoHook()
@@ -415,7 +421,7 @@ def test_a_send_of_a_batch_that_sendoso_does_not_list_is_counted(
         land("sends", batch_id="nobodys")
 
 
-def test_the_campaign_sends_of_a_batch_once_their_ids_are_known(
+def test_campaign_sends_of_a_batch_land_once_their_ids_are_known(
     sendoso: Sandbox, ledger: Any, sqlite_ask: Ask, land: Land, batch: Any, execute: Any
 ) -> None:
     batch_id = execute(batch(gift_id=None, touch_id=102, message=None))["batch_id"]
@@ -427,10 +433,11 @@ def test_the_campaign_sends_of_a_batch_once_their_ids_are_known(
     assert sqlite_ask("SELECT DISTINCT touch_id FROM landed") == [("102",)]
 
 
-# -- tables that cannot be had -----------------------------------------------------------------------------------------
+# -- tables that cannot be written
+# -----------------------------------------------------------------------------------------
 
 
-def test_a_table_of_somebodys_is_left_alone(sendoso: Sandbox, ask: Ask, land: Land) -> None:
+def test_a_table_that_the_operator_did_not_make_is_left_alone(sendoso: Sandbox, ask: Ask, land: Land) -> None:
     ask("CREATE TABLE landed (id VARCHAR(20), name VARCHAR(20))")
     ask("INSERT INTO landed VALUES ('101', 'mine')")
     with pytest.raises(SendosoConfigError, match=r"has no column landed_hash, landed_at: it was not made for this"):
@@ -449,7 +456,7 @@ def test_two_lists_do_not_share_a_table(sendoso: Sandbox, ask: Ask, land: Land) 
     assert ask("SELECT * FROM landed ORDER BY id") == before
 
 
-def test_a_table_without_our_columns_gets_them_and_a_column_of_another_type_is_named(
+def test_missing_columns_are_added_to_a_table_and_a_column_of_another_type_is_named(
     sendoso: Sandbox, ask: Ask, land: Land, request: pytest.FixtureRequest
 ) -> None:
     ask("CREATE TABLE landed (id VARCHAR(190), email INTEGER, landed_hash VARCHAR(80), landed_at TIMESTAMP NULL)")
@@ -507,7 +514,7 @@ def test_a_temporary_disk_that_is_full_leaves_the_table_as_it_was(
     assert land()["inserted"] == 300
 
 
-def test_two_runs_at_once_leave_each_row_once(
+def test_two_concurrent_runs_leave_each_row_once(
     sendoso: Sandbox, postgres_database: Any, set_connection: Any, land: Land
 ) -> None:
     database = postgres_database()
@@ -537,13 +544,15 @@ def test_two_runs_at_once_leave_each_row_once(
         ({"conn_id": "sendoso_default"}, "which does not run SQL"),
     ],
 )
-def test_wrong_arguments(sendoso: Sandbox, sqlite_ask: Ask, land: Land, arguments: Any, words: str) -> None:
+def test_wrong_arguments_are_refused_before_anything_is_read(
+    sendoso: Sandbox, sqlite_ask: Ask, land: Land, arguments: Any, words: str
+) -> None:
     with pytest.raises(SendosoConfigError, match=words):
         land(**arguments)
     assert sendoso.requests == []
 
 
-def test_templates(sendoso: Sandbox, sqlite_ask: Ask, ti: Any) -> None:
+def test_all_arguments_are_templates(sendoso: Sandbox, sqlite_ask: Ask, ti: Any) -> None:
     operator = SendosoToSqlOperator(
         task_id="land",
         object="{{ params.what }}",
@@ -563,7 +572,7 @@ def test_templates(sendoso: Sandbox, sqlite_ask: Ask, ti: Any) -> None:
 # -- words and people --------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_status_word_is_processing_and_is_said_once(
+def test_an_unknown_status_word_is_processing_and_is_logged_once(
     sendoso: Sandbox, sqlite_ask: Ask, land: Land, read_logs: Callable[[], str]
 ) -> None:
     for word in ("Teleporting", "Teleporting", "Delivered"):
@@ -577,7 +586,7 @@ def test_an_unknown_status_word_is_processing_and_is_said_once(
     assert len(set(said)) == 1
 
 
-def test_nobody_is_named_in_log_and_xcom(sendoso: Sandbox, sqlite_ask: Ask, ti: Any, read_logs: Any) -> None:
+def test_neither_log_nor_xcom_has_personal_data(sendoso: Sandbox, sqlite_ask: Ask, ti: Any, read_logs: Any) -> None:
     sendoso.preload(5, email="personal{}@example.com")
     task = ti("run-1")
     operator = SendosoToSqlOperator(task_id="land", object="campaign_sends", table="landed", conn_id="warehouse")

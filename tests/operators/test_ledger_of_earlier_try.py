@@ -1,4 +1,4 @@
-"""A task's tries use one ledger: which it was is noted for good, and what is missing is said."""
+"""All tries of a task use the same ledger: it is recorded, and a try with another ledger fails with an error."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def go(request: pytest.FixtureRequest, sendoso: Sandbox, ledger: Any) -> Callabl
     return run
 
 
-def test_the_note_never_expires(go: Callable[..., Any]) -> None:
+def test_the_note_of_the_ledger_in_use_never_expires(go: Callable[..., Any]) -> None:
     store = Store()
     go(store)
     assert store.kept
     assert store.retention == timedelta.max
 
 
-def test_another_ledger_is_refused(
+def test_a_second_try_on_another_ledger_is_refused(
     go: Callable[..., Any], set_connection: Callable[..., None], tmp_path: Path, sendoso: Sandbox
 ) -> None:
     store = Store()
@@ -65,7 +65,9 @@ def test_another_ledger_is_refused(
     assert len(sendoso.sends) == sent
 
 
-def test_a_note_that_is_gone_is_said_and_made_again(go: Callable[..., Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_note_that_is_gone_is_reported_and_written_again(
+    go: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     store = Store()
     go(store)
     noted = dict(store.kept)
@@ -78,6 +80,8 @@ def test_a_note_that_is_gone_is_said_and_made_again(go: Callable[..., Any], capf
     assert GONE not in "".join(capfd.readouterr())
 
 
-def test_a_clear_is_no_second_try(go: Callable[..., Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_cleared_task_is_not_taken_for_a_second_try(
+    go: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     go(Store(), 4, max_tries=5)
     assert GONE not in "".join(capfd.readouterr())

@@ -55,7 +55,7 @@ def history(key: str) -> list[Any]:
     ],
     ids=["list", "tuple", "commas", "lines", "rendered", "json", "blanks", "prefixes"],
 )
-def test_send_keys_as_a_list_and_as_a_form_has_them(make_open, execute, spell):
+def test_send_keys_are_read_from_a_list_and_from_text_of_every_form(make_open, execute, spell):
     keys = make_open(ADA, BOB)
     assert execute(send_keys=spell(keys), batch_id="", dedupe_scope="None", reason=" ") == {
         "resolution": "sent",
@@ -68,13 +68,13 @@ def test_send_keys_as_a_list_and_as_a_form_has_them(make_open, execute, spell):
 
 
 @pytest.mark.parametrize("which", [{"batch_id": "batch-1"}, {"dedupe_scope": "q4"}])
-def test_in_bulk(make_open, execute, which):
+def test_a_batch_or_a_scope_is_resolved_in_bulk(make_open, execute, which):
     keys = make_open(ADA) + make_open(BOB, reason="read_timeout") + make_open(ADA, scope="q5", batch_id="batch-2")
     assert execute(resolution="not_sent", reason="http_500", **which)["resolved"] == 1
     assert states(*keys) == ["READY", "UNKNOWN", "UNKNOWN"]
 
 
-def test_one_with_its_id(make_open, execute):
+def test_a_send_is_resolved_with_its_id_once_sendoso_knows_the_id(make_open, execute):
     (key,) = make_open(ADA)
     recipient = {"first_name": "Ada", "last_name": "L", "email": ADA}
     found = SendosoHook().send_gift(gift_id="gift-donation-trees", recipient=recipient, message="Thank you")
@@ -84,7 +84,7 @@ def test_one_with_its_id(make_open, execute):
     assert SendosoHook().recorded_send_ids(batch_id="batch-1") == [found.id]
 
 
-def test_refused_sends_are_reopened_by_their_state(make_open, execute):
+def test_refused_sends_are_reopened_when_their_state_is_given(make_open, execute):
     keys = make_open(ADA, BOB)
     refused = update(sends).where(sends.c.send_key == keys[0]).values(state="REFUSED")
     SendosoHook().ledger._database.run(lambda connection: connection.execute(refused))
@@ -101,20 +101,20 @@ def test_refused_sends_are_reopened_by_their_state(make_open, execute):
         ("support desk", "grace", "support desk"),
     ],
 )
-def test_who_decided(make_open, execute, given, user, recorded):
+def test_the_decision_records_resolved_by_or_the_user_or_the_run(make_open, execute, given, user, recorded):
     (key,) = make_open(ADA)
     execute(send_keys=[key], resolved_by=given, user=user)
     assert [written.resolved_by for written in history(key)] == [recorded]
 
 
-def test_an_airflow_that_does_not_tell_the_user(make_open, ti):
+def test_without_a_user_of_airflow_the_decision_records_the_run(make_open, ti):
     (key,) = make_open(ADA)
     operator = ResolveHeldOperator(task_id="resolve", send_keys=[key], resolution="sent", why="looked")
     operator.execute({"ti": ti("run-1"), "dag_run": SimpleNamespace(dag_id="desk", run_id="run-1")})
     assert [written.resolved_by for written in history(key)] == ["desk/run-1"]
 
 
-def test_what_may_still_be_posted_fails_so_that_airflow_retries(make_open, execute):
+def test_sends_that_may_still_be_posted_fail_the_task_with_a_retryable_error(make_open, execute):
     keys = make_open(ADA) + make_open(BOB, lapsed=False)
     pushed: dict[str, Any] = {}
     with pytest.raises(SendosoError, match="may still be posting them: 1 send") as caught:
@@ -130,7 +130,7 @@ def test_what_may_still_be_posted_fails_so_that_airflow_retries(make_open, execu
     assert states(*keys) == ["READY", "UNKNOWN"]
 
 
-def test_some_that_are_not_open_are_counted(make_open, execute):
+def test_sends_that_are_not_open_are_counted(make_open, execute):
     keys = make_open(ADA, BOB)
     execute(send_keys=keys[:1])
     counts = execute(send_keys=keys, resolution="not_sent")
@@ -169,7 +169,7 @@ def test_wrong_arguments_change_nothing(make_open, execute, arguments, words):
     assert states(*keys) == ["UNKNOWN", "UNKNOWN"]
 
 
-def test_nothing_personal_is_logged(make_open, execute, read_logs):
+def test_the_log_has_no_personal_data(make_open, execute, read_logs):
     keys = make_open(ADA)
     execute(send_keys=keys)
     logs = read_logs()
@@ -177,7 +177,7 @@ def test_nothing_personal_is_logged(make_open, execute, read_logs):
     assert "example.com" not in logs
 
 
-def test_everything_is_a_template():
+def test_every_argument_is_a_template():
     fields = ResolveHeldOperator.template_fields
     with DAG("desk", schedule=None):
         operator = ResolveHeldOperator(task_id="resolve", **dict.fromkeys(fields, "{{ params.x }}"))

@@ -31,7 +31,7 @@ Make = Callable[..., SendGiftOperator]
 Execute = Callable[..., Any]
 
 
-def test_it_returns_the_id_of_the_send(sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute) -> None:
+def test_the_operator_returns_the_id_of_the_send(sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute) -> None:
     send_id = execute(
         gift(
             metadata={"contact_id": "42"},
@@ -70,7 +70,7 @@ def test_it_returns_the_id_of_the_send(sendoso: Sandbox, ledger: Any, gift: Make
     }
 
 
-def test_executed_again_it_returns_the_recorded_id_and_posts_nothing(
+def test_a_second_execution_returns_the_recorded_id_and_posts_nothing(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, people: Any
 ) -> None:
     first = execute(gift())
@@ -94,7 +94,7 @@ def test_another_gift_in_the_same_scope_is_an_error(
     assert len(sendoso.sends) == 2
 
 
-def test_a_batch_and_a_gift_of_one_scope_know_of_each_other(
+def test_a_batch_and_a_single_gift_in_one_scope_send_a_recipient_one_gift(
     sendoso: Sandbox, ledger: Any, gift: Make, batch: Any, execute: Execute
 ) -> None:
     execute(batch(dedupe_scope="thanks"))
@@ -131,7 +131,7 @@ def test_a_refusal_says_why_and_is_not_posted_again_with_the_same_content(
 @pytest.mark.parametrize(
     ("status", "error"), [(401, SendosoAuthError), (403, SendosoAuthError), (404, SendosoNotFoundError)]
 )
-def test_what_is_not_the_recipients_fault_can_be_tried_again(
+def test_an_error_that_is_not_the_recipients_fault_can_be_retried(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, status: int, error: type[Exception]
 ) -> None:
     sendoso.fault("status", times=2, method="POST", path=SENDS, status=status)
@@ -142,7 +142,7 @@ def test_what_is_not_the_recipients_fault_can_be_tried_again(
 
 
 @pytest.mark.parametrize("fault", ["drop_after", "error_after", "garbage", "truncate"])
-def test_an_unknown_outcome_that_went_out_is_found_by_its_mark(
+def test_a_send_of_unknown_outcome_that_went_out_is_found_by_its_mark(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, fault: str
 ) -> None:
     sendoso.fault(fault, method="POST", path=SENDS)
@@ -152,7 +152,7 @@ def test_an_unknown_outcome_that_went_out_is_found_by_its_mark(
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "error_before"])
-def test_an_unknown_outcome_fails_without_retries_and_later_tries_find_it_held(
+def test_an_unknown_outcome_fails_without_retries_and_later_tries_find_the_send_held(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, fault: str
 ) -> None:
     sendoso.fault(fault, method="POST", path=SENDS)
@@ -166,7 +166,7 @@ def test_an_unknown_outcome_fails_without_retries_and_later_tries_find_it_held(
     assert len(sendoso.sends) == 0
 
 
-def test_a_sendoso_that_is_down_is_a_retryable_error(
+def test_while_sendoso_is_down_the_task_fails_with_a_retryable_error(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute
 ) -> None:
     sendoso.stop()
@@ -177,7 +177,7 @@ def test_a_sendoso_that_is_down_is_a_retryable_error(
     assert execute(gift()) == sendoso.sends[0].id
 
 
-def test_while_another_run_is_on_it_it_is_not_posted(
+def test_a_send_claimed_by_another_run_is_not_posted(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -216,7 +216,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("changes", "words"), WRONG)
-def test_what_is_missing_or_wrong_is_named_without_its_value(
+def test_a_missing_or_wrong_argument_is_named_without_its_value(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(SendosoConfigError, match=words) as caught:
@@ -242,7 +242,7 @@ def test_logs_name_the_send_and_not_the_recipient(
     assert "Lovelace" not in logs
 
 
-def test_it_can_be_copied_serialised_and_mapped(gift: Make, people: Any) -> None:
+def test_the_operator_can_be_copied_serialised_and_mapped(gift: Make, people: Any) -> None:
     assert copy.deepcopy(gift()).recipient == people(1)[0]
     with DAG("campaign", schedule=None) as dag:
         gift()

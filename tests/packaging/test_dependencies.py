@@ -1,4 +1,4 @@
-"""What the package imports is what it declares: a package that another one happens to bring may be gone tomorrow."""
+"""The package declares every distribution that it imports, because a transitive dependency may disappear."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_what_is_imported_is_declared() -> None:
+def test_every_imported_package_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [need for needs in project["optional-dependencies"].values() for need in needs]
     declared = {

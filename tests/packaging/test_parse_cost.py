@@ -44,12 +44,12 @@ def parsed() -> set[str]:
     return imported(*MODULES)
 
 
-def test_operators_and_sensor_bring_nobody_elses_packages(parsed: set[str]) -> None:
+def test_operators_and_sensor_import_no_other_packages(parsed: set[str]) -> None:
     foreign = {name.partition(".")[0] for name in parsed} - {"airflow_provider_sendoso", "airflow"}
     assert foreign - set(sys.stdlib_module_names) == set()
 
 
-def test_operators_and_sensor_bring_none_of_what_a_run_is_made_of(parsed: set[str]) -> None:
+def test_operators_and_sensor_import_no_module_that_only_runs_need(parsed: set[str]) -> None:
     ours = {name for name in parsed if name.startswith("airflow_provider_sendoso.")}
     parts = {name.split(".")[1] for name in ours}
     heavy = {
@@ -69,7 +69,7 @@ def test_operators_and_sensor_bring_none_of_what_a_run_is_made_of(parsed: set[st
     assert "airflow_provider_sendoso.arguments.sends" not in ours
 
 
-def test_the_hook_brings_neither_http_client() -> None:
+def test_the_hook_imports_no_http_client() -> None:
     assert {"aiohttp", "requests", "urllib3"} & imported("hooks.sendoso") == set()
 
 

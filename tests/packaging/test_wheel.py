@@ -1,4 +1,4 @@
-"""What is published: the wheel and the sdist as ``python -m build`` makes them, and what Airflow sees of the wheel."""
+"""The published files: the wheel and the sdist of ``python -m build``, and what Airflow reads from the wheel."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tracked(*folders: str) -> set[str]:
     }
 
 
-def test_an_index_takes_both(built: Path) -> None:
+def test_twine_accepts_wheel_and_sdist(built: Path) -> None:
     assert sorted(path.name for path in built.iterdir()) == [f"{NAME}-py3-none-any.whl", f"{NAME}.tar.gz"]
     python("-m", "twine", "check", "--strict", *map(str, built.iterdir()), cwd=built)
 
@@ -102,7 +102,7 @@ def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
     }
 
 
-def test_its_metadata_is_a_provider_s(metadata: Message) -> None:
+def test_the_metadata_is_that_of_a_provider(metadata: Message) -> None:
     assert (metadata["Name"], metadata["Version"]) == ("airflow-provider-sendoso", __version__)
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
@@ -112,19 +112,19 @@ def test_its_metadata_is_a_provider_s(metadata: Message) -> None:
     assert set(metadata.get_all("Provides-Extra") or ()) >= {"postgres", "mysql", "email"}
 
 
-def test_it_caps_nobodys_airflow(metadata: Message) -> None:
+def test_the_dependencies_have_no_upper_bounds(metadata: Message) -> None:
     asked = metadata.get_all("Requires-Dist") or []
     assert "apache-airflow>=2.11.0" in asked
     assert [line for line in asked if re.search(r"<|==|~=", line.partition(";")[0])] == []
 
 
-def test_the_version_is_said_once(metadata: Message) -> None:
+def test_all_places_name_one_version(metadata: Message) -> None:
     assert get_provider_info()["versions"] == [metadata["Version"]]
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (\S+)", changelog, re.M)[0] == metadata["Version"]
 
 
-def test_airflow_shows_the_installed_wheel_whole(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+def test_airflow_lists_everything_that_the_installed_wheel_declares(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     wheel.extractall(installed)
     surroundings = {"PYTHONPATH": str(installed), "AIRFLOW_HOME": str(tmp_path)}

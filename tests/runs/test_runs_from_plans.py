@@ -1,4 +1,4 @@
-"""Runs that are given plans: no operator is there, and none is imported."""
+"""Runs work from plans alone: no operator is used, and none is imported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("ledger")
 
 @pytest.fixture
 def ledger_connection(tmp_path: Path) -> dict[str, Any]:
-    """What a run does does not depend on the ledger's database."""
+    """One database only, because a run does not depend on the ledger's database."""
     return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
 
 
@@ -52,7 +52,7 @@ def task(**changes: Any) -> Task:
     return Task(context, SendosoHook(), logging.getLogger("task"), "Test", **changes)
 
 
-def test_a_batch(sendoso: Sandbox) -> None:
+def test_a_plan_of_a_batch_is_sent_without_an_operator(sendoso: Sandbox) -> None:
     run = BatchRun(BatchPlan(dedupe_scope="q4", layout=LAYOUT, recipients=[*PEOPLE, PEOPLE[0]]), task())
     summary = run.execute()
     assert (summary["sent"], summary["duplicate"], summary["rows"]) == (2, 1, 3)
@@ -90,7 +90,7 @@ def test_one_gift_twice_is_one_send(sendoso: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(("settled", "waits"), [(False, 1), (True, 0)])
-def test_a_run_waits_once_for_what_may_be_sent_again(sendoso: Sandbox, settled: bool, waits: int) -> None:
+def test_a_run_is_deferred_once_before_it_sends_again(sendoso: Sandbox, settled: bool, waits: int) -> None:
     sendoso.fault("status", status=500, method="POST", path="/api/v3/sends")
     deferred: list[Any] = []
     plan = BatchPlan(dedupe_scope="q4", layout=LAYOUT, recipients=PEOPLE[:1], resend_absent=True, fail_on_held=False)
@@ -98,7 +98,7 @@ def test_a_run_waits_once_for_what_may_be_sent_again(sendoso: Sandbox, settled: 
     assert len(deferred) == waits
 
 
-def test_a_plan_that_cannot_be_run_cannot_be_built() -> None:
+def test_a_plan_with_wrong_values_cannot_be_built() -> None:
     with pytest.raises(SendosoConfigError, match="lease is 3 s"):
         SendPlan(dedupe_scope="q4", lease=3)
     with pytest.raises(SendosoConfigError, match="either sql and conn_id, or recipients"):
@@ -107,7 +107,7 @@ def test_a_plan_that_cannot_be_run_cannot_be_built() -> None:
         BatchPlan(dedupe_scope="q4", layout=LAYOUT, sql="SELECT 1")
 
 
-def test_the_repr_of_a_plan_shows_nobody_and_no_secret() -> None:
+def test_the_repr_of_a_plan_shows_no_person_and_no_secret() -> None:
     plan = BatchPlan(dedupe_scope="q4", layout=LAYOUT, recipients=PEOPLE, hook_params={"token": "s3cret"})
     send = GiftSend.model_validate({"gift_id": GIFT, "recipient": PEOPLE[0], "message": "Thank you"})
     shown = repr(plan) + repr(GiftPlan(gift=OneGift(send), dedupe_scope="q4"))

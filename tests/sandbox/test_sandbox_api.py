@@ -18,18 +18,18 @@ def refusal(answer) -> tuple[int, str]:
     return answer.status_code, body["message"]
 
 
-def test_me(client):
+def test_the_current_user_has_the_published_fields(client):
     body = client.get("/api/v3/me").json()
     assert set(body) == {"id", "name", "email", "balance", "team_balance"}
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/api/v3/nothing"), ("GET", "/nothing"), ("GET", "/api")])
-def test_unknown_routes(sandbox, client, method, path):
+def test_an_unknown_route_answers_404(sandbox, client, method, path):
     assert refusal(client.call(method, path)) == (404, "Not Found")
     assert sandbox.requests[-1].path == path
 
 
-def test_a_wrong_method(client):
+def test_a_wrong_method_answers_405(client):
     answer = client.call("DELETE", "/api/v3/sends")
     assert refusal(answer) == (405, "Method Not Allowed")
     assert "POST" in answer.headers["Allow"]
@@ -41,7 +41,7 @@ class TestGifts:
         assert answer.status_code == 200
         return [gift["id"] for gift in answer.json()["gifts"]]
 
-    def test_the_catalogue(self, client):
+    def test_the_catalogue_has_gifts_of_every_category(self, client):
         body = client.get("/api/v3/gifts").json()
         assert (body["current_page"], body["per_page"]) == (1, 25)
         assert body["total_count"] == len(body["gifts"]) >= 10
@@ -56,7 +56,7 @@ class TestGifts:
         coffee = gifts["gift-egift-coffee"]
         assert (coffee["delivery_type"], coffee["ship_to_countries"]) == ("email", ["CA", "GB", "US"])
 
-    def test_filters(self, client):
+    def test_the_catalogue_is_filtered_by_category_and_price(self, client):
         assert self.ids(client, "?category=eGift") == [
             "gift-egift-coffee",
             "gift-egift-books",
@@ -75,7 +75,7 @@ class TestGifts:
     @pytest.mark.parametrize(
         "query", ["page=0", "page=x", "page=-1", "per_page=0", "per_page=", "min_price=x", "max_price=nan"]
     )
-    def test_nonsense(self, client, query):
+    def test_an_invalid_query_parameter_is_refused(self, client, query):
         name = query.partition("=")[0]
         assert refusal(client.get(f"/api/v3/gifts?{query}")) == (400, f"{name} is invalid")
 
@@ -84,7 +84,7 @@ class TestGifts:
 
 
 class TestAccepting:
-    def test_a_send(self, sandbox, client, address):
+    def test_an_accepted_send_is_answered_with_its_fields(self, sandbox, client, address):
         answer = client.send(variant_id="mug-black", metadata={"contact_id": "42"}, company="Analytical Engines")
         assert answer.status_code == 201
         send = answer.json()["send"]
@@ -102,7 +102,7 @@ class TestAccepting:
         assert accepted.body["company"] == "Analytical Engines"
         assert abs(accepted.accepted_at - datetime.now(UTC).timestamp()) < 60
 
-    def test_the_answer_says_pending_however_fast_it_goes_on(self, client_of):
+    def test_the_answer_to_a_send_says_pending_however_short_the_step(self, client_of):
         with Sandbox(step=0) as sandbox:
             client = client_of(sandbox)
             send = client.send().json()["send"]
@@ -138,17 +138,17 @@ class TestRefusing:
         assert sandbox.sends == []
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"send"', b"\xff\xfe\xfd", b"[" * 100_000])
-    def test_an_unreadable_body(self, client, body):
+    def test_an_unreadable_body_is_refused(self, client, body):
         answer = client.call("POST", "/api/v3/sends", data=body)
         assert refusal(answer) == (400, "The request body is not a JSON object")
 
     @pytest.mark.parametrize("body", [{}, {"send": None}, {"send": []}, {"sends": {}}])
-    def test_no_send(self, client, body):
+    def test_a_body_without_a_send_is_refused(self, client, body):
         assert refusal(client.call("POST", "/api/v3/sends", json=body)) == (400, "send can't be blank")
 
     @pytest.mark.parametrize("field", ["gift_id", "first_name", "last_name", "email", "message"])
     @pytest.mark.parametrize("blank", [None, "", "  "])
-    def test_a_required_field(self, client, field, blank):
+    def test_a_missing_required_field_is_refused(self, client, field, blank):
         assert refusal(client.send(**{field: blank})) == (400, f"{field} can't be blank")
 
     def test_all_missing_fields_are_named(self, client):
@@ -157,28 +157,28 @@ class TestRefusing:
 
     @pytest.mark.parametrize("field", ["email", "first_name", "metadata", "address"])
     @pytest.mark.parametrize("value", [7, ["x"]])
-    def test_a_field_of_another_type(self, client, field, value):
+    def test_a_field_of_another_type_is_refused(self, client, field, value):
         assert refusal(client.send(**{field: value})) == (400, f"{field} is invalid")
 
     @pytest.mark.parametrize("gift", ["gift-none", 7, ["gift-mug"]])
-    def test_an_unknown_gift(self, client, gift):
+    def test_an_unknown_gift_is_refused(self, client, gift):
         assert refusal(client.send(gift_id=gift, address=None)) == (404, "Gift not found")
 
     @pytest.mark.parametrize("variant", ["hoodie-m", 1, ["mug-white"]])
-    def test_an_unknown_variant(self, client, variant):
+    def test_an_unknown_variant_is_refused(self, client, variant):
         assert refusal(client.send(variant_id=variant, address=None)) == (422, "Variant not found")
 
     @pytest.mark.parametrize("field", ["line1", "city", "postal_code", "country"])
-    def test_an_incomplete_address(self, client, address, field):
+    def test_an_incomplete_address_is_refused(self, client, address, field):
         del address[field]
         assert refusal(client.send(address=address)) == (400, f"address {field} can't be blank")
 
-    def test_no_address_for_a_physical_gift(self, client):
+    def test_a_physical_gift_without_an_address_is_refused(self, client):
         status, message = refusal(client.send(address=None))
         assert status == 400
         assert "address line1 can't be blank" in message
 
-    def test_a_state_in_the_us_only(self, client, address):
+    def test_an_address_in_the_us_needs_a_state(self, client, address):
         assert refusal(client.send(address=address | {"country": "us"})) == (
             400,
             "address state can't be blank",
@@ -187,27 +187,27 @@ class TestRefusing:
     @pytest.mark.parametrize(
         "email", ["ada", "ada@", "@example.com", "ada@example", "a b@example.com", "a@b@example.com", "a@b..com"]
     )
-    def test_an_egift_to_no_email(self, client, email):
+    def test_an_egift_to_an_invalid_email_is_refused(self, client, email):
         answer = client.send(gift_id="gift-egift-coffee", email=email, address=None)
         assert refusal(answer) == (422, "email is invalid")
 
     @pytest.mark.parametrize(
         ("gift", "country"), [("gift-mug", "XX"), ("gift-plant", "GB"), ("gift-egift-coffee", "DE")]
     )
-    def test_a_country_where_it_does_not_go(self, client, address, gift, country):
+    def test_a_country_that_the_gift_does_not_ship_to_is_refused(self, client, address, gift, country):
         answer = client.send(gift_id=gift, address=address | {"country": country})
         assert refusal(answer) == (422, "Gift is not eligible in the recipient's country")
 
 
 class TestReading:
-    def test_one(self, client):
+    def test_a_send_is_read_by_its_id(self, client):
         sent = client.send(metadata={"k": "v"}).json()["send"]
         answer = client.get(f"/api/v3/sends/{sent['id']}")
         assert answer.status_code == 200
         assert answer.json() == {"send": sent}
         assert sent["status_updates"] == [{"status": "pending", "occurred_at": sent["created_at"]}]
 
-    def test_an_unknown_one(self, client):
+    def test_an_unknown_send_is_not_found(self, client):
         assert refusal(client.get("/api/v3/sends/send-none")) == (404, "Send not found")
 
     def test_the_list_is_newest_first_and_paged(self, client):
@@ -218,7 +218,7 @@ class TestReading:
         assert {(page["per_page"], page["total_count"]) for page in pages} == {(2, 5)}
         assert pages[0]["sends"][0]["recipient"] == {"name": "Ada Lovelace", "email": "4@example.com"}
 
-    def test_time_moves_it_on(self, client_of):
+    def test_the_status_of_a_send_follows_time(self, client_of):
         with Sandbox(step=0.02, rate=0) as sandbox:
             client = client_of(sandbox)
             sent = client.send(email="ada+returned@example.com").json()["send"]
@@ -231,7 +231,7 @@ class TestReading:
             assert seen == sorted(seen, key=order.index)
             assert [update["status"] for update in send["status_updates"]] == order
 
-    def test_a_forced_status(self, sandbox, client):
+    def test_a_status_can_be_forced(self, sandbox, client):
         sent = client.send().json()["send"]
         sandbox.finish(sent["id"], "failed")
         send = client.get(f"/api/v3/sends/{sent['id']}").json()["send"]

@@ -1,4 +1,4 @@
-"""Campaign sends: what is accepted, what is refused, and what becomes of them."""
+"""Campaign sends in the sandbox: which are accepted, which are refused, and their statuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def refusal(answer: requests.Response) -> tuple[int, str]:
 
 class TestAccepting:
     @pytest.mark.parametrize("shape", SHAPES)
-    def test_the_answer_has_a_code_and_no_id(self, sandbox, client, shape):
+    def test_the_answer_to_a_campaign_send_has_a_tracking_code_and_no_id(self, sandbox, client, shape):
         answer = client.campaign(shape)
         assert answer.status_code == 200
         body = answer.json()
@@ -39,7 +39,7 @@ class TestAccepting:
     def test_a_touch_id_may_be_text(self, client):
         assert client.campaign("mail", touch_id="101").status_code == 200
 
-    def test_duplicates_are_accepted_like_any(self, sandbox, client):
+    def test_duplicates_are_accepted(self, sandbox, client):
         codes = {client.campaign("mail", email=email).json()["tracking_code"] for email in ("a@b.co", "A@B.co")}
         codes.add(client.campaign("mail", email="a@b.co", touch_id="101").json()["tracking_code"])
         client.campaign("egift", email="a@b.co")
@@ -48,7 +48,7 @@ class TestAccepting:
         assert sandbox.duplicates() == {("101", "a@b.co"): 3}
         assert sandbox.state()["duplicates"] == 1
 
-    def test_gift_sends_are_beside_them(self, sandbox, client):
+    def test_gift_sends_and_campaign_sends_are_counted_apart(self, sandbox, client):
         client.send()
         client.send()
         client.campaign("mail")
@@ -58,7 +58,7 @@ class TestAccepting:
         assert client.get("/api/v3/sends").json()["total_count"] == 2
         assert client.get("/api/v3/send").json()["total_count"] == 2
 
-    def test_only_who_has_a_token(self, sandbox, client):
+    def test_a_request_without_a_token_is_refused(self, sandbox, client):
         for method, path in (("POST", "send"), ("POST", "send/generate_egift_links"), ("GET", "send")):
             assert client.call(method, f"/api/v3/{path}", token=None, json={}).status_code == 401
         assert sandbox.campaign_sends() == []
@@ -71,27 +71,27 @@ class TestRefusing:
         assert sandbox.campaign_sends() == []
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"send": []}'])
-    def test_no_send(self, client, body):
+    def test_a_body_without_a_send_is_refused(self, client, body):
         assert client.call("POST", "/api/v3/send", data=body).status_code == 400
 
     @pytest.mark.parametrize("shape", SHAPES)
     @pytest.mark.parametrize("field", ["email", "touch_id", "via", "via_from"])
     @pytest.mark.parametrize("blank", [None, " "])
-    def test_a_required_field(self, client, shape, field, blank):
+    def test_a_missing_required_field_is_refused(self, client, shape, field, blank):
         assert refusal(client.campaign(shape, **{field: blank})) == (400, f"{field} can't be blank")
 
     @pytest.mark.parametrize("field", ["name", "address", "city", "state", "zip", "country"])
-    def test_a_field_of_an_address(self, client, field):
+    def test_a_missing_field_of_an_address_is_refused(self, client, field):
         assert refusal(client.campaign("mail", **{field: None})) == (400, f"{field} can't be blank")
 
-    def test_an_address_is_one_line(self, client, address):
+    def test_an_address_that_is_not_one_line_is_refused(self, client, address):
         assert refusal(client.campaign("mail", address=address)) == (400, "address is invalid")
 
-    def test_a_name_for_who_is_asked(self, client):
+    def test_a_recipient_who_is_asked_for_an_address_needs_a_name(self, client):
         assert refusal(client.campaign("asked", name=None)) == (400, "name can't be blank")
 
     @pytest.mark.parametrize("touch", [999, "x", [101]])
-    def test_an_unknown_touch(self, client, touch):
+    def test_an_unknown_touch_is_refused(self, client, touch):
         assert refusal(client.campaign("mail", touch_id=touch)) == (404, "Touch not found")
 
     @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ class TestRefusing:
             ("asked", "x", "single_person_or_company"),
         ],
     )
-    def test_another_kind_of_touch(self, client, shape, via, expected):
+    def test_a_via_of_another_kind_of_touch_is_refused(self, client, shape, via, expected):
         assert refusal(client.campaign(shape, via=via)) == (422, f"via must be {expected} for this touch")
 
     @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ class TestRefusing:
             ("egift", {"email": "ada"}, "email is invalid"),
         ],
     )
-    def test_a_wrong_shape(self, client, shape, changes, word):
+    def test_a_field_of_another_shape_is_refused(self, client, shape, changes, word):
         status, message = refusal(client.campaign(shape, **changes))
         assert status == 422
         assert word in message
@@ -131,7 +131,7 @@ class TestRefusing:
 
 @pytest.mark.parametrize("days", [2, 7])
 @pytest.mark.parametrize("via", ["email", "link"])
-def test_how_an_address_can_be_asked_for(client, days, via):
+def test_an_address_can_be_asked_for_by_email_or_link(client, days, via):
     answer = client.campaign("asked", expire_after_days=days, address_confirmation_via=via, hide_product_info=True)
     assert answer.status_code == 200
 
@@ -148,7 +148,7 @@ def test_how_an_address_can_be_asked_for(client, days, via):
     ],
 )
 @pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S.000+00:00", "%Y-%m-%d"])
-def test_a_touch_has_its_days(sandbox, client, start, end, status, form):
+def test_a_touch_is_accepted_between_its_dates_only(sandbox, client, start, end, status, form):
     today = datetime.now(UTC)
     start_date, end_date = (None if days is None else (today + timedelta(days)).strftime(form) for days in (start, end))
     sandbox.add("touches", {"id": 7, "name": "Ours", "start_date": start_date, "end_date": end_date})
@@ -158,7 +158,7 @@ def test_a_touch_has_its_days(sandbox, client, start, end, status, form):
         assert refusal(answer) == (404, "Touch not found")
 
 
-def test_a_touch_that_goes_away(sandbox, client):
+def test_a_removed_touch_is_refused_and_its_sends_keep_its_name(sandbox, client):
     assert client.campaign("mail").status_code == 200
     sandbox.remove("touches", 101)
     assert client.campaign("mail").status_code == 404
@@ -167,7 +167,7 @@ def test_a_touch_that_goes_away(sandbox, client):
 
 class TestEgiftLinks:
     @pytest.mark.parametrize("wrapped", [True, False])
-    def test_each_is_a_send(self, sandbox, client, wrapped):
+    def test_each_egift_link_is_a_send(self, sandbox, client, wrapped):
         answer = client.egift_links("ada@example.com", "bob@example.com", wrapped=wrapped)
         assert answer.status_code == 200
         body = answer.json()
@@ -182,7 +182,7 @@ class TestEgiftLinks:
         assert {row["recipient"]["email"] for row in client.tracked()} == {"ada@example.com", "bob@example.com"}
         assert sandbox.state()["counts"]["pending"] == 2
 
-    def test_the_same_person_twice(self, sandbox, client):
+    def test_two_links_for_one_person_are_duplicates(self, sandbox, client):
         client.egift_links("ada@example.com", "ADA@example.com")
         client.campaign("egift")
         assert sandbox.duplicates() == {("102", "ada@example.com"): 3}
@@ -205,7 +205,7 @@ class TestEgiftLinks:
             ),
         ],
     )
-    def test_all_or_none(self, sandbox, client, emails, changes, expected):
+    def test_a_request_with_one_invalid_recipient_makes_no_link(self, sandbox, client, emails, changes, expected):
         assert refusal(client.egift_links(*emails, **changes)) == expected
         assert sandbox.campaign_sends() == []
 
@@ -233,13 +233,13 @@ class TestStatuses:
             ("egift", "ada+returned", "Initiated/Sent/Expired", "pending/shipped/returned"),
         ],
     )
-    def test_where_it_goes(self, shape, email, words, statuses):
+    def test_the_email_and_the_kind_decide_the_path_of_statuses(self, shape, email, words, statuses):
         delivery_type = "email" if shape == "egift" else "mail"
         path = campaign_path(f"{email}@example.com", delivery_type, asked=shape == "asked")
         assert "/".join(path) == words
         assert "/".join(SendStatus.from_word(word) for word in path) == statuses
 
-    def test_time_moves_it_on(self, client_of):
+    def test_the_status_of_a_campaign_send_follows_time(self, client_of):
         with Sandbox(step=0.05, rate=0) as sandbox:
             client = client_of(sandbox)
             client.campaign("asked")
@@ -254,7 +254,7 @@ class TestStatuses:
             assert sandbox.campaign_sends()[0].status == "Delivered"
             assert sandbox.state()["counts"]["delivered"] == 1
 
-    def test_any_word_can_be_forced(self, sandbox, client):
+    def test_any_status_word_can_be_forced(self, sandbox, client):
         code = client.campaign("mail").json()["tracking_code"]
         client.campaign("egift")
         mail, egift = sandbox.campaign_sends()
@@ -281,7 +281,7 @@ class TestStatuses:
             ("GB", "+44 20 7946 0000", "Order Received"),
         ],
     )
-    def test_abroad_without_a_number_it_fails_silently(self, sandbox, client, country, mobile_no, status):
+    def test_a_parcel_abroad_without_a_number_is_accepted_and_fails(self, sandbox, client, country, mobile_no, status):
         answer = client.campaign("mail", country=country, mobile_no=mobile_no)
         assert answer.status_code == 200
         assert answer.json()["tracking_code"]
@@ -293,7 +293,7 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("name", "accepted"), [("drop_before", 0), ("drop_after", 1), ("truncate", 1), ("garbage", 1)]
     )
-    def test_it_meets_them(self, sandbox, client, name, accepted):
+    def test_a_fault_applies_to_campaign_sends_by_path_and_method(self, sandbox, client, name, accepted):
         sandbox.fault(name, method="POST", path="/api/v3/send")
         assert client.send().status_code == 201  # another path
         assert client.tracked() == []  # another method
@@ -303,12 +303,12 @@ class TestFaults:
         assert client.campaign("mail").status_code == 200
 
     @pytest.mark.parametrize(("name", "accepted"), [("error_before", 0), ("error_after", 1)])
-    def test_links_are_below(self, sandbox, client, name, accepted):
+    def test_a_fault_of_campaign_sends_applies_to_links(self, sandbox, client, name, accepted):
         sandbox.fault(name, path="/api/v3/send")
         assert client.egift_links("ada@example.com").status_code == 500
         assert len(sandbox.campaign_sends()) == accepted
 
-    def test_what_is_meant_for_gift_sends(self, sandbox, client):
+    def test_a_fault_of_gift_sends_does_not_apply_to_campaign_sends(self, sandbox, client):
         sandbox.fault("error_before", path="/api/v3/sends")
         assert client.campaign("mail").status_code == 200
 
@@ -318,7 +318,7 @@ class TestFaults:
 
 
 class TestRemembering:
-    def test_a_restart(self, tmp_path, client_of):
+    def test_a_restart_keeps_campaign_sends(self, tmp_path, client_of):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path, step=1000) as first:
             client = client_of(first)
@@ -338,13 +338,13 @@ class TestRemembering:
             assert len({send.id for send in second.campaign_sends()}) == 4
 
     @pytest.mark.parametrize("record", [{"kind": "campaign", "id": 1}, {"kind": "wish"}, {"kind": ["campaign"]}])
-    def test_another_file(self, tmp_path, record):
+    def test_a_file_of_another_kind_is_refused(self, tmp_path, record):
         path = tmp_path / "state.jsonl"
         path.write_text(json.dumps(record) + "\n")
         with pytest.raises(ValueError, match="state file"):
             Sandbox(state=path)
 
-    def test_reset(self, tmp_path, client_of):
+    def test_a_reset_forgets_campaign_sends(self, tmp_path, client_of):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path) as sandbox:
             client_of(sandbox).campaign("mail")
@@ -358,7 +358,7 @@ class TestRemembering:
         with Sandbox(state=path) as again:
             assert len(again.campaign_sends()) == 1
 
-    def test_the_state(self, sandbox, client):
+    def test_the_state_shows_campaign_sends(self, sandbox, client):
         code = client.campaign("mail").json()["tracking_code"]
         client.campaign("egift")
         client.send()
@@ -375,7 +375,7 @@ class TestPage:
         assert answer.status_code == 200
         return answer.text
 
-    def test_both_kinds_in_one_list(self, client):
+    def test_the_page_lists_gift_and_campaign_sends_together(self, client):
         client.send()
         code = client.campaign("mail", email="bob@example.com", name="Bob & Co").json()["tracking_code"]
         page = self.page(client)
@@ -385,7 +385,7 @@ class TestPage:
         assert '<span class="pill pending">Order Received</span>' in page
         assert code in page
 
-    def test_the_address_of_an_egift(self, sandbox, client):
+    def test_the_tracking_address_of_an_egift_shows_that_send(self, sandbox, client):
         url = client.campaign("egift").json()["tracking_url"]
         client.campaign("mail", email="bob@example.com")
         assert url.startswith(f"{sandbox.url}/?send=")
@@ -393,7 +393,7 @@ class TestPage:
         assert "ada@example.com" in page
         assert "bob@example.com" not in page
 
-    def test_duplicates_stand_out(self, client):
+    def test_the_page_marks_duplicates(self, client):
         client.campaign("mail")
         client.campaign("mail")
         client.campaign("egift")
@@ -401,7 +401,7 @@ class TestPage:
         assert page.count("2× sent") == 2
         assert "<code>touch 101</code> to ada@example.com" in page
 
-    def test_it_names_the_campaigns(self, sandbox, client):
+    def test_the_page_names_the_campaigns(self, sandbox, client):
         sandbox.add("touches", {"id": 7, "name": "<b>"})
         page = self.page(client)
         assert "<i>102</i> Coffee on us · email" in page

@@ -14,19 +14,19 @@ import pytest
         ("return-addresses", "return_addresses", "total_return_addresses"),
     ],
 )
-def test_a_list(client, path, collection, total):
+def test_each_list_has_its_published_name_and_total(client, path, collection, total):
     body = client.get(f"/api/v3/{path}?per_page=2&page=1").json()
     assert set(body) == {collection, "current_page", "per_page", total}
     assert (body["current_page"], body["per_page"]) == (1, 2)
     assert body[total] >= len(body[collection]) >= 1
 
 
-def test_who_has_no_token_reads_nothing(client):
+def test_a_request_without_a_token_is_refused(client):
     for path in ("touches", "touches/101", "groups", "groups/11/members", "users", "return-addresses"):
         assert client.call("GET", f"/api/v3/{path}", token=None).status_code == 401
 
 
-def test_a_touch(client):
+def test_a_touch_is_read_by_its_id(client):
     body = client.get("/api/v3/touches/101").json()
     assert body["success"] is True
     assert body["touch"] == client.get("/api/v3/touches?delivery_type=mail&per_page=1&page=2").json()["touches"][0]
@@ -34,7 +34,7 @@ def test_a_touch(client):
     assert (answer.status_code, answer.json()["message"]) == (404, "Touch not found")
 
 
-def test_touches_of_both_kinds(client):
+def test_there_are_touches_of_both_delivery_types(client):
     kinds = [touch["delivery_type"] for touch in client.get("/api/v3/touches").json()["touches"]]
     assert sorted(kinds) == ["email", "email", "mail", "mail"]
     assert client.get("/api/v3/touches?delivery_type=email").json()["total_posts"] == 2
@@ -56,7 +56,7 @@ def test_rows_are_added_as_the_newest_replaced_and_removed(sandbox, client):
     assert client.get("/api/v3/touches/123456").status_code == 404
 
 
-def test_a_reset_brings_them_back(sandbox, client):
+def test_a_reset_restores_the_lists(sandbox, client):
     before = client.get("/api/v3/users").json()
     sandbox.remove("users", 1)
     sandbox.reset()
@@ -64,7 +64,7 @@ def test_a_reset_brings_them_back(sandbox, client):
     assert client.get("/api/v3/users").json() == before
 
 
-def test_what_is_not_there(sandbox):
+def test_an_unknown_list_or_row_cannot_be_changed(sandbox):
     with pytest.raises(KeyError, match="wallets"):
         sandbox.add("wallets", {"id": 1})
     with pytest.raises(KeyError, match="7"):

@@ -34,7 +34,7 @@ def test_each_client_has_its_own_count():
     assert not pace.admits("a", 0.5)
 
 
-def test_no_limit():
+def test_a_rate_of_zero_is_no_limit():
     pace = Pace(0)
     assert all(pace.admits("a", 0) for _ in range(1000))
 
@@ -43,7 +43,7 @@ def test_no_limit():
     ("times", "most"),
     [([], 0), ([0], 1), ([0, 1, 2], 1), ([0, 0.5, 0.99, 1.0], 3), ([0, 5, 5.1, 5.2, 5.3, 9], 4)],
 )
-def test_peak(times, most):
+def test_the_peak_is_the_most_requests_in_one_second(times, most):
     assert peak(times) == most
 
 
@@ -69,18 +69,18 @@ def fast(clock: SimpleNamespace, client_of: Callable[[Sandbox], Any]):
     return run
 
 
-def test_the_limit_counts_token_requests_too(fast):
+def test_the_limit_counts_token_requests(fast):
     answers = fast()
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[-1].json() == {"success": False, "message": "Too many requests"}
     assert answers[-1].headers["Retry-After"] == "1"
 
 
-def test_the_header_can_be_left_out(fast):
+def test_the_retry_after_header_can_be_left_out(fast):
     assert "Retry-After" not in fast(retry_after=None)[-1].headers
 
 
-def test_waiting_as_told_helps(client_of, clock):
+def test_a_request_after_retry_after_is_accepted(client_of, clock):
     with Sandbox(rate=1) as sandbox:
         client = client_of(sandbox)
         refused = client.get("/api/v3/me")

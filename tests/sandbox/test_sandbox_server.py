@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestState:
-    def test_what_was_received(self, sandbox, client):
+    def test_the_state_counts_sends_refusals_and_duplicates(self, sandbox, client):
         client.send()
         client.send()
         client.send(email="bob@example.com")
@@ -80,22 +80,22 @@ class TestPage:
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         return answer.content.decode("utf-8")
 
-    def test_an_empty_one(self, client):
+    def test_the_page_without_sends_says_so(self, client):
         page = self.page(client)
         assert "Nothing yet" in page
         assert "Nothing is sent to anyone" in page
         assert "gift-egift-coffee" in page
 
-    def test_it_needs_nothing_from_elsewhere(self, client):
+    def test_the_page_loads_nothing_from_other_hosts(self, client):
         page = self.page(client)
         assert "<script" not in page
         assert not re.search(r'(?:src|href)="(?!/|data:)', page)
 
-    def test_how_to_connect(self, sandbox, client):
+    def test_the_page_has_the_connection_to_export(self, sandbox, client):
         [line] = re.findall(r"<pre>(export .*?)</pre>", self.page(client))
         assert json.loads(shlex.split(unescape(line))[1].partition("=")[2])["host"] == sandbox.url
 
-    def test_a_send(self, client):
+    def test_the_page_shows_a_send(self, client):
         client.send(first_name="Zoë", metadata={"contact_id": "42"})
         page = self.page(client)
         assert "Zoë Lovelace" in page
@@ -103,7 +103,7 @@ class TestPage:
         assert re.search(r"contact_id</i> 42<", page)
         assert "× sent" not in page
 
-    def test_an_address_for_each_send(self, sandbox, client):
+    def test_the_tracking_url_of_a_send_shows_that_send_alone(self, sandbox, client):
         sends = [client.send(email=f"{name}@example.com").json()["send"] for name in ("ada", "bob")]
         for send, other in zip(sends, reversed(sends), strict=True):
             assert send["tracking_url"] == f"{sandbox.url}/?send={send['id']}"
@@ -113,7 +113,7 @@ class TestPage:
             assert f'href="/?paused=&amp;send={send["id"]}"' in page
         assert "There is no send <code>&lt;b&gt;</code>" in self.page(client, "/?send=<b>")
 
-    def test_duplicates_stand_out(self, client):
+    def test_the_page_marks_duplicates(self, client):
         client.send()
         client.send(email="ADA@example.com")
         client.send(email="bob@example.com")
@@ -122,7 +122,7 @@ class TestPage:
         assert page.count("2× sent") == 2
         assert '<section class="alarm" role="alert">' in page
 
-    def test_everything_foreign_is_escaped(self, sandbox, client):
+    def test_the_page_escapes_every_value(self, sandbox, client):
         attack = "<script>alert(1)</script>\"'&"
         client.send(first_name=attack, last_name=attack, email=f"{attack}@x.com", metadata={attack: {attack: attack}})
         client.send(email=f"{attack}@x.com")
@@ -131,22 +131,22 @@ class TestPage:
         assert "<script" not in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;" in page
 
-    def test_half_a_surrogate_pair_does_not_break_it(self, client):
+    def test_half_a_surrogate_pair_does_not_break_the_page(self, client):
         assert client.send(first_name="\ud800").status_code == 201
         assert "? Lovelace" in self.page(client)
 
-    def test_faults_and_refusals(self, sandbox, client):
+    def test_the_page_shows_faults_and_refusals(self, sandbox, client):
         client.send(gift_id="gift-none")
         sandbox.fault("slow", seconds=99, delay=2)
         page = self.page(client)
         assert re.search(r"<b>1</b><span>Refusals", page)
         assert re.search(r"<code>slow</code> for \d\d\.\d s · any method any path", page)
 
-    def test_it_refreshes_unless_paused(self, client):
+    def test_the_page_refreshes_unless_paused(self, client):
         assert 'http-equiv="refresh"' in self.page(client)
         assert 'http-equiv="refresh"' not in self.page(client, "/?paused")
 
-    def test_a_long_list_is_cut(self, sandbox, client):
+    def test_the_page_cuts_a_long_list(self, sandbox, client):
         with requests.Session() as session:
             for n in range(201):
                 session.post(
@@ -167,7 +167,7 @@ class TestPage:
 
 
 class TestStateFile:
-    def test_a_restart_remembers(self, tmp_path, client_of):
+    def test_a_restart_restores_sends_and_statuses(self, tmp_path, client_of):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path, step=1000) as first:
             client = client_of(first)
@@ -181,7 +181,7 @@ class TestStateFile:
             client_of(second).send()
             assert second.duplicates() == {("gift-mug", "ada@example.com"): 2}
 
-    def test_statuses_go_on_while_it_is_down(self, tmp_path, client_of):
+    def test_statuses_go_on_while_the_sandbox_is_down(self, tmp_path, client_of):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path, step=1000) as first:
             client_of(first).send()
@@ -190,18 +190,18 @@ class TestStateFile:
         with Sandbox(state=path, step=1000) as second:
             assert second.state()["sends"][0]["status"] == "shipped"
 
-    def test_it_is_written_before_the_answer(self, tmp_path, client_of):
+    def test_the_state_file_is_written_before_the_answer(self, tmp_path, client_of):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path) as sandbox:
             send_id = client_of(sandbox).send().json()["send"]["id"]
             assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == [send_id]
 
-    def test_it_is_private(self, tmp_path):
+    def test_the_state_file_is_readable_by_its_owner_alone(self, tmp_path):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def test_a_line_that_was_cut_off_goes(self, tmp_path, client_of):
+    def test_a_line_that_was_cut_off_is_dropped(self, tmp_path, client_of):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path) as sandbox:
             client_of(sandbox).send()
@@ -214,7 +214,7 @@ class TestStateFile:
         with Sandbox(state=path) as sandbox:
             assert len(sandbox.sends) == 2
 
-    def test_reset_empties_it(self, tmp_path, client_of):
+    def test_a_reset_empties_the_state_file(self, tmp_path, client_of):
         path = tmp_path / "state.jsonl"
         with Sandbox(state=path) as sandbox:
             client_of(sandbox).send()
@@ -224,14 +224,14 @@ class TestStateFile:
             assert len(path.read_text().splitlines()) == 1
 
     @pytest.mark.parametrize("text", [b"nonsense\n", b"[]\n", b'{"id": "1"}\n', b"\xff\n", b"nonsense"])
-    def test_another_file_is_refused_and_left_alone(self, tmp_path, text):
+    def test_a_file_of_another_kind_is_refused_and_left_alone(self, tmp_path, text):
         path = tmp_path / "state.jsonl"
         path.write_bytes(text)
         with pytest.raises(ValueError, match="state file"):
             Sandbox(state=path)
         assert path.read_bytes() == text
 
-    def test_the_journal_alone(self, tmp_path):
+    def test_a_journal_reads_back_what_was_appended(self, tmp_path):
         journal = Journal(tmp_path / "j")
         assert journal.read() == []
         journal.append({"a": 1})
@@ -240,7 +240,7 @@ class TestStateFile:
 
 
 class TestLife:
-    def test_after_the_end_it_can_still_be_asked_but_does_not_answer(self, client_of):
+    def test_a_stopped_sandbox_keeps_its_state_and_does_not_answer(self, client_of):
         with Sandbox() as sandbox:
             client = client_of(sandbox)
             client.send()
@@ -248,7 +248,7 @@ class TestLife:
         with pytest.raises(requests.exceptions.ConnectionError):
             client.get("/api/v3/me")
 
-    def test_an_outage(self, sandbox, client):
+    def test_a_sandbox_that_is_stopped_and_started_keeps_its_address_and_state(self, sandbox, client):
         client.send()
         url = sandbox.url
         sandbox.stop()
@@ -258,14 +258,14 @@ class TestLife:
         assert client.send().status_code == 201
         assert len(sandbox.sends) == 2
 
-    def test_a_port_that_is_taken(self, sandbox):
+    def test_a_port_in_use_is_an_error(self, sandbox):
         with pytest.raises(OSError, match="in use"):
             Sandbox(port=sandbox.port).start()
 
-    def test_loopback_by_default(self, sandbox):
+    def test_the_sandbox_listens_on_loopback_by_default(self, sandbox):
         assert sandbox.url == f"http://127.0.0.1:{sandbox.port}"
 
-    def test_two_beside_each_other(self, sandbox, client):
+    def test_two_sandboxes_have_their_own_state(self, sandbox, client):
         with Sandbox() as other:
             client.send()
             assert (len(sandbox.sends), len(other.sends)) == (1, 0)
@@ -289,7 +289,7 @@ def command(*arguments: str):
 
 class TestCommandLine:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_it_serves_until_it_is_told_to_stop(self, number):
+    def test_the_command_serves_until_it_is_stopped(self, number):
         with command("--port", "0") as process:
             first = process.stdout.readline()
             url = re.fullmatch(r"Sendoso sandbox on (http://127\.0\.0\.1:\d+)\n", first)[1]
@@ -302,7 +302,7 @@ class TestCommandLine:
             assert process.wait(timeout=120) == 0
             assert process.stderr.read() == ""
 
-    def test_its_options_arrive(self, tmp_path):
+    def test_the_options_of_the_command_reach_the_sandbox(self, tmp_path):
         path = tmp_path / "state.jsonl"
         options = ["--client-id", "me", "--client-secret", "it's", "--token-lifetime", "60", "--rate", "1"]
         with command("--port", "0", "--state", str(path), "--step", "0", *options) as process:
@@ -316,13 +316,13 @@ class TestCommandLine:
             assert answers[0].json()["expires_in"] == 60
             assert path.exists()
 
-    def test_a_port_that_is_taken(self, sandbox):
+    def test_the_command_says_that_its_port_is_in_use(self, sandbox):
         with command("--port", str(sandbox.port)) as process:
             assert process.wait(timeout=120) == 1
             assert process.stderr.read().startswith("The sandbox cannot start: ")
 
     @pytest.mark.parametrize("arguments", [["--step", "-1"], ["--rate", "x"], ["--token-lifetime", "nan"]])
-    def test_nonsense(self, arguments):
+    def test_the_command_refuses_invalid_options(self, arguments):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2

@@ -25,7 +25,7 @@ def names(email: str, age: float, **options) -> list[str]:
         (1e9, ["pending", "processing", "shipped", "delivered"]),
     ],
 )
-def test_a_step_at_a_time(age, expected):
+def test_a_status_advances_one_step_at_a_time(age, expected):
     assert names("ada@example.com", age) == expected
 
 
@@ -35,11 +35,12 @@ def test_a_step_at_a_time(age, expected):
         ("ada+failed@example.com", ["pending", "processing", "failed"]),
         ("ADA+Failed.2@example.com", ["pending", "processing", "failed"]),
         ("ada+returned@example.com", ["pending", "processing", "shipped", "returned"]),
+        ("ada+suspicious@example.com", ["suspicious email"]),
         ("ada@x+failed.example", ["pending", "processing", "shipped", "delivered"]),
         ("failed@example.com", ["pending", "processing", "shipped", "delivered"]),
     ],
 )
-def test_the_local_part_is_the_fate(email, end):
+def test_the_local_part_of_the_email_decides_the_final_status(email, end):
     assert list(path_of(email)) == end
     assert names(email, 1e6) == end
 
@@ -52,7 +53,7 @@ def test_each_update_has_the_time_of_its_step():
     ]
 
 
-def test_no_step_is_the_end_at_once_but_not_at_the_instant_of_acceptance():
+def test_a_step_of_zero_ends_right_after_the_instant_of_acceptance():
     assert status_updates("a@b.c", T0, 0, T0) == [("pending", T0)]
     assert status_updates("a@b.c", T0, 0, T0 + 0.001)[-1] == ("delivered", T0)
 
@@ -65,5 +66,5 @@ def test_a_forced_status_ends_the_path():
     ]
 
 
-def test_forcing_the_present_status_pins_it():
+def test_forcing_the_current_status_pins_it():
     assert names("a@b.c", 1e6, finished=("processing", T0 + 6)) == ["pending", "processing"]

@@ -12,7 +12,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox.tracker import OldSends
 
 
-def test_a_row(sandbox, client):
+def test_a_row_has_the_published_fields(sandbox, client):
     code = client.campaign("mail").json()["tracking_code"]
     answer = client.get("/api/v3/send")
     body = answer.json()
@@ -37,7 +37,7 @@ def test_a_row(sandbox, client):
     assert code not in answer.text
 
 
-def test_an_egift(client):
+def test_an_egift_has_its_type_cost_and_status(client):
     client.campaign("egift", name="Ada")
     (row,) = client.tracked()
     assert (row["type"], row["subtype"], row["current_total_cost"], row["status"]) == (
@@ -48,13 +48,13 @@ def test_an_egift(client):
     )
 
 
-def test_there_is_no_reading_of_one(sandbox, client):
+def test_a_single_campaign_send_cannot_be_read(sandbox, client):
     client.campaign("mail")
     assert client.get(f"/api/v3/send/{sandbox.campaign_sends()[0].id}").status_code == 404
 
 
 @pytest.mark.parametrize(("order", "step"), [("newest_first", -1), ("oldest_first", 1)])
-def test_pages_in_an_order(client_of, order, step):
+def test_pages_follow_the_order_of_the_list(client_of, order, step):
     with Sandbox(rate=0, order=order) as sandbox:
         client = client_of(sandbox)
         emails = [f"{n}@example.com" for n in range(5)]
@@ -82,7 +82,7 @@ def test_the_order_can_be_set(sandbox, client):
 
 
 class TestOldSends:
-    def test_they_are_before_what_came(self, sandbox, client):
+    def test_preloaded_sends_are_older_than_accepted_ones(self, sandbox, client):
         client.campaign("mail", email="new@example.com")
         sandbox.preload(5, touch_ids=(101, 102), email="old{}@example.com")
         rows = client.tracked()
@@ -97,23 +97,23 @@ class TestOldSends:
         assert [row["status"] for row in rows[1:]] == ["Delivered", "Redeemed", "Delivered", "Redeemed", "Delivered"]
         assert client.tracked() == rows
 
-    def test_the_email_decides_here_too(self, sandbox, client):
+    def test_the_email_decides_the_status_of_a_preloaded_send(self, sandbox, client):
         sandbox.preload(1, email="ada+returned@example.com")
         assert client.tracked()[0]["status"] == "Returned"
 
-    def test_they_were_not_accepted_here(self, sandbox, client):
+    def test_preloaded_sends_do_not_count_as_accepted(self, sandbox, client):
         sandbox.preload(2, email="ada@example.com")
         assert (sandbox.campaign_sends(), sandbox.duplicates()) == ([], {})
         assert set(sandbox.state()["counts"].values()) == {0}
 
-    def test_once_more(self, sandbox, client):
+    def test_preloading_again_replaces_the_preloaded_sends(self, sandbox, client):
         sandbox.preload(5)
         sandbox.preload(2)
         assert client.get("/api/v3/send").json()["total_count"] == 2
         sandbox.preload(0)
         assert client.tracked() == []
 
-    def test_nonsense(self, sandbox):
+    def test_an_invalid_preload_is_refused(self, sandbox):
         for count, touch_ids in ((-1, (101,)), (10**9, (101,)), (1, ())):
             with pytest.raises(ValueError, match="count"):
                 sandbox.preload(count, touch_ids)
@@ -121,7 +121,7 @@ class TestOldSends:
             sandbox.preload(1, (9,))
 
     @pytest.mark.parametrize("order", ["newest_first", "oldest_first"])
-    def test_of_a_hundred_thousand_only_what_is_read_is_made(self, sandbox, client, monkeypatch, order):
+    def test_only_the_rows_that_are_read_are_generated(self, sandbox, client, monkeypatch, order):
         made = []
         make = OldSends.make
         monkeypatch.setattr(OldSends, "make", lambda self, number: made.append(number) or make(self, number))

@@ -1,4 +1,4 @@
-"""The sandbox, asked by a browser on behalf of somebody else's web page."""
+"""Requests to the sandbox that another site's page makes a browser send."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ FOREIGN_HOSTS = [
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 @pytest.mark.parametrize(("method", "path"), PLACES)
-def test_a_foreign_host(sandbox: Sandbox, method: str, path: str, host: str) -> None:
+def test_a_request_for_a_foreign_host_name_is_refused(sandbox: Sandbox, method: str, path: str, host: str) -> None:
     answer = ask(sandbox, method, path, Host=host.format(port=sandbox.port))
     assert nothing_was_done(sandbox, answer)
 
@@ -80,12 +80,12 @@ FOREIGN_PAGES = [
 
 @pytest.mark.parametrize("page", FOREIGN_PAGES, ids=str)
 @pytest.mark.parametrize(("method", "path"), PLACES)
-def test_a_foreign_page(sandbox: Sandbox, method: str, path: str, page: dict[str, str]) -> None:
+def test_a_script_of_a_foreign_page_is_refused(sandbox: Sandbox, method: str, path: str, page: dict[str, str]) -> None:
     headers = {name: value.format(port=sandbox.port) for name, value in page.items()}
     assert nothing_was_done(sandbox, ask(sandbox, method, path, Content_Type="text/plain", **headers))
 
 
-def test_a_form_of_a_foreign_page(sandbox: Sandbox) -> None:
+def test_a_form_of_a_foreign_page_is_refused(sandbox: Sandbox) -> None:
     """A form is sent by navigating."""
     headers = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Content_Type": "text/plain"}
     for method, path in PLACES:
@@ -108,7 +108,7 @@ def test_a_form_of_a_foreign_page(sandbox: Sandbox) -> None:
     ],
     ids=str,
 )
-def test_its_own_page_a_shell_and_a_link_to_it(sandbox: Sandbox, headers: dict[str, str]) -> None:
+def test_its_own_page_a_shell_and_a_link_to_the_page_are_answered(sandbox: Sandbox, headers: dict[str, str]) -> None:
     asked = {name: value.format(port=sandbox.port) for name, value in headers.items()}
     answer = ask(sandbox, "GET", "/", **asked)
     assert (answer.status_code, SECRET in answer.text) == (200, True)
@@ -118,7 +118,7 @@ def test_its_own_page_a_shell_and_a_link_to_it(sandbox: Sandbox, headers: dict[s
 
 
 @pytest.mark.parametrize(("host", "status"), [("192.0.2.7:{port}", 200), ("evil.example:{port}", 403)])
-def test_on_all_interfaces_it_answers_to_addresses_and_to_no_name(host: str, status: int) -> None:
+def test_on_all_interfaces_ip_addresses_are_answered_and_names_are_refused(host: str, status: int) -> None:
     with Sandbox(host="0.0.0.0", step=0) as sandbox:
         url = f"http://127.0.0.1:{sandbox.port}"
         answer = requests.get(url, headers={"Host": host.format(port=sandbox.port)}, timeout=60)

@@ -1,5 +1,5 @@
 """
-A world in which every secret and every personal value bears a mark, and whatever is kept is looked through for it.
+Fixtures in which every secret and every personal value has a mark, for which all stored and logged text is searched.
 
 Every mark begins with the same letters, which nothing else does. So what leaks is found whole or in part, in any
 case, quoted or URL-encoded.
@@ -71,14 +71,14 @@ def recipient(number: int) -> dict[str, Any]:
 
 
 def revealed(kept: str) -> str:
-    """What is kept, with what hides a mark undone: escapes, encodings, blanks and punctuation between its letters."""
+    """The collected text without whatever could hide a mark: escapes, encodings, blanks and punctuation."""
     kept = html.unescape(re.sub(r"\\+(?=[xu])", r"\\", kept))
     kept = re.sub(r"(?:%|=|\\x|\\u00)([2-7][0-9a-f])", lambda found: chr(int(found[1], 16)), kept, flags=re.I)
     return re.sub(r"(?<=\w)[^\w\n]{1,2}(?=\w(?:[^\w\n]|$))", "", unicodedata.normalize("NFKC", kept))
 
 
 class Marked:
-    """The world: a Sendoso, a ledger and a warehouse, and all that anybody could read afterwards."""
+    """A Sendoso, a ledger and a warehouse with marked values, and all text that somebody could read afterwards."""
 
     def __init__(self, sandbox: Sandbox, ledger: Any, warehouse: Any) -> None:
         self.sandbox = sandbox
@@ -111,7 +111,7 @@ class Marked:
         self.sandbox.fault("status", **{"method": "POST", "path": "/api/v3/sends", "status": 422, "body": body} | fault)
 
     def keep(self, *values: Any) -> None:
-        """Remember what somebody could read."""
+        """Collect text that somebody could read."""
         self.kept += [f"{value!s} {value!r}" for value in values]
 
     def run(self, operator: Any, run_id: str = "run-1", method: str = "execute", **arguments: Any) -> Any:

@@ -107,7 +107,7 @@ def test_no_line_of_a_command_shows_a_secret_or_a_person(
 
 
 @pytest.mark.parametrize("read", ["sync", "async"])
-def test_a_query_is_in_no_line_and_no_error_of_the_http_clients(
+def test_a_query_string_is_in_no_log_line_and_no_error_of_the_http_clients(
     marked: Marked, caplog: pytest.LogCaptureFixture, read: str
 ) -> None:
     """The token of ``revoke``, and whatever a list is asked for by."""

@@ -1,4 +1,4 @@
-"""The secret, the token and the recipients go to the connection's host, wherever an answer points."""
+"""The secret, the token and the recipients are sent only to the connection's host, whatever address an answer has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIFTS = [{"id": f"gift-{number}"} for number in range(100)]
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Another host, that nobody is to talk to."""
+    """Another host, to which nothing may connect."""
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
     with Sandbox(step=0, rate=0) as sandbox:
         yield sandbox
@@ -38,7 +38,7 @@ def pointing_to(address: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_next_page_is_never_where_an_answer_says(sendoso: Sandbox, elsewhere: Sandbox) -> None:
+def test_the_address_of_the_next_page_is_never_taken_from_an_answer(sendoso: Sandbox, elsewhere: Sandbox) -> None:
     for body in pointing_to(f"{elsewhere.url}/api/v3/gifts?page=2"):
         sendoso.fault("status", method="GET", path="/api/v3/gifts", status=200, body=body)
         gifts = [gift.id for gift in SendosoHook().list_gifts()]
@@ -70,7 +70,7 @@ def test_a_redirect_is_not_followed(
     assert any(request.status == 302 for request in sendoso.requests)
 
 
-async def test_nor_in_the_triggerer(sendoso: Sandbox, elsewhere: Sandbox) -> None:
+async def test_a_redirect_is_not_followed_in_the_triggerer(sendoso: Sandbox, elsewhere: Sandbox) -> None:
     sendoso.fault("redirect", times=9, method="GET", location=f"{elsewhere.url}/api/v3/me")
     async with shared_session(SendosoHook().session) as session:
         with pytest.raises(SendosoError):

@@ -81,8 +81,8 @@ def gift(number: int, **changes: Any) -> SendGiftOperator:
     return SendGiftOperator(**(arguments | changes))
 
 
-def test_the_marks_are_looked_for(marked: Marked) -> None:
-    """Without this, a search that finds nothing would show nothing."""
+def test_the_marks_reach_sendoso_warehouse_and_tokens(marked: Marked) -> None:
+    """Shows that the marks are used; otherwise a search without hits would prove nothing."""
     marked.fill(1)
     marked.run(batch())
     assert MARK in repr(marked.sandbox.sends)
@@ -93,7 +93,7 @@ def test_the_marks_are_looked_for(marked: Marked) -> None:
 # -- a batch ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_is_sent_and_met_again(marked: Marked) -> None:
+def test_a_batch_sent_by_two_runs_leaks_nothing(marked: Marked) -> None:
     marked.fill(1, 2, 2)
     operator = batch()
     summary = marked.run(operator)
@@ -102,7 +102,7 @@ def test_a_batch_that_is_sent_and_met_again(marked: Marked) -> None:
     assert marked.run(batch(message="{note} once more, {first_name}"), "run-2")["already_sent"] == 2
 
 
-def test_rows_that_are_refused_in_words_that_repeat_them(marked: Marked) -> None:
+def test_a_refusal_that_repeats_the_row_leaks_nothing(marked: Marked) -> None:
     marked.fill(1, 2)
     marked.echo(1)
     assert marked.run(batch())["refused"] == 1
@@ -128,7 +128,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_words_that_repeat_a_person_in_another_spelling(marked: Marked, spelling: str) -> None:
+def test_a_refusal_that_repeats_a_person_in_another_spelling_leaks_nothing(marked: Marked, spelling: str) -> None:
     marked.fill(1, 2)
     marked.echo(1, spell=SPELLINGS[spelling])
     assert marked.run(batch())["refused"] == 1
@@ -151,14 +151,14 @@ INVALID = [
 
 @pytest.mark.parametrize("changes", INVALID, ids=lambda changes: next(iter(changes)))
 @pytest.mark.parametrize("more", [{}, {"on_invalid": "fail"}, {"strict_email": True}], ids=["skip", "fail", "strict"])
-def test_rows_that_are_invalid(marked: Marked, changes: dict[str, str | None], more: dict[str, Any]) -> None:
+def test_invalid_rows_leak_nothing(marked: Marked, changes: dict[str, str | None], more: dict[str, Any]) -> None:
     marked.fill(1, 2, **changes)
     assert isinstance(marked.run(batch(**more)), SendosoRowsError)
     assert marked.sandbox.sends == []
 
 
 @pytest.mark.parametrize("fault", ["drop_after", "garbage", "truncate", "redirect"])
-def test_sends_that_are_held(marked: Marked, fault: str) -> None:
+def test_held_sends_leak_nothing(marked: Marked, fault: str) -> None:
     marked.sandbox.fault("status", times=9, method="GET", path="/api/v3/sends", status=404)
     marked.fill(1, 2)
     marked.sandbox.fault(fault, **SENDS)
@@ -167,7 +167,7 @@ def test_sends_that_are_held(marked: Marked, fault: str) -> None:
     assert marked.run(batch(on_held="continue"), "run-3")["held"] == 1
 
 
-def test_sends_that_are_waited_for(marked: Marked) -> None:
+def test_a_deferred_batch_leaks_nothing(marked: Marked) -> None:
     marked.fill(1, 2)
     marked.sandbox.fault("error_before", **SENDS)
     deferred = marked.run(batch(on_absent="resend", settle_time=900))
@@ -175,27 +175,27 @@ def test_sends_that_are_waited_for(marked: Marked) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 409, 301])
-def test_an_outage_that_repeats_what_it_was_asked(marked: Marked, status: int) -> None:
+def test_a_server_error_that_repeats_the_request_leaks_nothing(marked: Marked, status: int) -> None:
     marked.fill(1, 2, 3, 4, 5, 6)
     marked.echo(1, status=status, times=50)
     assert isinstance(marked.run(batch()), SendosoError)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429])
-def test_what_stops_a_batch(marked: Marked, status: int) -> None:
+def test_an_answer_that_stops_the_batch_leaks_nothing(marked: Marked, status: int) -> None:
     marked.fill(1, 2)
     marked.echo(1, status=status, times=50)
     assert isinstance(marked.run(batch()), SendosoError)
 
 
-def test_a_sendoso_that_is_away(marked: Marked) -> None:
+def test_an_unreachable_sendoso_leaks_nothing(marked: Marked) -> None:
     marked.fill(1, 2)
     marked.sandbox.stop()
     assert isinstance(marked.run(batch()), SendosoError)
     marked.sandbox.start()
 
 
-def test_a_task_that_is_killed(marked: Marked) -> None:
+def test_a_killed_task_leaks_nothing(marked: Marked) -> None:
     marked.fill(*range(1, 9))
     marked.sandbox.fault("slow", times=50, delay=1.0, **SENDS)
     operator = batch()
@@ -209,7 +209,7 @@ def test_a_task_that_is_killed(marked: Marked) -> None:
     assert isinstance(marked.run(operator), SendosoError)
 
 
-def test_a_dry_run_and_what_its_limits_refuse(marked: Marked) -> None:
+def test_dry_runs_and_refused_limits_leak_nothing(marked: Marked) -> None:
     marked.fill(1, 2, 3)
     dry = marked.run(batch(dry_run=True, shipping_estimate=9.5))
     assert dry["would_send"] == 3
@@ -232,7 +232,7 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize("changes", ARGUMENTS, ids=str)
-def test_arguments_that_do_not_fit_the_rows(
+def test_arguments_that_do_not_fit_the_rows_leak_nothing(
     marked: Marked, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "_wait", wait_none())
@@ -241,7 +241,7 @@ def test_arguments_that_do_not_fit_the_rows(
     assert marked.sandbox.sends == []
 
 
-def test_recipients_from_a_task(marked: Marked) -> None:
+def test_recipients_from_a_task_leak_nothing(marked: Marked) -> None:
     people = [recipient(1), recipient(2) | {"email": f"{MARK}nomail"}, recipient(3) | {"title": [f"{MARK}list"]}]
     operator = batch(sql=None, row_ref=None, message="Thank you, {first_name}", recipients=people)
     assert marked.run(operator)["invalid"] == 2
@@ -261,7 +261,7 @@ def campaign(**changes: Any) -> BatchSendOperator:
 
 
 @pytest.mark.parametrize("touch_id", [101, 102])
-def test_a_campaign_that_is_sent_met_again_and_waited_for(marked: Marked, touch_id: int) -> None:
+def test_a_campaign_sent_by_two_runs_and_waited_for_leaks_nothing(marked: Marked, touch_id: int) -> None:
     marked.fill(1, 2, country="US", state="NV", postal_code="89501")
     assert marked.run(campaign(touch_id=touch_id))["sent"] == 2
     summary = marked.run(campaign(touch_id=touch_id), "run-2")
@@ -270,13 +270,13 @@ def test_a_campaign_that_is_sent_met_again_and_waited_for(marked: Marked, touch_
     assert marked.run(arrived, method="execute")["reached"] == 2
 
 
-def test_rows_that_a_campaign_cannot_be_sent_to(marked: Marked) -> None:
+def test_rows_that_a_campaign_cannot_be_sent_to_leak_nothing(marked: Marked) -> None:
     marked.fill(1, 2)  # to Britain, without a number
     assert "Nobody was sent a gift" in str(marked.run(campaign()))
 
 
 @pytest.mark.parametrize("status", [422, 400, 404])
-def test_a_campaign_that_is_refused_in_words_that_repeat_it(marked: Marked, status: int) -> None:
+def test_a_campaign_refusal_that_repeats_the_row_leaks_nothing(marked: Marked, status: int) -> None:
     marked.fill(1, 2, country="US", state="NV", postal_code="89501")
     marked.echo(
         1, untold=("company", "title", "state", "postal_code", "metadata_contact"), path="/api/v3/send", status=status
@@ -285,7 +285,7 @@ def test_a_campaign_that_is_refused_in_words_that_repeat_it(marked: Marked, stat
 
 
 @pytest.mark.parametrize("fault", ["drop_after", "drop_before", "garbage", "truncate", "redirect"])
-def test_sends_of_a_campaign_that_are_held(marked: Marked, fault: str) -> None:
+def test_held_campaign_sends_leak_nothing(marked: Marked, fault: str) -> None:
     marked.fill(1, 2, country="US", state="NV", postal_code="89501")
     marked.sandbox.fault(fault, **CAMPAIGN)
     marked.run(campaign())
@@ -295,24 +295,24 @@ def test_sends_of_a_campaign_that_are_held(marked: Marked, fault: str) -> None:
 # -- one gift ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_gift(marked: Marked) -> None:
+def test_a_single_gift_leaks_nothing(marked: Marked) -> None:
     assert marked.run(gift(1)) == marked.run(gift(1)) == marked.sandbox.sends[0].id
     assert isinstance(marked.run(gift(1, gift_id="gift-notebook")), SendosoConfigError)
 
 
-def test_one_gift_that_is_refused_in_words_that_repeat_it(marked: Marked) -> None:
+def test_a_refusal_that_repeats_a_single_gift_leaks_nothing(marked: Marked) -> None:
     marked.echo(1)
     assert isinstance(marked.run(gift(1)), SendosoUnprocessableError)
     assert isinstance(marked.run(gift(1)), SendosoError)
 
 
-def test_one_gift_whose_outcome_is_not_known(marked: Marked) -> None:
+def test_a_single_gift_of_unknown_outcome_leaks_nothing(marked: Marked) -> None:
     marked.echo(1, status=500)
     assert isinstance(marked.run(gift(1)), SendOutcomeUnknownError)
     assert isinstance(marked.run(gift(1)), SendHeldError)
 
 
-def test_a_callback(marked: Marked) -> None:
+def test_a_notifier_leaks_nothing(marked: Marked) -> None:
     one, other = (
         SendosoNotifier(
             gift_id="gift-mug",
@@ -329,7 +329,7 @@ def test_a_callback(marked: Marked) -> None:
     assert len(marked.sandbox.sends) == 1
 
 
-def test_metrics_spans_and_lineage(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_spans_and_lineage_leak_nothing(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
@@ -351,17 +351,17 @@ def test_metrics_spans_and_lineage(marked: Marked, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("field", ["first_name", "email", "address", "company"])
 @pytest.mark.parametrize("value", [None, f"{MARK}wrong", {"key": f"{MARK}value"}, MARK * 900], ids=type)
-def test_a_recipient_that_is_not_one(marked: Marked, field: str, value: Any) -> None:
+def test_an_invalid_recipient_leaks_nothing(marked: Marked, field: str, value: Any) -> None:
     marked.run(gift(1, recipient=recipient(1) | {field: value}))
 
 
-def test_metadata_that_is_none(marked: Marked) -> None:
+def test_invalid_metadata_leaks_nothing(marked: Marked) -> None:
     for metadata in ({"note": [f"{MARK}list"]}, {"note": MARK * 2000}, f"{MARK}text"):
         assert isinstance(marked.run(gift(1, metadata=metadata)), SendosoConfigError)
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
-def test_the_hook_alone(marked: Marked, status: int) -> None:
+def test_errors_of_the_raw_hook_leak_nothing(marked: Marked, status: int) -> None:
     marked.echo(1, status=status, times=9)
     with pytest.raises(SendosoError) as caught:
         SendosoHook().send_gift(
@@ -401,7 +401,7 @@ def answer_with_link(marked: Marked, **fault: Any) -> None:
     marked.sandbox.fault("status", **LINKS, **({"status": 200, "body": body, "times": 2} | fault))
 
 
-def test_links_that_are_made_and_met_again(marked: Marked) -> None:
+def test_egift_links_made_and_read_by_two_runs_leak_nothing(marked: Marked) -> None:
     marked.fill(1, 2)
     answer_with_link(marked)
     operator = links()
@@ -415,7 +415,7 @@ def test_links_that_are_made_and_met_again(marked: Marked) -> None:
 
 
 @pytest.mark.parametrize("status", [422, 403, 404, 409, 429, 500])
-def test_links_that_are_not_made_in_words_that_hold_one(marked: Marked, status: int) -> None:
+def test_a_refusal_that_holds_a_link_leaks_nothing(marked: Marked, status: int) -> None:
     marked.fill(1, 2)
     answer_with_link(marked, status=status, times=50)
     assert isinstance(marked.run(links()), SendosoError)
@@ -423,14 +423,14 @@ def test_links_that_are_not_made_in_words_that_hold_one(marked: Marked, status: 
 
 
 @pytest.mark.parametrize("egift_links", [[], [{"egift_link": f"{LINK}\n"}, {"egift_link": LINK}], LINK, {LINK: LINK}])
-def test_links_that_cannot_be_read(marked: Marked, egift_links: Any) -> None:
+def test_an_unreadable_link_leaks_nothing(marked: Marked, egift_links: Any) -> None:
     marked.fill(1)
     body = {"success": True, "message": f"{LINK} or {MARK}code", "egift_links": egift_links}
     marked.sandbox.fault("status", **LINKS, status=200, body=body)
     assert isinstance(marked.run(links()), SendHeldError)
 
 
-def test_a_links_table_whose_database_quotes_what_it_refuses(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_quotes_a_refused_link_leaks_nothing(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_wait", wait_none())
     marked.fill(1)
     answer_with_link(marked)
@@ -442,7 +442,7 @@ def test_a_links_table_whose_database_quotes_what_it_refuses(marked: Marked, mon
     assert isinstance(marked.run(links()), SendosoResultsError)
 
 
-def test_links_from_the_hook_alone(marked: Marked) -> None:
+def test_egift_links_of_the_raw_hook_leak_nothing(marked: Marked) -> None:
     answer_with_link(marked, times=1)
     generated = SendosoHook().generate_egift_links(touch_id=102, emails=[cells(1)[3]])
     assert generated[0].link == LINK
@@ -459,7 +459,7 @@ def test_links_from_the_hook_alone(marked: Marked) -> None:
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_token_request_that_is_refused_in_words_that_repeat_it(marked: Marked) -> None:
+def test_a_refused_token_request_that_repeats_the_secret_leaks_nothing(marked: Marked) -> None:
     body = {"error": "invalid_client", "error_description": f"no client with the secret {SECRET}"}
     for status in (400, 401, 500):
         marked.sandbox.fault("status", times=9, method="POST", path="/oauth/token", status=status, body=body)
@@ -468,7 +468,7 @@ def test_a_token_request_that_is_refused_in_words_that_repeat_it(marked: Marked)
         marked.sandbox.clear_faults()
 
 
-def test_a_refresh_token(marked: Marked, set_connection: Any) -> None:
+def test_a_refresh_token_leaks_nowhere(marked: Marked, set_connection: Any) -> None:
     first = marked.sandbox.issue_refresh_token()
     extra = {"requests_per_second": 500, "timeout": 60, "grant_type": "refresh_token", "refresh_token": first}
     connection = {"conn_type": "sendoso", "host": marked.sandbox.url, "login": "sandbox", "password": SECRET}
@@ -495,7 +495,7 @@ def test_a_refresh_token(marked: Marked, set_connection: Any) -> None:
     ],
     ids=str,
 )
-def test_a_connection_that_is_wrong(
+def test_a_wrong_connection_leaks_nothing(
     marked: Marked, set_connection: Any, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = {"conn_type": "sendoso", "host": marked.sandbox.url, "login": "sandbox", "password": SECRET}
@@ -504,7 +504,9 @@ def test_a_connection_that_is_wrong(
     marked.keep(SendosoHook("broken").test_connection())
 
 
-def test_a_ledger_that_is_away(marked: Marked, set_connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_ledger_leaks_nothing(
+    marked: Marked, set_connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("airflow_provider_sendoso.ledger.database._OPEN_PATIENCE", 0.1)
     nowhere = {"conn_type": "postgres", "host": "127.0.0.1", "port": 9, "login": "ledger", "password": SECRET}
     set_connection("nowhere", nowhere)
@@ -527,7 +529,7 @@ async def events_of(trigger: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("method", ["execute", "poke"])
-def test_a_wait_in_a_worker(marked: Marked, method: str) -> None:
+def test_a_wait_in_a_worker_leaks_nothing(marked: Marked, method: str) -> None:
     """In one process, or in a new one for each look, as a rescheduled sensor has it."""
     marked.fill(1, 2)
     which = {"batch_id": marked.run(batch())["batch_id"], "results_table": "sendoso_results", "conn_id": "warehouse"}
@@ -544,7 +546,7 @@ def test_a_wait_in_a_worker(marked: Marked, method: str) -> None:
     assert marked.run(sensor(min_delivered=0.5, **which), method=method)
 
 
-def test_a_wait_in_the_triggerer(marked: Marked) -> None:
+def test_a_wait_in_the_triggerer_leaks_nothing(marked: Marked) -> None:
     marked.fill(1, 2)
     marked.run(batch())
     for send in marked.sandbox.sends:
@@ -565,7 +567,9 @@ def test_a_wait_in_the_triggerer(marked: Marked) -> None:
 # -- held sends --------------------------------------------------------------------------------------------------------
 
 
-def test_what_people_see_and_decide(marked: Marked, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_and_the_form_for_held_sends_leak_nothing(
+    marked: Marked, capfd: pytest.CaptureFixture[str]
+) -> None:
     marked.sandbox.fault("status", times=99, method="GET", path="/api/v3/sends", status=404)
     marked.fill(1, 2)
     marked.sandbox.fault("error_before", times=2, **SENDS)
@@ -593,7 +597,7 @@ def test_what_people_see_and_decide(marked: Marked, capfd: pytest.CaptureFixture
 # -- what is landed ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_landed_is_in_the_table_and_nowhere_else(marked: Marked) -> None:
+def test_landed_rows_are_in_the_table_and_nowhere_else(marked: Marked) -> None:
     marked.fill(1)
     marked.run(batch())
     marked.sandbox.add("users", {"id": f"{MARK}userid", "email": f"{MARK}user@example.com", "note": [f"{MARK}note"]})

@@ -1,4 +1,4 @@
-"""Batches against a Sendoso that misbehaves: what went out, what is counted, what a retry does."""
+"""Fixtures that run batches against a Sendoso with faults, and check what was sent."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def an_hour_later(ledger: dict[str, Any]) -> Callable[[], None]:
 
 
 @pytest.fixture(autouse=True)
-def nobody_got_two(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever a test does to it: no recipient was sent two gifts, unless the test wants it so."""
+def no_recipient_got_two_gifts(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Checks after each test that no recipient was sent two gifts, unless the test expects it."""
     yield
     if request.node.get_closest_marker("sends_two") is None:
         assert sandbox.duplicates() == {}

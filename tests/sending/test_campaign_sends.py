@@ -67,7 +67,7 @@ def touch(sandbox: Sandbox, number: int, **fields: Any) -> None:
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_egift_needs_the_email_alone(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
+def test_an_egift_needs_no_field_but_the_email(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
     assert campaign([{"email": "ada@example.com"}], message="For {email}") == Try("", {"sent": 1})
     assert bodies(sendoso) == [
         {
@@ -100,7 +100,7 @@ def test_a_parcel_goes_to_the_address_in_one_line(sendoso: Sandbox, campaign: Ca
     ]
 
 
-def test_who_has_no_address_is_asked_for_it(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
+def test_a_recipient_without_an_address_is_asked_for_it(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
     asking = {"address_confirmation": "link", "expire_after_days": "3", "address_confirmation_message": "Where to?"}
     grace = {"first_name": "Grace", "email": "grace@example.com"}
     assert campaign([ABROAD, grace], touch_id=BOX, **asking) == Try("", {"sent": 2})
@@ -141,7 +141,7 @@ def test_an_argument_beats_a_column(sendoso: Sandbox, campaign: Callable[..., Tr
     assert (len(sendoso.sends), [body["touch_id"] for body in bodies(sendoso)]) == (1, [EGIFT])
 
 
-def test_the_hook_alone(sendoso: Sandbox, send: Any) -> None:
+def test_the_hook_sends_a_campaign_without_a_ledger(sendoso: Sandbox, send: Any) -> None:
     sent = SendosoHook().send_gift(touch_id=EGIFT, recipient={"email": "ada@example.com"})
     [accepted] = sendoso.campaign_sends()
     assert sent.id == f"tracking:{accepted.tracking_code}"
@@ -189,7 +189,7 @@ CANNOT = [
 
 
 @pytest.mark.parametrize(("number", "fields", "problem"), CANNOT, ids=["unknown", "ended", "not begun", "no kind"])
-def test_a_campaign_that_cannot_be_sent(
+def test_a_campaign_that_cannot_be_sent_is_refused_before_the_first_send(
     sendoso: Sandbox, campaign: Callable[..., Try], gift: Any, number: int, fields: dict[str, Any], problem: str
 ) -> None:
     if number == 7:
@@ -199,12 +199,12 @@ def test_a_campaign_that_cannot_be_sent(
     with pytest.raises(SendosoConfigError, match=problem):
         gift(touch_id=number)
     assert bodies(sendoso) == []
-    # A row's own campaign is that row's fault alone.
+    # A wrong campaign in a row refuses that row alone.
     rows = [ADA | {"touch_id": number}, ADA | {"email": "b@example.com", "touch_id": EGIFT}]
     assert campaign(rows, touch_id=None) == Try("", {"sent": 1, "invalid": 1})
 
 
-def test_a_campaign_that_has_ended_since_fails_nobody_who_has_theirs(
+def test_a_campaign_that_has_ended_since_fails_no_recipient_who_was_sent_it(
     sendoso: Sandbox, campaign: Callable[..., Try], gift: Any
 ) -> None:
     touch(sendoso, 7)
@@ -238,9 +238,7 @@ def test_a_row_that_was_sent_is_not_invalid_because_its_campaign_has_changed_sin
     assert len(bodies(sendoso)) == 3
 
 
-def test_what_was_posted_before_its_campaign_ended_is_looked_for(
-    sendoso: Sandbox, campaign: Callable[..., Try]
-) -> None:
+def test_a_send_posted_before_its_campaign_ended_is_looked_for(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
     touch(sendoso, 7)
     sendoso.fault("drop_after", **POST)
     rows = [ADA | {"touch_id": 7}]
@@ -279,7 +277,7 @@ def test_a_campaign_that_cannot_be_read_stops_the_batch(sendoso: Sandbox, campai
         ),
     ],
 )
-def test_wrong_arguments(sendoso: Sandbox, gift: Any, changes: dict[str, Any], problem: str) -> None:
+def test_wrong_arguments_are_refused(sendoso: Sandbox, gift: Any, changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(SendosoConfigError, match=problem):
         gift(**changes)
     with pytest.raises(SendosoConfigError, match=problem):
@@ -287,7 +285,7 @@ def test_wrong_arguments(sendoso: Sandbox, gift: Any, changes: dict[str, Any], p
     assert (bodies(sendoso), sendoso.sends) == ([], [])
 
 
-def test_what_it_would_cost(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
+def test_the_cost_of_a_campaign_is_estimated_and_limited(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
     arguments: dict[str, Any] = {"gift_id": None, "touch_id": EGIFT, "message": None}
     summary = batch(3, dry_run=True, **arguments).execute({"ti": FakeTI("run-1")})
     assert (summary["would_send"], summary["estimated_cost"], summary["currency"]) == (3, 75.0, "USD")
@@ -356,7 +354,7 @@ def test_a_request_that_never_arrived_is_held_and_sent_again_only_on_proof(
     assert len(bodies(sendoso)) == 5
 
 
-def test_a_list_that_shows_no_send_of_ours_proves_nothing(
+def test_a_list_without_any_send_of_the_account_proves_no_absence(
     sendoso: Sandbox, campaign: Callable[..., Try], an_hour_later: Callable[[], None]
 ) -> None:
     sendoso.fault("drop_before", **POST)
@@ -373,7 +371,7 @@ def test_a_list_that_shows_no_send_of_ours_proves_nothing(
 def test_two_sends_to_one_person_are_told_apart_by_their_order(
     sendoso: Sandbox, gift: Any, campaign: Callable[..., Try]
 ) -> None:
-    """One is known to have gone out, of the other, in another scope, the answer is lost."""
+    """One send is known to have gone out; the answer to the other, in another scope, is lost."""
     first = gift(dedupe_scope="one")
     sendoso.fault("drop_after", **POST)
     assert gift(dedupe_scope="two") == str(sendoso.campaign_sends()[1].id)
@@ -383,8 +381,8 @@ def test_two_sends_to_one_person_are_told_apart_by_their_order(
 
 
 @pytest.mark.sends_two
-def test_of_more_rows_than_sends_none_is_guessed(sendoso: Sandbox, gift: Any) -> None:
-    """Somebody sends the same campaign to the same person by hand, in the same hour."""
+def test_with_more_rows_than_sends_none_is_guessed(sendoso: Sandbox, gift: Any) -> None:
+    """A person sends the same campaign to the same recipient by hand within the hour."""
     SendosoHook().send_gift(touch_id=EGIFT, recipient=ADA)
     sendoso.fault("drop_after", **POST)
     with pytest.raises(SendOutcomeUnknownError):
@@ -392,7 +390,7 @@ def test_of_more_rows_than_sends_none_is_guessed(sendoso: Sandbox, gift: Any) ->
     assert [(record.state, record.bound_id) for record in records()] == [(State.HELD, None)]
 
 
-def test_one_that_did_not_go_out_is_not_taken_for_anothers_row(sendoso: Sandbox, gift: Any) -> None:
+def test_a_send_that_did_not_go_out_does_not_take_the_row_of_another(sendoso: Sandbox, gift: Any) -> None:
     gift(dedupe_scope="one")
     sendoso.fault("drop_before", **POST)
     with pytest.raises(SendOutcomeUnknownError):
@@ -400,7 +398,7 @@ def test_one_that_did_not_go_out_is_not_taken_for_anothers_row(sendoso: Sandbox,
     assert {record.dedupe_scope: record.state for record in records()} == {"one": State.SENT, "two": State.HELD}
 
 
-def test_of_two_unknown_ones_in_two_scopes_neither_takes_the_others_row(sendoso: Sandbox, gift: Any) -> None:
+def test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row(sendoso: Sandbox, gift: Any) -> None:
     lists_are_away = {"times": 100, **LIST}
     for scope, fault in (("one", "drop_before"), ("two", "drop_after")):
         sendoso.fault(fault, **POST)
@@ -415,7 +413,9 @@ def test_of_two_unknown_ones_in_two_scopes_neither_takes_the_others_row(sendoso:
 
 
 @pytest.mark.sends_two
-def test_what_came_back_is_replaced_once(sendoso: Sandbox, gift: Any, campaign: Callable[..., Try]) -> None:
+def test_a_campaign_send_that_came_back_is_replaced_once(
+    sendoso: Sandbox, gift: Any, campaign: Callable[..., Try]
+) -> None:
     first = gift()
     with pytest.raises(SendosoConfigError, match=r"which is (pending|processing|shipped|delivered)"):
         gift(resend_of=first, dedupe_scope="again")
@@ -423,7 +423,7 @@ def test_what_came_back_is_replaced_once(sendoso: Sandbox, gift: Any, campaign: 
     sendoso.finish(accepted.id, "Undeliverable")
     second = gift(resend_of=first, dedupe_scope="again")
     assert second not in (first, None)
-    # By whichever of its two ids it is named: there is one replacement.
+    # There is one replacement, whichever of the send's two ids a row gives.
     assert gift(resend_of=str(accepted.id), dedupe_scope="again") == second
     rows = [ADA | {"touch_id": EGIFT, "resend_of": name} for name in (first, str(accepted.id))]
     assert campaign(rows, touch_id=None, run_id="run-2") == Try("", {"already_sent": 1, "duplicate": 1})
@@ -431,7 +431,7 @@ def test_what_came_back_is_replaced_once(sendoso: Sandbox, gift: Any, campaign: 
 
 
 @pytest.mark.sends_two
-def test_many_that_came_back_are_looked_for_in_one_walk(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
+def test_many_returned_sends_are_looked_for_in_one_walk(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
     assert campaign(4) == Try("", {"sent": 4})
     for accepted in sendoso.campaign_sends()[:3]:
         sendoso.finish(accepted.id, "Undeliverable")
@@ -445,14 +445,16 @@ def test_many_that_came_back_are_looked_for_in_one_walk(sendoso: Sandbox, campai
     assert lists(sendoso) - before == 1
 
 
-def test_a_send_whose_status_nobody_says_is_not_replaced(sendoso: Sandbox, gift: Any) -> None:
+def test_a_send_whose_status_is_not_known_is_not_replaced(sendoso: Sandbox, gift: Any) -> None:
     first = gift()
     sendoso.fault("status", times=10, status=404, **LIST)
     with pytest.raises(SendosoConfigError, match=r"whose status Sendoso does not say: only failed and returned ones"):
         gift(resend_of=first, dedupe_scope="again")
 
 
-def test_results_have_campaign_and_code(sendoso: Sandbox, send: Any, set_connection: Any, tmp_path: Any) -> None:
+def test_the_results_table_has_campaign_and_tracking_code(
+    sendoso: Sandbox, send: Any, set_connection: Any, tmp_path: Any
+) -> None:
 
     set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
     arguments: dict[str, Any] = {"gift_id": None, "touch_id": EGIFT, "message": None}
@@ -465,7 +467,7 @@ def test_results_have_campaign_and_code(sendoso: Sandbox, send: Any, set_connect
     assert rows == [("sent", None, str(EGIFT), code, f"tracking:{code}", 25)]
 
 
-def test_a_walk_is_bounded_by_the_time_of_the_oldest(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
+def test_a_walk_ends_at_the_time_of_the_oldest_unknown_send(sendoso: Sandbox, campaign: Callable[..., Try]) -> None:
     sendoso.preload(5_000, spacing=60.0)
     sendoso.fault("drop_after", **POST)
     began = time.monotonic()

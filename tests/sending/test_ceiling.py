@@ -106,7 +106,7 @@ WAYS = [*RECORDED, raw_gift, raw_campaign, raw_link]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_with_0_nothing_is_sent_through_the_connection_and_with_1_one_gift_is(
+def test_a_ceiling_of_0_sends_nothing_and_a_ceiling_of_1_sends_one_gift(
     sendoso: Sandbox, ceiling: Ceiling, way: Callable[[], Any]
 ) -> None:
     ceiling(0)
@@ -124,7 +124,7 @@ def test_with_0_nothing_is_sent_through_the_connection_and_with_1_one_gift_is(
 
 
 @pytest.mark.parametrize("way", RECORDED)
-def test_what_was_sent_already_is_found_whatever_the_ceiling_is_now(
+def test_a_send_made_earlier_is_returned_whatever_the_ceiling(
     sendoso: Sandbox, ceiling: Ceiling, way: Callable[[], Any]
 ) -> None:
     ceiling(None)
@@ -143,7 +143,7 @@ def test_what_was_sent_already_is_found_whatever_the_ceiling_is_now(
         (1, lambda: raw_links(2)),
     ],
 )
-def test_more_than_the_ceiling_is_refused_whole(
+def test_a_batch_above_the_ceiling_sends_nothing(
     sendoso: Sandbox, ceiling: Ceiling, limit: int, way: Callable[[], Any]
 ) -> None:
     ceiling(limit)

@@ -1,4 +1,4 @@
-"""eGift links: each is made once, and lands in the table, whatever happens between the two."""
+"""eGift links: each is made once and is written to the table, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def arguments() -> dict[str, Any]:
 
 
 def made(sandbox: Sandbox) -> list[tuple[str, str]]:
-    """For whom Sendoso has made which link, in the order of the e-mails."""
+    """The recipients and links that Sendoso has made, in the order of the e-mails."""
     sends = sandbox.campaign_sends()
     return sorted((sent.body["email"], f"{sandbox.url}/?send={sent.tracking_code}") for sent in sends)
 
@@ -101,7 +101,7 @@ def end_the_campaign(sandbox: Sandbox) -> None:
 # -- what lands --------------------------------------------------------------------------------------------------------
 
 
-def test_each_recipient_gets_one_link_and_every_run_has_it(sendoso: Sandbox, links: Links, read: Read) -> None:
+def test_each_recipient_gets_one_link_and_every_run_reads_it(sendoso: Sandbox, links: Links, read: Read) -> None:
     assert links() == Try("", ALL)
     assert read() == made(sendoso)
     assert len(made(sendoso)) == 5
@@ -112,7 +112,9 @@ def test_each_recipient_gets_one_link_and_every_run_has_it(sendoso: Sandbox, lin
     assert len(made(sendoso)) == 5
 
 
-def test_a_row_of_the_table(sendoso: Sandbox, links: Links, read: Read) -> None:
+def test_a_row_of_the_links_table_has_number_reference_email_and_scope(
+    sendoso: Sandbox, links: Links, read: Read
+) -> None:
     rows = [{"email": "Ada@Example.com", "no": "C-1"}, {"email": "ada@example.com"}, {"email": "grace@example.com"}]
     assert links(rows, row_ref="no") == Try("", {"sent": 2, "duplicate": 1})
     assert read("row_number, row_ref, email, dedupe_scope") == [
@@ -137,14 +139,14 @@ def test_a_column_names_the_campaign(sendoso: Sandbox, links: Links, read: Read)
     assert [sent.touch["id"] for sent in sendoso.campaign_sends()] == [LUNCH]
 
 
-def test_sixteen_at_once_get_their_own(sendoso: Sandbox, links: Links, read: Read) -> None:
+def test_sixteen_concurrent_requests_get_their_own_links(sendoso: Sandbox, links: Links, read: Read) -> None:
     sendoso.fault("slow", times=200, delay=0.02, **POST)
     assert links(200, max_in_flight=16) == Try("", {"sent": 200})
     assert sorted(read()) == made(sendoso)
     assert len(made(sendoso)) == 200
 
 
-def test_what_of_a_recipient_is_out_already_is_no_second_gift(
+def test_a_recipient_who_was_sent_the_campaign_gets_no_link_and_the_other_way_round(
     sendoso: Sandbox, send: Callable[..., Try], links: Links, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = {"gift_id": None, "touch_id": EGIFT, "message": None}
@@ -187,7 +189,7 @@ def killed(
         ("released", 5, ALL),
     ],
 )
-def test_what_a_kill_leaves_lands_with_the_next_try(
+def test_links_made_before_a_kill_land_with_the_next_try(
     sendoso: Sandbox,
     links: Links,
     read: Read,
@@ -210,7 +212,7 @@ def test_what_a_kill_leaves_lands_with_the_next_try(
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["argument", "column"])
-def test_links_land_also_when_the_campaign_has_ended_since(
+def test_links_land_when_the_campaign_has_ended_since(
     sendoso: Sandbox, links: Links, read: Read, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     rows = [{**row, "touch_id": EGIFT} for row in people(5)]
@@ -226,7 +228,7 @@ def test_links_land_also_when_the_campaign_has_ended_since(
     assert len(made(sendoso)) == 4
 
 
-def test_the_summary_is_there_when_the_task_is_killed_while_it_writes(
+def test_the_summary_is_pushed_before_the_links_are_written(
     sendoso: Sandbox, send: Any, warehouse: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed_while_writing(*args: Any) -> Any:
@@ -243,7 +245,7 @@ def broken(*args: Any) -> Any:
     raise SendosoResultsError("no room")
 
 
-def test_a_ledger_that_fails_leaves_the_table_alone(
+def test_a_ledger_that_fails_leaves_the_links_table_as_it_was(
     sendoso: Sandbox, links: Links, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert links(4) == Try("", {"sent": 4})
@@ -264,7 +266,7 @@ def test_a_ledger_that_fails_leaves_the_table_alone(
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after", "garbage", "truncate", "error_after", "redirect"])
-def test_what_is_not_known_is_held_though_sendoso_lists_the_send(
+def test_a_link_of_unknown_outcome_is_held_though_sendoso_lists_its_send(
     sendoso: Sandbox, links: Links, read: Read, an_hour_later: Callable[[], None], fault: str
 ) -> None:
     sendoso.fault(fault, **POST)
@@ -286,7 +288,7 @@ def test_what_is_not_known_is_held_though_sendoso_lists_the_send(
 def test_a_links_row_in_sendosos_list_is_not_taken_for_a_campaign_send(
     sendoso: Sandbox, send: Callable[..., Try], links: Links, an_hour_later: Callable[[], None]
 ) -> None:
-    """Same recipient, same campaign, another scope: one send never arrived, the other made a link."""
+    """Of two sends to one recipient in two scopes, one never arrived, and the other made a link."""
     sent = {"gift_id": None, "touch_id": EGIFT, "message": None, "dedupe_scope": "spring"}
     sendoso.fault("drop_before", method="POST", path="/api/v3/send")
     assert send(1, **sent) == Try("SendHeldError", {"held": 1})
@@ -296,7 +298,7 @@ def test_a_links_row_in_sendosos_list_is_not_taken_for_a_campaign_send(
 
 
 @pytest.mark.parametrize("went_out", [True, False])
-def test_a_person_decides(sendoso: Sandbox, links: Links, read: Read, went_out: bool) -> None:
+def test_a_person_resolves_a_held_link(sendoso: Sandbox, links: Links, read: Read, went_out: bool) -> None:
     sendoso.fault("drop_after" if went_out else "drop_before", **POST)
     links()
     links()
@@ -344,7 +346,9 @@ def test_an_answer_without_a_link_is_held(sendoso: Sandbox, links: Links, body: 
     ],
     ids=["the only one", "inside send", "one of two"],
 )
-def test_a_link_is_known(sendoso: Sandbox, links: Links, read: Read, body: Any) -> None:
+def test_a_link_is_read_from_every_known_place_in_the_answer(
+    sendoso: Sandbox, links: Links, read: Read, body: Any
+) -> None:
     sendoso.fault("status", status=200, body={"success": True, **body}, **POST)
     assert links(1) == Try("", {"sent": 1})
     assert read() == [("ada0@example.com", "the-link")]
@@ -360,7 +364,7 @@ def test_a_link_is_known(sendoso: Sandbox, links: Links, read: Read, body: Any) 
         *("address_confirmation", "expire_after_days", "hide_product_info", "address_confirmation_message"),
     ],
 )
-def test_what_a_link_has_no_field_for_is_no_argument(name: str) -> None:
+def test_an_argument_that_links_do_not_have_is_refused(name: str) -> None:
     with pytest.raises((TypeError, AirflowException), match=f"(?s)Invalid arguments.*{name}"):
         batch(**arguments(), **{name: "1"})
 
@@ -378,7 +382,7 @@ def test_what_a_link_has_no_field_for_is_no_argument(name: str) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_have_links_is_refused(
+def test_a_campaign_or_table_that_cannot_have_links_is_refused(
     sendoso: Sandbox, send: Any, warehouse: Engine, changes: dict[str, Any], words: str
 ) -> None:
     operator = batch(**(arguments() | changes))
@@ -387,7 +391,7 @@ def test_what_cannot_have_links_is_refused(
     assert not [request for request in sendoso.requests if request.path == PATH]
 
 
-def test_a_dry_run_makes_none_and_leaves_those_that_are_there(sendoso: Sandbox, links: Links, read: Read) -> None:
+def test_a_dry_run_makes_no_links_and_leaves_existing_rows(sendoso: Sandbox, links: Links, read: Read) -> None:
     def dry_run() -> dict[str, Any]:
         return batch(5, **arguments(), dry_run=True).execute({"ti": FakeTI("run-1")})
 
@@ -403,7 +407,7 @@ def test_a_dry_run_makes_none_and_leaves_those_that_are_there(sendoso: Sandbox, 
 
 
 def forbid(warehouse: Engine, words: str) -> None:
-    """Let nobody insert, for a reason in these words."""
+    """Make every insert fail with this message."""
     with warehouse.begin() as connection:
         if warehouse.dialect.name == "sqlite":
             abort = f"SELECT RAISE(ABORT, {words}) WHERE NEW.email NOT LIKE 'x%'"
@@ -414,7 +418,7 @@ def forbid(warehouse: Engine, words: str) -> None:
         connection.execute(text("CREATE TRIGGER forbid BEFORE INSERT ON links FOR EACH ROW EXECUTE FUNCTION forbid()"))
 
 
-def test_a_table_without_the_right_to_write_is_found_before_the_first_link(
+def test_a_links_table_without_the_right_to_write_is_refused_before_the_first_link(
     sendoso: Sandbox, links: Links, warehouse: Engine, set_connection: Callable[..., None]
 ) -> None:
     links(people(0))
@@ -432,7 +436,7 @@ def test_a_table_without_the_right_to_write_is_found_before_the_first_link(
     assert made(sendoso) == []
 
 
-def test_a_database_that_quotes_what_it_refuses_does_not_show_a_link(
+def test_an_error_of_a_database_that_quotes_values_does_not_show_a_link(
     sendoso: Sandbox,
     links: Links,
     read: Read,
@@ -454,7 +458,7 @@ def test_a_database_that_quotes_what_it_refuses_does_not_show_a_link(
 # -- at rest -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_ledger_has_the_links_and_shows_none(sendoso: Sandbox, links: Links) -> None:
+def test_the_ledger_stores_links_encrypted(sendoso: Sandbox, links: Links) -> None:
     links()
     hook = SendosoHook()
     kept = hook.ledger._database.run(lambda connection: connection.execute(text("SELECT * FROM sendoso_sends")).all())
@@ -473,7 +477,7 @@ def with_secret(sandbox: Sandbox, secret: str, set_connection: Callable[..., Non
     set_connection("sendoso_default", sendoso_connection(sandbox, timeout=60) | {"password": secret})
 
 
-def test_another_client_secret_loses_nothing(
+def test_a_changed_client_secret_makes_no_second_link(
     sendoso: Sandbox, links: Links, read: Read, set_connection: Callable[..., None]
 ) -> None:
     links(3)
@@ -512,13 +516,13 @@ def test_the_hook_makes_links_in_one_request(sendoso: Sandbox, send: Any) -> Non
         (["ada@example.com", "Ada@example.com"], "twice"),
     ],
 )
-def test_the_hook_refuses_what_are_no_emails(sendoso: Sandbox, send: Any, emails: Any, words: str) -> None:
+def test_the_hook_refuses_invalid_or_repeated_emails(sendoso: Sandbox, send: Any, emails: Any, words: str) -> None:
     with pytest.raises(SendosoConfigError, match=words):
         SendosoHook().generate_egift_links(touch_id=EGIFT, emails=emails)
     assert made(sendoso) == []
 
 
-def test_the_hook_says_what_is_known(sendoso: Sandbox, send: Any) -> None:
+def test_the_hook_raises_what_is_known_of_a_failed_link_request(sendoso: Sandbox, send: Any) -> None:
     emails = iter(f"ada{n}@example.com" for n in range(9))
 
     def generate(touch_id: int = EGIFT) -> Any:

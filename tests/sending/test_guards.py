@@ -1,4 +1,4 @@
-"""Guards of the protocol that nothing else would miss: each test fails if its guard is taken out."""
+"""Guards of the protocol that no other test covers: each test fails if its guard is removed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 class Bench:
-    """One claimed send and its poster, whose steps a test gets in between of."""
+    """One claimed send and its poster; a test can act between the poster's steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hook = SendosoHook()
@@ -95,7 +95,7 @@ def test_a_send_that_was_given_up_is_not_posted_again_by_its_attempt(bench: Benc
     bench.around("post_again", lambda call: (bench.lost(), call())[1])
     assert bench.post().result is None
     assert posts(sendoso) == 1
-    # What is known of the attempt is written down all the same: it was turned away.
+    # The outcome of the attempt is recorded all the same: Sendoso refused it.
     assert bench.state() is State.READY
 
 
@@ -178,7 +178,7 @@ def test_posting_is_taken_back_where_its_commit_went_through_unanswered(bench: B
 def test_claims_are_given_back_only_when_nothing_is_in_flight_any_more(
     sendoso: Sandbox, send: Callable[..., Try], answers_wait: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A send between its claim and its POSTING would be given back while it is being posted."""
+    """Otherwise a send between its claim and POSTING would be released while it is being posted."""
     release, order = SendLedger.release, []
     finish = SendLedger.finish
 
@@ -192,7 +192,7 @@ def test_claims_are_given_back_only_when_nothing_is_in_flight_any_more(
 
     monkeypatch.setattr(SendLedger, "release", released)
     monkeypatch.setattr(SendLedger, "finish", finished)
-    # One is answered, and of the three that are then posted at once one at once, with what stops the batch.
+    # The first is answered; then three are posted at once, and one of them gets the answer that stops the batch.
     sendoso.fault("slow", method="POST", path=SENDS, delay=0)
     sendoso.fault("slow", method="POST", path=SENDS, delay=1.0, times=2)
     sendoso.fault("status", method="POST", path=SENDS, status=403, times=9)
@@ -241,7 +241,7 @@ def test_whatever_the_answer_says_nothing_is_logged_before_it_is_recorded(
     assert "urllib3" in caplog.text
 
 
-def test_what_a_thread_logs_that_does_not_post_is_not_kept(send: Callable[..., Try], caplog: Any) -> None:
+def test_log_records_of_a_thread_that_does_not_post_are_not_withheld(send: Callable[..., Try], caplog: Any) -> None:
     caplog.set_level(logging.INFO)
     assert send(1) == Try("", {"sent": 1})
     logging.getLogger("airflow_provider_sendoso.client.answers").warning("said at once")
@@ -254,7 +254,7 @@ PROXY_PAGE = "<html><body>Bad request</body></html>"
 
 
 @pytest.mark.parametrize("status", [402, 421, 425])
-def test_a_refusal_of_the_account_stops_the_batch_and_stays_with_nobody(
+def test_a_refusal_of_the_account_stops_the_batch_and_refuses_no_row(
     sendoso: Sandbox, send: Callable[..., Try], status: int
 ) -> None:
     sendoso.fault("status", times=50, method="POST", path=SENDS, status=status)
@@ -267,7 +267,7 @@ def test_a_refusal_of_the_account_stops_the_batch_and_stays_with_nobody(
 @pytest.mark.parametrize(
     ("status", "body"), [(400, PROXY_PAGE), (422, ""), (404, PROXY_PAGE), (418, {"success": False})]
 )
-def test_a_refusal_that_nobody_can_tell_to_be_the_rows_is_tried_again(
+def test_a_refusal_that_may_not_concern_the_row_is_tried_again(
     sendoso: Sandbox, send: Callable[..., Try], status: int, body: Any
 ) -> None:
     rows = [

@@ -1,4 +1,4 @@
-"""What one kind of send proves or takes says nothing about another: known, unknown, or added tomorrow."""
+"""The kinds of send do not affect each other, whether they are known, unknown or new."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def records() -> dict[str, Record]:
 
 
 @pytest.mark.parametrize("other", [Kind.LINK, None], ids=["a link", "a newer kind"])
-def test_what_another_kind_may_have_in_the_list_proves_no_campaign_send_absent(
+def test_rows_that_another_kind_may_have_proves_no_campaign_send_absent(
     sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], other: Kind | None
 ) -> None:
     """The one row of the list is the lost send's, and not that of the link, which the list does not show."""
@@ -85,7 +85,7 @@ def test_what_another_kind_may_have_in_the_list_proves_no_campaign_send_absent(
     assert records()[key].bound_id is None
 
 
-def test_an_id_that_another_kind_is_bound_to_is_taken(sendoso: Sandbox, send: Callable[..., Try]) -> None:
+def test_an_id_bound_to_another_kind_is_not_bound_again(sendoso: Sandbox, send: Callable[..., Try]) -> None:
     assert send(1, **CAMPAIGN) == Try("", {"sent": 1})
     (key,) = records()
     hook = SendosoHook()
@@ -126,7 +126,7 @@ def test_a_send_of_a_newer_kind_is_not_replaced(sendoso: Sandbox, send: Callable
     assert posts(sendoso) == 1
 
 
-def test_a_link_is_not_replaced_for_what_became_of_another_send(sendoso: Sandbox, send: Callable[..., Try]) -> None:
+def test_the_status_of_another_send_does_not_replace_a_link(sendoso: Sandbox, send: Callable[..., Try]) -> None:
     """A link that a person has noted under a tracking code has no row in the list: that row is a campaign send's."""
     assert send(1, **CAMPAIGN) == Try("", {"sent": 1})
     sendoso.finish(sendoso.campaign_sends()[0].id, "Undeliverable")
@@ -137,7 +137,7 @@ def test_a_link_is_not_replaced_for_what_became_of_another_send(sendoso: Sandbox
     assert "whose status Sendoso does not say" in str(answers["tracking:link"].problem)
 
 
-# -- a kind that is added tomorrow -------------------------------------------------------------------------------------
+# -- a new kind -------------------------------------------------------------------------------------
 
 
 class Bouquet(SendModel):
@@ -271,10 +271,10 @@ def test_a_new_kind_is_found_or_proven_absent_by_its_own_scanner_alone(
     assert {record.state for record in records().values()} == {State.SENT}
 
 
-def test_without_its_module_its_sends_are_held(
+def test_sends_of_a_kind_without_its_module_are_held(
     sendoso: Sandbox, send: Callable[..., Try], bouquets: Any, an_hour_later: Callable[[], None]
 ) -> None:
-    """The same rows, seen by a worker of the release before."""
+    """The same rows on a worker of an older release."""
     run = bouquets(SeenKind())
     sendoso.fault("drop_after", method="POST", path=SENDS)
     sendoso.fault("error_before", times=100, method="GET", path=SENDS)

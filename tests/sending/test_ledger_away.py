@@ -1,4 +1,4 @@
-"""A ledger that is away in the middle of a batch: the log says so every few seconds, and the batch goes on after it."""
+"""A ledger that does not answer during a batch is logged every few seconds, and the batch goes on afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_sendoso.sandbox import Sandbox
 LINE = r"Waiting for the ledger's database since \d\d:\d\d:\d\d UTC, \d+ s by now, and at most \d+ s more\."
 
 
-def test_a_batch_that_waits_for_its_ledger_says_so_again_and_again(
+def test_a_batch_that_waits_for_its_ledger_logs_it_repeatedly(
     sendoso: Sandbox,
     set_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,

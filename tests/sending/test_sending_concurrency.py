@@ -1,4 +1,4 @@
-"""Several POSTs at once: how many, what an outage leaves unknown, and what a stop does to those in flight."""
+"""Concurrent POSTs: their number, the sends that an outage leaves unknown, and those in flight when a batch stops."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_try_that_begins_in_an_outage_leaves_one_send_unknown(
     assert states() == {"SENT": 1, "UNKNOWN": 1, "READY": 48}
 
 
-def test_an_outage_that_ends_while_it_is_waited_for_costs_the_batch_nothing_else(
+def test_a_batch_goes_on_after_an_outage_that_ends_during_the_backoff(
     sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(1)
@@ -125,7 +125,7 @@ def test_an_outage_in_the_middle_of_five_thousand_leaves_a_handful_unknown(
     assert states()["SENT"] == last.counts["sent"]
 
 
-def test_a_retry_after_of_minutes_does_not_keep_a_killed_task(
+def test_a_killed_task_does_not_wait_out_a_long_retry_after(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],

@@ -56,9 +56,9 @@ ONE_HELD = {"sent": 4, "held": 1}
 WHILE_SENDING = [
     Kill("claimed", {"CLAIMED": 5}, 0, ALL_SENT),
     Kill("slot-taken:3", {"SENT": 2, "CLAIMED": 3}, 2, ALL_SENT),
-    # Sendoso never got the third, which nobody can know: it is looked for, and held.
+    # Sendoso never received the third, but the run cannot know this: it looks for the send, and holds it.
     Kill("posting-committed:3", {"SENT": 2, "POSTING": 1, "CLAIMED": 2}, 2, ONE_HELD),
-    # The same in the ledger, but Sendoso has it: found again by its mark.
+    # The ledger says the same, but Sendoso has accepted the send: its mark finds it.
     Kill("posted:3", {"SENT": 2, "POSTING": 1, "CLAIMED": 2}, 3, ALL_SENT),
     Kill("outcome-committed:3", {"SENT": 3, "CLAIMED": 2}, 3, ALL_SENT),
     Kill("put-off", {"SENT": 2, "CLAIMED": 3}, 2, ALL_SENT, 1, (0, 0, None)),
@@ -73,7 +73,7 @@ WHILE_SENDING = [
     Kill("released", {"SENT": 5}, 5, ALL_SENT, 4),
 ]
 
-# Before these, of two sends of unknown outcome Sendoso has got one.
+# Of two earlier sends of unknown outcome, Sendoso has accepted one.
 WHILE_LOOKING = [Kill("found", {"SENT": 4, "UNKNOWN": 1}, 4, ONE_HELD, width) for width in (1, 4)] + [
     kill
     for width in (1, 4)
@@ -115,7 +115,7 @@ def killed(sendoso: Sandbox, ledger: dict[str, Any], forkserver: ForkServerConte
 
 
 def decided() -> list[Resolution]:
-    """Everything that a search or a person has decided, in any order."""
+    """All recorded resolutions, by searches and by people, in any order."""
     ledger = SendosoHook().ledger
     return [one for record in ledger.sends.records(*State) for one in ledger.resolutions.history(record.send_key)]
 
@@ -140,7 +140,7 @@ def test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next(
     killed(kill)
     assert states() == kill.states
     assert len(sendoso.sends) == kill.accepted
-    # Until its leases have lapsed it might still be alive.
+    # The process counts as alive until its leases have lapsed.
     sent = kill.states.get("SENT", 0)
     too_early = send(claim_timeout=0)
     assert too_early.counts == {name: n for name, n in {"sent": sent, "not_reached": 5 - sent}.items() if n}
@@ -158,7 +158,7 @@ POINTS = ("posting-committed:3", "posted:3", "outcome-committed:3")
 
 
 @pytest.mark.parametrize("kill", [kill for kill in WHILE_SENDING if kill.width == 1 and kill.at in POINTS], ids=str)
-def test_so_is_one_of_a_campaign_whose_sends_bear_no_mark(
+def test_a_try_of_a_campaign_that_is_killed_while_it_sends_is_finished_by_the_next(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
@@ -170,7 +170,7 @@ def test_so_is_one_of_a_campaign_whose_sends_bear_no_mark(
     assert states() == kill.states
     assert len(sendoso.campaign_sends()) == kill.accepted
     settled = {"on_absent": "resend", "settle_time": 0, **OF_A_CAMPAIGN}
-    # What the list is without is held; and proven absent, for the list shows the others that were sent.
+    # A send that the list does not show is held; then it is proven absent, because the list shows the other sends.
     an_hour_later()
     assert send(**OF_A_CAMPAIGN) == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
     an_hour_later()
@@ -203,7 +203,7 @@ def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_is_finished_by_th
     everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
 
 
-def test_every_crash_point_is_in_some_test() -> None:
+def test_every_crash_point_of_the_code_is_tested() -> None:
     package = Path(airflow_provider_sendoso.__file__).parent
     named = {
         name

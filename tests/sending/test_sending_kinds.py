@@ -33,7 +33,7 @@ def rewrite(ledger: Any) -> Callable[..., None]:
     return write
 
 
-def test_every_kind_says_what_is_to_be_done_with_it() -> None:
+def test_every_kind_has_an_entry_in_the_registry() -> None:
     assert set(KINDS) == set(Kind)
     assert {kind.model.kind: kind for kind in KINDS.values()} == KINDS
 
@@ -71,7 +71,7 @@ def test_a_dry_run_counts_a_send_of_a_newer_kind_as_held(
     assert (summary["held"], summary["would_send"]) == (2, 1)
 
 
-def test_a_row_without_a_kind_is_what_the_releases_that_wrote_such_rows_meant(
+def test_a_row_without_a_kind_is_read_as_older_releases_wrote_it(
     sendoso: Sandbox, send: Callable[..., Try], rewrite: Callable[..., None]
 ) -> None:
     assert send(2) == Try("", {"sent": 2})
@@ -94,5 +94,7 @@ def test_a_row_without_a_kind_is_what_the_releases_that_wrote_such_rows_meant(
         (NEWER, True, None),
     ],
 )
-def test_the_kind_that_is_stored(word: str | None, of_campaign: bool, kind: Kind | None) -> None:
+def test_a_stored_word_is_read_as_its_kind_or_as_unknown(
+    word: str | None, of_campaign: bool, kind: Kind | None
+) -> None:
     assert Kind.stored(word, of_campaign=of_campaign) is kind

@@ -60,7 +60,7 @@ def test_a_send_without_a_known_outcome_is_found_or_held_and_never_posted_again(
         assert states() == {"SENT": 4, "HELD": 1}
     if late:
         late_answers.set()
-        until(lambda: len(sendoso.sends) == 5)  # by now Sendoso has made up its mind
+        until(lambda: len(sendoso.sends) == 5)  # by now Sendoso has accepted or refused the send
     if accepted:
         assert send() == Try("", {"sent": 5})
         assert send(run_id="run-2") == Try("", {"already_sent": 5})
@@ -145,7 +145,7 @@ def test_a_long_retry_after_is_not_waited_out(
     assert states() == {"READY": 5}
 
 
-def test_the_gift_that_a_row_names_is_that_rows_fault(
+def test_an_error_of_the_gift_that_a_row_names_refuses_that_row_alone(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
 ) -> None:
     rows = [person | {"gift_id": "gift-donation-trees"} for person in people(5)]
@@ -168,7 +168,7 @@ def test_a_refused_row_is_posted_again_only_with_another_content(
     assert states() == {"SENT": 5}
 
 
-def test_twenty_equal_refusals_are_not_the_rows_fault(
+def test_twenty_equal_refusals_stop_the_batch_and_refuse_no_row(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
 ) -> None:
     sendoso.fault("status", times=30, method="POST", path=SENDS, status=422)
@@ -226,7 +226,7 @@ def test_an_outage_of_everything_holds_one_send_and_leaves_the_rest_for_a_retry(
     assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
 
 
-def test_a_sendoso_that_is_down_holds_nothing(
+def test_while_sendoso_is_down_no_send_is_held(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]]
 ) -> None:
     assert send(1) == Try("", {"sent": 1})
@@ -238,7 +238,7 @@ def test_a_sendoso_that_is_down_holds_nothing(
     assert len(sendoso.sends) == 5
 
 
-def test_a_sendoso_that_comes_back_in_time_is_noticed_by_nobody(
+def test_a_batch_goes_on_when_sendoso_comes_back_in_time(
     sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(1)
@@ -311,7 +311,7 @@ def test_an_outcome_that_cannot_be_recorded_is_logged_as_hash_and_id_and_never_s
     assert states() == {"POSTING": 1, "READY": 4}
     assert sendoso.sends[0].id in caplog.text
     assert "@example.com" not in caplog.text
-    # The next try cannot know whether that process still lives, and sends to everybody else.
+    # The next try cannot know whether that process is still alive, so it sends to all other recipients.
     assert send(claim_timeout=0) == Try("SendosoNotReachedError", {"sent": 4, "not_reached": 1})
     assert len(sendoso.sends) == 5
 

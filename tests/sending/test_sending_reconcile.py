@@ -68,7 +68,7 @@ def answer_lists_with(sandbox: Sandbox, items: list[dict[str, Any]], times: int 
 
 
 def decided() -> list[Resolution]:
-    """Everything that a search or a person has decided, in any order."""
+    """All recorded resolutions, by searches and by people, in any order."""
     ledger = SendosoHook().ledger
     return [one for record in ledger.sends.records(*State) for one in ledger.resolutions.history(record.send_key)]
 
@@ -90,7 +90,7 @@ def test_a_send_is_found_among_many_others_over_several_pages(
     others(200, 220)
     before = lists(sendoso)
     assert send(1) == Try("", {"sent": 1})
-    # 251 sends are on three pages, and it is on the last; without a reason to look further nobody does.
+    # 251 sends fill three pages, and the send is on the last; a search reads only as far as it has to.
     assert lists(sendoso) - before == 3
     (found,) = decided()
     (sent,) = SendosoHook().ledger.sends.records(State.SENT)
@@ -99,7 +99,7 @@ def test_a_send_is_found_among_many_others_over_several_pages(
     assert (sent.status, posts(sendoso)) == (listed(sendoso)[220]["status"], 251)
 
 
-def test_what_another_batch_of_the_scope_has_left_unknown_is_found_for_both(
+def test_an_unknown_send_of_another_batch_in_the_scope_is_found_for_both_batches(
     sendoso: Sandbox, send: Callable[..., Try], states: Callable[[], dict[str, int]], lose_one: Callable[..., None]
 ) -> None:
     lose_one(accepted=True)
@@ -131,7 +131,7 @@ def test_a_scope_without_unknown_sends_costs_no_request(sendoso: Sandbox, send: 
 # -- not found ---------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_list_of_sends_the_unknown_is_held_and_one_line_says_so(
+def test_without_a_list_of_sends_the_unknown_send_is_held_and_one_line_is_logged(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
@@ -164,7 +164,7 @@ BROKEN_LISTS = [
 
 
 @pytest.mark.parametrize(("fault", "options"), BROKEN_LISTS)
-def test_a_list_that_is_broken_decides_nothing_and_does_not_fail_the_batch(
+def test_a_broken_list_decides_nothing_and_does_not_fail_the_batch(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
@@ -187,7 +187,7 @@ def test_a_list_that_is_broken_decides_nothing_and_does_not_fail_the_batch(
 # -- absent ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_never_arrived_is_sent_again_exactly_once(
+def test_a_send_that_never_arrived_is_sent_again_exactly_once(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
@@ -209,7 +209,7 @@ def test_what_never_arrived_is_sent_again_exactly_once(
     assert len(sendoso.sends) == 5
 
 
-def test_what_arrives_between_the_two_lists_is_found_and_not_sent_again(
+def test_a_send_that_arrives_between_the_two_lists_is_found_and_not_sent_again(
     sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
 ) -> None:
     lose_one(accepted=True)
@@ -223,7 +223,7 @@ def test_what_arrives_between_the_two_lists_is_found_and_not_sent_again(
 
 
 NO_PROOFS: list[Any] = [
-    # what the two lists show of what they should
+    # the part of the expected sends that each of the two lists shows
     pytest.param(lambda items, mark: [], id="an empty list"),
     pytest.param(lambda items, mark: [item | {"metadata": {}} for item in items], id="no metadata"),
     pytest.param(
@@ -242,7 +242,7 @@ NO_PROOFS: list[Any] = [
 
 
 @pytest.mark.parametrize("show", NO_PROOFS)
-def test_lists_that_do_not_prove_an_absence(
+def test_an_empty_incomplete_or_unreadable_list_proves_no_absence(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
@@ -320,11 +320,11 @@ def test_a_list_of_the_newest_sends_only_proves_no_absence(
     assert posts(sendoso) == 5
 
 
-def test_what_may_still_be_being_posted_is_never_sent_again(
+def test_a_send_that_may_still_be_posted_is_never_sent_again(
     sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
 ) -> None:
     lose_one(accepted=False)
-    # The POST is long past by the clock, but its process has said that it may be on it for another minute.
+    # By the clock the POST ended long ago, but the lease says that its process may be posting for another minute.
     SendosoHook().ledger._database.run(lambda connection: connection.execute(update(sends).values(posted_at=1.0)))
     assert send(method=AFTER_SETTLING, **RESEND) == Try("SendHeldError", {"sent": 4, "held": 1})
     assert posts(sendoso) == 5
@@ -345,7 +345,7 @@ def test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it(
     jobs = BatchSpool.jobs
 
     def much_later(spool: BatchSpool) -> Iterator[Any]:
-        """Between this batch's proof and its rows another run sends again, and loses the answer."""
+        """After this batch's proof and before its rows, another run sends again, and loses the answer."""
         monkeypatch.setattr(BatchSpool, "jobs", jobs)
         sendoso.fault("drop_after", method="POST", path=SENDS)
         # It can read the list twice before, and not after.
@@ -379,7 +379,7 @@ def test_the_batch_is_deferred_until_the_settle_time_is_over_and_then_sends_agai
         batch(**resend).execute({"ti": ti})
     assert deferred.value.method_name == AFTER_SETTLING
     wait = deferred.value.trigger.moment - datetime.now(UTC)
-    # From when a POST that was begun is over for certain, which takes a minute.
+    # Counted from the moment at which a POST has certainly ended, which is a minute after it began.
     assert timedelta(minutes=10) < wait < timedelta(minutes=11, seconds=3)
     assert (ti.xcom["return_value"]["sent"], ti.xcom["return_value"]["held"]) == (4, 1)
     assert states() == {"SENT": 4, "HELD": 1}
@@ -400,7 +400,7 @@ def test_the_deferral_outlasts_the_lease_of_what_is_held(lose_one: Callable[...,
     assert deferred.value.trigger.moment - before > timedelta(seconds=lease_left - 1)
 
 
-def test_a_batch_that_goes_on_without_its_held_sends_waits_for_them_all_the_same(
+def test_a_batch_with_on_held_continue_still_waits_for_the_settle_time(
     send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
 ) -> None:
     lose_one(accepted=False)
@@ -415,7 +415,7 @@ def test_a_batch_that_finds_everything_is_not_deferred(send: Callable[..., Try],
     assert send(**RESEND) == Try("", {"sent": 5})
 
 
-def test_a_send_gift_task_is_deferred_too(
+def test_a_send_gift_task_is_deferred_until_the_settle_time(
     sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None]
 ) -> None:
     thank = SendGiftOperator(

@@ -1,4 +1,4 @@
-"""``resend_of``: a gift that failed or came back is replaced, once, and no other."""
+"""``resend_of`` replaces a gift that has failed or come back, once, and no other gift."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIFT = "gift-donation-trees"
 
 
 @pytest.fixture(autouse=True)
-def nobody_got_two(sandbox: Sandbox) -> Iterator[None]:
+def no_recipient_got_two_gifts(sandbox: Sandbox) -> Iterator[None]:
     """A replacement is the same gift to the same person, so here a send is told from another by the ledger's mark."""
     yield
     marks = Counter(one.body["metadata"][METADATA_KEY] for one in sandbox.sends)
@@ -78,7 +78,7 @@ def test_a_row_replaces_a_send_that_failed_or_came_back_in_the_very_same_scope(
 
 
 @pytest.mark.parametrize("status", [None, "pending", "processing", "shipped", "delivered"])
-def test_a_row_does_not_replace_a_send_that_is_on_its_way_or_there(
+def test_a_row_does_not_replace_a_send_that_is_under_way_or_delivered(
     sendoso: Sandbox, send: Callable[..., Try], first: Callable[[str | None], str], status: str | None
 ) -> None:
     old = first(status)
@@ -123,7 +123,7 @@ def test_an_empty_column_replaces_nothing(sendoso: Sandbox, send: Callable[..., 
 
 
 @pytest.mark.parametrize("key", ["email", "customer_id"])
-def test_a_gift_that_failed_is_not_replaced_for_somebody_else_who_has_theirs(
+def test_a_failed_gift_is_not_replaced_by_a_row_for_another_recipient(
     sendoso: Sandbox, send: Callable[..., Try], thank: Callable[..., str], key: str
 ) -> None:
     rows = [person | {"customer_id": f"C-{n}"} for n, person in enumerate(people(2))]
@@ -180,7 +180,7 @@ def test_there_is_one_replacement_of_a_send_in_whatever_scope(
     assert len(sendoso.sends) == 2
 
 
-def test_two_runs_at_once_make_one_replacement(
+def test_concurrent_runs_make_one_replacement(
     sendoso: Sandbox, send: Callable[..., Try], first: Callable[[str | None], str]
 ) -> None:
     old = first("failed")
@@ -202,7 +202,7 @@ def test_the_same_send_twice_in_a_batch_is_a_duplicate_and_two_sends_of_one_pers
     assert len(sendoso.sends) == 5
 
 
-def test_a_replacement_that_comes_back_is_replaced_in_its_turn(
+def test_a_replacement_that_comes_back_can_be_replaced(
     sendoso: Sandbox, send: Callable[..., Try], first: Callable[[str | None], str]
 ) -> None:
     chain = [first("returned")]
@@ -250,7 +250,7 @@ def test_a_task_replaces_a_gift_once(
     assert len(sendoso.sends) == 2
 
 
-def test_a_task_with_another_gift_for_the_same_replacement_is_told(
+def test_a_task_with_another_gift_for_the_same_replacement_is_refused(
     sendoso: Sandbox, first: Callable[[str | None], str], thank: Callable[..., str]
 ) -> None:
     old = first("failed")
@@ -261,7 +261,7 @@ def test_a_task_with_another_gift_for_the_same_replacement_is_told(
 
 
 @pytest.mark.parametrize("status", [None, "processing", "delivered"])
-def test_a_task_does_not_replace_what_has_not_failed(
+def test_a_task_does_not_replace_a_send_that_has_not_failed(
     sendoso: Sandbox, first: Callable[[str | None], str], thank: Callable[..., str], status: str | None
 ) -> None:
     old = first(status)
@@ -270,7 +270,9 @@ def test_a_task_does_not_replace_what_has_not_failed(
     assert len(sendoso.sends) == 1
 
 
-def test_a_task_does_not_replace_what_the_ledger_does_not_know(sendoso: Sandbox, thank: Callable[..., str]) -> None:
+def test_a_task_does_not_replace_a_send_that_the_ledger_does_not_know(
+    sendoso: Sandbox, thank: Callable[..., str]
+) -> None:
     with pytest.raises(SendosoConfigError, match=r"'send-0', which the ledger does not know. Nothing was sent"):
         thank("send-0")
     assert posts(sendoso) == 0
@@ -284,5 +286,5 @@ def test_a_template_that_renders_to_nothing_replaces_nothing(
     assert len(sendoso.sends) == 1
 
 
-def test_the_argument_is_templated() -> None:
+def test_resend_of_is_a_template_field() -> None:
     assert "resend_of" in SendGiftOperator.template_fields

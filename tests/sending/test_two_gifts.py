@@ -1,4 +1,4 @@
-"""Ways to a second gift without a kill: a clock that jumps, a list of somebody else, a limit that is passed beside."""
+"""Other causes of a second gift than a kill: a clock that jumps, another organisation's list, two runs at a limit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def database_clock_jumps(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("other_machine", [False, True])
-def test_a_clock_of_the_database_that_jumps_proves_nothing(
+def test_a_database_clock_that_jumps_proves_no_send_absent(
     sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, other_machine: bool
 ) -> None:
     sendoso.fault("drop_before", method="POST", path=SENDS)
@@ -62,7 +62,7 @@ def test_a_clock_of_the_database_that_jumps_proves_nothing(
     assert posts(sendoso) == 5
 
 
-def test_a_machine_whose_clock_is_set_ahead_proves_nothing_either(
+def test_a_worker_and_database_clock_set_ahead_together_prove_no_send_absent(
     sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database is on the same machine, so that its clock and the worker's jump together."""
@@ -75,7 +75,7 @@ def test_a_machine_whose_clock_is_set_ahead_proves_nothing_either(
     assert posts(sendoso) == 5
 
 
-def test_what_another_client_has_posted_is_not_absent_because_this_clients_list_is_without_it(
+def test_a_send_of_another_client_is_not_absent_because_it_is_missing_from_this_clients_list(
     sendoso: Sandbox,
     other_sandbox: Sandbox,
     send: Callable[..., Try],
@@ -89,7 +89,7 @@ def test_what_another_client_has_posted_is_not_absent_because_this_clients_list_
     assert one_try() == Try("SendHeldError", {"sent": 4, "held": 1})
     an_hour_later()
     other = {"sendoso_conn_id": "sendoso_other", **SETTLED}
-    # The other client's list is whole, and shows sends of this ledger.
+    # The other client's list is complete, and shows sends of this ledger.
     assert one_try(people(9)[6:], run_id="run-2", **other) == Try("", {"sent": 3})
     assert one_try(run_id="run-3", **other) == Try("", {"already_sent": 4, "held": 1})
     assert posts(other_sandbox) == 3
@@ -97,7 +97,8 @@ def test_what_another_client_has_posted_is_not_absent_because_this_clients_list_
     assert one_try(run_id="run-4", **RESEND) == Try("", {"already_sent": 5})
 
 
-# -- whose memory it is -------------------------------------------------------------------------------------------
+# -- which ledger and account
+# -------------------------------------------------------------------------------------------
 
 
 def of_client(sandbox: Sandbox, login: str, **extra: Any) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def test_a_sandbox_on_another_port_is_the_same_host(
     assert one_try(run_id="run-2") == Try("", {"already_sent": 5})
 
 
-def test_a_client_id_that_was_replaced_goes_on_with_the_same_memory_by_saying_so(
+def test_a_replaced_client_id_keeps_its_history_when_the_connection_names_the_account(
     sendoso: Sandbox, send: Callable[..., Try], set_connection: Callable[..., None]
 ) -> None:
     assert send() == Try("", {"sent": 5})
@@ -139,7 +140,7 @@ def test_a_client_id_that_was_replaced_goes_on_with_the_same_memory_by_saying_so
         ledger.accounts.check(account, "another client", named=False)
 
 
-def test_of_two_clients_that_come_at_once_the_second_is_refused(send: Callable[..., Try]) -> None:
+def test_a_second_client_id_that_registers_at_the_same_time_is_refused(send: Callable[..., Try]) -> None:
     accounts = SendosoHook().ledger.accounts
     accounts.register("app.sendoso.com", "first", "conn_a", named=False)
     accounts.register("app.sendoso.com", "first", "conn_b", named=False)
@@ -147,14 +148,14 @@ def test_of_two_clients_that_come_at_once_the_second_is_refused(send: Callable[.
         accounts.register("app.sendoso.com", "second", "conn_c", named=False)
 
 
-@pytest.mark.parametrize("spelling", ["Acme Corp", "ACME CORP"])
-def test_an_account_that_the_ledger_knows_under_another_capitalisation_is_refused(
+@pytest.mark.parametrize("spelling", ["Acme-Corp", "ACME-CORP", "acme\u2013corp", "acme\u2011corp", "ａｃｍｅ-corp"])
+def test_an_account_that_the_ledger_knows_under_another_spelling_is_refused(
     sendoso: Sandbox, send: Callable[..., Try], set_connection: Callable[..., None], spelling: str
 ) -> None:
-    set_connection("sendoso_default", sendoso_connection(sendoso, account="acme corp", requests_per_second=1000))
+    set_connection("sendoso_default", sendoso_connection(sendoso, account="acme-corp", requests_per_second=1000))
     assert one_try() == Try("", {"sent": 5})
     set_connection("sendoso_default", sendoso_connection(sendoso, account=spelling, requests_per_second=1000))
-    with pytest.raises(SendosoConfigError, match=f"knows the account '{spelling}' as 'acme corp'"):
+    with pytest.raises(SendosoConfigError, match=f"knows the account '{spelling}' as 'acme-corp'"):
         execute()
     assert posts(sendoso) == 5
 
@@ -174,7 +175,7 @@ def test_two_deployments_with_the_same_names_have_batches_of_their_own(
 # -- limits, decided for what is posted ---------------------------------------------------------------------------
 
 
-def test_what_a_batch_has_sent_counts_also_when_its_query_has_lost_those_rows(
+def test_sends_of_a_batch_count_towards_its_limits_when_its_query_no_longer_returns_their_rows(
     sendoso: Sandbox, send: Callable[..., Try]
 ) -> None:
     everybody = people(9)
@@ -189,7 +190,7 @@ def test_what_a_batch_has_sent_counts_also_when_its_query_has_lost_those_rows(
     assert posts(sendoso) == 5
 
 
-def test_what_will_be_sent_again_is_previewed_priced_limited_and_approved(
+def test_sends_that_will_be_repeated_are_part_of_dry_run_price_limit_and_approval(
     sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None]
 ) -> None:
     sendoso.fault("drop_before", times=2, method="POST", path=SENDS)
@@ -213,7 +214,7 @@ def test_what_will_be_sent_again_is_previewed_priced_limited_and_approved(
 def test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try(
     sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another run is on five of six rows when the limits are checked; Sendoso turns them away after that."""
+    """Another run is posting five of six rows when the limits are checked; Sendoso refuses them afterwards."""
     others = execute_up_to_the_posts(people(5), run_id="run-1")
     check = Limits.why_refused
 
@@ -232,7 +233,7 @@ def test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_t
 
 
 def execute_up_to_the_posts(recipients: list[dict[str, Any]], run_id: str) -> Callable[[], None]:
-    """Claim rows and commit that they are being posted, as another run does; returns what turns them away."""
+    """Claim rows and commit POSTING, as another run does; returns a function that records their refusal."""
     ledger, account = SendosoHook().ledger, SendosoHook().config.account
     one = make_batch(SendosoHook().config, SCOPE, "email", "dag", "gifts", run_id)
     ledger.sends.open_batch(one)

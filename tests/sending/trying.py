@@ -1,4 +1,4 @@
-"""One try of a batch, here or in a process that is to die: importable there by name, so a module of its own."""
+"""Runs one try of a batch, in this process or in one that is killed, which has to import it from a module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short soak, and that its verdict notices what it is there to notice."""
+"""A short soak test, and tests that its verdict finds duplicates and lost recipients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ledger", ["sqlite", "postgresql", "mysql"])
-def test_nobody_is_sent_two_gifts_and_nobody_is_lost_whatever_is_killed(ledger: str) -> None:
+def test_in_a_soak_no_recipient_gets_two_gifts_and_no_recipient_is_lost(ledger: str) -> None:
     for seconds in (20, 100):  # a busy machine needs longer for as much
         command = [sys.executable, "-m", "soak", "--seconds", str(seconds), "--ledger", ledger, "--json"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
@@ -73,7 +73,7 @@ class Dying:
 
 
 @pytest.mark.parametrize("looked_at_before", [0, 1])
-def test_a_try_that_dies_between_two_looks_makes_way_for_the_next(
+def test_a_try_that_dies_between_two_looks_is_followed_by_the_next(
     sandbox: Sandbox, tmp_path: Path, looked_at_before: int
 ) -> None:
     driver = Driver(sandbox, LedgerDatabase({}, ""), tmp_path, random.Random(1))
@@ -145,7 +145,7 @@ class World:
         (1, None, False, (0, 1)),
     ],
 )
-def test_the_verdict(
+def test_the_verdict_counts_duplicates_and_lost_recipients(
     sandbox: Sandbox, tmp_path: Path, accepted: int, state: State | None, known: bool, verdict: tuple[int, int]
 ) -> None:
     world = World(sandbox, tmp_path)

@@ -78,7 +78,7 @@ def answer(airflow: Any, run_id: str, option: str) -> str:
     return states()["send_gifts"]
 
 
-def test_what_a_person_approves_is_sent_and_nothing_else(live_airflow: Any, sandbox: Sandbox) -> None:
+def test_exactly_what_a_person_approves_is_sent(live_airflow: Any, sandbox: Sandbox) -> None:
     run_id = start(live_airflow)
     details = live_airflow.api("GET", f"dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails")
     # Three mugs of 18, each with 15 for fulfilment and 9.5 for shipping.

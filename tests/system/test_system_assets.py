@@ -18,7 +18,7 @@ pytestmark = [
 URI = "sendoso://app.sendoso.com/speakers-2026"
 
 
-def test_gifts_that_were_sent_start_the_dag_that_waits_for_them(stage: Callable[..., Any]) -> None:
+def test_a_batch_that_sent_gifts_starts_the_dag_that_waits_for_its_asset(stage: Callable[..., Any]) -> None:
     with stage("speaker_gifts", "sendoso_default") as here:
         api = here.airflow.api
         here.airflow.wait_for_dags({"speaker_gifts_arrived"})

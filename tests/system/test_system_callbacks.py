@@ -19,7 +19,7 @@ pytestmark = [
 SENDS = "/api/v3/sends"
 
 
-def test_callbacks_of_a_task_and_of_a_run_send_once_each_however_often_they_are_run(
+def test_callbacks_of_a_task_and_of_a_run_send_once_each_however_often_they_run(
     stage: Callable[[str], Any],
 ) -> None:
     with stage("callbacks_send") as here:
@@ -37,7 +37,7 @@ def test_callbacks_of_a_task_and_of_a_run_send_once_each_however_often_they_are_
         assert scopes == [(f"callbacks_send/{run_id}/callback",), (f"callbacks_send/send/{run_id}/callback",)]
 
 
-def test_what_a_killed_callback_was_posting_is_found_by_the_next_run_of_it_and_not_sent_again(
+def test_the_send_of_a_killed_callback_is_found_by_the_next_callback_and_not_sent_again(
     stage: Callable[[str], Any],
 ) -> None:
     with stage("callback_is_killed") as here:

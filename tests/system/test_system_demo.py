@@ -1,4 +1,4 @@
-"""``make demo``, end to end: what it shows, what it remembers, and that it leaves nothing running."""
+"""``make demo``, end to end: what it prints, what a second run finds, and that it leaves no process running."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_connection_form_is_the_metadata() -> None:
+def test_the_connection_form_has_the_titles_of_the_metadata() -> None:
     """The hook's methods have no part in it."""
     (form,) = [form for form in HookMetaService.hook_meta_data() if form.connection_type == "sendoso"]
     assert form.standard_fields is not None
@@ -45,7 +45,7 @@ def strict_schema() -> dict[str, Any]:
     return whole | {"properties": properties, "required": [], "additionalProperties": False}
 
 
-def test_info_keeps_to_the_strict_schema() -> None:
+def test_the_provider_info_follows_airflows_strict_schema() -> None:
     jsonschema.validate(get_provider_info(), strict_schema())
 
 
@@ -53,13 +53,13 @@ def test_info_keeps_to_the_strict_schema() -> None:
     "typo",
     [{"ui-field-behaviour": {"relabelling": {}}}, {"conn-fields": {"timeout": {"label": "Timeout"}}}],
 )
-def test_strict_schema_notices_a_typo(typo: dict[str, Any]) -> None:
+def test_the_strict_schema_notices_a_typo(typo: dict[str, Any]) -> None:
     info = get_provider_info()
     info["connection-types"] = [info["connection-types"][0] | typo]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(info, strict_schema())
 
 
-def test_strict_schema_notices_a_key_that_is_none() -> None:
+def test_the_strict_schema_notices_an_unknown_key() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(get_provider_info() | {"extra-link": []}, strict_schema())

@@ -51,7 +51,7 @@ def kill_with_two_in_flight(stage: Stage) -> str:
 
 
 def task_is_killed(stage: Stage) -> None:
-    """What was in flight is found by its mark; the other rows of the dead try wait for its lease."""
+    """The sends in flight are found by their marks; the other rows of the dead try wait for its lease to lapse."""
     run_id = kill_with_two_in_flight(stage)
 
     assert stage.wait_for_end(run_id) == "success"
@@ -62,7 +62,7 @@ def task_is_killed(stage: Stage) -> None:
 
 
 def task_is_killed_and_sends_cannot_be_listed(stage: Stage) -> None:
-    """What was in flight is held, for a person or a later run; no try sends it again."""
+    """The sends in flight are held for a person or a later run; no try sends them again."""
     run_id = kill_with_two_in_flight(stage)
     stage.sandbox.fault("status", times=10**6, method="GET", path=SENDS, status=404)
 
@@ -82,7 +82,7 @@ def task_is_killed_and_sends_cannot_be_listed(stage: Stage) -> None:
 
 
 def supervisor_is_killed(stage: Stage) -> None:
-    """The orphan sends on, until it says how far it is and nobody listens; it gives back what it has not sent."""
+    """The orphan goes on until its next log line fails without a supervisor; then it releases its claims."""
     run_id = stage.trigger()
     orphan = stage.process(run_id)
     stage.wait_for_gifts(4)
@@ -102,7 +102,7 @@ def supervisor_is_killed(stage: Stage) -> None:
 
 
 def machine_is_frozen_and_thaws_beside_the_next_try(stage: Stage) -> None:
-    """Whoever was given up for dead and is not goes on beside the next try, and finds every claim of its own lost."""
+    """A frozen process that counts as dead goes on beside the next try, and finds that all its claims are lost."""
     run_id = stage.trigger()
     old = stage.process(run_id)
     supervisor = old.parent()
@@ -163,7 +163,7 @@ def user_marks_it_failed(stage: Stage) -> None:
 
 
 def runs_and_backfill_share_a_scope(stage: Stage) -> None:
-    """Five runs, claim by claim beside each other; whoever is late finds that the others were sent theirs."""
+    """Five runs claim at the same time; a late run finds that another has sent the gifts already."""
     stage.sandbox.clear_faults()
     stage.sandbox.fault("slow", times=10**6, method="POST", path=SENDS, delay=0.3)
     run_ids = [stage.trigger(), stage.trigger()]
@@ -301,5 +301,7 @@ def played(request: pytest.FixtureRequest, stage: Callable[..., Stage]) -> Itera
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
-def test_no_gift_twice_and_nobody_lost_when(story: Callable[[Stage], None], played: dict[str, Future[None]]) -> None:
+def test_no_gift_is_sent_twice_and_no_recipient_is_lost_when(
+    story: Callable[[Stage], None], played: dict[str, Future[None]]
+) -> None:
     played[story.__name__].result()

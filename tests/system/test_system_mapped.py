@@ -1,4 +1,4 @@
-"""What a task takes from another is data: a real Airflow never renders it as a template, however it comes."""
+"""A task's arguments from another task are data: a real Airflow never renders them as templates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def with_dag(airflow: Any) -> Iterator[Any]:
     airflow.close()
 
 
-def test_data_is_never_rendered_and_authors_templates_are(with_dag: Any, world: Callable[..., Any]) -> None:
+def test_data_from_another_task_is_never_rendered_and_the_authors_templates_are(
+    with_dag: Any, world: Callable[..., Any]
+) -> None:
     here = world()
     vault = {"AIRFLOW_CONN_VAULT": f'{{"conn_type": "generic", "password": "{SECRET}"}}'}
     run = with_dag.run("mapped", "2026-01-01T00:00:00+00:00", here.environment | vault, {"conf": STEAL})

@@ -47,6 +47,9 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "mapped_gifts.send",
         "new_campaign.announce",
         "new_campaign.campaigns",
+        "redeemed_egifts.not_redeemed",
+        "redeemed_egifts.redeemed",
+        "redeemed_egifts.send_egifts",
         "replace_returned.send_again",
         "replaced_gift.send_again",
         "reward_fulfilment.fulfil",
@@ -66,6 +69,6 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
     ]
 
 
-def test_neither_looks_up_or_opens_anything(guarded: dict[str, list[str]]) -> None:
+def test_importing_and_parsing_look_up_no_connection_and_open_no_socket(guarded: dict[str, list[str]]) -> None:
     assert guarded["noticed"] == ["lookup", "socket.getaddrinfo"]
     assert guarded["refused"] == []

@@ -1,4 +1,4 @@
-"""What Airflow finds out about the provider by itself."""
+"""The provider's entry points, as Airflow discovers them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 PACKAGE = "airflow-provider-sendoso"
 
 
-def test_providers_list_has_it(airflow: Any) -> None:
+def test_airflow_lists_the_provider(airflow: Any) -> None:
     listed = json.loads(airflow.cli("providers", "list", "--output", "json"))
     assert [row["version"] for row in listed if row["package_name"] == PACKAGE] == [version(PACKAGE)]
 
@@ -40,6 +40,6 @@ def test_declared_modules_exist(kind: str) -> None:
             assert resources.files(module.rpartition(".")[0]).joinpath(f"{module.rpartition('.')[2]}.py").is_file()
 
 
-def test_info_keeps_to_the_runtime_schema() -> None:
+def test_the_provider_info_follows_airflows_runtime_schema() -> None:
     schema = json.loads((resources.files("airflow") / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)

@@ -1,4 +1,4 @@
-"""What Airflow makes of the retry policy: another pause, and the same end as without it."""
+"""Airflow with the retry policy: the pauses differ, and the result is the same as without it."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ def counts(run: Any) -> tuple[int, ...]:
     return tuple(run.xcoms["send_gifts"][name] for name in COUNTS)
 
 
-def references(run: Any) -> list[str]:
+def references(run: Any, task: str = "not_received") -> list[str]:
     """The ``row_ref`` of each row that the query returned; XCom of Airflow 3 keeps a tuple with its type."""
-    return [(row["__data__"] if isinstance(row, dict) else row)[0] for row in run.xcoms["not_received"]]
+    return [(row["__data__"] if isinstance(row, dict) else row)[0] for row in run.xcoms[task]]
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_campaign_takes_names_message_and_gift_from_where_the_dag_says(airflow: 
     assert body["address"]["city"] == "東京"
 
 
-def test_second_run_of_a_campaign_sends_nobody_again(airflow: Any, champions: Any) -> None:
+def test_second_run_of_a_campaign_sends_no_gift_again(airflow: Any, champions: Any) -> None:
     airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     posts = champions.posts()
     run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment)
@@ -93,7 +93,7 @@ def test_second_run_of_a_campaign_sends_nobody_again(airflow: Any, champions: An
     assert champions.emails() == REACHED
 
 
-def test_cleared_run_sends_nobody_again_and_still_counts_them_as_its_own(airflow: Any, champions: Any) -> None:
+def test_cleared_run_sends_no_gift_again_and_counts_the_gifts_as_its_own(airflow: Any, champions: Any) -> None:
     first = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     posts = champions.posts()
     again = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
@@ -105,7 +105,7 @@ def test_cleared_run_sends_nobody_again_and_still_counts_them_as_its_own(airflow
     assert champions.emails() == REACHED
 
 
-def test_somebody_new_in_the_table_is_sent_theirs_by_the_next_run(airflow: Any, champions: Any) -> None:
+def test_a_new_row_in_the_table_is_sent_by_the_next_run(airflow: Any, champions: Any) -> None:
     airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     champions.execute(
         "INSERT INTO champions VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
@@ -135,7 +135,7 @@ def test_nothing_personal_is_left_in_log_xcom_and_ledger(airflow: Any, champions
     assert [cell for cell in personal if re.search(rf"\b{re.escape(cell.casefold())}\b", kept)] == []
 
 
-def test_results_say_who_has_not_received_theirs_and_name_nobody(airflow: Any, champions: Any) -> None:
+def test_results_tell_who_has_not_received_a_gift_without_naming_them(airflow: Any, champions: Any) -> None:
     champions.sendoso.fault("status", method="POST", path="/api/v3/sends", status=422)
     run = airflow.run("campaign_results", "2026-01-01T00:00:00+00:00", champions.environment)
 
@@ -156,7 +156,7 @@ def test_results_say_who_has_not_received_theirs_and_name_nobody(airflow: Any, c
     assert references(again) == missing
 
 
-def test_sends_land_beside_the_customers_and_name_nobody_else(airflow: Any, world: Callable[..., Any]) -> None:
+def test_sends_land_beside_the_customers_without_other_personal_data(airflow: Any, world: Callable[..., Any]) -> None:
     here = with_champions(world())
     here.execute("UPDATE champions SET email = 'OLD7@example.com' WHERE customer_id = 'C-2'")
     here.sendoso.preload(250, email="old{}@example.com")
@@ -288,7 +288,7 @@ def test_rewards_are_fulfilled_once_each_and_marked(airflow: Any, world: Callabl
     assert len(here.sendoso.campaign_sends()) == 5
 
 
-def test_what_came_back_is_replaced_from_the_results(airflow: Any, champions: Any) -> None:
+def test_returned_gifts_are_replaced_from_the_results(airflow: Any, champions: Any) -> None:
     airflow.run("campaign_results", "2026-01-01T00:00:00+00:00", champions.environment)
     champions.execute("UPDATE sendoso_results SET status = 'returned' WHERE row_ref IN ('C-1', 'C-2')")
     champions.execute(
@@ -365,7 +365,7 @@ def test_shards_of_a_batch_take_their_recipients_from_a_task_and_share_a_scope(
     assert "first_name from first_name, last_name from last_name, email from email, gift_id from argument" in run.log
 
 
-def test_held_sends_are_listed_and_decided_about_with_a_form(airflow: Any, champions: Any) -> None:
+def test_held_sends_are_listed_and_resolved_with_a_form(airflow: Any, champions: Any) -> None:
     champions.sendoso.fault("error_before", method="POST", path="/api/v3/sends")
     held = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     assert held.state == "failed"
@@ -425,7 +425,7 @@ def test_run_without_a_ledger_fails_and_sends_nothing(airflow: Any, world: Calla
     assert here.sendoso.requests == []
 
 
-def test_check_says_what_the_connection_is_good_for(airflow: Any, world: Callable[..., Any]) -> None:
+def test_the_check_logs_what_the_connection_is_good_for(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     run = airflow.run("sendoso_check", "2026-01-01T00:00:00+00:00", here.environment)
 
@@ -463,7 +463,7 @@ def test_the_commands_find_connections_that_were_made_in_the_ui(airflow: Any, tm
     assert "The connection 'made_in_u1' does not exist" in missing.stderr
 
 
-def test_check_fails_with_what_is_wrong(airflow: Any, world: Callable[..., Any]) -> None:
+def test_the_check_fails_with_what_is_wrong_in_the_connection(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     wrong = {"conn_type": "sendoso", "host": here.sendoso.url, "login": "sandbox", "password": "wr0ng-s3cret"}
     environment = here.environment | {"AIRFLOW_CONN_OTHER": json.dumps(wrong)}
@@ -474,7 +474,9 @@ def test_check_fails_with_what_is_wrong(airflow: Any, world: Callable[..., Any])
     assert "wr0ng-s3cret" not in run.log
 
 
-def test_a_new_campaign_ends_the_wait_and_the_next_run_goes_on(airflow: Any, world: Callable[..., Any]) -> None:
+def test_a_new_campaign_ends_the_wait_and_the_next_run_waits_for_the_next_one(
+    airflow: Any, world: Callable[..., Any]
+) -> None:
     here = world()
     environment = here.environment | {"SENDOSO_POLL_INTERVAL": "1"}
 
@@ -494,3 +496,23 @@ def test_a_new_campaign_ends_the_wait_and_the_next_run_goes_on(airflow: Any, wor
     assert second.xcoms["announce"] == ["106"]
     again = airflow.run("new_campaign", "2026-01-02T00:00:00+00:00", environment)  # cleared
     assert again.xcoms["announce"] == ["106"]
+
+
+def test_the_results_say_which_egifts_are_not_redeemed_or_on_hold(airflow: Any, world: Callable[..., Any]) -> None:
+    here = with_champions(world(step=1000))
+    words = ("Used/Redeemed", "Opened", "Suspicious Email")
+
+    def settle() -> None:
+        while len(here.sendoso.campaign_sends()) < len(words):
+            time.sleep(0.1)
+        for sent, word in zip(here.sendoso.campaign_sends(), words, strict=False):
+            here.sendoso.finish(sent.id, word)
+
+    threading.Thread(target=settle, daemon=True).start()
+    environment = here.environment | {"CHAMPIONS_TIMEOUT": "15"}
+    run = airflow.run("redeemed_egifts", "2026-01-01T00:00:00+00:00", environment)
+    assert run.tasks["redeemed"] == "skipped", run.log[-5000:]
+    assert "on hold at Sendoso (Suspicious Email: 1)" in run.log
+    rows = here.read_warehouse("SELECT row_ref, status_word FROM sendoso_results WHERE outcome = 'sent' ORDER BY 1")
+    assert {word for _, word in rows} == {*words, "Initiated"}
+    assert references(run, "not_redeemed") == [row_ref for row_ref, word in rows if word != "Used/Redeemed"]

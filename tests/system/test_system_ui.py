@@ -228,7 +228,7 @@ def run(live_airflow: Any, ledger: None, sandbox: Sandbox) -> Iterator[str]:
         live_airflow.delete(f"connections/{conn_id}")
 
 
-def test_links_are_there_while_a_task_runs_and_when_it_has_failed(
+def test_links_are_shown_while_a_task_runs_and_when_it_has_failed(
     page: Page, live_airflow: Any, sandbox: Sandbox, run: str, shoot: Callable[..., None]
 ) -> None:
     def state(task: str) -> str | None:

@@ -58,7 +58,7 @@ def open_session(job: dict[str, Any]) -> SendosoSession:
 
 
 def noting(notes: list[Any], question: str, ask: Callable[..., float]) -> Callable[..., float]:
-    """Note when a pace was asked, when it had answered, and the moment of its answer: that one, or one just after."""
+    """Record when a pace was asked, when it answered, and the moment of its slot or one just after."""
 
     def asked(**arguments: Any) -> float:
         before = time.monotonic()
@@ -124,7 +124,7 @@ def reserve(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_ledger(job: dict[str, Any]) -> dict[str, Any]:
-    """Open the ledger; return who it is."""
+    """Open the ledger; return its identity."""
     yield_start(job)
     return {"uuid": Ledger(create_engine(job["ledger_url"])).identity.ledger_uuid}
 
@@ -134,7 +134,7 @@ _barrier: Any = None
 
 
 def yield_start(job: dict[str, Any]) -> None:
-    """Wait until every process of the stage is as far."""
+    """Wait until every process of the stage is ready."""
     _barrier.wait(300)
 
 

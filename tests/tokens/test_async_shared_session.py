@@ -1,4 +1,4 @@
-"""Two hundred triggers on one event loop: one token request, one queue, one pool of connections, nothing blocked."""
+"""Two hundred triggers on one event loop share a token request, a queue and a pool, and never block the loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def api(sandbox) -> list[float]:
     return sorted(request.received_at for request in sandbox.requests if request.path.startswith("/api/"))
 
 
-async def test_200_readers(make_session, make_config, sandbox, opened, answers_wait, token_requests):
+async def test_two_hundred_readers_share_one_token_one_queue_and_one_pool(
+    make_session, make_config, sandbox, opened, answers_wait, token_requests
+):
     """The token is granted only when the loop has come round: who waited for it in the loop itself would not get it."""
     session = make_session(make_config(requests_per_second=RATE))
     session.sleep = time.sleep
@@ -69,7 +71,7 @@ async def test_200_readers(make_session, make_config, sandbox, opened, answers_w
 
 
 @on_sqlite
-async def test_a_401_for_all_of_them_renews_once(make_session, make_config, sandbox, token_requests):
+async def test_a_401_for_all_readers_renews_the_token_once(make_session, make_config, sandbox, token_requests):
     session = make_session(make_config(sandbox.issue_refresh_token()))
     session.tokens.get()
     sandbox.revoke_tokens()
@@ -80,7 +82,9 @@ async def test_a_401_for_all_of_them_renews_once(make_session, make_config, sand
 
 
 @on_sqlite
-async def test_a_dead_refresh_token_is_told_to_all_without_a_storm(make_session, make_config, sandbox, token_requests):
+async def test_a_dead_refresh_token_fails_all_readers_after_one_request(
+    make_session, make_config, sandbox, token_requests
+):
     session = make_session(make_config("made-up"))
     async with shared_session(session) as shared:
         errors = await asyncio.gather(*(shared.read(me_request()) for _ in range(40)), return_exceptions=True)
@@ -90,7 +94,7 @@ async def test_a_dead_refresh_token_is_told_to_all_without_a_storm(make_session,
 
 
 @on_sqlite
-async def test_the_last_one_closes(make_session, make_config, sandbox, opened):
+async def test_the_last_reader_closes_the_session(make_session, make_config, sandbox, opened):
     session = make_session(make_config())
     async with shared_session(session) as first:
         async with shared_session(session) as second:
@@ -105,7 +109,7 @@ async def test_the_last_one_closes(make_session, make_config, sandbox, opened):
 
 
 @on_sqlite
-async def test_it_is_closed_after_an_error_and_after_a_cancellation(
+async def test_the_session_is_closed_after_an_error_and_after_a_cancellation(
     make_session, make_config, sandbox, opened, answers_wait, until
 ):
     session = make_session(make_config())
@@ -164,7 +168,7 @@ def test_event_loops_do_not_share_a_session(make_session, make_config, opened):
 
 
 @on_sqlite
-async def test_a_429_holds_all_of_them_back(make_session, make_config, sandbox):
+async def test_a_429_for_one_reader_holds_all_readers_back(make_session, make_config, sandbox):
     session = make_session(make_config())
     session.tokens.get()
     sandbox.fault("throttle", retry_after=1, path="/api")

@@ -1,4 +1,4 @@
-"""``authorize`` and ``revoke``: a person's walk through the browser, from both ends."""
+"""``authorize`` and ``revoke``: the commands, and the person's browser."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ def spawn(environment) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.mark.parametrize("ledger_connection", ["postgresql"], indirect=True)
-def test_the_whole_walk(sandbox, ledger, refreshing, redirect_uri, spawn, token_requests):
+def test_a_person_authorises_in_the_browser_and_the_hook_has_a_token(
+    sandbox, ledger, refreshing, redirect_uri, spawn, token_requests
+):
     """The command as a process, a browser, and then a hook that has its token from the ledger alone."""
     process = spawn("authorize", "--conn-id", "sendoso_default", "--redirect-uri", redirect_uri)
     assert process.stdout is not None
@@ -198,7 +200,7 @@ def test_a_denial_ends_with_an_error_and_an_exit_code(sandbox, refreshing, redir
         "error=access_denied&state=of-somebody-else",
     ],
 )
-def test_what_any_web_page_can_send_is_ignored_and_the_wait_goes_on(
+def test_an_answer_without_the_right_state_is_ignored_and_the_wait_goes_on(
     sandbox, ledger, refreshing, redirect_uri, token_requests, query
 ):
     run = Run(redirect_uri=redirect_uri)
@@ -224,7 +226,7 @@ def test_ignored_answers_are_counted_at_the_end(ledger, refreshing, redirect_uri
 
 
 @on_sqlite
-def test_an_error_of_sendosos_cannot_control_the_terminal(ledger, refreshing, redirect_uri):
+def test_an_error_text_of_sendoso_cannot_control_the_terminal(ledger, refreshing, redirect_uri):
     run = Run(redirect_uri=redirect_uri)
     state = re.search("state=([^&]+)", run.url())[1]
     requests.get(redirect_uri, params={"error": "no\x1b[2J\r\n\u202eX" + "y" * 500, "state": state}, timeout=60)
@@ -234,7 +236,7 @@ def test_an_error_of_sendosos_cannot_control_the_terminal(ledger, refreshing, re
 
 
 @on_sqlite
-def test_what_is_not_the_callback_is_not_an_answer(sandbox, ledger, refreshing, redirect_uri):
+def test_a_request_to_another_path_is_not_an_answer(sandbox, ledger, refreshing, redirect_uri):
     """A browser asks for its icon, somebody for another page, and the callback may come without anything."""
     run = Run(redirect_uri=redirect_uri)
     location = code_for(run.url())
@@ -261,13 +263,13 @@ def test_a_callback_to_another_host_is_not_an_answer(sandbox, ledger, refreshing
 
 
 @on_sqlite
-def test_nobody_comes(ledger, refreshing, redirect_uri):
+def test_a_wait_without_an_answer_ends_with_its_timeout(ledger, refreshing, redirect_uri):
     with pytest.raises(SendosoConfigError, match=r"Nobody authorised within 0\.3 s; nothing was stored"):
         Run(redirect_uri=redirect_uri, timeout=0.3).end()
 
 
 @on_sqlite
-def test_somebody_else_listens_there(ledger, refreshing):
+def test_a_port_in_use_is_refused_with_the_alternative(ledger, refreshing):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SendosoConfigError, match=r"Cannot listen.*Use --paste"):
@@ -275,7 +277,9 @@ def test_somebody_else_listens_there(ledger, refreshing):
 
 
 @on_sqlite
-def test_a_code_that_cannot_be_exchanged(sandbox, ledger, refreshing, redirect_uri, token_requests):
+def test_a_code_that_cannot_be_exchanged_is_an_error_without_the_code(
+    sandbox, ledger, refreshing, redirect_uri, token_requests
+):
     run = Run(redirect_uri=redirect_uri)
     location = code_for(run.url())
     requests.get(re.sub("code=[^&]+", "code=stale", location), timeout=60)
@@ -286,7 +290,7 @@ def test_a_code_that_cannot_be_exchanged(sandbox, ledger, refreshing, redirect_u
 
 
 @on_sqlite
-def test_the_requested_scope(sandbox, ledger, connect, redirect_uri):
+def test_the_argument_scope_overrides_the_connections(sandbox, ledger, connect, redirect_uri):
     connect(grant_type="refresh_token", scope="public update")
     assert parse_qs(urlsplit(_pasting(redirect_uri)[0]).query)["scope"] == ["public update"]
     assert parse_qs(urlsplit(_pasting(redirect_uri, scope="write")[0]).query)["scope"] == ["write"]
@@ -314,7 +318,7 @@ def _pasting(redirect_uri: str, change: Callable[[str], str] = lambda address: a
     ids=["the address", "the address with blanks", "the bare code"],
 )
 @pytest.mark.parametrize("redirect", ["http://127.0.0.1:9/callback", "https://example.com/oauth/callback"])
-def test_pasting(sandbox, ledger, refreshing, change, redirect, token_requests):
+def test_the_pasted_address_or_code_is_accepted(sandbox, ledger, refreshing, change, redirect, token_requests):
     _, said = _pasting(redirect, change)
     assert said[-1].endswith("Nothing else is to be done.")
     assert SendosoHook().get_conn().token()
@@ -322,7 +326,7 @@ def test_pasting(sandbox, ledger, refreshing, change, redirect, token_requests):
 
 
 @on_sqlite
-def test_an_address_that_is_not_loopback_is_pasted_without_asking_for_it(sandbox, ledger, refreshing):
+def test_a_redirect_uri_that_is_not_loopback_is_pasted_without_the_flag(sandbox, ledger, refreshing):
     _, said = _pasting("https://example.com/callback", paste=False)
     assert said[-1].endswith("Nothing else is to be done.")
 
@@ -340,14 +344,14 @@ def test_an_address_that_is_not_loopback_is_pasted_without_asking_for_it(sandbox
     ],
     ids=["state", "error", "no-state", "address", "blank", "made-up"],
 )
-def test_pasting_something_else(sandbox, ledger, refreshing, change, error, words):
+def test_a_pasted_text_of_another_state_or_without_a_code_is_refused(sandbox, ledger, refreshing, change, error, words):
     with pytest.raises(error, match=words):
         _pasting("http://127.0.0.1:9/callback", change)
     assert SendosoHook().get_conn().tokens.stored().refresh_token is None
 
 
 def test_authorising_again_replaces_what_was_stored(sandbox, ledger, refreshing, make_engine, token_requests):
-    """What a person has just agreed to wins over a chain that is still alive, and over a dead one."""
+    """The new authorisation replaces stored tokens, whether they still work or not."""
     session = SendosoHook().get_conn()
     seen = set()
     for _ in range(3):
@@ -384,7 +388,7 @@ def test_client_credentials_are_told_what_to_set(ledger, connect, sandbox, token
     assert sandbox.requests == []
 
 
-def test_no_ledger_is_found_out_before_the_person_is_asked(refreshing, monkeypatch, sandbox):
+def test_a_missing_ledger_is_reported_before_the_person_is_asked(refreshing, monkeypatch, sandbox):
     monkeypatch.delenv("AIRFLOW_CONN_SENDOSO_LEDGER", raising=False)
     run = Run(redirect_uri="http://127.0.0.1:9/callback")
     with pytest.raises(SendosoConfigError, match="AIRFLOW_CONN_SENDOSO_LEDGER='sqlite:"):
@@ -412,7 +416,7 @@ def slept(monkeypatch) -> list[float]:
 
 @on_sqlite
 @pytest.mark.parametrize(("store", "waits"), [(True, True), (False, False)])
-def test_its_requests_have_their_turn_in_the_ledgers_pace(sandbox, ledger, refreshing, slept, store, waits):
+def test_the_token_request_waits_for_its_slot_in_the_ledgers_pace(sandbox, ledger, refreshing, slept, store, waits):
     """Sendoso has asked the account to wait, and another process was told; with --no-store nobody knows of it."""
     hook = SendosoHook()
     hook.get_conn().pace.push_back(100)
@@ -422,7 +426,7 @@ def test_its_requests_have_their_turn_in_the_ledgers_pace(sandbox, ledger, refre
 
 
 @on_sqlite
-def test_both_of_its_requests_take_a_slot(sandbox, ledger, connect, slept):
+def test_both_requests_of_the_command_take_a_slot(sandbox, ledger, connect, slept):
     connect(grant_type="refresh_token", requests_per_second=0.02)
     _pasting("http://127.0.0.1:9/callback")
     times = [request.received_at for request in sandbox.requests if request.path in ("/oauth/token", "/api/v3/me")]
@@ -434,7 +438,7 @@ def test_both_of_its_requests_take_a_slot(sandbox, ledger, connect, slept):
 # revoke.
 
 
-def test_revoke_ends_the_tokens_at_the_server_and_here(
+def test_revoke_ends_the_tokens_at_sendoso_and_in_the_ledger(
     sandbox, ledger, refreshing, capsys, token_requests, make_engine
 ):
     _pasting("http://127.0.0.1:9/callback")
@@ -460,7 +464,7 @@ def test_revoke_ends_the_tokens_at_the_server_and_here(
 
 @on_sqlite
 @pytest.mark.parametrize("after", [0, 1])
-def test_what_could_not_be_revoked_is_not_forgotten(sandbox, ledger, refreshing, after):
+def test_a_token_that_could_not_be_revoked_is_kept(sandbox, ledger, refreshing, after):
     _pasting("http://127.0.0.1:9/callback")
     hook = SendosoHook()
     stored = hook.get_conn().tokens.stored()
@@ -474,7 +478,7 @@ def test_what_could_not_be_revoked_is_not_forgotten(sandbox, ledger, refreshing,
     assert hook.get_conn().tokens.stored().refresh_token is None
 
 
-def test_nobody_renews_while_the_tokens_are_revoked(
+def test_no_process_renews_while_the_tokens_are_revoked(
     sandbox, ledger, refreshing, make_session, answers_wait, token_requests
 ):
     """A renewal in between would leave a refresh token that is alive at Sendoso, and known to nobody."""
@@ -500,7 +504,7 @@ def test_nobody_renews_while_the_tokens_are_revoked(
 
 @on_sqlite
 @pytest.mark.parametrize("status", [200, 202, 204])
-def test_any_2xx_has_revoked(sandbox, ledger, refreshing, status):
+def test_any_2xx_counts_as_revoked(sandbox, ledger, refreshing, status):
     """An answer without a body is one, too."""
     _pasting("http://127.0.0.1:9/callback")
     sandbox.fault("status", times=2, status=status, body="", path="/oauth/revoke")
@@ -509,7 +513,7 @@ def test_any_2xx_has_revoked(sandbox, ledger, refreshing, status):
 
 
 @on_sqlite
-def test_a_client_that_is_not_written_in_latin_letters(sandbox, ledger, connect, set_connection):
+def test_a_client_id_outside_latin_letters_is_authenticated(sandbox, ledger, connect, set_connection):
     """Basic auth speaks UTF-8 (RFC 7617)."""
     client_id, secret = "Geschenke für 山田", "schlüssel-🔑"
     sandbox._app.tokens.client_id, sandbox._app.tokens.client_secret = client_id, secret
@@ -522,7 +526,7 @@ def test_a_client_that_is_not_written_in_latin_letters(sandbox, ledger, connect,
 
 
 @on_sqlite
-def test_revoking_with_a_changed_secret_says_so(sandbox, ledger, refreshing):
+def test_revoking_with_a_changed_secret_is_an_auth_error(sandbox, ledger, refreshing):
     _pasting("http://127.0.0.1:9/callback")
     sandbox._app.tokens.client_secret = "rotated"
     with pytest.raises(SendosoAuthError):
@@ -530,7 +534,9 @@ def test_revoking_with_a_changed_secret_says_so(sandbox, ledger, refreshing):
 
 
 @on_sqlite
-def test_a_token_under_another_secret_is_not_taken_for_none(sandbox, ledger, refreshing, set_connection, capsys):
+def test_a_token_encrypted_under_another_secret_is_not_taken_for_no_token(
+    sandbox, ledger, refreshing, set_connection, capsys
+):
     _pasting("http://127.0.0.1:9/callback")
     set_connection("sendoso_default", refreshing | {"password": "rotated"})
     with pytest.raises(SystemExit, match=r"encrypted under another client secret.*Nothing was revoked"):
@@ -543,7 +549,9 @@ def test_a_token_under_another_secret_is_not_taken_for_none(sandbox, ledger, ref
 
 @on_sqlite
 @pytest.mark.parametrize("change", [{"scope": "public"}, {"account": "another"}, {"grant_type": "client_credentials"}])
-def test_tokens_from_before_a_change_of_the_connection_are_named(sandbox, ledger, connect, refreshing, capsys, change):
+def test_tokens_from_before_a_change_of_the_connection_are_reported(
+    sandbox, ledger, connect, refreshing, capsys, change
+):
     _pasting("http://127.0.0.1:9/callback")
     stored = SendosoHook().get_conn().tokens.stored()
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""One pace for the deployment: counted where it matters, at the far side, with real processes on one ledger."""
+"""One pace for the deployment: real processes on one ledger, with the requests counted by the server."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_without_sends_polls_have_the_whole_rate(crew, job, sandbox, make_engine
     assert never_more_than_published(times, results)
 
 
-def test_a_retry_after_moves_everyone(make_session, make_config, sandbox):
-    """One session is told to wait, and the other's next slot is as far away."""
+def test_a_retry_after_for_one_process_delays_the_others_of_the_account(make_session, make_config, sandbox):
+    """One session is told to wait, and the other's next slot comes after the same time."""
     config = make_config(account="one", requests_per_second=RATE)
     told, other = make_session(config), make_session(config)
     other.token()
@@ -152,8 +152,8 @@ def test_a_retry_after_too_long_is_not_waited_out(make_session, make_config, san
     assert token_requests() == [429]
 
 
-def test_eight_processes_make_the_row_at_once(crew, ledger_url, make_engine):
-    """Every slot of theirs is another, one interval apart, and there is one row."""
+def test_eight_processes_that_create_the_pace_of_an_account_get_different_slots(crew, ledger_url, make_engine):
+    """All their slots differ by at least one interval, and there is one row."""
     interval = LONG
     one = {"job": "reserve", "ledger_url": ledger_url, "account": "new", "interval": interval, "slots": 10}
     [results] = crew([one] * 8)
@@ -169,7 +169,7 @@ def test_eight_processes_make_the_row_at_once(crew, ledger_url, make_engine):
         assert connection.execute(text("SELECT count(*) FROM sendoso_pace")).scalar() == 1
 
 
-def test_eight_processes_make_the_ledger_at_once(crew, ledger_url, make_engine):
+def test_eight_processes_that_create_the_ledger_create_one(crew, ledger_url, make_engine):
     [results] = crew([{"job": "open_ledger", "ledger_url": ledger_url}] * 8)
     assert [result["exitcode"] for result in results] == [0] * 8
     assert len({result["uuid"] for result in results}) == 1
@@ -187,7 +187,7 @@ def test_accounts_do_not_share_a_pace(book):
     assert idle.reserve(poll=False) == 0.0
 
 
-def test_slots_are_spaced_and_none_is_saved_up(book, make_engine):
+def test_slots_are_an_interval_apart_and_idle_time_is_not_saved_up(book, make_engine):
     """An account that was idle for long has one slot now, and no burst."""
     pace = book.pace("any", LONG, POLL_SHARE)
     pace.reserve(poll=True)

@@ -95,7 +95,7 @@ class _Form(HTMLParser):
 # The page.
 
 
-def test_the_page_asks(page):
+def test_the_authorise_page_has_a_form_to_agree_or_deny(page):
     response = requests.get(page(), timeout=60)
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/html")
@@ -109,7 +109,7 @@ def test_the_page_asks(page):
 
 @pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'><b>&amp;"])
 @pytest.mark.parametrize("where", ["scope", "redirect_uri", "state"])
-def test_the_page_escapes(page, where, evil):
+def test_the_authorise_page_escapes_every_value(page, where, evil):
     value = f"http://127.0.0.1:9/{evil}" if where == "redirect_uri" else evil.replace(" ", "/")
     response = requests.get(page(**{where: value}), timeout=60)
     assert response.status_code == 200
@@ -185,7 +185,7 @@ def test_a_code_belongs_to_its_redirect_uri(agree, exchange):
     assert (refused.status_code, refused.json()["error"]) == (400, INVALID_GRANT)
 
 
-def test_a_code_that_was_made_up(exchange):
+def test_a_made_up_code_is_refused(exchange):
     assert exchange("made-up").json()["error"] == INVALID_GRANT
 
 
@@ -196,7 +196,7 @@ def test_a_wrong_client_does_not_use_a_code_up(agree, exchange):
     assert exchange(code).status_code == 200
 
 
-def test_a_code_grows_old():
+def test_a_code_expires():
     now = [1000.0]
     tokens = Tokens("me", "secret", 7200, lambda: now[0])
     request = {"grant_type": "authorization_code", "client_id": "me", "client_secret": "secret", "redirect_uri": "x"}
@@ -245,7 +245,7 @@ def test_an_access_token_outlives_the_renewal(sandbox, refresh):
 
 
 @pytest.mark.parametrize("fields", [{}, {"refresh_token": None}, {"refresh_token": []}])
-def test_no_refresh_token(sandbox, ask_token, fields):
+def test_a_request_without_a_refresh_token_is_refused(sandbox, ask_token, fields):
     sandbox.issue_refresh_token()
     assert ask_token(grant_type="refresh_token", **fields).json()["error"] == INVALID_GRANT
 
@@ -269,12 +269,12 @@ def test_revoking_a_refresh_token(sandbox, refresh, revoke):
     assert refresh(other).status_code == 200
 
 
-def test_revoking_what_is_unknown_is_no_error(revoke):
+def test_revoking_an_unknown_token_is_no_error(revoke):
     assert revoke("made-up").status_code == 200
 
 
 @pytest.mark.parametrize("auth", [("sandbox", "wrong"), ("another", "sandbox"), ("", "")])
-def test_revoking_needs_the_client(sandbox, refresh, revoke, auth):
+def test_revoking_needs_the_client_credentials(sandbox, refresh, revoke, auth):
     token = sandbox.issue_refresh_token()
     refused = revoke(token, auth=auth)
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")

@@ -1,4 +1,4 @@
-"""What can go wrong around a token request: a clear error each time, and no refresh token burnt by it."""
+"""Failures around a token request: each is a clear error, and none wastes a refresh token."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def status(code: int, body) -> tuple[str, dict]:
     ],
     ids=repr,
 )
-def test_an_unwell_token_endpoint_burns_nothing(
+def test_an_error_of_the_token_endpoint_spends_no_refresh_token(
     make_session, make_config, sandbox, token_requests, fault, error, words, tries
 ):
     name, options = fault
@@ -86,14 +86,14 @@ def test_an_unwell_token_endpoint_burns_nothing(
 
 
 @on_sqlite
-def test_a_500_that_passes_is_not_even_noticed(make_session, make_config, sandbox, token_requests):
+def test_a_500_that_passes_is_retried(make_session, make_config, sandbox, token_requests):
     sandbox.fault("error_before", times=2, **TOKEN)
     assert make_session(make_config(sandbox.issue_refresh_token())).token()
     assert token_requests() == [500, 500, 200]
 
 
-def test_an_unwell_endpoint_does_not_block_the_others(make_session, make_config, sandbox):
-    """Who fails gives the claim back: the next one need not wait for the end of a lease."""
+def test_a_failed_renewal_gives_its_claim_back_at_once(make_session, make_config, sandbox):
+    """The process that fails releases the claim, so that the next one need not wait for a lease to end."""
     config = make_config(sandbox.issue_refresh_token())
     sandbox.fault("error_before", times=ATTEMPTS, **TOKEN)
     with pytest.raises(SendosoServerError):
@@ -104,7 +104,7 @@ def test_an_unwell_endpoint_does_not_block_the_others(make_session, make_config,
 
 
 @on_sqlite
-def test_nobody_listens(make_session, make_config, sandbox, token_requests):
+def test_a_host_that_is_down_spends_no_refresh_token(make_session, make_config, sandbox, token_requests):
     config = make_config(sandbox.issue_refresh_token())
     sandbox.stop()
     with pytest.raises(SendosoConnectionError, match="got no answer from Sendoso"):
@@ -115,7 +115,9 @@ def test_nobody_listens(make_session, make_config, sandbox, token_requests):
 
 
 @on_sqlite
-def test_a_wrong_secret(make_session, make_config, sandbox, token_requests, connection):
+def test_a_wrong_secret_is_an_auth_error_without_the_secret(
+    make_session, make_config, sandbox, token_requests, connection
+):
     config = make_config(sandbox.issue_refresh_token())
     wrong = config.model_validate(
         {**config.model_dump(), "client_secret": "wrong-secret", "refresh_token": config.refresh_token}
@@ -127,7 +129,9 @@ def test_a_wrong_secret(make_session, make_config, sandbox, token_requests, conn
     assert token_requests() == [401, 200]
 
 
-def test_a_wrong_secret_beside_the_right_one(make_session, make_config, sandbox, make_engine, token_requests):
+def test_a_wrong_secret_in_another_connection_leaves_the_stored_token_as_it_is(
+    make_session, make_config, sandbox, make_engine, token_requests
+):
     """Somebody mistyped a second connection to the same client: the good row is left as it is."""
     config = make_config(sandbox.issue_refresh_token())
     token = make_session(config).token()
@@ -145,7 +149,9 @@ def test_a_wrong_secret_beside_the_right_one(make_session, make_config, sandbox,
 
 
 @on_sqlite
-def test_a_revoked_client(make_session, make_config, sandbox, token_requests):
+def test_a_client_that_was_revoked_and_restored_keeps_its_refresh_token(
+    make_session, make_config, sandbox, token_requests
+):
     """The client is gone while its tokens are in use; put back, the refresh token still works."""
     config = make_config(sandbox.issue_refresh_token())
     session = make_session(config)
@@ -163,7 +169,7 @@ def test_a_revoked_client(make_session, make_config, sandbox, token_requests):
 @pytest.mark.parametrize(
     "expires_in", [None, "soon", "7200", "", -5, 0, [], {}, True, float("inf"), float("nan"), 1e-9, 10**18], ids=repr
 )
-def test_any_expires_in_gives_a_token_that_works(make_session, make_config, make_engine, sandbox, expires_in):
+def test_any_expires_in_gives_a_working_token(make_session, make_config, make_engine, sandbox, expires_in):
     """And the refresh token that came with it is stored: the next renewal works."""
     config = make_config(sandbox.issue_refresh_token())
     issue = sandbox._app.tokens._issue
@@ -176,7 +182,7 @@ def test_any_expires_in_gives_a_token_that_works(make_session, make_config, make
 
 
 @on_sqlite
-def test_no_expires_in(make_session, make_config, sandbox):
+def test_a_grant_without_expires_in_lasts_two_hours(make_session, make_config, sandbox):
     """Two hours are published, and taken where the answer does not say."""
     issue = sandbox._app.tokens._issue
     sandbox._app.tokens._issue = lambda scope: {k: v for k, v in issue(scope).items() if k != "expires_in"}
@@ -191,7 +197,9 @@ def test_no_expires_in(make_session, make_config, sandbox):
 
 
 @pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
-def test_a_clock_that_is_an_hour_wrong(make_session, make_config, sandbox, monkeypatch, token_requests, wrong_by):
+def test_a_worker_clock_that_is_an_hour_wrong_changes_no_renewal(
+    make_session, make_config, sandbox, monkeypatch, token_requests, wrong_by
+):
     """Only the database's clock and monotonic time decide: no renewal too many, no token too old."""
     config = make_config(sandbox.issue_refresh_token())
     right = make_session(config)
@@ -211,7 +219,7 @@ def test_a_clock_that_is_an_hour_wrong(make_session, make_config, sandbox, monke
 # The ledger.
 
 
-def test_a_ledger_that_is_read_only(
+def test_a_read_only_ledger_spends_no_refresh_token(
     impatient, session_on, make_config, make_engine, book, ledger_url, sandbox, token_requests
 ):
     config = make_config(sandbox.issue_refresh_token())
@@ -245,8 +253,10 @@ def pages_of(path: Path) -> int:
 
 
 @pytest.mark.parametrize("spare", range(6))
-def test_a_ledger_that_is_full(impatient, session_on, make_config, sandbox, sqlite_file, token_requests, spare):
-    """However little room there is for 2,400 characters: either they are stored, or nobody was asked for them."""
+def test_a_full_ledger_spends_no_refresh_token(
+    impatient, session_on, make_config, sandbox, sqlite_file, token_requests, spare
+):
+    """With any amount of free space, the tokens (2,400 characters) are either stored, or not requested at all."""
     issue = sandbox._app.tokens._issue
     sandbox._app.tokens._issue = lambda scope: issue(scope) | {"access_token": secrets.token_urlsafe(1800)}
     engine = create_engine(f"sqlite:///{sqlite_file}", hide_parameters=True)
@@ -267,8 +277,8 @@ def test_a_ledger_that_is_full(impatient, session_on, make_config, sandbox, sqli
     assert set(token_requests()) == {200}
 
 
-def test_some_full_ledgers_refuse_and_some_do_not(impatient, sqlite_file, make_config):
-    """The counterpart of the test above: it has met both."""
+def test_the_full_ledgers_of_these_tests_refuse_a_claim_or_grant_it(impatient, sqlite_file, make_config):
+    """The full ledgers of the test above include some that refuse a claim and some that grant it."""
     outcomes = set()
     for spare in (0, 5):
         engine = create_engine(f"sqlite:///{sqlite_file}", hide_parameters=True)
@@ -281,7 +291,7 @@ def test_some_full_ledgers_refuse_and_some_do_not(impatient, sqlite_file, make_c
     assert outcomes == {"full", True}
 
 
-def test_a_ledger_that_another_has_locked(
+def test_a_locked_ledger_spends_no_refresh_token(
     impatient, session_on, make_config, make_engine, book, ledger, sandbox, token_requests
 ):
     config = make_config(sandbox.issue_refresh_token())
@@ -298,7 +308,9 @@ def test_a_ledger_that_another_has_locked(
     assert session.token()
 
 
-def test_a_ledger_that_is_gone(impatient, session_on, make_config, make_engine, ledger, sandbox, token_requests):
+def test_a_missing_table_of_the_ledger_spends_no_refresh_token(
+    impatient, session_on, make_config, make_engine, ledger, sandbox, token_requests
+):
     """Dropped or deleted while the process lives; and with it back, the same refresh token works."""
     config = make_config(sandbox.issue_refresh_token())
     engine = make_engine()
@@ -313,7 +325,9 @@ def test_a_ledger_that_is_gone(impatient, session_on, make_config, make_engine, 
     assert session.token()
 
 
-def test_a_database_that_is_gone(impatient, session_on, make_config, make_engine, ledger, sandbox, token_requests):
+def test_a_missing_database_spends_no_refresh_token(
+    impatient, session_on, make_config, make_engine, ledger, sandbox, token_requests
+):
     config = make_config(sandbox.issue_refresh_token())
     engine = make_engine()
     session = session_on(Ledger(engine), config)
@@ -344,7 +358,7 @@ def test_a_database_that_is_gone(impatient, session_on, make_config, make_engine
     assert session.token()
 
 
-def test_a_ledger_that_goes_between_grant_and_store(
+def test_a_ledger_that_goes_away_between_grant_and_store_is_reported_as_a_lost_refresh_token(
     impatient, make_session, make_config, make_engine, sandbox, monkeypatch, token_requests
 ):
     """The one case in which a person is needed, and the error says so."""

@@ -35,7 +35,9 @@ def test_the_line_to_set_names_the_connection_that_was_asked_for(connection, set
         SendosoHook().get_conn()
 
 
-def test_the_line_to_set_works(sandbox, connection, set_connection, without_a_ledger, monkeypatch, tmp_path):
+def test_the_line_to_set_is_a_working_connection(
+    sandbox, connection, set_connection, without_a_ledger, monkeypatch, tmp_path
+):
     """What the error tells to set, set word for word but for the directory."""
     seed = sandbox.issue_refresh_token()
     fields = connection(grant_type="refresh_token", refresh_token=seed)
@@ -65,7 +67,7 @@ def test_hooks_of_one_process_share_token_and_queue(sandbox, connection, set_con
     assert token_requests() == [200]
 
 
-def test_a_new_refresh_token_in_the_connection_is_seen(sandbox, connection, set_connection, ledger):
+def test_a_new_refresh_token_in_the_connection_makes_a_new_session(sandbox, connection, set_connection, ledger):
     """A session is kept for the values of a connection, not for its name."""
     seeds = [sandbox.issue_refresh_token() for _ in range(2)]
     sessions = []
@@ -77,7 +79,7 @@ def test_a_new_refresh_token_in_the_connection_is_seen(sandbox, connection, set_
     assert [session.config.refresh_token.get_secret_value() for session in sessions] == seeds
 
 
-def test_everything_secret_is_masked(sandbox, connection, set_connection, ledger, monkeypatch):
+def test_every_secret_and_token_is_masked(sandbox, connection, set_connection, ledger, monkeypatch):
     masked: list[str] = []
     monkeypatch.setattr(connections, "mask_secret", masked.append)
     seed = sandbox.issue_refresh_token()

@@ -18,7 +18,7 @@ class TimeOut(BaseException):
 
 @pytest.fixture
 def interrupted(until) -> Iterator[Callable[..., AbstractContextManager[None]]]:
-    """Interrupts what is done inside it as soon as the first of its arguments is so, then as soon as the second is."""
+    """Interrupts the block as soon as its first condition is true, and again when the second is."""
 
     def handle(number: int, frame: object) -> None:
         raise TimeOut
@@ -57,10 +57,10 @@ def slow(sandbox, answers_wait) -> threading.Event:
     return answers_wait
 
 
-def test_what_the_refresh_token_was_traded_for_is_stored(
+def test_tokens_granted_during_an_interruption_are_stored(
     interrupted, slow, until, make_session, make_config, sandbox, token_requests
 ):
-    """It is when the exception arrives: Airflow ends the process soon after that, and waits for no thread."""
+    """They are stored when the exception arrives, because Airflow soon ends the process, and waits for no thread."""
     seed = sandbox.issue_refresh_token()
     session = make_session(make_config(seed))
     threading.Thread(target=lambda: (until(token_requests), a_moment_later(), a_moment_later(), slow.set())).start()
@@ -75,7 +75,7 @@ def test_what_the_refresh_token_was_traded_for_is_stored(
     assert token_requests() == [200, 200]  # what was stored works: no invalid_grant
 
 
-def test_who_comes_while_the_abandoned_thread_still_renews_waits_for_it(
+def test_another_process_waits_for_the_thread_that_an_interrupted_caller_left_behind(
     interrupted, slow, make_session, make_config, sandbox, token_requests
 ):
     """Interrupted twice, the caller leaves at once."""
@@ -97,8 +97,10 @@ def test_who_comes_while_the_abandoned_thread_still_renews_waits_for_it(
     assert token_requests() == [200, 200]
 
 
-def test_a_request_that_has_not_left_does_not_leave(interrupted, make_session, make_config, sandbox, token_requests):
-    """Interrupted while it waits for its slot: nobody waits for the renewal, which gives back the claim it has."""
+def test_an_interrupted_renewal_makes_no_request_that_had_not_begun(
+    interrupted, make_session, make_config, sandbox, token_requests
+):
+    """The caller is interrupted while the renewal waits for a slot; the renewal then releases its claim."""
     config = make_config(sandbox.issue_refresh_token())
     session = make_session(config)
     waits, slot = threading.Event(), threading.Event()
@@ -116,7 +118,7 @@ def test_a_request_that_has_not_left_does_not_leave(interrupted, make_session, m
     assert token_requests() == [200]
 
 
-def test_a_claim_that_is_not_there_yet_is_not_waited_for(
+def test_an_interrupted_caller_does_not_wait_for_a_claim(
     interrupted, book, make_session, make_config, sandbox, token_requests
 ):
     config = make_config(sandbox.issue_refresh_token())
@@ -133,7 +135,9 @@ def test_a_claim_that_is_not_there_yet_is_not_waited_for(
     assert session.token()
 
 
-def test_a_renewal_in_a_thread_of_the_event_loop(interrupted, slow, make_session, make_config, sandbox, token_requests):
+def test_a_renewal_in_a_worker_thread_is_not_interrupted(
+    interrupted, slow, make_session, make_config, sandbox, token_requests
+):
     """The triggerer asks from a worker thread, in which no exception of a signal handler is ever raised."""
     session = make_session(make_config(sandbox.issue_refresh_token()))
     tokens: list[str] = []

@@ -1,4 +1,4 @@
-"""Many processes, one token request: at once, and when the one that renews is killed at any point of it."""
+"""Many processes make one token request, also if the one that renews is killed at any step."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_64_processes_with_an_expired_token_make_one_request(
 
 
 @on_each_database
-def test_many_processes_on_an_empty_ledger(crew, connection, ledger_url, sandbox, token_requests):
+def test_many_processes_on_an_empty_ledger_make_one_request(crew, connection, ledger_url, sandbox, token_requests):
     """Nobody has made the tables yet, and the connection's refresh token is all there is."""
     seed = sandbox.issue_refresh_token()
     job = {
@@ -63,7 +63,9 @@ def test_many_processes_on_an_empty_ledger(crew, connection, ledger_url, sandbox
 
 
 @pytest.mark.parametrize(("point", "requests"), [("token-claimed", [200]), ("token-stored", [200])])
-def test_a_kill_that_heals(crew, connection, ledger_url, lapse, sandbox, token_requests, point, requests):
+def test_a_kill_before_the_request_or_after_the_store_loses_nothing(
+    crew, connection, ledger_url, lapse, sandbox, token_requests, point, requests
+):
     """Killed with the claim but before the request, or with the tokens stored but the claim not given back."""
     seed = sandbox.issue_refresh_token()
     job = {
@@ -116,7 +118,7 @@ def test_a_kill_between_grant_and_store_needs_a_person(
 
 # What does not depend on the database is tried on one.
 @pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)
-def test_client_credentials_heal_at_every_point(crew, connection, ledger_url, lapse, token_requests):
+def test_a_kill_at_any_point_loses_nothing_of_client_credentials(crew, connection, ledger_url, lapse, token_requests):
     job = {"job": "token", "connection": connection(), "ledger_url": ledger_url}
     for point in ("token-claimed", "token-granted"):
         assert crew([job | {"crash_point": point}]) == [[{"exitcode": -signal.SIGKILL}]]

@@ -1,4 +1,4 @@
-"""The chain of refresh tokens: where it starts, which link is tried, who keeps it, and how it lies in the database."""
+"""The chain of refresh tokens: its start, the order of tries, sleeping processes, and encryption in the ledger."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def test_the_store_wins_over_a_new_refresh_token_in_the_connection(
     assert token_requests() == [200, 200, 200]
 
 
-def test_a_dead_store_tries_the_connections_once(make_session, make_config, make_engine, sandbox, token_requests):
+def test_a_dead_stored_refresh_token_is_followed_by_the_connections_once(
+    make_session, make_config, make_engine, sandbox, token_requests
+):
     first = make_session(make_config(sandbox.issue_refresh_token()))
     first.token()
     sandbox.reset()  # Sendoso has forgotten all; what the store holds is dead
@@ -79,7 +81,7 @@ def test_a_dead_store_tries_the_connections_once(make_session, make_config, make
     assert token_requests() == [400, 200, 200]
 
 
-def test_when_none_works_one_clear_error_and_no_second_request(
+def test_without_a_living_refresh_token_there_is_one_error_and_no_second_request(
     make_session, make_config, make_engine, sandbox, token_requests
 ):
     make_session(make_config(sandbox.issue_refresh_token())).token()
@@ -100,13 +102,13 @@ def test_when_none_works_one_clear_error_and_no_second_request(
     assert token_requests() == [400, 400, 200]
 
 
-def test_no_refresh_token_at_all(make_session, make_config, token_requests):
+def test_without_any_refresh_token_the_error_names_the_command_to_run(make_session, make_config, token_requests):
     with pytest.raises(SendosoAuthError, match="airflow sendoso authorize"):
         make_session(make_config(grant_type="refresh_token")).token()
     assert token_requests() == []
 
 
-def test_a_401_renews_once_for_all(make_session, make_config, sandbox, token_requests):
+def test_a_401_in_every_process_renews_the_token_once(make_session, make_config, sandbox, token_requests):
     config = make_config(sandbox.issue_refresh_token())
     sessions = [make_session(config) for _ in range(5)]
     [stale] = {session.token() for session in sessions}
@@ -150,7 +152,9 @@ def sleeping(session, config, meanwhile) -> TokenManager:
     return TokenManager(config, Sleeper(session.tokens._store, meanwhile), session.paced, lease=LEASE)
 
 
-def test_asleep_between_grant_and_store_while_nobody_came(make_session, make_config, sandbox, lapse, token_requests):
+def test_tokens_stored_after_a_sleep_are_kept_when_nobody_came(
+    make_session, make_config, sandbox, lapse, token_requests
+):
     config = make_config(sandbox.issue_refresh_token())
     manager = sleeping(make_session(config), config, lapse)
     token = manager.get()
@@ -158,7 +162,7 @@ def test_asleep_between_grant_and_store_while_nobody_came(make_session, make_con
     assert token_requests() == [200]
 
 
-def test_asleep_while_another_found_the_refresh_token_spent(
+def test_tokens_stored_after_a_sleep_are_kept_when_another_process_found_the_refresh_token_spent(
     make_session, make_config, make_engine, sandbox, lapse, token_requests
 ):
     """The sleeper has the only living refresh token, and the other had to give up: the sleeper's is kept."""
@@ -177,10 +181,10 @@ def test_asleep_while_another_found_the_refresh_token_spent(
     assert token_requests() == [200, 400, 200]
 
 
-def test_asleep_while_another_started_a_new_chain(
+def test_tokens_of_another_process_stored_during_a_sleep_are_kept(
     make_session, make_config, make_engine, sandbox, lapse, token_requests
 ):
-    """Both chains live; the store's stays, both processes go on with it, and it can be renewed."""
+    """Both chains are valid; the stored one stays, both processes use it, and it can be renewed."""
     config, other = make_config(sandbox.issue_refresh_token()), make_config(sandbox.issue_refresh_token())
     make_session(config).token()
     overdue(make_engine)
@@ -198,10 +202,10 @@ def test_asleep_while_another_started_a_new_chain(
     assert token_requests() == [200, 200, 400, 200, 200]
 
 
-def test_asleep_while_another_took_the_claim_and_died(
+def test_tokens_are_stored_after_a_sleep_once_the_claim_of_a_dead_process_has_lapsed(
     make_session, make_config, make_engine, sandbox, book, lapse, token_requests
 ):
-    """The claim is another's: it is not run over, but waited for, and then what lives is stored."""
+    """Another process has the claim: its end is waited for, and then the valid tokens are stored."""
     config = make_config(sandbox.issue_refresh_token())
     store = book.tokens(config.identity, "sandbox")
     lapses = []
@@ -219,7 +223,7 @@ def test_asleep_while_another_took_the_claim_and_died(
     assert token_requests() == [200, 200]
 
 
-def test_client_credentials_asleep(make_session, make_config, lapse, token_requests):
+def test_a_token_of_another_process_stored_during_a_sleep_is_used(make_session, make_config, lapse, token_requests):
     config = make_config()
     theirs = []
 
@@ -258,10 +262,10 @@ def frozen(make_session, config, meanwhile):
     return session
 
 
-def test_frozen_before_the_request_while_another_renewed(
+def test_a_process_frozen_before_its_request_uses_the_tokens_that_another_renewed(
     make_session, make_config, make_engine, sandbox, lapse, token_requests
 ):
-    """What was read under the claim is spent by then, and is not sent: theirs is taken."""
+    """The refresh token that was read under the claim is used up by then: the new tokens are read instead."""
     config = make_config(sandbox.issue_refresh_token())
     theirs = []
 
@@ -276,10 +280,10 @@ def test_frozen_before_the_request_while_another_renewed(
     assert token_requests() == [200, 200]
 
 
-def test_frozen_after_a_401_while_another_took_the_claim_and_renewed_nothing(
+def test_a_process_frozen_after_a_401_does_not_reuse_the_refused_token(
     make_session, make_config, sandbox, lapse, token_requests
 ):
-    """The token that was refused is still what the store holds: it is not handed out again."""
+    """The store still holds the refused token, which is not returned again."""
     config = make_config(sandbox.issue_refresh_token())
     stale = make_session(config).token()
 
@@ -293,10 +297,10 @@ def test_frozen_after_a_401_while_another_took_the_claim_and_renewed_nothing(
     assert token_requests() == [200, 200]
 
 
-def test_frozen_before_the_request_while_another_holds_the_claim(
+def test_a_process_frozen_before_its_request_waits_for_the_claim_of_another(
     make_session, make_config, book, sandbox, lapse, token_requests
 ):
-    """They have not renewed yet, or never will: their claim is waited for like any other."""
+    """The other process has not renewed yet, or never will: its claim is waited for like any other."""
     config = make_config(sandbox.issue_refresh_token())
     store = book.tokens(config.identity, "sandbox")
     lapses = []
@@ -311,7 +315,7 @@ def test_frozen_before_the_request_while_another_holds_the_claim(
     assert token_requests() == [200]
 
 
-def test_frozen_before_the_request_while_nobody_came(
+def test_a_process_frozen_before_its_request_renews_its_own_claim(
     make_session, make_config, sandbox, lapse, answers_wait, until, token_requests
 ):
     """The lease has lapsed, but the claim is still this process's: it is renewed, and the request may take its time."""
@@ -353,7 +357,7 @@ def test_a_refused_refresh_token_leaves_room_for_the_next_grant(
 # At rest.
 
 
-def test_no_token_lies_in_the_database_in_the_clear(make_session, make_config, make_engine, sandbox, ledger):
+def test_no_token_is_in_the_database_in_plain_text(make_session, make_config, make_engine, sandbox, ledger):
     seed = sandbox.issue_refresh_token()
     session = make_session(make_config(seed))
     session.token()
@@ -375,8 +379,8 @@ def test_no_token_lies_in_the_database_in_the_clear(make_session, make_config, m
             assert secret.encode() not in files
 
 
-def test_what_was_encrypted_is_there_again(make_session, make_config, make_engine, sandbox):
-    """The counterpart of the test above: the tokens are in there, and not merely absent."""
+def test_an_encrypted_token_can_be_read_back(make_session, make_config, make_engine, sandbox):
+    """Shows that the test above did not pass merely because no tokens were stored."""
     config = make_config(sandbox.issue_refresh_token())
     one, other = make_session(config), make_session(config)
     token = one.token()
@@ -384,7 +388,7 @@ def test_what_was_encrypted_is_there_again(make_session, make_config, make_engin
     assert other.tokens.stored().refresh_token is not None
 
 
-def test_a_changed_client_secret_makes_the_row_useless(
+def test_a_changed_client_secret_makes_the_stored_token_unreadable(
     make_session, make_config, make_engine, sandbox, token_requests, book
 ):
     config = make_config(sandbox.issue_refresh_token())
@@ -412,7 +416,7 @@ def test_two_ledgers_do_not_share_a_key(make_config, make_session, book):
     assert stranger.read() is None
 
 
-def test_no_secret_in_a_repr(make_session, make_config, sandbox):
+def test_no_repr_has_a_secret(make_session, make_config, sandbox):
     seed = sandbox.issue_refresh_token()
     config = make_config(seed)
     session = make_session(config)
@@ -465,8 +469,10 @@ def test_every_token_is_masked_before_it_is_used(make_config, make_session, make
 # Several clients in one ledger.
 
 
-def test_clients_side_by_side_do_not_mix(make_session, make_config, sandbox, make_engine, token_requests):
-    """Another scope, grant type, client or host has tokens of its own."""
+def test_tokens_of_different_clients_and_scopes_do_not_mix(
+    make_session, make_config, sandbox, make_engine, token_requests
+):
+    """Every scope, grant type, client and host has its own tokens."""
     of_a_person = make_config(sandbox.issue_refresh_token())
     narrow = make_config(sandbox.issue_refresh_token(), scope="public")
     own = make_config()
@@ -478,7 +484,7 @@ def test_clients_side_by_side_do_not_mix(make_session, make_config, sandbox, mak
         assert connection.execute(text("SELECT count(*) FROM sendoso_tokens")).scalar() == 3
 
 
-def test_hosts_side_by_side_do_not_mix(make_session, make_config, sandbox):
+def test_tokens_of_different_hosts_do_not_mix(make_session, make_config, sandbox):
     with Sandbox(rate=0) as staging:
         here = make_config(sandbox.issue_refresh_token())
         there = here.model_copy(

@@ -1,4 +1,4 @@
-"""Sends to wait for, and sensors with short patience."""
+"""Fixtures: sends to wait for, and sensors with short time-outs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ledger_connection(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def patient(set_connection: Callable[..., None]) -> Any:
-    """A Sendoso whose sends stay where they are until they are told to go on."""
+    """A Sendoso whose sends keep their status until a test changes it."""
     with Sandbox(step=1000, rate=0) as sandbox:
         set_connection(
             "sendoso_default",

@@ -42,7 +42,7 @@ class Store:
 
 
 class Tries:
-    """A task, and what it keeps from one try to the next."""
+    """A task with the data that it keeps between tries."""
 
     def __init__(self, context: dict[str, Any], passed: Callable[[float], None]) -> None:
         self.context = context
@@ -50,7 +50,7 @@ class Tries:
         self.max_tries = RETRIES
 
     def clear(self, after: int) -> None:
-        """As Airflow does: the tries go on counting."""
+        """Clear the task as Airflow does, which continues the numbers of the tries."""
         self.max_tries = after + RETRIES
 
     def go(self, sensor: WaitingSensor, map_index: int = -1, run_id: str = "run-1") -> Any:
@@ -112,7 +112,7 @@ def make(request: pytest.FixtureRequest, status: Callable[..., SendStatusSensor]
     return status if request.param == "status" else event
 
 
-def test_the_second_and_third_try_have_what_is_left(tries: Tries, make: Callable[..., WaitingSensor]) -> None:
+def test_later_tries_have_the_time_that_the_first_look_left(tries: Tries, make: Callable[..., WaitingSensor]) -> None:
     assert tries.left(make()) == pytest.approx(HOUR, abs=60)
     tries.passed(1000)
     assert tries.left(make()) == pytest.approx(HOUR - 1000, abs=60)
@@ -122,13 +122,13 @@ def test_the_second_and_third_try_have_what_is_left(tries: Tries, make: Callable
     assert tries.left(make()) < 0  # the trigger looks once more, and then its time is over
 
 
-def test_a_longer_timeout_counts_from_the_same_moment(tries: Tries, make: Callable[..., WaitingSensor]) -> None:
+def test_a_longer_timeout_counts_from_the_first_look(tries: Tries, make: Callable[..., WaitingSensor]) -> None:
     tries.left(make())
     tries.passed(1000)
     assert tries.left(make(timeout=2 * HOUR)) == pytest.approx(2 * HOUR - 1000, abs=60)
 
 
-def test_a_clear_begins_anew(tries: Tries, make: Callable[..., WaitingSensor]) -> None:
+def test_a_cleared_task_has_the_whole_timeout_again(tries: Tries, make: Callable[..., WaitingSensor]) -> None:
     tries.left(make())
     tries.passed(5 * HOUR)
     tries.clear(after=1)
@@ -137,7 +137,7 @@ def test_a_clear_begins_anew(tries: Tries, make: Callable[..., WaitingSensor]) -
     assert tries.left(make()) == pytest.approx(HOUR - 1000, abs=60)
 
 
-def test_another_run_and_another_mapped_task_have_their_own(
+def test_each_run_and_each_mapped_task_has_its_own_first_look(
     tries: Tries, make: Callable[..., WaitingSensor], request: pytest.FixtureRequest
 ) -> None:
     tries.left(make(), map_index=0)
@@ -149,7 +149,9 @@ def test_another_run_and_another_mapped_task_have_their_own(
 
 
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
-def test_in_a_worker_too(tries: Tries, make: Callable[..., WaitingSensor], mode: str) -> None:
+def test_a_sensor_in_a_worker_counts_its_timeout_from_the_first_look(
+    tries: Tries, make: Callable[..., WaitingSensor], mode: str
+) -> None:
     if mode == "reschedule":
         if not AIRFLOW_V_3_0_PLUS:
             pytest.skip("Airflow 2 asks its database when a task was first rescheduled")
@@ -164,7 +166,7 @@ def test_in_a_worker_too(tries: Tries, make: Callable[..., WaitingSensor], mode:
     assert time.monotonic() - began < 300
 
 
-def test_a_first_look_that_failed_was_one(
+def test_the_timeout_counts_from_a_first_look_that_failed(
     tries: Tries, status: Callable[..., WaitingSensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
@@ -175,7 +177,7 @@ def test_a_first_look_that_failed_was_one(
     assert tries.left(status()) == pytest.approx(HOUR - 1000, abs=60)
 
 
-def test_without_store_and_ledger_each_try_has_its_own_time(patient: Sandbox, ledger: Any, status: Any) -> None:
+def test_without_store_and_ledger_each_try_has_the_whole_timeout(patient: Sandbox, ledger: Any, status: Any) -> None:
     tries = Tries({}, lambda _: None)
     sensor = status()
     sensor.hook._ledger = None

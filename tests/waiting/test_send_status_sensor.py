@@ -74,7 +74,7 @@ def test_one_send_returns_its_status(sent: Sent) -> None:
     assert wait(send_id=send_id) == "delivered"
 
 
-def test_it_looks_until_the_send_arrives(sent: Sent, patient: Sandbox) -> None:
+def test_the_sensor_looks_until_the_send_arrives(sent: Sent, patient: Sandbox) -> None:
     (send_id,) = sent(None)
     with ThreadPoolExecutor(1) as aside:
         waiting = aside.submit(wait, send_id=send_id, timeout=600)
@@ -96,7 +96,7 @@ REACHED = [
 
 
 @pytest.mark.parametrize(("status", "targets"), REACHED)
-def test_at_or_beyond_a_target_is_reached(sent: Sent, status: str, targets: tuple[str, ...]) -> None:
+def test_a_status_at_or_beyond_a_target_counts_as_reached(sent: Sent, status: str, targets: tuple[str, ...]) -> None:
     assert wait(send_id=sent(status)[0], target_statuses=targets) == status
 
 
@@ -109,11 +109,11 @@ def test_a_send_that_failed_or_came_back_fails_at_once_without_retries(sent: Sen
 
 
 @pytest.mark.parametrize("status", ["delivered", "failed", "returned"])
-def test_without_failed_statuses_any_end_is_returned_for_branching(sent: Sent, status: str) -> None:
+def test_without_failed_statuses_any_final_status_is_returned(sent: Sent, status: str) -> None:
     assert wait(send_id=sent(status)[0], failed_statuses=()) == status
 
 
-def test_a_send_that_nobody_knows(sent: Sent) -> None:
+def test_a_send_that_sendoso_does_not_know_is_not_found(sent: Sent) -> None:
     with pytest.raises(SendosoNotFoundError, match="send-nobody"):
         wait(send_id="send-nobody")
 
@@ -126,17 +126,17 @@ def test_a_list_returns_a_status_for_each(sent: Sent) -> None:
     assert wait(send_id=[one, two]) == {one: "delivered", two: "delivered"}
 
 
-def test_a_list_of_one_is_a_list(sent: Sent) -> None:
+def test_a_list_of_one_id_returns_a_dict(sent: Sent) -> None:
     (send_id,) = sent("delivered")
     assert wait(send_id=[send_id]) == {send_id: "delivered"}
 
 
-def test_no_sends_are_a_success(sent: Sent, patient: Sandbox) -> None:
+def test_an_empty_list_of_ids_succeeds_without_a_request(sent: Sent, patient: Sandbox) -> None:
     assert wait(send_id=[]) == {}
     assert patient.requests == []
 
 
-def test_of_many_all_are_waited_for_and_then_one_failure_fails(sent: Sent) -> None:
+def test_all_sends_of_a_list_are_waited_for_before_one_failure_fails_the_task(sent: Sent) -> None:
     failed, pending = sent("failed", None)
     assert not sensor(send_id=[failed, pending]).poke({})
     with pytest.raises(SendosoStatusError, match=rf"1 of 2 sends failed.*none may fail. First ids: {failed}\."):
@@ -167,7 +167,7 @@ def test_min_delivered_is_a_share_of_all_sends(sent: Sent, share: Any, enough: b
 
 
 @pytest.mark.parametrize("by", ["batch_id", "dedupe_scope"])
-def test_all_of_a_batch_or_scope(sent_batch: SentBatch, by: str) -> None:
+def test_all_sends_of_a_batch_or_scope_are_waited_for(sent_batch: SentBatch, by: str) -> None:
     summary = sent_batch("delivered", "delivered", "failed")
     result = wait(**{by: summary[by]}, min_delivered=0.6)
     assert (result["sends"], result["reached"], result["failed"]) == (3, 2, 1)
@@ -178,13 +178,15 @@ def test_all_of_a_batch_or_scope(sent_batch: SentBatch, by: str) -> None:
 
 @pytest.mark.parametrize("by", ["batch_id", "dedupe_scope"])
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_batch_or_scope_that_the_ledger_does_not_know(sent_batch: SentBatch, by: str, deferrable: bool) -> None:
+def test_a_batch_or_scope_that_the_ledger_does_not_know_is_refused(
+    sent_batch: SentBatch, by: str, deferrable: bool
+) -> None:
     sent_batch("delivered")
     with pytest.raises(SendosoConfigError, match=f"knows no .*{by}=unknown"):
         wait(**{by: "unknown"}, deferrable=deferrable)
 
 
-def test_a_batch_without_sends_is_a_success(sent_batch: SentBatch) -> None:
+def test_a_batch_without_sends_succeeds(sent_batch: SentBatch) -> None:
     assert wait(batch_id=sent_batch()["batch_id"])["sends"] == 0
 
 
@@ -205,7 +207,10 @@ WRONG = [
     ({"send_id": ["a", None]}, "send_id holds None"),
     ({"send_id": "['a', 'b']"}, "rather than a template that renders it as text"),
     ({"send_id": "a", "target_statuses": ()}, "target_statuses is empty"),
-    ({"send_id": "a", "target_statuses": ("arrived",)}, "target_statuses has a word that is no status"),
+    (
+        {"send_id": "a", "target_statuses": ("arrived",)},
+        "target_statuses has 'arrived', which is neither a status .* nor a word of Sendoso's",
+    ),
     ({"send_id": "a", "failed_statuses": ("lost",)}, "failed_statuses has a word"),
     ({"send_id": "a", "min_delivered": 95}, "min_delivered is 95; use a share"),
     ({"send_id": "a", "min_delivered": "most"}, "min_delivered is 'most'"),
@@ -224,7 +229,7 @@ def test_wrong_arguments_fail_before_anything_is_asked(
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_on_the_vendors_sandbox_it_refuses_to_wait_for_ever(
+def test_a_wait_on_the_vendors_sandbox_for_a_status_that_never_comes_is_refused(
     set_connection: Callable[..., None], deferrable: bool
 ) -> None:
     host = "https://app.staging.sendo.so"
@@ -268,7 +273,7 @@ def test_the_timeout_ends_a_wait(sent: Sent) -> None:
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 asks its database when a task was first rescheduled")
-def test_rescheduled_it_looks_once_per_process_and_times_out_over_all_of_them(sent: Sent, patient: Sandbox) -> None:
+def test_a_rescheduled_sensor_looks_once_per_process_and_its_timeout_spans_them(sent: Sent, patient: Sandbox) -> None:
     (send_id,) = sent(None)
     before = len(patient.requests)
     with pytest.raises(AirflowRescheduleException):
@@ -282,7 +287,7 @@ def test_rescheduled_it_looks_once_per_process_and_times_out_over_all_of_them(se
 
 
 @pytest.mark.parametrize(("status", "timeout"), [("failed", 60), (None, 0.05)])
-def test_soft_fail_skips(sent: Sent, status: str | None, timeout: float) -> None:
+def test_soft_fail_skips_on_a_failed_send_and_on_a_timeout(sent: Sent, status: str | None, timeout: float) -> None:
     with pytest.raises(AirflowSkipException):
         wait(send_id=sent(status)[0], soft_fail=True, timeout=timeout)
 
@@ -290,11 +295,11 @@ def test_soft_fail_skips(sent: Sent, status: str | None, timeout: float) -> None
 # -- deferred ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_settled_at_the_first_look_is_not_deferred(sent: Sent) -> None:
+def test_a_send_that_is_settled_at_the_first_look_is_not_deferred(sent: Sent) -> None:
     assert wait(send_id=sent("delivered")[0], deferrable=True) == "delivered"
 
 
-def test_it_defers_with_all_it_was_given_and_an_absolute_deadline(sent: Sent) -> None:
+def test_the_sensor_defers_with_all_its_arguments_and_an_absolute_deadline(sent: Sent) -> None:
     ids = sent("failed", None)
     with pytest.raises(TaskDeferred) as caught:
         wait(
@@ -322,7 +327,7 @@ def test_it_defers_with_all_it_was_given_and_an_absolute_deadline(sent: Sent) ->
     assert deferred.timeout > timedelta(seconds=600)
 
 
-def test_it_defers_if_the_first_look_fails(sent: Sent, patient: Sandbox) -> None:
+def test_the_sensor_defers_if_the_first_look_fails(sent: Sent, patient: Sandbox) -> None:
     (send_id,) = sent("delivered")
     patient.fault("error_before", method="GET")
     with pytest.raises(TaskDeferred):
@@ -334,7 +339,7 @@ def event(status: str, **report: Any) -> dict[str, Any]:
     return {"status": status, "report": whole | report}
 
 
-def test_a_settled_event_is_concluded_like_a_look() -> None:
+def test_a_settled_event_returns_what_a_look_would_return() -> None:
     named = event("settled", statuses={"a": "delivered", "b": "delivered"})
     assert sensor(send_id=["a", "b"]).execute_complete({}, named) == {"a": "delivered", "b": "delivered"}
     one = event("settled", sends=1, reached=1, statuses={"a": "delivered"})
@@ -349,13 +354,15 @@ def test_a_settled_event_with_failures_fails() -> None:
     assert sensor(batch_id="b", min_delivered=0.5).execute_complete({}, bad)["failed_ids"] == ["b"]
 
 
-def test_a_timeout_event_is_a_sensors_timeout() -> None:
+def test_a_timeout_event_raises_airflows_sensor_timeout() -> None:
     with pytest.raises(AirflowSensorTimeout, match=r"not all sends are settled.*'pending': 1"):
         sensor(send_id="a").execute_complete({}, event("timeout", counts={"pending": 1}))
 
 
 @pytest.mark.parametrize(("retryable", "fails_for_good"), [(True, False), (False, True), (None, True)])
-def test_an_error_event_fails(retryable: bool | None, fails_for_good: bool) -> None:
+def test_an_error_event_fails_the_task_and_without_retries_unless_it_is_retryable(
+    retryable: bool | None, fails_for_good: bool
+) -> None:
     with pytest.raises(SendosoError, match="it broke") as caught:
         sensor(send_id="a").execute_complete({}, {"status": "error", "message": "it broke", "retryable": retryable})
     assert isinstance(caught.value, AirflowFailException) == fails_for_good
@@ -364,13 +371,13 @@ def test_an_error_event_fails(retryable: bool | None, fails_for_good: bool) -> N
 @pytest.mark.parametrize(
     "unknown", [None, {}, {"status": "success"}, {"status": "settled"}, {"status": "settled", "report": None}, "done"]
 )
-def test_an_event_that_says_nothing_fails_closed(unknown: Any) -> None:
+def test_an_event_without_a_valid_report_fails_the_task(unknown: Any) -> None:
     with pytest.raises(AirflowException, match="says nothing about the sends"):
         sensor(send_id="a").execute_complete({}, unknown)
 
 
 @pytest.mark.parametrize("name", ["settled", "timeout"])
-def test_soft_fail_skips_when_it_is_resumed(name: str) -> None:
+def test_soft_fail_skips_a_resumed_task(name: str) -> None:
     bad = event(name, reached=1, failed=1, failed_ids=["b"])
     with pytest.raises(AirflowSkipException):
         sensor(batch_id="b", soft_fail=True).resume_execution("execute_complete", {"event": bad}, {})
@@ -386,7 +393,7 @@ def test_templates_are_rendered(sent_batch: SentBatch) -> None:
     assert waiting.execute({})["reached"] == 1
 
 
-def test_it_can_be_copied_and_serialised() -> None:
+def test_the_sensor_can_be_copied_and_serialised() -> None:
     with DAG("campaign", schedule=None) as dag:
         waiting = sensor(send_id=["a"], target_statuses=("shipped",))
     assert copy.deepcopy(waiting).send_id == ["a"]

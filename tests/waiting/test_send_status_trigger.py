@@ -29,7 +29,7 @@ def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_sendoso.triggers.sendoso._SHORTEST_PAUSE", 0.02)
 
 
-def test_it_is_made_again_from_plain_json_with_the_same_deadline() -> None:
+def test_a_trigger_is_restored_from_plain_json_with_the_same_deadline() -> None:
     first = trigger(
         send_ids=("a", "b"), target_statuses=("shipped",), failed_statuses=(), poke_interval=7, sendoso_conn_id="mine"
     )
@@ -40,7 +40,7 @@ def test_it_is_made_again_from_plain_json_with_the_same_deadline() -> None:
     assert second.deadline == first.deadline
 
 
-async def test_it_fires_when_all_are_settled(sent: Sent, patient: Sandbox) -> None:
+async def test_the_trigger_fires_when_all_sends_are_settled(sent: Sent, patient: Sandbox) -> None:
     one, two = sent(None, "failed")
     before = gets(patient)
     task = asyncio.create_task(fire(trigger(send_ids=[one, two])))
@@ -61,7 +61,7 @@ async def test_it_fires_when_all_are_settled(sent: Sent, patient: Sandbox) -> No
     }
 
 
-async def test_what_is_settled_is_not_asked_again(sent: Sent, patient: Sandbox) -> None:
+async def test_a_settled_send_is_not_asked_for_again(sent: Sent, patient: Sandbox) -> None:
     one, two = sent("delivered", None)
 
     def asked(send_id: str) -> int:
@@ -103,7 +103,7 @@ async def test_a_restart_does_not_extend_the_deadline(sent: Sent, monkeypatch: p
     assert event["status"] == "timeout"
 
 
-async def test_no_sends_are_settled(patient: Sandbox) -> None:
+async def test_a_trigger_without_sends_fires_as_settled(patient: Sandbox) -> None:
     assert (await fire(trigger(send_ids=[])))["status"] == "settled"
     assert gets(patient) == 0
 
@@ -118,7 +118,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("options", "words"), ERRORS)
-async def test_what_waiting_cannot_mend_fires_at_once_and_does_not_spin(
+async def test_an_error_that_waiting_cannot_mend_fires_at_once(
     sent: Sent, patient: Sandbox, options: dict[str, Any], words: str
 ) -> None:
     ids = sent(None, None)
@@ -180,7 +180,7 @@ async def test_a_connection_that_is_not_there_fires_an_error() -> None:
     assert event["status"] == "error"
 
 
-async def test_on_the_vendors_sandbox_it_does_not_wait_for_ever(set_connection: Any) -> None:
+async def test_a_wait_on_the_vendors_sandbox_for_a_status_that_never_comes_fires_an_error(set_connection: Any) -> None:
     host = "https://app.staging.sendo.so"
     set_connection("sendoso_default", {"conn_type": "sendoso", "host": host, "login": "l", "password": "p"})
     event = await fire(trigger(send_ids=["a"]))
@@ -206,7 +206,7 @@ async def test_a_cancelled_trigger_fires_nothing(sent: Sent) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-async def test_the_loop_goes_on_while_ledger_and_sendoso_are_slow(
+async def test_a_slow_ledger_or_sendoso_does_not_block_the_event_loop(
     sent: Sent,
     patient: Sandbox,
     database: str,
@@ -232,7 +232,7 @@ async def test_the_loop_goes_on_while_ledger_and_sendoso_are_slow(
     assert all(onlooker.seen.values())
 
 
-async def test_a_locked_ledger_does_not_stop_the_loop(sent_batch: Any, ledger: dict[str, Any]) -> None:
+async def test_a_locked_ledger_does_not_block_the_event_loop(sent_batch: Any, ledger: dict[str, Any]) -> None:
     summary = await asyncio.to_thread(sent_batch, "delivered")
     other = sqlite3.connect(ledger["host"], isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
@@ -241,3 +241,12 @@ async def test_a_locked_ledger_does_not_stop_the_loop(sent_batch: Any, ledger: d
     assert await largest_gap(fire(trigger(batch_id=summary["batch_id"]))) < 20
     hook = SendosoHook()
     assert hook.ledger.sends.batch_exists(hook.config.account, summary["batch_id"])
+
+
+async def test_a_netrc_file_does_not_replace_the_triggers_token(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password something\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    event = await fire(trigger(send_ids=await asyncio.to_thread(sent, "delivered")))
+    assert event["status"] == "settled"

@@ -1,4 +1,4 @@
-"""What ``soft_fail`` and ``never_fail`` skip: waits that did not come true, and never what a person has to mend."""
+"""``soft_fail`` and ``never_fail`` skip waits that end without success, but no error that a person has to fix."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_sendoso import exceptions
 from airflow_provider_sendoso.exceptions import SendosoAuthError, SendosoConfigError, SendosoError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.base import WaitingSensor
 from airflow_provider_sendoso.sensors.sendoso import SendosoEventSensor, SendStatusSensor
@@ -69,7 +70,7 @@ def event(**arguments: Any) -> SendosoEventSensor:
     )
 
 
-def test_every_error_of_this_provider_is_decided() -> None:
+def test_the_table_of_decisions_names_every_error_of_this_provider() -> None:
     own = {one for _, one in inspect.getmembers(exceptions, inspect.isclass) if one.__module__ == exceptions.__name__}
     assert own <= set(DECIDED)
 
@@ -98,7 +99,7 @@ def go(sensor: WaitingSensor, way: str) -> Any:
 @pytest.mark.parametrize("error", DECIDED, ids=lambda error: error.__name__)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("make", [status, event])
-def test_only_what_is_decided_is_skipped(
+def test_soft_fail_and_never_fail_skip_exactly_the_errors_that_the_table_says(
     sendoso: Sandbox,
     ledger: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +138,7 @@ class TestMisconfiguration:
         mode = "reschedule" if way == "reschedule" else "poke"
         return make(**{flag: True, "deferrable": way == "deferrable", "mode": mode} | more)
 
-    def test_a_rotated_secret_fails(
+    def test_a_rotated_secret_fails_the_task(
         self,
         sendoso: Sandbox,
         ledger: Any,
@@ -151,27 +152,29 @@ class TestMisconfiguration:
         with pytest.raises(SendosoConfigError if make is event and way == "deferrable" else SendosoAuthError):
             go(self.sensor(make, way, flag), way)
 
-    def test_a_connection_that_is_not_there_fails(
+    def test_a_missing_connection_fails_the_task(
         self, ledger: Any, make: Callable[..., WaitingSensor], way: str, flag: str
     ) -> None:
         with pytest.raises((SendosoConfigError, AirflowNotFoundException)):
             go(self.sensor(make, way, flag, sendoso_conn_id="nobody"), way)
 
-    def test_an_unknown_batch_or_object_fails(
+    def test_an_unknown_batch_or_object_fails_the_task(
         self, sendoso: Sandbox, ledger: Any, make: Callable[..., WaitingSensor], way: str, flag: str
     ) -> None:
         wrong = {"send_id": None, "batch_id": "0" * 32} if make is status else {"object": "parcels"}
         with pytest.raises(SendosoConfigError):
             go(self.sensor(make, way, flag, **wrong), way)
 
-    def test_no_ledger_fails(self, sendoso: Sandbox, make: Callable[..., WaitingSensor], way: str, flag: str) -> None:
+    def test_a_missing_ledger_fails_the_task(
+        self, sendoso: Sandbox, make: Callable[..., WaitingSensor], way: str, flag: str
+    ) -> None:
         wrong = {"send_id": None, "dedupe_scope": "q4"} if make is status else {}
         with pytest.raises(SendosoConfigError):
             go(self.sensor(make, way, flag, **wrong), way)
 
 
 @pytest.mark.parametrize("make", [status, event])
-def test_what_the_trigger_says_is_to_be_mended_is_not_skipped(make: Callable[..., WaitingSensor]) -> None:
+def test_an_error_event_that_is_not_retryable_is_not_skipped(make: Callable[..., WaitingSensor]) -> None:
     for retryable, skips in ((False, False), (True, True)):
         said = {"event": {"status": "error", "message": "it broke", "retryable": retryable}}
         for flag in ("soft_fail", "never_fail"):
@@ -182,9 +185,17 @@ def test_what_the_trigger_says_is_to_be_mended_is_not_skipped(make: Callable[...
 
 @pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
 @pytest.mark.parametrize("make", [status, event])
-def test_a_triggerer_that_is_down_until_the_end_is_a_wait_that_did_not_come_true(
+def test_a_trigger_that_timed_out_because_its_triggerer_was_down_is_skipped(
     make: Callable[..., WaitingSensor], flag: str
 ) -> None:
     words = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
     with pytest.raises(AirflowSkipException):
         make(**{flag: True}).resume_execution("__fail__", {"error": words}, {})
+
+
+def test_soft_fail_skips_a_deferrable_sensor_whose_send_has_failed_at_the_first_look(sendoso: Sandbox) -> None:
+    recipient = {"first_name": "A", "last_name": "B", "email": "a@x.org"}
+    send_id = SendosoHook().send_gift(gift_id="gift-donation-trees", recipient=recipient, message="m").id
+    sendoso.finish(send_id, "failed")
+    with pytest.raises(AirflowSkipException):
+        status(send_id=send_id, soft_fail=True, deferrable=True).execute({})

@@ -69,7 +69,7 @@ WORDS = [("Delivered", "delivered"), ("redeemed", "delivered"), ("Expired", "ret
 
 
 @pytest.mark.parametrize(("word", "status"), WORDS)
-def test_one_is_followed_by_its_code_and_bound(
+def test_a_campaign_send_is_followed_by_its_tracking_code_and_bound_to_its_id(
     patient: Sandbox, campaign: Callable[..., Any], word: str, status: str
 ) -> None:
     campaign()
@@ -85,7 +85,7 @@ def test_one_is_followed_by_its_code_and_bound(
     assert asked_by_id(patient) == 0
 
 
-def test_a_word_that_nobody_knows_never_ends_a_wait(
+def test_an_unknown_status_word_never_ends_a_wait(
     patient: Sandbox, campaign: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     batch_id = campaign(2)["batch_id"]
@@ -97,7 +97,9 @@ def test_a_word_that_nobody_knows_never_ends_a_wait(
     assert sum("On the moon" in record.getMessage() for record in caplog.records) == 1
 
 
-async def test_a_batch_is_followed_in_one_walk_a_round(patient: Sandbox, campaign: Callable[..., Any]) -> None:
+async def test_a_batch_of_campaign_sends_is_followed_in_one_walk_through_the_list_per_round(
+    patient: Sandbox, campaign: Callable[..., Any]
+) -> None:
     summary = await asyncio.to_thread(campaign, 150)
     for accepted in patient.campaign_sends():
         patient.finish(accepted.id, "Delivered")
@@ -107,7 +109,9 @@ async def test_a_batch_is_followed_in_one_walk_a_round(patient: Sandbox, campaig
     assert len({record.bound_id for record in await asyncio.to_thread(records)}) == 150
 
 
-async def test_gifts_and_campaigns_of_one_scope(patient: Sandbox, campaign: Callable[..., Any]) -> None:
+async def test_gifts_and_campaign_sends_of_one_scope_are_followed_together(
+    patient: Sandbox, campaign: Callable[..., Any]
+) -> None:
     def send() -> None:
         campaign(3)
         recipient = {"first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com"}
@@ -122,7 +126,7 @@ async def test_gifts_and_campaigns_of_one_scope(patient: Sandbox, campaign: Call
 
 
 @pytest.mark.parametrize("order", ["newest_first", "oldest_first"])
-def test_two_to_one_person_have_each_their_own_status(
+def test_two_campaign_sends_to_one_person_have_their_own_statuses(
     patient: Sandbox, campaign: Callable[..., Any], order: str
 ) -> None:
     patient.order = order
@@ -140,21 +144,23 @@ def test_two_to_one_person_have_each_their_own_status(
     assert len({record.bound_id for record in records()}) == 3
 
 
-def test_old_sends_are_not_walked_through(patient: Sandbox, campaign: Callable[..., Any]) -> None:
+def test_the_walk_ends_before_sends_older_than_the_batch(patient: Sandbox, campaign: Callable[..., Any]) -> None:
     patient.preload(100_000, touch_ids=(EGIFT,), spacing=60.0)
     batch_id = campaign(2)["batch_id"]
     assert not look(batch_id=batch_id).is_done
     assert pages(patient) <= 3
 
 
-def test_a_code_that_the_ledger_does_not_know_is_said_so(patient: Sandbox, campaign: Callable[..., Any]) -> None:
+def test_a_tracking_code_that_the_ledger_does_not_know_is_an_error(
+    patient: Sandbox, campaign: Callable[..., Any]
+) -> None:
     campaign()
     with pytest.raises(Exception, match="ledger knows no send 'tracking:XYZ'"):
         look(send_id="tracking:XYZ")
     assert asked_by_id(patient) == 0
 
 
-def test_an_id_of_somebody_elses_campaign_send(patient: Sandbox, ledger: Any) -> None:
+def test_a_campaign_send_made_by_hand_is_followed_by_its_id(patient: Sandbox, ledger: Any) -> None:
     """Sent by hand in Sendoso: no ledger knows it, and it is no gift send."""
     SendosoHook().send_gift(touch_id=EGIFT, recipient={"email": "ada@example.com"})
     [accepted] = patient.campaign_sends()
@@ -163,7 +169,7 @@ def test_an_id_of_somebody_elses_campaign_send(patient: Sandbox, ledger: Any) ->
     assert look(send_id=str(accepted.id)).xcom_value == "delivered"
 
 
-def test_a_list_that_does_not_answer_for_a_while(patient: Sandbox, campaign: Callable[..., Any]) -> None:
+def test_a_list_that_fails_once_is_read_again_at_the_next_poke(patient: Sandbox, campaign: Callable[..., Any]) -> None:
     batch_id = campaign()["batch_id"]
     patient.finish(patient.campaign_sends()[0].id, "Delivered")
     patient.fault("error_before", times=1, method="GET", path=LIST)
@@ -173,7 +179,7 @@ def test_a_list_that_does_not_answer_for_a_while(patient: Sandbox, campaign: Cal
     assert waiting.poke({}).is_done
 
 
-def test_nobody_is_named(
+def test_the_log_has_no_personal_data(
     patient: Sandbox, campaign: Callable[..., Any], caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
     caplog.set_level("DEBUG", "airflow_provider_sendoso")

@@ -1,4 +1,4 @@
-"""Thousands of sends and one trigger: few requests, small arguments, a small event, and nothing forgotten."""
+"""One trigger waits for thousands of sends with few requests, small arguments and a small event, and misses none."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ on_sqlite = pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=Tr
 
 
 def asked(sandbox: Sandbox) -> list[str]:
-    """What was asked for: ids, or ``""`` for a page of the list."""
+    """The requests to Sendoso: the id that each asked for, or ``""`` for a page of the list."""
     return [r.path.removeprefix(LIST).lstrip("/") for r in sandbox.requests if r.path.startswith(LIST)]
 
 
@@ -65,7 +65,7 @@ def deferred(**arguments: Any) -> SendStatusTrigger:
 
 
 def again(waiting: SendStatusTrigger) -> SendStatusTrigger:
-    """What another triggerer makes of it."""
+    """The trigger as another triggerer deserialises it."""
     return SendStatusTrigger(**json.loads(json.dumps(waiting.serialize()[1])))
 
 
@@ -83,7 +83,7 @@ async def test_a_thousand_sends_settle_with_ten_requests(
     assert in_ledger() == {"delivered": 1000}
 
 
-async def test_what_is_under_way_is_asked_for_again_and_what_has_arrived_is_not(
+async def test_sends_under_way_are_asked_for_again_and_arrived_ones_are_not(
     recorded: Recorded, patient: Sandbox, in_ledger: InLedger
 ) -> None:
     await asyncio.to_thread(recorded, 250, "delivered")
@@ -118,7 +118,7 @@ async def test_a_batch_may_grow_while_it_is_waited_for(recorded: Recorded, patie
 
 
 @on_sqlite
-async def test_ten_thousand_make_a_small_event_and_known_ends_are_not_asked_for(
+async def test_ten_thousand_sends_make_a_small_event_and_known_final_statuses_are_not_asked_for(
     recorded: Recorded, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.to_thread(recorded, 10_000, known="returned")
@@ -140,7 +140,9 @@ async def test_ten_thousand_make_a_small_event_and_known_ends_are_not_asked_for(
 # -- a restart ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_restart_in_the_middle_asks_only_for_what_is_left(recorded: Recorded, patient: Sandbox) -> None:
+async def test_a_trigger_restarted_midway_asks_only_for_the_sends_that_are_left(
+    recorded: Recorded, patient: Sandbox
+) -> None:
     ids = await asyncio.to_thread(recorded, 300, "delivered")
     patient.fault("status", status=404, method="GET", path=LIST)  # once: it is not asked for again
     first = trigger(batch_id="batch-1")
@@ -167,7 +169,7 @@ async def test_a_restart_in_the_middle_asks_only_for_what_is_left(recorded: Reco
 
 
 @on_sqlite
-async def test_a_list_that_grows_while_it_is_read_repeats_rows(
+async def test_rows_repeated_by_a_list_that_grows_count_once(
     recorded: Recorded, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await asyncio.to_thread(recorded, 500, "delivered")
@@ -186,7 +188,7 @@ async def test_a_list_that_grows_while_it_is_read_repeats_rows(
 
 
 @on_sqlite
-async def test_a_list_that_shrinks_while_it_is_read_misses_rows(
+async def test_sends_missed_by_a_list_that_shrinks_are_asked_for_by_id(
     recorded: Recorded, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.to_thread(recorded, 500, "delivered")
@@ -208,7 +210,9 @@ async def test_a_list_that_shrinks_while_it_is_read_misses_rows(
 # -- lists of ids ------------------------------------------------------------------------------------------------------
 
 
-async def test_ten_thousand_ids_are_small_arguments(recorded: Recorded, patient: Sandbox, in_ledger: InLedger) -> None:
+async def test_ten_thousand_ids_make_small_trigger_arguments(
+    recorded: Recorded, patient: Sandbox, in_ledger: InLedger
+) -> None:
     ids = await asyncio.to_thread(recorded, 300, "delivered")
     ids += await asyncio.to_thread(recorded, 9_700, batch_id="batch-2", known="delivered")
     waiting = await asyncio.to_thread(lambda: deferred(send_id=ids))
@@ -224,7 +228,9 @@ async def test_ten_thousand_ids_are_small_arguments(recorded: Recorded, patient:
     assert (result["sends"], result["reached"], result["failed_ids"]) == (10_000, 10_000, [])
 
 
-async def test_a_list_that_the_ledger_has_no_sends_of(sent: Sent, ledger: Any, patient: Sandbox) -> None:
+async def test_a_list_of_sends_that_the_ledger_does_not_know_is_kept_and_followed(
+    sent: Sent, ledger: Any, patient: Sandbox
+) -> None:
     ids = await asyncio.to_thread(sent, *["delivered"] * 101)
     waiting = await asyncio.to_thread(lambda: deferred(send_id=ids))
     assert waiting.send_ids is None
@@ -234,7 +240,7 @@ async def test_a_list_that_the_ledger_has_no_sends_of(sent: Sent, ledger: Any, p
 
 
 @pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)
-async def test_a_list_of_a_hundred_gives_each_its_status(recorded: Recorded, patient: Sandbox) -> None:
+async def test_a_list_of_a_hundred_returns_a_status_for_each(recorded: Recorded, patient: Sandbox) -> None:
     ids = await asyncio.to_thread(recorded, 100, "delivered")
     waiting = await asyncio.to_thread(lambda: deferred(send_id=ids))
     assert waiting.send_ids == ids
@@ -265,7 +271,7 @@ async def test_a_list_that_is_not_in_the_ledger_is_an_error_that_the_next_try_me
 async def test_one_send_that_always_fails_does_not_end_the_wait(
     recorded: Recorded, patient: Sandbox, in_ledger: InLedger, which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What fails is left alone for a quarter of its age, and so longer each time.
+    # After a failure a send is not asked about for a quarter of its age, so for longer each time.
     monkeypatch.setattr("airflow_provider_sendoso.waiting.watch._OF_ITS_AGE", 0.0)
     ids = await asyncio.to_thread(recorded, 5, "delivered")
     patient.fault("error_before", times=TRANSIENT_FAILURES + 3, path=f"{LIST}/{ids[which]}")
@@ -276,7 +282,7 @@ async def test_one_send_that_always_fails_does_not_end_the_wait(
 
 
 @on_sqlite
-async def test_when_nothing_answers_it_gives_up(recorded: Recorded, patient: Sandbox) -> None:
+async def test_a_wait_gives_up_when_nothing_answers(recorded: Recorded, patient: Sandbox) -> None:
     await asyncio.to_thread(recorded, 200)
     patient.fault("error_before", times=10_000, method="GET", path="/api")
     event = await fire(trigger(batch_id="batch-1"))
@@ -319,7 +325,7 @@ async def test_the_deadline_ends_a_round_that_takes_longer(
         assert event["status"] == "timeout"
         if event["report"]["reached"]:
             break
-    # What was read by then is not lost.
+    # The statuses that were read by then are not lost.
     assert in_ledger()["delivered"] == event["report"]["reached"] > 0
 
 
@@ -339,7 +345,9 @@ def test_a_poke_asks_only_for_what_is_due(recorded: Recorded, patient: Sandbox, 
 
 
 @on_sqlite
-def test_pokes_wait_for_many(recorded: Recorded, patient: Sandbox, in_ledger: InLedger) -> None:
+def test_a_sensor_that_pokes_waits_for_many_sends_with_few_requests(
+    recorded: Recorded, patient: Sandbox, in_ledger: InLedger
+) -> None:
     recorded(290, "delivered")
     recorded(10, "returned")
     result = sensor(batch_id="batch-1", min_delivered=0.9).execute({})
@@ -362,7 +370,7 @@ def test_the_first_look_of_a_deferrable_sensor_asks_for_a_few_only(recorded: Rec
     recorded(11, "delivered")
     assert deferred(batch_id="batch-1").batch_id == "batch-1"
     assert gets(patient) == 0
-    # What the ledger knows is enough to be done at once.
+    # The ledger knows all statuses, so the wait is over at once.
     recorded(5000, batch_id="batch-2", known="delivered")
     assert sensor(batch_id="batch-2", deferrable=True).execute({})["reached"] == 5000
     assert gets(patient) == 0

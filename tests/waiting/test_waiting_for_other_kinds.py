@@ -1,4 +1,4 @@
-"""Waiting for sends that nothing can look for: their status is what the ledger says, and they never count as lost."""
+"""Waiting for sends that no list shows: the ledger's status counts, and they never count as lost."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def records() -> list[Record]:
 
 @pytest.mark.parametrize("kind", ["bouquet", "link"])
 @pytest.mark.parametrize("touch_id", [None, str(EGIFT)])
-def test_nothing_is_asked_and_nothing_is_taken_for_lost(
+def test_sends_of_a_kind_without_a_way_to_look_are_not_asked_for_and_not_taken_for_lost(
     patient: Sandbox, batch_id: str, kind: str, touch_id: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "airflow_provider_sendoso")
@@ -69,12 +69,12 @@ def test_nothing_is_asked_and_nothing_is_taken_for_lost(
     assert {(record.status, record.bound_id) for record in records()} == {(None, None)}
 
 
-def test_what_another_worker_has_noted_counts(patient: Sandbox, batch_id: str) -> None:
+def test_a_status_noted_by_another_worker_settles_the_wait(patient: Sandbox, batch_id: str) -> None:
     rewrite(kind="bouquet")
     waiting = SendStatusSensor(task_id="arrived", deferrable=False, poke_interval=0.01, batch_id=batch_id)
     assert not waiting.poke({}).is_done
     hook = SendosoHook()
-    hook.ledger.sends.note_statuses(hook.config.account, {str(record.send_id): "delivered" for record in records()})
+    hook.note_statuses({str(record.send_id): "delivered" for record in records()})
     assert waiting.poke({}).xcom_value["counts"] == {"delivered": 2}
 
 

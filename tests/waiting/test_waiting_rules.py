@@ -1,4 +1,4 @@
-"""Whom to ask when, and when a wait is over."""
+"""The rules of a wait: which sends are asked about in a round, and when the wait is over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoNotFoundError,
     SendosoServerError,
 )
-from airflow_provider_sendoso.models import SendStatus
+from airflow_provider_sendoso.models import SendStatus, StatusReport
 from airflow_provider_sendoso.waiting.goal import Goal, good_enough
 from airflow_provider_sendoso.waiting.rounds import FEW, look
 from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES, Watch, Watched, pause
@@ -23,8 +23,12 @@ from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES, Watch, Wa
 DEFAULT = Goal.parse(["delivered"], ["failed", "returned"])
 
 
+def reported(status: str | None) -> StatusReport | None:
+    return None if status is None else StatusReport.of(status)
+
+
 class TestGoal:
-    def test_words_become_statuses(self):
+    def test_a_goal_is_parsed_from_words_and_statuses(self):
         goal = Goal.parse(("shipped", SendStatus.DELIVERED), "failed")
         assert goal.targets == (SendStatus.SHIPPED, SendStatus.DELIVERED)
         assert goal.failed == (SendStatus.FAILED,)
@@ -32,13 +36,12 @@ class TestGoal:
     @pytest.mark.parametrize(
         ("targets", "failed", "words"),
         [
-            (["lost"], [], "target_statuses has a word that is no status"),
-            (["Delivered"], [], "target_statuses has a word that is no status"),
-            (["delivered"], ["gone"], "failed_statuses has a word that is no status"),
+            (["lost"], [], "target_statuses has 'lost', which is neither a status .* nor a word of Sendoso's"),
+            (["delivered"], ["gone"], "failed_statuses has 'gone', which is neither"),
             ([], ["failed"], "target_statuses is empty"),
         ],
     )
-    def test_words_that_are_none(self, targets, failed, words):
+    def test_a_word_that_is_not_a_status_is_refused(self, targets, failed, words):
         with pytest.raises(SendosoConfigError, match=words):
             Goal.parse(targets, failed)
 
@@ -53,8 +56,8 @@ class TestGoal:
             ("returned", True, True),
         ],
     )
-    def test_the_usual_goal(self, status, settled, missed):
-        status = SendStatus(status)
+    def test_the_default_goal_is_reached_by_delivered_and_missed_by_failed_and_returned(self, status, settled, missed):
+        status = reported(status)
         assert DEFAULT.settled(status) is settled
         assert missed is None or DEFAULT.missed(status) is missed
 
@@ -73,8 +76,8 @@ class TestGoal:
             (["delivered"], [], "shipped", False, None),
         ],
     )
-    def test_other_goals(self, targets, failed, status, settled, missed):
-        goal, status = Goal.parse(targets, failed), SendStatus(status)
+    def test_targets_and_failed_statuses_decide_what_settles_a_send(self, targets, failed, status, settled, missed):
+        goal, status = Goal.parse(targets, failed), reported(status)
         assert goal.settled(status) is settled
         assert missed is None or goal.missed(status) is missed
 
@@ -85,38 +88,38 @@ class TestGoal:
 
 class TestHost:
     @pytest.mark.parametrize("targets", [["delivered"], ["shipped", "delivered"], ["failed"]])
-    def test_the_vendors_sandbox_never_gets_there(self, targets):
+    def test_a_target_beyond_processing_is_refused_on_the_vendors_sandbox(self, targets):
         with pytest.raises(SendosoConfigError, match="never pass 'processing'"):
             Goal.parse(targets, []).check_host("https://app.staging.sendo.so")
 
     @pytest.mark.parametrize("targets", [["processing"], ["pending"], ["processing", "delivered"]])
-    def test_what_it_does_reach(self, targets):
+    def test_a_target_up_to_processing_is_allowed_on_the_vendors_sandbox(self, targets):
         Goal.parse(targets, []).check_host("https://app.staging.sendo.so")
 
     @pytest.mark.parametrize("host", ["https://app.sendoso.com", "http://127.0.0.1:8765"])
-    def test_other_hosts(self, host):
+    def test_every_target_is_allowed_on_other_hosts(self, host):
         DEFAULT.check_host(host)
 
 
 def watch(**statuses: str | None) -> Watch:
-    return Watch({n: Watched(0.0, SendStatus(s) if s else None) for n, s in statuses.items()})
+    return Watch({n: Watched(0.0, reported(s)) for n, s in statuses.items()})
 
 
 class TestWatch:
-    def test_adding_forgets_nothing(self):
+    def test_adding_sends_keeps_what_is_known_of_the_others(self):
         ours = watch(a="shipped")
         ours.add(["a", "b", "b"], 7.0)
-        assert ours.sends == {"a": Watched(0.0, SendStatus.SHIPPED), "b": Watched(7.0)}
+        assert ours.sends == {"a": Watched(0.0, reported("shipped")), "b": Watched(7.0)}
 
-    def test_open(self):
+    def test_open_lists_the_sends_that_are_not_settled(self):
         assert watch(a=None, b="shipped", c="delivered", d="failed").open(DEFAULT) == ["a", "b"]
 
-    def test_counts(self):
+    def test_counts_groups_the_sends_by_status(self):
         ours = watch(a=None, b="shipped", c="shipped", d=None)
         ours.sends["d"].not_found = True
         assert ours.counts() == {"unknown": 1, "shipped": 2, "not_found": 1}
 
-    def test_report(self):
+    def test_a_report_has_counts_failures_and_statuses(self):
         ours = watch(a=None, b="shipped", c="delivered", d="failed", e=None)
         ours.sends["e"].not_found = True
         assert ours.report(DEFAULT, named=True) == {
@@ -125,7 +128,10 @@ class TestWatch:
             "counts": {"unknown": 1, "shipped": 1, "delivered": 1, "failed": 1, "not_found": 1},
             "failed": 2,
             "failed_ids": ["d", "e"],
+            "on_hold": 0,
+            "on_hold_ids": [],
             "statuses": {"b": "shipped", "c": "delivered", "d": "failed", "e": "not_found"},
+            "status_words": {"b": "shipped", "c": "delivered", "d": "failed"},
         }
 
     def test_a_report_of_many_names_a_hundred_and_counts_the_rest(self):
@@ -134,17 +140,20 @@ class TestWatch:
             report = ours.report(DEFAULT, named=named)
             assert (report["failed"], len(report["failed_ids"]), report["statuses"]) == (101, 100, None)
 
-    def test_a_report_of_nothing(self):
+    def test_a_report_without_sends_is_empty(self):
         assert Watch().report(DEFAULT, named=False) == {
             "sends": 0,
             "reached": 0,
             "counts": {},
             "failed": 0,
             "failed_ids": [],
+            "on_hold": 0,
+            "on_hold_ids": [],
             "statuses": None,
+            "status_words": None,
         }
 
-    def test_for_branching_only_what_is_not_there_fails(self):
+    def test_without_failed_statuses_only_a_send_that_is_not_found_fails(self):
         goal = Goal.parse(["delivered"], [])
         ours = watch(a="failed", b="delivered", c=None)
         ours.sends["c"].not_found = True
@@ -161,12 +170,12 @@ class TestWatch:
             (("pending", 3.0), None, ("pending", 3.0)),
         ],
     )
-    def test_of_two_looks_the_later_one_counts(self, here, there, known):
+    def test_the_later_of_two_looks_at_a_send_counts(self, here, there, known):
         ours = Watch()
         if here:
             ours.add(["a"], 0.0)
-            ours.note("a", SendStatus(here[0]), here[1])
-        ours.recall("a", SendStatus(there[0]) if there else None, 1.0, there[1] if there else None)
+            ours.note("a", reported(here[0]), here[1])
+        ours.recall("a", reported(there[0]) if there else None, 1.0, there[1] if there else None)
         assert (ours.sends["a"].status, ours.sends["a"].asked_at) == known
         assert ours.sends["a"].made_at == 1.0
 
@@ -195,7 +204,7 @@ PAUSES = [
 
 
 @pytest.mark.parametrize(("status", "age", "every", "seconds"), PAUSES)
-def test_how_long_a_send_is_left_alone(status, age, every, seconds):
+def test_the_pause_before_the_next_look_depends_on_status_and_age(status, age, every, seconds):
     assert pause(SendStatus(status) if status else None, age, every) == seconds
 
 
@@ -209,27 +218,27 @@ def simulate(fate, rounds, every=ROUND, others=1):
         if "ours" in due:
             asked.append(number)
         for send_id in due:
-            ours.note(send_id, SendStatus(fate(now)), now + 0.1 * every)
+            ours.note(send_id, reported(fate(now)), now + 0.1 * every)
     return asked
 
 
 class TestDue:
-    def test_a_send_just_made_is_not_asked_in_every_round(self):
+    def test_a_new_send_is_not_asked_for_in_every_round(self):
         assert simulate(lambda age: "pending", 9) == [0, 2, 4, 6, 8]
 
-    def test_a_shipped_one_is_asked_once_an_hour(self):
+    def test_a_shipped_send_is_asked_for_once_an_hour(self):
         assert simulate(lambda age: "shipped", 37) == [0, 12, 24, 36]
 
-    def test_one_that_takes_days_is_asked_ever_more_rarely(self):
+    def test_a_send_that_takes_days_is_asked_for_less_and_less_often(self):
         asked = simulate(lambda age: "processing", 24 * 12)
         gaps = [later - earlier for earlier, later in pairwise(asked)]
         assert gaps == sorted(gaps)
         assert (gaps[0], gaps[-1]) == (2, 12)
 
-    def test_one_send_alone_is_asked_in_every_round(self):
+    def test_a_single_send_is_asked_for_in_every_round(self):
         assert simulate(lambda age: "shipped", 5, others=0) == [0, 1, 2, 3, 4]
 
-    def test_a_week_of_ten_thousand_sends(self):
+    def test_a_send_takes_fewer_than_140_requests_in_a_week(self):
         """Two days until they are shipped, three more until they arrive: requests of each, if there were no list."""
 
         def fate(age):
@@ -237,18 +246,18 @@ class TestDue:
 
         assert len(simulate(fate, 7 * 24 * 12)) < 140  # in every round: 5 * 288
 
-    def test_first_those_nobody_has_asked_then_the_newest_and_last_those_that_fail_alone(self):
+    def test_sends_never_asked_for_come_first_and_sends_that_fail_alone_come_last(self):
         ours = Watch()
         for number, send_id in enumerate(["old", "new", "broken", "unasked"]):
             ours.add([send_id], float(number))
-        ours.note("old", SendStatus.PENDING, 0.0)
-        ours.note("new", SendStatus.PENDING, 0.0)
+        ours.note("old", reported("pending"), 0.0)
+        ours.note("new", reported("pending"), 0.0)
         ours.note_failure("broken", 0.0)
         assert ours.due(DEFAULT, DAY, ROUND) == ["unasked", "broken", "new", "old"]
         ours.answers += 1
         assert ours.due(DEFAULT, DAY, ROUND) == ["unasked", "new", "old", "broken"]
 
-    def test_what_is_settled_or_not_there_is_never_due(self):
+    def test_a_send_that_is_settled_or_not_found_is_never_due(self):
         ours = watch(a="delivered", b="failed", c=None, d=None)
         ours.sends["c"].not_found = True
         assert ours.due(DEFAULT, DAY, ROUND) == ["d"]
@@ -307,14 +316,14 @@ def rows(ids, status="shipped"):
 
 
 class TestLook:
-    def test_a_few_are_asked_one_by_one(self):
+    def test_a_few_sends_are_asked_for_one_by_one(self):
         ours, ids = many(FEW)
         sendoso = Sendoso(dict.fromkeys(ids, "shipped"), pages=[rows(ids)])
         sendoso.serve(ours, ids)
         assert sendoso.asked == ids
         assert ours.counts() == {"shipped": FEW}
 
-    def test_many_are_found_in_the_list_and_the_walk_ends_when_they_are(self):
+    def test_many_sends_are_found_in_the_list_and_the_walk_ends_with_the_last_of_them(self):
         ours, ids = many(12)
         pages = [
             rows(["x", "y", *ids[:2]]),
@@ -327,9 +336,9 @@ class TestLook:
         sendoso.serve(ours, ids)
         assert sendoso.asked == ["page 1", "page 2", "page 3", "page 4"]
         assert ours.counts() == {"shipped": 12}
-        assert ours.news == dict.fromkeys(ids, SendStatus.SHIPPED)
+        assert ours.news == dict.fromkeys(ids, reported("shipped"))
 
-    def test_rows_that_are_repeated_or_missing_between_pages(self):
+    def test_rows_repeated_or_missing_between_pages_are_counted_once_or_asked_for_by_id(self):
         ours, ids = many(12)
         pages = [rows(ids[:4]), rows(ids[2:6]), rows(ids[7:11]), rows(ids[11:])]
         sendoso = Sendoso({ids[6]: "delivered"}, pages=pages)
@@ -337,7 +346,7 @@ class TestLook:
         assert sendoso.asked == ["page 1", "page 2", "page 3", "page 4", ids[6]]
         assert ours.counts() == {"shipped": 11, "delivered": 1}
 
-    def test_a_list_that_does_not_know_paging_ends_and_is_not_read_again_for_what_it_lacks(self):
+    def test_a_list_without_paging_is_read_once_and_the_sends_that_it_lacks_are_asked_for(self):
         ours, ids = many(30)
         sendoso = Sendoso(dict.fromkeys(ids, "shipped"), pages=[rows(ids[:4])] * 99)
         sendoso.serve(ours, ids)
@@ -349,20 +358,20 @@ class TestLook:
         sendoso.serve(ours, ids, now=DAY + 2)
         assert sendoso.asked[:2] == ["page 1", "page 2"]
 
-    def test_ids_that_are_numbers(self):
+    def test_ids_that_are_numbers_in_the_list_are_recognised(self):
         ours, ids = many(12, prefix="")
         sendoso = Sendoso(pages=[rows(map(int, ids[i : i + 4])) for i in (0, 4, 8)])
         sendoso.serve(ours, ids)
         assert ours.counts() == {"shipped": 12}
 
-    def test_a_walk_is_at_most_half_as_long_as_asking_them_all(self):
+    def test_a_walk_takes_at_most_half_the_requests_of_asking_for_each_send(self):
         ours, ids = many(20)
         others = [[(f"x{page}-{row}", "shipped") for row in range(4)] for page in range(99)]
         sendoso = Sendoso(dict.fromkeys(ids, "shipped"), pages=others)
         sendoso.serve(ours, ids)
         assert sendoso.asked == [*(f"page {number}" for number in range(1, 11)), *ids]
 
-    def test_a_list_that_is_not_there_is_asked_for_once(self):
+    def test_a_list_that_answers_404_is_asked_for_once(self):
         ours, ids = many(12)
         sendoso = Sendoso(dict.fromkeys(ids, "shipped"))
         sendoso.serve(ours, ids)
@@ -385,7 +394,7 @@ class TestLook:
         sendoso.serve(ours, ids)
         assert sendoso.asked == ["page 1", "page 2", "page 3"]
 
-    def test_a_list_without_statuses_says_nothing(self):
+    def test_sends_in_a_list_without_statuses_are_asked_for_by_id(self):
         ours, ids = many(12)
         sendoso = Sendoso(dict.fromkeys(ids, "shipped"), pages=[rows(ids[i : i + 4], None) for i in (0, 4, 8)])
         sendoso.serve(ours, ids)
@@ -400,7 +409,7 @@ class TestLook:
         ours.check()
         assert ours.counts() == {"shipped": 2, "unknown": 1}
 
-    def test_when_nothing_answers_a_round_is_short_and_few_rounds_are_enough(self):
+    def test_a_round_without_an_answer_is_short_and_few_such_rounds_end_the_wait(self):
         ours, ids = many(100)
         sendoso = Sendoso(down=True)
         for _ in range(TRANSIENT_FAILURES):
@@ -411,19 +420,19 @@ class TestLook:
         with pytest.raises(SendosoServerError):
             ours.check()
 
-    def test_an_answer_forgives_the_rounds_before(self):
+    def test_an_answer_resets_the_count_of_rounds_without_one(self):
         ours, ids = many(2)
         for down in [True, True, False, True]:
             Sendoso(dict.fromkeys(ids, "shipped"), down=down).serve(ours, ids)
         assert ours.dead_rounds == 1
 
-    def test_an_id_that_is_not_known_is_one_of_many(self):
+    def test_an_unknown_id_among_known_ones_counts_as_not_found(self):
         ours, ids = many(3)
         Sendoso({"s0": "shipped", "s2": "shipped"}).serve(ours, ids)
         assert ours.counts() == {"shipped": 2, "not_found": 1}
 
     @pytest.mark.parametrize(("count", "asked"), [(1, 1), (3, 3), (100, 20)])
-    def test_where_no_id_is_known_something_else_is_wrong(self, count, asked):
+    def test_a_round_in_which_no_id_is_known_is_an_error(self, count, asked):
         ours, ids = many(count)
         sendoso = Sendoso(pages=[])
         with pytest.raises(SendosoNotFoundError):
@@ -432,7 +441,7 @@ class TestLook:
         assert len(by_id) == asked
         assert sendoso.asked[-1] == "api/v3/send"  # they might have been a campaign's
 
-    def test_what_waiting_cannot_mend_is_raised(self):
+    def test_an_error_that_waiting_cannot_mend_is_raised(self):
         ours, ids = many(2)
         steps = look(ours, ids)
         next(steps)
@@ -455,5 +464,7 @@ class TestLook:
         (3, 1, 2, 1 / 3, True),
     ],
 )
-def test_good_enough(sends, reached, failed, min_delivered, enough):
+def test_the_share_of_reached_sends_decides_whether_the_wait_has_succeeded(
+    sends, reached, failed, min_delivered, enough
+):
     assert good_enough({"sends": sends, "reached": reached, "failed": failed}, min_delivered) is enough

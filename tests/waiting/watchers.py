@@ -1,4 +1,4 @@
-"""What tests of triggers do with them."""
+"""Helpers that run triggers and watch the event loop."""
 
 from __future__ import annotations
 

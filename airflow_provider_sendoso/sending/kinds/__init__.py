@@ -23,12 +23,12 @@ KINDS: Mapping[Kind, SendKind[Any]] = {
 }
 
 BY_ARGUMENT = (KINDS[Kind.GIFT], KINDS[Kind.CAMPAIGN])
-"""Kinds that arguments and columns choose from, by which of them is set; links have an operator of their own."""
+"""The kinds that an operator chooses from by the argument or column that is set; links have their own operator."""
 
 
 def kind_of(send: AnySend) -> SendKind[Any]:
     """
-    Return what is to be done with a send.
+    Return the kind of a send.
 
     :param send: of any kind.
     """

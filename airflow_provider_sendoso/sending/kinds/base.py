@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import Delivery, Gift, Item, Send, SendStatus, Touch
+from airflow_provider_sendoso.models import Delivery, Gift, Item, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.sends import SendModel
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class SendKind(ABC, Generic[S]):
     model: type[S]
     """The model of a send of this kind."""
     named_by: ClassVar[str]
-    """The argument or column that names what is sent; if it is set, the send is of this kind."""
+    """The argument or column that names the gift or campaign; if it is set, the send is of this kind."""
     plural: ClassVar[str]
-    """The kind in a log line."""
+    """The name of the kind in a log line."""
     why_not_looked_for: ClassVar[str] = ""
-    """Why a send of unknown outcome stays held for a person; for kinds without a scanner."""
+    """Why a send of unknown outcome is held until a person decides; for kinds without a scanner."""
 
     @property
     def is_looked_for(self) -> bool:
@@ -54,9 +54,9 @@ class SendKind(ABC, Generic[S]):
         """
         Build the POST.
 
-        :param send: what is sent to whom.
+        :param send: the send.
         :param airflow_key: the ledger's mark, for kinds whose request can carry it; ``None`` without a ledger.
-        :param via_from: the calling application's name, for kinds that say it (published).
+        :param via_from: the calling application's name, for kinds whose request has it (published).
         """
 
     @abstractmethod
@@ -71,7 +71,7 @@ class SendKind(ABC, Generic[S]):
 
     def secret(self, send: S, body: Any) -> str | None:
         """
-        Return the secret of the answer, which only the ledger keeps, encrypted.
+        Return the secret of the answer, which only the ledger stores, encrypted.
 
         :param send: what was posted.
         :param body: the answer's JSON.
@@ -79,23 +79,23 @@ class SendKind(ABC, Generic[S]):
         return None
 
     def gift_and_touch(self, send: S) -> tuple[str, str]:
-        """Return the catalogue gift and the campaign that a send names, ``""`` for none; quicker than its ``item``."""
+        """Return the ids of a send's catalogue gift and campaign, ``""`` for none; quicker than its ``item``."""
         return send.item.gift_id or "", send.item.touch_id or ""
 
     def no_field_for(self, names: str) -> SendosoConfigError:
         """
-        Say why arguments are refused; for kinds that arguments choose from.
+        Return the message that refuses arguments; for kinds that an operator's arguments choose from.
 
-        :param names: of arguments that the model has no field for.
+        :param names: the names of arguments for which the model has no field.
         """
         raise NotImplementedError
 
     def price(self, item: Item, prices: PriceList[P]) -> P:
         """
-        Look up what a send costs: by default, what a gift of its campaign does.
+        Look up the price of a send: by default, the price of its campaign's gift.
 
-        :param item: what is sent, of this kind.
-        :param prices: says what it costs.
+        :param item: the gift or campaign that is sent.
+        :param prices: the prices.
         """
         return prices.of_campaign(item.touch_id or "")
 
@@ -109,40 +109,41 @@ class SendKind(ABC, Generic[S]):
         """
         Complete a single send, so that it can be posted.
 
-        :param send: as its arguments say.
-        :param find_campaign: reads a campaign, for kinds whose request depends on it.
-        :param find_gift: looks a gift up in the catalogue, for kinds whose checks depend on it.
-        :raises SendosoConfigError: if it cannot be sent like this; nothing was sent.
+        :param send: the send as its arguments describe it.
+        :param find_campaign: the function that reads a campaign, for kinds whose request depends on it.
+        :param find_gift: the function that looks a gift up in the catalogue, for kinds whose checks depend on it.
+        :raises SendosoConfigError: if the send is not valid; nothing was sent.
         """
         return send
 
     def with_delivery(self, send: S, delivery: Delivery) -> S:
         """
-        Return the send as it is posted once the delivery of its campaign is known.
+        Return the send with the delivery of its campaign, as it is then posted.
 
-        :param send: of a row.
+        :param send: the send of a row.
         :param delivery: by e-mail or by post.
         """
         return send
 
     def problem_by_post(self, send: S) -> str | None:
-        """Say what is wrong with the send if its gift goes by post."""
+        """Return what is wrong with the send if its gift goes by post."""
         return None
 
     def country(self, send: S) -> str | None:
-        """Return where a gift goes that ships to some countries only, ISO 3166 alpha-2."""
+        """Return the country (ISO 3166 alpha-2) to which a gift goes that ships only to some countries."""
         return None
 
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
-    ) -> dict[str, SendStatus | None]:
+    ) -> dict[str, StatusReport | None]:
         """
         Read the delivery statuses of accepted sends of this kind.
 
         :param session: calls Sendoso.
         :param ledger: knows the sends.
         :param records: the sends, at least one, of one account.
-        :return: by send key; ``None`` where Sendoso does not say, and without those that Sendoso does not know.
+        :return: the statuses by send key; ``None`` if Sendoso shows none; sends that Sendoso does not know are left
+            out.
         :raises SendosoError: if Sendoso or the ledger does not answer.
         """
         return {record.send_key: None for record in records}

@@ -21,13 +21,13 @@ from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Track
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
-from airflow_provider_sendoso.models import CampaignSend, Delivery, Gift, Kind, Send, SendStatus, Touch
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Gift, Kind, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
 
 _WITNESSES = 100
-"""How many of the newest accepted sends are looked for: unless the list shows one of them, it proves nothing absent."""
+"""The number of newest accepted sends that are looked for: a list that shows none of them proves nothing absent."""
 
 
 class CampaignKind(SendKind[CampaignSend]):
@@ -46,7 +46,7 @@ class CampaignKind(SendKind[CampaignSend]):
         return read_campaign_send(body)
 
     def no_field_for(self, names: str) -> SendosoConfigError:
-        """Say why arguments are refused."""
+        """Return the message that refuses arguments."""
         return SendosoConfigError(
             f"{names}: not with touch_id, for a campaign send has no such field. Nothing was sent."
         )
@@ -73,7 +73,7 @@ class CampaignKind(SendKind[CampaignSend]):
         return send.model_copy(update={"delivery": delivery})
 
     def problem_by_post(self, send: CampaignSend) -> str | None:
-        """Say what a parcel lacks: a name, an address, or a phone number."""
+        """Return what a parcel lacks: a name, an address, or a phone number."""
         return mail_problem(send)
 
     def country(self, send: CampaignSend) -> str | None:
@@ -86,8 +86,8 @@ class CampaignKind(SendKind[CampaignSend]):
 
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
-    ) -> dict[str, SendStatus | None]:
-        """Look for all of them in one walk through the Send Tracker's list."""
+    ) -> dict[str, StatusReport | None]:
+        """Look for all sends in one walk through the Send Tracker's list."""
         try:
             found = TrackerScanner(session, ledger, session.config.timeout).statuses_of(records)
         except SendosoNotFoundError:
@@ -111,26 +111,26 @@ class TrackerScanner:
         self._ledger = ledger
         self._latest = latest
 
-    def statuses_of(self, records: Sequence[Record]) -> dict[str, SendStatus]:
+    def statuses_of(self, records: Sequence[Record]) -> dict[str, StatusReport]:
         """
         Read the delivery statuses of accepted sends, in one walk.
 
         :param records: the sends, of one account; those that are not yet bound to a row of the list are bound.
-        :return: by send key; without the sends that the list does not show.
+        :return: the statuses by send key; sends that the list does not show are left out.
         """
         [account] = {record.account for record in records}
         tracker = self._walked([tracked(record) for record in records], account)
         others = self._ledger.bindings.perhaps_sent(account, {str(record.email_hash) for record in records})
         assigned = tracker.assign(self._taken(tracker, account), self._latest, map(tracked, others))
-        statuses: dict[str, SendStatus] = {}
+        statuses: dict[str, StatusReport] = {}
         for record in records:
             send = tracker.seen.get(record.send_key) or assigned.get(record.send_key)
             if send is None:
                 continue
             if record.bound_id is None:
                 self._ledger.bindings.bind(record.send_key, send.id)
-            if send.status is not None:
-                statuses[record.send_key] = send.status
+            if send.report is not None:
+                statuses[record.send_key] = send.report
         return statuses
 
     def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
@@ -185,7 +185,7 @@ class TrackerScanner:
 
 def tracked(record: Record) -> Tracked:
     """
-    Return by what a campaign send is recognised in the Send Tracker's list.
+    Return the values by which a campaign send is recognised in the Send Tracker's list.
 
     :param record: the send.
     """

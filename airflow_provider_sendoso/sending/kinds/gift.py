@@ -25,7 +25,7 @@ from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Item, Send, SendStatus, Touch
+from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Item, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.checks import address_problem
 from airflow_provider_sendoso.sending.kinds.base import P, PriceList, SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -53,11 +53,11 @@ class GiftKind(SendKind[GiftSend]):
         return send.gift_id, ""
 
     def price(self, item: Item, prices: PriceList[P]) -> P:
-        """Look the gift up."""
+        """Look up the price of the gift."""
         return prices.of_gift(item.gift_id or "")
 
     def no_field_for(self, names: str) -> SendosoConfigError:
-        """Say why arguments are refused."""
+        """Return the message that refuses arguments."""
         return SendosoConfigError(
             f"{names}: only with touch_id, for only a campaign asks for addresses. Nothing was sent."
         )
@@ -82,7 +82,7 @@ class GiftKind(SendKind[GiftSend]):
         return send
 
     def problem_by_post(self, send: GiftSend) -> str | None:
-        """Say what a parcel's address lacks."""
+        """Return what a parcel's address lacks."""
         return send.left_out or address_problem(send.recipient.address)
 
     def scanner(self, session: SendosoSession, ledger: Ledger, latest: float) -> Scanner:
@@ -91,13 +91,13 @@ class GiftKind(SendKind[GiftSend]):
 
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
-    ) -> dict[str, SendStatus | None]:
-        """Ask for each by its id."""
-        statuses: dict[str, SendStatus | None] = {}
+    ) -> dict[str, StatusReport | None]:
+        """Read each send by its id."""
+        statuses: dict[str, StatusReport | None] = {}
         for record in records:
             with suppress(SendosoNotFoundError):
                 send = read_send(session.read(get_send_request(str(record.send_id))).json)
-                statuses[record.send_key] = send.status if send else None
+                statuses[record.send_key] = send.report if send else None
         return statuses
 
 
@@ -138,7 +138,7 @@ class MarkScanner:
             if time.monotonic() > give_up:
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", LONGEST_SCAN)
                 return scan
-        if pages.whole and marks:  # a list that shows no marks at all says nothing about any
+        if pages.whole and marks:  # a list that shows no marks at all proves nothing
             scan.absent = {key for mark, key in keys.items() if mark not in marks}
         return scan
 

@@ -1,6 +1,6 @@
 """eGift links of a campaign: ``POST /api/v3/send/generate_egift_links`` (published).
 
-Sendoso sends nothing; the answer holds the link, which is money. No list shows which links were made.
+Sendoso sends nothing; the answer holds the link, which whoever has it can redeem. No list shows which links were made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow_provider_sendoso.client.tracker import Tracker
 from airflow_provider_sendoso.exceptions import SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import EgiftLinkSend, Send, SendStatus
+from airflow_provider_sendoso.models import EgiftLinkSend, Send, StatusReport
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.kinds.campaign import tracked
 
@@ -48,12 +48,12 @@ class LinkKind(SendKind[EgiftLinkSend]):
 
     def statuses(
         self, session: SendosoSession, ledger: Ledger, records: Sequence[Record]
-    ) -> dict[str, SendStatus | None]:
-        """Look in the Send Tracker's list for the ids that a person has recorded; a link's row has no other mark."""
+    ) -> dict[str, StatusReport | None]:
+        """Look in the Send Tracker's list for the ids that a person has recorded; nothing else identifies a link."""
         noted = [tracked(record) for record in records if record.bound_id is not None]
         tracker = Tracker(noted, str)
         if noted:
             with suppress(SendosoNotFoundError):  # this Sendoso has no such list
                 session.walk(tracker.walk())
-        found = {name: send.status for name, send in tracker.seen.items()}
+        found = {name: send.report for name, send in tracker.seen.items()}
         return {record.send_key: found.get(record.send_key) for record in records}

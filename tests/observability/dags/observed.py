@@ -1,4 +1,4 @@
-"""Tasks that are looked at from outside: a batch from a table, and one gift."""
+"""The observed tasks: a batch from a table, and one gift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other tasks return holds templates; what the author of this file wrote are templates."""
+"""DAGs whose tasks return texts that look like templates, beside real templates of the DAG's author."""
 
 from __future__ import annotations
 
