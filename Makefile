@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 .PHONY: bench bench-group bench-smoke soak soak-short screenshots clean
 
 demo: $(READY)
-	$(BIN)/python -m demo
+	$(BIN)/python -m demo $(if $(KILL),--kill)
 
 # The tests wait more than they compute, so there are two workers to a core.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')

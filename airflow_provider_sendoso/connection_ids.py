@@ -33,7 +33,7 @@ def has_to_exist(conn_id: str) -> Iterator[None]:
 def _no_connection(conn_id: str) -> str:
     # Only connections of the environment are named: a task of Airflow 3 cannot list those of Airflow's database.
     known = [name.removeprefix(IN_ENVIRONMENT).lower() for name in os.environ if name.startswith(IN_ENVIRONMENT)]
-    alike = get_close_matches(conn_id, sorted({*known, DEFAULT_CONN_ID}))
+    alike = get_close_matches(conn_id, sorted({*known, DEFAULT_CONN_ID} - {conn_id}))
     meant = f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
     return (
         f"The connection {conn_id!r} does not exist.{meant} Make it in Airflow's UI (Admin, Connections) or set "

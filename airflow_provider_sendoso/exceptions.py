@@ -13,6 +13,15 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 class SendosoError(AirflowException):
     """Base class of all errors that this provider raises."""
 
+    so_far = ""
+    """What a task had sent when this error ended it; the part that raises does not know that, and the task adds it."""
+
+    def __str__(self) -> str:
+        return f"{self._said()} {self.so_far}".rstrip()
+
+    def _said(self) -> str:
+        return super().__str__()
+
 
 class SendosoConfigError(SendosoError, AirflowFailException):
     """The connection, the ledger's connection or an argument is wrong; nothing was sent."""
@@ -89,7 +98,7 @@ class SendosoApiError(SendosoError):
         """Return the arguments that rebuild the error; Airflow's own method would only keep a message."""
         return f"{type(self).__module__}.{type(self).__qualname__}", self.args, {}
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         return self.message if self.request_id is None else f"{self.message} (request id {self.request_id})"
 
 

@@ -1,16 +1,50 @@
-"""Tells the templates that a DAG's author wrote from data of other tasks, which is never rendered as a template."""
+"""Renders templates: only those that a DAG's author wrote, never data of other tasks; and says what one lacks."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from jinja2.exceptions import UndefinedError
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class RendersAuthorsTemplates:
+_OF_A_DATE = re.compile(r"'(ds|ds_nodash|ts\w*|logical_date|data_interval_\w+|execution_date)' is undefined")
+"""What a template lacks in a run without a logical date."""
+
+
+class SaysWhatIsUndefined:
+    """Mixin for whatever has templates: an undefined name is an error that says what to write instead."""
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        try:
+            super()._do_render_template_fields(  # type: ignore[misc]
+                parent, template_fields, context, jinja_env, seen_oids
+            )
+        except UndefinedError as error:
+            raise SendosoConfigError(_undefined(error)) from None
+
+
+def _undefined(error: UndefinedError) -> str:
+    words = f"A template cannot be rendered: {error.message}."
+    if _OF_A_DATE.match(error.message or ""):
+        words += (
+            " This run has no logical date: somebody, an asset or an event has triggered it. Write "
+            "{{ (dag_run.logical_date or dag_run.run_after) | ds }}, which is the logical date where there is one, and "
+            "else the day of the run."
+        )
+    return f"{words} Nothing was sent."
+
+
+class RendersAuthorsTemplates(SaysWhatIsUndefined):
     """
     Mixin for operators and sensors: a mapped task renders only what the DAG's author wrote.
 
@@ -25,9 +59,7 @@ class RendersAuthorsTemplates:
         if parent is self:
             data = fields_from_tasks(self, context)
             template_fields = [name for name in template_fields if name not in data]
-        super()._do_render_template_fields(  # type: ignore[misc]
-            parent, template_fields, context, jinja_env, seen_oids
-        )
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
 
 def fields_from_tasks(operator: Any, context: Context) -> set[str]:

@@ -2,7 +2,9 @@
 Run the demo: ``make demo``, or ``python -m demo``.
 
 A warehouse table of 25 people, the DAG ``dags_examples/champions_campaign.py`` in a real Airflow, and a local Sendoso
-that takes the gifts. Run it again and nobody is sent a second one. Everything it keeps is in ``.demo``.
+that takes the gifts. The DAG is run twice, and the second run sends nobody a second gift. ``make demo KILL=1`` instead
+kills the task in the middle, with ``kill -9``, and tries it again, with a ledger and a Sendoso that are new each time.
+Everything it keeps is in ``.demo``.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import argparse
 import fcntl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,9 @@ STEP = 1.5
 
 DAG_ID = "champions_campaign"
 
+KILL_AFTER = 8
+"""Gifts that Sendoso has received when the task is killed; with those on their way there are some more."""
+
 _SILENCE = 30.0
 """Seconds without a new line after which the demo prints that it still waits."""
 
@@ -35,10 +41,13 @@ class Demo:
     One run.
 
     :param directory: where everything is kept.
+    :param kill: whether the task is killed in the middle and tried again.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, kill: bool = False) -> None:
         self._directory = directory
+        self._kill = kill
+        self._ledger = "killed_ledger" if kill else "ledger"
         self._started = self._said = time.monotonic()
         self._stop = Stop()
         self._begun = False
@@ -63,24 +72,66 @@ class Demo:
             self._stop.check()
             with closing(server.database("warehouse")) as warehouse:
                 fill_warehouse(warehouse)
-            server.database("ledger").close()
+            state = self._directory / ("killed.jsonl" if self._kill else "sandbox.jsonl")
+            if self._kill:
+                server.empty_database(self._ledger)
+                state.unlink(missing_ok=True)
+            server.database(self._ledger).close()
             self._say(
                 f"PostgreSQL runs: a warehouse with {len(read_people())} people in the table champions, and a ledger"
             )
-            sendoso = stack.enter_context(sandbox(self._directory / "sandbox.jsonl", STEP))
+            sendoso = stack.enter_context(sandbox(state, STEP))
             self._stop.check()
             before = len(sendoso.state()["sends"])
             received = f"{before} gifts were received in earlier runs" if before else "no gifts were received yet"
             self._say(f"A local Sendoso runs on {sendoso.url}; {received}")
-            succeeded = self._run_dag(self._airflow(server, sendoso), sendoso)
+            airflow = self._airflow(server, sendoso)
+            if self._kill:
+                self._run_killed(airflow, server, sendoso)
+                return
+            succeeded = self._run_dag(airflow, sendoso)
             self._report(server, sendoso.state(), before)
             if not succeeded:
                 raise DemoError("The DAG run failed.")
+            received = len(sendoso.state()["sends"])
+            if received > before:
+                print("\nThe same again, to see that nobody is sent a second gift:\n", flush=True)
+                self._run_again(airflow, server, sendoso, received)
+
+    def _run_again(self, airflow: Airflow, server: Postgres, sendoso: Sandbox, before: int) -> None:
+        if not self._run_dag(airflow, sendoso):
+            raise DemoError("The second DAG run failed.")
+        self._report(server, sendoso.state(), before, with_people=False)
+
+    def _run_killed(self, airflow: Airflow, server: Postgres, sendoso: Sandbox) -> None:
+        """Kill the task when some gifts are out, and try the same task instance again."""
+        instance = ("demo.task_instance", DAG_ID, datetime.now(UTC).isoformat())
+        out = 0
+
+        def enough() -> bool:
+            nonlocal out
+            out = len(sendoso.state()["sends"])
+            return out >= KILL_AFTER
+
+        self._say(f"Airflow runs the DAG, which is killed when Sendoso has received {KILL_AFTER} gifts")
+        if airflow.run(*instance, meanwhile=self._stop.check, killed=enough):
+            raise DemoError("The DAG run was over before it could be killed.")
+        if out < KILL_AFTER:
+            raise DemoError("The DAG run failed.")
+        out = len(sendoso.state()["sends"])
+        self._say(f"kill -9: no process of the task is left, and {out} gifts are out")
+        self._say("The retry: the same task again; what the dead one had claimed is free after a minute")
+        succeeded = airflow.run(*instance, meanwhile=self._watch(sendoso))
+        self._report(server, sendoso.state(), 0)
+        if not succeeded:
+            raise DemoError("The retry failed.")
+        more = len(sendoso.state()["sends"]) - out
+        print(f"Killed     with {out} gifts out; the retry found them, and sent the other {more}")
 
     def _airflow(self, server: Postgres, sendoso: Sandbox) -> Airflow:
         connections = {
             "warehouse": server.airflow_connection("warehouse"),
-            "sendoso_ledger": server.airflow_connection("ledger"),
+            "sendoso_ledger": server.airflow_connection(self._ledger),
             "sendoso_default": sendoso.airflow_connection(),
         }
         home = self._directory / "airflow"
@@ -88,13 +139,17 @@ class Demo:
         migrated = home / "migrated-to"
         if not migrated.exists() or migrated.read_text() != version("apache-airflow"):
             self._say("Airflow makes its database (only the first time)")
-            if not airflow.run("db", "migrate", meanwhile=self._stop.check):
+            if not airflow.run("airflow", "db", "migrate", meanwhile=self._stop.check):
                 raise DemoError("Airflow could not make its database.")
             migrated.write_text(version("apache-airflow"))
         return airflow
 
     def _run_dag(self, airflow: Airflow, sendoso: Sandbox) -> bool:
         self._say(f"Airflow runs the DAG: airflow dags test {DAG_ID}")
+        return airflow.run("airflow", "dags", "test", DAG_ID, meanwhile=self._watch(sendoso))
+
+    def _watch(self, sendoso: Sandbox) -> Callable[[], None]:
+        """Say what Sendoso has received, whenever that has changed."""
         seen, looked = sendoso.state()["counts"], time.monotonic()
 
         def watch() -> None:
@@ -111,19 +166,20 @@ class Demo:
             elif looked - self._said > _SILENCE:
                 self._say(f"Airflow is still running; what it does is in {_shown(self.log)}")
 
-        return airflow.run("dags", "test", DAG_ID, meanwhile=watch)
+        return watch
 
-    def _report(self, server: Postgres, state: dict[str, Any], before: int) -> None:
+    def _report(self, server: Postgres, state: dict[str, Any], before: int, *, with_people: bool = True) -> None:
         summary = Summary.read(self.log.read_text(errors="replace"))
         if summary is None:
             raise DemoError("The batch did not get as far as its summary.")
-        with closing(server.database("ledger")) as database:
+        with closing(server.database(self._ledger)) as database:
             ledger = read_ledger(database, summary.scope)
         sent = sum(state == "SENT" for state, _, _ in ledger.values())
         self._say("The DAG run is over")
         print()
-        print("\n".join(table(read_people(), summary, ledger, state["sends"])))
-        print()
+        if with_people:
+            print("\n".join(table(read_people(), summary, ledger, state["sends"])))
+            print()
         print(f"Batch      {summary.counts}")
         print(
             f"Sendoso    {len(state['sends']) - before} gifts received in this run, {before} in earlier ones; "
@@ -167,9 +223,11 @@ def main() -> int:
     """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo", description="Show the provider at work, on this machine.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".demo", help="where to keep everything")
+    parser.add_argument("--kill", action="store_true", help="kill the task in the middle, and try it again")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # not every terminal can show every name
-    demo = Demo(parser.parse_args().directory.resolve())
+    arguments = parser.parse_args()
+    demo = Demo(arguments.directory.resolve(), kill=arguments.kill)
     try:
         demo.run()
     except Interrupted as interrupted:

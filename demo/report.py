@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 # The lines of BatchSendOperator; a row that is invalid was never posted, so only the log knows about it.
-_SUMMARY = re.compile(r"Batch \w+ in scope '(?P<scope>.*?)': (?P<counts>\d+ rows: .*?)\.")
+_SUMMARY = re.compile(r"(?P<counts>\d+ rows: sent .*?)\. Scope '(?P<scope>.*?)', batch \w+\.")
 _ROW = re.compile(r"(?P<outcome>Invalid|Refused) row \d+ \((?P<row_ref>[^)]*)\): (?P<reason>.*?)\.?(?: \[|$)", re.M)
 
 

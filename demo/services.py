@@ -76,6 +76,16 @@ class Postgres:
                 admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self._connect(name)
 
+    def empty_database(self, name: str) -> None:
+        """
+        Make a database without anything in it.
+
+        :param name: of the database.
+        """
+        with self._connect("postgres", autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        self.database(name).close()
+
     def airflow_connection(self, name: str) -> dict[str, Any]:
         """
         Describe a database as an Airflow connection.
@@ -127,7 +137,9 @@ class Sandbox:
 
     def airflow_connection(self) -> dict[str, Any]:
         """Describe it as an Airflow connection."""
-        return {"conn_type": "sendoso", "host": self.url, "login": "sandbox", "password": "sandbox"}
+        # With the usual timeout of 30 s, a killed task's last POST counts as under way for longer than its claims do.
+        extra = {"timeout": 10}
+        return {"conn_type": "sendoso", "host": self.url, "login": "sandbox", "password": "sandbox", "extra": extra}
 
 
 @contextmanager
@@ -184,18 +196,22 @@ class Airflow:
         given = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
         return cls(home, log, inherited | settings | given | variables)
 
-    def run(self, *arguments: str, meanwhile: Callable[[], None]) -> bool:
+    def run(self, *arguments: str, meanwhile: Callable[[], None], killed: Callable[[], bool] = lambda: False) -> bool:
         """
-        Run a command of Airflow's.
+        Run a module as one of Airflow's processes.
 
-        :param arguments: of the command line.
+        :param arguments: the module and its command line.
         :param meanwhile: called every now and then while it runs.
+        :param killed: says, every now and then, whether to send SIGKILL to it and all its processes.
         :return: whether it succeeded.
         """
-        command = [sys.executable, "-m", "airflow", *arguments]
+        command = [sys.executable, "-m", *arguments]
         with self.log.open("ab") as log, _process(command, stdout=log, environment=self.environment) as process:
             while process.poll() is None:
                 meanwhile()
+                if killed():
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
                 time.sleep(POLL)
             return process.returncode == 0
 

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import METADATA_KEY, CampaignSend, EgiftLinkSend, GiftSend, field_errors
+from airflow_provider_sendoso.models import (
+    METADATA_KEY,
+    CampaignSend,
+    EgiftLinkSend,
+    GiftSend,
+    field_errors,
+    parse_send,
+)
 from airflow_provider_sendoso.models.suspects import placeholder
 
 _S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
@@ -66,7 +73,7 @@ def validated(model: type[_S], fields: Mapping[str, Any]) -> _S:
     :raises SendosoConfigError: if a field is missing or wrong; names the fields and none of their values.
     """
     try:
-        return model.model_validate(fields)
+        return parse_send(model, fields)
     except ValidationError as error:
         problems = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
         raise SendosoConfigError(f"The send is not valid: {problems}. Nothing was sent.") from None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 
-from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.exceptions import SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.models import Gift
+
+_OFFERED = 50
+"""Missing gifts for which similar ones are looked up: each takes some milliseconds, and every row may have its own."""
 
 
 class Catalogue:
@@ -21,6 +25,7 @@ class Catalogue:
         self._gifts: dict[str, Gift] = {}
         self._error: SendosoError | None = None
         self._ended = False
+        self._missing = 0
 
     def find(self, gift_id: str) -> Gift | None:
         """
@@ -34,6 +39,36 @@ class Catalogue:
         while gift_id not in self._gifts and not self._ended:
             self._read_one()
         return self._gifts.get(gift_id)
+
+    def missing(self, gift_id: str) -> str | None:
+        """
+        Say that the whole catalogue does not hold a gift, and which ones have a similar id or name.
+
+        :param gift_id: the gift's id, as in a send.
+        :return: ``None`` if it is there, or if the catalogue is empty.
+        :raises SendosoError: if the catalogue could not be read.
+        """
+        if self.find(gift_id) is not None or not self.complete:
+            return None
+        self._missing += 1
+        similar = self._gifts.values() if self._missing <= _OFFERED else ()
+        known = [(word, gift.id) for gift in similar for word in (gift.name, gift.id) if word]
+        return f"is not in the catalogue{_meant(gift_id, known)}"
+
+    def missing_variant(self, gift_id: str, variant_id: str) -> str | None:
+        """
+        Say that a gift does not come in a variant, and which ones have a similar id.
+
+        :param gift_id: the gift's id.
+        :param variant_id: the variant's.
+        :return: ``None`` if it does, or if the catalogue does not say in which ones it comes.
+        :raises SendosoError: if the catalogue could not be read.
+        """
+        gift = self.find(gift_id)
+        known = [] if gift is None else gift.variant_ids
+        if not known or variant_id in known:
+            return None
+        return f"is no variant of {gift_id!r}{_meant(variant_id, [(one, one) for one in known])}"
 
     @property
     def complete(self) -> bool:
@@ -55,3 +90,29 @@ class Catalogue:
             self._ended = True
         else:
             self._gifts.setdefault(gift.id, gift)
+
+
+def _meant(wrong: str, known: Iterable[tuple[str, str]]) -> str:
+    """Offer the ids whose words, each with its id, are similar to a wrong one."""
+    ids, wrong = {word.casefold(): known_id for word, known_id in known}, wrong.casefold()
+    alike = dict.fromkeys(ids[word] for word in ([wrong] if wrong in ids else get_close_matches(wrong, ids)))
+    return f" (did you mean {' or '.join(map(repr, alike))}?)" if alike else ""
+
+
+def named(error: SendosoError, gift_id: str, catalogue: Catalogue) -> SendosoError:
+    """
+    Say of a gift that Sendoso does not know whether the catalogue has it, and what may have been meant.
+
+    :param error: of a send; returned as it is unless it is a 404.
+    :param gift_id: of the gift that was to be sent.
+    :param catalogue: the account's catalogue.
+    """
+    if not isinstance(error, SendosoNotFoundError):
+        return error
+    try:
+        missing = catalogue.missing(gift_id)
+    except SendosoError:
+        return error
+    if missing is None:
+        return error
+    return SendosoNotFoundError(error.status_code, f"{error.message}: {gift_id!r} {missing}.", error.request_id)

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from airflow_provider_sendoso.batch.pricing import Cost
 from airflow_provider_sendoso.sending.ceiling import too_many
+from airflow_provider_sendoso.sending.preview import hash_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class Limits:
         """Whether any limit is set."""
         return self != Limits()
 
+    def differs(self, fingerprint: str) -> bool:
+        """
+        Return whether something else was approved.
+
+        :param fingerprint: of what would be sent.
+        """
+        return self.approved_fingerprint is not None and hash_of(self.approved_fingerprint) != hash_of(fingerprint)
+
     def why_refused(self, sends: int, cost: Cost | None, fingerprint: str) -> str | None:
         """
         Say why a batch may not be sent, or ``None`` if it may.
@@ -36,11 +45,11 @@ class Limits:
         :param cost: the cost of these sends; needed only for ``max_cost``.
         :param fingerprint: the fingerprint of these sends.
         """
-        if self.approved_fingerprint is not None and self.approved_fingerprint != fingerprint:
+        if self.differs(fingerprint):
             return (
-                f"It would send something else than was approved: its fingerprint is {fingerprint}, approved was "
-                f"{self.approved_fingerprint}. The rows, the message or who was sent a gift already have changed since "
-                "the dry run; make another and have it approved."
+                f"It would send something else than was approved: its fingerprint is {hash_of(fingerprint)}, approved "
+                f"was {hash_of(self.approved_fingerprint or '')}. The rows, the message or who was sent a gift already "
+                "have changed since the dry run; make another and have it approved."
             )
         if self.max_sends is not None and sends > self.max_sends:
             return too_many(sends, f"max_sends={self.max_sends}")

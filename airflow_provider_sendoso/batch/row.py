@@ -22,6 +22,7 @@ class BatchRow:
     :param resend_of: the id of the send that this one replaces.
     :param if_mailed: the row's problem in case its gift goes by post.
     :param country: the address's country, because a campaign ships to some countries only.
+    :param left_out: whether ``if_mailed`` is about what was left out of the send because it is wrong.
     """
 
     number: int
@@ -32,6 +33,7 @@ class BatchRow:
     resend_of: str | None = None
     if_mailed: str | None = None
     country: str | None = None
+    left_out: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from airflow_provider_sendoso.models import (
     Kind,
     field_errors,
     normalise_text,
+    parse_send,
 )
 from airflow_provider_sendoso.models.identity import name_problem
 from airflow_provider_sendoso.models.mailbox import read_key
@@ -140,7 +141,8 @@ class BatchRowReader:
             if self._strict and (problem := self._strict(kind.email(send))):
                 raise _RowError(problem)
             by_post, country = kind.problem_by_post(send), kind.country(send)
-            return BatchRow(number, key, row_ref, send, None, resend_of, by_post, country)
+            left_out = send.left_out is not None
+            return BatchRow(number, key, row_ref, send, None, resend_of, by_post, country, left_out)
         except ValidationError as error:
             problem = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
         except _RowError as error:
@@ -191,7 +193,7 @@ class BatchRowReader:
                 if (value := self._plain(cells, position)) is not None
             }
             send["metadata"] = metadata | self._metadata
-        made: AnySend = shape.kind.model.model_validate(send)
+        made: AnySend = parse_send(shape.kind.model, send)
         return made
 
     def _chosen(self, cells: Sequence[Any]) -> _Shape:

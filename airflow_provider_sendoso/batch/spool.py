@@ -40,12 +40,14 @@ CREATE TABLE rows (
     delivery TEXT,
     country TEXT,
     if_mailed TEXT,
+    left_out TEXT,
     send TEXT,
     outcome TEXT NOT NULL,
     reason TEXT,
     send_id TEXT,
     posted_at REAL,
-    send_key TEXT
+    send_key TEXT,
+    posted_now INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE staged (number INTEGER PRIMARY KEY, cells TEXT NOT NULL);
 """
@@ -57,13 +59,15 @@ _MEANWHILE = "Who was sent a gift is in the ledger and is not sent another."
 
 _PAGE = 500
 
+_VARIANT = "json_extract(send, '$.variant_id')"
+
 _AT_ONCE = 50
 """Rows inserted at once: few enough to stay in the processor's caches."""
 
 # Absent values are bound as "": for each None sqlite3 looks up an adapter, in 0.3 µs, and a row has five of them.
 _INSERT = (
     "INSERT INTO rows (number, outcome, recipient_key, resend_of, row_ref, gift_id, touch_id, kind, country, "
-    "if_mailed, send, reason) VALUES (?, ?" + 10 * ", nullif(?, '')" + ")"
+    "if_mailed, left_out, send, reason) VALUES (?, ?" + 11 * ", nullif(?, '')" + ")"
 )
 
 # Looked up once instead of for each of a million rows.
@@ -164,6 +168,16 @@ class BatchSpool:
                 return
             after = page[-1][0]
 
+    def variant_ids(self, gift_id: str) -> list[str]:
+        """
+        Read the distinct variants of the rows of a gift that are not invalid.
+
+        :param gift_id: of the gift.
+        """
+        query = f"SELECT DISTINCT {_VARIANT} FROM rows WHERE gift_id = ? AND outcome != ? ORDER BY 1"  # noqa: S608
+        rows = self._db.execute(query, (gift_id, RowOutcome.INVALID)).fetchall()
+        return [variant_id for (variant_id,) in rows if variant_id is not None]
+
     def touch_ids(self) -> list[str]:
         """Return the distinct campaigns of the rows that are not invalid."""
         query = "SELECT DISTINCT touch_id FROM rows WHERE touch_id IS NOT NULL AND outcome != ? ORDER BY 1"
@@ -188,6 +202,17 @@ class BatchSpool:
         """
         return self._reject(item, "?", [reason])
 
+    def reject_variant(self, gift_id: str, variant_id: str, reason: str) -> int:
+        """
+        Make the rows invalid that name one variant of a gift.
+
+        :param gift_id: of the gift.
+        :param variant_id: of the variant.
+        :param reason: the reason, without values of a row.
+        :return: the number of rows.
+        """
+        return self._reject(Item(gift_id), "?", [reason], f" AND {_VARIANT} = ?", variant_id)
+
     def reject_unaddressed(self, item: Item) -> int:
         """
         Make the rows of one gift or campaign invalid that lack what a parcel needs.
@@ -196,6 +221,29 @@ class BatchSpool:
         :return: the number of rows.
         """
         return self._reject(item, "if_mailed", [], " AND if_mailed IS NOT NULL")
+
+    def reject_left_out(self, item: Item | None = None) -> int:
+        """
+        Make the rows invalid out of whose send was left what a parcel needs, because it may go by post.
+
+        :param item: only the rows of this gift; ``None`` for all gifts of the catalogue.
+        :return: the number of rows.
+        """
+        if item is not None:
+            return self._reject(item, "left_out", [], " AND left_out IS NOT NULL")
+        return self._db.execute(
+            "UPDATE rows SET outcome = ?, reason = left_out "
+            "WHERE gift_id IS NOT NULL AND left_out IS NOT NULL AND outcome != ?",
+            (RowOutcome.INVALID, RowOutcome.INVALID),
+        ).rowcount
+
+    def left_out(self) -> list[tuple[str, int]]:
+        """Count by reason the rows that are not invalid and whose send lacks what only a parcel needs."""
+        return self._db.execute(
+            "SELECT left_out, count(*) FROM rows WHERE left_out IS NOT NULL AND outcome != ? "
+            "GROUP BY 1 ORDER BY 2 DESC, 1",
+            (RowOutcome.INVALID,),
+        ).fetchall()
 
     def reject_countries(self, item: Item, countries: Sequence[str]) -> int:
         """
@@ -276,13 +324,14 @@ class BatchSpool:
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
             "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ?, "
-            "gift_id = coalesce(?, gift_id), touch_id = coalesce(?, touch_id) WHERE number = ?",
+            "posted_now = ?, gift_id = coalesce(?, gift_id), touch_id = coalesce(?, touch_id) WHERE number = ?",
             (
                 result.outcome,
                 reason,
                 result.send_id,
                 result.posted_at,
                 result.send_key,
+                result.posted,
                 result.item.gift_id,
                 result.item.touch_id,
                 result.number,
@@ -293,6 +342,12 @@ class BatchSpool:
         """Count the rows by outcome."""
         rows = self._db.execute("SELECT outcome, count(*) FROM rows GROUP BY outcome").fetchall()
         return Counter({RowOutcome(outcome): count for outcome, count in rows})
+
+    def sent_now(self) -> int:
+        """Count the rows whose gift this try has posted and Sendoso has accepted."""
+        query = "SELECT count(*) FROM rows WHERE outcome = ? AND posted_now"
+        (rows,) = self._db.execute(query, (RowOutcome.SENT,)).fetchone()
+        return int(rows)
 
     def items(self, outcome: RowOutcome) -> Counter[Item]:
         """
@@ -376,11 +431,13 @@ def _cells(row: BatchRow) -> Cells:
     send = row.send
     known = (row.recipient_key or "", row.resend_of or "", row.row_ref or "")
     if send is None:
-        return (row.number, _INVALID, *known, "", "", "", "", "", "", row.problem or "")
+        return (row.number, _INVALID, *known, "", "", "", "", "", "", "", row.problem or "")
     gift_id, touch_id = KINDS[send.kind].gift_and_touch(send)
     kind, text = _WORDS[send.kind], to_json(send, exclude_none=True).decode()
     if_mailed = row.if_mailed or ""
-    return (row.number, _NOT_REACHED, *known, gift_id, touch_id, kind, row.country or "", if_mailed, text, "")
+    left_out = if_mailed if row.left_out else ""
+    country = row.country or ""
+    return (row.number, _NOT_REACHED, *known, gift_id, touch_id, kind, country, if_mailed, left_out, text, "")
 
 
 def _send(text: str, kind: str, delivery: str | None) -> AnySend:

@@ -24,6 +24,7 @@ class Summary:
     :param cost: estimated cost of what this batch has sent, or in a dry run would send; ``None`` if not estimated.
     :param fingerprint: the fingerprint of what the batch sends, if it was computed.
     :param balance: the remaining balance that Sendoso states; read in a dry run only.
+    :param sent_now: the number of sent rows that this try has posted; earlier tries have posted the others.
     """
 
     batch_id: str
@@ -33,6 +34,7 @@ class Summary:
     fingerprint: str | None = None
     balance: float | None = None
     dry_run: bool = False
+    sent_now: int = 0
 
     @property
     def rows(self) -> int:
@@ -58,10 +60,14 @@ class Summary:
         }
 
     def as_text(self) -> str:
-        """Return the counts as one line for the log."""
-        counts = ", ".join(f"{name} {count}" for name, count in self._named_counts.items())
-        what = "Dry run of batch" if self.dry_run else "Batch"
-        return f"{what} {self.batch_id} in scope {self.dedupe_scope!r}: {self.rows} rows: {counts}."
+        """Return the counts as one line for the log; it says of what was sent which try has posted it."""
+        named: dict[str, Any] = dict(self._named_counts)
+        sent = self.count(RowOutcome.SENT)
+        if sent:
+            named["sent"] = f"{sent} ({self.sent_now} posted by this try, {sent - self.sent_now} by earlier ones)"
+        counts = ", ".join(f"{name} {count}" for name, count in named.items())
+        what = "Dry run: " if self.dry_run else ""
+        return f"{what}{self.rows} rows: {counts}. Scope {self.dedupe_scope!r}, batch {self.batch_id}."
 
     @property
     def _named_counts(self) -> dict[str, int]:

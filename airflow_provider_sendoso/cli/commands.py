@@ -110,6 +110,24 @@ def _resolve(arguments: argparse.Namespace) -> None:
     )
 
 
+def _scopes(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.ledger import list_scopes
+
+    list_scopes(arguments.conn_id, as_json=arguments.json)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.check import check
+
+    check(arguments.conn_id)
+
+
+def _examples(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.examples import examples
+
+    examples(arguments.copy_to, arguments.only, overwrite=arguments.overwrite)
+
+
 def _ddl(arguments: argparse.Namespace) -> None:
     from airflow_provider_sendoso.cli.ledger import print_ddl
 
@@ -122,6 +140,22 @@ _CONN_ID = _Option("--conn-id", {"default": DEFAULT_CONN_ID, "help": "the Sendos
 _JSON = _Option("--json", {"action": "store_true", "help": "print JSON, for a program to read"})
 
 COMMANDS: tuple[_Command | _Group, ...] = (
+    _Command(
+        "check",
+        "say whether a connection can send: its ledger, token, scopes, account and rate; sends nothing",
+        _check,
+        (_CONN_ID,),
+    ),
+    _Command(
+        "examples",
+        "list the example DAGs, or copy them into a folder",
+        _examples,
+        (
+            _Option("--copy-to", {"metavar": "FOLDER", "help": "where Airflow finds DAGs; without it they are listed"}),
+            _Option("--only", {"nargs": "+", "metavar": "NAME", "help": "these alone"}),
+            _Option("--overwrite", {"action": "store_true", "help": "replace files that you have changed"}),
+        ),
+    ),
     _Command(
         "authorize",
         "let a person authorise the connection, and store the refresh token that comes of it",
@@ -159,6 +193,12 @@ COMMANDS: tuple[_Command | _Group, ...] = (
                     _Option("--limit", {"type": int, "default": 100, "help": "how many to show (%(default)s)"}),
                     _JSON,
                 ),
+            ),
+            _Command(
+                "scopes",
+                "list the dedupe_scopes of the account, and how many sends of each are in which state",
+                _scopes,
+                (_CONN_ID, _JSON),
             ),
             _Command(
                 "show",

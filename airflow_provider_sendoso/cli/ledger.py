@@ -67,6 +67,38 @@ def list_sends(
     say(f"{total:>8}  in all, of account {account!r}, in ledger {ledger.identity.ledger_uuid} ({said}).")
 
 
+def list_scopes(conn_id: str, *, as_json: bool, say: Say = print) -> None:
+    """
+    Show the scopes of the account, the oldest first, and how many sends of each are in which state.
+
+    :param conn_id: the Sendoso connection, which says whose scopes and which ledger.
+    :param as_json: for a program to read.
+    :param say: shows a line.
+    """
+    ledger, account = _open(conn_id)
+    scopes = ledger.sends.scope_counts(account)
+    told = [
+        {
+            "dedupe_scope": scope.dedupe_scope,
+            "recipient_key": scope.recipient_key,
+            "created_at": decisions.moment(scope.created_at),
+            "last_posted_at": decisions.moment(scope.last_posted_at),
+            "sends": {state.value: count for state, count in sorted(scope.sends.items())},
+        }
+        for scope in scopes
+    ]
+    if as_json:
+        say(json.dumps(told))
+        return
+    for scope in scopes:
+        counts = ", ".join(f"{state.value} {count}" for state, count in sorted(scope.sends.items())) or "no sends"
+        last = decisions.moment(scope.last_posted_at)
+        posted = f", last posted at {last}" if last else ""
+        since = decisions.moment(scope.created_at)
+        say(f"{scope.dedupe_scope}\n    {counts}; by {scope.recipient_key}, since {since}{posted}")
+    say(f"{len(told)} scopes of account {account!r}, in ledger {ledger.identity.ledger_uuid}.")
+
+
 def show(
     conn_id: str,
     *,

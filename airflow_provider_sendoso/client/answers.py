@@ -350,6 +350,8 @@ def api_error(request: Request, answer: Answer) -> SendosoApiError:
     :param answer: an answer outside 2xx.
     """
     message = f"{request} answered {answer.status}: {api_words(request, answer)}"
+    asked_for = _asked_for(request) if answer.status == 404 else None
+    message += f" ({asked_for})" if asked_for else ""
     if answer.status == 429:
         return SendosoRateLimitError(answer.status, message, answer.request_id, answer.retry_after)
     by_status: dict[int, type[SendosoApiError]] = {
@@ -384,6 +386,13 @@ def api_words(request: Request, answer: Answer) -> str:
             words = quote_without(words.strip(), _values(request))
             return f'"{(_LINK_IN_TEXT.sub("<link>", words) if links else words)[:_LONGEST_QUOTE]}"'
     return "no message"
+
+
+def _asked_for(request: Request) -> str | None:
+    """Name the gift or campaign that the POST of a send asks for."""
+    body = request.json or {}
+    asked = body.get("send", body)
+    return next((f"{name} {asked[name]!r}" for name in ("gift_id", "touch_id") if asked.get(name)), None)
 
 
 def tracking_url(request: Request, send: Send) -> str | None:

@@ -19,7 +19,14 @@ DEFAULT_LIFETIME = 7200.0
 """Default lifetime of an access token in seconds (seed and published); an answer's ``expires_in`` overrides it."""
 
 SCOPES = ("public", "write", "update", "marketplace", "smartsend")
-"""Published; ``write`` is what sending needs."""
+"""Published."""
+
+SENDING_SCOPE = "write"
+"""The scope that sending needs (published)."""
+
+_SCOPE = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")
+"""As RFC 6749 (3.3) has it."""
+_LONGEST_SCOPE = 500
 
 _LONGEST_LIFETIME = 30 * 86_400.0
 
@@ -38,11 +45,13 @@ class Grant:
     :param access_token: the Bearer token.
     :param lifetime: seconds from the grant.
     :param refresh_token: the next refresh token; the one that was used no longer works (published).
+    :param scope: the scopes of the access token, space-separated; ``None`` if the answer does not say.
     """
 
     access_token: str = field(repr=False)
     lifetime: float
     refresh_token: str | None = field(default=None, repr=False)
+    scope: str | None = None
 
     @property
     def renew_after(self) -> float:
@@ -58,11 +67,13 @@ class Tokens:
     :param access_token: the Bearer token; ``None`` before the first grant.
     :param refresh_token: the newest refresh token; ``None`` for client credentials, or once it no longer works.
     :param spent: hashes of refresh tokens that were used or refused, so that none is tried twice.
+    :param scope: the scopes of the access token; ``None`` if they are not known.
     """
 
     access_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
     spent: tuple[str, ...] = ()
+    scope: str | None = None
 
     @classmethod
     def load(cls, text: str | None) -> Self:
@@ -74,11 +85,12 @@ class Tokens:
         if text is None:
             return cls()
         fields = json.loads(text)
-        return cls(fields["access_token"], fields["refresh_token"], tuple(fields["spent"]))
+        return cls(fields["access_token"], fields["refresh_token"], tuple(fields["spent"]), fields.get("scope"))
 
     def dump(self) -> str:
         """Return the tokens as text, for the store to encrypt."""
-        return json.dumps({"access_token": self.access_token, "refresh_token": self.refresh_token, "spent": self.spent})
+        fields = {"access_token": self.access_token, "refresh_token": self.refresh_token, "spent": self.spent}
+        return json.dumps(fields | ({} if self.scope is None else {"scope": self.scope}))
 
     def spend(self, refresh_token: str) -> Tokens:
         """
@@ -95,7 +107,8 @@ class Tokens:
 
         :param grant: a grant for client credentials, for a code, or for a refresh token that is now spent.
         """
-        return replace(self, access_token=grant.access_token, refresh_token=grant.refresh_token or self.refresh_token)
+        refresh_token = grant.refresh_token or self.refresh_token
+        return replace(self, access_token=grant.access_token, refresh_token=refresh_token, scope=grant.scope)
 
     def is_spent(self, refresh_token: str) -> bool:
         """
@@ -152,7 +165,7 @@ def renewal(config: ClientConfig, tokens: Tokens) -> Generator[Request | Tokens,
 _AUTHORISE_AGAIN = (
     "Sendoso accepts none of the refresh tokens at hand: a refresh token dies when it is used, and the newest one is "
     "lost or revoked. A person has to authorise again: airflow sendoso authorize --conn-id <the connection> (or "
-    "python -m airflow_provider_sendoso authorize). Nothing was sent."
+    "python -m airflow_provider_sendoso authorize)."
 )
 
 
@@ -229,7 +242,7 @@ def read_grant(request: Request, exchange: Exchange) -> Grant:
         raise SendosoAuthError(
             exchange.answer.status,
             f"Sendoso did not grant a token ({code}). Check the connection's login (client ID), password (client "
-            "secret), host and grant_type; nothing was sent.",
+            "secret), host and grant_type.",
             exchange.answer.request_id,
         )
     answer = answer_or_raise(request, exchange)
@@ -238,7 +251,8 @@ def read_grant(request: Request, exchange: Exchange) -> Grant:
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise SendosoServerError(answer.status, f"{request} answered without an access_token.", answer.request_id)
     refresh_token = body.get("refresh_token")
-    return Grant(token, _lifetime(body.get("expires_in")), refresh_token if isinstance(refresh_token, str) else None)
+    next_one = refresh_token if isinstance(refresh_token, str) else None
+    return Grant(token, _lifetime(body.get("expires_in")), next_one, _scope(body.get("scope")))
 
 
 def _token_request(config: ClientConfig, **fields: str) -> Request:
@@ -259,6 +273,11 @@ def _lifetime(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         return DEFAULT_LIFETIME
     return min(lifetime, _LONGEST_LIFETIME) if lifetime > 0 else DEFAULT_LIFETIME
+
+
+def _scope(value: Any) -> str | None:
+    """Read the scopes of an answer; ``None`` for what cannot be any."""
+    return value if isinstance(value, str) and len(value) <= _LONGEST_SCOPE and _SCOPE.fullmatch(value) else None
 
 
 def _hash(refresh_token: str) -> str:

@@ -48,6 +48,14 @@ class Reads(ABC):
         query = {"category": category, "min_price": min_price, "max_price": max_price, **filters}
         return self._listed(Gift, "gifts", filters=query)
 
+    def find_gift(self, gift_id: str) -> Gift | None:
+        """
+        Look a gift up in the catalogue, reading it until the gift is found; return ``None`` if it is not there.
+
+        :param gift_id: the gift's id.
+        """
+        return next((gift for gift in self.list_gifts() if gift.id == gift_id), None)
+
     def list_touches(self, **filters: Any) -> Listed[Touch]:
         """
         List the active campaigns, which the API calls touches (published).

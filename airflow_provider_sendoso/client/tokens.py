@@ -222,9 +222,7 @@ class TokenManager:
             owner = self._owner = uuid.uuid4().hex
             while not self._store.claim(owner, self._lease):
                 if time.monotonic() > give_up:
-                    raise SendosoConnectionError(
-                        "No access token: another process has been renewing it for too long. Nothing was sent."
-                    )
+                    raise SendosoConnectionError("No access token: another process has been renewing it for too long.")
                 time.sleep(_POLL)
                 self._running.check()
                 if found := meanwhile():

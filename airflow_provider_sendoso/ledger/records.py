@@ -30,6 +30,23 @@ PERHAPS_SENT = (State.SENT, State.POSTING, State.UNKNOWN, State.HELD)
 """The states of a send whose gift has gone out, or may have."""
 
 
+@dataclass
+class ScopeCounts:
+    """
+    A scope, and how many sends of it are in which state.
+
+    :param recipient_key: the field that identifies a recipient within it.
+    :param created_at: epoch seconds.
+    :param last_posted_at: epoch seconds of its last POST; ``None`` before the first.
+    """
+
+    dedupe_scope: str
+    recipient_key: str
+    created_at: float
+    sends: dict[State, int] = field(default_factory=dict)
+    last_posted_at: float | None = None
+
+
 @dataclass(frozen=True)
 class Batch:
     """

@@ -21,6 +21,7 @@ from airflow_provider_sendoso.ledger.records import (
     Batch,
     Claim,
     Record,
+    ScopeCounts,
     SendProgress,
     State,
     Wanted,
@@ -322,6 +323,35 @@ class SendLedger:
         """
         query = select(scopes.c.dedupe_scope).where(scopes.c.account == account).order_by(scopes.c.created_at)
         return [str(name) for name in self._database.run(lambda connection: connection.execute(query).scalars().all())]
+
+    def scope_counts(self, account: str) -> list[ScopeCounts]:
+        """
+        Count the sends of each scope of an account by state, the oldest scope first.
+
+        :param account: whose they are.
+        """
+        known = select(scopes.c.dedupe_scope, scopes.c.recipient_key, scopes.c.created_at).where(
+            scopes.c.account == account
+        )
+        counted = (
+            select(sends.c.dedupe_scope, sends.c.state, func.count(), func.max(sends.c.posted_at))
+            .where(sends.c.account == account)
+            .group_by(sends.c.dedupe_scope, sends.c.state)
+        )
+
+        def read(connection: Connection) -> list[ScopeCounts]:
+            found = {
+                scope: ScopeCounts(scope, recipient_key, created_at)
+                for scope, recipient_key, created_at in connection.execute(known.order_by(scopes.c.created_at))
+            }
+            for scope, state, count, posted_at in connection.execute(counted):
+                if scope in found:
+                    found[scope].sends[State(state)] = count
+                    moments = [at for at in (found[scope].last_posted_at, posted_at) if at is not None]
+                    found[scope].last_posted_at = max(moments, default=None)
+            return list(found.values())
+
+        return self._database.run(read)
 
     def batch(self, batch_id: str) -> Batch | None:
         """

@@ -20,6 +20,7 @@ from airflow_provider_sendoso.models.sends import (
     GiftSend,
     Recipient,
     field_errors,
+    parse_send,
 )
 from airflow_provider_sendoso.models.statuses import STATUS_WORDS, SendStatus, StatusReport, known_word, on_hold_warning
 from airflow_provider_sendoso.models.text import (
@@ -77,6 +78,7 @@ __all__ = [
     "normalise_key",
     "normalise_text",
     "on_hold_warning",
+    "parse_send",
     "read_balance",
     "row_name",
     "tracking_code",

@@ -39,6 +39,8 @@ def mail_problem(send: CampaignSend) -> str | None:
     :return: the problem; ``None`` if there is none.
     """
     recipient = send.recipient
+    if send.left_out is not None:
+        return send.left_out
     if recipient.name is None:
         return "first_name and last_name are missing, and the gift goes by post"
     if send.asks_for_address:

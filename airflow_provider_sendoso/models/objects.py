@@ -152,6 +152,13 @@ class Gift(SendosoObject):
     currency: Currency = None
 
     @property
+    def variant_ids(self) -> list[str]:
+        """The ids of its sizes and colours; empty where the catalogue names none (that it may is inferred)."""
+        variants = (self.model_extra or {}).get("variants")
+        ids = (one.get("id") for one in variants if isinstance(one, dict)) if isinstance(variants, list) else ()
+        return [str(variant_id) for variant_id in ids if isinstance(variant_id, str | int)]
+
+    @property
     def physical(self) -> bool | None:
         """
         Whether the gift goes by post; ``None`` if the catalogue does not say so in a known word.

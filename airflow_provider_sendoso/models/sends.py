@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.models.countries import WITH_STATES
@@ -85,6 +85,11 @@ class SendModel(_Model):
     """Base of the models that one POST sends to one recipient."""
 
     kind: ClassVar[Kind]
+    only_by_post: ClassVar[frozenset[str]] = frozenset()
+    """The recipient's fields that only a parcel needs."""
+
+    left_out: Annotated[str | None, Field(exclude=True)] = None
+    """What was wrong with those of ``only_by_post`` that :func:`parse_send` has left out."""
 
     @property
     def item(self) -> Item:
@@ -96,6 +101,7 @@ class GiftSend(SendModel):
     """One gift of the catalogue to one recipient: what ``POST /api/v3/sends`` takes (seed)."""
 
     kind: ClassVar[Kind] = Kind.GIFT
+    only_by_post: ClassVar[frozenset[str]] = frozenset({"address", "company", "title"})
 
     gift_id: Id
     recipient: Recipient
@@ -110,6 +116,10 @@ class GiftSend(SendModel):
         return Item(gift_id=self.gift_id)
 
 
+_NotPosted = Annotated[None, BeforeValidator(lambda value: None), Field(exclude=True)]
+"""A field whose value is neither posted nor checked nor kept."""
+
+
 class CampaignRecipient(_Model):
     """Who gets a campaign's gift: the e-mail is required, a name and an address for physical gifts (published)."""
 
@@ -119,9 +129,9 @@ class CampaignRecipient(_Model):
     mobile_no: Annotated[OptionalText, AfterValidator(_phone)] = None
     """Without it a parcel to an address outside the US fails silently (published)."""
     address: Annotated[Address | None, AfterValidator(_address)] = None
-    company: Annotated[OptionalText, Field(exclude=True)] = None
+    company: _NotPosted = None
     """Accepted, so that the same recipient works for gift sends, but not sent: a campaign send has no such field."""
-    title: Annotated[OptionalText, Field(exclude=True)] = None
+    title: _NotPosted = None
     """Accepted, but not sent, like ``company``."""
 
     @property
@@ -139,6 +149,7 @@ class CampaignSend(SendModel):
     """
 
     kind: ClassVar[Kind] = Kind.CAMPAIGN
+    only_by_post: ClassVar[frozenset[str]] = frozenset({"address", "mobile_no"})
 
     touch_id: Id
     recipient: CampaignRecipient
@@ -206,6 +217,31 @@ class EgiftLink:
 
     def __repr__(self) -> str:
         return "EgiftLink()"
+
+
+_S = TypeVar("_S", bound=SendModel)
+
+
+def parse_send(model: type[_S], fields: Mapping[str, Any]) -> _S:
+    """
+    Validate a send; what only a parcel needs is left out where it is wrong, for an eGift does without.
+
+    Whether the gift goes by post is known later; if it does, the send's ``left_out`` says why it cannot be sent.
+
+    :param model: the model of the send's kind.
+    :param fields: the send's fields.
+    :raises ValidationError: if any other field is missing or wrong.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        recipient = fields.get("recipient")
+        wrong = {detail["loc"][:2] for detail in error.errors(include_input=False)}
+        if not isinstance(recipient, Mapping) or not wrong <= {("recipient", name) for name in model.only_by_post}:
+            raise
+        left_out = "; ".join(f"{name} {reason}" for name, reason in field_errors(error))
+        kept = {name: value for name, value in recipient.items() if ("recipient", name) not in wrong}
+        return model.model_validate({**fields, "recipient": kept, "left_out": left_out})
 
 
 def field_errors(error: ValidationError) -> list[tuple[str, str]]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.notifier import BaseNotifier
+from jinja2 import StrictUndefined
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS
 from airflow_provider_sendoso.arguments.values import seconds
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.templates import SaysWhatIsUndefined
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -25,7 +27,7 @@ _LEASE = 60.0
 """Seconds until the claim on the send expires unless it is renewed."""
 
 
-class SendosoNotifier(BaseNotifier):
+class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
     """
     Send one gift to one recipient from a callback, at most once within ``dedupe_scope``.
 
@@ -109,6 +111,14 @@ class SendosoNotifier(BaseNotifier):
         """Render the templates and send the gift; Airflow calls this as the callback."""
         # On a copy, because rendering is in place, and one notifier may be the callback of many tasks of a process.
         BaseNotifier.__call__(copy.copy(self), *args)
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render, and let no name be undefined without an error; in a deadline's callback Airflow renders it as ""."""
+        if context.get("dag") is None:
+            jinja_env = jinja_env.overlay(undefined=StrictUndefined)
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
     def notify(self, context: Context) -> None:
         """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS, GiftArguments
 from airflow_provider_sendoso.arguments.values import amount
+from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.operators.base import absence
 from airflow_provider_sendoso.operators.rows import RowsOperator
 from airflow_provider_sendoso.personal import PersonalArgument
@@ -159,6 +160,7 @@ class BatchSendOperator(RowsOperator):
         self.shipping_estimate = shipping_estimate
         self.settle_time = settle_time
 
+    @with_last_words
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
         from airflow_provider_sendoso.batch.row_reader import Layout

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.arguments.values import one, text
+from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.operators.rows import RowsOperator
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class EgiftLinksOperator(RowsOperator):
         super().__init__(**kwargs)
         self.links_table = links_table
 
+    @with_last_words
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the links and write them to the table; log and push the summary before anything is raised."""
         from airflow_provider_sendoso.batch.row_reader import Layout

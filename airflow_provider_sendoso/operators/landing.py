@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.values import given, mapping, one_of, text, truth
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.templates import RendersAuthorsTemplates
@@ -87,6 +88,7 @@ class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
         self.sendoso_conn_id = sendoso_conn_id
         self.stopped = False
 
+    @with_last_words
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the rows that are new or may have changed, and write them."""
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.values import given, got, text
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.templates import RendersAuthorsTemplates
@@ -89,6 +90,7 @@ class ResolveHeldOperator(RendersAuthorsTemplates, BaseOperator):
         self.resolved_by = resolved_by
         self.sendoso_conn_id = sendoso_conn_id
 
+    @with_last_words
     def execute(self, context: Context) -> dict[str, Any]:
         """Resolve the sends; log and push the counts before anything is raised."""
         # Imported here and not at the top, because Airflow parses a DAG file every few seconds.

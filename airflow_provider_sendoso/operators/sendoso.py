@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS
+from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.base import SendOperator, absence
 from airflow_provider_sendoso.operators.batch import BatchSendOperator
@@ -113,6 +114,7 @@ class SendGiftOperator(SendOperator):
         self.on_absent = on_absent
         self.settle_time = settle_time
 
+    @with_last_words
     def execute(self, context: Context) -> str | None:
         """Send the gift, or return the recorded id if it was sent before."""
         from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
-from airflow_provider_sendoso.batch.catalogue import Catalogue
+from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
 from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
 from airflow_provider_sendoso.batch.row import BatchRow
@@ -33,7 +33,7 @@ from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.ceiling import limit_error, over_ceiling
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
-from airflow_provider_sendoso.sending.preview import Preview, preview
+from airflow_provider_sendoso.sending.preview import Preview, preview, say_differences
 from airflow_provider_sendoso.sending.replacements import check_replaceable
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 from airflow_provider_sendoso.warehouse.queries import columns_of, read_query, rows_of
@@ -66,6 +66,21 @@ class BatchRun(Run):
         """Read, validate and send the rows; log and push the summary before anything is raised."""
         batch = self._batch(self.plan.layout.recipient_key)
         self._push_link()
+        try:
+            return self._execute(batch)
+        except SendosoError as error:
+            error.so_far = error.so_far or self._sent_before(batch)
+            raise
+
+    def _sent_before(self, batch: Batch) -> str:
+        """Say what earlier tries have sent, for an error that ends this one before it has counted its rows."""
+        try:
+            sent = self.hook.ledger.sends.perhaps_sent(batch).total()
+        except SendosoError:
+            return ""  # the ledger itself is what has failed
+        return f"Earlier tries of this task have posted {sent} sends, which are not made again." if sent else ""
+
+    def _execute(self, batch: Batch) -> dict[str, Any]:
         sender = self._sender(batch, self.plan.own_gift or self.plan.own_touch, self.plan.max_in_flight)
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
@@ -78,8 +93,7 @@ class BatchRun(Run):
             self._take_back(batch, spool)
             failure: SendosoError | None = None
             if self._refuse_invalid(spool) is None:
-                self._check_gifts(spool)
-                failure = self._check_campaigns(batch, spool)
+                failure = self._check_gifts(batch, spool) or self._check_campaigns(batch, spool)
                 self._take_back(batch, spool)
             self._log_invalid(spool)
             failure = failure or self._refuse_invalid(spool)
@@ -92,6 +106,7 @@ class BatchRun(Run):
             self._report(batch, summary)
         if failure is not None:
             self.task.push(summary.as_json())
+            failure.so_far = summary.as_text()
             raise failure
         return summary.as_json()
 
@@ -112,7 +127,7 @@ class BatchRun(Run):
         )
         self.log.info("%s", summary.as_text())
         unwritten = self._write_results(results, batch, spool, would_send=True)
-        return summary, failure or self._why_refused(seen, cost) or unwritten
+        return summary, failure or self._why_refused(batch, spool, seen, cost) or unwritten
 
     def _send(
         self,
@@ -128,7 +143,7 @@ class BatchRun(Run):
         if failure is None and (self.plan.limits.any or self.hook.config.max_sends_per_batch is not None):
             seen, cost = self._preview(batch, spool, price=self.plan.limits.max_cost is not None)
             fingerprint, left_out = seen.fingerprint, seen.left_out
-            failure = self._why_refused(seen, cost)
+            failure = self._why_refused(batch, spool, seen, cost)
             if failure is not None:
                 self._preview(batch, spool, spool.record, price=False)  # gifts sent earlier are counted as such
         if failure is None:
@@ -136,7 +151,8 @@ class BatchRun(Run):
                 with span("send"):
                     sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
             except SendosoError as error:
-                failure = error
+                own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
+                failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
                 # BaseException, because Airflow's time-out is no Exception: a sensor can then follow what was sent.
                 summary = self._summary(batch, spool, fingerprint)
@@ -156,7 +172,8 @@ class BatchRun(Run):
         return summary, failure or self._judge(summary, held, spool) or unwritten
 
     def _summary(self, batch: Batch, spool: BatchSpool, fingerprint: str | None, cost: Cost | None = None) -> Summary:
-        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint)
+        sent_now = spool.sent_now()
+        summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint, sent_now=sent_now)
         self.log.info("%s", summary.as_text())
         return summary
 
@@ -171,8 +188,12 @@ class BatchRun(Run):
 
     # -- before the first send -----------------------------------------------------------------------------------
 
-    def _why_refused(self, seen: Preview, cost: Cost | None) -> SendosoError | None:
-        refusal = self.plan.limits.why_refused(seen.sends, cost, seen.fingerprint)
+    def _why_refused(self, batch: Batch, spool: BatchSpool, seen: Preview, cost: Cost | None) -> SendosoError | None:
+        limits = self.plan.limits
+        refusal = limits.why_refused(seen.sends, cost, seen.fingerprint)
+        if limits.differs(seen.fingerprint):
+            approved = str(limits.approved_fingerprint)
+            refusal = f"{refusal} {say_differences(approved, seen, self.hook.ledger, batch, spool.jobs())}"
         return limit_error(refusal) if refusal else over_ceiling(self.hook.config, seen.sends if seen.posts else 0)
 
     def _preview(
@@ -249,13 +270,20 @@ class BatchRun(Run):
         self.log.info("Reading recipients through %s with a %s.", self.plan.conn_id, type(hook).__name__)
         return hook
 
-    def _check_gifts(self, spool: BatchSpool) -> None:
-        """Find incomplete addresses of gifts that go by post; left to Sendoso if the catalogue cannot be read."""
-        catalogue = self._catalogue
+    def _check_gifts(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
+        """Look gifts and incomplete addresses up; left to Sendoso if the catalogue cannot be read."""
+        dry_run = self.plan.dry_run
         try:
-            check_gifts(spool, catalogue, own_gift=self.plan.own_gift)
+            problem = check_gifts(
+                spool, self._catalogue, own_gift=self.plan.own_gift, all_gifts=dry_run or self.plan.limits.any
+            )
         except SendosoError as error:
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
+            return None
+        # Where gifts are sent, Sendoso's own answer decides, for that the list is complete is inferred.
+        if problem is None or not dry_run or not self._preview(batch, spool, price=False)[0].to_send:
+            return None
+        return SendosoConfigError(f"{problem}. A run that sends would stop at its first row. Nothing was sent.")
 
     def _check_campaigns(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
         """Find the rows whose campaign cannot be sent; the campaign also determines the shape of its sends."""
@@ -333,6 +361,8 @@ class BatchRun(Run):
             self.log.warning("Invalid %s: %s.", row.name, row.reason)
         for reason, rows in spool.reasons(RowOutcome.INVALID):
             self.log.info("Invalid because %s: %d.", reason, rows)
+        for reason, rows in spool.left_out():
+            self.log.info("Sent without what only a parcel needs, because %s: %d.", reason, rows)
 
     def _log_rows(self, spool: BatchSpool) -> list[Spooled]:
         for row in spool.rows(RowOutcome.REFUSED, _NAMED):
@@ -360,8 +390,8 @@ class BatchRun(Run):
         """Decide between success and failure; the most important check comes first."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
             return SendosoNotReachedError(
-                f"{not_reached} rows were not reached, and no gift went out for them. {summary.as_text()} "
-                "Retry the task: who was sent a gift is not sent another."
+                f"{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was sent a "
+                "gift is not sent another."
             )
         if held and self.plan.fail_on_held:
             names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
@@ -371,7 +401,7 @@ class BatchRun(Run):
                 f'{self.what_to_do} Everybody else is done. With on_held="continue" this does not fail the task.'
             )
         if summary.nobody_was_sent():
-            return SendosoRowsError(f"Nobody was sent a gift. {summary.as_text()} {_reasons(spool)}")
+            return SendosoRowsError(f"Nobody was sent a gift. {_reasons(spool)}")
         return None
 
 

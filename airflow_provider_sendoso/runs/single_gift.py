@@ -8,9 +8,11 @@ from typing import Any
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send
 from airflow_provider_sendoso.arguments.values import text
+from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
+    SendosoError,
     SendosoNotReachedError,
     SendosoRowsError,
     SendOutcomeUnknownError,
@@ -31,6 +33,14 @@ from airflow_provider_sendoso.sending.replacements import check_replaceable
 
 RECIPIENT_KEY = "email"
 """The field that identifies the recipient of a single gift within its scope."""
+
+
+_SO_FAR = {
+    RowOutcome.SENT: "The gift went out before; it is not sent again.",
+    RowOutcome.ALREADY_SENT: "The gift went out before; it is not sent again.",
+    RowOutcome.HELD: "The gift may have gone out; it is held and not sent again on a guess.",
+}
+"""What an error that ends the task says besides, by the outcome that was recorded before it."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +87,22 @@ class OneGift:
             job = replace(job, resend_of=replaced.name)
         hook.ledger.sends.check_scope(batch)
         job = _shaped(job, hook, batch)
+        if job.send.left_out is not None:
+            log.info("Sent without what only a parcel needs: %s.", job.send.left_out)
         left_out = _within_ceiling(job, hook, batch, resend_absent=sender.resend_absent)
         hook.ledger.sends.open_batch(batch)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
             try:
                 sender.send([job], metrics.watch(results.append), ProgressLog(log), left_out)
-            except BaseException:
+            except BaseException as error:
                 metrics.end({results[-1].outcome: 1})
-                raise
+                if not isinstance(error, SendosoError):
+                    raise
+                gift_id = self.send.item.gift_id
+                failure = named(error, gift_id, Catalogue(hook.list_gifts)) if gift_id is not None else error
+                failure.so_far = _SO_FAR.get(results[-1].outcome, "No gift went out.")
+                raise failure from None
             describe({"outcome": results[-1].outcome.value})
         if results[-1].outcome is RowOutcome.SENT:
             report_output(hook, batch.account)
@@ -109,7 +126,8 @@ class OneGift:
                         f"(send {result.send_id}), not the {self.send.item}. Nothing more was sent; for another gift "
                         "use another dedupe_scope."
                     )
-                verb = "Sent" if result.outcome is RowOutcome.SENT else "Already sent"
+                verb = "Already sent" if result.outcome is RowOutcome.ALREADY_SENT else "Sent"
+                verb += "" if result.posted or result.outcome is RowOutcome.ALREADY_SENT else " by an earlier try"
                 # There is no id if a person has resolved the send as sent without one.
                 log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
                 return result.bound_id or result.send_id
@@ -138,7 +156,7 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     known = hook.ledger.sends.read([name]).get(name)
     if known is not None and known.state is State.SENT:
         return job
-    return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch))
+    return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch, hook.find_gift))
 
 
 def _within_ceiling(job: Job, hook: SendosoHook, batch: Batch, *, resend_absent: bool) -> set[int]:

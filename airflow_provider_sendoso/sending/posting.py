@@ -171,8 +171,8 @@ class Poster:
 
     def _unreachable(self, job: Job, outcome: PostOutcome) -> SendosoConnectionError:
         return SendosoConnectionError(
-            f"Sendoso ({self.session.config.base_url}) could not be reached for {job.name}: {outcome.words}. "
-            "No gift went out for it; retry the task."
+            f"Sendoso ({self.session.config.base_url}) could not be reached for {job.name}: {outcome.words}. Retry the "
+            "task."
         )
 
 

@@ -10,8 +10,11 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
+from airflow_provider_sendoso.sending.sketch import Sketch
 
 _MODULUS = 2**256
+_SKETCH = ":"
+"""Parts a fingerprint's hash, which alone decides, from its sketch, which says in which rows two of them differ."""
 
 
 @dataclass
@@ -22,8 +25,8 @@ class Preview:
     :param made: the sends that the batch has made, or may have made, in all its tries, counted by gift or campaign.
     :param to_send: the sends that this try would make, or might make, counted likewise. A send of unknown outcome that
         is made again once its absence is proven is one of them.
-    :param fingerprint: hash of ``to_send`` and of what this batch has posted in earlier tries, whatever the order of
-        the rows. It is the same in all tries of a batch with the same rows, and in the dry run before it.
+    :param fingerprint: hash and sketch of ``to_send`` and of what this batch has posted in earlier tries, whatever the
+        order of the rows. It is the same in all tries of a batch with the same rows, and in the dry run before it.
     :param left_out: numbers of the rows that are not counted, and that could become free while the batch runs (another
         run is posting the send, say, and Sendoso refuses it). No limit was checked for them, so the try must not post
         them.
@@ -60,7 +63,7 @@ def preview(
     :param resend_absent: whether sends of unknown outcome are sent again once they are proven not to have gone out.
     """
     seen = Preview(ledger.sends.perhaps_sent(batch))
-    total = 0
+    total, sketch = 0, Sketch()
     held_here = set()
     for chunk in chunks(jobs):
         by_key = {send_key(ledger, batch, job): job for job in chunk}
@@ -86,7 +89,54 @@ def preview(
                 # A sum, because a query without ORDER BY may return its rows in another order each time.
                 digest = ledger.identity.digest("fingerprint", key, content)
                 total = (total + int(digest, 16)) % _MODULUS
+                sketch.add(key, digest)
     if not seen.posts:
         seen.left_out |= held_here
-    seen.fingerprint = f"{total:064x}"
+    seen.fingerprint = f"{total:064x}{_SKETCH}{sketch.dump()}"
     return seen
+
+
+def hash_of(fingerprint: str) -> str:
+    """
+    Return the part of a fingerprint that decides whether two are the same.
+
+    :param fingerprint: of a preview, or its hash alone.
+    """
+    return fingerprint.partition(_SKETCH)[0]
+
+
+def say_differences(approved: str, seen: Preview, ledger: Ledger, batch: Batch, jobs: Iterable[Job]) -> str:
+    """
+    Say in which rows what would be sent differs from what was approved.
+
+    :param approved: the fingerprint of the approved preview, or its hash alone.
+    :param seen: what would be sent now.
+    :param ledger: the ledger.
+    :param batch: the rows' batch.
+    :param jobs: the rows, for their names.
+    """
+    before, now = (Sketch.load(one.partition(_SKETCH)[2]) for one in (approved, seen.fingerprint))
+    if before is None or now is None:
+        return "Which rows differ is not known, for only the hash of the approved fingerprint was given."
+    counts = f"Approved were {before.rows} rows, now there are {now.rows}"
+    found = now.since(before)
+    if found is None:
+        return f"{counts}; too many differ to name them."
+    names = {
+        key: job.name
+        for job in jobs
+        if (key := send_key(ledger, batch, job)[:16]) in found.new | found.gone | found.changed
+    }
+    sent_since = found.gone & names.keys()
+    told = {
+        "new": found.new,
+        "changed": found.changed,
+        "sent or held since, or not to be sent any more": sent_since,
+        "gone": found.gone - sent_since,
+    }
+    return f"{counts}: {'; '.join(_counted(what, keys, names) for what, keys in told.items() if keys)}."
+
+
+def _counted(what: str, keys: set[str], names: dict[str, str]) -> str:
+    named = ", ".join(names[key] for key in sorted(keys) if key in names)
+    return f"{len(keys)} {what}{f' ({named})' if named else ''}"

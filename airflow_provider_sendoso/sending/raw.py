@@ -15,18 +15,24 @@ from airflow_provider_sendoso.client.endpoints import Request, egift_links_reque
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendOutcomeUnknownError
-from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Send, Touch
+from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Gift, Send, Touch
 from airflow_provider_sendoso.sending.ceiling import check_ceiling
 from airflow_provider_sendoso.sending.kinds import kind_of
 
 
-def send_raw(session: SendosoSession, send: AnySend, find_campaign: Callable[[str], Touch | None]) -> Send:
+def send_raw(
+    session: SendosoSession,
+    send: AnySend,
+    find_campaign: Callable[[str], Touch | None],
+    find_gift: Callable[[str], Gift | None],
+) -> Send:
     """
     Send one gift.
 
     :param session: calls Sendoso.
     :param send: the send.
     :param find_campaign: the function that reads a campaign.
+    :param find_gift: the function that looks a gift up in the catalogue.
     :raises SendosoConfigError: if the send is not valid; nothing was sent.
     :raises SendosoLimitError: if nothing may be sent through the connection.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
@@ -35,7 +41,7 @@ def send_raw(session: SendosoSession, send: AnySend, find_campaign: Callable[[st
     """
     check_ceiling(session.config, 1)
     kind = kind_of(send)
-    send = kind.shaped(send, find_campaign)
+    send = kind.shaped(send, find_campaign, find_gift)
     request = kind.request(send, airflow_key=None, via_from=session.config.via_from)
     read = partial(kind.read, send)
     exchange, outcome = _post(session, request, read)

@@ -34,10 +34,15 @@ def test_an_empty_batch_has_no_rows_and_is_no_failure():
 
 
 def test_the_summary_is_one_line_of_the_log():
-    assert summary(sent=3, invalid=1).as_text() == (
-        "Batch b-1 in scope 'q4': 4 rows: sent 3, already_sent 0, duplicate 0, refused 0, invalid 1, held 0, "
-        "not_reached 0."
+    assert summary(already_sent=3, invalid=1).as_text() == (
+        "4 rows: sent 0, already_sent 3, duplicate 0, refused 0, invalid 1, held 0, not_reached 0. Scope 'q4', "
+        "batch b-1."
     )
+
+
+def test_the_line_tells_this_trys_gifts_from_those_of_earlier_tries():
+    found = Summary("b-1", "q4", {RowOutcome.SENT: 133}, sent_now=31).as_text()
+    assert found.startswith("133 rows: sent 133 (31 posted by this try, 102 by earlier ones), already_sent 0, ")
 
 
 @pytest.mark.parametrize(

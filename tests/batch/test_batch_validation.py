@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from airflow_provider_sendoso.batch import catalogue
 from airflow_provider_sendoso.batch.catalogue import Catalogue
 from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout
 from airflow_provider_sendoso.batch.spool import BatchSpool
@@ -101,8 +102,32 @@ class TestCheckGifts:
 
     def test_an_unknown_gift_of_the_batch_makes_no_row_invalid(self):
         spool = spooled(row("mug"), own_gift="no-such-gift")
-        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=True)
+        problem = check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=True)
+        assert problem == "gift_id 'no-such-gift' is not in the catalogue"
         assert outcomes(spool) == [("not_reached", None)]
+
+    @pytest.mark.parametrize("wrong", ["mugg", "MUG", "Mugs", "Enamel Mugs", "enamel mug"])
+    def test_a_gift_that_is_similar_by_id_or_by_name_is_offered(self, wrong):
+        gifts = [*GIFTS, Gift.model_validate({"id": "enamel", "name": "Enamel mug"})]
+        meant = "enamel" if "namel" in wrong else "mug"
+        spool = spooled(row("mug"), own_gift=wrong)
+        assert f"(did you mean '{meant}'" in str(check_gifts(spool, Catalogue(lambda: gifts), own_gift=True))
+        spool = spooled(row(wrong))
+        check_gifts(spool, Catalogue(lambda: gifts), own_gift=False)
+        assert f"gift_id is not in the catalogue (did you mean '{meant}'" in str(outcomes(spool)[0][1])
+
+    def test_many_gifts_that_are_unknown_take_no_minutes(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(catalogue, "get_close_matches", lambda *given: asked.append(given) or [])
+        spool = spooled(*(row(f"x-{number}") for number in range(300)))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert spool.counts() == {RowOutcome.INVALID: 300}
+        assert len([known for _, known in asked if known]) == 50
+
+    def test_all_gifts_are_looked_up_where_that_is_asked_for(self):
+        spool = spooled(row("no-such-gift", HOME), row("mug", HOME))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False, all_gifts=True)
+        assert outcomes(spool) == [("invalid", "gift_id is not in the catalogue"), ("not_reached", None)]
 
     def test_an_empty_catalogue_makes_no_row_invalid(self):
         spool = spooled(row("mug"))
@@ -129,7 +154,9 @@ class TestCheckGifts:
         spool = spooled(*(row(f"gift-{number}") for number in range(1200)))
         gifts = [Gift.model_validate({"id": f"gift-{number}", "category": "swag"}) for number in range(1199)]
         check_gifts(spool, Catalogue(lambda: gifts), own_gift=False)
-        assert spool.reasons(RowOutcome.INVALID) == [(NO_ADDRESS, 1199), ("gift_id is not in the catalogue", 1)]
+        unaddressed, (unknown, rows) = spool.reasons(RowOutcome.INVALID)
+        assert unaddressed == (NO_ADDRESS, 1199)
+        assert (unknown.split(" (")[0], rows) == ("gift_id is not in the catalogue", 1)
 
 
 class TestStrictEmail:
@@ -164,9 +191,45 @@ class TestOddRows:
     @pytest.mark.parametrize("country", ["United Kingdom", "UK", b"GB", ["GB"]])
     def test_a_country_that_is_not_a_code_makes_the_row_invalid(self, country):
         spool = spooled(row("mug", (*HOME[:4], country)))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         ((outcome, reason),) = outcomes(spool)
         assert outcome == "invalid"
         assert reason.startswith("address_country is not")
+
+
+class TestWhatOnlyAParcelNeeds:
+    WRONG = (*HOME[:4], "United Kingdom")
+    PROBLEM = "address_country is not a two-letter code of ISO 3166, like GB or US"
+
+    @pytest.mark.parametrize("gift", ["mug", "mystery"])
+    def test_it_makes_a_row_invalid_whose_gift_goes_by_post_or_may(self, gift):
+        spool = spooled(row(gift, self.WRONG), row(gift, HOME))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert outcomes(spool) == [("invalid", self.PROBLEM), ("not_reached", None)]
+
+    def test_it_is_left_out_of_an_egift(self):
+        spool = spooled(row("coffee", self.WRONG))
+        check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
+        assert outcomes(spool) == [("not_reached", None)]
+        assert spool.left_out() == [(self.PROBLEM, 1)]
+        ((job),) = spool.jobs()
+        assert job.send.recipient.address is None
+
+    @pytest.mark.parametrize("gifts", [[], [GIFTS[0]]], ids=["an empty catalogue", "without it"])
+    def test_a_gift_that_the_catalogue_lacks_may_go_by_post(self, gifts):
+        spool = spooled(row("coffee", self.WRONG), own_gift="coffee")
+        check_gifts(spool, Catalogue(lambda: gifts), own_gift=True)
+        assert outcomes(spool) == [("invalid", self.PROBLEM)]
+
+    def test_a_catalogue_that_cannot_be_read_leaves_open_how_a_gift_goes(self):
+        def gone():
+            raise SendosoConnectionError("gone")
+
+        email = "ada@example.com"
+        spool = spooled(row("coffee", self.WRONG, email), row("coffee", HOME, email))
+        with pytest.raises(SendosoConnectionError):
+            check_gifts(spool, Catalogue(gone), own_gift=False)
+        assert outcomes(spool) == [("invalid", self.PROBLEM), ("not_reached", None)]
 
     @pytest.mark.parametrize("name", ["Jose\u0301", "Jos\u00e9", "عائشة", "😀", "O'Brien", "Ö" * 255])
     def test_unusual_names_are_valid(self, name):

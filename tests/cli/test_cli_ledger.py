@@ -404,6 +404,29 @@ def test_ddl_refuses_databases_that_cannot_be_a_ledger(fail):
     assert "use one of mysql, postgresql, sqlite" in fail("ddl", "--dialect", "snowflake")
 
 
+# scopes
+
+
+def test_scopes_are_listed_with_the_states_of_their_sends(make_open, run):
+    make_open(ADA, BOB)
+    (key,) = make_open(EVE, scope="q5")
+    run("resolve", "--send-key", key, *NOT_SENT)
+    make_open(ADA, scope="q5")
+    said = run("scopes")
+    assert [line for line in said.splitlines() if not line.startswith(" ")][:2] == ["q4", "q5"]
+    assert re.search(r"^    UNKNOWN 2; by email, since \S+, last posted at \S+$", said, re.M)
+    assert re.search(r"^    READY 1, UNKNOWN 1; by email, ", said, re.M)
+    first, second = json.loads(run("scopes", "--json"))
+    assert (first["dedupe_scope"], first["recipient_key"], first["sends"]) == ("q4", "email", {"UNKNOWN": 2})
+    assert second["sends"] == {"READY": 1, "UNKNOWN": 1}
+    assert "example.com" not in said
+
+
+def test_an_account_without_scopes(sendoso, ledger, run):
+    assert run("scopes").startswith("0 scopes of account ")
+    assert json.loads(run("scopes", "--json")) == []
+
+
 # Airflow's own command line, and a process.
 
 

@@ -15,6 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(enc
 TEXTS = messages.texts()
 
 WRAPPERS = {
+    "…: … ….",  # of a 404 about a gift that the catalogue lacks
     "… …",  # an error's own text with what to do, or two of them
     "…. Nothing was sent.",  # of check_replaceable
     "… (…). Nothing was sent by this try.",  # of touch_problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import pickle
 import re
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
 from sqlalchemy import create_engine, event, text
 from tenacity import wait_none
 
@@ -75,6 +76,9 @@ class TestNothingIsLookedUp:
     def test_using_a_hook_looks_up_its_connection(self):
         with pytest.raises(SendosoConfigError, match="no_such_connection") as raised:
             SendosoHook("no_such_connection").get_send("s-1")
+        with pytest.raises(SendosoConfigError) as default:
+            SendosoHook().get_send("s-1")
+        assert "Did you mean" not in str(default.value)
         assert isinstance(raised.value, AirflowFailException)
 
     @pytest.mark.parametrize("conn_id", ["sendoso_defualt", "sendoso-default", "sendosodefault", "sendoso"])
@@ -521,6 +525,15 @@ class TestAsync:
         monkeypatch.setattr(BaseHook, "get_connection", None)
         assert hook.config.base_url == sendoso.url
         assert hook.session.token()
+
+    async def test_connections_that_only_the_synchronous_call_finds(self, hook, ledger, monkeypatch):
+        async def nowhere(conn_id, hook):
+            raise AirflowNotFoundException(conn_id)
+
+        monkeypatch.setattr("airflow_provider_sendoso.hooks.sendoso.get_async_connection", nowhere)
+        await hook.aprepare()
+        assert await asyncio.to_thread(hook.session.token)
+        assert hook.ledger
 
     async def test_aprepare_fails_with_what_is_wrong_in_the_connection(self, set_connection):
         set_connection("sendoso_default", "sendoso://:pw@app.sendoso.com")

@@ -98,6 +98,41 @@ def test_a_batch_that_differs_from_what_was_approved_is_refused(
     assert posts(sendoso) == 0
 
 
+def test_the_rows_that_are_new_gone_changed_or_sent_since_are_counted_and_named(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
+) -> None:
+    rows = [row | {"customer_id": f"c-{number}"} for number, row in enumerate(people(9), 1)]
+    approved = execute(batch(recipients=rows[:8], row_ref="customer_id", dry_run=True))["fingerprint"]
+    execute(batch(recipients=rows[:1]), "another-run")
+    now = [rows[0], *(row | {"title": "Countess"} for row in rows[1:3]), *rows[3:7], rows[8]]
+    with pytest.raises(SendosoLimitError) as caught:
+        execute(batch(recipients=now, row_ref="customer_id", approved_fingerprint=approved))
+    said = str(caught.value)
+    assert "Approved were 8 rows, now there are 7: 1 new (row 8 (c-9)); 2 changed (row " in said
+    assert "row 2 (c-2)" in said
+    assert "row 3 (c-3)" in said
+    assert "1 sent or held since, or not to be sent any more (row 1 (c-1)); 1 gone." in said
+    assert "example.com" not in said
+    assert approved not in said
+
+
+def test_the_hash_alone_still_approves(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
+) -> None:
+    approved = execute(batch(recipients=people(3), dry_run=True))["fingerprint"].partition(":")[0]
+    with pytest.raises(SendosoLimitError, match="Which rows differ is not known"):
+        execute(batch(recipients=people(4), approved_fingerprint=approved))
+    assert counted(execute(batch(recipients=people(3), approved_fingerprint=approved))) == {"sent": 3}
+
+
+def test_an_approval_of_another_list_altogether_names_no_rows(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
+) -> None:
+    approved = execute(batch(recipients=people(90), dry_run=True))["fingerprint"]
+    with pytest.raises(SendosoLimitError, match="Approved were 90 rows, now there are 90; too many differ to name"):
+        execute(batch(recipients=people(90), message="Another", approved_fingerprint=approved))
+
+
 def test_a_gift_sent_since_the_dry_run_invalidates_the_approval(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:

@@ -68,11 +68,22 @@ def test_twine_accepts_wheel_and_sdist(built: Path) -> None:
 def test_the_wheel_is_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     info = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
     licence = {f"{NAME}.dist-info/licenses/LICENSE"}
-    assert set(wheel.namelist()) == tracked("airflow_provider_sendoso") | info | licence
+    examples = {
+        name.replace("dags_examples", "airflow_provider_sendoso/example_dags") for name in tracked("dags_examples")
+    }
+    assert set(wheel.namelist()) == tracked("airflow_provider_sendoso") | examples | info | licence
     assert {name for name in wheel.namelist() if not name.endswith(".py")} - info - licence == {
         "airflow_provider_sendoso/py.typed",
         "airflow_provider_sendoso/sandbox/page.html",
     }
+
+
+def test_the_examples_are_copied_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path / "installed")
+    command = ("-m", "airflow_provider_sendoso", "examples", "--copy-to", "dags")
+    python(*command, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"), AIRFLOW_HOME=str(tmp_path))
+    copied = {path.name: path.read_bytes() for path in (tmp_path / "dags").iterdir()}
+    assert copied == {path.name: path.read_bytes() for path in (ROOT / "dags_examples").glob("*.py")}
 
 
 def test_the_sdist_has_what_its_tests_need(built: Path) -> None:

@@ -27,14 +27,14 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def start(directory: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "demo", "--directory", str(directory)]
+def start(directory: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "demo", "--directory", str(directory), *options]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def run(directory: Path) -> str:
-    demo = start(directory)
-    output, _ = demo.communicate(timeout=180)
+def run(directory: Path, *options: str) -> str:
+    demo = start(directory, *options)
+    output, _ = demo.communicate(timeout=400)
     assert demo.returncode == 0, output
     return output
 
@@ -53,9 +53,13 @@ def outcomes(output: str) -> dict[str, str]:
     return {row_ref: f"{outcome} {detail.strip()}" for row_ref, outcome, detail in rows}
 
 
+SENT = "25 rows: sent 23 ({} posted by this try, {} by earlier ones), already_sent 0, duplicate 0, refused 0, invalid 2"
+
+
 def test_second_run_sends_nothing_and_says_why(directory: Path) -> None:
-    first = run(directory)
-    assert "25 rows: sent 23, already_sent 0, duplicate 0, refused 0, invalid 2, held 0, not_reached 0" in first
+    output = run(directory)
+    first, again = output.split("The same again, to see that nobody is sent a second gift:")
+    assert SENT.format(23, 0) in first
     assert "23 gifts received in this run, 0 in earlier ones; 0 people were sent the same gift twice" in first
     assert running(directory) == []
     became = outcomes(first)
@@ -63,14 +67,32 @@ def test_second_run_sends_nothing_and_says_why(directory: Path) -> None:
     assert sum(text.startswith("delivered send-") for text in became.values()) == 23
     assert became["C-1007"].startswith("invalid the recipient key")
     assert became["C-1015"].startswith("invalid there is no address")
+    assert "25 rows: sent 0, already_sent 23, duplicate 0, refused 0, invalid 2, held 0, not_reached 0" in again
+    assert "0 gifts received in this run, 23 in earlier ones; 0 people were sent the same gift twice" in again
 
     second = run(directory)
+    assert "The same again" not in second
     assert "25 rows: sent 0, already_sent 23, duplicate 0, refused 0, invalid 2, held 0, not_reached 0" in second
     assert "0 gifts received in this run, 23 in earlier ones; 0 people were sent the same gift twice" in second
     assert "23 were already sent in scope 'champions-2026-q4'" in second
     delivered = {row_ref: text for row_ref, text in became.items() if text.startswith("delivered")}
     assert outcomes(second).items() >= delivered.items()
     assert running(directory) == []
+
+
+def test_killed_task_is_tried_again_and_nobody_is_sent_a_second_gift(directory: Path) -> None:
+    for _ in range(2):  # the ledger and the Sendoso of a killed run are new each time
+        output = run(directory, "--kill")
+        (found,) = re.findall(r"kill -9: no process of the task is left, and (\d+) gifts are out", output)
+        out = int(found)
+        assert 8 <= out < 23
+        # One on its way when the task was killed may have been received after the line was written.
+        posted, before = map(int, re.findall(r"sent 23 \((\d+) posted by this try, (\d+) by earlier ones\)", output)[0])
+        assert (posted + before, before in (out, out + 1)) == (23, True)
+        assert "23 gifts received in this run, 0 in earlier ones; 0 people were sent the same gift twice" in output
+        assert f"Killed     with {out} gifts out; the retry found them, and sent the other" in output
+        assert sum(text.startswith("delivered send-") for text in outcomes(output).values()) == 23
+        assert running(directory) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import Delivery, Item, Send, StatusReport, Touch
+from airflow_provider_sendoso.models import Delivery, Gift, Item, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.sends import SendModel
 
 if TYPE_CHECKING:
@@ -103,12 +103,15 @@ class SendKind(ABC, Generic[S]):
     def email(self, send: S) -> str:
         """Return the recipient's e-mail address."""
 
-    def shaped(self, send: S, find_campaign: Callable[[str], Touch | None]) -> S:
+    def shaped(
+        self, send: S, find_campaign: Callable[[str], Touch | None], find_gift: Callable[[str], Gift | None]
+    ) -> S:
         """
         Complete a single send, so that it can be posted.
 
         :param send: the send as its arguments describe it.
         :param find_campaign: the function that reads a campaign, for kinds whose request depends on it.
+        :param find_gift: the function that looks a gift up in the catalogue, for kinds whose checks depend on it.
         :raises SendosoConfigError: if the send is not valid; nothing was sent.
         """
         return send

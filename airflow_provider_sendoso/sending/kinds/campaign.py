@@ -21,7 +21,7 @@ from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Track
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
-from airflow_provider_sendoso.models import CampaignSend, Delivery, Kind, Send, StatusReport, Touch
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Gift, Kind, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -55,7 +55,12 @@ class CampaignKind(SendKind[CampaignSend]):
         """Return the recipient's e-mail address."""
         return send.recipient.email
 
-    def shaped(self, send: CampaignSend, find_campaign: Callable[[str], Touch | None]) -> CampaignSend:
+    def shaped(
+        self,
+        send: CampaignSend,
+        find_campaign: Callable[[str], Touch | None],
+        find_gift: Callable[[str], Gift | None],
+    ) -> CampaignSend:
         """Read the campaign: whether its gifts go by e-mail or by post decides the shape of the request (published)."""
         touch = find_campaign(send.touch_id)
         problem = campaign_problem(send, touch, datetime.now(UTC))
