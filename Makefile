@@ -7,8 +7,8 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Python keeps what it has compiled, however the machine is set: more than a hundred processes of the tests import Airflow,
-# which takes twice the time where each compiles it, and pytest every test, anew.
+# Python keeps what it has compiled, however the machine is set: many processes of the tests import Airflow, which takes
+# twice the time where each compiles it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types compiled docs
@@ -22,7 +22,7 @@ WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 SIDE_BY_SIDE := --numprocesses=$(WORKERS) --no-loadscope-reorder --quiet
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-# An answer in eight minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
+# An answer in less than ten minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
 test: $(READY)
 	$(MAKE) --jobs=2 lint types compiled
 	$(PYTEST) -m "not slow"
