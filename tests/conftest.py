@@ -7,12 +7,14 @@ import gc
 import json
 import multiprocessing
 import os
+import sqlite3
 import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -33,7 +35,8 @@ gc.disable()
 
 import pytest  # noqa: E402
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS  # noqa: E402
-from sqlalchemy import create_engine, text  # noqa: E402
+from sqlalchemy import create_engine, event, text  # noqa: E402
+from sqlalchemy.pool import Pool  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mysql_server  # noqa: E402
@@ -122,6 +125,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
         items[:] = [item for item in items if chosen[item]]
     items.sort(key=lambda item: [not _place(item).startswith(first) for first in (_LIVE_AIRFLOW, _LONG_FIRST)])
+
+
+@event.listens_for(Pool, "checkout")
+def _do_not_wait_for_the_disk(connection: Any, *_: Any) -> None:
+    """As the servers below: these databases outlive no machine, and a kill of a process takes nothing from SQLite."""
+    if isinstance(connection, sqlite3.Connection):
+        with suppress(sqlite3.Error):  # a broken file is for the code under test to find
+            connection.execute("PRAGMA synchronous = OFF")
 
 
 @dataclass(frozen=True)
