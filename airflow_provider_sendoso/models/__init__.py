@@ -21,7 +21,14 @@ from airflow_provider_sendoso.models.sends import (
     Recipient,
     field_errors,
 )
-from airflow_provider_sendoso.models.statuses import STATUS_WORDS, SendStatus, StatusReport, known_word, on_hold_warning
+from airflow_provider_sendoso.models.statuses import (
+    STATUS_WORDS,
+    SendStatus,
+    StatusReport,
+    known_word,
+    on_hold_warning,
+    storable_word,
+)
 from airflow_provider_sendoso.models.text import (
     LONGEST_ID,
     LONGEST_LINK,
@@ -79,5 +86,6 @@ __all__ = [
     "on_hold_warning",
     "read_balance",
     "row_name",
+    "storable_word",
     "tracking_code",
 ]
