@@ -35,6 +35,7 @@ from airflow_provider_sendoso.models import (
     Send,
     SendStatus,
     normalise_key,
+    storable_word,
 )
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 # These identifiers are not personal data, and an error that names the gift is more useful than one with <gift_id>.
 _QUOTED_AS_THEY_ARE = {"gift_id", "touch_id", "variant_id", "team_id", "grant_type", "country"}
 _LONGEST_QUOTE = 300
-_LONGEST_WORD = 40
 _A_DAY = 86_400.0
 _LINK_IN_TEXT = re.compile(r"\S*[\w-]://\S*|\S*[\w-]\.[\w-]+[/?]\S*|\bwww\.\S*", re.I)
 
@@ -201,14 +201,15 @@ def read_status(word: str) -> SendStatus:
     """
     status = SendStatus.from_word(word)
     if status is None:
-        _say_unknown(word[:_LONGEST_WORD])
+        _say_unknown(storable_word(word))
     return status or SendStatus.PROCESSING
 
 
 @lru_cache(maxsize=100)
-def _say_unknown(word: str) -> None:
+def _say_unknown(word: str | None) -> None:
     """Log an unknown status word once per process, because every poll returns it."""
-    log.warning("Sendoso has a status that is not known here, %r; it counts as processing.", word)
+    shown = "which is not of letters alone and so not shown" if word is None else repr(word)
+    log.warning("Sendoso has a status that is not known here, %s; it counts as processing.", shown)
 
 
 def read_campaign_send(body: Any) -> Send | None:

@@ -53,8 +53,9 @@ _PARAMETERS = 2000
 
 STATUS_COLUMNS = ("send_id", "status", "status_word", "occurred_at")
 
-_MAY_GO_ON = ("opened", "clicked")
-"""Status words of eGifts that count as delivered but may still be redeemed (inferred)."""
+_MAY_GO_ON = ("opened", "clicked", "insufficient funds", "suspicious email")
+"""Status words of eGifts that count as delivered but may still be redeemed (inferred), and of sends on hold, which an
+earlier release has landed as ``failed``."""
 
 _RIGHTS = (
     "It takes the rights to SELECT, INSERT and DELETE there, to create the table where it is missing, and to ALTER it."

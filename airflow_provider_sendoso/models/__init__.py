@@ -22,7 +22,14 @@ from airflow_provider_sendoso.models.sends import (
     field_errors,
     parse_send,
 )
-from airflow_provider_sendoso.models.statuses import STATUS_WORDS, SendStatus, StatusReport, known_word, on_hold_warning
+from airflow_provider_sendoso.models.statuses import (
+    STATUS_WORDS,
+    SendStatus,
+    StatusReport,
+    known_word,
+    on_hold_warning,
+    storable_word,
+)
 from airflow_provider_sendoso.models.text import (
     LONGEST_ID,
     LONGEST_LINK,
@@ -81,5 +88,6 @@ __all__ = [
     "parse_send",
     "read_balance",
     "row_name",
+    "storable_word",
     "tracking_code",
 ]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from itertools import islice
 
 
 class SendStatus(StrEnum):
@@ -94,6 +96,7 @@ _STATUSES = {_folded(word): status for status, words in STATUS_WORDS.items() for
 _SPELLED = {_folded(word): word for words in STATUS_WORDS.values() for word in words}
 
 
+@lru_cache(maxsize=1000)
 def known_word(word: str) -> str | None:
     """
     Return a word of Sendoso's as :data:`STATUS_WORDS` spells it; ``None`` for an unknown word.
@@ -128,6 +131,9 @@ _STORABLE = re.compile(r"[A-Za-z]+(?:(?: ?[/-] ?|[ _])[A-Za-z]+)*")
 LONGEST_WORD = 64
 """Characters of a word that a :class:`StatusReport` has."""
 
+_MOST_WORDS = 200
+"""Different words of a send's history that are read; Sendoso has 45, and an answer may hold 65,000."""
+
 LONGEST_STATUS_WORDS = 500
 """Characters of all words of a report, as the ledger stores them."""
 
@@ -153,16 +159,19 @@ class StatusReport:
         Make a report of what an answer says.
 
         :param status: one of the six.
-        :param word: the status in Sendoso's own word; ``None``: the same as ``status``.
+        :param word: the status in Sendoso's own word; ``None``, or a word that cannot be stored: the same as
+            ``status``.
         :param past: words that the send has had before; unknown words among them are left out.
         """
-        words = {_folded(past_word): past_word for past_word in map(_storable, past) if past_word}
+        short = (past_word for past_word in past if len(past_word) <= LONGEST_WORD)
+        different = islice(dict.fromkeys(short), _MOST_WORDS)
+        words = {_folded(past_word): past_word for past_word in map(storable_word, different) if past_word}
         words = {folded: past_word for folded, past_word in words.items() if folded in _STATUSES}
-        present = _storable(status if word is None else word)
-        if present is not None:
-            words.pop(_folded(present), None)
-            words[_folded(present)] = present
-        return cls(SendStatus(status), tuple(words.values()) if present is not None else ())
+        # A word that cannot be stored does not take the send's history with it.
+        present = (None if word is None else storable_word(word)) or str(status)
+        words.pop(_folded(present), None)
+        words[_folded(present)] = present
+        return cls(SendStatus(status), tuple(words.values()))
 
     @classmethod
     def stored(cls, status: str | None, words: str | None) -> StatusReport | None:
@@ -209,7 +218,7 @@ class StatusReport:
 
         :param earlier: what was known of the same send before.
         """
-        if earlier is None or not self.words:
+        if earlier is None:
             return self
         return StatusReport.of(self.status, self.word, (*earlier.words, *self.words[:-1]))
 
@@ -242,8 +251,13 @@ def _is(word: str, target: str) -> bool:
     return known is not None and (known == target or target in _IMPLIED.get(known, ()))
 
 
-def _storable(word: str) -> str | None:
-    """Return a word that may be stored: as Sendoso spells it, or else in its known spelling."""
+def storable_word(word: str) -> str | None:
+    """
+    Return a word that may be stored and logged: as Sendoso spells it, or else in its known spelling.
+
+    :param word: Sendoso's word.
+    :return: ``None`` for an unknown word that is not of letters, or too long: it may hold an address or a secret.
+    """
     word = " ".join(word.split())
     if len(word) <= LONGEST_WORD and _STORABLE.fullmatch(word):
         return word

@@ -18,6 +18,7 @@ from airflow_provider_sendoso.exceptions import (
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, State
 from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, normalise_key
 from airflow_provider_sendoso.observability.lineage import report_output
@@ -82,9 +83,10 @@ class OneGift:
         if job.resend_of is not None:
             replaced = check_replaceable(hook.session, hook.ledger, batch.account, [job.resend_of])[job.resend_of]
             problem = replaced.problem_for(hook.ledger, batch, job)
-            if problem is not None:
-                raise SendosoConfigError(f"{problem}. Nothing was sent.")
             job = replace(job, resend_of=replaced.name)
+            # What has become of the old send since does not matter to a retry that finds its replacement sent.
+            if problem is not None and not (replaced.problem and _is_sent(job, hook.ledger, batch)):
+                raise SendosoConfigError(f"{problem}. Nothing was sent.")
         hook.ledger.sends.check_scope(batch)
         job = _shaped(job, hook, batch)
         if job.send.left_out is not None:
@@ -148,6 +150,13 @@ class OneGift:
                 raise SendosoNotReachedError(
                     f"The send was not posted ({result.reason}); no gift went out. Retry the task."
                 )
+
+
+def _is_sent(job: Job, ledger: Ledger, batch: Batch) -> bool:
+    """Return whether the ledger knows the send as accepted."""
+    key = send_key(ledger, batch, job)
+    record = ledger.sends.read([key]).get(key)
+    return record is not None and record.state is State.SENT
 
 
 def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:

@@ -8,6 +8,7 @@ absent is held, and a later run looks for it again.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.clocks import elapsed
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
+from airflow_provider_sendoso.models import Send, on_hold_warning
 from airflow_provider_sendoso.sending.kinds import KINDS
 from airflow_provider_sendoso.sending.scanning import Scan, Scanner
 
@@ -127,7 +129,7 @@ class Reconciler:
 
     def _take_found(self, unresolved: Mapping[str, Record], scan: Scan, scanner: Scanner) -> dict[str, Record]:
         """Resolve the sends that a walk has found, and return the others."""
-        missing = {}
+        missing, on_hold = {}, list[Send]()
         for key, record in unresolved.items():
             sends = list(scan.found.get(key, {}).values())
             if len(sends) == 1:
@@ -140,8 +142,12 @@ class Reconciler:
                     report=sends[0].report,
                 )
                 crash_point("found")
+                on_hold += [send for send in sends if send.on_hold]
                 continue
             if sends:
                 log.error("Send key %s is in Sendoso %d times.", record.send_key, len(sends))
             missing[key] = record
+        if on_hold:
+            words = Counter(str(send.report.word) for send in on_hold if send.report)
+            log.warning("%s", on_hold_warning(words, [send.id for send in on_hold]))
         return missing

@@ -59,7 +59,10 @@ def check_replaceable(
     session: SendosoSession, ledger: Ledger, account: str, send_ids: Iterable[str]
 ) -> dict[str, Replaceable]:
     """
-    Decide which sends may be replaced, asking Sendoso for the statuses that the ledger lacks.
+    Decide which sends may be replaced, by what Sendoso says of them now.
+
+    The ledger's status counts only where Sendoso does not know the send any more, or says no status: a manager may have
+    approved a send since, or sent an eGift that had bounced again.
 
     The ledger itself ensures that a send is replaced once: the replacement's key is made of the old send's id.
 
@@ -71,7 +74,7 @@ def check_replaceable(
     :raises SendosoError: if Sendoso or the ledger does not answer.
     """
     records = {send_id: ledger.sends.find(account, send_id) for send_id in send_ids}
-    asked = {record.send_key: record for record in records.values() if record and record.status not in _REPLACEABLE}
+    asked = {record.send_key: record for record in records.values() if record}
     reports: dict[str, StatusReport | None] = {}
     for name, kind in KINDS.items():
         if mine := [record for record in asked.values() if record.kind is name]:
@@ -99,12 +102,12 @@ def _problem(send_id: str, record: Record | None, reports: Mapping[str, StatusRe
         return f"{names}, which the ledger does not know"
     if record.kind is None:
         return f"{names}, a kind of send that this release does not know: replace it with the release that has sent it"
-    if record.status in _REPLACEABLE:
-        return None
-    if record.send_key not in reports:
-        return f"{names}, which Sendoso does not know"
-    report = reports[record.send_key]
+    report = reports.get(record.send_key)
     if report is None:
+        if record.status in _REPLACEABLE:
+            return None
+        if record.send_key not in reports:
+            return f"{names}, which Sendoso does not know"
         return f"{names}, whose status Sendoso does not say: only failed and returned ones are replaced"
     if report.status in _REPLACEABLE:
         return None

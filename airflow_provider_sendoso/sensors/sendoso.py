@@ -127,7 +127,7 @@ class SendStatusSensor(WaitingSensor):
         self.min_delivered = min_delivered
         self.results_table = results_table
         self.conn_id = conn_id
-        self._linked = False
+        self._linked: bool | None = False
 
     @cached_property
     def _wait(self) -> Wait:
@@ -244,6 +244,7 @@ class SendStatusSensor(WaitingSensor):
 
         :param event: see :class:`~airflow_provider_sendoso.triggers.sendoso.SendStatusTrigger`.
         """
+        self._linked = None  # the process of the first look may have made the button
         match event:
             case {"status": "settled", "report": Mapping() as report}:
                 self._say(context, report)
@@ -368,10 +369,11 @@ class SendStatusSensor(WaitingSensor):
         share = None if one else self._share()
         if not good_enough(report, share):
             wanted = "none may fail" if share is None else f"at least {share:.0%} should"
+            what = f"{report['counts']}{_of_which(report.get('on_hold', 0))}"
             raise SendosoStatusError(
-                f"{report['failed']} of {report['sends']} sends failed or came back ({report['counts']}), and "
-                f"{wanted}. First ids: {', '.join(report['failed_ids'])}. Look them up in Sendoso; a gift that came "
-                "back is not sent again by itself."
+                f"{report['failed']} of {report['sends']} sends failed or came back ({what}), and {wanted}. First ids: "
+                f"{', '.join(report['failed_ids'])}. Look them up in Sendoso; a gift that came back is not sent again "
+                "by itself."
             )
         if one:
             return next(iter(report["statuses"].values()))

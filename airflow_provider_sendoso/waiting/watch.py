@@ -137,7 +137,7 @@ class Watch:
         send = self.sends.setdefault(send_id, Watched(made_at))
         send.made_at = made_at
         if asked_at is not None and (send.asked_at is None or asked_at > send.asked_at):
-            send.report, send.asked_at = report, asked_at
+            send.report, send.asked_at = None if report is None else report.after(send.report), asked_at
 
     def open(self, goal: Goal) -> list[str]:
         """Return the sends whose status can still change the result."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from airflow_provider_sendoso.client.answers import read_send
@@ -171,8 +173,42 @@ class TestStored:
     "word", ["ada@example.com", "token=abc123", "7 High Street", "x" * 65, "a, b", "a\x00b", "Ærø", ""]
 )
 def test_a_word_that_could_hold_something_personal_is_not_kept(word: str) -> None:
-    assert StatusReport.of("processing", word).words == ()
+    assert StatusReport.of("processing", word).words == ("processing",)
     assert StatusReport.of("delivered", "opened", [word]).words == ("opened",)
+
+
+@pytest.mark.parametrize("word", ["ada@example.com", "Delivered (2)", "x" * 65])
+def test_an_odd_word_does_not_take_the_history_with_it(word: str) -> None:
+    report = StatusReport.of("processing", word, ["sent", "redeemed"])
+    assert report.reached("redeemed")
+    later = StatusReport.of("processing", word).after(StatusReport.of("delivered", "redeemed"))
+    assert later.words == ("redeemed", "processing")
+    assert StatusReport.stored(later.status.value, later.stored_words) == later
+
+
+@pytest.mark.parametrize("word", ["redeemed", "x" * 2000, "a " * 1000, None])
+def test_a_history_of_thousands_of_updates_is_read_in_little_time(word: str | None) -> None:
+    """An answer may hold 65,000 objects, and it is read on the triggerer's event loop."""
+    updates = [{"status": word or f"word {'abc' * (number % 20)}"} for number in range(20_000)]
+    send = read_send({"id": "s-1", "status": "opened", "status_updates": updates})
+    assert send is not None
+    began = time.thread_time()
+    assert send.report is not None
+    assert time.thread_time() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [("Teleporting", "'Teleporting'"), ("back to ada@example.com", "not shown"), ("token=abc123", "not shown")],
+)
+def test_an_unknown_word_is_logged_only_if_it_is_of_letters(
+    word: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read_send({"id": "s-1", "status": word}) is not None
+    assert f"Sendoso has a status that is not known here, {'' if shown[0] == chr(39) else 'which is '}" in caplog.text
+    assert shown in caplog.text
+    assert "ada" not in caplog.text
+    assert "abc123" not in caplog.text
 
 
 def test_a_known_word_in_an_odd_spelling_is_kept_in_its_own() -> None:

@@ -339,6 +339,17 @@ def test_an_opened_egift_is_read_again_because_it_may_still_be_redeemed(
     assert sqlite_ask("SELECT COUNT(*) FROM landed WHERE status_word = 'Opened'") == [(0,)]
 
 
+def test_a_send_on_hold_that_an_earlier_release_has_landed_as_failed_is_read_again(
+    sendoso: Sandbox, sqlite_ask: Ask, land: Land
+) -> None:
+    sendoso.preload(450)
+    land()
+    landed = "status = 'failed', status_word = 'Suspicious Email', landed_hash = 'campaign_sends:'"
+    sqlite_ask(f"UPDATE landed SET {landed} WHERE id = '220'")
+    assert land() == summary(rows=400, updated=1, unchanged=399, whole_list=False)
+    assert sqlite_ask("SELECT COUNT(*) FROM landed WHERE status_word = 'Suspicious Email'") == [(0,)]
+
+
 def test_a_list_in_another_order_is_read_to_its_end(sendoso: Sandbox, sqlite_ask: Ask, land: Land) -> None:
     sendoso.preload(250)
     sendoso.order = "oldest_first"

@@ -435,3 +435,18 @@ def test_a_send_gift_task_is_deferred_until_the_settle_time(
     assert send(people(2)[1:]) == Try("", {"sent": 1})
     assert thank.execute_after_settling({"ti": FakeTI("run-1")}) == sendoso.sends[-1].id
     assert len(sendoso.sends) == 2
+
+
+def test_a_send_that_is_found_on_hold_is_said(
+    sendoso: Sandbox, lose_one: Callable[..., None], send: Callable[..., Try], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sensor says only what it is the first to see."""
+    lose_one(accepted=True)
+    [lost] = [one.id for one in sendoso.sends if one.id not in {r.send_id for r in records_of(State.SENT)}]
+    sendoso.finish(lost, "suspicious email")
+    assert send(5) == Try("", {"sent": 5})
+    assert f"1 send is on hold at Sendoso (suspicious email: 1): {lost}." in caplog.text
+
+
+def records_of(*states: State) -> list[Any]:
+    return list(SendosoHook().ledger.sends.records(*states))

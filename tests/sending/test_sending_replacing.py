@@ -12,7 +12,8 @@ import pytest
 from trying import SENDS, FakeTI, Try, people, posts
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import METADATA_KEY
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.models import METADATA_KEY, StatusReport
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 
@@ -114,6 +115,42 @@ def test_a_send_that_was_invalid_to_replace_can_be_replaced_once_it_has_failed(
     assert send(replacing(old)) == Try("SendosoRowsError", {"invalid": 1})
     sendoso.finish(old, "failed")
     assert send(replacing(old)) == Try("", {"sent": 1})
+
+
+@pytest.mark.parametrize("since", ["suspicious email", "insufficient funds", "sent", "delivered"])
+@pytest.mark.parametrize("was", ["failed", "returned", "bounced"])
+def test_a_send_that_goes_on_after_it_had_failed_is_not_replaced(
+    sendoso: Sandbox, first: Callable[[str | None], str], thank: Callable[..., str], was: str, since: str
+) -> None:
+    """An eGift that bounced may have been sent again in Sendoso: what the ledger has stored is not asked."""
+    old = first(was)
+    SendosoHook().note_statuses({old: StatusReport.of("returned" if was == "returned" else "failed", was)})
+    sendoso.finish(old, since)
+    with pytest.raises(SendosoConfigError, match=r"which is .*Nothing was sent"):
+        thank(old)
+    assert len(sendoso.sends) == 1
+
+
+@pytest.mark.parametrize("fault", [{"status": 404}, {"status": 200, "body": {"id": "s-1"}}])
+def test_a_send_that_had_failed_when_sendoso_last_knew_it_is_replaced(
+    sendoso: Sandbox, first: Callable[[str | None], str], thank: Callable[..., str], fault: dict[str, Any]
+) -> None:
+    old = first("failed")
+    SendosoHook().note_statuses({old: "failed"})
+    sendoso.fault("status", method="GET", path=f"{SENDS}/{old}", **fault)
+    assert thank(old) == sendoso.sends[-1].id
+    assert len(sendoso.sends) == 2
+
+
+def test_a_retry_finds_its_replacement_whatever_has_become_of_the_old_send(
+    sendoso: Sandbox, send: Callable[..., Try], first: Callable[[str | None], str], thank: Callable[..., str]
+) -> None:
+    old = first("failed")
+    sent = thank(old)
+    sendoso.finish(old, "delivered")
+    assert thank(old) == sent
+    assert send(replacing(old), dedupe_scope="replacements", run_id="run-2") == Try("", {"already_sent": 1})
+    assert len(sendoso.sends) == 2
 
 
 def test_an_empty_column_replaces_nothing(sendoso: Sandbox, send: Callable[..., Try]) -> None:

@@ -17,9 +17,12 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoStatu
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import sends
+from airflow_provider_sendoso.models import StatusReport
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+from airflow_provider_sendoso.waiting.goal import Goal
+from airflow_provider_sendoso.waiting.watch import Watch
 
 EGIFT = 102
 WAYS = ["poke", "reschedule", "deferrable"]
@@ -218,6 +221,35 @@ async def test_the_trigger_says_it_once_and_reports_it(
     ):
         sensor(batch_id=batch_id).execute_complete({"ti": ti}, event)  # type: ignore[typeddict-item]
     assert ti.on_hold_links == [patient.url]
+
+
+def test_the_button_of_the_first_look_goes_when_a_deferred_wait_ends(
+    patient: Sandbox, egifts: Callable[[int], str]
+) -> None:
+    """The task ends in another process than that of its first look."""
+    batch_id, ti = egifts(1), TI()
+    finish(patient, "Suspicious Email")
+    assert look("deferrable", ti, batch_id=batch_id) is None
+    report = {"sends": 1, "reached": 1, "counts": {"delivered": 1}, "failed": 0, "failed_ids": [], "statuses": None}
+    ended = sensor(batch_id=batch_id, deferrable=True)
+    ended.execute_complete({"ti": ti}, {"status": "settled", "report": report | {"on_hold": 0}})  # type: ignore[typeddict-item]
+    assert ti.on_hold_links == [patient.url, ""]
+
+
+def test_a_failure_says_which_of_the_sends_are_on_hold(patient: Sandbox, egifts: Callable[[int], str]) -> None:
+    """Or else whoever reads it sends them again."""
+    batch_id = egifts(2)
+    finish(patient, "Suspicious Email", "Bounced")
+    with pytest.raises(SendosoStatusError, match=r"2 of 2 sends failed or came back .*, 1 of them on hold at Sendoso"):
+        look("poke", batch_id=batch_id, failed_statuses=("failed", "suspicious email"))
+
+
+def test_the_words_of_a_wait_outlive_what_another_process_has_read(patient: Sandbox) -> None:
+    watch = Watch()
+    watch.recall("s-1", None, 0.0, None)
+    watch.note("s-1", StatusReport.of("pending", "paused"), 10.0)
+    watch.recall("s-1", StatusReport.of("processing", "packed"), 0.0, 20.0)
+    assert watch.open(Goal.parse(("paused",), ())) == []
 
 
 def test_an_event_of_the_release_before_is_understood(patient: Sandbox, egifts: Callable[[int], str]) -> None:
