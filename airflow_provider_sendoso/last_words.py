@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+
 from airflow_provider_sendoso.exceptions import SendosoError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -13,16 +15,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def with_last_words(execute: F) -> F:
     """
-    Decorate the ``execute`` of an operator: an error of this provider is logged once more, without a traceback.
+    Decorate a method that Airflow runs: an error of this provider, or a sensor's timeout, is logged once more, without
+    a traceback.
 
-    :param execute: the method.
+    :param execute: of an operator or a sensor.
     """
 
     @functools.wraps(execute)
     def executed(operator: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return execute(operator, *args, **kwargs)
-        except SendosoError as error:
+        except (SendosoError, AirflowSensorTimeout) as error:
             _log_last(operator, f"{type(error).__name__}: {error}")
             raise
 

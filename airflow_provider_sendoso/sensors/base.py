@@ -24,6 +24,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.exceptions import SendosoLedgerError, SendosoStatusError
+from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.task_state import first_try, has_store, note, noted
@@ -66,6 +67,7 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
 
         return SendosoHook(self.sendoso_conn_id)
 
+    @with_last_words
     def execute(self, context: Context) -> Any:
         """Wait in the worker or in the triggerer."""
         with self._skipping():
@@ -73,6 +75,7 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
             self._deadline(context)  # from here on, whatever becomes of the first look
             return self._wait_in_triggerer(context) if self.deferrable else super().execute(context)
 
+    @with_last_words
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume with the trigger's event."""
         with self._skipping():

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.client.session import SendosoSession
+    from airflow_provider_sendoso.runs.results_refresh import ResultsRefresh
     from airflow_provider_sendoso.waiting.goal import Goal
     from airflow_provider_sendoso.waiting.wait import Wait
 
@@ -43,10 +44,6 @@ _LONGEST_POKE = 60.0
 
 _OF_SINGLE_SENDS = ("statuses", "status_words", "on_hold_ids")
 """Parts of a report that the task's result does not have."""
-
-
-def _of_which(on_hold: int) -> str:
-    return f", {on_hold} of them on hold at Sendoso" if on_hold else ""
 
 
 class _OutOfTime(Exception):
@@ -80,8 +77,8 @@ class SendStatusSensor(WaitingSensor):
         failed (templated).
     :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable``.
     :param poke_interval: seconds or timedelta between two polls.
-    :param results_table: a batch's ``results_table``; its column ``status`` is updated when the wait ends, also after a
-        timeout (templated).
+    :param results_table: a batch's ``results_table``; its column ``status`` is updated at most once an hour while the
+        sensor waits, and when the wait ends, also after a timeout (templated).
     :param conn_id: the connection of that table (templated).
     :param sendoso_conn_id: the connection (templated).
     :return: for one send its status; for a list of at most 100 ids ``{id: status}``; for a longer list, a batch or a
@@ -170,6 +167,8 @@ class SendStatusSensor(WaitingSensor):
                 failed_statuses=[str(failure) for failure in goal.failed],
                 poke_interval=self.poke_interval,
                 deadline=deadline,
+                results_table=self.results_table,
+                conn_id=self.conn_id,
                 sendoso_conn_id=self.sendoso_conn_id,
             ),
             method_name="execute_complete",
@@ -217,6 +216,8 @@ class SendStatusSensor(WaitingSensor):
         report = wait.watch.report(wait.goal, named=wait.named)
         self._say(context, report)
         if not over:
+            if self._results is not None:
+                self._results.write_on_the_way(report, wait.watch.changes)
             return PokeReturnValue(is_done=False)
         self._refresh_results(report)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(report))
@@ -262,11 +263,13 @@ class SendStatusSensor(WaitingSensor):
 
     def _say(self, context: Context, report: Mapping[str, Any]) -> None:
         """Log the statuses, and link to the sends on hold while there are any."""
-        on_hold = report.get("on_hold", 0)
-        self.log.info("Sends by status: %s%s.", report["counts"] or "no sends", _of_which(on_hold))
-        if bool(on_hold) != self._linked:
+        from airflow_provider_sendoso.waiting.goal import status_line
+
+        self.log.info("Sends by status: %s.", status_line(report))
+        on_hold = bool(report.get("on_hold", 0))
+        if on_hold != self._linked:
             OnHoldLink().push(context, self.hook.config.base_url if on_hold else "")
-            self._linked = bool(on_hold)
+            self._linked = on_hold
 
     def _timed_out(self, report: Mapping[str, Any]) -> AirflowSensorTimeout:
         """Write the statuses that are known into the results table, and return the error that ends the wait."""
@@ -274,11 +277,13 @@ class SendStatusSensor(WaitingSensor):
             self._refresh_results(report)
         except SendosoError as error:
             self.log.error("%s", error)  # the task fails with the timeout instead
-        on_hold = report.get("on_hold", 0)
+        from airflow_provider_sendoso.waiting.goal import status_line
+
         ids = ", ".join(report.get("on_hold_ids", ()))
-        what = f" On hold: {ids}; a manager approves or cancels them in Sendoso's Send Tracker." if on_hold else ""
-        counts = f"{report['counts']}{_of_which(on_hold)}"
-        return AirflowSensorTimeout(f"After {self.timeout:g} s not all sends are settled. By status: {counts}.{what}")
+        what = f" On hold: {ids}; a manager approves or cancels them in Sendoso's Send Tracker." if ids else ""
+        return AirflowSensorTimeout(
+            f"After {self.timeout:g} s not all sends are settled. By status: {status_line(report)}.{what}"
+        )
 
     def _goal(self) -> Goal:
         from airflow_provider_sendoso.waiting.goal import Goal
@@ -328,52 +333,32 @@ class SendStatusSensor(WaitingSensor):
             ids.append(read)
         return ids
 
-    def _refresh_results(self, report: Mapping[str, Any]) -> None:
-        """
-        Write the sends' statuses into the results table: those of the report, or else the ledger's.
+    @cached_property
+    def _results(self) -> ResultsRefresh | None:
+        """The results table that the wait keeps up to date."""
+        from airflow_provider_sendoso.runs.results_refresh import ResultsRefresh
 
-        :param report: of the wait.
-        """
         self._read_names()
-        table = self.results_table
-        if table is None:
-            return
-        from airflow_provider_sendoso.batch.results_table import StatusUpdate, refresh_statuses
-        from airflow_provider_sendoso.ledger.records import State
-        from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
+        if self.results_table is None:
+            return None
+        return ResultsRefresh(self.hook, self.results_table, str(self.conn_id), self.batch_id, self.dedupe_scope)
 
-        names = {"batch_id": self.batch_id, "dedupe_scope": self.dedupe_scope}
-        where = {name: str(value) for name, value in names.items() if value is not None}
-        statuses: Iterable[StatusUpdate]
-        if report["statuses"] is not None:
-            now, words = time.time(), report.get("status_words") or {}
-            statuses = (
-                StatusUpdate(send_id, status, now, words.get(send_id)) for send_id, status in report["statuses"].items()
-            )
-        else:
-            account = {"account": self.hook.config.account}
-            records = self.hook.ledger.sends.records(State.SENT, **account, **where)
-            statuses = (
-                StatusUpdate(record.send_id, record.status, record.status_at, record.status_word)
-                for record in records
-                if record.send_id is not None and record.status is not None
-            )
-        refresh_statuses(warehouse_hook(str(self.conn_id)), table, where, statuses)
-        self.log.info("Statuses in %s are up to date.", table)
+    def _refresh_results(self, report: Mapping[str, Any]) -> None:
+        if self._results is not None:
+            self._results.write(report)
 
     def _conclude(self, report: Mapping[str, Any]) -> Any:
         """Return the task's result, or raise the error that fails it."""
-        from airflow_provider_sendoso.waiting.goal import good_enough
+        from airflow_provider_sendoso.waiting.goal import good_enough, status_line
 
         one = isinstance(self.send_id, str | int)
         share = None if one else self._share()
         if not good_enough(report, share):
             wanted = "none may fail" if share is None else f"at least {share:.0%} should"
-            what = f"{report['counts']}{_of_which(report.get('on_hold', 0))}"
             raise SendosoStatusError(
-                f"{report['failed']} of {report['sends']} sends failed or came back ({what}), and {wanted}. First ids: "
-                f"{', '.join(report['failed_ids'])}. Look them up in Sendoso; a gift that came back is not sent again "
-                "by itself."
+                f"{report['failed']} of {report['sends']} sends failed or came back ({status_line(report)}), and "
+                f"{wanted}. First ids: {', '.join(report['failed_ids'])}. Look them up in Sendoso; a gift that came "
+                "back is not sent again by itself."
             )
         if one:
             return next(iter(report["statuses"].values()))

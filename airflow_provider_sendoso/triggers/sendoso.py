@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -13,13 +14,21 @@ from airflow_provider_sendoso.client.async_session import AsyncSendosoSession, s
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.triggers.events import SendosoEventTrigger
-from airflow_provider_sendoso.waiting.goal import Goal
+from airflow_provider_sendoso.waiting.goal import Goal, status_line
 from airflow_provider_sendoso.waiting.wait import Wait
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.runs.results_refresh import ResultsRefresh
 
 __all__ = ["SendStatusTrigger", "SendosoEventTrigger"]
 
+log = logging.getLogger(__name__)
+
 _SHORTEST_PAUSE = 1.0
 """Shortest time between two rounds, in seconds, even if ``poke_interval`` is less."""
+
+_SILENCE = 3600.0
+"""Longest time between two lines in the log, in seconds, if no status changes."""
 
 _LAST_LOOK = 10.0
 """Seconds that the last round may take beyond the deadline."""
@@ -42,6 +51,8 @@ class SendStatusTrigger(BaseTrigger):
     :param target_statuses: a status at or beyond one of them counts as reached.
     :param failed_statuses: statuses that count as failures.
     :param poke_interval: seconds between two rounds.
+    :param results_table: the results table whose statuses are updated on the way; ``None``: none is.
+    :param conn_id: the connection of that table.
     :param deadline: epoch seconds; absolute, so that a restart of the triggerer does not extend the wait.
     :param sendoso_conn_id: the connection.
     """
@@ -57,6 +68,8 @@ class SendStatusTrigger(BaseTrigger):
         failed_statuses: Sequence[str] = ("failed", "returned"),
         poke_interval: float = 300.0,
         deadline: float,
+        results_table: str | None = None,
+        conn_id: str | None = None,
         sendoso_conn_id: str = SendosoHook.default_conn_name,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -68,6 +81,8 @@ class SendStatusTrigger(BaseTrigger):
         self.failed_statuses = list(failed_statuses)
         self.poke_interval = poke_interval
         self.deadline = deadline
+        self.results_table = results_table
+        self.conn_id = conn_id
         self.sendoso_conn_id = sendoso_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -81,6 +96,8 @@ class SendStatusTrigger(BaseTrigger):
             "failed_statuses",
             "poke_interval",
             "deadline",
+            "results_table",
+            "conn_id",
             "sendoso_conn_id",
         )
         path = f"{SendStatusTrigger.__module__}.{SendStatusTrigger.__qualname__}"
@@ -112,16 +129,34 @@ class SendStatusTrigger(BaseTrigger):
             batch_id=self.batch_id,
             dedupe_scope=self.dedupe_scope,
         )
+        results = self._results(hook)
+        told, told_at = "", 0.0
         async with shared_session(hook.session) as session:
             while True:
                 await self._round(wait, session)
                 wait.complain()
+                report = wait.watch.report(goal, named=wait.named)
                 if wait.is_over():
-                    return {"status": "settled", "report": wait.watch.report(goal, named=wait.named)}
+                    return {"status": "settled", "report": report}
                 left = self.deadline - time.time()
                 if left <= 0:
-                    return {"status": "timeout", "report": wait.watch.report(goal, named=wait.named)}
+                    return {"status": "timeout", "report": report}
+                line = status_line(report)
+                if line != told or time.monotonic() - told_at > _SILENCE:
+                    log.info("Sends by status: %s.", line)
+                    told, told_at = line, time.monotonic()
+                if results is not None:
+                    await asyncio.to_thread(results.write_on_the_way, report, wait.watch.changes)
+                    left = max(0.0, self.deadline - time.time())
                 await asyncio.sleep(min(wait.every, left))
+
+    def _results(self, hook: SendosoHook) -> ResultsRefresh | None:
+        # Imported here, because a DAG file may import this module, and few waits have such a table.
+        from airflow_provider_sendoso.runs.results_refresh import ResultsRefresh
+
+        if self.results_table is None:
+            return None
+        return ResultsRefresh(hook, self.results_table, str(self.conn_id), self.batch_id, self.dedupe_scope)
 
     async def _round(self, wait: Wait, session: AsyncSendosoSession) -> None:
         """Check the sends that are due, and stop at the deadline; write to the ledger the statuses read by then."""

@@ -82,6 +82,17 @@ class Goal:
         return any(not isinstance(target, SendStatus) and _status_of(target) is status for target in self.targets)
 
 
+def status_line(report: Mapping[str, Any]) -> str:
+    """
+    Say how far the sends of a wait are.
+
+    :param report: the result of :meth:`Watch.report`; one of an earlier release does not say what is on hold.
+    """
+    on_hold = report.get("on_hold", 0)
+    held = f", {on_hold} of them on hold at Sendoso" if on_hold else ""
+    return f"{report['counts'] or 'no sends'}{held}"
+
+
 def good_enough(report: Mapping[str, Any], min_delivered: float | None) -> bool:
     """
     Return whether enough sends of a finished wait have reached a target.

@@ -97,6 +97,7 @@ class Watch:
     :param tracked: the campaign sends by id, which only the Send Tracker's list shows.
     :param not_followed: the sends that cannot be looked for in Sendoso; only the ledger's status counts for them.
     :param digest: hashes an e-mail in the same way as the ledger.
+    :param changes: number of answers that changed what is known of a send.
     :param put_on_hold: the sends that Sendoso has put on hold since this was last logged.
     :param walked: walks through the Send Tracker's list whose rows are still to be bound to sends in the ledger.
     """
@@ -108,6 +109,7 @@ class Watch:
     error: SendosoError | None = None
     no_list: bool = False
     news: dict[str, StatusReport] = field(default_factory=dict)
+    changes: int = 0
     put_on_hold: list[str] = field(default_factory=list)
     tracked: dict[str, Tracked] = field(default_factory=dict)
     not_followed: set[str] = field(default_factory=set)
@@ -177,6 +179,7 @@ class Watch:
         if report is not None:
             if report.on_hold and not send.on_hold:
                 self.put_on_hold.append(send_id)
+            self.changes += send.report is None or (report.status, report.word) != (send.status, send.report.word)
             send.report = self.news[send_id] = report.after(send.report)
 
     def note_failure(self, send_id: str, now: float) -> None:
