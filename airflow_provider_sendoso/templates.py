@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import UndefinedError
@@ -52,6 +53,11 @@ class RendersAuthorsTemplates(SaysWhatIsUndefined):
     name is a template could read the secrets of the deployment from a gift's card.
     """
 
+    remembered: Sequence[str] = ()
+    """Template fields of which it keeps what the author wrote, in :attr:`written`."""
+    written: Mapping[str, Any] = MappingProxyType({})
+    """What the author wrote; of a field whose value is data of another task, nothing."""
+
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
@@ -59,6 +65,7 @@ class RendersAuthorsTemplates(SaysWhatIsUndefined):
         if parent is self:
             data = fields_from_tasks(self, context)
             template_fields = [name for name in template_fields if name not in data]
+            self.written = {name: getattr(self, name) if name in template_fields else None for name in self.remembered}
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
 

@@ -52,7 +52,7 @@ _LONG_FIRST = tuple(
 """What waits for other processes most of the time begins first, so that no worker is left alone with it at the end."""
 _LIVE_AIRFLOW = tuple(
     f"tests/system/test_system_{name}.py"
-    for name in ("approval", "assets", "callbacks", "events", "kills", "people", "retries", "ui")
+    for name in ("approval", "assets", "callbacks", "events", "kills", "people", "retries", "ui", "weekly_live")
 )
 """Files whose tests share a live Airflow: it takes half a minute to start and a gigabyte, so there is one at a time."""
 _ON_OLDEST = (

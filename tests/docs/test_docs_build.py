@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sphinx.search.en import SearchEnglish
 
 from airflow_provider_sendoso.get_provider_info import get_provider_info
 
 sys.path.insert(0, str(Path(__file__).parent))
-from blocks import ROOT
+from blocks import DOCS, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,16 @@ def test_the_pages_build_without_a_warning_and_name_every_public_class(site: Pat
 
 
 def test_every_page_is_in_the_site(site: Path) -> None:
-    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
-    assert pages <= {page.stem for page in site.glob("*.html")}
+    pages = {page.relative_to(ROOT / "docs").with_suffix(".html") for page in DOCS}
+    assert pages <= {page.relative_to(site) for page in site.rglob("*.html")}
+
+
+@pytest.mark.parametrize("word", ["slack", "staging", "weekly", "CI", "pytest", "signup"])
+def test_the_search_finds_the_page_that_shows_how(site: Path, word: str) -> None:
+    index = json.loads(re.sub(r"^Search\.setIndex\(|\)$", "", (site / "searchindex.js").read_text(encoding="utf-8")))
+    found = index["terms"].get(SearchEnglish({}).stem(word.lower()), [])
+    pages = [index["docnames"][number] for number in ([found] if isinstance(found, int) else found)]
+    assert [page for page in pages if page.startswith("howto/")] != []
 
 
 def test_every_example_is_on_its_page() -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -512,3 +513,30 @@ def test_a_task_that_airflow_times_out_has_pushed_the_counts_of_what_it_sent(
     with pytest.raises(AirflowTaskTimeout):
         batch(max_in_flight=1).execute({"ti": task})
     assert task.xcom["return_value"]["sent"] == 2
+
+
+@pytest.mark.parametrize(
+    ("scope", "level", "said"),
+    [
+        ("q4", "INFO", "Scope 'q4': one gift per person, once and for all."),
+        ("{{ run_id }}", "INFO", "Scope 'run-1': one gift per person and run."),
+        ("{{ ti.run_id }}/{{ ti.try_number }}", "WARNING", "Scope 'run-1/1': this scope may be another one in every"),
+    ],
+)
+def test_a_batch_says_what_its_scope_means_for_other_runs(
+    sendoso: Sandbox,
+    ledger: Any,
+    batch: Make,
+    execute: Execute,
+    read_logs: Callable[[], str],
+    scope: str,
+    level: str,
+    said: str,
+) -> None:
+    with DAG("campaign", schedule=None):
+        operator = batch(dedupe_scope=scope)
+    operator.render_template_fields({"run_id": "run-1", "ti": SimpleNamespace(run_id="run-1", try_number=1)})
+    execute(operator)
+    lines = [line for line in read_logs().splitlines() if said in line]
+    assert lines
+    assert [line for line in lines if level not in line.upper()] == []

@@ -41,6 +41,8 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     dag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).dags[request["dag_id"]]
     # The run's id is made from run_after: the same moment again is the same run, cleared.
     dates = {"logical_date": moment, "run_after": moment} if AIRFLOW_V_3_0_PLUS else {"execution_date": moment}
+    if request["manual"] and AIRFLOW_V_3_0_PLUS:
+        dates["logical_date"] = None
     dag_run = dag.test(**dates, run_conf=request["conf"])
     with create_session() as session:
         xcoms = session.scalars(

@@ -61,14 +61,20 @@ class Airflow:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600)
 
     def run(
-        self, dag_id: str, moment: str, environment: Mapping[str, str], conf: Mapping[str, Any] | None = None
+        self,
+        dag_id: str,
+        moment: str,
+        environment: Mapping[str, str],
+        conf: Mapping[str, Any] | None = None,
+        manual: bool = False,
     ) -> DagRun:
-        """Run a DAG; the same moment again is the same run, cleared."""
+        """Run a DAG; the same moment again is the same run, cleared. A manual one has no logical date on Airflow 3."""
         worker = self._running()
         assert worker.stdin is not None
         assert worker.stdout is not None
         start = self._log.stat().st_size
         request = {"dag_id": dag_id, "moment": moment, "environment": dict(environment), "conf": dict(conf or {})}
+        request["manual"] = manual
         print(json.dumps(request), file=worker.stdin, flush=True)
         answer = worker.stdout.readline()
         log = self._log.read_bytes()[start:].decode(errors="replace")

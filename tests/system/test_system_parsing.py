@@ -65,6 +65,7 @@ def test_example_dags_parse(guarded: dict[str, list[str]]) -> None:
         "speaker_gifts_arrived.batches",
         "thank_you.arrived",
         "thank_you.thank",
+        "weekly_campaign.send_gifts",
         "welcome_gift.make_workspace",
     ]
 
