@@ -13,7 +13,7 @@ import psycopg
 
 # The lines of BatchSendOperator; a row that is invalid was never posted, so only the log knows about it.
 _SUMMARY = re.compile(r"(?P<counts>\d+ rows: sent .*?)\. Scope '(?P<scope>.*?)', batch \w+\.")
-_ROW = re.compile(r"(?P<outcome>Invalid|Refused) row \d+ \((?P<row_ref>[^)]*)\): (?P<reason>.*?)\.?(?: \[|$)", re.M)
+_ROW = re.compile(r"Invalid row \d+ \((?P<row_ref>[^)]*)\): (?P<reason>.*?)\.?(?: \[|$)", re.M)
 
 
 @dataclass(frozen=True)
