@@ -96,7 +96,7 @@ class Report:
         if sent := summary.count(RowOutcome.SENT):
             notes["sent"] = f"{summary.sent_now} posted by this try, {sent - summary.sent_now} by earlier ones"
         if self.on_hold:
-            notes["sent"] += f"; {self.on_hold} on hold at Sendoso"
+            notes["sent"] = f"{notes.get('sent', '')}; {self.on_hold} on hold at Sendoso".removeprefix("; ")
         if summary.count(RowOutcome.HELD):
             notes["held"] = f"{'a link' if self.links else 'a gift'} may have gone out"
         width = max(len(str(summary.rows)), 6)
@@ -141,7 +141,7 @@ class Report:
             return steps
         if left := summary.count(RowOutcome.NOT_REACHED):
             steps.append(f"Retry the task, or clear it: that is safe, and goes on with the {left} rows that are left.")
-        if self.held and not self.links:
+        if self.held and not self.links and not left:
             steps.append(
                 "Clear the task after some minutes: that is safe. It looks for the held sends in Sendoso once more, "
                 "and posts none of them."

@@ -397,7 +397,7 @@ class BatchSpool:
         """
         rows = self._db.execute(
             "SELECT number, row_ref, reason, send_id, posted_at, send_key FROM rows "
-            "WHERE outcome = ? AND coalesce(reason = ?, 1) ORDER BY number LIMIT ?",
+            "WHERE outcome = ?1 AND (?2 IS NULL OR reason = ?2) ORDER BY number LIMIT ?3",
             (outcome, reason, limit),
         )
         return [Spooled(*row) for row in rows]
