@@ -14,7 +14,10 @@ WIDTH = 100
 """Columns of a line; Airflow puts time and level before it."""
 
 MOST = 3
-"""Reasons of an outcome, rows of a reason and held sends that are named; the others are counted."""
+"""Held sends, and rows of a reason, that are named; the others are counted."""
+
+_REASONS = 2
+"""Reasons of an outcome that the report names; it counts the others."""
 
 _TITLES = {
     RowOutcome.INVALID: "Invalid, never posted:",
@@ -38,8 +41,13 @@ class Group:
     names: Sequence[str]
 
     def __str__(self) -> str:
+        return f"{self.first}: {self.reason}"
+
+    @property
+    def first(self) -> str:
+        """The first rows by name, and how many more there are."""
         more = self.rows - len(self.names)
-        return f"{', '.join(self.names)}{f' and {more} more' if more else ''}: {self.reason}"
+        return f"{', '.join(self.names)}{f' and {more} more' if more else ''}"
 
 
 @dataclass(frozen=True)
@@ -117,9 +125,10 @@ class Report:
             groups = self.groups.get(outcome, ())
             if groups:
                 yield title
-            for group in groups[:MOST]:
-                yield from _wrap(f"{group.rows:>4}  {group}", "  ", 2)
-            if others := groups[MOST:]:
+            for group in groups[:_REASONS]:
+                reason = textwrap.shorten(group.reason, WIDTH, placeholder=" …")
+                yield from _wrap(f"{group.rows:>4}  {reason}: {group.first}", "  ", 2)
+            if others := groups[_REASONS:]:
                 yield f"  {sum(group.rows for group in others):>4}  for {len(others)} other reasons"
 
     def _to_do(self) -> Iterator[str]:
