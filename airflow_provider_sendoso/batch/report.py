@@ -106,7 +106,7 @@ class Report:
         if self.on_hold:
             notes["sent"] = f"{notes.get('sent', '')}; {self.on_hold} on hold at Sendoso".removeprefix("; ")
         if summary.count(RowOutcome.HELD):
-            notes["held"] = f"{'a link' if self.links else 'a gift'} may have gone out"
+            notes["held"] = "a link may have been made" if self.links else "a gift may have gone out"
         width = max(len(str(summary.rows)), 6)
         for name, count in [*summary.named_counts.items(), ("rows", summary.rows)]:
             yield f"{count:>{width}}  {name:<14}{notes.get(name, '')}".rstrip()
@@ -153,7 +153,7 @@ class Report:
         if self.held and not self.links and not left:
             steps.append(
                 "Clear the task after some minutes: that is safe. It looks for the held sends in Sendoso once more, "
-                "and posts none of them."
+                "and posts none of them on a guess."
             )
         if self.held:
             steps.append(_DECIDE)

@@ -69,7 +69,9 @@ def test_a_held_send_has_the_commands_that_decide_it() -> None:
 
 
 def test_no_run_looks_for_a_held_link() -> None:
-    assert "Clear the task" not in steps(lines({"held": 1}, held=[HELD], links=True))
+    report = lines({"held": 1}, held=[HELD], links=True)
+    assert "Clear the task" not in steps(report)
+    assert "     1  held          a link may have been made" in report
 
 
 def test_a_dry_run_says_how_to_send_exactly_that() -> None:
