@@ -16,6 +16,9 @@ class SendosoError(AirflowException):
     so_far = ""
     """What a task had sent when this error ended it; the part that raises does not know that, and the task adds it."""
 
+    report: tuple[str, ...] = ()
+    """The lines with which the log of a failed batch ends."""
+
     def __str__(self) -> str:
         return f"{self._said()} {self.so_far}".rstrip()
 

@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def with_last_words(execute: F) -> F:
     """
     Decorate a method that Airflow runs: an error of this provider, or a sensor's timeout, is logged once more, without
-    a traceback.
+    a traceback, and with the batch's report after it.
 
     :param execute: of an operator or a sensor.
     """
@@ -26,17 +26,18 @@ def with_last_words(execute: F) -> F:
         try:
             return execute(operator, *args, **kwargs)
         except (SendosoError, AirflowSensorTimeout) as error:
-            _log_last(operator, f"{type(error).__name__}: {error}")
+            _log_last(operator, [f"{type(error).__name__}: {error}", *getattr(error, "report", ())])
             raise
 
     return executed  # type: ignore[return-value]
 
 
-def _log_last(operator: Any, words: str) -> None:
+def _log_last(operator: Any, lines: Sequence[str]) -> None:
     """Log after Airflow has logged the traceback: in the callbacks, which it calls then, in the same process."""
 
     def log_the_error_once_more(context: Any) -> None:
-        operator.log.error("%s", words)
+        for line in lines:
+            operator.log.error("%s", line)
 
     for name in ("on_failure_callback", "on_retry_callback"):
         given = getattr(operator, name, None) or ()

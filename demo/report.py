@@ -13,7 +13,9 @@ import psycopg
 
 # The lines of BatchSendOperator; a row that is invalid was never posted, so only the log knows about it.
 _SUMMARY = re.compile(r"(?P<counts>\d+ rows: sent .*?)\. Scope '(?P<scope>.*?)', batch \w+\.")
-_ROW = re.compile(r"(?P<outcome>Invalid|Refused) row \d+ \((?P<row_ref>[^)]*)\): (?P<reason>.*?)\.?(?: \[|$)", re.M)
+_INVALID = re.compile(
+    r"Invalid (?P<rows>row \d+ \(.*?\)(?:, row \d+ \(.*?\))*)[^:]*: (?P<reason>.*?)\.?(?: \[|$)", re.M
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Summary:
 
     :param scope: the campaign.
     :param counts: all rows, and how many of each outcome.
-    :param reasons: why a row was refused or is invalid, by row reference.
+    :param reasons: why a row is invalid, by row reference.
     """
 
     scope: str
@@ -40,7 +42,8 @@ class Summary:
         found = list(_SUMMARY.finditer(log))
         if not found:
             return None
-        reasons = {row["row_ref"]: row["reason"] for row in _ROW.finditer(log)}
+        groups = [(re.findall(r"\((.*?)\)", found["rows"]), found["reason"]) for found in _INVALID.finditer(log)]
+        reasons = {row_ref: reason for row_refs, reason in groups for row_ref in row_refs}
         return cls(found[-1]["scope"], found[-1]["counts"], reasons)
 
     def count(self, outcome: str) -> int:
@@ -97,7 +100,7 @@ def _became(
         case ("SENT", _, str(send_id)):
             return statuses.get(send_id, "unknown to Sendoso"), send_id
         case ("REFUSED", reason, _):
-            return "refused", logged or reason or ""
+            return "refused", reason or ""
         case ("UNKNOWN" | "HELD" | "POSTING", reason, _):
             return "held", f"it may have gone out, and is not sent on a guess ({reason})"
         case _:

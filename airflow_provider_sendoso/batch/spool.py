@@ -12,6 +12,7 @@ from typing import Self
 
 from pydantic_core import to_json
 
+from airflow_provider_sendoso.batch.report import MOST, Group
 from airflow_provider_sendoso.batch.row import BatchRow, SpooledOutcome
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
@@ -58,6 +59,8 @@ _PRAGMAS = "PRAGMA page_size=16384;"
 _MEANWHILE = "Who was sent a gift is in the ledger and is not sent another."
 
 _PAGE = 500
+
+_NO_REASON = "?"
 
 _VARIANT = "json_extract(send, '$.variant_id')"
 
@@ -366,21 +369,36 @@ class BatchSpool:
         :param outcome: the outcome.
         """
         return self._db.execute(
-            "SELECT coalesce(reason, '?'), count(*) FROM rows WHERE outcome = ? GROUP BY 1 ORDER BY 2 DESC, 1",
-            (outcome,),
+            "SELECT coalesce(reason, ?), count(*) FROM rows WHERE outcome = ? GROUP BY 1 ORDER BY 2 DESC, 1",
+            (_NO_REASON, outcome),
         ).fetchall()
 
-    def rows(self, outcome: RowOutcome, limit: int) -> list[Spooled]:
+    def groups(self, outcome: RowOutcome) -> list[Group]:
+        """
+        Group the rows of one outcome by reason, the most frequent first; rows without one are left out.
+
+        Only the reasons that a report names have names of rows.
+
+        :param outcome: the outcome.
+        """
+        reasons = [(reason, rows) for reason, rows in self.reasons(outcome) if reason != _NO_REASON]
+        return [
+            Group(reason, rows, [row.name for row in self.rows(outcome, MOST, reason)] if place < MOST else [])
+            for place, (reason, rows) in enumerate(reasons)
+        ]
+
+    def rows(self, outcome: RowOutcome, limit: int, reason: str | None = None) -> list[Spooled]:
         """
         Read the first rows of one outcome.
 
         :param outcome: the outcome.
         :param limit: the most rows to read.
+        :param reason: only rows with this reason; ``None`` for all.
         """
         rows = self._db.execute(
-            "SELECT number, row_ref, reason, send_id, posted_at, send_key FROM rows WHERE outcome = ? "
-            "ORDER BY number LIMIT ?",
-            (outcome, limit),
+            "SELECT number, row_ref, reason, send_id, posted_at, send_key FROM rows "
+            "WHERE outcome = ?1 AND (?2 IS NULL OR reason = ?2) ORDER BY number LIMIT ?3",
+            (outcome, reason, limit),
         )
         return [Spooled(*row) for row in rows]
 

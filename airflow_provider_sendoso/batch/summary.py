@@ -52,7 +52,7 @@ class Summary:
             "batch_id": self.batch_id,
             "dedupe_scope": self.dedupe_scope,
             "rows": self.rows,
-            **self._named_counts,
+            **self.named_counts,
             "estimated_cost": amount,
             "currency": None if amount is None or self.cost is None else self.cost.currency,
             "fingerprint": self.fingerprint,
@@ -61,7 +61,7 @@ class Summary:
 
     def as_text(self) -> str:
         """Return the counts as one line for the log; it says of what was sent which try has posted it."""
-        named: dict[str, Any] = dict(self._named_counts)
+        named: dict[str, Any] = dict(self.named_counts)
         sent = self.count(RowOutcome.SENT)
         if sent:
             named["sent"] = f"{sent} ({self.sent_now} posted by this try, {sent - self.sent_now} by earlier ones)"
@@ -70,7 +70,8 @@ class Summary:
         return f"{what}{self.rows} rows: {counts}. Scope {self.dedupe_scope!r}, batch {self.batch_id}."
 
     @property
-    def _named_counts(self) -> dict[str, int]:
+    def named_counts(self) -> dict[str, int]:
+        """The counts by the names that people see, in order."""
         counts = {outcome.value: self.count(outcome) for outcome in RowOutcome}
         # The rows that a dry run does not reach are those that a real run would post.
         return counts | {WOULD_SEND: counts["not_reached"], "not_reached": 0} if self.dry_run else counts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
 from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
+from airflow_provider_sendoso.batch.report import MOST, HeldSend, Report
 from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
 from airflow_provider_sendoso.batch.row import BatchRow
 from airflow_provider_sendoso.batch.row_reader import BatchRowReader, flatten
@@ -42,7 +45,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 _NAMED = 20
-"""The most rows that a log or an error names; it counts the others."""
+"""The most unknown prices and held sends that a log line or an error names; it counts the others."""
+
+
+_NEVER_POSTED = (RowOutcome.INVALID, RowOutcome.DUPLICATE)
 
 
 class BatchRun(Run):
@@ -59,11 +65,13 @@ class BatchRun(Run):
 
     links = False
     """Whether each row is to become an eGift link."""
+    _started = 0.0
     what_to_do = WHAT_TO_DO
     """What the error says about held sends."""
 
     def execute(self) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
+        self._started = time.monotonic()
         batch = self._batch(self.plan.layout.recipient_key)
         self._push_link()
         try:
@@ -104,10 +112,12 @@ class BatchRun(Run):
                 summary, failure = self._send(batch, spool, sender, results, failure)
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
+            report = self._lines(summary, spool, failure, sender.on_hold)
         if failure is not None:
             self.task.push(summary.as_json())
-            failure.so_far = summary.as_text()
+            failure.so_far, failure.report = summary.as_text(), report
             raise failure
+        self._log_lines(report)
         return summary.as_json()
 
     def _dry_run(
@@ -159,8 +169,9 @@ class BatchRun(Run):
                 self.task.push(summary.as_json())
                 self._write_results(results, batch, spool)
                 metrics.end(summary.counts)
+                self._log_lines(self._lines(summary, spool, None, sender.on_hold))
                 raise
-        held = self._log_rows(spool)
+        held = spool.rows(RowOutcome.HELD, _NAMED)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
         if results is not None or self.links:
             self.task.push(summary.as_json())  # before writing, because the task may be killed meanwhile
@@ -357,20 +368,37 @@ class BatchRun(Run):
     # -- afterwards ----------------------------------------------------------------------------------------------
 
     def _log_invalid(self, spool: BatchSpool) -> None:
-        for row in spool.rows(RowOutcome.INVALID, _NAMED):
-            self.log.warning("Invalid %s: %s.", row.name, row.reason)
-        for reason, rows in spool.reasons(RowOutcome.INVALID):
-            self.log.info("Invalid because %s: %d.", reason, rows)
+        counts = ", ".join(f"{outcome} {rows}" for outcome, rows in spool.counts().items() if outcome in _NEVER_POSTED)
+        self.log.info("%d rows read%s.", spool.counts().total(), f": {counts}" if counts else "")
+        for group in spool.groups(RowOutcome.INVALID)[:MOST]:
+            self.log.warning("Invalid %s.", group)
         for reason, rows in spool.left_out():
             self.log.info("Sent without what only a parcel needs, because %s: %d.", reason, rows)
 
-    def _log_rows(self, spool: BatchSpool) -> list[Spooled]:
-        for row in spool.rows(RowOutcome.REFUSED, _NAMED):
-            self.log.warning("Refused %s: %s.", row.name, row.reason)
-        held = spool.rows(RowOutcome.HELD, _NAMED)
-        for row in held:
-            self.log.warning("Held %s: %s.", row.name, _posted(row))
-        return held
+    def _lines(
+        self, summary: Summary, spool: BatchSpool, failure: SendosoError | None, on_hold: int
+    ) -> tuple[str, ...]:
+        """Make the report; it says nothing of the rows that a dry run would send."""
+        outcomes = [RowOutcome.INVALID, RowOutcome.REFUSED, *([] if summary.dry_run else [RowOutcome.NOT_REACHED])]
+        report = Report(
+            summary=summary,
+            asked=self.plan.in_words,
+            took=f"took {timedelta(seconds=round(time.monotonic() - self._started))}",
+            groups={outcome: spool.groups(outcome) for outcome in outcomes},
+            held=[
+                HeldSend(row.name, moment(row.posted_at), row.reason or "", short_key(row.send_key))
+                for row in spool.rows(RowOutcome.HELD, MOST)
+            ],
+            on_hold=on_hold,
+            failure=failure,
+            links=self.links,
+        )
+        return tuple(report.lines())
+
+    def _log_lines(self, lines: Iterable[str]) -> None:
+        # A record for each line, and all of one level: only so do columns stay aligned in every view of a log.
+        for line in lines:
+            self.log.info("%s", line)
 
     def _write_results(
         self, results: ResultsTable | None, batch: Batch, spool: BatchSpool, *, would_send: bool = False

@@ -67,3 +67,11 @@ class BatchPlan(SendPlan):
     def own_touch(self) -> bool:
         """Whether all rows have the batch's own campaign."""
         return self.layout.arguments.get("touch_id") is not None
+
+    @property
+    def in_words(self) -> str:
+        """What the batch sends to whom, in a few words."""
+        ids = self.layout.arguments
+        what = f"gift {ids['gift_id']}" if self.own_gift else f"campaign {ids['touch_id']}" if self.own_touch else None
+        whom = "recipients" if self.sql is None else f"the rows of sql through {self.conn_id}"
+        return f"{what or 'the gifts that the rows name'} to {whom}"

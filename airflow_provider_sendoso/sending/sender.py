@@ -164,6 +164,11 @@ class Sender:
         return self._resend_absent
 
     @property
+    def on_hold(self) -> int:
+        """How many of the gifts that were sent now wait for a manager at Sendoso."""
+        return self._on_hold.total()
+
+    @property
     def settles_in(self) -> float | None:
         """Seconds until the absence of every held row can be proven; ``None`` if no row is held."""
         return self._settles_in

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 from airflow_provider_sendoso.operators.sendoso import (
     BatchSendOperator,
@@ -41,6 +41,28 @@ def test_every_operator_logs_its_error_once_more_after_the_callbacks_of_the_dags
         assert before == [called.append]
         last({})
         assert f"SendosoConfigError: {caught.value}" in read_logs()
+
+
+def test_the_report_of_a_batch_comes_after_its_error_and_ends_the_log(
+    sendoso: Any, ledger: Any, batch: Callable[..., Any], execute: Callable[..., Any], read_logs: Callable[[], str]
+) -> None:
+    sendoso.fault("error_before", method="POST", path="/api/v3/sends")
+    operator = batch(max_in_flight=1)
+    with pytest.raises(SendHeldError):
+        execute(operator)
+    read_logs()
+    operator.on_failure_callback[-1]({})
+    said = read_logs()
+    assert said.index("SendHeldError: 1 sends are held") < said.index("3  rows") < said.index("What to do now:")
+    assert said.index("What to do now:") < said.index("airflow sendoso ledger resolve --send-key")
+
+
+def test_a_batch_that_succeeds_logs_its_report(
+    sendoso: Any, ledger: Any, batch: Callable[..., Any], execute: Callable[..., Any], read_logs: Callable[[], str]
+) -> None:
+    execute(batch())
+    said = read_logs()
+    assert said.index("3  sent          3 posted by this try") < said.index("Nothing. Clearing the task is safe")
 
 
 def test_a_task_that_succeeds_has_the_callbacks_that_its_author_gave(

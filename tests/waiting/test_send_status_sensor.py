@@ -211,7 +211,7 @@ WRONG = [
         {"send_id": "a", "target_statuses": ("arrived",)},
         "target_statuses has 'arrived', which is neither a status .* nor a word of Sendoso's",
     ),
-    ({"send_id": "a", "failed_statuses": ("lost",)}, "failed_statuses has a word"),
+    ({"send_id": "a", "failed_statuses": ("lost",)}, "failed_statuses has 'lost', which is neither"),
     ({"send_id": "a", "min_delivered": 95}, "min_delivered is 95; use a share"),
     ({"send_id": "a", "min_delivered": "most"}, "min_delivered is 'most'"),
     ({"send_id": "a", "min_delivered": float("nan")}, "min_delivered is nan"),

@@ -164,7 +164,7 @@ async def test_a_sendoso_that_is_down_ends_in_a_retryable_error(sent: Sent, pati
     ("arguments", "words"),
     [
         ({"batch_id": "unknown"}, "knows no batch_id=unknown"),
-        ({"send_ids": ["a"], "target_statuses": ["arrived"]}, "no status"),
+        ({"send_ids": ["a"], "target_statuses": ["arrived"]}, "neither a status"),
     ],
 )
 async def test_wrong_arguments_fire_an_error(

@@ -1,0 +1,194 @@
+"""The report with which a batch's log ends: the same one screen for ten rows as for 100,000."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airflow_provider_sendoso.batch.summary import Summary
+from airflow_provider_sendoso.exceptions import SendHeldError, SendosoError, SendosoNotReachedError, SendosoRowsError
+from airflow_provider_sendoso.models import RowOutcome
+
+WIDTH = 100
+"""Columns of a line; Airflow puts time and level before it."""
+
+MOST = 3
+"""Held sends, and rows of a reason, that are named; the others are counted."""
+
+_REASONS = 2
+"""Reasons of an outcome that the report names; it counts the others."""
+
+_TITLES = {
+    RowOutcome.INVALID: "Invalid, never posted:",
+    RowOutcome.REFUSED: "Refused by Sendoso, no gift went out:",
+    RowOutcome.NOT_REACHED: "Not reached, no gift went out:",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """
+    The rows of one outcome that have the same reason.
+
+    :param reason: the reason, without values of a row.
+    :param rows: how many there are.
+    :param names: the first of them.
+    """
+
+    reason: str
+    rows: int
+    names: Sequence[str]
+
+    def __str__(self) -> str:
+        return f"{self.first}: {self.reason}"
+
+    @property
+    def first(self) -> str:
+        """The first rows by name, and how many more there are."""
+        more = self.rows - len(self.names)
+        return f"{', '.join(self.names)}{f' and {more} more' if more else ''}"
+
+
+@dataclass(frozen=True)
+class HeldSend:
+    """A held send: its row, since when it is held (UTC), the reason, and the first digits of its key."""
+
+    name: str
+    since: str
+    reason: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """
+    What the report is made of; nothing of it is personal.
+
+    :param asked: what was sent to whom, in a few words.
+    :param took: how long this try took.
+    :param groups: the rows of an outcome by reason, the most frequent reason first.
+    :param held: the first held sends.
+    :param on_hold: the number of sent gifts that wait for a manager at Sendoso.
+    :param failure: the error with which the task fails.
+    :param links: whether the batch makes eGift links, which no run can look for.
+    """
+
+    summary: Summary
+    asked: str
+    took: str
+    groups: Mapping[RowOutcome, Sequence[Group]] = field(default_factory=dict)
+    held: Sequence[HeldSend] = ()
+    on_hold: int = 0
+    failure: SendosoError | None = None
+    links: bool = False
+
+    def lines(self) -> list[str]:
+        """Return the report: what was asked, the counts, the groups, and last what to do now."""
+        return [
+            *self._head(),
+            *self._counts(),
+            *self._held_sends(),
+            *self._grouped(),
+            "What to do now:",
+            *self._to_do(),
+        ]
+
+    def _head(self) -> Iterator[str]:
+        summary = self.summary
+        yield from _wrap(f"{'Dry run of' if summary.dry_run else 'Asked for'} {self.asked}; {self.took}.", "", 2)
+        yield from _wrap(f"Scope {summary.dedupe_scope!r}, batch {summary.batch_id}.", "", 2)
+
+    def _counts(self) -> Iterator[str]:
+        summary, notes = self.summary, dict[str, str]()
+        if sent := summary.count(RowOutcome.SENT):
+            notes["sent"] = f"{summary.sent_now} posted by this try, {sent - summary.sent_now} by earlier ones"
+        if self.on_hold:
+            notes["sent"] = f"{notes.get('sent', '')}; {self.on_hold} on hold at Sendoso".removeprefix("; ")
+        if summary.count(RowOutcome.HELD):
+            notes["held"] = "a link may have been made" if self.links else "a gift may have gone out"
+        width = max(len(str(summary.rows)), 6)
+        for name, count in [*summary.named_counts.items(), ("rows", summary.rows)]:
+            yield f"{count:>{width}}  {name:<14}{notes.get(name, '')}".rstrip()
+
+    def _held_sends(self) -> Iterator[str]:
+        if not self.held:
+            return
+        yield "Held, the outcome is not known:"
+        for send in self.held:
+            yield from _wrap(f"key {send.key}  since {send.since}  {send.reason}  {send.name}", "  ", 1)
+        if more := self.summary.count(RowOutcome.HELD) - len(self.held):
+            yield f"  and {more} more: airflow sendoso ledger list --batch {self.summary.batch_id}"
+
+    def _grouped(self) -> Iterator[str]:
+        for outcome, title in _TITLES.items():
+            groups = self.groups.get(outcome, ())
+            if groups:
+                yield title
+            for group in groups[:_REASONS]:
+                reason = textwrap.shorten(group.reason, WIDTH, placeholder=" …")
+                yield from _wrap(f"{group.rows:>4}  {reason}: {group.first}", "  ", 2)
+            if others := groups[_REASONS:]:
+                yield f"  {sum(group.rows for group in others):>4}  for {len(others)} other reasons"
+
+    def _to_do(self) -> Iterator[str]:
+        for number, step in enumerate(self._steps() or [_NOTHING], 1):
+            yield from _wrap(f"{number}. {step}", "  ", 3)
+            if step is _DECIDE:
+                for verdict in ("--sent", "--not-sent"):
+                    key = self.held[0].key
+                    yield f'     airflow sendoso ledger resolve --send-key {key} {verdict} --why "…"'
+
+    def _steps(self) -> list[str]:
+        summary, steps = self.summary, list[str]()
+        if self.failure is not None and not isinstance(self.failure, _EXPLAINED):
+            steps.append(f"Mend what {type(self.failure).__name__} names.")
+        if summary.dry_run:
+            steps.append("Nothing was sent, whatever the rows. The task may be run again at any time.")
+            if summary.fingerprint and self.failure is None:
+                steps.append(f"To send exactly this: approved_fingerprint={summary.fingerprint!r}.")
+            return steps
+        if left := summary.count(RowOutcome.NOT_REACHED):
+            steps.append(f"Retry the task, or clear it: that is safe, and goes on with the {left} rows that are left.")
+        if self.held and not self.links and not left:
+            steps.append(
+                "Clear the task after some minutes: that is safe. It looks for the held sends in Sendoso once more, "
+                "and posts none of them on a guess."
+            )
+        if self.held:
+            steps.append(_DECIDE)
+        wrong = [(summary.count(outcome), outcome) for outcome in (RowOutcome.INVALID, RowOutcome.REFUSED)]
+        if any(rows for rows, _ in wrong):
+            which = " and ".join(f"{rows} {outcome}" for rows, outcome in wrong if rows)
+            steps.append(
+                f"Correct the {which} rows where they come from, and clear the task: that is safe, and sends to them "
+                "alone."
+            )
+        if self.on_hold:
+            steps.append("Have a manager approve or cancel what is on hold in Sendoso; do not send it again.")
+        return steps
+
+
+_EXPLAINED = (SendosoNotReachedError, SendHeldError, SendosoRowsError)
+"""Errors about rows, which the steps that follow are about."""
+
+_NOTHING = "Nothing. Clearing the task is safe: nobody in this scope is sent a second gift."
+
+_DECIDE = (
+    "What stays held: look for the recipient in Sendoso, and write down what you found, with one of these commands "
+    "or, without a shell, a ResolveHeldOperator:"
+)
+
+
+def _wrap(text: str, indent: str, most: int) -> list[str]:
+    """Break a text into at most so many lines; what does not fit in them is left out."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "      ",
+        max_lines=most,
+        placeholder=" …",
+        replace_whitespace=True,
+        break_on_hyphens=False,
+    )
