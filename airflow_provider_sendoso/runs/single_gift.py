@@ -129,7 +129,7 @@ class OneGift:
                         "use another dedupe_scope."
                     )
                 verb = "Already sent" if result.outcome is RowOutcome.ALREADY_SENT else "Sent"
-                verb += "" if result.posted or result.outcome is RowOutcome.ALREADY_SENT else " by an earlier try"
+                verb += "" if result.posted or result.outcome is RowOutcome.ALREADY_SENT else " earlier"
                 # There is no id if a person has resolved the send as sent without one.
                 log.info("%s: %s, in scope %s.", verb, result.send_id or "id unknown", batch.dedupe_scope)
                 return result.bound_id or result.send_id

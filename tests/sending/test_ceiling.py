@@ -112,7 +112,7 @@ def test_a_ceiling_of_0_sends_nothing_and_a_ceiling_of_1_sends_one_gift(
     ceiling(0)
     with pytest.raises(SendosoLimitError) as caught:
         way()
-    assert str(caught.value) == (
+    assert str(caught.value).startswith(
         "It would make 1 send, more than the connection's max_sends_per_batch=0. Nothing was sent by this try."
     )
     assert isinstance(caught.value, AirflowFailException), "Airflow would try it again"

@@ -208,7 +208,10 @@ def test_a_success_callback_sends_once_however_often_the_run_is_cleared(
         assert run.tasks == {"make_workspace": "success"}, run.log[-5000:]
     assert here.emails() == ["siobhan@example.net"]
     assert here.sendoso.sends[0].body["message"] == "Welcome, Siobhán. Your workspace is ready."
-    assert f"Sent: {here.sendoso.sends[0].id}, in scope welcome_gift/make_workspace/{run.run_id}/callback" in run.log
+    assert (
+        f"Sent earlier: {here.sendoso.sends[0].id}, in scope welcome_gift/make_workspace/{run.run_id}/callback"
+        in run.log
+    )
 
     here.execute("UPDATE champions SET email = 'nobody@example.org' WHERE customer_id = 'C-4'")
     here.sendoso.fault("status", method="POST", path="/api/v3/sends", status=422, body={"message": "no nobody@example"})

@@ -56,7 +56,10 @@ async def test_the_trigger_fires_when_all_sends_are_settled(sent: Sent, patient:
             "counts": {"delivered": 1, "failed": 1},
             "failed": 1,
             "failed_ids": [two],
+            "on_hold": 0,
+            "on_hold_ids": [],
             "statuses": {one: "delivered", two: "failed"},
+            "status_words": {one: "delivered", two: "failed"},
         },
     }
 
@@ -97,7 +100,7 @@ async def test_a_deadline_in_the_past_fires_after_one_look(sent: Sent, patient: 
 async def test_a_restart_does_not_extend_the_deadline(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
     (pending,) = sent(None)
     first = trigger(600, send_ids=[pending], poke_interval=300)
-    later = SimpleNamespace(time=lambda: time.time() + 599.8)
+    later = SimpleNamespace(time=lambda: time.time() + 599.8, monotonic=time.monotonic)
     monkeypatch.setattr("airflow_provider_sendoso.triggers.sendoso.time", later)
     event = await asyncio.wait_for(fire(SendStatusTrigger(**first.serialize()[1])), 60)
     assert event["status"] == "timeout"
