@@ -67,7 +67,8 @@ class Varies(IntEnum):
     DAY = 7
     MOMENT = 8
     RUN = 9
-    TRY = 10
+    CLOCK = 10
+    TRY = 11
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,12 @@ class Advice:
 
     @property
     def warns(self) -> bool:
-        """Whether a retry alone may send a second gift."""
+        """Whether a retry at another time of the year may send a second gift."""
+        return self.varies is Varies.CLOCK
+
+    @property
+    def refused(self) -> bool:
+        """Whether each retry would send a second gift."""
         return self.varies is Varies.TRY
 
 
@@ -109,7 +115,7 @@ def advice(template: Any) -> Advice:
     return Advice(varies, text + (_INSTEAD if varies in _HABITS else ""))
 
 
-_HABITS = (Varies.NEVER, Varies.DAY, Varies.MOMENT, Varies.RUN, Varies.TRY)
+_HABITS = (Varies.NEVER, Varies.DAY, Varies.MOMENT, Varies.RUN, Varies.CLOCK, Varies.TRY)
 """What is written by habit, and is seldom meant in a campaign that is scheduled."""
 
 _INSTEAD = (
@@ -162,9 +168,13 @@ _MEANING = {
         "one gift per person and run. A clear of this run sends nobody a second one; a manual run, the next scheduled "
         "run and each new run of a backfill send everybody one more."
     ),
+    Varies.CLOCK: (
+        "one gift per person and period of the clock at which the task begins, and not of the run. A retry or a clear "
+        "after the period's end, a manual run, a backfill and the next scheduled run send everybody one more."
+    ),
     Varies.TRY: (
-        "this scope may be another one in every try, so that nothing is remembered: a retry, a clear and any other run "
-        "send everybody one more gift."
+        "it is another one in every try, so that nothing is remembered: a retry, a clear and any other run would send "
+        "everybody one more gift."
     ),
 }
 
@@ -172,7 +182,7 @@ _DATES = {"ds", "ds_nodash", "prev_ds", "next_ds", "yesterday_ds", "tomorrow_ds"
 _MOMENTS = {"ts", "ts_nodash", "ts_nodash_with_tz", "logical_date", "execution_date", "run_after"}
 _INTERVAL = re.compile(r"(prev_|next_)?(data_interval|logical|execution)_\w+")
 _OF_A_TRY = {"try_number", "start_date", "end_date", "queued_at", "queued_dttm", "pid", "job_id", "hostname"}
-_CLOCKS = {"now", "utcnow", "today", "uuid", "uuid1", "uuid4", "random", "time"}
+_CLOCKS = {"now", "utcnow", "today", "uuid1", "uuid4", "random", "time"}
 _VALUES = {"params", "var", "conn"}
 _FIXED = {"dag", "task", "ti", "task_instance", "dag_run", "conf", "macros"}
 _PERIODS = {
@@ -217,10 +227,11 @@ def _variation(expression: nodes.Node) -> Varies:
     names = {name.name for name in _found(expression, nodes.Name)}
     attributes = _attributes(expression)
     words = names | attributes
-    if words & _CLOCKS and names & {"macros", "now", "utcnow"}:
-        return Varies.TRY
-    if attributes & _OF_A_TRY and names & {"ti", "task_instance", "dag_run"}:
-        return Varies.TRY
+    by_clock = words & _CLOCKS and names & {"macros", "now", "utcnow"}
+    if by_clock or (attributes & _OF_A_TRY and names & {"ti", "task_instance", "dag_run"}):
+        # The period in which the task begins is the same for a retry, most of the time.
+        period = max(_parts(expression, attributes), default=Varies.MOMENT)
+        return Varies.CLOCK if period <= Varies.DAY else Varies.TRY
     if words & {"run_id", "task_instance_key_str"}:
         return Varies.RUN
     moments = {word for word in words if word in _MOMENTS or _INTERVAL.fullmatch(word)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -12,7 +13,8 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 from jinja2 import StrictUndefined, Template
 
-from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
 from airflow_provider_sendoso.scopes import Varies, advice, monthly, weekly, yearly
 
 SUNDAY_NIGHT = datetime(2027, 1, 3, 23, 30, tzinfo=UTC)
@@ -67,6 +69,11 @@ def test_a_run_without_a_data_interval_counts_as_of_its_trigger() -> None:
         ("{{ run_id }}", Varies.RUN),
         ("{{ ds }}/{{ dag_run.run_id }}", Varies.RUN),
         ("{% set day = macros.datetime.now() %}{{ day }}", Varies.TRY),
+        ("{{ macros.datetime.now().strftime('%Y-%m') }}", Varies.CLOCK),
+        ("{{ macros.datetime.today().date() }}", Varies.CLOCK),
+        ("{{ macros.datetime.now().strftime('%Y-%m-%d %H:%M') }}", Varies.TRY),
+        ("{{ macros.uuid.uuid4() }}", Varies.TRY),
+        ("{{ macros.uuid.uuid5(macros.uuid.NAMESPACE_DNS, params.campaign) }}", Varies.VALUE),
         ("{{ ti.try_number }}", Varies.TRY),
         ("{{ dag_run.start_date }}", Varies.TRY),
     ],
@@ -97,3 +104,21 @@ def test_an_operator_remembers_what_was_written_and_not_what_it_renders_to() -> 
         operator = BatchSendOperator(task_id="gifts", recipients=[], dedupe_scope="{{ run_id }}")
     operator.render_template_fields({"run_id": "manual__1"})
     assert (operator.dedupe_scope, operator.written) == ("manual__1", {"dedupe_scope": "{{ run_id }}"})
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ macros.datetime.now() }}", "{{ macros.uuid.uuid4() }}", "{{ ti.try_number }}"]
+)
+@pytest.mark.parametrize("kind", [BatchSendOperator, SendGiftOperator])
+def test_a_scope_that_is_another_one_in_every_try_is_refused_before_anything_is_looked_up(
+    kind: type, template: str
+) -> None:
+    person = {"first_name": "Ada", "last_name": "L", "email": "ada@example.com"}
+    whom = {"recipients": [person]} if kind is BatchSendOperator else {"recipient": person}
+    with DAG("campaign", schedule=None):
+        operator = kind(task_id="gifts", gift_id="gift-mug", message="Hi", dedupe_scope=template, **whom)
+    operator.render_template_fields(
+        {"ti": SimpleNamespace(try_number=1), "macros": SimpleNamespace(datetime=datetime, uuid=uuid)}
+    )
+    with pytest.raises(SendosoConfigError, match=r"is refused: it is another one in every try.*Nothing was sent"):
+        operator.execute({})

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.values import one_of, seconds
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.templates import RendersAuthorsTemplates
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
     from airflow_provider_sendoso.runs.task import Task
+    from airflow_provider_sendoso.scopes import Advice
 
 
 class SendOperator(RendersAuthorsTemplates, BaseOperator):
     """Base of the sending operators: the hook, the claims, and the stop on a kill."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
+    remembered: Sequence[str] = ("dedupe_scope",)
+    dedupe_scope: Any
 
     def __init__(
         self,
@@ -48,6 +52,19 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
         return SendosoHook(self.sendoso_conn_id)
+
+    def _advice(self) -> Advice:
+        """
+        Return what the scope means for other runs, from the template that the DAG's author wrote.
+
+        :raises SendosoConfigError: for a scope that is another one in every try; nothing was sent.
+        """
+        from airflow_provider_sendoso.scopes import advice
+
+        said = advice(self.written.get("dedupe_scope", self.dedupe_scope))
+        if said.refused:
+            raise SendosoConfigError(f"The scope {self.dedupe_scope!r} is refused: {said.text} Nothing was sent.")
+        return said
 
     def _task(self, context: Context) -> Task:
         """Return the parts of this task that a run needs."""

@@ -21,7 +21,6 @@ from airflow_provider_sendoso.arguments.values import (
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.operators.base import SendOperator
 from airflow_provider_sendoso.personal import PersonalArgument
-from airflow_provider_sendoso.scopes import advice
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -64,7 +63,6 @@ class RowsOperator(SendOperator):
         "recipients": "json",
         "column_map": "json",
     }
-    remembered: Sequence[str] = ("dedupe_scope",)
     ui_color = "#fde8d7"
     parameters = PersonalArgument()
     hook_params = PersonalArgument(rendered=True)
@@ -121,7 +119,7 @@ class RowsOperator(SendOperator):
         """The batch of the last run in this process and how many gifts it sent, for OpenLineage."""
 
     def _run(self, run: BatchRun) -> dict[str, Any]:
-        said = advice(self.written.get("dedupe_scope", self.dedupe_scope))
+        said = self._advice()
         self.log.log(WARNING if said.warns else INFO, "Scope %r: %s", self.dedupe_scope, said.text)
         try:
             return run.execute()

@@ -120,6 +120,7 @@ class SendGiftOperator(SendOperator):
         from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
         from airflow_provider_sendoso.runs.single_gift import OneGift
 
+        self._advice()
         gift = OneGift.of(self)
         plan = GiftPlan(gift=gift, dedupe_scope=self.dedupe_scope, **self._claims(), **absence(self))
         return GiftRun(plan, self._task(context)).execute()

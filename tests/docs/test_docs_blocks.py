@@ -66,6 +66,7 @@ def test_every_code_block_is_in_a_tested_language() -> None:
 
 
 NEWER = {
+    "ApprovalOperator": AIRFLOW_V_3_1_PLUS,
     "AssetWatcher": not AIRFLOW_2,
     "DeadlineAlert": AIRFLOW_V_3_1_PLUS,
     "RetryPolicy": AIRFLOW_V_3_3_PLUS,

@@ -23,6 +23,7 @@ def with_dag(airflow: Any) -> Iterator[Any]:
     airflow.close()
 
 
+@pytest.mark.slow
 def test_data_from_another_task_is_never_rendered_and_the_authors_templates_are(
     with_dag: Any, world: Callable[..., Any]
 ) -> None:

@@ -438,6 +438,7 @@ def test_the_check_logs_what_the_connection_is_good_for(airflow: Any, world: Cal
     assert here.emails() == []
 
 
+@pytest.mark.slow
 def test_the_commands_find_connections_that_were_made_in_the_ui(airflow: Any, tmp_path: Path) -> None:
     """As a newcomer makes them: in the metadata database, and with a short password, which Airflow warns about."""
     airflow.migrate()
@@ -501,6 +502,7 @@ def test_a_new_campaign_ends_the_wait_and_the_next_run_waits_for_the_next_one(
     assert again.xcoms["announce"] == ["106"]
 
 
+@pytest.mark.slow
 def test_the_results_say_which_egifts_are_not_redeemed_or_on_hold(airflow: Any, world: Callable[..., Any]) -> None:
     here = with_champions(world(step=1000))
     words = ("Used/Redeemed", "Opened", "Suspicious Email")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COUNTS = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")
 PEOPLE = [("C-1", "Ada", "Lovelace", "ada@example.com"), ("C-2", "Grace", "Hopper", "grace@example.com")]
 EACH = ["ada@example.com", "grace@example.com"]

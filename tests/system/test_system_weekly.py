@@ -9,6 +9,8 @@ import pytest
 
 MONDAY, WEDNESDAY, NEXT_MONDAY = "2026-11-23T06:00:00+00:00", "2026-11-25T15:20:00+00:00", "2026-11-30T06:00:00+00:00"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def champions(world: Callable[..., Any]) -> Any:

@@ -214,7 +214,7 @@ async def test_the_trigger_says_it_once_and_reports_it(
     [held] = [record for record in await asyncio.to_thread(records) if record.status == "pending"]
     assert event["status"] == "timeout"
     assert (event["report"]["on_hold"], event["report"]["on_hold_ids"]) == (1, [held.send_id])
-    assert sum("on hold at Sendoso" in entry.getMessage() for entry in caplog.records) == 1
+    assert sum("A manager approves" in entry.getMessage() for entry in caplog.records) == 1
     ti = TI()
     with pytest.raises(
         AirflowSensorTimeout, match=rf"1 of them on hold at Sendoso\. On hold: {held.send_id}; a manager"
