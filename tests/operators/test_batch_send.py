@@ -521,7 +521,7 @@ def test_a_task_that_airflow_times_out_has_pushed_the_counts_of_what_it_sent(
     [
         ("q4", "INFO", "Scope 'q4': one gift per person, once and for all."),
         ("{{ run_id }}", "INFO", "Scope 'run-1': one gift per person and run."),
-        ("{{ ti.run_id }}/{{ ti.try_number }}", "WARNING", "Scope 'run-1/1': this scope may be another one in every"),
+        ("{{ now().year }}", "WARNING", "Scope '2026': one gift per person and period of the clock"),
     ],
 )
 def test_a_batch_says_what_its_scope_means_for_other_runs(
@@ -536,7 +536,7 @@ def test_a_batch_says_what_its_scope_means_for_other_runs(
 ) -> None:
     with DAG("campaign", schedule=None):
         operator = batch(dedupe_scope=scope)
-    operator.render_template_fields({"run_id": "run-1", "ti": SimpleNamespace(run_id="run-1", try_number=1)})
+    operator.render_template_fields({"run_id": "run-1", "now": lambda: SimpleNamespace(year=2026)})
     execute(operator)
     lines = [line for line in read_logs().splitlines() if said in line]
     assert lines
