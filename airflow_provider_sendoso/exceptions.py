@@ -20,7 +20,10 @@ class SendosoError(AirflowException):
     """The lines with which the log of a failed batch ends."""
 
     def __str__(self) -> str:
-        return f"{self._said()} {self.so_far}".rstrip()
+        said = self._said()
+        if not self.so_far:
+            return said
+        return f"{said}{'' if said.endswith(('.', '!', '?')) else '.'} {self.so_far}"
 
     def _said(self) -> str:
         return super().__str__()

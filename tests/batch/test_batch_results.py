@@ -502,6 +502,7 @@ def write(count: int) -> float:
         return tracemalloc.get_traced_memory()[1] / 2**20
 
 
+@pytest.mark.slow
 def test_fifty_thousand_rows_take_no_more_memory_than_a_few(warehouse: Warehouse) -> None:
     the_table().prepare(BATCH)
     write(2_000)

@@ -15,6 +15,8 @@ from airflow_provider_sendoso.exceptions import SendosoSpoolError
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 ROWS = 400
 
 

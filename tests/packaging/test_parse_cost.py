@@ -13,6 +13,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MODULES = ("operators.sendoso", "operators.ledger", "sensors.sendoso", "notifications.sendoso", "retries")
 
 IMPORTS = """
