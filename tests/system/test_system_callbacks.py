@@ -30,7 +30,7 @@ def test_callbacks_of_a_task_and_of_a_run_send_once_each_however_often_they_run(
         assert here.wait_for_end(run_id) == "success"
         here.clear(run_id)
         here.wait_for_try(run_id, 2)
-        here.wait_until(lambda: "Sent: send-" in here.log(run_id), "the task's callback has run again")
+        here.wait_until(lambda: "Sent earlier: send-" in here.log(run_id), "the task's callback has run again")
         assert here.wait_for_end(run_id) == "success"
         assert len(here.sandbox.sends) == 2
         scopes = here.ask_ledger("SELECT dedupe_scope FROM sendoso_batches ORDER BY dedupe_scope")
@@ -53,7 +53,7 @@ def test_the_send_of_a_killed_callback_is_found_by_the_next_callback_and_not_sen
         here.clear(run_id)
         here.wait_for_try(run_id, 2)
         here.wait_until(lambda: here.ask_ledger("SELECT state FROM sendoso_sends") == [("SENT",)], "it is found")
-        here.wait_until(lambda: f"Sent: {here.sandbox.sends[0].id}" in here.log(run_id), "the log says so")
+        here.wait_until(lambda: f"Sent earlier: {here.sandbox.sends[0].id}" in here.log(run_id), "the log says so")
         assert len(here.sandbox.sends) == 1
 
 

@@ -307,6 +307,6 @@ def test_a_batch_says_which_of_its_sends_sendoso_holds(
     gift = {"gift_id": "gift-donation-trees", "message": "Hi", "dedupe_scope": "q4"}
     summary = BatchSendOperator(task_id="gifts", recipients=recipients, **gift).execute({"ti": TI()})
     assert summary["sent"] == 3
-    [text] = [entry.getMessage() for entry in caplog.records if "on hold" in entry.getMessage()]
+    [text] = [entry.getMessage() for entry in caplog.records if "A manager approves" in entry.getMessage()]
     assert text.startswith("2 sends are on hold at Sendoso (suspicious email: 2): send-")
     assert {record.status_word for record in records()} == {"suspicious email", "pending"}
