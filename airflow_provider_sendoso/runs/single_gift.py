@@ -161,9 +161,7 @@ def _is_sent(job: Job, ledger: Ledger, batch: Batch) -> bool:
 
 def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     """Return the row in the form in which it is posted; its campaign is read only if the gift was not sent before."""
-    name = send_key(hook.ledger, batch, job)
-    known = hook.ledger.sends.read([name]).get(name)
-    if known is not None and known.state is State.SENT:
+    if _is_sent(job, hook.ledger, batch):
         return job
     return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch, hook.find_gift))
 

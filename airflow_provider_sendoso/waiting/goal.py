@@ -117,7 +117,7 @@ def _target(name: str, word: Any) -> Target:
     known = known_word(word) if isinstance(word, str) else None
     if known is not None:
         return SendStatus(known) if known in list(SendStatus) else known
-    known_words = [known_word for words in STATUS_WORDS.values() for known_word in words]
+    known_words = [spelled for words in STATUS_WORDS.values() for spelled in words]
     near = get_close_matches(word.casefold(), known_words, n=3, cutoff=0.8) if isinstance(word, str) else []
     meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise SendosoConfigError(

@@ -175,9 +175,9 @@ class Wait:
 
     def complain(self) -> None:
         """Log that the last round failed, if it did, and which sends Sendoso has put on hold."""
-        words = self.watch.on_hold()
-        on_hold, self.watch.put_on_hold = [i for i in self.watch.put_on_hold if i in words], []
-        if on_hold:
+        put_on_hold, self.watch.put_on_hold = self.watch.put_on_hold, []
+        words = self.watch.on_hold() if put_on_hold else {}
+        if on_hold := [send_id for send_id in put_on_hold if send_id in words]:
             log.warning("%s", on_hold_warning(Counter(words[send_id] for send_id in on_hold), on_hold))
         if self.watch.dead_rounds:
             log.warning("Could not look at the sends, %d times in a row: %s", self.watch.dead_rounds, self.watch.error)
