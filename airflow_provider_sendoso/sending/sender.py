@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -62,6 +62,7 @@ class Sender:
     :param resend_absent: whether sends that are proven absent are sent again.
     :param stopped: returns whether to claim nothing more.
     :param conn_id: the id of the connection; an error names it where two connections claim the same account.
+    :param executor: runs the POSTs; by default as many threads as there may be POSTs at once.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Sender:
         resend_absent: bool = False,
         stopped: Callable[[], bool] = lambda: False,
         conn_id: str = "",
+        executor: Executor | None = None,
     ) -> None:
         self._session = session
         self._ledger = ledger
@@ -95,7 +97,7 @@ class Sender:
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
         )
         self._reconciler = Reconciler(session, ledger, batch.account, batch.dedupe_scope, settle_time)
-        self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
+        self._pool = executor or ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
         self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._absent: dict[str, Record] = {}
