@@ -23,13 +23,15 @@ from airflow_provider_sendoso.exceptions import (
     SendosoConnectionError,
     SendosoError,
     SendosoLedgerError,
+    SendosoLimitError,
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.clocks import since_boot
 from airflow_provider_sendoso.ledger.records import Claim, State
+from airflow_provider_sendoso.ledger.spending import UNLIMITED, Capped, Fit
 from airflow_provider_sendoso.models import AnySend, RowOutcome
 from airflow_provider_sendoso.sending import kept_logs
-from airflow_provider_sendoso.sending.jobs import Job, Result
+from airflow_provider_sendoso.sending.jobs import Job, Result, capped_result
 from airflow_provider_sendoso.sending.kinds import kind_of
 
 _ATTEMPTS = 6
@@ -100,20 +102,22 @@ class Poster:
         self._links = ledger.links(session.config.client_secret.get_secret_value())
         kept_logs.prepare()
 
-    def post(self, job: Job, claim: Claim) -> Posted:
+    def post(self, job: Job, claim: Claim, fit: Fit = UNLIMITED, begun: Callable[[], None] = lambda: None) -> Posted:
         """
         Take one claimed send through the protocol.
 
         :param job: the row.
         :param claim: the right to post it.
+        :param fit: the limits in which it has to fit, and its price.
+        :param begun: called once POSTING is committed.
         :raises Halted: if the batch is being stopped; the send was not posted.
         :raises SendosoError: if there is no token, no slot or no ledger; the send was not posted.
         """
         with kept_logs.kept() as records:
-            posted = self._post(job, claim)
+            posted = self._post(job, claim, fit, begun)
         return replace(posted, log_records=records)
 
-    def _post(self, job: Job, claim: Claim) -> Posted:
+    def _post(self, job: Job, claim: Claim, fit: Fit, begun: Callable[[], None]) -> Posted:
         """Attempt the POST until its outcome is final; repeat only what is known not to have been sent."""
         kind = kind_of(job.send)
         request = kind.request(
@@ -123,11 +127,17 @@ class Poster:
         )
         token, renewed, tries = self.session.token(), False, 0
         while True:
-            attempt = _Attempt(self, claim)
+            attempt = _Attempt(self, claim, fit)
             try:
                 attempt.begin()
             except _ClaimLost:
                 return Posted(None)
+            except Capped as capped:
+                self.ledger.sends.give_up(claim)
+                return Posted(capped_result(job, capped.last_gift, fit.limits))
+            except SendosoLimitError as limit:
+                return Posted(Result(job.number, RowOutcome.NOT_REACHED, limit.limit, str(limit)), stop=limit)
+            begun()
             exchange = self.session.call(request, token)
             crash_point("posted")
             outcome = classify(
@@ -182,12 +192,14 @@ class _Attempt:
 
     :param poster: the poster, which all attempts of a batch share.
     :param claim: the right to post the send.
+    :param fit: the limits in which the send has to fit, and its price.
     """
 
-    def __init__(self, poster: Poster, claim: Claim) -> None:
+    def __init__(self, poster: Poster, claim: Claim, fit: Fit) -> None:
         self._poster = poster
         self._sends = poster.ledger.sends
         self.claim = claim
+        self._fit = fit
         self._posting = False
         self._lapses_at = 0.0
         self._begun = 0.0
@@ -205,6 +217,8 @@ class _Attempt:
         again, with another slot.
 
         :raises _ClaimLost: if another run has taken the send; nothing may be posted.
+        :raises Capped: if the person was sent something too recently; nothing may be posted.
+        :raises SendosoLimitError: if the send does not fit in a limit; nothing may be posted.
         :raises Halted: if the batch is being stopped; nothing may be posted.
         """
         margin = self._poster.session.config.timeout + _MARGIN / 3
@@ -225,6 +239,8 @@ class _Attempt:
         :param transaction: the transaction that took the slot, if the slot was free at once: a send then costs two
             transactions instead of three.
         :raises _ClaimLost: if another run has taken the send.
+        :raises Capped: if the person was sent something too recently.
+        :raises SendosoLimitError: if the send does not fit in a limit.
         :raises Halted: if the batch is being stopped.
         """
         if self._poster.halted():
@@ -232,8 +248,13 @@ class _Attempt:
         crash_point("slot-taken")
         # Measured before the commit, so that a slow commit does not make the lease seem longer than it is.
         self._lapses_at = since_boot() + self._poster.lease
-        self._posting = True  # even if the commit fails: its answer may have been lost
-        if not self._sends.begin_post(self.claim, self._poster.lease, transaction):
+        was, self._posting = self._posting, True  # even if the commit fails: its answer may have been lost
+        try:
+            begun = self._sends.begin_post(self.claim, self._poster.lease, transaction, self._fit)
+        except (Capped, SendosoLimitError):
+            self._posting = was
+            raise
+        if not begun:
             self._posting = False
             raise _ClaimLost
 
