@@ -47,6 +47,9 @@ class SendosoLimitError(SendosoError, AirflowFailException):
     limit: str | None = None
     """The argument or the field of the connection, where the ledger keeps the limit."""
 
+    may_fit_soon = False
+    """Whether the send fits if those that other threads and processes are posting at this moment are refused."""
+
 
 class SendosoStatusError(SendosoError, AirflowFailException):
     """Sends that a sensor waited for have failed or came back."""

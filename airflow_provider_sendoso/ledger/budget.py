@@ -83,6 +83,22 @@ class Budget:
 
         return self._database.run(work)
 
+    def of_limits(self, account: str, dedupe_scope: str, limits: SpendingLimits) -> list[tuple[Limit, str, Used]]:
+        """
+        Return what was used of each limit, and of which scope, day or month it is.
+
+        :param account: the account that is limited.
+        :param dedupe_scope: the scope that is limited.
+        :param limits: the limits.
+        """
+
+        def work(connection: Connection) -> list[tuple[Limit, str, Used]]:
+            of = spans(account, dedupe_scope, now_on(connection))
+            used = {period: count(connection, of[period]) for period in {limit.period for limit in limits}}
+            return [(limit, of[limit.period].said, used[limit.period]) for limit in limits]
+
+        return self._database.run(work) if limits.any else []
+
     def last_gifts(self, account: str, email_hashes: Iterable[str], days: float) -> dict[str, float]:
         """
         Return when some people were last sent something, of any scope and kind, that has gone out or may have.

@@ -185,6 +185,17 @@ class SendLedger:
 
         return work(connection) if connection is not None else self._run(claim, work)
 
+    def check_fit(self, claim: Claim, fit: Fit) -> None:
+        """
+        Ask whether a claimed send could be committed as POSTING now, without taking a slot for it.
+
+        :param claim: the right to post the send.
+        :param fit: the limits in which the send has to fit, and its price.
+        :raises Capped: if the person was sent something too recently.
+        :raises SendosoLimitError: if the send does not fit in a limit.
+        """
+        self._database.run(lambda connection: reserve(self._database, connection, claim, fit))
+
     def give_up(self, claim: Claim) -> bool:
         """
         Commit that a claimed send is not posted and is free.

@@ -13,6 +13,7 @@ Every POSTING of an account locks one row, so that they are decided one after th
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -236,7 +237,9 @@ def _refuse_or_warn(limit: Limit, span: Span, used: Used, fit: Fit) -> None:
             )
     total = used.total(limit, currency) + more
     if total > limit.most:
-        raise _over(limit, f"The next send does not fit in {limit} of {span.said}: {used.said(limit, currency)}.")
+        error = _over(limit, f"The next send does not fit in {limit} of {span.said}: {used.said(limit, currency)}.")
+        error.may_fit_soon = total - used.unsettled(limit, currency) <= limit.most
+        raise error
     if total >= NEARLY * limit.most:
         fit.near.setdefault(limit.name, f"{limit} of {span.said} is nearly reached: {used.said(limit, currency)}.")
 
@@ -255,20 +258,35 @@ def count(connection: Connection, span: Span, but: str = "") -> Used:
     :param span: the scope, day or month.
     :param but: the key of a send that is left out.
     """
-    columns = (sends.c.state, sends.c.currency, func.count(), func.sum(sends.c.cost))
-    query = select(*columns).where(span.these, WENT_OUT, sends.c.send_key != but)
-    spent = reserved = unpriced = 0
-    cost_spent: dict[str, int] = {}
-    cost_reserved: dict[str, int] = {}
-    for state, currency, number, cost in connection.execute(query.group_by(sends.c.state, sends.c.currency)):
-        gone = state == State.SENT
-        spent, reserved = spent + number * gone, reserved + number * (not gone)
+    # One of "spent", "reserved" and "in_flight".
+    part = case(
+        (sends.c.state == State.SENT, "spent"),
+        (and_(sends.c.state == State.POSTING, sends.c.lease_until > db_now()), "in_flight"),
+        else_="reserved",
+    ).label("part")
+    query = select(part, sends.c.currency, func.count(), func.sum(sends.c.cost)).where(
+        span.these, WENT_OUT, sends.c.send_key != but
+    )
+    number, cost, unpriced = (
+        Counter[str](),
+        {"spent": Counter[str](), "reserved": Counter[str](), "in_flight": Counter[str]()},
+        0,
+    )
+    for name, currency, rows, millionths in connection.execute(query.group_by("part", sends.c.currency)):
+        number[name] += rows
         if currency is None:
-            unpriced += number
+            unpriced += rows
         else:
-            costs = cost_spent if gone else cost_reserved
-            costs[currency] = costs.get(currency, 0) + int(cost or 0)
-    return Used(spent, reserved, cost_spent, cost_reserved, unpriced)
+            cost[name][currency] += int(millionths or 0)
+    return Used(
+        number["spent"],
+        number["reserved"] + number["in_flight"],
+        cost["spent"],
+        cost["reserved"] + cost["in_flight"],
+        unpriced,
+        number["in_flight"],
+        cost["in_flight"],
+    )
 
 
 def _correct(

@@ -112,6 +112,8 @@ class Used:
     :param reserved: sends that are being posted, or whose outcome is not known.
     :param cost_spent: cost of the first, in millionths, by currency.
     :param cost_reserved: cost of the second likewise.
+    :param in_flight: those of ``reserved`` that a live process is posting: each is spent or given back in a moment.
+    :param cost_in_flight: their cost likewise.
     :param unpriced: sends of both whose price was not stored, because no cost was limited when they were made.
     """
 
@@ -120,6 +122,8 @@ class Used:
     cost_spent: Mapping[str, int] = field(default_factory=dict)
     cost_reserved: Mapping[str, int] = field(default_factory=dict)
     unpriced: int = 0
+    in_flight: int = 0
+    cost_in_flight: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sends(self) -> int:
@@ -138,6 +142,10 @@ class Used:
     def total(self, limit: Limit, currency: str) -> int:
         """Return what was used of a limit, in sends or in millionths of a currency."""
         return self.cost(currency) if limit.is_cost else self.sends
+
+    def unsettled(self, limit: Limit, currency: str) -> int:
+        """Return the part of :meth:`total` that is in flight."""
+        return self.cost_in_flight.get(currency, 0) if limit.is_cost else self.in_flight
 
     def said(self, limit: Limit, currency: str) -> str:
         """

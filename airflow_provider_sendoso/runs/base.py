@@ -6,11 +6,13 @@ import hashlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from airflow_provider_sendoso.arguments.values import text
+from airflow_provider_sendoso.batch.pricing import Prices
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
@@ -18,6 +20,8 @@ from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.models.identity import name_problem, same_name
+from airflow_provider_sendoso.models.spending import NO_LIMITS, SpendingLimits
+from airflow_provider_sendoso.runs.limits import RunLimits
 from airflow_provider_sendoso.runs.task import Task
 from airflow_provider_sendoso.sending import Sender
 from airflow_provider_sendoso.task_state import first_try, has_store, note, noted
@@ -47,6 +51,8 @@ class SendPlan:
     :param claim_timeout: seconds to wait, without progress, for rows that another run has claimed.
     :param settle_time: seconds after a POST's deadline from which the send's absence can be proven.
     :param resend_absent: whether a send of unknown outcome whose absence is proven is sent again.
+    :param spending: the limits of the scope that the ledger keeps, and the days between two gifts.
+    :param shipping_estimate: estimated cost of shipping one physical gift, in the catalogue's currency.
     :raises SendosoConfigError: if arguments contradict each other; nothing was sent.
     """
 
@@ -55,6 +61,8 @@ class SendPlan:
     claim_timeout: float = 600.0
     settle_time: float = 900.0
     resend_absent: bool = False
+    spending: SpendingLimits = NO_LIMITS
+    shipping_estimate: Decimal | None = None
 
     def __post_init__(self) -> None:
         if self.lease < _SHORTEST_LEASE:
@@ -80,6 +88,7 @@ class Run:
         self.context = task.context
         self.hook = task.hook
         self.log = task.log
+        self.limits = RunLimits(task.hook, plan.spending, task.log)
 
     def _defer_until_settled(self, sender: Sender) -> None:
         """Defer the task until the absence of the held sends can be proven; at most once per try."""
@@ -122,7 +131,7 @@ class Run:
         ids = (ti.dag_id, ti.task_id, ti.run_id, map_index)
         return make_batch(self.hook.config, self.plan.dedupe_scope, recipient_key, *ids)
 
-    def _sender(self, batch: Batch, own_gift: bool, max_in_flight: int | None = None) -> Sender:
+    def _sender(self, batch: Batch, own_gift: bool, prices: Prices, max_in_flight: int | None = None) -> Sender:
         return Sender(
             self.hook.session,
             self.hook.ledger,
@@ -135,6 +144,8 @@ class Run:
             resend_absent=self.plan.resend_absent,
             stopped=self.task.stopped,
             conn_id=self.hook.sendoso_conn_id,
+            limits=self.limits,
+            price_of=prices.of,
         )
 
 

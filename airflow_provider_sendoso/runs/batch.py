@@ -23,11 +23,13 @@ from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
     SendosoError,
+    SendosoLimitError,
     SendosoNotReachedError,
     SendosoRowsError,
 )
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import Item, RowOutcome
+from airflow_provider_sendoso.models.spending import Price
 from airflow_provider_sendoso.observability.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
@@ -89,7 +91,8 @@ class BatchRun(Run):
         return f"Earlier tries of this task have posted {sent} sends, which are not made again." if sent else ""
 
     def _execute(self, batch: Batch) -> dict[str, Any]:
-        sender = self._sender(batch, self.plan.own_gift or self.plan.own_touch, self.plan.max_in_flight)
+        own = self.plan.own_gift or self.plan.own_touch
+        sender = self._sender(batch, own, self._prices, self.plan.max_in_flight)
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
         results = self._prepare_results(batch)
@@ -129,6 +132,7 @@ class BatchRun(Run):
     ) -> tuple[Summary, SendosoError | None]:
         """Report what would be sent and what it would cost; the ledger is only read."""
         seen, cost = self._preview(batch, spool, spool.record)
+        self._say_room(batch, seen)
         balance = self.hook.get_balance()
         if cost is not None and cost.amount is not None and balance is not None and cost.amount > balance:
             self.log.warning("That is more than the balance of %s.", balance)
@@ -150,7 +154,8 @@ class BatchRun(Run):
         """Send the rows that may be sent; log and push the summary however it ends."""
         metrics = SendMetrics(self.hook.sendoso_conn_id, self.task.operator, batch)
         fingerprint, left_out = None, set[int]()
-        if failure is None and (self.plan.limits.any or self.hook.config.max_sends_per_batch is not None):
+        on_cost, ceiling = self.limits().on_cost, self.hook.config.max_sends_per_batch
+        if failure is None and (self.plan.limits.any or on_cost or ceiling is not None):
             seen, cost = self._preview(batch, spool, price=self.plan.limits.max_cost is not None)
             fingerprint, left_out = seen.fingerprint, seen.left_out
             failure = self._why_refused(batch, spool, seen, cost)
@@ -158,6 +163,7 @@ class BatchRun(Run):
                 self._preview(batch, spool, spool.record, price=False)  # gifts sent earlier are counted as such
         if failure is None:
             try:
+                self.limits.price_earlier(batch, self._prices)
                 with span("send"):
                     sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
             except SendosoError as error:
@@ -171,6 +177,8 @@ class BatchRun(Run):
                 metrics.end(summary.counts)
                 self._log_lines(self._lines(summary, spool, None, sender.on_hold))
                 raise
+        if isinstance(failure, SendosoLimitError) and failure.limit is not None:
+            spool.explain_not_reached(f"{failure.limit}: {failure}")
         held = spool.rows(RowOutcome.HELD, _NAMED)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
         if results is not None or self.links:
@@ -201,11 +209,35 @@ class BatchRun(Run):
 
     def _why_refused(self, batch: Batch, spool: BatchSpool, seen: Preview, cost: Cost | None) -> SendosoError | None:
         limits = self.plan.limits
-        refusal = limits.why_refused(seen.sends, cost, seen.fingerprint)
+        refusal = limits.why_refused(seen.sends, cost, seen.fingerprint) or self._why_unpriced(seen)
         if limits.differs(seen.fingerprint):
             approved = str(limits.approved_fingerprint)
             refusal = f"{refusal} {say_differences(approved, seen, self.hook.ledger, batch, spool.jobs())}"
         return limit_error(refusal) if refusal else over_ceiling(self.hook.config, seen.sends if seen.posts else 0)
+
+    def _why_unpriced(self, seen: Preview) -> str | None:
+        """Say that a limit on cost cannot be kept, because what would be sent has no price."""
+        limited = [limit.name for limit in self.limits() if limit.is_cost]
+        cost = estimate(seen.to_send, self._prices) if limited else None
+        if cost is None or cost.amount is not None:
+            return None
+        names = " and ".join(limited)
+        return f"What it would cost is not known, so {names} cannot be kept: {'; '.join(cost.unknown[:5])}."
+
+    def _say_room(self, batch: Batch, seen: Preview) -> None:
+        """Warn of the limits that a run would reach before its last row."""
+        cost = estimate(seen.to_send, self._prices) if self.limits().on_cost else None
+        amount = Price(cost.amount, cost.currency or "") if cost is not None and cost.amount is not None else None
+        for limit, of, used in self.hook.ledger.budget.of_limits(batch.account, batch.dedupe_scope, self.limits()):
+            if limit.is_cost and amount is None:
+                continue  # why is said by the dry run's error
+            currency, more = (
+                (amount.currency, amount.millionths) if limit.is_cost and amount else ("", seen.to_send.total())
+            )
+            if used.total(limit, currency) + more > limit.most:
+                self.log.warning(
+                    "A run would stop when it reaches %s of %s: %s.", limit, of, used.said(limit, currency)
+                )
 
     def _preview(
         self,
@@ -216,7 +248,14 @@ class BatchRun(Run):
         price: bool = True,
     ) -> tuple[Preview, Cost | None]:
         """Determine what would be sent and, if it is needed, what it would cost."""
-        seen = preview(self.hook.ledger, batch, spool.jobs(), record, resend_absent=self.plan.resend_absent)
+        seen = preview(
+            self.hook.ledger,
+            batch,
+            spool.jobs(),
+            record,
+            resend_absent=self.plan.resend_absent,
+            limits=self.limits(),
+        )
         if not price:
             return seen, None
         cost = estimate(seen.made + seen.to_send, self._prices)
@@ -379,7 +418,12 @@ class BatchRun(Run):
         self, summary: Summary, spool: BatchSpool, failure: SendosoError | None, on_hold: int
     ) -> tuple[str, ...]:
         """Make the report; it says nothing of the rows that a dry run would send."""
-        outcomes = [RowOutcome.INVALID, RowOutcome.REFUSED, *([] if summary.dry_run else [RowOutcome.NOT_REACHED])]
+        outcomes = [
+            RowOutcome.INVALID,
+            RowOutcome.REFUSED,
+            RowOutcome.CAPPED,
+            *([] if summary.dry_run else [RowOutcome.NOT_REACHED]),
+        ]
         report = Report(
             summary=summary,
             asked=self.plan.in_words,

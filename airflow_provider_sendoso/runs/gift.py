@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
 from airflow_provider_sendoso.links.sendoso import TrackingLink
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.observability.metrics import SendMetrics
@@ -37,12 +39,17 @@ class GiftRun(Run):
         gift = self.plan.gift
         batch = self._batch(RECIPIENT_KEY)
         self._push_link()
-        sender = self._sender(batch, own_gift=True)
+        prices = gift.prices(self.hook, self.plan.shipping_estimate)
+        sender = self._sender(batch, True, prices)
         self._check_ledger()
+        self.limits.price_earlier(batch, prices)
         metrics = SendMetrics(self.hook.sendoso_conn_id, self.task.operator, batch)
-        result = gift.go(self.hook, sender, metrics, self.log)
+        result = gift.go(self.hook, sender, metrics, self.log, self.limits())
         if result.outcome is RowOutcome.HELD:
             self._defer_until_settled(sender)
         if result.tracking_url is not None:
             TrackingLink().push(self.context, result.tracking_url)
-        return gift.conclude(result, metrics, self.log)
+        send_id = gift.conclude(result, metrics, self.log)
+        if result.outcome is RowOutcome.CAPPED:
+            raise AirflowSkipException(f"No gift was sent: {result.words}.")
+        return send_id

@@ -129,7 +129,7 @@ class Poster:
         while True:
             attempt = _Attempt(self, claim, fit)
             try:
-                attempt.begin()
+                self._begin(attempt, claim, fit)
             except _ClaimLost:
                 return Posted(None)
             except Capped as capped:
@@ -160,6 +160,30 @@ class Poster:
             elif exchange.answer is None:
                 # After a 429 the pace makes every process of the account wait.
                 self.sleep(min(2.0 ** (tries - 1), _LONGEST_PAUSE))
+
+    def _begin(self, attempt: _Attempt, claim: Claim, fit: Fit) -> None:
+        """
+        Commit POSTING; while what is in flight may yet leave room in a limit, wait for it.
+
+        :raises SendosoLimitError: if the send does not fit in a limit.
+        """
+        give_up, pause = time.monotonic() + self.lease, _NAP
+        while True:
+            try:
+                attempt.begin()
+                return
+            except SendosoLimitError as limit:
+                refused = limit
+            while refused.may_fit_soon and time.monotonic() < give_up:
+                self.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                try:
+                    self.ledger.sends.check_fit(claim, fit)
+                    break
+                except SendosoLimitError as limit:
+                    refused = limit
+            else:
+                raise refused
 
     def sleep(self, seconds: float) -> None:
         """
@@ -252,7 +276,7 @@ class _Attempt:
         try:
             begun = self._sends.begin_post(self.claim, self._poster.lease, transaction, self._fit)
         except (Capped, SendosoLimitError):
-            self._posting = was
+            self._posting, self._lapses_at = was, 0.0  # nothing was committed, so nothing may be posted
             raise
         if not begun:
             self._posting = False

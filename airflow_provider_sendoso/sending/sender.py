@@ -67,7 +67,8 @@ class Sender:
     :param resend_absent: whether sends that are proven absent are sent again.
     :param stopped: returns whether to claim nothing more.
     :param conn_id: the id of the connection; an error names it where two connections claim the same account.
-    :param limits: what the scope and the account may send and spend, whatever sends beside this batch.
+    :param limits: returns what the scope and the account may send and spend, whatever sends beside this batch; called
+        for each chunk of rows, in the thread of the caller.
     :param price_of: returns what a send costs, or why that is not known; called only if a cost is limited.
     """
 
@@ -85,7 +86,7 @@ class Sender:
         resend_absent: bool = False,
         stopped: Callable[[], bool] = lambda: False,
         conn_id: str = "",
-        limits: SpendingLimits = NO_LIMITS,
+        limits: Callable[[], SpendingLimits] = lambda: NO_LIMITS,
         price_of: Callable[[Item], Price | str] = lambda item: "prices are not known here",
     ) -> None:
         self._session = session
@@ -97,7 +98,8 @@ class Sender:
         self._resend_absent = resend_absent
         self._conn_id = conn_id
         self._stopped = stopped
-        self._limits = limits
+        self._limits_now = limits
+        self._limits = NO_LIMITS
         self._price_of = price_of
         self._near: dict[str, str] = {}
         self._warned = set[str]()
@@ -195,6 +197,7 @@ class Sender:
         """Claim a chunk and post what is free in it; ``False`` if the batch is being stopped."""
         if self._stopped():
             return False
+        self._limits = self._limits_now()
         by_key = self._without_capped({self._send_key(job): job for job in jobs})
         found = self._claim(by_key)
         crash_point("claimed")
