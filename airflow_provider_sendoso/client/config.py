@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models.hosts import is_host, is_ip, is_loopback
 from airflow_provider_sendoso.models.identity import is_invisible, name_problem, same_name
+from airflow_provider_sendoso.models.spending import SpendingLimits
 
 DEFAULT_HOST = "https://app.sendoso.com"
 _PORTS = {"https": 443, "http": 80}
@@ -79,6 +80,15 @@ class ClientConfig(BaseModel):
     def client(self) -> tuple[str, ...]:
         """The values that tell this OAuth client from others, which may belong to another organisation at Sendoso."""
         return (self.base_url, self.client_id, self.grant_type)
+
+    @property
+    def spending(self) -> SpendingLimits:
+        """The limits that the ledger keeps for all that the account sends."""
+        return SpendingLimits(
+            max_sends_per_day=self.max_sends_per_day,
+            max_cost_per_month=self.max_cost_per_month,
+            min_days_between_gifts=self.min_days_between_gifts,
+        )
 
     @property
     def identity(self) -> tuple[str, ...]:

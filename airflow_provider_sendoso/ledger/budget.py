@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.engine import Connection
@@ -15,7 +16,7 @@ from airflow_provider_sendoso.ledger.schema import scopes, sends, spending
 from airflow_provider_sendoso.ledger.spending import DAY, WENT_OUT, WHEN, count, doubt, spans
 from airflow_provider_sendoso.ledger.statements import now_on
 from airflow_provider_sendoso.models import Item
-from airflow_provider_sendoso.models.spending import Limit, Price, SpendingLimits, Used
+from airflow_provider_sendoso.models.spending import Limit, Price, SpendingLimits, Used, from_millionths
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class BudgetLine:
     What was used of a scope, a day or a month, and the limits on it.
 
     :param period: ``scope``, ``day`` or ``month``.
-    :param of: which one, in words.
+    :param of: which one.
     :param used: what was spent and reserved.
     :param limits: the limits; none if it is not limited.
     """
@@ -33,6 +34,48 @@ class BudgetLine:
     of: str
     used: Used
     limits: tuple[Limit, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line for a program to read; costs are texts, by currency."""
+        used = self.used
+        return {
+            "period": self.period,
+            "of": self.of,
+            "spent": {"sends": used.spent, "cost": _amounts(used.cost_spent)},
+            "reserved": {"sends": used.reserved, "cost": _amounts(used.cost_reserved)},
+            "unpriced": used.unpriced,
+            "limits": [
+                {
+                    "name": limit.name,
+                    "most": str(from_millionths(limit.most)) if limit.is_cost else limit.most,
+                    "left": self._left(limit),
+                }
+                for limit in self.limits
+            ],
+        }
+
+    def as_lines(self) -> list[str]:
+        """Return the line for people, and one for each limit."""
+        used = self.used
+        parts = []
+        for what, sends_, cost in (
+            ("spent", used.spent, used.cost_spent),
+            ("reserved", used.reserved, used.cost_reserved),
+        ):
+            costs = ", ".join(f"{amount} {currency}" for currency, amount in _amounts(cost).items())
+            parts.append(f"{what} {sends_}{f' ({costs})' if costs else ''}")
+        unpriced = f", {used.unpriced} without a stored price" if used.unpriced else ""
+        left = [f"    {limit}: {self._left(limit)} left" for limit in self.limits] or ["    no limit"]
+        of = repr(self.of) if self.period == "scope" else self.of
+        return [f"{self.period} {of}: {', '.join(parts)}{unpriced}", *left]
+
+    def _left(self, limit: Limit) -> Any:
+        """Return what is left of a limit; ``None`` if the costs are in several currencies."""
+        currencies = self.used.currencies
+        if limit.is_cost and len(currencies) > 1:
+            return None
+        left = max(0, limit.most - self.used.total(limit, currencies[0] if currencies else ""))
+        return str(from_millionths(left)) if limit.is_cost else left
 
 
 class Budget:
@@ -157,6 +200,10 @@ class Budget:
             connection.execute(update(sends).where(*these, *of_item).values(**values))
 
         self._database.run(work)
+
+
+def _amounts(costs: Mapping[str, int]) -> dict[str, str]:
+    return {currency: str(from_millionths(cost)) for currency, cost in sorted(costs.items())}
 
 
 def _scope_limits(max_sends: int | None, max_cost: int | None) -> Iterator[Limit]:

@@ -49,11 +49,12 @@ class RunLimits:
         return self._limits
 
     def _with(self, config: ClientConfig) -> SpendingLimits:
-        days = self._spending.min_days_between_gifts
+        mine = self._spending
+        days = mine.min_days_between_gifts
         return replace(
-            self._spending,
-            max_sends_per_day=config.max_sends_per_day,
-            max_cost_per_month=config.max_cost_per_month,
+            config.spending,
+            scope_max_sends=mine.scope_max_sends,
+            scope_max_cost=mine.scope_max_cost,
             min_days_between_gifts=config.min_days_between_gifts if days is None else days,
         )
 

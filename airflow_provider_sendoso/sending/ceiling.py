@@ -44,8 +44,7 @@ def check_uncounted(config: ClientConfig, sends: int) -> None:
     :raises SendosoLimitError: naming the ceiling, or the limit that cannot be kept; nothing was sent.
     """
     check_ceiling(config, sends)
-    names = ("max_sends_per_day", "max_cost_per_month", "min_days_between_gifts")
-    limited = [name for name in names if getattr(config, name) is not None]
+    limited = [name for name, most in vars(config.spending).items() if most is not None]
     if limited:
         raise SendosoLimitError(
             f"The connection sets {', '.join(limited)}, and this call does not go through the ledger, which keeps such "
