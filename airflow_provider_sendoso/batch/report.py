@@ -52,10 +52,10 @@ class Group:
 
 @dataclass(frozen=True)
 class HeldSend:
-    """A held send: its row, since when it is held (UTC), the reason, and the first digits of its key."""
+    """A held send: its row, the time of its POST (UTC), the reason, and the first digits of its key."""
 
     name: str
-    since: str
+    posted: str
     reason: str
     key: str
 
@@ -116,7 +116,7 @@ class Report:
             return
         yield "Held, the outcome is not known:"
         for send in self.held:
-            yield from _wrap(f"key {send.key}  since {send.since}  {send.reason}  {send.name}", "  ", 1)
+            yield from _wrap(f"key {send.key}  posted at {send.posted}  {send.reason}  {send.name}", "  ", 1)
         if more := self.summary.count(RowOutcome.HELD) - len(self.held):
             yield f"  and {more} more: airflow sendoso ledger list --batch {self.summary.batch_id}"
 

@@ -189,7 +189,8 @@ cursors = Table(
     Column("position", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
     Column("updated_at", Moment, nullable=False),
 )
-"""How far event sensors have read Sendoso's lists. Since version 4."""
+"""How far event sensors have read Sendoso's lists, which try of a task began last, and the last search for a scope's
+sends of unknown outcome. Since version 4."""
 
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.tries import ThisTry
     from airflow_provider_sendoso.runs.task import Task
     from airflow_provider_sendoso.scopes import Advice
 
@@ -45,6 +46,7 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
         self.claim_timeout = claim_timeout
         self.stopped = False
         self.settled = False
+        self.this_try: ThisTry | None = None
 
     @cached_property
     def hook(self) -> SendosoHook:
@@ -68,8 +70,10 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
 
     def _task(self, context: Context) -> Task:
         """Return the parts of this task that a run needs."""
+        from airflow_provider_sendoso.ledger.tries import ThisTry
         from airflow_provider_sendoso.runs.task import Task
 
+        self.this_try = ThisTry()
         return Task(
             context,
             self.hook,
@@ -79,6 +83,7 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
             defer=None if self.settled else self._defer_until,
             do_xcom_push=self.do_xcom_push,
             outlets=self.outlets,
+            this_try=self.this_try,
         )
 
     def _defer_until(self, trigger: Any) -> None:

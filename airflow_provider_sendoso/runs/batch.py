@@ -25,6 +25,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoError,
     SendosoNotReachedError,
     SendosoRowsError,
+    SendosoSupersededError,
 )
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import Item, RowOutcome
@@ -33,6 +34,8 @@ from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
 from airflow_provider_sendoso.runs.batch_plan import BatchPlan
+from airflow_provider_sendoso.runs.slots import reschedule_until_free
+from airflow_provider_sendoso.runs.stops import stopped_by
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.ceiling import limit_error, over_ceiling
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
@@ -76,6 +79,8 @@ class BatchRun(Run):
         self._push_link()
         try:
             return self._execute(batch)
+        except SendosoSupersededError:
+            raise
         except SendosoError as error:
             error.so_far = error.so_far or self._sent_before(batch)
             raise
@@ -109,6 +114,7 @@ class BatchRun(Run):
                 summary, failure = self._dry_run(batch, spool, results, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)
+                self.hook.begin_try(self.task.this_try, self.context["ti"])
                 summary, failure = self._send(batch, spool, sender, results, failure)
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
@@ -160,10 +166,14 @@ class BatchRun(Run):
             try:
                 with span("send"):
                     sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
+            except SendosoSupersededError:
+                raise
             except SendosoError as error:
                 own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
                 failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
+                if self.task.this_try.superseded():
+                    raise
                 # BaseException, because Airflow's time-out is no Exception: a sensor can then follow what was sent.
                 summary = self._summary(batch, spool, fingerprint)
                 self.task.push(summary.as_json())
@@ -171,6 +181,10 @@ class BatchRun(Run):
                 metrics.end(summary.counts)
                 self._log_lines(self._lines(summary, spool, None, sender.on_hold))
                 raise
+        self.task.this_try.check()
+        if failure is None:
+            not_reached = spool.counts()[RowOutcome.NOT_REACHED]
+            reschedule_until_free(self.task, sender, not_reached, self.plan.claim_timeout)
         held = spool.rows(RowOutcome.HELD, _NAMED)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
         if results is not None or self.links:
@@ -417,9 +431,10 @@ class BatchRun(Run):
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: BatchSpool) -> SendosoError | None:
         """Decide between success and failure; the most important check comes first."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
+            stopped = f"The task was told to stop: {stopped_by(self.context)}. " if self.task.stopped() else ""
             return SendosoNotReachedError(
-                f"{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was sent a "
-                "gift is not sent another."
+                f"{stopped}{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was "
+                "sent a gift is not sent another."
             )
         if held and self.plan.fail_on_held:
             names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)

@@ -15,6 +15,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoError,
     SendosoNotReachedError,
     SendosoRowsError,
+    SendosoSupersededError,
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -97,6 +98,8 @@ class OneGift:
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
             try:
                 sender.send([job], metrics.watch(results.append), ProgressLog(log), left_out)
+            except SendosoSupersededError:
+                raise
             except BaseException as error:
                 metrics.end({results[-1].outcome: 1})
                 if not isinstance(error, SendosoError):

@@ -6,7 +6,6 @@ unknown outcome is recognised by recipient, campaign and time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +23,7 @@ from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.models import CampaignSend, Delivery, Gift, Kind, Send, StatusReport, Touch
 from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
 from airflow_provider_sendoso.sending.kinds.base import SendKind
-from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
+from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner, for_so_long
 
 _WITNESSES = 100
 """The number of newest accepted sends that are looked for: a list that shows none of them proves nothing absent."""
@@ -119,7 +118,7 @@ class TrackerScanner:
         :return: the statuses by send key; sends that the list does not show are left out.
         """
         [account] = {record.account for record in records}
-        tracker = self._walked([tracked(record) for record in records], account)
+        tracker = self._walked([tracked(record) for record in records], account, for_so_long(LONGEST_SCAN))
         others = self._ledger.bindings.perhaps_sent(account, {str(record.email_hash) for record in records})
         assigned = tracker.assign(self._taken(tracker, account), self._latest, map(tracked, others))
         statuses: dict[str, StatusReport] = {}
@@ -133,7 +132,7 @@ class TrackerScanner:
                 statuses[record.send_key] = send.report
         return statuses
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         [account] = {record.account for record in unresolved.values()}
         hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
@@ -150,7 +149,7 @@ class TrackerScanner:
             if key not in unresolved and record.email_hash and (record.posted_at or 0.0) >= oldest
         ]
         witnesses = [send for send in elsewhere if send.accepted and others[send.name].kind is Kind.CAMPAIGN]
-        tracker = self._walked([*wanted, *elsewhere], account, whole=whole)
+        tracker = self._walked([*wanted, *elsewhere], account, stop, whole=whole)
         taken = self._taken(tracker, account)
         scan = Scan()
         assigned = tracker.assign(taken, self._latest)
@@ -165,14 +164,15 @@ class TrackerScanner:
             scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}
         return scan
 
-    def _walked(self, sends: Sequence[Tracked], account: str, *, whole: bool = False) -> Tracker:
+    def _walked(
+        self, sends: Sequence[Tracked], account: str, stop: Callable[[], bool], *, whole: bool = False
+    ) -> Tracker:
         """Walk through the list."""
-        give_up = time.monotonic() + LONGEST_SCAN
         tracker = Tracker(
             sends,
             lambda email: self._ledger.email_hash(account, email),
             whole=whole,
-            stop=lambda: time.monotonic() > give_up,
+            stop=stop,
         )
         self._session.walk(tracker.walk())
         return tracker

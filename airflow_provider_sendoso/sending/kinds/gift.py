@@ -7,7 +7,6 @@ the list shows their metadata, is inferred.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -115,12 +114,11 @@ class MarkScanner:
         self._session = session
         self._ledger = ledger
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         scan = Scan()
         keys = {self._ledger.airflow_key(send_key): send_key for send_key in unresolved}
         marks = set[str]()
-        give_up = time.monotonic() + LONGEST_SCAN
         oldest = min(record.posted_at or 0.0 for record in unresolved.values()) - CLOCKS_APART
         pages = Pages(list_sends_request(), "sends", until_empty=whole)
         descent = Descent()
@@ -135,7 +133,7 @@ class MarkScanner:
                 descent.see(item)
             if not whole and (descent.is_past(oldest) or len(scan.found) == len(unresolved)):
                 return scan
-            if time.monotonic() > give_up:
+            if stop():
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", LONGEST_SCAN)
                 return scan
         if pages.whole and marks:  # a list that shows no marks at all proves nothing
