@@ -120,7 +120,7 @@ class SendGiftOperator(SendOperator):
         from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
         from airflow_provider_sendoso.runs.single_gift import OneGift
 
-        self._advice()
+        self._say_scope()
         gift = OneGift.of(self)
         plan = GiftPlan(gift=gift, dedupe_scope=self.dedupe_scope, **self._claims(), **absence(self))
         return GiftRun(plan, self._task(context)).execute()

@@ -10,6 +10,7 @@ from typing import Any
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from airflow_provider_sendoso.arguments.values import text
+from airflow_provider_sendoso.batch.report import resolve_command
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
@@ -28,10 +29,9 @@ _PROGRESS = 5.0
 
 _SHORTEST_LEASE = 10.0
 
-WHAT_TO_DO = (
+MAY_HAVE_GONE_OUT = (
     "A gift may have gone out; it will not be sent again on a guess. The next run looks for it in Sendoso once more. "
-    "To decide it yourself, look for the recipient in Sendoso, and write down what you found with "
-    "`airflow sendoso ledger resolve` or a ResolveHeldOperator."
+    "To decide it yourself, look for the recipient in Sendoso"
 )
 
 _LEDGER_UUID = "sendoso_ledger_uuid"
@@ -198,6 +198,20 @@ class ProgressLog:
         rate = done / (now - self._started)
         left = timedelta(seconds=round((of - done) / rate)) if rate and done < of else "unknown" if done < of else 0
         self._log.info("%d of %d rows done, %.1f a second, %d refused, time left: %s.", done, of, rate, refused, left)
+
+
+def how_to_decide(what: str, key: str, conn_id: str) -> str:
+    """
+    Say what to do about a held send.
+
+    :param what: what may have happened, and where to look, as the beginning of a sentence.
+    :param key: the first digits of the send's key.
+    :param conn_id: the Sendoso connection.
+    """
+    return (
+        f"{what}, and write down what you found: `{resolve_command(key, conn_id, '--sent')}`, with --not-sent instead "
+        "if it is not there; or, without a shell, by a ResolveHeldOperator."
+    )
 
 
 def short_key(send_key: str | None) -> str:

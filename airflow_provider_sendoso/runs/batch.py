@@ -32,7 +32,7 @@ from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.observability.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
-from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
+from airflow_provider_sendoso.runs.base import MAY_HAVE_GONE_OUT, ProgressLog, Run, how_to_decide, moment, short_key
 from airflow_provider_sendoso.runs.batch_plan import BatchPlan
 from airflow_provider_sendoso.runs.slots import reschedule_until_free
 from airflow_provider_sendoso.runs.stops import stopped_by
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 _NAMED = 20
-"""The most unknown prices and held sends that a log line or an error names; it counts the others."""
+"""The most unknown prices, unused columns and held sends that a log line or an error names; it counts the others."""
 
 
 _NEVER_POSTED = (RowOutcome.INVALID, RowOutcome.DUPLICATE)
@@ -69,8 +69,8 @@ class BatchRun(Run):
     links = False
     """Whether each row is to become an eGift link."""
     _started = 0.0
-    what_to_do = WHAT_TO_DO
-    """What the error says about held sends."""
+    may_have = MAY_HAVE_GONE_OUT
+    """What the error says of held sends."""
 
     def execute(self) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
@@ -266,7 +266,7 @@ class BatchRun(Run):
 
     @cached_property
     def _campaigns(self) -> Campaigns:
-        return Campaigns(self.hook.find_touch)
+        return Campaigns(self.hook)
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -288,6 +288,9 @@ class BatchRun(Run):
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[BatchRow]:
         reader = BatchRowReader(columns, self.plan.layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
+        if unused := reader.unused:
+            more = f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""
+            self.log.info("Columns that are not used: %s%s.", ", ".join(unused[:_NAMED]), more)
         return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
 
     def _warehouse(self) -> DbApiHook:
@@ -396,6 +399,7 @@ class BatchRun(Run):
         outcomes = [RowOutcome.INVALID, RowOutcome.REFUSED, *([] if summary.dry_run else [RowOutcome.NOT_REACHED])]
         report = Report(
             summary=summary,
+            conn_id=self.hook.sendoso_conn_id,
             asked=self.plan.in_words,
             took=f"took {timedelta(seconds=round(time.monotonic() - self._started))}",
             groups={outcome: spool.groups(outcome) for outcome in outcomes},
@@ -439,9 +443,10 @@ class BatchRun(Run):
         if held and self.plan.fail_on_held:
             names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
             more = summary.count(RowOutcome.HELD) - len(held)
+            decide = how_to_decide(self.may_have, short_key(held[0].send_key), self.hook.sendoso_conn_id)
             return SendHeldError(
                 f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
-                f'{self.what_to_do} Everybody else is done. With on_held="continue" this does not fail the task.'
+                f'{decide} Everybody else is done. With on_held="continue" this does not fail the task.'
             )
         if summary.nobody_was_sent():
             return SendosoRowsError(f"Nobody was sent a gift. {_reasons(spool)}")

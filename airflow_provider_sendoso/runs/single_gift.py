@@ -25,7 +25,7 @@ from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, 
 from airflow_provider_sendoso.observability.lineage import report_output
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
-from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, moment, short_key
+from airflow_provider_sendoso.runs.base import MAY_HAVE_GONE_OUT, ProgressLog, how_to_decide, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
 from airflow_provider_sendoso.sending.ceiling import check_ceiling
 from airflow_provider_sendoso.sending.jobs import send_key
@@ -142,13 +142,12 @@ class OneGift:
                     "posted again. No gift went out; correct the recipient, the gift or the message."
                 )
             case RowOutcome.HELD:
-                when = moment(result.posted_at)
-                what = (
-                    f"The send {short_key(result.send_key)}, posted at {when} in scope {batch.dedupe_scope!r}, has no "
-                    "known outcome"
-                )
+                key = short_key(result.send_key)
                 error = SendOutcomeUnknownError if result.posted else SendHeldError
-                raise error(f"{what} ({result.reason}). {WHAT_TO_DO}")
+                raise error(
+                    f"The send {key}, posted at {moment(result.posted_at)} in scope {batch.dedupe_scope!r}, has no "
+                    f"known outcome ({result.reason}). {how_to_decide(MAY_HAVE_GONE_OUT, key, metrics.conn_id)}"
+                )
             case _:
                 raise SendosoNotReachedError(
                     f"The send was not posted ({result.reason}); no gift went out. Retry the task."
@@ -166,7 +165,7 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     """Return the row in the form in which it is posted; its campaign is read only if the gift was not sent before."""
     if _is_sent(job, hook.ledger, batch):
         return job
-    return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch, hook.find_gift))
+    return replace(job, send=kind_of(job.send).shaped(job.send, hook))
 
 
 def _within_ceiling(job: Job, hook: SendosoHook, batch: Batch, *, resend_absent: bool) -> set[int]:
