@@ -59,6 +59,10 @@ class SendosoNotReachedError(SendosoError):
     """Some rows were not reached, and no gift went out for them; a retry continues with them."""
 
 
+class SendosoSupersededError(SendosoError):
+    """A newer try of the same task has begun, so this one has stopped and changes nothing more; nothing is lost."""
+
+
 class SendosoLedgerError(SendosoError):
     """The ledger database did not answer or refused a statement; retrying may help."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.batch.summary import Summary
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
@@ -59,10 +61,10 @@ class Group:
 
 @dataclass(frozen=True)
 class HeldSend:
-    """A held send: its row, since when it is held (UTC), the reason, and the first digits of its key."""
+    """A held send: its row, the time of its POST (UTC), the reason, and the first digits of its key."""
 
     name: str
-    since: str
+    posted: str
     reason: str
     key: str
 
@@ -72,6 +74,7 @@ class Report:
     """
     What the report is made of; nothing of it is personal.
 
+    :param conn_id: the Sendoso connection, which a command has to name.
     :param asked: what was sent to whom, in a few words.
     :param took: how long this try took.
     :param groups: the rows of an outcome by reason, the most frequent reason first.
@@ -82,6 +85,7 @@ class Report:
     """
 
     summary: Summary
+    conn_id: str
     asked: str
     took: str
     groups: Mapping[RowOutcome, Sequence[Group]] = field(default_factory=dict)
@@ -123,9 +127,9 @@ class Report:
             return
         yield "Held, the outcome is not known:"
         for send in self.held:
-            yield from _wrap(f"key {send.key}  since {send.since}  {send.reason}  {send.name}", "  ", 1)
+            yield from _wrap(f"key {send.key}  posted at {send.posted}  {send.reason}  {send.name}", "  ", 1)
         if more := self.summary.count(RowOutcome.HELD) - len(self.held):
-            yield f"  and {more} more: airflow sendoso ledger list --batch {self.summary.batch_id}"
+            yield f"  and {more} more: {_ledger_command('list', self.conn_id)} --batch {self.summary.batch_id}"
 
     def _grouped(self) -> Iterator[str]:
         for outcome, title in _TITLES.items():
@@ -143,8 +147,7 @@ class Report:
             yield from _wrap(f"{number}. {step}", "  ", 3)
             if step is _DECIDE:
                 for verdict in ("--sent", "--not-sent"):
-                    key = self.held[0].key
-                    yield f'     airflow sendoso ledger resolve --send-key {key} {verdict} --why "…"'
+                    yield f"     {resolve_command(self.held[0].key, self.conn_id, verdict)}"
 
     def _steps(self) -> list[str]:
         summary, steps = self.summary, list[str]()
@@ -199,6 +202,22 @@ _DECIDE = (
     "What stays held: look for the recipient in Sendoso, and write down what you found, with one of these commands "
     "or, without a shell, a ResolveHeldOperator:"
 )
+
+
+def resolve_command(key: str, conn_id: str, verdict: str) -> str:
+    """
+    Return the command by which a person decides about a held send, to be copied.
+
+    :param key: the first digits of the send's key.
+    :param conn_id: the Sendoso connection.
+    :param verdict: ``--sent`` or ``--not-sent``.
+    """
+    return f'{_ledger_command("resolve", conn_id)} --send-key {key} {verdict} --why "…"'
+
+
+def _ledger_command(verb: str, conn_id: str) -> str:
+    where = "" if conn_id == DEFAULT_CONN_ID else f" --conn-id {shlex.quote(conn_id)}"
+    return f"airflow sendoso ledger {verb}{where}"
 
 
 def _wrap(text: str, indent: str, most: int) -> list[str]:

@@ -218,7 +218,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
         # Imported here, because a DAG file may import the hook, and sending.kinds imports an HTTP client.
         from airflow_provider_sendoso.sending.raw import send_raw
 
-        sent = send_raw(self.session, send, self.find_touch, self.find_gift)
+        sent = send_raw(self, send)
         report_output(self, self.config.account)
         return sent
 

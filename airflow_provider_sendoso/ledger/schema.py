@@ -195,7 +195,8 @@ cursors = Table(
     Column("position", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
     Column("updated_at", Moment, nullable=False),
 )
-"""How far event sensors have read Sendoso's lists. Since version 4."""
+"""How far event sensors have read Sendoso's lists, which try of a task began last, and the last search for a scope's
+sends of unknown outcome. Since version 4."""
 
 spending = Table(
     "sendoso_spending",

@@ -110,7 +110,9 @@ class SendLedger:
                 "another dedupe_scope. Nothing was sent."
             )
 
-    def claim(self, batch: Batch, owner: str, lease: float, wanted: Sequence[Wanted]) -> dict[str, Claim | Record]:
+    def claim(
+        self, batch: Batch, owner: str, lease: float, wanted: Sequence[Wanted], *, supersedes: bool = False
+    ) -> dict[str, Claim | Record]:
         """
         Claim those of the wanted sends that are free, in one transaction.
 
@@ -120,6 +122,8 @@ class SendLedger:
         :param owner: identifies the run; every try has another one.
         :param lease: seconds.
         :param wanted: the sends to claim, at most a few dozen; may be empty.
+        :param supersedes: whether this is the batch's newest try, which takes what other tries have claimed and not
+            posted without waiting for their leases to lapse; a process that still has such a claim finds it lost.
         :return: by send key, a claim, or the row of a send that is not free.
         """
         if not wanted:
@@ -138,7 +142,7 @@ class SendLedger:
             at_once = take_new(connection, batch, owner, lease, in_order, records)
             return {
                 want.send_key: at_once.get(want.send_key)
-                or take(connection, batch, owner, lease, want, records[want.send_key])
+                or take(connection, batch, owner, lease, want, records[want.send_key], supersedes=supersedes)
                 for want in in_order
             }
 

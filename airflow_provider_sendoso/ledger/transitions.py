@@ -167,7 +167,14 @@ def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
 
 
 def take(
-    connection: Connection, batch: Batch, owner: str, lease: float, want: Wanted, record: Record
+    connection: Connection,
+    batch: Batch,
+    owner: str,
+    lease: float,
+    want: Wanted,
+    record: Record,
+    *,
+    supersedes: bool,
 ) -> Claim | Record:
     """
     Claim a row if it is free; one whose POSTING has lapsed becomes UNKNOWN.
@@ -175,6 +182,7 @@ def take(
     :param owner: identifies the run.
     :param lease: seconds.
     :param record: the row as it was read.
+    :param supersedes: whether the claims of the batch's other tries, which have not posted them, are free.
     :return: the claim, or the row as it is now.
     """
     as_read = {"this_key": record.send_key, "this_attempt": record.attempt, "from_state": record.state}
@@ -182,7 +190,8 @@ def take(
     if record.state is State.POSTING and lapsed:
         connection.execute(_LOSE, as_read)
         return _read(connection, record.send_key)
-    if not _free(record, want, owner, lapsed):
+    supersedes = supersedes and record.batch_id == batch.batch_id
+    if not _free(record, want, lapsed=lapsed or supersedes or record.owner == owner):
         return record
     claimed = {
         "to_owner": owner,
@@ -206,14 +215,14 @@ def _claim(batch: Batch, want: Wanted, owner: str, attempt: int) -> Claim:
     return Claim(want.send_key, owner, attempt, batch.account, batch.dedupe_scope, want.email_hash, replaces)
 
 
-def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
+def _free(record: Record, want: Wanted, *, lapsed: bool) -> bool:
     if record.kind is None:
         return False
     match record.state:
         case State.READY:
             return True
         case State.CLAIMED:
-            return lapsed or record.owner == owner
+            return lapsed
         case State.REFUSED:
             return record.payload_hash != want.payload_hash
         case _:

@@ -116,7 +116,7 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         self.expire_after_days = expire_after_days
         self.hide_product_info = hide_product_info
         self.address_confirmation_message = address_confirmation_message
-        self.dedupe_scope = dedupe_scope
+        self.dedupe_scope = self._written_scope = dedupe_scope
         self.resend_of = resend_of
         self.scope_max_sends = scope_max_sends
         self.scope_max_cost = scope_max_cost
@@ -136,6 +136,8 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         """Render, and let no name be undefined without an error; in a deadline's callback Airflow renders it as ""."""
         if context.get("dag") is None:
             jinja_env = jinja_env.overlay(undefined=StrictUndefined)
+        if parent is self:
+            self._written_scope = self.dedupe_scope
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
     def notify(self, context: Context) -> None:
@@ -143,7 +145,8 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         Send the gift, unless it was sent before.
 
         :param context: Airflow's context of the task or of the run.
-        :raises SendosoConfigError: if an argument is wrong or there is no ledger; nothing was sent.
+        :raises SendosoConfigError: if an argument is wrong, the scope is another one in every try, or there is no
+            ledger; nothing was sent.
         :raises SendosoLimitError: if the send does not fit in a limit; nothing was sent.
         :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
         :raises SendOutcomeUnknownError: if the gift may have gone out.
@@ -172,8 +175,11 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         from airflow_provider_sendoso.runs.base import make_batch
         from airflow_provider_sendoso.runs.limits import RunLimits
         from airflow_provider_sendoso.runs.single_gift import RECIPIENT_KEY, OneGift
+        from airflow_provider_sendoso.scopes import say_what_it_means
         from airflow_provider_sendoso.sending import Sender
 
+        if self.dedupe_scope is not None:
+            say_what_it_means(self._written_scope, self.dedupe_scope, self.log)
         gift, limits = OneGift.of(self), RunLimits(hook, spending_limits(self), self.log)
         prices = gift.prices(hook, amount("shipping_estimate", self.shipping_estimate))
         caller = _Caller.of(context)

@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.limits import spending_limits
 from airflow_provider_sendoso.arguments.values import one_of, seconds
-from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
 from airflow_provider_sendoso.templates import RendersAuthorsTemplates
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.tries import ThisTry
     from airflow_provider_sendoso.runs.task import Task
-    from airflow_provider_sendoso.scopes import Advice
 
 
 class SendOperator(RendersAuthorsTemplates, BaseOperator):
@@ -52,6 +51,7 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
         self.min_days_between_gifts = min_days_between_gifts
         self.stopped = False
         self.settled = False
+        self.this_try: ThisTry | None = None
 
     @cached_property
     def hook(self) -> SendosoHook:
@@ -60,23 +60,22 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
 
         return SendosoHook(self.sendoso_conn_id)
 
-    def _advice(self) -> Advice:
+    def _say_scope(self) -> None:
         """
-        Return what the scope means for other runs, from the template that the DAG's author wrote.
+        Log what the scope means for other runs, from the template that the DAG's author wrote.
 
         :raises SendosoConfigError: for a scope that is another one in every try; nothing was sent.
         """
-        from airflow_provider_sendoso.scopes import advice
+        from airflow_provider_sendoso.scopes import say_what_it_means
 
-        said = advice(self.written.get("dedupe_scope", self.dedupe_scope))
-        if said.refused:
-            raise SendosoConfigError(f"The scope {self.dedupe_scope!r} is refused: {said.text} Nothing was sent.")
-        return said
+        say_what_it_means(self.written.get("dedupe_scope", self.dedupe_scope), self.dedupe_scope, self.log)
 
     def _task(self, context: Context) -> Task:
         """Return the parts of this task that a run needs."""
+        from airflow_provider_sendoso.ledger.tries import ThisTry
         from airflow_provider_sendoso.runs.task import Task
 
+        self.this_try = ThisTry()
         return Task(
             context,
             self.hook,
@@ -86,6 +85,7 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
             defer=None if self.settled else self._defer_until,
             do_xcom_push=self.do_xcom_push,
             outlets=self.outlets,
+            this_try=self.this_try,
         )
 
     def _defer_until(self, trigger: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_sendoso.arguments.limits import LIMIT_ARGUMENTS, warn_of_unset
@@ -121,8 +120,7 @@ class RowsOperator(SendOperator):
         """The batch of the last run in this process and how many gifts it sent, for OpenLineage."""
 
     def _run(self, run: BatchRun) -> dict[str, Any]:
-        said = self._advice()
-        self.log.log(WARNING if said.warns else INFO, "Scope %r: %s", self.dedupe_scope, said.text)
+        self._say_scope()
         try:
             return run.execute()
         finally:

@@ -135,7 +135,7 @@ class SendGiftOperator(SendOperator):
         from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
         from airflow_provider_sendoso.runs.single_gift import OneGift
 
-        self._advice()
+        self._say_scope()
         gift = OneGift.of(self)
         plan = GiftPlan(
             gift=gift,

@@ -26,6 +26,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoLimitError,
     SendosoNotReachedError,
     SendosoRowsError,
+    SendosoSupersededError,
 )
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import Item, RowOutcome
@@ -33,8 +34,10 @@ from airflow_provider_sendoso.models.spending import Price
 from airflow_provider_sendoso.observability.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
-from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, Run, moment, short_key
+from airflow_provider_sendoso.runs.base import MAY_HAVE_GONE_OUT, ProgressLog, Run, how_to_decide, moment, short_key
 from airflow_provider_sendoso.runs.batch_plan import BatchPlan
+from airflow_provider_sendoso.runs.slots import reschedule_until_free
+from airflow_provider_sendoso.runs.stops import stopped_by
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.ceiling import limit_error, over_ceiling
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 _NAMED = 20
-"""The most unknown prices and held sends that a log line or an error names; it counts the others."""
+"""The most unknown prices, unused columns and held sends that a log line or an error names; it counts the others."""
 
 
 _NEVER_POSTED = (RowOutcome.INVALID, RowOutcome.DUPLICATE)
@@ -68,8 +71,8 @@ class BatchRun(Run):
     links = False
     """Whether each row is to become an eGift link."""
     _started = 0.0
-    what_to_do = WHAT_TO_DO
-    """What the error says about held sends."""
+    may_have = MAY_HAVE_GONE_OUT
+    """What the error says of held sends."""
 
     def execute(self) -> dict[str, Any]:
         """Read, validate and send the rows; log and push the summary before anything is raised."""
@@ -78,6 +81,8 @@ class BatchRun(Run):
         self._push_link()
         try:
             return self._execute(batch)
+        except SendosoSupersededError:
+            raise
         except SendosoError as error:
             error.so_far = error.so_far or self._sent_before(batch)
             raise
@@ -112,6 +117,7 @@ class BatchRun(Run):
                 summary, failure = self._dry_run(batch, spool, results, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)
+                self.hook.begin_try(self.task.this_try, self.context["ti"])
                 summary, failure = self._send(batch, spool, sender, results, failure)
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
@@ -166,10 +172,14 @@ class BatchRun(Run):
                 self.limits.price_earlier(batch, self._prices)
                 with span("send"):
                     sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
+            except SendosoSupersededError:
+                raise
             except SendosoError as error:
                 own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
                 failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
+                if self.task.this_try.superseded():
+                    raise
                 # BaseException, because Airflow's time-out is no Exception: a sensor can then follow what was sent.
                 summary = self._summary(batch, spool, fingerprint)
                 self.task.push(summary.as_json())
@@ -177,6 +187,10 @@ class BatchRun(Run):
                 metrics.end(summary.counts)
                 self._log_lines(self._lines(summary, spool, None, sender.on_hold))
                 raise
+        self.task.this_try.check()
+        if failure is None:
+            not_reached = spool.counts()[RowOutcome.NOT_REACHED]
+            reschedule_until_free(self.task, sender, not_reached, self.plan.claim_timeout)
         if isinstance(failure, SendosoLimitError) and failure.limit is not None:
             spool.explain_not_reached(f"{failure.limit}: {failure}")
         held = spool.rows(RowOutcome.HELD, _NAMED)
@@ -291,7 +305,7 @@ class BatchRun(Run):
 
     @cached_property
     def _campaigns(self) -> Campaigns:
-        return Campaigns(self.hook.find_touch)
+        return Campaigns(self.hook)
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -313,6 +327,9 @@ class BatchRun(Run):
     def _read(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[BatchRow]:
         reader = BatchRowReader(columns, self.plan.layout)
         self.log.info("Fields: %s.", ", ".join(f"{name} from {source}" for name, source in reader.sources.items()))
+        if unused := reader.unused:
+            more = f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""
+            self.log.info("Columns that are not used: %s%s.", ", ".join(unused[:_NAMED]), more)
         return (reader.read(number, cells) for number, cells in enumerate(rows, 1))
 
     def _warehouse(self) -> DbApiHook:
@@ -426,6 +443,7 @@ class BatchRun(Run):
         ]
         report = Report(
             summary=summary,
+            conn_id=self.hook.sendoso_conn_id,
             asked=self.plan.in_words,
             took=f"took {timedelta(seconds=round(time.monotonic() - self._started))}",
             groups={outcome: spool.groups(outcome) for outcome in outcomes},
@@ -461,16 +479,18 @@ class BatchRun(Run):
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: BatchSpool) -> SendosoError | None:
         """Decide between success and failure; the most important check comes first."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
+            stopped = f"The task was told to stop: {stopped_by(self.context)}. " if self.task.stopped() else ""
             return SendosoNotReachedError(
-                f"{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was sent a "
-                "gift is not sent another."
+                f"{stopped}{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was "
+                "sent a gift is not sent another."
             )
         if held and self.plan.fail_on_held:
             names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)
             more = summary.count(RowOutcome.HELD) - len(held)
+            decide = how_to_decide(self.may_have, short_key(held[0].send_key), self.hook.sendoso_conn_id)
             return SendHeldError(
                 f"{summary.count(RowOutcome.HELD)} sends are held: {names}{f'; and {more} more' if more else ''}. "
-                f'{self.what_to_do} Everybody else is done. With on_held="continue" this does not fail the task.'
+                f'{decide} Everybody else is done. With on_held="continue" this does not fail the task.'
             )
         if summary.nobody_was_sent():
             return SendosoRowsError(f"Nobody was sent a gift. {_reasons(spool)}")

@@ -17,6 +17,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoError,
     SendosoNotReachedError,
     SendosoRowsError,
+    SendosoSupersededError,
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -27,7 +28,7 @@ from airflow_provider_sendoso.models.spending import NO_LIMITS, SpendingLimits
 from airflow_provider_sendoso.observability.lineage import report_output
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
-from airflow_provider_sendoso.runs.base import WHAT_TO_DO, ProgressLog, moment, short_key
+from airflow_provider_sendoso.runs.base import MAY_HAVE_GONE_OUT, ProgressLog, how_to_decide, moment, short_key
 from airflow_provider_sendoso.sending import Job, Result, Sender
 from airflow_provider_sendoso.sending.ceiling import check_ceiling
 from airflow_provider_sendoso.sending.jobs import send_key
@@ -112,6 +113,8 @@ class OneGift:
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
             try:
                 sender.send([job], metrics.watch(results.append), ProgressLog(log), left_out)
+            except SendosoSupersededError:
+                raise
             except BaseException as error:
                 metrics.end({results[-1].outcome: 1})
                 if not isinstance(error, SendosoError):
@@ -154,13 +157,12 @@ class OneGift:
                     "posted again. No gift went out; correct the recipient, the gift or the message."
                 )
             case RowOutcome.HELD:
-                when = moment(result.posted_at)
-                what = (
-                    f"The send {short_key(result.send_key)}, posted at {when} in scope {batch.dedupe_scope!r}, has no "
-                    "known outcome"
-                )
+                key = short_key(result.send_key)
                 error = SendOutcomeUnknownError if result.posted else SendHeldError
-                raise error(f"{what} ({result.reason}). {WHAT_TO_DO}")
+                raise error(
+                    f"The send {key}, posted at {moment(result.posted_at)} in scope {batch.dedupe_scope!r}, has no "
+                    f"known outcome ({result.reason}). {how_to_decide(MAY_HAVE_GONE_OUT, key, metrics.conn_id)}"
+                )
             case RowOutcome.CAPPED:
                 log.info("No gift was sent in scope %s: %s.", batch.dedupe_scope, result.words)
                 return None
@@ -181,7 +183,7 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     """Return the row in the form in which it is posted; its campaign is read only if the gift was not sent before."""
     if _is_sent(job, hook.ledger, batch):
         return job
-    return replace(job, send=kind_of(job.send).shaped(job.send, hook.find_touch, hook.find_gift))
+    return replace(job, send=kind_of(job.send).shaped(job.send, hook))
 
 
 def _within_ceiling(

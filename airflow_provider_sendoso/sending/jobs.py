@@ -54,7 +54,7 @@ class Result:
     :param reason: a short code, like ``http_422``.
     :param words: the API's message, in which ``<field>`` replaces the row's own values.
     :param item: the gift or campaign; for a send that the ledger knew already, the one in the ledger.
-    :param posted_at: epoch seconds.
+    :param posted_at: epoch seconds of the POST: from the ledger, or by this process's clock if this try has posted it.
     :param send_key: the send's name in the ledger; commands take its beginning.
     :param posted: whether this try posted the send.
     :param error: the exception that a refusal stands for.

@@ -64,7 +64,8 @@ class Posted:
     """
     The result of one attempt to post a send.
 
-    :param result: ``None`` if another run has taken the send; nothing was posted then.
+    :param result: ``None`` if the ledger knows better: another run has taken the send, and nothing was posted; or
+        what became of the POST was found before this process was answered.
     :param latency: seconds from its slot until its outcome was recorded, for a POST that was answered.
     :param stop: an error that is not this row's fault; it ends the batch.
     :param not_recorded: the outcome that the ledger did not accept, with send key and send id.
@@ -227,6 +228,7 @@ class _Attempt:
         self._posting = False
         self._lapses_at = 0.0
         self._begun = 0.0
+        self._posted_at = 0.0
 
     @property
     def row(self) -> str:
@@ -254,7 +256,7 @@ class _Attempt:
                 self._sends.post_again(self.claim, self._poster.lease)
             raise
         crash_point("posting-committed")
-        self._begun = time.monotonic()
+        self._begun, self._posted_at = time.monotonic(), time.time()
 
     def commit_posting(self, transaction: Any = None) -> None:
         """
@@ -311,7 +313,7 @@ class _Attempt:
         :param outcome: an outcome whose verdict ends the send.
         :param error: the exception that a refusal stands for.
         :param secret: an eGift link, encrypted.
-        :return: the result of the row; held, if the ledger does not accept the outcome.
+        :return: the result of the row; held, if the ledger does not accept the outcome and does not know a better one.
         """
         state, row_outcome = _RECORDED[outcome.verdict]
         stop: SendosoLedgerError | None = None
@@ -331,6 +333,8 @@ class _Attempt:
                 f"{failure} A gift may have gone out for this row; it is held and will not be sent again."
             )
         crash_point("outcome-committed")
+        if not recorded and stop is None and self._is_known_better(outcome):
+            return Posted(None)
         result = Result(
             job.number,
             row_outcome,
@@ -338,7 +342,7 @@ class _Attempt:
             outcome.words,
             outcome.send_id,
             job.send.item,
-            time.time(),
+            self._posted_at,
             self.claim.send_key,
             True,
             error,
@@ -348,3 +352,20 @@ class _Attempt:
         lost = None if recorded else f"send key {self.claim.send_key} ended {state}, send id {outcome.send_id}"
         on_hold = outcome.report.word if outcome.report is not None and outcome.report.on_hold else None
         return Posted(result, latency, stop, lost, on_hold)
+
+    def _is_known_better(self, outcome: PostOutcome) -> bool:
+        """
+        Return whether the ledger lacks nothing, although it did not accept the outcome of this POST.
+
+        A process that was frozen during the POST, and is not answered any more, may find that another run has looked
+        for the send meanwhile, and has recorded it.
+        """
+        if outcome.verdict in (Verdict.REFUSED, Verdict.NOT_SENT):
+            return True  # no gift has gone out by this POST, so there is nothing to record
+        try:
+            record = self._sends.read([self.claim.send_key]).get(self.claim.send_key)
+        except SendosoLedgerError:
+            return False
+        if record is None or record.state is not State.SENT or record.attempt != self.claim.attempt:
+            return False
+        return outcome.send_id is None or outcome.send_id in (record.send_id, record.bound_id)

@@ -167,7 +167,7 @@ def send_batch(
     try:
         return "", operator.execute({"ti": ti})
     except SendosoError as error:
-        return type(error).__name__, ti.xcom["return_value"]
+        return type(error).__name__, ti.xcom.get("return_value", {})
 
 
 def _set(connections: dict[str, dict[str, Any]]) -> None:
