@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -73,6 +73,7 @@ class Sender:
     :param limits: returns what the scope and the account may send and spend, whatever sends beside this batch; called
         for each chunk of rows, in the thread of the caller.
     :param price_of: returns what a send costs, or why that is not known; called only if a cost is limited.
+    :param executor: runs the POSTs; by default as many threads as there may be POSTs at once.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Sender:
         conn_id: str = "",
         limits: Callable[[], SpendingLimits] = lambda: NO_LIMITS,
         price_of: Callable[[Item], Price | str] = lambda item: "prices are not known here",
+        executor: Executor | None = None,
     ) -> None:
         self._session = session
         self._ledger = ledger
@@ -117,7 +119,7 @@ class Sender:
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
         )
         self._reconciler = Reconciler(session, ledger, batch.account, batch.dedupe_scope, settle_time)
-        self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
+        self._pool = executor or ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
         self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._absent: dict[str, Record] = {}

@@ -149,8 +149,14 @@ class TrackerScanner:
         witnesses = [send for send in elsewhere if send.accepted and others[send.name].kind is Kind.CAMPAIGN]
         tracker = self._walked([*wanted, *elsewhere], account, stop, whole=whole)
         taken = self._taken(tracker, account)
+        # Read again after the list: a send that was posted meanwhile may have a row in it, which is not another send's.
+        meanwhile = [
+            tracked(record)
+            for record in self._ledger.bindings.perhaps_sent(account, hashes)
+            if record.send_key not in unresolved and (record.posted_at or 0.0) >= oldest
+        ]
         scan = Scan()
-        assigned = tracker.assign(taken, self._latest)
+        assigned = tracker.assign(taken, self._latest, meanwhile)
         for witness in witnesses:
             if witness.name in assigned:
                 self._ledger.bindings.bind(witness.name, assigned[witness.name].id)
