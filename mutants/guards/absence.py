@@ -1,0 +1,306 @@
+"""Guards of a search for sends of unknown outcome: what proves that one did not go out, and whose row of a list is whose."""
+
+from __future__ import annotations
+
+from mutants.guard import Guard, guard
+
+_RECONCILING = "sending/reconciling.py"
+_SENDER = "sending/sender.py"
+_GIFT = "sending/kinds/gift.py"
+_CAMPAIGN = "sending/kinds/campaign.py"
+_BINDINGS = "ledger/bindings.py"
+_OF_RECONCILING = "sending/test_sending_reconcile.py"
+_TWO_GIFTS = "sending/test_two_gifts.py"
+_KINDS = "sending/test_kinds_apart.py"
+_OF_BINDINGS = "ledger/test_ledger_bindings.py"
+_OF_CAMPAIGNS = "sending/test_campaign_sends.py"
+
+GUARDS: tuple[Guard, ...] = (
+    guard(
+        "only-if-asked",
+        "What is absent is sent again only where the author asks for it",
+        _SENDER + ":Sender.send",
+        "self._reconciler.run(prove=self._resend_absent)",
+        "self._reconciler.run(prove=True)",
+        f"{_OF_RECONCILING}::test_a_send_that_never_arrived_is_sent_again_exactly_once",
+    ),
+    guard(
+        "two-lists",
+        "Two complete lists have to be without a send",
+        _RECONCILING + ":Reconciler._look_for",
+        "            if absent:\n",
+        "            if False:\n",
+        f"{_OF_RECONCILING}::test_a_send_that_arrives_between_the_two_lists_is_found_and_not_sent_again",
+        explored=True,
+    ),
+    guard(
+        "settled-first",
+        "The settle time of a send is over before the first of the lists is read",
+        _RECONCILING + ":Reconciler._look_for",
+        "absent = {key for key in settled & missing.keys() if scan.proves_absent(key)}",
+        "absent = {key for key in missing if scan.proves_absent(key)}",
+        f"{_OF_RECONCILING}::test_a_send_that_is_not_settled_is_not_absent_because_another_one_is",
+        explored=True,
+    ),
+    guard(
+        "settle-time",
+        "Absence is proven only after the settle time",
+        _RECONCILING + ":Reconciler.settles_in",
+        "return max(self._settled_after - posted_ago, record.lease_left)",
+        "return record.lease_left",
+        f"{_OF_RECONCILING}::test_the_batch_is_deferred_until_the_settle_time_is_over_and_then_sends_again",
+        explored=True,
+    ),
+    guard(
+        "settle-deadline",
+        "The settle time counts from the moment at which the POST has certainly ended",
+        _RECONCILING + ":Reconciler.__init__",
+        "self._settled_after = session.config.timeout + settle_time",
+        "self._settled_after = settle_time",
+        f"{_OF_RECONCILING}::test_the_batch_is_deferred_until_the_settle_time_is_over_and_then_sends_again",
+    ),
+    guard(
+        "settle-lease",
+        "The absence of a send is not proven while its lease lasts",
+        _RECONCILING + ":Reconciler.settles_in",
+        "return max(self._settled_after - posted_ago, record.lease_left)",
+        "return self._settled_after - posted_ago",
+        f"{_OF_RECONCILING}::test_the_deferral_outlasts_the_lease_of_what_is_held",
+    ),
+    guard(
+        "settle-own-clock",
+        "The settle time has to pass by the worker's clock, too",
+        _RECONCILING + ":Reconciler.settles_in",
+        "            posted_ago = min(posted_ago, elapsed(record.posted_mark))\n",
+        "            pass\n",
+        f"{_TWO_GIFTS}::test_a_database_clock_that_jumps_proves_no_send_absent",
+        explored=True,
+    ),
+    guard(
+        "settle-database-clock",
+        "The settle time has to pass by the database's clock, too",
+        _RECONCILING + ":Reconciler.settles_in",
+        "            posted_ago = min(posted_ago, elapsed(record.posted_mark))\n",
+        "            posted_ago = elapsed(record.posted_mark)\n",
+        f"{_TWO_GIFTS}::test_a_worker_clock_that_jumps_proves_no_send_absent",
+        explored=True,
+    ),
+    guard(
+        "settle-boot",
+        "On the machine that posted, the worker's clock is the time since its boot",
+        "ledger/clocks.py:elapsed",
+        "        seconds = min(seconds, since_boot() - float(booted))\n",
+        "        pass\n",
+        f"{_TWO_GIFTS}::test_a_worker_and_database_clock_set_ahead_together_prove_no_send_absent",
+    ),
+    guard(
+        "right-client",
+        "Only a list of the client that posted a send proves it absent",
+        _RECONCILING + ":Reconciler.settles_in",
+        " or record.client not in (None, self._client)",
+        "",
+        f"{_TWO_GIFTS}::"
+        "test_a_send_of_another_client_is_not_absent_because_it_is_missing_from_this_clients_list",
+    ),
+    guard(
+        "proof-of-attempt",
+        "A proof holds for the attempt that was looked for, and for no later one",
+        _SENDER + ":Sender._reopen",
+        "            proven_absent, State.READY,",
+        "            self._sends.read([proven_absent.send_key])[proven_absent.send_key], State.READY,",
+        f"{_OF_RECONCILING}::test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it",
+        explored=True,
+    ),
+    guard(
+        "proof-obeyed",
+        "A send whose proof does not hold any more is not claimed",
+        _SENDER + ":Sender._claim",
+        "if self._reopen(self._absent.pop(key))]",
+        "if self._reopen(self._absent.pop(key)) is not None]",
+        spare="claiming leaves what is not free alone (`claim-unknown-state`)",
+    ),
+    guard(
+        "found-once",
+        "A send that a list shows twice is not recorded with either id",
+        _RECONCILING + ":Reconciler._take_found",
+        "if len(sends) == 1:",
+        "if sends:",
+        f"{_OF_RECONCILING}::test_an_empty_incomplete_or_unreadable_list_proves_no_absence",
+    ),
+    guard(
+        "no-list",
+        "A Sendoso without a list proves nothing absent",
+        _RECONCILING + ":Reconciler._look_for",
+        "            missing, absent = unresolved, set()\n",
+        "            missing, absent = unresolved, settled\n",
+        f"{_OF_RECONCILING}::test_without_a_list_nothing_is_absent",
+    ),
+    guard(
+        "broken-list",
+        "A list that breaks off proves nothing absent",
+        _RECONCILING + ":Reconciler._look_for",
+        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n            return {}\n',
+        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n'
+        "            return {key: unresolved[key] for key in settled}\n",
+        f"{_OF_RECONCILING}::test_a_second_list_that_breaks_proves_no_absence",
+    ),
+    guard(
+        "list-to-its-end",
+        "A list is read to an empty page",
+        _GIFT + ":MarkScanner.scan",
+        "until_empty=whole",
+        "until_empty=False",
+        f"{_OF_RECONCILING}::test_a_list_of_the_newest_sends_only_proves_no_absence",
+        explored=True,
+    ),
+    guard(
+        "list-total",
+        "A list is complete only with as many rows as it says",
+        "client/pages.py:Pages.whole",
+        "(self.total is None or len(self._ids) >= self.total)",
+        "True",
+        f"{_OF_RECONCILING}::test_a_list_of_the_newest_sends_only_proves_no_absence",
+        explored=True,
+    ),
+    guard(
+        "list-repeats",
+        "A list whose pages repeat is not complete",
+        "client/pages.py:Pages.whole",
+        "not self.repeated and ",
+        "",
+        f"{_OF_RECONCILING}::test_a_list_without_paging_proves_no_absence",
+    ),
+    guard(
+        "list-of-this-ledger",
+        "A list that shows no send of this ledger proves nothing absent",
+        _GIFT + ":MarkScanner.scan",
+        "if pages.whole and marks:",
+        "if pages.whole:",
+        f"{_OF_RECONCILING}::test_an_empty_incomplete_or_unreadable_list_proves_no_absence",
+    ),
+    guard(
+        "list-too-long",
+        "A list that is too long to be read proves nothing absent",
+        _GIFT + ":MarkScanner.scan",
+        "            if time.monotonic() > give_up:\n",
+        "            if time.monotonic() > give_up and pages.whole is None:\n",
+        f"{_OF_RECONCILING}::test_a_list_too_long_to_be_read_proves_no_absence",
+    ),
+    guard(
+        "unreadable-row",
+        "A row with the mark that cannot be read proves that the send is there",
+        _GIFT + ":MarkScanner.scan",
+        "                    marks.add(mark)\n"
+        "                    send = read_send(item) if mark in keys else None\n"
+        "                    if send is not None:\n",
+        "                    send = read_send(item) if mark in keys else None\n"
+        "                    if send is not None or mark not in keys:\n"
+        "                        marks.add(mark)\n"
+        "                    if send is not None:\n",
+        f"{_OF_RECONCILING}::test_an_empty_incomplete_or_unreadable_list_proves_no_absence",
+    ),
+    guard(
+        "own-kind",
+        "A list proves absence for its own kind of send only",
+        _RECONCILING + ":Reconciler.run",
+        "mine = {record.send_key: record for record in unresolved if record.kind is name}",
+        "mine = {record.send_key: record for record in unresolved}",
+        f"{_KINDS}::test_a_new_kind_is_found_or_proven_absent_by_its_own_scanner_alone",
+    ),
+    guard(
+        "campaign-witness",
+        "A list that shows no campaign send of the account proves nothing absent",
+        _CAMPAIGN + ":TrackerScanner.scan",
+        "if tracker.complete and any(witness.name in tracker.seen.keys() | assigned.keys() for witness in witnesses):",
+        "if tracker.complete:",
+        f"{_OF_CAMPAIGNS}::test_a_list_without_any_send_of_the_account_proves_no_absence",
+    ),
+    guard(
+        "campaign-complete",
+        "A list of campaign sends that is not complete proves nothing absent",
+        _CAMPAIGN + ":TrackerScanner.scan",
+        "if tracker.complete and any(",
+        "if any(",
+        f"{_OF_CAMPAIGNS}::test_a_list_of_campaign_sends_that_is_not_complete_proves_no_absence",
+    ),
+    guard(
+        "campaign-may-hold",
+        "A campaign send is not absent while a row may be its own",
+        _CAMPAIGN + ":TrackerScanner.scan",
+        "scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}",
+        "scan.absent = {send.name for send in wanted if send.name not in assigned}",
+        f"{_OF_CAMPAIGNS}::test_with_more_rows_than_sends_none_is_guessed",
+    ),
+    guard(
+        "no-guess",
+        "With more rows than sends, none is taken for a send of unknown outcome",
+        "client/tracker.py:_assign",
+        "if len(group) == len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
+        "if len(group) <= len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
+        f"{_OF_CAMPAIGNS}::test_with_more_rows_than_sends_none_is_guessed",
+    ),
+    guard(
+        "rows-of-others",
+        "Rows of other sends to the same person are not this send's",
+        _CAMPAIGN + ":TrackerScanner.scan",
+        "others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}",
+        "others: dict[str, Record] = {}",
+        f"{_OF_CAMPAIGNS}::test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row",
+    ),
+    guard(
+        "rows-of-other-kinds",
+        "A row that may be of another kind of send is not this one's",
+        _BINDINGS + ":Bindings.perhaps_sent",
+        "or_(sends.c.kind.is_(None), sends.c.kind != Kind.GIFT)",
+        "_OF_CAMPAIGNS",
+        f"{_KINDS}::test_rows_that_another_kind_may_have_proves_no_campaign_send_absent",
+    ),
+    guard(
+        "bound-rows",
+        "A row that is bound to a send is not another one's",
+        _CAMPAIGN + ":TrackerScanner._taken",
+        "return self._ledger.bindings.bound_among(account, ids)",
+        "return set() if ids else self._ledger.bindings.bound_among(account, ids)",
+        f"{_KINDS}::test_an_id_bound_to_another_kind_is_not_bound_again",
+    ),
+    guard(
+        "one-send-to-an-id",
+        "An id is one send's",
+        _BINDINGS + ":Bindings.bind",
+        "            if found is not None:\n                return bool(found == send_key)\n",
+        "            if found is not None:\n                pass\n",
+        f"{_OF_BINDINGS}::test_a_send_keeps_its_first_id_and_no_id_is_bound_to_two_sends",
+    ),
+    guard(
+        "one-send-to-an-id-unique",
+        "An id is one send's, and the database itself sees to it",
+        "ledger/schema.py",
+        '"account", "bound_id", unique=True',
+        '"account", "bound_id"',
+        f"{_OF_BINDINGS}::test_a_send_found_by_reconciling_or_by_a_person_is_bound",
+    ),
+    guard(
+        "one-id-to-a-send",
+        "A send keeps the id to which it was bound first",
+        _BINDINGS + ":Bindings.bind",
+        "sends.c.bound_id.is_(None), ",
+        "",
+        f"{_OF_BINDINGS}::test_a_send_keeps_its_first_id_and_no_id_is_bound_to_two_sends",
+    ),
+    guard(
+        "bound-if-sent",
+        "Only an accepted send is bound",
+        _BINDINGS + ":Bindings.bind",
+        "sends.c.state == State.SENT, ",
+        "",
+        f"{_OF_BINDINGS}::test_only_an_accepted_send_is_bound",
+    ),
+    guard(
+        "bound-if-campaign",
+        "Only a campaign send is bound by recipient, campaign and time",
+        _BINDINGS + ":Bindings.bind",
+        "sends.c.bound_id.is_(None), _OF_CAMPAIGNS)",
+        "sends.c.bound_id.is_(None))",
+        f"{_KINDS}::test_only_a_campaign_send_is_bound",
+    ),
+)
