@@ -18,7 +18,7 @@ from pathlib import Path
 from mutants.trees import ROOT, environment_of
 
 VITAL_SIGN = "runs/test_runs_from_plans.py::test_a_plan_of_a_batch_is_sent_without_an_operator"
-"""A test that every mutant passes: without a guard a batch is still sent. What fails it is broken, and proves nothing."""
+"""A test that every mutant passes: a batch is still sent without the guard. A mutant that fails it proves nothing."""
 
 _DATABASES = {"sqlite", "postgresql", "mysql"}
 _LONGEST_TEST = 240.0
@@ -112,9 +112,10 @@ def node_of(test: str) -> str:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
             return test
-        for inner in node.body if isinstance(node, ast.ClassDef) else ():
-            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and inner.name == name:
-                return f"{path}::{node.name}::{name}"
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and inner.name == name:
+                    return f"{path}::{node.name}::{name}"
     raise LookupError(f"there is no test {test}")
 
 
@@ -157,11 +158,7 @@ def _read(report: Path, tests: Sequence[str]) -> tuple[set[str], set[str]]:
     for case in ET.parse(report).getroot().iter("testcase"):
         module, name = str(case.get("classname")).replace(".", "/"), str(case.get("name")).partition("[")[0]
         test = next(
-            (
-                test
-                for test in tests
-                if test.endswith(f"::{name}") and f"tests/{test.partition('.py::')[0]}" in module
-            ),
+            (test for test in tests if test.endswith(f"::{name}") and f"tests/{test.partition('.py::')[0]}" in module),
             None,
         )
         if test is not None and case.find("skipped") is None:

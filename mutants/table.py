@@ -42,7 +42,9 @@ def table(results: Results) -> str:
 def _lines(results: Results) -> Iterator[str]:
     for part, guards in PARTS.items():
         yield from (f"**{part}**", "", "| guard | taken out, it is noticed by |", "|---|---|")
-        yield from (f"| {one.holds} (`{one.name}`) | {_killers(one, results.by_name.get(one.name))} |" for one in guards)
+        yield from (
+            f"| {one.holds} (`{one.name}`) | {_killers(one, results.by_name.get(one.name))} |" for one in guards
+        )
         yield ""
 
 

@@ -43,4 +43,4 @@ def environment_of(tree: Path) -> dict[str, str]:
 
     :param tree: the copy.
     """
-    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "", "MUTANT": str(tree)}
+    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": ""}

@@ -1,4 +1,4 @@
-"""Guards of a search for sends of unknown outcome: what proves that one did not go out, and whose row of a list is whose."""
+"""Guards of a search for sends of unknown outcome: what proves one absent, and which row of a list is whose."""
 
 from __future__ import annotations
 
@@ -99,8 +99,7 @@ GUARDS: tuple[Guard, ...] = (
         _RECONCILING + ":Reconciler.settles_in",
         " or record.client not in (None, self._client)",
         "",
-        f"{_TWO_GIFTS}::"
-        "test_a_send_of_another_client_is_not_absent_because_it_is_missing_from_this_clients_list",
+        f"{_TWO_GIFTS}::test_a_send_of_another_client_is_not_absent_because_it_is_missing_from_this_clients_list",
     ),
     guard(
         "proof-of-attempt",

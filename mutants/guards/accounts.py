@@ -141,7 +141,7 @@ GUARDS: tuple[Guard, ...] = (
         "runs/base.py:make_batch",
         'scope = same_name(text("dedupe_scope", dedupe_scope) or "")',
         'scope = str(dedupe_scope or "")',
-        "test_scopes_alike.py::test_a_scope_with_blanks_around_it_is_the_same_scope",
+        "runs/test_run_scopes.py::test_a_scope_with_blanks_around_it_or_decomposed_letters_is_the_same_scope",
     ),
     guard(
         "scope-invisible",
@@ -149,7 +149,7 @@ GUARDS: tuple[Guard, ...] = (
         "runs/base.py:make_batch",
         "    if problem is not None:\n",
         "    if problem is None and not scope:\n",
-        "test_scopes_alike.py::test_a_scope_that_looks_like_another_one_is_refused",
+        "runs/test_run_scopes.py::test_a_scope_that_looks_like_another_one_is_refused",
     ),
     guard(
         "one-client",

@@ -180,7 +180,7 @@ GUARDS: tuple[Guard, ...] = (
         _TRANSPORT + ":Transport.exchange",
         "                if note.was_cut:\n                    raise TimeoutError\n",
         "",
-        f"{_OF_TRANSPORT}::test_an_answer_that_the_deadline_cut_off_is_no_answer",
+        f"{_OF_TRANSPORT}::test_the_deadline_ends_an_answer_that_comes_byte_by_byte",
     ),
     guard(
         "unknown-word",

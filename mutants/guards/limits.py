@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants.guard import Edit, Guard, guard
+from mutants.guard import Guard, guard
 
 _PREVIEW = "sending/preview.py:preview"
 _LIMITS = "batch/limits.py:Limits"

@@ -1,4 +1,4 @@
-"""Guards between a claim and the commit of its outcome: the lease, the slot, what is taken back, and when a run stops."""
+"""Guards between a claim and the commit of its outcome: the lease, the slot, and when a run stops."""
 
 from __future__ import annotations
 
@@ -192,22 +192,12 @@ GUARDS: tuple[Guard, ...] = (
         "runs/test_runs_from_plans.py::test_a_batch_that_is_stopped_claims_nothing",
     ),
     guard(
-        "holds-nothing",
-        "A run waits for another one only while it holds nothing itself",
-        _SENDER + ":Sender._wait_for_others",
-        '        """Wait for rows that another run has claimed, while holding no claim; a killed run\'s claims lapse."""\n'
-        "        self._settle()\n",
-        "",
-        "sending/test_sending_concurrency.py::test_a_run_waits_for_another_one_only_while_it_holds_nothing",
-    ),
-    guard(
         "breaker",
         "Unknown outcomes in a row stop the batch before an outage becomes a campaign of held sends",
         _SENDER + ":Sender._wait_for_room",
         "if self._unknowns >= patience:",
         "if False:",
-        f"{_OUTCOMES}::"
-        "test_unknown_outcomes_in_a_row_stop_the_batch_before_an_outage_becomes_a_campaign_of_held_sends",
+        f"{_OUTCOMES}::test_unknown_outcomes_in_a_row_stop_the_batch_before_an_outage_becomes_a_campaign_of_held_sends",
     ),
     guard(
         "one-until-answered",

@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from trying import FakeTI, Try, batch, people
 
+from airflow_provider_sendoso.client.endpoints import list_campaign_sends_request
 from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError, SendOutcomeUnknownError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import Record, State
@@ -365,6 +366,23 @@ def test_a_list_without_any_send_of_the_account_proves_no_absence(
         campaign(1, **RESEND)
     assert campaign(1, method="execute_after_settling", **RESEND) == Try("SendHeldError", {"held": 1})
     assert bodies(sendoso) == []
+
+
+def test_a_list_of_campaign_sends_that_is_not_complete_proves_no_absence(
+    sendoso: Sandbox, campaign: Callable[..., Try], an_hour_later: Callable[[], None]
+) -> None:
+    """It shows other sends of this account, and says that there are more."""
+    sendoso.fault("drop_before", **POST)
+    assert campaign() == Try("SendHeldError", {"sent": 4, "held": 1})
+    an_hour_later()
+    shown = SendosoHook().session.read(list_campaign_sends_request()).json["sends"]
+    for _ in range(5):
+        for page in (shown, []):
+            body = {"sends": page, "total_count": len(shown) + 1}
+            sendoso.fault("status", **LIST, status=200, body=body)
+    held = campaign(method="execute_after_settling", **RESEND)
+    assert held == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert len(bodies(sendoso)) == 4
 
 
 @pytest.mark.sends_two

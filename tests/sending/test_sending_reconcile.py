@@ -305,6 +305,32 @@ def test_a_list_too_long_to_be_read_proves_no_absence(
     assert posts(sendoso) == 5
 
 
+def test_without_a_list_nothing_is_absent(
+    sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
+) -> None:
+    lose_one(accepted=False)
+    an_hour_later()
+    sendoso.fault("status", times=100, method="GET", path=SENDS, status=404)
+    assert send(method=AFTER_SETTLING, **RESEND) == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert decided() == []
+    assert posts(sendoso) == 5
+
+
+def test_a_send_that_is_not_settled_is_not_absent_because_another_one_is(
+    sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
+) -> None:
+    lose_one(accepted=False)
+    an_hour_later()
+    sendoso.fault("drop_before", method="POST", path=SENDS)
+    sendoso.fault("error_before", times=100, method="GET", path=SENDS)
+    assert send(6, run_id="run-2", on_held="continue") == Try("", {"already_sent": 4, "held": 2})
+    sendoso.clear_faults()
+    SendosoHook().ledger._database.run(lambda connection: connection.execute(update(sends).values(lease_until=0.0)))
+    resend = RESEND | {"settle_time": 900, "on_held": "continue", "method": AFTER_SETTLING}
+    assert send(6, **resend) == Try("", {"sent": 5, "held": 1})
+    assert posts(sendoso) == 7
+
+
 def test_a_list_of_the_newest_sends_only_proves_no_absence(
     sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
 ) -> None:
