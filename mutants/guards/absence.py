@@ -149,7 +149,7 @@ GUARDS: tuple[Guard, ...] = (
         _GIFT + ":MarkScanner.scan",
         "until_empty=whole",
         "until_empty=False",
-        f"{_OF_RECONCILING}::test_a_list_of_the_newest_sends_only_proves_no_absence",
+        f"{_OF_RECONCILING}::test_a_list_in_pages_shorter_than_asked_for_is_read_to_its_empty_page",
         explored=True,
     ),
     guard(
@@ -204,7 +204,7 @@ GUARDS: tuple[Guard, ...] = (
         _RECONCILING + ":Reconciler.run",
         "mine = {record.send_key: record for record in unresolved if record.kind is name}",
         "mine = {record.send_key: record for record in unresolved}",
-        f"{_KINDS}::test_a_new_kind_is_found_or_proven_absent_by_its_own_scanner_alone",
+        f"{_KINDS}::test_the_list_of_gifts_proves_no_campaign_send_absent",
     ),
     guard(
         "campaign-witness",
@@ -228,7 +228,7 @@ GUARDS: tuple[Guard, ...] = (
         _CAMPAIGN + ":TrackerScanner.scan",
         "scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}",
         "scan.absent = {send.name for send in wanted if send.name not in assigned}",
-        f"{_OF_CAMPAIGNS}::test_with_more_rows_than_sends_none_is_guessed",
+        f"{_OF_CAMPAIGNS}::test_a_send_that_may_be_one_of_several_rows_is_not_sent_again",
     ),
     guard(
         "no-guess",
@@ -260,7 +260,7 @@ GUARDS: tuple[Guard, ...] = (
         _CAMPAIGN + ":TrackerScanner._taken",
         "return self._ledger.bindings.bound_among(account, ids)",
         "return set() if ids else self._ledger.bindings.bound_among(account, ids)",
-        f"{_KINDS}::test_an_id_bound_to_another_kind_is_not_bound_again",
+        f"{_KINDS}::test_a_row_that_is_bound_to_a_send_of_another_kind_is_not_a_campaign_sends",
     ),
     guard(
         "one-send-to-an-id",

@@ -149,7 +149,6 @@ class TestOneAnswerPerRequest:
         server = raw_server(in_turn(INTERIM[0], late=ANOTHERS))
         session = session_on(server.url)
         assert session.paced(POST, "t").phase is Phase.LOST
-        time.sleep(0.5)
         read = session.paced(GET, "t")
         assert read.answer is not None
         assert read.answer.json == {"id": "s"}

@@ -408,6 +408,19 @@ def test_with_more_rows_than_sends_none_is_guessed(sendoso: Sandbox, gift: Any) 
     assert [(record.state, record.bound_id) for record in records()] == [(State.HELD, None)]
 
 
+@pytest.mark.sends_two
+def test_a_send_that_may_be_one_of_several_rows_is_not_sent_again(
+    sendoso: Sandbox, campaign: Callable[..., Try], an_hour_later: Callable[[], None]
+) -> None:
+    SendosoHook().send_gift(touch_id=EGIFT, recipient=people(1)[0])  # by hand, to the first of five
+    sendoso.fault("drop_after", **POST)
+    held = Try("SendHeldError", {"sent": 4, "held": 1})
+    assert campaign() == held
+    an_hour_later()
+    assert campaign(method="execute_after_settling", **RESEND) == held
+    assert len(bodies(sendoso)) == 6
+
+
 def test_a_send_that_did_not_go_out_does_not_take_the_row_of_another(sendoso: Sandbox, gift: Any) -> None:
     gift(dedupe_scope="one")
     sendoso.fault("drop_before", **POST)
