@@ -35,7 +35,7 @@ GUARDS: tuple[Guard, ...] = (
         _MANAGER + ":TokenManager._obtain",
         "self._claimed(lambda: fresh() or self._renewed(), fresh)",
         "self._claimed(self._renewed, fresh)",
-        f"{_CHAIN}::test_a_401_in_every_process_renews_the_token_once",
+        f"{_CHAIN}::test_a_token_that_another_process_stored_before_the_claim_is_used",
         explored=True,
     ),
     guard(
@@ -112,7 +112,7 @@ GUARDS: tuple[Guard, ...] = (
         _MANAGER + ":TokenManager._keep",
         "            return self._claimed(lambda: self._settle(tokens, grant))\n",
         "            return grant.access_token\n",
-        f"{_CHAIN}::test_tokens_stored_after_a_sleep_are_kept_when_nobody_came",
+        f"{_CHAIN}::test_tokens_stored_after_a_sleep_are_kept_when_another_process_found_the_refresh_token_spent",
     ),
     guard(
         "spent",
@@ -128,7 +128,7 @@ GUARDS: tuple[Guard, ...] = (
         _MANAGER + ":TokenManager._renewed",
         "if not self._store.store(self._owner, step.dump(), 0.0):",
         "if self._store.store(self._owner, step.dump(), 0.0) is None:",
-        f"{_CHAIN}::test_a_process_frozen_after_a_401_does_not_reuse_the_refused_token",
+        f"{_CHAIN}::test_a_process_that_slept_over_a_refusal_uses_the_tokens_that_another_has_renewed",
     ),
     guard(
         "stored-before-used",

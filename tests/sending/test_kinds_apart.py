@@ -137,7 +137,7 @@ def test_a_send_of_a_newer_kind_is_not_replaced(sendoso: Sandbox, send: Callable
     assert send(1) == Try("", {"sent": 1})
     [accepted] = sendoso.sends
     sendoso.finish(accepted.id, "failed")
-    rewrite(kind="bouquet", status=status)
+    rewrite(kind="bouquet", status=status, status_words=status)
     row = people(1)[0] | {"resend_of": str(accepted.id)}
     assert send([row], run_id="run-2", dedupe_scope="again").counts == {"invalid": 1}
     with pytest.raises(SendosoConfigError, match="a kind of send that this release does not know"):
