@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
@@ -34,7 +35,10 @@ def main() -> None:
     chosen = [one for one in GUARDS if not patterns or any(fnmatchcase(one.name, pattern) for pattern in patterns)]
     if not chosen:
         sys.exit(f"No guard is called {', '.join(patterns)}; there are {', '.join(one.name for one in GUARDS)}.")
-    sys.exit(0 if Trial(chosen, arguments.until, arguments.explore_all).run(record=arguments.record) else 1)
+    good = Trial(chosen, arguments.until, arguments.explore_all, arguments.record).run()
+    if arguments.record:
+        write_table(Results.read())
+    sys.exit(0 if good else 1)
 
 
 class Trial:
@@ -44,17 +48,20 @@ class Trial:
     :param guards: the guards to take out.
     :param until: no mutant is begun after this moment, as a Unix timestamp.
     :param explore_all: whether the explorer is asked about every one.
+    :param record: whether each result is kept, once it is there.
     """
 
-    def __init__(self, guards: list[Guard], until: float, explore_all: bool) -> None:
+    def __init__(self, guards: list[Guard], until: float, explore_all: bool, record: bool) -> None:
         # Another one comes first each day, so that a run that has to end early reaches all of them in time.
         first = int(time.time() // 86_400) * 37 % len(guards)
         self._guards = guards if until == float("inf") else guards[first:] + guards[:first]
         self._until = until
         self._explore_all = explore_all
+        self._record = record
+        self._recording = threading.Lock()
         self._has_explorer = (ROOT / "explorer" / "__main__.py").exists()
 
-    def run(self, *, record: bool) -> bool:
+    def run(self) -> bool:
         """Run them, and say what became of each; return whether all were noticed."""
         began = time.monotonic()
         if not self._all_pass_with_every_guard():
@@ -72,8 +79,6 @@ class Trial:
             print(f"Not reached in time: {', '.join(missed)}.")
         for result in wrong:
             print(f"WRONG: {result.name}: {result.problem}")
-        if record and not wrong:
-            write_table(Results.read().with_new(found))
         return not wrong
 
     def _all_pass_with_every_guard(self) -> bool:
@@ -98,6 +103,9 @@ class Trial:
             explored = explore(tree) if asked else None
         result = Result.of(one, ran, explored)
         print(result.line(), flush=True)
+        if self._record and not result.problem:
+            with self._recording:
+                Results.read().with_new(result)
         if result.problem:
             print("\n".join(f"    {line}" for line in ran.output.splitlines()[-12:]), flush=True)
         return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -94,13 +93,13 @@ class Results:
             }
         )
 
-    def with_new(self, found: Iterable[Result]) -> Self:
+    def with_new(self, result: Result) -> Self:
         """
-        Write the results together with new ones; those of guards that there are no more are dropped.
+        Write the results together with a new one; those of guards that there are no more are dropped.
 
-        :param found: the new ones.
+        :param result: the new one.
         """
-        all_of_them = self.by_name | {result.name: result for result in found}
+        all_of_them = self.by_name | {result.name: result}
         kept = {guard.name: all_of_them[guard.name] for guard in GUARDS if guard.name in all_of_them}
         entries = {name: {"digest": one.digest, **_told(one)} for name, one in kept.items()}
         FILE.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
