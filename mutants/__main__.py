@@ -91,6 +91,16 @@ class Trial:
             if ran.failed or not ran.alive or ran.hung:
                 print(f"{ran.output}\nWith every guard these fail: {', '.join(sorted(ran.failed)) or 'to run'}.")
                 return False
+        if self._has_explorer and (self._explore_all or any(one.explored for one in self._guards)):
+            with tree_without(None) as tree:
+                explored = explore(tree, seconds=30)
+            print(
+                f"With every guard, the explorer's {explored.schedules} schedules: {explored.seconds:.0f} s.",
+                flush=True,
+            )
+            if explored.broken or not explored.schedules:
+                print(f"{explored.story}\nWith every guard the explorer finds this, or does not run.")
+                return False
         return True
 
     def _without(self, one: Guard) -> Result | None:

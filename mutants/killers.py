@@ -23,7 +23,6 @@ VITAL_SIGN = "runs/test_runs_from_plans.py::test_a_plan_of_a_batch_is_sent_witho
 _DATABASES = {"sqlite", "postgresql", "mysql"}
 _LONGEST_TEST = 240.0
 """Seconds after which the tests of a mutant are ended."""
-_LONGEST_EXPLORATION = 120.0
 _GRACE = 30.0
 _SEED = 1
 
@@ -84,16 +83,16 @@ def run_tests(tree: Path, tests: Sequence[str], database: str) -> Ran:
     return Ran(alive, frozenset(failed), time.monotonic() - began, output, hung)
 
 
-def explore(tree: Path) -> Explored:
+def explore(tree: Path, seconds: int = 120) -> Explored:
     """
     Let the explorer look for a schedule that breaks an invariant.
 
     :param tree: the copy.
+    :param seconds: for how long, if it finds none.
     """
-    seconds = f"{_LONGEST_EXPLORATION:.0f}"
-    command = [sys.executable, "-m", "explorer", "--seconds", seconds, "--seed", str(_SEED), "--stop-at-first"]
+    command = [sys.executable, "-m", "explorer", "--seconds", str(seconds), "--seed", str(_SEED), "--stop-at-first"]
     began = time.monotonic()
-    output, _ = _run(command, tree, _LONGEST_EXPLORATION + _GRACE)
+    output, _ = _run(command, tree, seconds + _GRACE)
     # One line for each of its parts; the last of them has found it.
     schedules = sum(int(count) for count in re.findall(r"(\d+) schedules", output))
     return Explored("BROKEN:" in output, schedules, time.monotonic() - began, output)

@@ -41,17 +41,17 @@ def table(results: Results) -> str:
 
 def _lines(results: Results) -> Iterator[str]:
     for part, guards in PARTS.items():
-        yield from (f"**{part}**", "", "| guard | taken out, it is noticed by |", "|---|---|")
-        yield from (
-            f"| {one.holds} (`{one.name}`) | {_killers(one, results.by_name.get(one.name))} |" for one in guards
-        )
+        yield from (f"**{part}**", "", "| guard | the explorer, in schedules | the test |", "|---|--:|---|")
+        for one in guards:
+            yield f"| {one.holds} (`{one.name}`) | {' | '.join(_killers(one, results.by_name.get(one.name)))} |"
         yield ""
 
 
-def _killers(guard: Guard, result: Result | None) -> str:
+def _killers(guard: Guard, result: Result | None) -> tuple[str, str]:
+    """Say after how many schedules the explorer noticed that a guard was missing, and which test did."""
     if result is None:
-        return "not measured"
+        return "", "not measured"
+    explorer = "" if result.schedules is None else f"{result.schedules:,}"
     if result.spare:
-        return f"nothing, for {result.spare}"
-    explorer = f"the explorer in {result.schedules:,} schedules" if result.schedules is not None else ""
-    return "; ".join(filter(None, [explorer, *(f"`tests/{test}`" for test in result.tests)]))
+        return explorer, f"none: {result.spare}"
+    return explorer, "; ".join(f"`tests/{test}`" for test in result.tests)
