@@ -22,7 +22,8 @@ VITAL_SIGN = "runs/test_runs_from_plans.py::test_a_plan_of_a_batch_is_sent_witho
 
 _DATABASES = {"sqlite", "postgresql", "mysql"}
 _LONGEST_TEST = 240.0
-"""Seconds after which the tests of a mutant are ended."""
+_EACH_MORE = 10.0
+"""Seconds after which tests are ended, and how many more each of them has."""
 _GRACE = 30.0
 _SEED = 1
 
@@ -75,7 +76,7 @@ def run_tests(tree: Path, tests: Sequence[str], database: str) -> Ran:
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
     command += [f"--junitxml={report}", "-k", _on(database), *(f"tests/{node_of(test)}" for test in tests)]
     began = time.monotonic()
-    output, hung = _run(command, tree, _LONGEST_TEST)
+    output, hung = _run(command, tree, _LONGEST_TEST + _EACH_MORE * len(tests))
     failed, passed = _read(report, tests)
     alive = VITAL_SIGN not in failed and (hung or VITAL_SIGN not in tests or VITAL_SIGN in passed)
     if hung:

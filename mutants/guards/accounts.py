@@ -120,6 +120,14 @@ GUARDS: tuple[Guard, ...] = (
         _KEYS,
     ),
     guard(
+        "mailbox",
+        "One mailbox is one recipient, in whatever case its address is written",
+        "models/text.py:normalise_key",
+        'return read_key(text)[0] if text is not None and "@" in text else text',
+        "return text",
+        "test_models.py::test_spellings_of_one_key_are_one_key",
+    ),
+    guard(
         "account-in-batch",
         "Two accounts with the same DAG, task and run have batches of their own",
         "runs/base.py:make_batch",

@@ -183,6 +183,14 @@ GUARDS: tuple[Guard, ...] = (
         f"{_OF_TRANSPORT}::test_the_deadline_ends_an_answer_that_comes_byte_by_byte",
     ),
     guard(
+        "raw-once",
+        "A raw call without the ledger is repeated only after a 401",
+        "sending/raw.py:_post",
+        "if outcome.verdict is Verdict.RENEW:",
+        "if outcome.verdict is not Verdict.SENT:",
+        "hooks/test_sendoso_hook.py::test_a_send_of_unknown_outcome_is_posted_exactly_once",
+    ),
+    guard(
         "unknown-word",
         "An unknown status word ends no wait",
         "client/answers.py:read_status",

@@ -305,6 +305,22 @@ GUARDS: tuple[Guard, ...] = (
         explored=True,
     ),
     guard(
+        "group-own-result",
+        "A thread whose group was not committed repeats its own work",
+        "ledger/group_commit.py:GroupCommit.once",
+        "mine.result if mine.committed else self._once(work)",
+        "mine.result",
+        "ledger/test_ledger_group_commit.py::test_a_group_whose_connection_is_lost_is_committed_again",
+    ),
+    guard(
+        "group-committed",
+        "A thread goes on as if committed only once its group is",
+        "ledger/group_commit.py:GroupCommit._commit",
+        "part.over, part.committed = True, committed",
+        "part.over, part.committed = True, True",
+        "ledger/test_ledger_group_commit.py::test_a_transition_that_fails_does_not_fail_the_others_of_its_group",
+    ),
+    guard(
         "recipient-key",
         "A scope identifies recipients by one key for ever",
         _SENDS + ":SendLedger.check_scope",
