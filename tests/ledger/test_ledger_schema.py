@@ -11,7 +11,7 @@ from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import create_engine, inspect, select, text, update
+from sqlalchemy import create_engine, event, inspect, select, text, update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -326,3 +326,13 @@ def test_postgresql_asks_for_durable_commits_where_the_server_does_not(postgres_
     ledger = Ledger(create_engine(database.url, hide_parameters=True))
     shown = ledger._database.run(lambda connection: connection.execute(text("SHOW synchronous_commit")).scalar())
     assert shown == "on"
+
+
+def test_sqlite_is_asked_for_durable_commits(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}", hide_parameters=True)
+    database, asked = Database(engine), []
+    # Of each new connection, before the tests tell it not to wait for the disk.
+    event.listen(engine, "connect", lambda new, _: asked.append(new.execute("PRAGMA synchronous").fetchone()[0]))
+    database.run(lambda connection: connection.execute(text("SELECT 1")))
+    engine.dispose()
+    assert asked == [2]  # FULL
