@@ -31,18 +31,26 @@ class Harms:
     :param airflow: the deployment.
     :param broker: its Redis.
     :param ledger: the ledger's server.
+    :param are_sent: says whether gifts are being sent just now: what nobody is at work on cannot be harmed.
     :param chance: decides in which order, and to whom.
     :param seconds: in which all of it is done.
     """
 
     def __init__(
-        self, airflow: Deployment, broker: Redis, ledger: Ledger, chance: random.Random, seconds: float
+        self,
+        airflow: Deployment,
+        broker: Redis,
+        ledger: Ledger,
+        are_sent: Callable[[], bool],
+        chance: random.Random,
+        seconds: float,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.warm_shutdowns: list[float] = []
         self._airflow = airflow
         self._broker = broker
         self._ledger = ledger
+        self._are_sent = are_sent
         self._chance = chance
         self._began = time.monotonic()
         self._harmed = set[str]()
@@ -135,6 +143,7 @@ class Harms:
         self._airflow.start_machine(name)
 
     def _restart_ledger(self, mode: str) -> Iterator[float]:
+        yield from self._while_sending()
         away = self._pause()
         self._say(f"ledger's PostgreSQL stopped {mode}", f"the ledger's PostgreSQL: stop -m {mode}, for {away:.0f} s")
         self._ledger.stop(mode)
@@ -142,6 +151,7 @@ class Harms:
         self._ledger.start()
 
     def _restart_redis(self, number: signal.Signals) -> Iterator[float]:
+        yield from self._while_sending()
         kept = "keeps its queues" if number == signal.SIGTERM else "has what it last saved"
         self._say(f"Redis restarted by {number.name}", f"Redis: {number.name}; it {kept}")
         self._broker.stop(number)
@@ -150,25 +160,36 @@ class Harms:
         wait_for_port(self._broker.port)
 
     def _deliver_again(self) -> Iterator[float]:
-        with suppress(ConnectionError, OSError):
+        yield from self._while_sending()
+        with suppress(Exception):  # Redis may be away
             again = self._broker.deliver_again()
             self._say("", f"Redis: {again} messages that are with workers are delivered once more")
             self.counts["messages put into the queue again"] += again
-        yield from ()
 
     # -- help ------------------------------------------------------------------------------------------------------
 
     def _busy_worker(self) -> Generator[float, None, str]:
-        """Wait for a worker to which nothing else is done and which has tasks, and take it; or any, after a while."""
+        """Wait for a worker to which nothing else is done and whose tasks send, and take it; or any, after a while."""
         give_up = time.monotonic() + _PATIENCE
         while True:
             free = [name for name in WORKERS if name not in self._harmed]
-            busy = [name for name in free if self._tasks(name) > 0]
+            busy = [name for name in free if self._are_sent() and self._has_ledger(name)]
             if busy or (free and time.monotonic() > give_up):
                 name = self._chance.choice(busy or free)
                 self._harmed.add(name)
                 return name
             yield 0.5
+
+    def _while_sending(self) -> Iterator[float]:
+        """Wait until gifts are sent, or for a while."""
+        give_up = time.monotonic() + _PATIENCE
+        while not self._are_sent() and time.monotonic() < give_up:
+            yield 0.2
+
+    def _has_ledger(self, name: str) -> bool:
+        """Say whether a task of a worker has opened the ledger."""
+        clients = self._ledger.clients()
+        return any(clients[process.pid] for process in self._airflow.machines[name].processes())
 
     def _start(self, name: str) -> None:
         self._airflow.start_machine(name)

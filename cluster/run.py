@@ -92,7 +92,13 @@ class Cluster:
         sandbox: Sandbox,
         seconds: float,
     ) -> ServerFaults:
-        harms = Harms(airflow, broker, database, self._chance, seconds)
+
+        def are_sent() -> bool:
+            return any(request.method == "POST" and "/send" in request.path for request in sandbox.requests[-10:]) and (
+                time.monotonic() - sandbox.requests[-1].received_at < 1.0
+            )
+
+        harms = Harms(airflow, broker, database, are_sent, self._chance, seconds)
         faults = ServerFaults(sandbox, self._chance, seconds, TIMEOUT, _BETWEEN_FAULTS)
         batches, end, look = warehouse.batches(), time.monotonic() + seconds, 0.0
         while time.monotonic() < end or not harms.are_over:
@@ -102,7 +108,7 @@ class Cluster:
                 look = time.monotonic() + 2.0
                 self._count_connections(airflow, database)
                 under_way = sum(state in ("queued", "running") for state in airflow.states().values())
-                if under_way < RUNS and time.monotonic() < end:
+                if under_way < 2 * RUNS and time.monotonic() < end:
                     # Every second one looks for what it does not know the outcome of, and sends it again, at once.
                     self._batches.append(next(batches))
                     airflow.trigger(self._batches[-1], "resend" if len(self._batches) % 2 else "hold")

@@ -135,9 +135,11 @@ def test_every_harm_is_done_and_everybody_is_up_again_at_the_end(seed: int, monk
     monkeypatch.setattr(harms.psutil, "Process", lambda pid: Recorder())
     monkeypatch.setattr(harms.Harms, "_tasks", lambda self, name: 1)
     monkeypatch.setattr(harms.Harms, "_pause", lambda self: 0.02)
+    monkeypatch.setattr(harms.Harms, "_has_ledger", lambda self, name: True)
     airflow, broker, ledger = Recorder(), Recorder(), Recorder()
+    sending = iter([False, False] + 1000 * [True])
     airflow.machines = {name: OneMachine() for name in (*deployment.WORKERS, *deployment.TRIGGERERS)}
-    plan = harms.Harms(airflow, broker, ledger, random.Random(seed), 0.2)
+    plan = harms.Harms(airflow, broker, ledger, lambda: next(sending), random.Random(seed), 0.2)
     give_up = time.monotonic() + 20
     while not plan.are_over:
         plan.step()
