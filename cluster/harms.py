@@ -19,9 +19,7 @@ _WARM_SHUTDOWN = 60.0
 """Seconds that a worker gets to end after SIGTERM, before SIGKILL follows."""
 
 _PATIENCE = 120.0
-
-_FIRST = 12.0
-"""Seconds until the freeze, with which it begins."""
+"""Seconds to wait for somebody at work, before a harm is done to whoever there is."""
 
 
 class Harms:
@@ -33,7 +31,7 @@ class Harms:
     :param ledger: the ledger's server.
     :param are_sent: says whether gifts are being sent just now: what nobody is at work on cannot be harmed.
     :param chance: decides in which order, and to whom.
-    :param seconds: in which all of it is done.
+    :param seconds: in which all of it is done, after the freeze, with which it begins.
     """
 
     def __init__(
@@ -68,11 +66,10 @@ class Harms:
             *(self._deliver_again for _ in range(4)),
         ]
         chance.shuffle(harms)
-        between = (seconds - _FIRST) / len(harms)
-        starts = [(_FIRST, self._freeze_worker)]
-        starts += [(_FIRST + between * (place + chance.random()), harm) for place, harm in enumerate(harms)]
+        between = seconds / len(harms)
+        self._after_the_freeze = [(between * (place + chance.random()), harm) for place, harm in enumerate(harms)]
         # Each harm is a generator: it yields the seconds after which it goes on.
-        self._due = [(self._began + after, harm()) for after, harm in starts]
+        self._due = [(self._began, self._freeze_worker())]
 
     def step(self) -> None:
         """Do what is due; called many times a second."""
@@ -96,6 +93,8 @@ class Harms:
         machine.signal(signal.SIGSTOP)
         self._say("workers frozen", f"{name} stands still for {FREEZE:.0f} s, with {tasks} tasks")
         self.counts["of their tasks"] += tasks
+        now = time.monotonic()
+        self._due += [(now + after, harm()) for after, harm in self._after_the_freeze]
         yield FREEZE
         machine.signal(signal.SIGCONT)
         self._say("", f"{name} goes on")

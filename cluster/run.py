@@ -23,7 +23,7 @@ from soak.server_faults import ServerFaults
 from soak.settings import ACCOUNT
 
 _BETWEEN_FAULTS = 2.0
-_PATIENCE = 240.0
+_PATIENCE = 600.0
 """Seconds after which everything has to be done once there are no more harms."""
 
 

@@ -6,9 +6,9 @@ DAG_ID = "cluster_gifts"
 SHARDS = 3
 """Mapped tasks of a DAG run."""
 
-PEOPLE = 400
+PEOPLE = 240
 """People in one scope."""
-INVITED = 180
+INVITED = 108
 """How many of them each DAG run invites."""
 RUNS = 3
 """DAG runs over one scope, at once: each recipient is in one or two of them."""

@@ -101,6 +101,13 @@ def test_what_a_worker_has_not_acknowledged_is_put_into_its_queue_again(tmp_path
         broker.stop(signal.SIGKILL)
 
 
+def test_where_there_is_no_redis_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(services.debian, "has_apt", lambda: False)
+    with pytest.raises(services.ServiceError, match="install redis-server"):
+        services.Redis(tmp_path / "redis")
+
+
 class Recorder:
     """A deployment, its broker and its ledger in one, which write down what is done to them."""
 
@@ -129,8 +136,7 @@ class OneMachine(Recorder):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_harm_is_done_and_everybody_is_up_again_at_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"FREEZE": 0.05, "_FIRST": 0.0}.items():
-        monkeypatch.setattr(harms, name, value)
+    monkeypatch.setattr(harms, "FREEZE", 0.05)
     monkeypatch.setattr(harms, "wait_for_port", lambda port: None)
     monkeypatch.setattr(harms.psutil, "Process", lambda pid: Recorder())
     monkeypatch.setattr(harms.Harms, "_tasks", lambda self, name: 1)
