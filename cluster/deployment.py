@@ -57,7 +57,7 @@ class Deployment(AirflowApi):
             "CORE__PARALLELISM": str(_SLOTS * len(WORKERS) + 2),
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(int(HEARTBEAT_TIMEOUT)),
             # A queue that Redis has lost is noticed after this many seconds, and not after ten minutes.
-            "SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
+            "SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
             "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
             "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "20",
         }

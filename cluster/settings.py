@@ -30,9 +30,9 @@ POKE_INTERVAL = 4.0
 STEP = 4.0
 """Seconds from one status of a gift to the next."""
 
-HEARTBEAT_TIMEOUT = 20.0
+HEARTBEAT_TIMEOUT = 30.0
 """Seconds without a sign of life until Airflow tries a task anew beside whatever is left of it."""
-VISIBILITY_TIMEOUT = 20
+VISIBILITY_TIMEOUT = 60
 """Seconds after which Redis's messages are delivered again, where the task has not ended by then."""
-FREEZE = 100.0
+FREEZE = 110.0
 """Seconds that a worker stands still: longer than the heartbeat's time-out, all leases and the next try."""
