@@ -38,7 +38,17 @@ class SendosoRowsError(SendosoError, AirflowFailException):
 
 
 class SendosoLimitError(SendosoError, AirflowFailException):
-    """A batch or a single gift exceeds a limit, or a batch differs from the approved one; this try sent nothing."""
+    """
+    A batch or a single gift exceeds a limit, or a batch differs from the approved one.
+
+    The message says what this try has sent: nothing, or where the ledger keeps the limit, all that fits in it.
+    """
+
+    limit: str | None = None
+    """The argument or the field of the connection, where the ledger keeps the limit."""
+
+    may_fit_soon = False
+    """Whether the send fits if those that other threads and processes are posting at this moment are refused."""
 
 
 class SendosoStatusError(SendosoError, AirflowFailException):

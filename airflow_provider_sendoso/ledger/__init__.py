@@ -6,6 +6,7 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_sendoso.ledger.accounts import Accounts
 from airflow_provider_sendoso.ledger.bindings import Bindings
+from airflow_provider_sendoso.ledger.budget import Budget
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
@@ -37,6 +38,7 @@ class Ledger:
         self.resolutions = Resolutions(self._database)
         self.send_lists = SendLists(self._database)
         self.cursors = Cursors(self._database)
+        self.budget = Budget(self._database)
         self.tries = Tries(self.cursors)
         self.looks = Looks(self.cursors)
 

@@ -36,7 +36,12 @@ def _move(*expected: State) -> Update:
 
 
 BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(
-    state=State.POSTING, lease_until=_LEASE, posted_at=db_now(), posted_mark=bindparam("to_mark")
+    state=State.POSTING,
+    lease_until=_LEASE,
+    posted_at=bindparam("to_posted_at", type_=Moment),  # in the day and month in whose limits the send was counted
+    posted_mark=bindparam("to_mark"),
+    cost=bindparam("to_cost"),
+    currency=bindparam("to_currency"),
 )
 POST_AGAIN = _move(State.POSTING).values(state=State.CLAIMED, lease_until=_LEASE)
 FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
@@ -49,6 +54,7 @@ FINISH_WITH_STATUS = FINISH.values(
     status=bindparam("to_status"), status_words=bindparam("to_words"), status_at=db_now()
 )
 FINISH_WITH_LINK = FINISH.values(link_ciphertext=bindparam("to_link"))
+GIVE_UP = _move(State.CLAIMED).values(state=State.READY)
 REOPEN = _move(State.REFUSED).values(state=State.READY)
 _STATE = select(sends.c.state).where(_MINE)
 _LOSE = update(sends).where(_AS_READ).values(**PROCESS_LOST)
@@ -150,7 +156,7 @@ def take_new(
     values = {"these_keys": sorted(new), "from_state": State.READY, "to_owner": owner, "lease": lease}
     if connection.execute(_CLAIM_NEW, values).rowcount != len(new):
         return {}  # cannot happen, as the rows are locked; if it does, the caller claims each row by itself
-    return {key: Claim(key, owner, 1) for key in new}
+    return {want.send_key: _claim(batch, want, owner, 1) for want in wanted if want.send_key in new}
 
 
 def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
@@ -201,7 +207,12 @@ def take(
         "to_payload": want.payload_hash,
     }
     taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
-    return Claim(record.send_key, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
+    return _claim(batch, want, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
+
+
+def _claim(batch: Batch, want: Wanted, owner: str, attempt: int) -> Claim:
+    replaces = want.resend_of is not None
+    return Claim(want.send_key, owner, attempt, batch.account, batch.dedupe_scope, want.email_hash, replaces)
 
 
 def _free(record: Record, want: Wanted, *, lapsed: bool) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -19,17 +20,21 @@ from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoError,
     SendosoLedgerError,
+    SendosoLimitError,
     SendosoSupersededError,
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
+from airflow_provider_sendoso.ledger.spending import Fit
 from airflow_provider_sendoso.ledger.tries import ThisTry
-from airflow_provider_sendoso.models import RowOutcome, on_hold_warning
+from airflow_provider_sendoso.models import Item, RowOutcome, on_hold_warning
+from airflow_provider_sendoso.models.spending import NO_LIMITS, Price, SpendingLimits
 from airflow_provider_sendoso.models.statuses import MOST_NAMED
 from airflow_provider_sendoso.sending import kept_logs
+from airflow_provider_sendoso.sending.capping import capped_rows
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
-from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
+from airflow_provider_sendoso.sending.jobs import Job, Result, capped_result, chunks, payload_hash, send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
 from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
@@ -65,6 +70,10 @@ class Sender:
     :param resend_absent: whether sends that are proven absent are sent again.
     :param stopped: returns whether to claim nothing more.
     :param conn_id: the id of the connection; an error names it where two connections claim the same account.
+    :param limits: returns what the scope and the account may send and spend, whatever sends beside this batch; called
+        for each chunk of rows, in the thread of the caller.
+    :param price_of: returns what a send costs, or why that is not known; called only if a cost is limited.
+    :param executor: runs the POSTs; by default as many threads as there may be POSTs at once.
     """
 
     def __init__(
@@ -82,6 +91,9 @@ class Sender:
         resend_absent: bool = False,
         stopped: Callable[[], bool] = lambda: False,
         conn_id: str = "",
+        limits: Callable[[], SpendingLimits] = lambda: NO_LIMITS,
+        price_of: Callable[[Item], Price | str] = lambda item: "prices are not known here",
+        executor: Executor | None = None,
     ) -> None:
         self._session = session
         self._ledger = ledger
@@ -93,6 +105,13 @@ class Sender:
         self._resend_absent = resend_absent
         self._conn_id = conn_id
         self._stopped = stopped
+        self._limits_now = limits
+        self._limits = NO_LIMITS
+        self._price_of = price_of
+        self._near: dict[str, str] = {}
+        self._warned = set[str]()
+        self._begun = threading.Event()
+        self._begun.set()
         self._owner = uuid.uuid4().hex
         self._client = ledger.client_hash(session.config.client)
         self._width = Concurrency(session.config.requests_per_second, max_in_flight)
@@ -100,7 +119,7 @@ class Sender:
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
         )
         self._reconciler = Reconciler(session, ledger, batch.account, batch.dedupe_scope, settle_time)
-        self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
+        self._pool = executor or ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
         self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._absent: dict[str, Record] = {}
@@ -170,6 +189,7 @@ class Sender:
         if isinstance(failure, SendosoSupersededError):
             raise failure
         self._look_again()
+        self._warn_of_limits()
         if self._on_hold:
             log.warning("%s", on_hold_warning(self._on_hold, self._on_hold_ids))
         if failure is not None:
@@ -205,20 +225,48 @@ class Sender:
         """Claim a chunk and post what is free in it; ``False`` if the batch is being stopped."""
         if self._is_stopped():
             return False
-        by_key = {self._send_key(job): job for job in jobs}
+        self._limits = self._limits_now()
+        by_key = self._without_capped({self._send_key(job): job for job in jobs})
         found = self._claim(by_key)
         crash_point("claimed")
         for key, job in by_key.items():
-            claim = found[key]
-            if isinstance(claim, Record):
+            claim = found.get(key)
+            if claim is None:  # this try has counted the row as capped, and the days are over since
+                self._record(Result(job.number, RowOutcome.NOT_REACHED, "freed_later"))
+            elif isinstance(claim, Record):
                 self._as_it_stands(job, claim)
             elif self._wait_for_room():
-                future = self._pool.submit(self._poster.post, job, claim)
-                self._in_flight[future] = (job, claim)
-                future.add_done_callback(self._done.put)
+                self._post(job, claim)
             else:
                 return False
         return True
+
+    def _without_capped(self, by_key: dict[str, Job]) -> dict[str, Job]:
+        """
+        Take out the rows whose person was sent something too recently, so that they take no claims and no slots.
+
+        The transaction that commits POSTING decides for the others.
+        """
+        capped = capped_rows(self._ledger, self._batch, by_key, self._limits)
+        for key, last_gift in capped.items():
+            self._record(capped_result(by_key[key], last_gift, self._limits))
+        return {key: job for key, job in by_key.items() if key not in capped}
+
+    def _post(self, job: Job, claim: Claim) -> None:
+        """Hand a claimed row to a thread, which posts it."""
+        price = self._price_of(job.send.item) if self._limits.on_cost else "no cost is limited"
+        fit = Fit(self._limits, price, self._near)
+        if self._limits.any:
+            self._begun.clear()
+        future = self._pool.submit(self._poster.post, job, claim, fit, self._begun.set)
+        self._in_flight[future] = (job, claim)
+        future.add_done_callback(self._over)
+
+    def _over(self, future: Future[Posted]) -> None:
+        if future.exception() is None and isinstance(future.result().stop, SendosoLimitError):
+            self._halted = True  # no later row is posted in the place of this one
+        self._done.put(future)
+        self._begun.set()
 
     def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
         wanted = {key: self._wanted(key, job) for key, job in by_key.items() if job.number not in self._left_out}
@@ -292,6 +340,9 @@ class Sender:
                     "be sent again; the rows after them were not posted and wait for a retry."
                 )
             room = busy < limit and busy + self._unknowns < patience and not self._outage
+            # Under a limit, each row is decided before the next one asks, so that what fits is sent in order.
+            if room and not self._begun.wait(_GLANCE):
+                room = False
             self._look_up(0.0 if room else _GLANCE)
             if room and not self._outage:
                 return True
@@ -338,8 +389,16 @@ class Sender:
             self._sends.renew(self._owner, self._lease)
             self._renewed_at = time.monotonic()
         self._ledger.say_waiting()
+        self._warn_of_limits()
         self._is_stopped()
         self._tick()
+
+    def _warn_of_limits(self) -> None:
+        """Warn once of each limit that is nearly reached."""
+        for name, words in list(self._near.items()):
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning("%s", words)
 
     def _settle(self) -> None:
         """Wait for everything in flight."""

@@ -15,13 +15,14 @@ from airflow_provider_sendoso.client.endpoints import (
     Request,
     campaign_send_request,
 )
+from airflow_provider_sendoso.client.reads import Reads, active_touches
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
-from airflow_provider_sendoso.models import CampaignSend, Delivery, Gift, Kind, Send, StatusReport, Touch
-from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Kind, Send, StatusReport
+from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem, unknown_touch
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner, for_so_long
 
@@ -54,15 +55,12 @@ class CampaignKind(SendKind[CampaignSend]):
         """Return the recipient's e-mail address."""
         return send.recipient.email
 
-    def shaped(
-        self,
-        send: CampaignSend,
-        find_campaign: Callable[[str], Touch | None],
-        find_gift: Callable[[str], Gift | None],
-    ) -> CampaignSend:
+    def shaped(self, send: CampaignSend, reads: Reads) -> CampaignSend:
         """Read the campaign: whether its gifts go by e-mail or by post decides the shape of the request (published)."""
-        touch = find_campaign(send.touch_id)
-        problem = campaign_problem(send, touch, datetime.now(UTC))
+        touch = reads.find_touch(send.touch_id)
+        problem = campaign_problem(send, touch, datetime.now(UTC)) if touch else None
+        if touch is None:
+            problem = unknown_touch(send.touch_id, active_touches(reads))
         if problem is not None or touch is None:
             raise SendosoConfigError(f"The send is not valid: {problem} (campaign {send.touch_id}). Nothing was sent.")
         return send.model_copy(update={"delivery": touch.delivery})
@@ -151,8 +149,14 @@ class TrackerScanner:
         witnesses = [send for send in elsewhere if send.accepted and others[send.name].kind is Kind.CAMPAIGN]
         tracker = self._walked([*wanted, *elsewhere], account, stop, whole=whole)
         taken = self._taken(tracker, account)
+        # Read again after the list: a send that was posted meanwhile may have a row in it, which is not another send's.
+        meanwhile = [
+            tracked(record)
+            for record in self._ledger.bindings.perhaps_sent(account, hashes)
+            if record.send_key not in unresolved and (record.posted_at or 0.0) >= oldest
+        ]
         scan = Scan()
-        assigned = tracker.assign(taken, self._latest)
+        assigned = tracker.assign(taken, self._latest, meanwhile)
         for witness in witnesses:
             if witness.name in assigned:
                 self._ledger.bindings.bind(witness.name, assigned[witness.name].id)

@@ -19,12 +19,13 @@ from airflow_provider_sendoso.client.endpoints import (
     list_sends_request,
 )
 from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.reads import Reads
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Item, Send, StatusReport, Touch
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Item, Send, StatusReport
 from airflow_provider_sendoso.models.checks import address_problem
 from airflow_provider_sendoso.sending.kinds.base import P, PriceList, SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -65,16 +66,11 @@ class GiftKind(SendKind[GiftSend]):
         """Return the recipient's e-mail address."""
         return send.recipient.email
 
-    def shaped(
-        self,
-        send: GiftSend,
-        find_campaign: Callable[[str], Touch | None],
-        find_gift: Callable[[str], Gift | None],
-    ) -> GiftSend:
+    def shaped(self, send: GiftSend, reads: Reads) -> GiftSend:
         """Look up whether the gift goes by e-mail, if something was left out that only a parcel needs."""
         if send.left_out is not None:
             with suppress(SendosoError):  # the catalogue cannot be read, so the gift may go by post
-                gift = find_gift(send.gift_id)
+                gift = reads.find_gift(send.gift_id)
                 if gift is not None and gift.physical is False:
                     return send
             raise SendosoConfigError(f"The send is not valid: {send.left_out}. Nothing was sent.")
