@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, api_error
+from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
-from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.pace import SlotMissed, Turn
+from airflow_provider_sendoso.client.session import MOST_SLOTS, SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
@@ -125,10 +128,9 @@ class Poster:
         while True:
             attempt = _Attempt(self, claim)
             try:
-                attempt.begin()
+                exchange = attempt.post(request, token)
             except _ClaimLost:
                 return Posted(None)
-            exchange = self.session.call(request, token)
             crash_point("posted")
             outcome = classify(
                 request, exchange, renewed=renewed, own_gift=self.own_gift, read=partial(kind.read, job.send)
@@ -197,7 +199,24 @@ class _Attempt:
         """The key of the row that :meth:`commit_posting` locks."""
         return self.claim.send_key
 
-    def begin(self) -> None:
+    def post(self, request: Request, token: str) -> Exchange:
+        """
+        Wait for a slot, commit POSTING and make the POST; with another slot, if the first was over before the first
+        byte was sent.
+
+        :param request: the POST.
+        :param token: the Bearer token.
+        :raises _ClaimLost: if another run has taken the send; nothing was posted.
+        :raises Halted: if the batch is being stopped; nothing was posted.
+        """
+        for _ in range(MOST_SLOTS - 1):
+            with suppress(SlotMissed):
+                return self._poster.session.call(request, token, self.begin())
+            self._lapses_at = 0.0  # POSTING is committed again, with the other slot
+        self.begin()
+        return self._poster.session.call(request, token)
+
+    def begin(self) -> Turn | None:
         """
         Wait for a slot and commit POSTING.
 
@@ -206,17 +225,20 @@ class _Attempt:
 
         :raises _ClaimLost: if another run has taken the send; nothing may be posted.
         :raises Halted: if the batch is being stopped; nothing may be posted.
+        :return: the slot.
         """
+        turn: Turn | None = None
         margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
             while since_boot() > self._lapses_at - margin:
-                self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
+                turn = self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
         except BaseException:
             if self._posting:
                 self._sends.post_again(self.claim, self._poster.lease)
             raise
         crash_point("posting-committed")
         self._begun = time.monotonic()
+        return turn
 
     def commit_posting(self, transaction: Any = None) -> None:
         """
