@@ -24,16 +24,25 @@ GUARDS: tuple[Guard, ...] = (
         "posting-first",
         "POSTING is committed before the POST",
         _POSTING + ":Poster._post",
-        "                attempt.begin()\n"
-        "            except _ClaimLost:\n"
-        "                return Posted(None)\n"
-        "            exchange = self.session.call(request, token)\n",
-        "                exchange = self.session.call(request, token)\n"
-        "                attempt.begin()\n"
-        "            except _ClaimLost:\n"
-        "                return Posted(None)\n",
+        "                turn = self._begin(attempt, claim, fit)\n",
+        "                exchange, turn = self.session.call(request, token), self._begin(attempt, claim, fit)\n",
         "sending/test_sending_crash_points.py::test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next",
+        also=(
+            Edit(
+                _POSTING + ":Poster._post",
+                "                exchange = self.session.call(request, token, turn)\n",
+                "                pass\n",
+            ),
+        ),
         explored=True,
+    ),
+    guard(
+        "slot-over",
+        "A POST whose slot is over before its first byte takes another slot, and commits POSTING with it",
+        _POSTING + ":_Attempt.missed_its_slot",
+        "        self._lapses_at = 0.0\n",
+        "",
+        f"{_GUARDS}::test_a_send_whose_slot_is_over_before_the_first_byte_takes_another",
     ),
     guard(
         "lease-after-turn",
