@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types compiled docs
-.PHONY: bench bench-group bench-smoke mutants soak soak-short screenshots clean
+.PHONY: bench bench-group bench-smoke explore mutants soak soak-short screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill)
@@ -101,6 +101,10 @@ bench: $(READY) bench-group
 
 bench-group: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
+
+# Every schedule of the small cases, then SECONDS of the processor's time of random ones.
+explore: $(READY)
+	$(BIN)/python -m explorer
 
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql

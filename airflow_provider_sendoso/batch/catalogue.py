@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
 
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.models import Gift
+from airflow_provider_sendoso.near_names import meant
 
 _OFFERED = 50
 """Missing gifts for which similar ones are looked up: each takes some milliseconds, and every row may have its own."""
@@ -52,8 +52,8 @@ class Catalogue:
             return None
         self._missing += 1
         similar = self._gifts.values() if self._missing <= _OFFERED else ()
-        known = [(word, gift.id) for gift in similar for word in (gift.name, gift.id) if word]
-        return f"is not in the catalogue{_meant(gift_id, known)}"
+        known = {word: gift.id for gift in similar for word in (gift.name, gift.id) if word}
+        return f"is not in the catalogue{meant(gift_id, known)}"
 
     def missing_variant(self, gift_id: str, variant_id: str) -> str | None:
         """
@@ -68,7 +68,7 @@ class Catalogue:
         known = [] if gift is None else gift.variant_ids
         if not known or variant_id in known:
             return None
-        return f"is no variant of {gift_id!r}{_meant(variant_id, [(one, one) for one in known])}"
+        return f"is no variant of {gift_id!r}{meant(variant_id, known)}"
 
     @property
     def complete(self) -> bool:
@@ -90,13 +90,6 @@ class Catalogue:
             self._ended = True
         else:
             self._gifts.setdefault(gift.id, gift)
-
-
-def _meant(wrong: str, known: Iterable[tuple[str, str]]) -> str:
-    """Offer the ids whose words, each with its id, are similar to a wrong one."""
-    ids, wrong = {word.casefold(): known_id for word, known_id in known}, wrong.casefold()
-    alike = dict.fromkeys(ids[word] for word in ([wrong] if wrong in ids else get_close_matches(wrong, ids)))
-    return f" (did you mean {' or '.join(map(repr, alike))}?)" if alike else ""
 
 
 def named(error: SendosoError, gift_id: str, catalogue: Catalogue) -> SendosoError:

@@ -219,7 +219,7 @@ class BouquetScanner:
     def __init__(self, session: Any, ledger: Any) -> None:
         self._session, self._ledger = session, ledger
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         assert {record.kind for record in unresolved.values()} == {Bouquet.kind}
         scan, keys = Scan(), {self._ledger.airflow_key(key): key for key in unresolved}
         pages = Pages(Request("GET", SENDS), "sends", until_empty=whole)

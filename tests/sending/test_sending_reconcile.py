@@ -319,7 +319,7 @@ def test_a_list_too_long_to_be_read_proves_no_absence(
 ) -> None:
     lose_one(accepted=False)
     an_hour_later()
-    monkeypatch.setattr("airflow_provider_sendoso.sending.kinds.gift.LONGEST_SCAN", 0)
+    monkeypatch.setattr("airflow_provider_sendoso.sending.reconciling.LONGEST_SCAN", 0)
     assert send(method=AFTER_SETTLING, **RESEND) == Try("SendHeldError", {"sent": 4, "held": 1})
     assert decided() == []
     assert posts(sendoso) == 5

@@ -6,7 +6,6 @@ unknown outcome is recognised by recipient, campaign and time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,15 +15,16 @@ from airflow_provider_sendoso.client.endpoints import (
     Request,
     campaign_send_request,
 )
+from airflow_provider_sendoso.client.reads import Reads, active_touches
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Tracked, Tracker
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
-from airflow_provider_sendoso.models import CampaignSend, Delivery, Gift, Kind, Send, StatusReport, Touch
-from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Kind, Send, StatusReport
+from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem, unknown_touch
 from airflow_provider_sendoso.sending.kinds.base import SendKind
-from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
+from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner, for_so_long
 
 _WITNESSES = 100
 """The number of newest accepted sends that are looked for: a list that shows none of them proves nothing absent."""
@@ -55,15 +55,12 @@ class CampaignKind(SendKind[CampaignSend]):
         """Return the recipient's e-mail address."""
         return send.recipient.email
 
-    def shaped(
-        self,
-        send: CampaignSend,
-        find_campaign: Callable[[str], Touch | None],
-        find_gift: Callable[[str], Gift | None],
-    ) -> CampaignSend:
+    def shaped(self, send: CampaignSend, reads: Reads) -> CampaignSend:
         """Read the campaign: whether its gifts go by e-mail or by post decides the shape of the request (published)."""
-        touch = find_campaign(send.touch_id)
-        problem = campaign_problem(send, touch, datetime.now(UTC))
+        touch = reads.find_touch(send.touch_id)
+        problem = campaign_problem(send, touch, datetime.now(UTC)) if touch else None
+        if touch is None:
+            problem = unknown_touch(send.touch_id, active_touches(reads))
         if problem is not None or touch is None:
             raise SendosoConfigError(f"The send is not valid: {problem} (campaign {send.touch_id}). Nothing was sent.")
         return send.model_copy(update={"delivery": touch.delivery})
@@ -119,7 +116,7 @@ class TrackerScanner:
         :return: the statuses by send key; sends that the list does not show are left out.
         """
         [account] = {record.account for record in records}
-        tracker = self._walked([tracked(record) for record in records], account)
+        tracker = self._walked([tracked(record) for record in records], account, for_so_long(LONGEST_SCAN))
         others = self._ledger.bindings.perhaps_sent(account, {str(record.email_hash) for record in records})
         assigned = tracker.assign(self._taken(tracker, account), self._latest, map(tracked, others))
         statuses: dict[str, StatusReport] = {}
@@ -133,7 +130,7 @@ class TrackerScanner:
                 statuses[record.send_key] = send.report
         return statuses
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         [account] = {record.account for record in unresolved.values()}
         hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
@@ -150,10 +147,16 @@ class TrackerScanner:
             if key not in unresolved and record.email_hash and (record.posted_at or 0.0) >= oldest
         ]
         witnesses = [send for send in elsewhere if send.accepted and others[send.name].kind is Kind.CAMPAIGN]
-        tracker = self._walked([*wanted, *elsewhere], account, whole=whole)
+        tracker = self._walked([*wanted, *elsewhere], account, stop, whole=whole)
         taken = self._taken(tracker, account)
+        # Read again after the list: a send that was posted meanwhile may have a row in it, which is not another send's.
+        meanwhile = [
+            tracked(record)
+            for record in self._ledger.bindings.perhaps_sent(account, hashes)
+            if record.send_key not in unresolved and (record.posted_at or 0.0) >= oldest
+        ]
         scan = Scan()
-        assigned = tracker.assign(taken, self._latest)
+        assigned = tracker.assign(taken, self._latest, meanwhile)
         for witness in witnesses:
             if witness.name in assigned:
                 self._ledger.bindings.bind(witness.name, assigned[witness.name].id)
@@ -165,14 +168,15 @@ class TrackerScanner:
             scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}
         return scan
 
-    def _walked(self, sends: Sequence[Tracked], account: str, *, whole: bool = False) -> Tracker:
+    def _walked(
+        self, sends: Sequence[Tracked], account: str, stop: Callable[[], bool], *, whole: bool = False
+    ) -> Tracker:
         """Walk through the list."""
-        give_up = time.monotonic() + LONGEST_SCAN
         tracker = Tracker(
             sends,
             lambda email: self._ledger.email_hash(account, email),
             whole=whole,
-            stop=lambda: time.monotonic() > give_up,
+            stop=stop,
         )
         self._session.walk(tracker.walk())
         return tracker
