@@ -182,7 +182,6 @@ GUARDS: tuple[Guard, ...] = (
         "until_empty=whole",
         "until_empty=False",
         f"{_OF_RECONCILING}::test_a_list_in_pages_shorter_than_asked_for_is_read_to_its_empty_page",
-        explored=True,
     ),
     guard(
         "list-total",
@@ -191,7 +190,6 @@ GUARDS: tuple[Guard, ...] = (
         "(self.total is None or len(self._ids) >= self.total)",
         "True",
         f"{_OF_RECONCILING}::test_a_list_of_the_newest_sends_only_proves_no_absence",
-        explored=True,
     ),
     guard(
         "list-repeats",
@@ -269,6 +267,7 @@ GUARDS: tuple[Guard, ...] = (
         "if len(group) == len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         "if len(group) <= len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         f"{_OF_CAMPAIGNS}::test_with_more_rows_than_sends_none_is_guessed",
+        explored=True,
     ),
     guard(
         "rows-of-others",
@@ -277,6 +276,7 @@ GUARDS: tuple[Guard, ...] = (
         "others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}",
         "others: dict[str, Record] = {}",
         f"{_OF_CAMPAIGNS}::test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row",
+        explored=True,
     ),
     guard(
         "rows-of-other-kinds",

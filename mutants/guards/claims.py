@@ -99,7 +99,6 @@ GUARDS: tuple[Guard, ...] = (
         "FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD)",
         "FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD, State.SENT)",
         f"{_CLAIMS}::test_an_answer_is_not_replaced_by_a_later_one",
-        explored=True,
     ),
     guard(
         "late-answer",
@@ -135,7 +134,6 @@ GUARDS: tuple[Guard, ...] = (
         "BEGIN_POST = _move(State.CLAIMED, State.POSTING)",
         "BEGIN_POST = _move(State.CLAIMED, State.POSTING, State.READY)",
         f"{_CLAIMS}::test_what_was_given_back_or_refused_is_not_posted_without_a_new_claim",
-        explored=True,
     ),
     guard(
         "post-refused",
@@ -195,7 +193,6 @@ GUARDS: tuple[Guard, ...] = (
         "not _free(record, want, lapsed=lapsed or supersedes or record.owner == owner):",
         "not _free(record, want, lapsed=supersedes or record.owner == owner):",
         f"{_CLAIMS}::test_a_lapsed_claim_is_taken_over_and_its_first_owner_can_no_longer_post_or_finish",
-        explored=True,
     ),
     guard(
         "own-claim",
@@ -252,7 +249,6 @@ GUARDS: tuple[Guard, ...] = (
         "return record.payload_hash != want.payload_hash",
         "return True",
         f"{_CLAIMS}::test_a_refusal_stands_for_the_same_payload_only",
-        explored=True,
     ),
     guard(
         "unknown-kind",
@@ -372,7 +368,6 @@ GUARDS: tuple[Guard, ...] = (
         "if not (record.state in OPEN or (record.state, to_state) in _AGAIN):",
         "if record.state not in State:",
         f"{_RESOLUTIONS}::test_a_send_that_is_neither_unknown_nor_held_is_not_resolved",
-        explored=True,
     ),
     guard(
         "resolve-ready",

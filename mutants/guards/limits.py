@@ -22,6 +22,7 @@ GUARDS: tuple[Guard, ...] = (
         "Preview(ledger.sends.perhaps_sent(batch))",
         "Preview(Counter())",
         f"{_TWO_GIFTS}::test_sends_of_a_batch_count_towards_its_limits_when_its_query_no_longer_returns_their_rows",
+        explored=True,
     ),
     guard(
         "held-in-preview",
@@ -38,6 +39,7 @@ GUARDS: tuple[Guard, ...] = (
         "            elif open_or_refused:\n                seen.left_out.add(job.number)\n",
         "",
         f"{_TWO_GIFTS}::test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try",
+        explored=True,
     ),
     guard(
         "left-out-not-claimed",
@@ -120,15 +122,6 @@ GUARDS: tuple[Guard, ...] = (
         "    if total > limit.most:\n",
         "    if False:\n",
         f"{_BUDGET}::test_a_batch_sends_what_fits_in_the_order_of_its_rows_and_then_fails",
-    ),
-    guard(
-        "budget-lock",
-        "Sends of an account are counted one after the other",
-        "ledger/spending.py",
-        "spending.c.name == _LOCK).with_for_update()",
-        "spending.c.name == _LOCK)",
-        "ledger/test_ledger_limits.py::test_64_processes_at_once_use_a_number_of_sends_up_and_never_pass_it",
-        database="postgresql",
     ),
     guard(
         "budget-reserved",

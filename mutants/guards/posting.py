@@ -110,7 +110,6 @@ GUARDS: tuple[Guard, ...] = (
                 "            raise _ClaimLost\n        self._posting = True\n",
             ),
         ),
-        explored=True,
     ),
     guard(
         "post-again-answer",
@@ -183,7 +182,6 @@ GUARDS: tuple[Guard, ...] = (
         "            self._sends.renew(self._owner, self._lease)\n",
         "",
         "sending/test_sending_concurrency.py::test_the_claims_of_a_run_that_lives_do_not_lapse",
-        explored=True,
     ),
     guard(
         "stopped-claims",
