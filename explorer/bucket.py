@@ -15,7 +15,7 @@ from airflow_provider_sendoso.client.answers import Phase
 from airflow_provider_sendoso.models import METADATA_KEY
 from explorer.ledger import ANYWHERE, happen
 from explorer.scheduler import Broken, Process, World
-from explorer.sendoso import LATE, TIMEOUT, Sendoso
+from explorer.sendoso import TIMEOUT, Sendoso
 from explorer.strategies import Choices
 
 LEASE = 75.0
