@@ -90,9 +90,8 @@ class Trial:
                 ran = run_tests(tree, [VITAL_SIGN, *tests], database)
             print(f"With every guard, {len(tests)} tests on {database}: {ran.seconds:.0f} s.", flush=True)
             if ran.failed or not ran.alive or ran.hung:
-                print(
-                    f"{ran.output[-3000:]}\nWith every guard these fail: {', '.join(sorted(ran.failed)) or 'to run'}."
-                )
+                failed = ", ".join(sorted(ran.failed)) or "to run"
+                print(f"{ran.output[-3000:]}\nWith every guard these fail: {failed}.")
                 return False
         if self._explored:
             with tree_without(None) as tree:
