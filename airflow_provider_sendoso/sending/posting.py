@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, api_error
+from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
@@ -123,7 +124,7 @@ class Poster:
         )
         token, renewed, tries = self.session.token(), False, 0
         while True:
-            attempt = _Attempt(self, claim)
+            attempt = _Attempt(self, claim, request)
             try:
                 attempt.begin()
             except _ClaimLost:
@@ -182,10 +183,12 @@ class _Attempt:
 
     :param poster: the poster, which all attempts of a batch share.
     :param claim: the right to post the send.
+    :param request: its POST.
     """
 
-    def __init__(self, poster: Poster, claim: Claim) -> None:
+    def __init__(self, poster: Poster, claim: Claim, request: Request) -> None:
         self._poster = poster
+        self._request = request
         self._sends = poster.ledger.sends
         self.claim = claim
         self._posting = False
@@ -210,7 +213,7 @@ class _Attempt:
         margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
             while since_boot() > self._lapses_at - margin:
-                self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
+                self._poster.session.await_turn_to_send(self, self._request, sleep=self._poster.sleep)
         except BaseException:
             if self._posting:
                 self._sends.post_again(self.claim, self._poster.lease)

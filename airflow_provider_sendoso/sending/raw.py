@@ -18,6 +18,7 @@ from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoE
 from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Gift, Send, Touch
 from airflow_provider_sendoso.sending.ceiling import check_ceiling
 from airflow_provider_sendoso.sending.kinds import kind_of
+from airflow_provider_sendoso.sending.scopes import check_scopes
 
 
 def send_raw(
@@ -40,6 +41,7 @@ def send_raw(
     :raises SendOutcomeUnknownError: if the gift may have gone out.
     """
     check_ceiling(session.config, 1)
+    check_scopes(session, [send.kind])
     kind = kind_of(send)
     send = kind.shaped(send, find_campaign, find_gift)
     request = kind.request(send, airflow_key=None, via_from=session.config.via_from)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.client.tracker import Tracked
+from airflow_provider_sendoso.client.tracker import NO_TOUCH, Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import SendProgress
@@ -126,21 +126,21 @@ class Wait:
     def _track(self, known: SendProgress, now: float) -> None:
         """Record how a send is looked for: by its id, in the Send Tracker's list, or not at all."""
         kind = known.kind
-        if kind is None or (kind.in_tracker and not kind.is_bound and known.bound_id is None):
+        if kind is None or (kind.in_tracker and not kind.is_bound and known.list_id is None):
             self.watch.not_followed.add(known.send_id)
             return
         self.watch.not_followed.discard(known.send_id)
-        if not kind.in_tracker or known.touch_id is None or known.email_hash is None:
+        if not kind.in_tracker or known.email_hash is None:
             return
         self._keys[known.send_id] = known.send_key
         self.watch.tracked[known.send_id] = Tracked(
-            known.send_id, known.touch_id, known.email_hash, now - known.made_ago, known.bound_id
+            known.send_id, known.touch_id or NO_TOUCH, known.email_hash, now - known.made_ago, known.list_id
         )
 
     def _bind(self) -> None:
         """Bind rows of the Send Tracker's list to sends in the ledger, and record their statuses."""
         # Imported here, because a DAG file may import this module through the trigger, and ``sending`` is heavy.
-        from airflow_provider_sendoso.sending.kinds.campaign import tracked
+        from airflow_provider_sendoso.sending.kinds.tracking import tracked
 
         walked, self.watch.walked = self.watch.walked, []
         for tracker in walked:
