@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types compiled docs
-.PHONY: bench bench-group bench-smoke soak soak-short screenshots clean
+.PHONY: bench bench-group bench-smoke explore mutants soak soak-short screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill)
@@ -34,10 +34,10 @@ compiled: $(READY)
 	$(BIN)/python -m pytest --collect-only -qq >/dev/null || true
 	$(BIN)/nox --session oldest -- --collect-only -qq >/dev/null || true
 
-# What `make test` leaves out: with it, every test on both ends of what is supported, the soak on all ledgers, and every
-# benchmark once. With UNTIL, a Unix timestamp, no test is begun after that moment.
+# What `make test` leaves out: with it, every test on both ends of what is supported, the soak on all ledgers, every guard
+# of the protocol taken out, and every benchmark once. With UNTIL, a Unix timestamp, no test is begun after that moment.
 UNTIL := inf
-test-rest: test-slow test-oldest-rest soak-short bench-smoke
+test-rest: test-slow test-oldest-rest soak-short mutants bench-smoke
 
 test-slow: $(READY)
 	$(PYTEST) -m slow --until=$(UNTIL)
@@ -47,6 +47,11 @@ test-oldest-rest: $(READY)
 
 soak-short: $(READY)
 	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql --ledger mysql
+
+# Takes out the guards of the protocol one by one, and fails if nothing notices. ONLY='lease-*' takes some; RECORD=1 writes
+# the results and the table of docs/guarantees.md.
+mutants: $(READY)
+	$(BIN)/python -m mutants --until=$(UNTIL) $(if $(ONLY),--only '$(ONLY)') $(if $(RECORD),--record)
 
 # That the benchmarks still run; their figures say nothing at these sizes.
 bench-smoke: $(READY) bench-group
@@ -96,6 +101,10 @@ bench: $(READY) bench-group
 
 bench-group: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
+
+# Every schedule of the small cases, then SECONDS of the processor's time of random ones.
+explore: $(READY)
+	$(BIN)/python -m explorer
 
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql

@@ -10,9 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from logging import INFO, WARNING
 from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 
 
 def weekly(name: str) -> str:
@@ -113,6 +116,21 @@ def advice(template: Any) -> Advice:
         fallback = any("run_after" in _attributes(expression) for expression in expressions)
         text += _MANUAL_BY_MOMENT if fallback else _MANUAL_BY_DATE
     return Advice(varies, text + (_INSTEAD if varies in _HABITS else ""))
+
+
+def say_what_it_means(template: Any, scope: Any, log: Any) -> None:
+    """
+    Log what a scope means for other runs: as a warning if a retry may send a second gift.
+
+    :param template: the argument before it is rendered.
+    :param scope: the argument as it is rendered.
+    :param log: the logger of the task or callback.
+    :raises SendosoConfigError: if each retry would send a second gift; nothing was sent.
+    """
+    said = advice(template)
+    if said.refused:
+        raise SendosoConfigError(f"The scope {scope!r} is refused: {said.text} Nothing was sent.")
+    log.log(WARNING if said.warns else INFO, "Scope %r: %s", scope, said.text)
 
 
 _HABITS = (Varies.NEVER, Varies.DAY, Varies.MOMENT, Varies.RUN, Varies.CLOCK, Varies.TRY)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
 
 from airflow_provider_sendoso.batch.spool import BatchSpool
+from airflow_provider_sendoso.client.reads import Reads, active_touches
 from airflow_provider_sendoso.models import Delivery, Item, Touch
-from airflow_provider_sendoso.models.checks import touch_problem
+from airflow_provider_sendoso.models.checks import touch_problem, unknown_touch
 
 
 class Campaigns:
     """
     Finds campaigns by their ids, and reads each once.
 
-    :param load: reads a campaign, like ``SendosoHook.find_touch``.
+    :param reads: the account, of which the hook reads.
     """
 
-    def __init__(self, load: Callable[[str], Touch | None]) -> None:
-        self._load = load
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
         self._touches: dict[str, Touch | None] = {}
 
     def find(self, touch_id: str) -> Touch | None:
@@ -30,8 +31,16 @@ class Campaigns:
         :raises SendosoError: if the campaign could not be read; the next call reads it again.
         """
         if touch_id not in self._touches:
-            self._touches[touch_id] = self._load(touch_id)
+            self._touches[touch_id] = self._reads.find_touch(touch_id)
         return self._touches[touch_id]
+
+    def missing(self, touch_id: str) -> str:
+        """Say of a campaign that was not found that there is none, and which ones have a similar id or name."""
+        return unknown_touch(touch_id, self._active)
+
+    @cached_property
+    def _active(self) -> list[Touch]:
+        return active_touches(self._reads)
 
 
 def check_campaigns(spool: BatchSpool, campaigns: Campaigns, *, own_touch: bool, links: bool = False) -> str | None:
@@ -49,7 +58,7 @@ def check_campaigns(spool: BatchSpool, campaigns: Campaigns, *, own_touch: bool,
     now = datetime.now(UTC)
     for touch_id in spool.touch_ids():
         item, touch = Item(touch_id=touch_id), campaigns.find(touch_id)
-        problem = touch_problem(touch, now, links=links)
+        problem = touch_problem(touch, now, links=links) if touch else campaigns.missing(touch_id)
         if problem is not None or touch is None:
             if own_touch:
                 return problem

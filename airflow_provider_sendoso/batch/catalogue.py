@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
 from typing import Generic, TypeVar
 
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.models import Gift, Variant
+from airflow_provider_sendoso.near_names import meant
 
 _G = TypeVar("_G", bound=Gift | Variant)
 
@@ -57,8 +57,8 @@ class Catalogue(Generic[_G]):
             return None
         self._missing += 1
         similar = self._gifts.values() if self._missing <= _OFFERED else ()
-        known = [(word, gift.id) for gift in similar for word in (gift.name, gift.id) if word]
-        return f"is not in the {self._name}{_meant(gift_id, known)}"
+        known = {word: gift.id for gift in similar for word in (gift.name, gift.id) if word}
+        return f"is not in the {self._name}{meant(gift_id, known)}"
 
     def missing_variant(self, gift_id: str, variant_id: str) -> str | None:
         """
@@ -73,7 +73,7 @@ class Catalogue(Generic[_G]):
         known = gift.variant_ids if isinstance(gift, Gift) else []
         if not known or variant_id in known:
             return None
-        return f"is no variant of {gift_id!r}{_meant(variant_id, [(one, one) for one in known])}"
+        return f"is no variant of {gift_id!r}{meant(variant_id, known)}"
 
     @property
     def complete(self) -> bool:
@@ -95,13 +95,6 @@ class Catalogue(Generic[_G]):
             self._ended = True
         else:
             self._gifts.setdefault(gift.id, gift)
-
-
-def _meant(wrong: str, known: Iterable[tuple[str, str]]) -> str:
-    """Offer the ids whose words, each with its id, are similar to a wrong one."""
-    ids, wrong = {word.casefold(): known_id for word, known_id in known}, wrong.casefold()
-    alike = dict.fromkeys(ids[word] for word in ([wrong] if wrong in ids else get_close_matches(wrong, ids)))
-    return f" (did you mean {' or '.join(map(repr, alike))}?)" if alike else ""
 
 
 def named(error: SendosoError, gift_id: str, catalogue: Catalogue[Gift]) -> SendosoError:

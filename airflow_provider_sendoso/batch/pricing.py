@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from airflow_provider_sendoso.models import Delivery, Gift, Item, Touch, Variant
+from airflow_provider_sendoso.models.spending import Price
 from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT
 
 FULFILMENT = Decimal(15)
@@ -15,19 +16,6 @@ FULFILMENT = Decimal(15)
 
 _USD = "USD"
 """The currency of the seed's figures, and of a catalogue that names none (inferred)."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """
-    The estimated cost of one send.
-
-    :param amount: item, fulfilment and shipping.
-    :param currency: ISO 4217.
-    """
-
-    amount: Decimal
-    currency: str
 
 
 @dataclass(frozen=True)

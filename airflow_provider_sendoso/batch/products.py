@@ -20,9 +20,18 @@ def variants_of(products: Iterable[Product]) -> Iterator[Variant]:
             yield variant.model_copy(update={"name": product.name})
 
 
+def marketplace(read: Callable[[], Iterable[Product]]) -> Catalogue[Variant]:
+    """
+    Return the marketplace, which finds variants by their ids.
+
+    :param read: begins to read the products, like ``SendosoHook.list_marketplace_products``.
+    """
+    return Catalogue(lambda: variants_of(read()), "marketplace")
+
+
 def check_products(
     spool: BatchSpool,
-    marketplace: Catalogue[Variant],
+    products: Catalogue[Variant],
     shipping_to: Callable[[Sequence[str]], Iterable[Product]],
     *,
     own_variant: bool,
@@ -34,7 +43,7 @@ def check_products(
     read once more for each country of the rows, as far as necessary.
 
     :param spool: the filled spool.
-    :param marketplace: the variants.
+    :param products: the marketplace.
     :param shipping_to: reads the products that ship to some countries, like ``SendosoHook.list_marketplace_products``.
     :param own_variant: whether all rows have the batch's own variant; if that one is unknown, no row is invalid.
     :return: the problem with the batch's own variant, if there is one.
@@ -42,7 +51,7 @@ def check_products(
     """
     rejected = 0
     for variant_id in spool.marketplace_variants():
-        missing = marketplace.missing(variant_id)
+        missing = products.missing(variant_id)
         if missing is not None and own_variant:
             return f"marketplace_variant_id {variant_id!r} {missing}"
         if missing is not None:

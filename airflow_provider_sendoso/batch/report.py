@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.batch.summary import Summary
-from airflow_provider_sendoso.exceptions import SendHeldError, SendosoError, SendosoNotReachedError, SendosoRowsError
+from airflow_provider_sendoso.exceptions import (
+    SendHeldError,
+    SendosoError,
+    SendosoLimitError,
+    SendosoNotReachedError,
+    SendosoRowsError,
+)
 from airflow_provider_sendoso.models import RowOutcome
 
 WIDTH = 100
@@ -22,6 +30,7 @@ _REASONS = 2
 _TITLES = {
     RowOutcome.INVALID: "Invalid, never posted:",
     RowOutcome.REFUSED: "Refused by Sendoso, no gift went out:",
+    RowOutcome.CAPPED: "Capped, left out because of an earlier gift:",
     RowOutcome.NOT_REACHED: "Not reached, no gift went out:",
 }
 
@@ -52,10 +61,10 @@ class Group:
 
 @dataclass(frozen=True)
 class HeldSend:
-    """A held send: its row, since when it is held (UTC), the reason, and the first digits of its key."""
+    """A held send: its row, the time of its POST (UTC), the reason, and the first digits of its key."""
 
     name: str
-    since: str
+    posted: str
     reason: str
     key: str
 
@@ -65,6 +74,7 @@ class Report:
     """
     What the report is made of; nothing of it is personal.
 
+    :param conn_id: the Sendoso connection, which a command has to name.
     :param asked: what was sent to whom, in a few words.
     :param took: how long this try took.
     :param groups: the rows of an outcome by reason, the most frequent reason first.
@@ -75,6 +85,7 @@ class Report:
     """
 
     summary: Summary
+    conn_id: str
     asked: str
     took: str
     groups: Mapping[RowOutcome, Sequence[Group]] = field(default_factory=dict)
@@ -116,9 +127,9 @@ class Report:
             return
         yield "Held, the outcome is not known:"
         for send in self.held:
-            yield from _wrap(f"key {send.key}  since {send.since}  {send.reason}  {send.name}", "  ", 1)
+            yield from _wrap(f"key {send.key}  posted at {send.posted}  {send.reason}  {send.name}", "  ", 1)
         if more := self.summary.count(RowOutcome.HELD) - len(self.held):
-            yield f"  and {more} more: airflow sendoso ledger list --batch {self.summary.batch_id}"
+            yield f"  and {more} more: {_ledger_command('list', self.conn_id)} --batch {self.summary.batch_id}"
 
     def _grouped(self) -> Iterator[str]:
         for outcome, title in _TITLES.items():
@@ -136,19 +147,26 @@ class Report:
             yield from _wrap(f"{number}. {step}", "  ", 3)
             if step is _DECIDE:
                 for verdict in ("--sent", "--not-sent"):
-                    key = self.held[0].key
-                    yield f'     airflow sendoso ledger resolve --send-key {key} {verdict} --why "…"'
+                    yield f"     {resolve_command(self.held[0].key, self.conn_id, verdict)}"
 
     def _steps(self) -> list[str]:
         summary, steps = self.summary, list[str]()
-        if self.failure is not None and not isinstance(self.failure, _EXPLAINED):
+        limit = self.failure.limit if isinstance(self.failure, SendosoLimitError) else None
+        if limit is not None:
+            left = summary.count(RowOutcome.NOT_REACHED)
+            steps.append(
+                f"Raise {limit}{_WAITS.get(limit, '')}, and clear the task: that is safe, and goes on with the {left} "
+                "rows that are left. airflow sendoso ledger budget shows what is used."
+            )
+        elif self.failure is not None and not isinstance(self.failure, _EXPLAINED):
             steps.append(f"Mend what {type(self.failure).__name__} names.")
         if summary.dry_run:
             steps.append("Nothing was sent, whatever the rows. The task may be run again at any time.")
             if summary.fingerprint and self.failure is None:
                 steps.append(f"To send exactly this: approved_fingerprint={summary.fingerprint!r}.")
             return steps
-        if left := summary.count(RowOutcome.NOT_REACHED):
+        left = summary.count(RowOutcome.NOT_REACHED)
+        if left and limit is None:
             steps.append(f"Retry the task, or clear it: that is safe, and goes on with the {left} rows that are left.")
         if self.held and not self.links and not left:
             steps.append(
@@ -169,6 +187,12 @@ class Report:
         return steps
 
 
+_WAITS = {
+    "max_sends_per_day": ", or wait until tomorrow (UTC)",
+    "max_cost_per_month": ", or wait until next month (UTC)",
+}
+"""How else than by raising a limit a batch can go on."""
+
 _EXPLAINED = (SendosoNotReachedError, SendHeldError, SendosoRowsError)
 """Errors about rows, which the steps that follow are about."""
 
@@ -178,6 +202,22 @@ _DECIDE = (
     "What stays held: look for the recipient in Sendoso, and write down what you found, with one of these commands "
     "or, without a shell, a ResolveHeldOperator:"
 )
+
+
+def resolve_command(key: str, conn_id: str, verdict: str) -> str:
+    """
+    Return the command by which a person decides about a held send, to be copied.
+
+    :param key: the first digits of the send's key.
+    :param conn_id: the Sendoso connection.
+    :param verdict: ``--sent`` or ``--not-sent``.
+    """
+    return f'{_ledger_command("resolve", conn_id)} --send-key {key} {verdict} --why "…"'
+
+
+def _ledger_command(verb: str, conn_id: str) -> str:
+    where = "" if conn_id == DEFAULT_CONN_ID else f" --conn-id {shlex.quote(conn_id)}"
+    return f"airflow sendoso ledger {verb}{where}"
 
 
 def _wrap(text: str, indent: str, most: int) -> list[str]:

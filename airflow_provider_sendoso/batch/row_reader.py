@@ -118,6 +118,24 @@ class BatchRowReader:
         arguments = [*self._arguments, *(f"metadata_{name}" for name in self._metadata)]
         return columns | metadata | dict.fromkeys(arguments, "argument")
 
+    @property
+    def unused(self) -> list[str]:
+        """The result's columns that no send of this batch reads, each with the field that may have been meant by it."""
+        used = {self._key_position, self._ref_position, self._fields.get(RESEND_OF)}
+        used |= {position for _, _, position in self._message.parts} if self._message else set()
+        for shape in self._shapes:
+            cells = [*shape.content, *(shape.recipient or ()), *(self._address_cells if shape.recipient else ())]
+            used |= {position for _, position in cells}
+            used |= set(self._metadata_columns.values()) if shape.has_metadata else set()
+        return [f"{name!r}{self._meant_by(name)}" for position, name in enumerate(self._names) if position not in used]
+
+    def _meant_by(self, column: str) -> str:
+        """Name the field that a column is called, but for blanks and punctuation, if nothing else fills the field."""
+        letters = {name.replace("_", ""): _SHORT.get(name, name) for name in (*_FIELDS, *_SHORT)}
+        field = letters.get("".join(filter(str.isalnum, column)).casefold())
+        filled = self._fields.keys() | self._arguments.keys()
+        return "" if field is None or field in filled else f" ({field}? then name it in column_map)"
+
     def read(self, number: int, cells: Sequence[Any]) -> BatchRow:
         """
         Read one row.

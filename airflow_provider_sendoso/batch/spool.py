@@ -112,7 +112,7 @@ class BatchSpool:
     """
     The rows of one batch, a context manager.
 
-    Every row has exactly one outcome at any moment, so the seven counts add up to the rows by construction.
+    Every row has exactly one outcome at any moment, so the eight counts add up to the rows by construction.
     """
 
     def __init__(self) -> None:
@@ -387,6 +387,16 @@ class BatchSpool:
                 *(cell for value in _values(result.item) for cell in (result.item != NOTHING, value)),
                 result.number,
             ),
+        )
+
+    def explain_not_reached(self, reason: str) -> None:
+        """
+        Set why rows were not reached, for those that have no reason of their own.
+
+        :param reason: the reason, without values of a row.
+        """
+        self._db.execute(
+            "UPDATE rows SET reason = ? WHERE outcome = ? AND reason IS NULL", (reason, RowOutcome.NOT_REACHED)
         )
 
     def counts(self) -> Counter[RowOutcome]:

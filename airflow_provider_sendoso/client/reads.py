@@ -11,7 +11,7 @@ from airflow_provider_sendoso.client.answers import Answer, read_send_answer
 from airflow_provider_sendoso.client.endpoints import Request, get_send_request, me_request, object_request
 from airflow_provider_sendoso.client.marketplace import CursorListing, products_request, recommendations_request
 from airflow_provider_sendoso.client.objects import AnyListing, Listed, listing_of, model_of, read_object
-from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConfigError, SendosoNotFoundError
+from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.models import (
     Gift,
     Group,
@@ -274,6 +274,14 @@ class Reads(ABC):
 
     def _get(self, model: type[_T], request: Request) -> _T:
         return read_object(request, model, self.session.read(request).json)
+
+
+def active_touches(reads: Reads) -> list[Touch]:
+    """Read the active campaigns, of which one may have been meant by a wrong id; none if they cannot be read."""
+    try:
+        return list(reads.list_touches())
+    except SendosoError:
+        return []
 
 
 def read_me(read: Callable[[Request], Answer]) -> Mapping[str, Any]:

@@ -50,6 +50,7 @@ class SendosoSession:
         own.
     :param mask: called with every token as soon as it exists.
     :param sleep: waits for a number of seconds.
+    :param transport: makes the requests; by default over the network.
     :raises SendosoConfigError: if the environment names a proxy or certificates that cannot be used.
     """
 
@@ -62,6 +63,7 @@ class SendosoSession:
         minute_pace: Pace | None = None,
         mask: Callable[[str], None] = lambda token: None,
         sleep: Callable[[float], None] = time.sleep,
+        transport: Transport | None = None,
     ) -> None:
         self.config = config
         self.pace = pace
@@ -77,7 +79,7 @@ class SendosoSession:
         self._minute_turns = {True: threading.Lock(), False: threading.Lock()}
         self._crowded = False
         self.network = read_network(config.base_url)
-        self._transport = Transport(config.timeout, self.network)
+        self._transport = transport or Transport(config.timeout, self.network)
 
     def read(self, request: Request) -> Answer:
         """

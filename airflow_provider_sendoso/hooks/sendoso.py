@@ -73,7 +73,15 @@ class SendosoHook(Reads, Recorded, BaseHook):
     @cached_property
     def config(self) -> ClientConfig:
         """
-        The validated connection.
+        The validated connection, as it was at the first look.
+
+        :raises SendosoConfigError: if there is no such connection, or if it is invalid.
+        """
+        return self.read_config()
+
+    def read_config(self) -> ClientConfig:
+        """
+        Read and validate the connection as it is now.
 
         :raises SendosoConfigError: if there is no such connection, or if it is invalid.
         """
@@ -207,7 +215,8 @@ class SendosoHook(Reads, Recorded, BaseHook):
             ``organization_name`` of who sends the gift (published).
         :return: the send with its ``id``; for a campaign, the id is ``tracking:<code>``.
         :raises SendosoConfigError: if a field is missing or wrong; nothing was sent.
-        :raises SendosoLimitError: if the connection's ``max_sends_per_batch`` is 0; nothing was sent.
+        :raises SendosoLimitError: if the connection's ``max_sends_per_batch`` is 0, or if the connection has a limit
+            that only the ledger keeps; nothing was sent.
         :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
         :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
         :raises SendOutcomeUnknownError: if the gift may have gone out; Airflow does not retry this error.
@@ -235,7 +244,7 @@ class SendosoHook(Reads, Recorded, BaseHook):
         # Imported here, because a DAG file may import the hook, and sending.kinds imports an HTTP client.
         from airflow_provider_sendoso.sending.raw import send_raw
 
-        sent = send_raw(self.session, send, self.find_touch, self.find_gift)
+        sent = send_raw(self, send)
         report_output(self, self.config.account)
         return sent
 
@@ -251,7 +260,8 @@ class SendosoHook(Reads, Recorded, BaseHook):
         :param emails: the recipients' e-mail addresses, without duplicates.
         :return: the links of Sendoso's answer, each with its ``email`` and ``link``.
         :raises SendosoConfigError: if a field is missing or wrong; no link was created.
-        :raises SendosoLimitError: for more than the connection's ``max_sends_per_batch``; no link was created.
+        :raises SendosoLimitError: for more than the connection's ``max_sends_per_batch``, or if the connection has a
+            limit that only the ledger keeps; no link was created.
         :raises SendosoConnectionError: if Sendoso could not be reached; no link was created.
         :raises SendosoApiError: if Sendoso refused the request; no link was created.
         :raises SendOutcomeUnknownError: if the links may have been created; Airflow does not retry this error.

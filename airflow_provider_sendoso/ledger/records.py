@@ -196,11 +196,22 @@ class SendProgress:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to post one send; it is lost once the send's row names another owner or attempt."""
+    """
+    The right to post one send; it is lost once the send's row names another owner or attempt.
+
+    :param account: the account that pays.
+    :param dedupe_scope: the scope in whose limits the send has to fit.
+    :param email_hash: of the recipient's e-mail address; ``None`` if it is not known.
+    :param is_replacement: whether the send replaces one that has failed or came back.
+    """
 
     send_key: str
     owner: str
     attempt: int
+    account: str
+    dedupe_scope: str
+    email_hash: str | None = None
+    is_replacement: bool = False
 
 
 def record_of(row: Any, now: float) -> Record:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from airflow_provider_sendoso.models.objects import Touch
 from airflow_provider_sendoso.models.sends import Address, CampaignSend
 from airflow_provider_sendoso.models.words import Delivery
+from airflow_provider_sendoso.near_names import meant
 
 _DOMESTIC = "US"
-_UNKNOWN_TOUCH = "touch_id is no campaign that this account can send"
 
 
 def address_problem(address: Address | None) -> str | None:
@@ -53,17 +54,26 @@ def mail_problem(send: CampaignSend) -> str | None:
     return problem
 
 
-def touch_problem(touch: Touch | None, now: datetime, *, links: bool = False) -> str | None:
+def unknown_touch(touch_id: str, active: Iterable[Touch]) -> str:
+    """
+    Say that there is no such campaign, and which ones have a similar id or name.
+
+    :param touch_id: the id that Sendoso does not know.
+    :param active: the account's campaigns.
+    """
+    known = {word: touch.id for touch in active for word in (touch.name, touch.id) if word}
+    return f"touch_id is no campaign that this account can send{meant(touch_id, known)}"
+
+
+def touch_problem(touch: Touch, now: datetime, *, links: bool = False) -> str | None:
     """
     Say why a campaign cannot be sent.
 
-    :param touch: the campaign; ``None`` if it is not known.
+    :param touch: the campaign.
     :param now: the time, with its time zone; a campaign can be sent between its dates only (published).
     :param links: whether eGift links are to be created.
     :return: the problem; ``None`` if there is none.
     """
-    if touch is None:
-        return _UNKNOWN_TOUCH
     if touch.start_date is not None and now < touch.start_date:
         return f"touch_id is a campaign that begins at {touch.start_date.isoformat()}"
     if touch.end_date is not None and now > touch.end_date:
@@ -75,17 +85,17 @@ def touch_problem(touch: Touch | None, now: datetime, *, links: bool = False) ->
     return None
 
 
-def campaign_problem(send: CampaignSend, touch: Touch | None, now: datetime) -> str | None:
+def campaign_problem(send: CampaignSend, touch: Touch, now: datetime) -> str | None:
     """
     Say why one send of a campaign cannot go out.
 
     :param send: the send.
-    :param touch: its campaign; ``None`` if it is not known.
+    :param touch: its campaign.
     :param now: the time, with its time zone.
     :return: the problem; ``None`` if there is none.
     """
     problem = touch_problem(touch, now)
-    if problem is None and touch is not None and touch.delivery is Delivery.MAIL:
+    if problem is None and touch.delivery is Delivery.MAIL:
         return mail_problem(send) or _country_problem(send, touch)
     return problem
 

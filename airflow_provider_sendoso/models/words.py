@@ -71,7 +71,7 @@ NOTHING = Item()
 
 
 class RowOutcome(StrEnum):
-    """The outcome of one row of a batch; every row has exactly one of these seven."""
+    """The outcome of one row of a batch; every row has exactly one of these eight."""
 
     SENT = "sent"
     """By this batch, earlier tries of its task included."""
@@ -85,6 +85,8 @@ class RowOutcome(StrEnum):
     """Not posted, because Sendoso could not have accepted it."""
     HELD = "held"
     """Posted, and the outcome is not known: a gift may have gone out."""
+    CAPPED = "capped"
+    """Not posted, because the person was sent something of the account too recently."""
     NOT_REACHED = "not_reached"
     """This try did not get to the row, or another run has claimed it."""
 

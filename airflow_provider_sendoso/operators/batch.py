@@ -68,6 +68,11 @@ class BatchSendOperator(RowsOperator):
         (templated).
     :param max_cost: refuse before the first send if the batch's estimated cost, in the catalogue's currency, would be
         higher, or if a price is not known (templated).
+    :param scope_max_sends: the most sends of the scope, by all tasks and runs together; what fits is sent (templated).
+    :param scope_max_cost: the highest estimated cost of the scope, likewise; a send of unknown price is refused
+        (templated).
+    :param min_days_between_gifts: leave out a recipient who was sent anything of this account, in any scope, within so
+        many days; such a row is ``capped`` (templated). By default the connection's.
     :param shipping_estimate: estimated cost of shipping one physical gift, in the catalogue's currency, because the API
         does not say (templated). Without it, the cost of a physical gift is not known.
     :param max_in_flight: concurrent POSTs, from 1 to 16 (templated); by default as many as rate and latency need. A
@@ -78,12 +83,13 @@ class BatchSendOperator(RowsOperator):
         also for ``recipients``, and created if it is missing (templated).
     :param claim_timeout: seconds or timedelta to wait, without progress, for rows that another run has claimed.
     :param sendoso_conn_id: the connection (templated).
-    :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows``, the seven counts, ``estimated_cost`` and
+    :return: the summary: ``batch_id``, ``dedupe_scope``, ``rows``, the eight counts, ``estimated_cost`` and
         ``currency`` of the gifts sent, and ``fingerprint``; of a dry run also ``would_send`` and ``balance``. No
         personal data.
     :raises SendosoConfigError: if an argument, a column or a connection is wrong; nothing was sent.
     :raises SendosoRowsError: if too many rows are invalid, or if nobody could be sent a gift.
-    :raises SendosoLimitError: if the batch exceeds a limit or differs from the approved one; nothing was sent.
+    :raises SendosoLimitError: if the batch exceeds a limit or differs from the approved one; nothing was sent, or, at a
+        limit of the scope or of the account, what fits in it.
     :raises SendHeldError: if sends are held; Airflow does not retry this error.
     :raises SendosoError: if a retry may finish the batch; rows that were sent are not sent again.
     """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_sendoso.arguments.limits import LIMIT_ARGUMENTS, warn_of_unset
 from airflow_provider_sendoso.arguments.values import (
     amount,
     count,
@@ -51,6 +51,7 @@ class RowsOperator(SendOperator):
         "approved_fingerprint",
         "max_sends",
         "max_cost",
+        *LIMIT_ARGUMENTS,
         "max_in_flight",
         "results_table",
         "sendoso_conn_id",
@@ -119,8 +120,7 @@ class RowsOperator(SendOperator):
         """The batch of the last run in this process and how many gifts it sent, for OpenLineage."""
 
     def _run(self, run: BatchRun) -> dict[str, Any]:
-        said = self._advice()
-        self.log.log(WARNING if said.warns else INFO, "Scope %r: %s", self.dedupe_scope, said.text)
+        self._say_scope()
         try:
             return run.execute()
         finally:
@@ -151,9 +151,7 @@ class RowsOperator(SendOperator):
                 "approved_fingerprint has rendered to nothing, so nothing is approved. Does it name the task of the "
                 "dry run? Nothing was sent."
             )
-        for name in ("max_sends", "max_cost"):
-            if getattr(self, name) is not None and getattr(limits, name) is None:
-                self.log.warning("%s has rendered to nothing: this batch has no such limit.", name)
+        warn_of_unset(self, limits, ("max_sends", "max_cost"))
         return {
             "dedupe_scope": self.dedupe_scope,
             "sql": query(self.sql),
@@ -168,7 +166,7 @@ class RowsOperator(SendOperator):
             "limits": limits,
             "max_in_flight": width(self.max_in_flight),
             "results_table": text("results_table", self.results_table),
-            **self._claims(),
+            **self._common(),
         }
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS
+from airflow_provider_sendoso.arguments.limits import LIMIT_ARGUMENTS
+from airflow_provider_sendoso.arguments.values import amount
 from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.links.sendoso import SendosoLink, TrackingLink
 from airflow_provider_sendoso.operators.base import SendOperator, absence
@@ -58,6 +60,13 @@ class SendGiftOperator(SendOperator):
         task in this run, so that retries and clears do not send again.
     :param resend_of: the id of an earlier send that failed or came back, which this send replaces (templated). A send
         is replaced at most once, across all scopes.
+    :param scope_max_sends: the most sends of the scope, by all tasks and runs together; what fits is sent (templated).
+    :param scope_max_cost: the highest estimated cost of the scope, likewise; a send of unknown price is refused
+        (templated).
+    :param min_days_between_gifts: leave out a recipient who was sent anything of this account, in any scope, within so
+        many days; such a row is ``capped`` (templated). By default the connection's.
+    :param shipping_estimate: estimated cost of shipping a physical gift, in the catalogue's currency, because the API
+        does not say (templated). Needed for a physical gift where a cost is limited.
     :param on_absent: ``"hold"`` a send of unknown outcome that Sendoso does not list, or ``"resend"`` it once two
         complete lists read after ``settle_time`` do not hold it; the task is deferred until then (templated).
     :param settle_time: seconds or timedelta after a POST's deadline from which the send's absence can be proven.
@@ -68,6 +77,8 @@ class SendGiftOperator(SendOperator):
         the send as sent without an id. A campaign's send has the id ``tracking:<code>`` until Sendoso's list shows its
         own.
     :raises SendosoConfigError: if an argument is wrong or there is no ledger; nothing was sent.
+    :raises SendosoLimitError: if the send does not fit in a limit; nothing was sent.
+    :raises AirflowSkipException: if the recipient is ``capped``; nothing was sent.
     :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
     :raises SendHeldError: if the gift may have gone out in an earlier try.
@@ -78,6 +89,8 @@ class SendGiftOperator(SendOperator):
         "recipient",
         "dedupe_scope",
         "resend_of",
+        *LIMIT_ARGUMENTS,
+        "shipping_estimate",
         "on_absent",
         "sendoso_conn_id",
     )
@@ -114,6 +127,7 @@ class SendGiftOperator(SendOperator):
         sender: Mapping[str, Any] | None = None,
         dedupe_scope: str = "{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}",
         resend_of: str | None = None,
+        shipping_estimate: float | str | None = None,
         on_absent: str = "hold",
         settle_time: float | timedelta = 900,
         **kwargs: Any,
@@ -139,6 +153,7 @@ class SendGiftOperator(SendOperator):
         self.sender = sender
         self.dedupe_scope = dedupe_scope
         self.resend_of = resend_of
+        self.shipping_estimate = shipping_estimate
         self.on_absent = on_absent
         self.settle_time = settle_time
 
@@ -148,7 +163,13 @@ class SendGiftOperator(SendOperator):
         from airflow_provider_sendoso.runs.gift import GiftPlan, GiftRun
         from airflow_provider_sendoso.runs.single_gift import OneGift
 
-        self._advice()
+        self._say_scope()
         gift = OneGift.of(self)
-        plan = GiftPlan(gift=gift, dedupe_scope=self.dedupe_scope, **self._claims(), **absence(self))
+        plan = GiftPlan(
+            gift=gift,
+            dedupe_scope=self.dedupe_scope,
+            shipping_estimate=amount("shipping_estimate", self.shipping_estimate),
+            **self._common(),
+            **absence(self),
+        )
         return GiftRun(plan, self._task(context)).execute()

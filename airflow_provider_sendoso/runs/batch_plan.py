@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from airflow_provider_sendoso.batch.limits import Limits
@@ -31,7 +30,6 @@ class BatchPlan(SendPlan):
     :param fail_on_held: whether the task fails if sends are held.
     :param dry_run: whether nothing is sent.
     :param limits: the limits of the batch.
-    :param shipping_estimate: estimated cost of shipping one physical gift, in the catalogue's currency.
     :param max_in_flight: concurrent POSTs.
     :param results_table: the table that gets one row for each row that was read.
     """
@@ -47,7 +45,6 @@ class BatchPlan(SendPlan):
     fail_on_held: bool = True
     dry_run: bool = False
     limits: Limits = field(default_factory=Limits)
-    shipping_estimate: Decimal | None = None
     max_in_flight: int | None = None
     results_table: str | None = None
 

@@ -44,10 +44,9 @@ class EgiftLinksRun(BatchRun):
     plan: LinksPlan
 
     links = True
-    what_to_do = (
+    may_have = (
         "A link may have been made; no second one is made on a guess, and no run can look for it, because Sendoso's "
-        "list shows no links. Look for the recipient in Sendoso: a link that is there can be handed on from there. "
-        "Then write down what you found with `airflow sendoso ledger resolve` or a ResolveHeldOperator."
+        "list shows no links. Look for the recipient in Sendoso: a link that is there can be handed on from there"
     )
     _table: LinksTable
 

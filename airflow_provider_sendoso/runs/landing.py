@@ -22,6 +22,7 @@ from airflow_provider_sendoso.landing.rows import LandingRow, LandingRowReader, 
 from airflow_provider_sendoso.landing.spool import LandingSpool
 from airflow_provider_sendoso.landing.table import LandingTable
 from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.runs.stops import stopped_by
 from airflow_provider_sendoso.runs.task import Task
 from airflow_provider_sendoso.sending.jobs import chunks
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
@@ -84,6 +85,7 @@ class LandingRun:
         table = LandingTable(
             warehouse_hook(self.plan.conn_id, self.plan.hook_params), listed, self.plan.table, self.plan.status_table
         )
+        self.hook.begin_try(self.task.this_try, self.task.context.get("ti"))
         SendosoLink().push(self.task.context, self.hook.config.base_url)
         started = str(moment(time.time()))
         reading = _Reading(reader, table, part=batch_id is not None)
@@ -94,6 +96,7 @@ class LandingRun:
             else:
                 found = self._read_list(listed, reading, spool, self.plan.full)
             self._check_columns(reading)
+            self.task.this_try.check()
             table.widen(reader.columns)
             inserted, updated = spool.counts()
             updates = table.write(spool, list(reader.columns), started) if inserted or updated else 0
@@ -185,7 +188,8 @@ class LandingRun:
     def _go_on(self, reading: _Reading) -> None:
         if self.task.stopped():
             raise SendosoError(
-                "The task was stopped while it was reading. Nothing was written; clear it to land the list."
+                f"The task was told to stop while it was reading: {stopped_by(self.task.context)}. Nothing was "
+                "written; the next try, or a clear, lands the list."
             )
         if time.monotonic() - self._said > _PROGRESS:
             self._said = time.monotonic()

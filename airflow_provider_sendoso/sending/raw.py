@@ -13,37 +13,32 @@ from typing import Any
 from airflow_provider_sendoso.client.answers import Exchange, api_error, read_egift_links
 from airflow_provider_sendoso.client.endpoints import Request, egift_links_request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
+from airflow_provider_sendoso.client.reads import Reads
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendOutcomeUnknownError
-from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Gift, Send, Touch
-from airflow_provider_sendoso.sending.ceiling import check_ceiling
+from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Send
+from airflow_provider_sendoso.sending.ceiling import check_uncounted
 from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.scopes import check_scopes
 
 
-def send_raw(
-    session: SendosoSession,
-    send: AnySend,
-    find_campaign: Callable[[str], Touch | None],
-    find_gift: Callable[[str], Gift | None],
-) -> Send:
+def send_raw(reads: Reads, send: AnySend) -> Send:
     """
     Send one gift.
 
-    :param session: calls Sendoso.
+    :param reads: the account, and the session with it.
     :param send: the send.
-    :param find_campaign: the function that reads a campaign.
-    :param find_gift: the function that looks a gift up in the catalogue.
     :raises SendosoConfigError: if the send is not valid; nothing was sent.
-    :raises SendosoLimitError: if nothing may be sent through the connection.
+    :raises SendosoLimitError: if nothing may be sent through the connection, or only what the ledger counts.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
     """
-    check_ceiling(session.config, 1)
+    session = reads.session
+    check_uncounted(session.config, 1)
     check_scopes(session, [send.kind])
     kind = kind_of(send)
-    send = kind.shaped(send, find_campaign, find_gift)
+    send = kind.shaped(send, reads)
     request = kind.request(send, airflow_key=None, via_from=session.config.via_from)
     read = partial(kind.read, send)
     exchange, outcome = _post(session, request, read)
@@ -65,12 +60,13 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
     :param session: calls Sendoso.
     :param sends: the sends, at least one, all of one campaign.
     :return: the links that Sendoso has answered with.
-    :raises SendosoLimitError: if there are more sends than the connection allows; nothing was made.
+    :raises SendosoLimitError: if there are more sends than the connection allows, or if it allows only what the ledger
+        counts; nothing was made.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was made.
     :raises SendosoApiError: if Sendoso refused it; nothing was made.
     :raises SendOutcomeUnknownError: if the links may have been made.
     """
-    check_ceiling(session.config, len(sends))
+    check_uncounted(session.config, len(sends))
     request = egift_links_request(sends[0].touch_id, [send.email for send in sends], session.config.via_from)
     exchange, outcome = _post(session, request, lambda body: Send.without_id() if read_egift_links(body) else None)
     if outcome.verdict is Verdict.SENT and exchange.answer is not None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_sendoso.arguments.values import got
-from airflow_provider_sendoso.exceptions import (
-    SendosoConfigError,
-)
+from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import STATUS_WORDS, SendStatus, StatusReport, known_word
+from airflow_provider_sendoso.near_names import meant
 
 _STOPS_AT_PROCESSING = ("staging.sendo.so",)
 """The vendor's sandbox, where statuses never pass "processing" (published)."""
@@ -118,9 +116,8 @@ def _target(name: str, word: Any) -> Target:
     if known is not None:
         return SendStatus(known) if known in list(SendStatus) else known
     known_words = [spelled for words in STATUS_WORDS.values() for spelled in words]
-    near = get_close_matches(word.casefold(), known_words, n=3, cutoff=0.8) if isinstance(word, str) else []
-    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    near = meant(word, known_words) if isinstance(word, str) else ""
     raise SendosoConfigError(
-        f"{name} has {got(word)}, which is neither a status ({', '.join(SendStatus)}) nor a word of Sendoso's for "
-        f"one, like 'redeemed'.{meant}"
+        f"{name} has {got(word)}{near}, which is neither a status ({', '.join(SendStatus)}) nor a word of Sendoso's "
+        "for one, like 'redeemed'."
     )

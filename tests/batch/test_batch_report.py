@@ -15,7 +15,8 @@ HELD = HeldSend("row 3 (C-3)", "2026-11-27T07:45:49+00:00", "http_500", "0123456
 def lines(counts: dict[str, int], *, dry_run: bool = False, fingerprint: str | None = None, **more: Any) -> list[str]:
     outcomes = {RowOutcome(name): count for name, count in counts.items()}
     summary = Summary("b" * 32, "q4", outcomes, fingerprint=fingerprint, dry_run=dry_run)
-    return Report(summary=summary, asked="gift gift-mug to recipients", took="took 0:00:01", **more).lines()
+    asked = {"conn_id": "sendoso_default", "asked": "gift gift-mug to recipients", "took": "took 0:00:01"}
+    return Report(summary=summary, **(asked | more)).lines()
 
 
 def steps(report: list[str]) -> str:
@@ -66,6 +67,14 @@ def test_a_held_send_has_the_commands_that_decide_it() -> None:
     said = steps(lines({"held": 1}, held=[HELD]))
     assert "posts none of them" in said
     assert 'airflow sendoso ledger resolve --send-key 0123456789ab --not-sent --why "…"' in said
+
+
+def test_the_commands_name_a_connection_that_is_not_the_usual_one() -> None:
+    report = lines({"held": 5}, held=[HELD], conn_id="sendoso_emea")
+    assert "  and 4 more: airflow sendoso ledger list --conn-id sendoso_emea --batch " + "b" * 32 in report
+    assert ('airflow sendoso ledger resolve --conn-id sendoso_emea --send-key 0123456789ab --sent --why "…"') in steps(
+        report
+    )
 
 
 def test_no_run_looks_for_a_held_link() -> None:

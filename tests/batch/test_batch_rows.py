@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_sendoso.batch.row import BatchRow
 from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout, flatten
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import Kind
 
 COLUMNS = ("first_name", "last_name", "email")
 CELLS = ("Ada", "Lovelace", "ada@example.com")
@@ -98,6 +99,28 @@ class TestColumns:
             "gift_id": "argument",
             "message": "argument",
         }
+
+    @pytest.mark.parametrize(
+        ("columns", "layout", "unused"),
+        [
+            ((), {}, []),
+            (("tier", "gift_id"), {}, ["'tier'", "'gift_id'"]),
+            (("Variant ID",), {}, ["'Variant ID' (variant_id? then name it in column_map)"]),
+            (("Variant ID",), {"column_map": {"variant_id": "Variant ID"}}, []),
+            (("variant_id", "Variant ID"), {}, ["'Variant ID'"]),
+            (("Postal Code",), {}, ["'Postal Code' (address_postal_code? then name it in column_map)"]),
+            (("Gift ID",), {}, ["'Gift ID'"]),
+            (("id", "plan", "Metadata_team"), {"row_ref": "id", "recipient_key": "plan"}, []),
+            (("touch_id", "mobile_no"), {}, ["'touch_id'", "'mobile_no'"]),
+            (("first name",), {"kind": Kind.LINK}, ["'first_name'", "'last_name'", "'first name'"]),
+        ],
+    )
+    def test_the_reader_tells_the_columns_that_nothing_reads(self, columns, layout, unused):
+        arguments = {"touch_id": 1} if "kind" in layout else ARGUMENTS
+        assert reader([*COLUMNS, *columns], arguments, **layout).unused == unused
+
+    def test_a_column_that_only_the_message_names_is_read(self):
+        assert reader([*COLUMNS, "plan"], ARGUMENTS | {"message": "Thank you for {plan}"}).unused == []
 
 
 class TestWrongColumns:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from airflow_provider_sendoso.batch import catalogue
+from airflow_provider_sendoso import near_names
 from airflow_provider_sendoso.batch.catalogue import Catalogue
 from airflow_provider_sendoso.batch.row_reader import BatchRowReader, Layout
 from airflow_provider_sendoso.batch.spool import BatchSpool
@@ -118,7 +118,7 @@ class TestCheckGifts:
 
     def test_many_gifts_that_are_unknown_take_no_minutes(self, monkeypatch):
         asked = []
-        monkeypatch.setattr(catalogue, "get_close_matches", lambda *given: asked.append(given) or [])
+        monkeypatch.setattr(near_names, "get_close_matches", lambda *given: asked.append(given) or [])
         spool = spooled(*(row(f"x-{number}") for number in range(300)))
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         assert spool.counts() == {RowOutcome.INVALID: 300}

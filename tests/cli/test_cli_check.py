@@ -64,7 +64,7 @@ def test_without_a_ledger_nothing_can_be_sent_and_the_rest_is_still_checked(send
 def test_a_connection_that_does_not_exist_leaves_the_rest_unchecked(sendoso: Sandbox, ledger: Any, check: Any) -> None:
     marks, said = check("--conn-id", "sendoso_defalt")
     assert marks == dict.fromkeys(NAMES, "--") | {"connection": "FAIL"}
-    assert "Did you mean 'sendoso_default' or 'sendoso_ledger'?" in said
+    assert "did you mean 'sendoso_default' or 'sendoso_ledger'?" in said
 
 
 def test_a_secret_that_sendoso_does_not_accept(

@@ -144,6 +144,16 @@ class TestOneAnswerPerRequest:
         assert second.answer.json == {"id": "s"}
         assert len(server.connections) == 2
 
+    def test_a_read_after_an_answer_that_was_not_whole_has_a_connection_of_its_own(self, session_on, raw_server):
+        """Only a POST always has one: the answer that is still to come would be taken for the read's."""
+        server = raw_server(in_turn(INTERIM[0], late=ANOTHERS))
+        session = session_on(server.url)
+        assert session.paced(POST, "t").phase is Phase.LOST
+        read = session.paced(GET, "t")
+        assert read.answer is not None
+        assert read.answer.json == {"id": "s"}
+        assert len(server.connections) == 2
+
     def test_an_answer_that_breaks_off_ends_its_connection(self, session_on, raw_server):
         server = raw_server(in_turn(b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"))
         session = session_on(server.url)
@@ -406,6 +416,22 @@ class TestTheDeadline:
         assert exchange.phase is Phase.NOT_CONNECTED
         assert exchange.error in TIME_IS_OVER
         assert time.monotonic() - started < 60
+
+    def test_a_request_whose_time_is_over_before_its_first_byte_is_not_sent(
+        self, session_on, raw_server, monkeypatch, until
+    ):
+        received: list[bytes] = []
+        server = raw_server(lambda connection: received.append(connection.recv(65536)))
+        connect = transport_module.HTTPConnection.connect
+
+        def connect_until_the_time_is_over(self) -> None:
+            connect(self)
+            transport_module._notes.note.cut()
+
+        monkeypatch.setattr(transport_module.HTTPConnection, "connect", connect_until_the_time_is_over)
+        exchange = session_on(server.url).paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "Timeout")
+        until(lambda: received == [b""])
 
     def test_the_deadline_of_a_request_does_not_end_the_next_one(self, session_on, raw_server):
         def handle(connection: socket.socket) -> None:

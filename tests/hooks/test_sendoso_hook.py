@@ -78,19 +78,19 @@ class TestNothingIsLookedUp:
             SendosoHook("no_such_connection").get_send("s-1")
         with pytest.raises(SendosoConfigError) as default:
             SendosoHook().get_send("s-1")
-        assert "Did you mean" not in str(default.value)
+        assert "did you mean" not in str(default.value)
         assert isinstance(raised.value, AirflowFailException)
 
     @pytest.mark.parametrize("conn_id", ["sendoso_defualt", "sendoso-default", "sendosodefault", "sendoso"])
     def test_a_misspelt_connection_is_answered_with_a_similar_one_that_exists(self, sendoso, conn_id):
-        with pytest.raises(SendosoConfigError, match=r"Did you mean 'sendoso_default'\?"):
+        with pytest.raises(SendosoConfigError, match=r"did you mean 'sendoso_default'\?"):
             SendosoHook(conn_id).get_send("s-1")
         assert sendoso.requests == []
 
     async def test_a_misspelt_connection_in_a_trigger_is_answered_with_a_similar_one_that_exists(self, set_connection):
         set_connection("emea_gifts", "sendoso://id:s3cret@app.sendoso.com")
         with pytest.raises(
-            SendosoConfigError, match=r"'emea_gift' does not exist\. Did you mean 'emea_gifts'\?"
+            SendosoConfigError, match=r"'emea_gift' does not exist \(did you mean 'emea_gifts'\?\)"
         ) as raised:
             await SendosoHook("emea_gift").aprepare()
         assert "s3cret" not in str(raised.value)
@@ -98,7 +98,7 @@ class TestNothingIsLookedUp:
     def test_no_connection_is_proposed_where_none_is_similar(self):
         with pytest.raises(SendosoConfigError) as raised:
             SendosoHook("warehouse").get_send("s-1")
-        assert "Did you mean" not in str(raised.value)
+        assert "did you mean" not in str(raised.value)
 
     def test_a_list_is_requested_when_its_iterator_is_used(self, hook, sendoso):
         gifts = hook.list_gifts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,6 +169,24 @@ def test_an_own_scope_is_rendered_and_replaces_the_default(sendoso: Sandbox, led
         callback(of_task(run_id=run_id))
     assert set(scopes()) == {"quota reached by sales"}
     assert len(sendoso.sends) == 1
+
+
+def test_a_scope_that_is_another_one_at_each_call_is_refused(sendoso: Sandbox, ledger: Any) -> None:
+    callback = notifier(dedupe_scope="{{ macros.uuid.uuid4() }}")
+    context = of_task(macros=SimpleNamespace(uuid=uuid))
+    with pytest.raises(SendosoConfigError, match=r"is refused: it is another one in every try.*Nothing was sent"):
+        callback(context)
+    assert sendoso.requests == []
+
+
+def test_the_log_says_what_an_own_scope_means_by_what_was_written(
+    sendoso: Sandbox, ledger: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    notifier(dedupe_scope="{{ run_id }}")(of_task())
+    notifier()(of_task())
+    said = capfd.readouterr().out + caplog.text
+    assert "Scope 'run-1': one gift per person and run." in said
+    assert said.count("Scope '") == 1  # the default has nothing that its author could have meant otherwise
 
 
 def test_several_callbacks_of_a_task_are_separate_batches(sendoso: Sandbox, ledger: Any) -> None:

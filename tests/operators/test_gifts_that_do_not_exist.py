@@ -1,4 +1,4 @@
-"""A gift or variant that does not exist: a dry run finds it, every error names it, and what was meant is offered."""
+"""A gift, variant or campaign that does not exist: errors name it, and offer what was meant; a dry run finds it."""
 
 from __future__ import annotations
 
@@ -92,6 +92,40 @@ def test_one_gift_that_does_not_exist_is_named(sendoso: Sandbox, ledger: Any, gi
 def test_the_hook_names_what_sendoso_does_not_find(sendoso: Sandbox, ledger: Any, people: Any) -> None:
     with pytest.raises(SendosoNotFoundError, match=r"\(gift_id 'gift-unicorn'\)"):
         SendosoHook().send_gift(gift_id="gift-unicorn", recipient=people(1)[0], message="Hello")
+
+
+@pytest.mark.parametrize("wrong", [1033, "anniversary mugs"])
+def test_a_campaign_that_does_not_exist_is_answered_with_similar_ones(
+    sendoso: Sandbox, ledger: Any, batch: Batch, gift: Gift, execute: Execute, people: Any, wrong: int | str
+) -> None:
+    offered = r"no campaign that this account can send \(did you mean .*'103'"
+    campaign = {"gift_id": None, "touch_id": wrong, "message": None}
+    with pytest.raises(SendosoConfigError, match=offered):
+        execute(batch(**campaign))
+    with pytest.raises(SendosoConfigError, match=offered):
+        execute(gift(**campaign))
+    with pytest.raises(SendosoConfigError, match=offered):
+        SendosoHook().send_gift(touch_id=wrong, recipient=people(1)[0])
+    assert sendoso.sends == []
+
+
+def test_rows_with_campaigns_that_do_not_exist_are_answered_with_similar_ones_from_one_list(
+    sendoso: Sandbox, ledger: Any, batch: Batch, execute: Execute, people: Any, read_logs: Callable[[], str]
+) -> None:
+    rows = [row | {"touch_id": touch} for row, touch in zip(people(3), (102, "1022", "coffee"), strict=True)]
+    summary = execute(batch(recipients=rows, gift_id=None, message=None))
+    assert (summary["sent"], summary["invalid"]) == (1, 2)
+    assert "touch_id is no campaign that this account can send (did you mean '102'" in read_logs()
+    assert sum(seen.path == "/api/v3/touches" for seen in sendoso.requests) == 1
+
+
+def test_campaigns_that_cannot_be_listed_hide_no_error(
+    sendoso: Sandbox, ledger: Any, gift: Gift, execute: Execute
+) -> None:
+    sendoso.fault("slow", delay=0, method="GET", path="/api/v3/touches")  # the campaign itself is read
+    sendoso.fault("status", status=403, method="GET", path="/api/v3/touches")
+    with pytest.raises(SendosoConfigError, match=r"no campaign that this account can send \(campaign 1033\)"):
+        execute(gift(gift_id=None, touch_id=1033, message=None))
 
 
 def test_a_cost_limit_names_the_gift(sendoso: Sandbox, ledger: Any, batch: Batch, execute: Execute) -> None:

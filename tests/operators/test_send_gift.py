@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow.serialization import serialized_objects
 
+from airflow_provider_sendoso.cli.commands import main
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoAuthError,
@@ -166,6 +169,28 @@ def test_an_unknown_outcome_fails_without_retries_and_later_tries_find_the_send_
     assert len(sendoso.sends) == 0
 
 
+@pytest.mark.parametrize("conn_id", ["sendoso_default", "emea"])
+def test_the_error_of_a_held_gift_has_the_command_that_decides_about_it(
+    sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, set_connection: Callable[..., None], conn_id: str
+) -> None:
+    login = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+    set_connection("emea", login | {"extra": {"account": "EMEA", "requests_per_second": 500}})
+    sendoso.fault("error_before", method="POST", path=SENDS)
+    with pytest.raises(SendOutcomeUnknownError) as caught:
+        execute(gift(sendoso_conn_id=conn_id))
+    (command,) = re.findall(r"`airflow sendoso (ledger resolve .*?)`", str(caught.value))
+    main([word.replace("…", "the recipient has it") for word in shlex.split(command)])
+    assert execute(gift(sendoso_conn_id=conn_id), "run-2") is None
+    assert sendoso.sends == []
+
+
+def test_the_log_of_one_gift_says_what_its_scope_means(
+    sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute, read_logs: Callable[[], str]
+) -> None:
+    execute(gift())
+    assert "Scope 'thanks': one gift per person, once and for all." in read_logs()
+
+
 def test_while_sendoso_is_down_the_task_fails_with_a_retryable_error(
     sendoso: Sandbox, ledger: Any, gift: Make, execute: Execute
 ) -> None:
@@ -186,7 +211,7 @@ def test_a_send_claimed_by_another_run_is_not_posted(
         with pytest.raises(SendosoError):
             execute(gift(claim_timeout=0))
     with pytest.raises(SendosoError, match=r"not posted \(another_run\); no gift went out. Retry"):
-        execute(gift(claim_timeout=0))
+        execute(gift(claim_timeout=0), "run-2")
     assert sendoso.sends == []
 
 
@@ -195,7 +220,7 @@ def test_a_task_that_is_killed_before_it_starts_posts_nothing(
 ) -> None:
     operator = gift()
     operator.on_kill()
-    with pytest.raises(SendosoError, match=r"not posted \(stopped\)"):
+    with pytest.raises(SendosoError, match=r"not posted \(told to stop: its process or its worker got SIGTERM"):
         execute(operator)
     assert sendoso.sends == []
 

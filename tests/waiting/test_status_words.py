@@ -153,8 +153,8 @@ def test_a_word_may_be_a_failure(patient: Sandbox, egifts: Callable[[int], str])
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
-        ("redemed", "Did you mean 'redeemed'"),
-        ("insuficient funds", "Did you mean 'insufficient funds'"),
+        ("redemed", "did you mean 'redeemed'"),
+        ("insuficient funds", "did you mean 'insufficient funds'"),
         ("lost", None),
     ],
 )
@@ -162,9 +162,9 @@ def test_a_word_may_be_a_failure(patient: Sandbox, egifts: Callable[[int], str])
 def test_a_word_in_no_list_is_refused_with_near_names(
     patient: Sandbox, word: str, meant: str | None, argument: str
 ) -> None:
-    with pytest.raises(SendosoConfigError, match=f"{argument} has '{word}', which is neither a status") as refused:
+    with pytest.raises(SendosoConfigError, match=f"{argument} has '{word}'.*, which is neither a status") as refused:
         sensor(send_id="s-1", **{argument: (word,)}).execute({})
-    assert ("Did you mean" in str(refused.value)) is (meant is not None)
+    assert ("did you mean" in str(refused.value)) is (meant is not None)
     assert (meant or "") in str(refused.value)
     assert patient.requests == []
 

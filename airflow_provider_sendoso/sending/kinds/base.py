@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import ITEM_FIELDS, Delivery, Gift, Item, Send, StatusReport, Touch
+from airflow_provider_sendoso.models import ITEM_FIELDS, Delivery, Item, Send, StatusReport
 from airflow_provider_sendoso.models.sends import SendModel
 
 if TYPE_CHECKING:
+    from airflow_provider_sendoso.client.reads import Reads
     from airflow_provider_sendoso.client.session import SendosoSession
     from airflow_provider_sendoso.ledger import Ledger
     from airflow_provider_sendoso.ledger.records import Record
@@ -120,15 +121,12 @@ class SendKind(ABC, Generic[S]):
     def email(self, send: S) -> str:
         """Return the recipient's e-mail address."""
 
-    def shaped(
-        self, send: S, find_campaign: Callable[[str], Touch | None], find_gift: Callable[[str], Gift | None]
-    ) -> S:
+    def shaped(self, send: S, reads: Reads) -> S:
         """
         Complete a single send, so that it can be posted.
 
         :param send: the send as its arguments describe it.
-        :param find_campaign: the function that reads a campaign, for kinds whose request depends on it.
-        :param find_gift: the function that looks a gift up in the catalogue, for kinds whose checks depend on it.
+        :param reads: the account, for kinds whose request depends on a campaign, or whose checks depend on a gift.
         :raises SendosoConfigError: if the send is not valid; nothing was sent.
         """
         return send

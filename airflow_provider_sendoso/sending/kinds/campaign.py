@@ -6,7 +6,7 @@ unknown outcome is recognised by recipient, campaign and time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,12 +15,13 @@ from airflow_provider_sendoso.client.endpoints import (
     Request,
     campaign_send_request,
 )
+from airflow_provider_sendoso.client.reads import Reads, active_touches
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import CampaignSend, Delivery, Gift, Send, StatusReport, Touch
-from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem
+from airflow_provider_sendoso.models import CampaignSend, Delivery, Send, StatusReport
+from airflow_provider_sendoso.models.checks import campaign_problem, mail_problem, unknown_touch
 from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.kinds.tracking import TrackerScanner
 from airflow_provider_sendoso.sending.scanning import Scanner
@@ -51,15 +52,12 @@ class CampaignKind(SendKind[CampaignSend]):
         """Return the recipient's e-mail address."""
         return send.recipient.email
 
-    def shaped(
-        self,
-        send: CampaignSend,
-        find_campaign: Callable[[str], Touch | None],
-        find_gift: Callable[[str], Gift | None],
-    ) -> CampaignSend:
+    def shaped(self, send: CampaignSend, reads: Reads) -> CampaignSend:
         """Read the campaign: whether its gifts go by e-mail or by post decides the shape of the request (published)."""
-        touch = find_campaign(send.touch_id)
-        problem = campaign_problem(send, touch, datetime.now(UTC))
+        touch = reads.find_touch(send.touch_id)
+        problem = campaign_problem(send, touch, datetime.now(UTC)) if touch else None
+        if touch is None:
+            problem = unknown_touch(send.touch_id, active_touches(reads))
         if problem is not None or touch is None:
             raise SendosoConfigError(f"The send is not valid: {problem} (campaign {send.touch_id}). Nothing was sent.")
         return send.model_copy(update={"delivery": touch.delivery})

@@ -7,7 +7,6 @@ the list shows their metadata, is inferred.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -20,12 +19,13 @@ from airflow_provider_sendoso.client.endpoints import (
     list_sends_request,
 )
 from airflow_provider_sendoso.client.pages import Pages
+from airflow_provider_sendoso.client.reads import Reads
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import METADATA_KEY, Gift, GiftSend, Item, Send, StatusReport, Touch
+from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Item, Send, StatusReport
 from airflow_provider_sendoso.models.checks import address_problem
 from airflow_provider_sendoso.sending.kinds.base import P, PriceList, SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
@@ -66,16 +66,11 @@ class GiftKind(SendKind[GiftSend]):
         """Return the recipient's e-mail address."""
         return send.recipient.email
 
-    def shaped(
-        self,
-        send: GiftSend,
-        find_campaign: Callable[[str], Touch | None],
-        find_gift: Callable[[str], Gift | None],
-    ) -> GiftSend:
+    def shaped(self, send: GiftSend, reads: Reads) -> GiftSend:
         """Look up whether the gift goes by e-mail, if something was left out that only a parcel needs."""
         if send.left_out is not None:
             with suppress(SendosoError):  # the catalogue cannot be read, so the gift may go by post
-                gift = find_gift(send.gift_id)
+                gift = reads.find_gift(send.gift_id)
                 if gift is not None and gift.physical is False:
                     return send
             raise SendosoConfigError(f"The send is not valid: {send.left_out}. Nothing was sent.")
@@ -115,12 +110,11 @@ class MarkScanner:
         self._session = session
         self._ledger = ledger
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         scan = Scan()
         keys = {self._ledger.airflow_key(send_key): send_key for send_key in unresolved}
         marks = set[str]()
-        give_up = time.monotonic() + LONGEST_SCAN
         oldest = min(record.posted_at or 0.0 for record in unresolved.values()) - CLOCKS_APART
         pages = Pages(list_sends_request(), "sends", until_empty=whole)
         descent = Descent()
@@ -135,7 +129,7 @@ class MarkScanner:
                 descent.see(item)
             if not whole and (descent.is_past(oldest) or len(scan.found) == len(unresolved)):
                 return scan
-            if time.monotonic() > give_up:
+            if stop():
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", LONGEST_SCAN)
                 return scan
         if pages.whole and marks:  # a list that shows no marks at all proves nothing

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tracker import CLOCKS_APART, NO_TOUCH, Tracked, Tracker
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.models import Kind, StatusReport
-from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan
+from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, for_so_long
 
 _WITNESSES = 100
 """The number of newest accepted sends that are looked for: a list that shows none of them proves nothing absent."""
@@ -41,7 +40,7 @@ class TrackerScanner:
         :return: the statuses by send key; sends that the list does not show are left out.
         """
         [account] = {record.account for record in records}
-        tracker = self._walked([tracked(record) for record in records], account)
+        tracker = self._walked([tracked(record) for record in records], account, for_so_long(LONGEST_SCAN))
         others = self._ledger.bindings.perhaps_sent(account, {str(record.email_hash) for record in records})
         assigned = tracker.assign(self._taken(tracker, account), self._latest, map(tracked, others))
         statuses: dict[str, StatusReport] = {}
@@ -55,7 +54,7 @@ class TrackerScanner:
                 statuses[record.send_key] = send.report
         return statuses
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         [account] = {record.account for record in unresolved.values()}
         hashes = {record.email_hash for record in unresolved.values() if record.email_hash is not None}
@@ -77,16 +76,27 @@ class TrackerScanner:
             if key not in unresolved and record.email_hash and (record.posted_at or 0.0) >= oldest
         ]
         witnesses = [send for send in elsewhere if send.accepted and others[send.name].kind is self.kind]
-        tracker = self._walked([*wanted, *elsewhere], account, whole=whole)
+        tracker = self._walked([*wanted, *elsewhere], account, stop, whole=whole)
         taken = self._taken(tracker, account)
+        # Read again after the list: a send that was posted meanwhile may have a row in it, which is not another send's.
+        meanwhile = [
+            tracked(record)
+            for record in self._ledger.bindings.perhaps_sent(account, hashes, gifts=by_id)
+            if record.send_key not in unresolved and (record.posted_at or 0.0) >= oldest
+        ]
+        accepted = [send for send in (*elsewhere, *meanwhile) if by_id and send.bound_id]
+        taken |= {str(send.bound_id) for send in accepted}
         scan = Scan()
-        assigned = tracker.assign(taken, self._latest)
+        assigned = tracker.assign(taken, self._latest, meanwhile)
         for witness in witnesses:
             if witness.name in assigned:
                 self._ledger.bindings.bind(witness.name, assigned[witness.name].id)
                 taken.add(assigned[witness.name].id)
         # Where an accepted send is not shown under its id, a row of the same recipient may be its own.
-        hidden = {send.key for send in elsewhere if by_id and send.bound_id and send.name not in tracker.seen}
+        rows = {send.id for send in tracker.seen.values()} | {
+            row for some in tracker.candidates.values() for row in some
+        }
+        hidden = {send.key for send in accepted if send.bound_id not in rows}
         for send in wanted:
             if send.name in assigned and send.key not in hidden:
                 scan.found[send.name] = {assigned[send.name].id: assigned[send.name]}
@@ -95,14 +105,15 @@ class TrackerScanner:
             scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}
         return scan
 
-    def _walked(self, sends: Sequence[Tracked], account: str, *, whole: bool = False) -> Tracker:
+    def _walked(
+        self, sends: Sequence[Tracked], account: str, stop: Callable[[], bool], *, whole: bool = False
+    ) -> Tracker:
         """Walk through the list."""
-        give_up = time.monotonic() + LONGEST_SCAN
         tracker = Tracker(
             sends,
             lambda email: self._ledger.email_hash(account, email),
             whole=whole,
-            stop=lambda: time.monotonic() > give_up,
+            stop=stop,
         )
         self._session.walk(tracker.walk())
         return tracker

@@ -40,4 +40,5 @@ batch("runs_and_backfill_share_a_scope", 150, schedule="@daily", max_in_flight=4
 batch("execution_times_out", 80, execution_timeout=timedelta(minutes=10), retry_delay=timedelta(seconds=10))
 batch("task_gets_sigterm", 24)
 batch("ledger_is_another_one", 24, retry_delay=timedelta(seconds=10))
+batch("another_run_died_with_claims", 60, lease=30, retries=0)
 batch("send_never_arrived", 3, on_absent="resend", settle_time=2, on_held="fail")
