@@ -68,6 +68,7 @@ class Wait:
         self._due: list[str] = []
         self._keys: dict[str, str] = {}
         self._written_at = time.monotonic()
+        self._said_not_listed = False
 
     def recall(self) -> list[str]:
         """
@@ -179,5 +180,13 @@ class Wait:
         words = self.watch.on_hold() if put_on_hold else {}
         if on_hold := [send_id for send_id in put_on_hold if send_id in words]:
             log.warning("%s", on_hold_warning(Counter(words[send_id] for send_id in on_hold), on_hold))
+        if self.watch.not_listed and not self._said_not_listed:
+            self._said_not_listed = True
+            log.warning(
+                "%d sends are not in Sendoso's list of sends under their ids. That it shows sends of the marketplace and "
+                "of SmartSend is not published; while it does not, they cannot be followed, and this wait ends with the "
+                "sensor's timeout: with soft_fail=True the task is then skipped.",
+                len(self.watch.not_listed),
+            )
         if self.watch.dead_rounds:
             log.warning("Could not look at the sends, %d times in a row: %s", self.watch.dead_rounds, self.watch.error)
