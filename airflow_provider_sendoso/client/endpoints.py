@@ -213,6 +213,7 @@ def object_request(
         "GET",
         "/".join(("/api/v3", *(quote(part, safe="") for part in parts))),
         params={key: value for key, value in params.items() if value is not None},
+        has_minute_limit=parts[0] in ("marketplace", "smartsend"),
     )
 
 

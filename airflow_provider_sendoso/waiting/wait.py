@@ -183,9 +183,9 @@ class Wait:
         if self.watch.not_listed and not self._said_not_listed:
             self._said_not_listed = True
             log.warning(
-                "%d sends are not in Sendoso's list of sends under their ids. That it shows sends of the marketplace and "
-                "of SmartSend is not published; while it does not, they cannot be followed, and this wait ends with the "
-                "sensor's timeout: with soft_fail=True the task is then skipped.",
+                "%d sends are not in Sendoso's list of sends under their ids. That it shows sends of the marketplace "
+                "and of SmartSend is not published. While it does not, they cannot be followed, and this wait ends "
+                "with the sensor's timeout: with soft_fail=True the task is then skipped.",
                 len(self.watch.not_listed),
             )
         if self.watch.dead_rounds:
