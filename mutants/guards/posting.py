@@ -267,8 +267,8 @@ GUARDS: tuple[Guard, ...] = (
         "push-back",
         "A 429 to one process makes all of the account wait",
         "client/session.py:SendosoSession.call",
-        "                self.pace.push_back(min(exchange.answer.retry_after or DEFAULT_PUSH_BACK, LONGEST_RETRY_AFTER))\n",
-        "                pass\n",
+        "                        pace.push_back(wait)\n",
+        "                        pass\n",
         "client/test_client_session.py::test_a_throttle_pushes_the_accounts_pace_back",
     ),
 )
