@@ -20,8 +20,8 @@ GUARDS: tuple[Guard, ...] = (
         "only-if-asked",
         "What is absent is sent again only where the author asks for it",
         _SENDER + ":Sender.send",
-        "self._reconciler.run(prove=self._resend_absent)",
-        "self._reconciler.run(prove=True)",
+        "self._reconciler.run(prove=self._resend_absent, wait=wait)",
+        "self._reconciler.run(prove=True, wait=wait)",
         f"{_OF_RECONCILING}::test_a_send_that_never_arrived_is_sent_again_exactly_once",
     ),
     guard(
@@ -130,17 +130,16 @@ GUARDS: tuple[Guard, ...] = (
         "no-list",
         "A Sendoso without a list proves nothing absent",
         _RECONCILING + ":Reconciler._look_for",
-        "            missing, absent = unresolved, set()\n",
-        "            missing, absent = unresolved, settled\n",
+        "            missing, absent, looked_for = unresolved, set(), {}\n",
+        "            missing, absent, looked_for = unresolved, settled, {}\n",
         f"{_OF_RECONCILING}::test_without_a_list_nothing_is_absent",
     ),
     guard(
         "broken-list",
         "A list that breaks off proves nothing absent",
         _RECONCILING + ":Reconciler._look_for",
-        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n            return {}\n',
-        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n'
-        "            return {key: unresolved[key] for key in settled}\n",
+        "            turn.end({})\n            return {}\n",
+        "            turn.end({})\n            return {key: unresolved[key] for key in settled}\n",
         f"{_OF_RECONCILING}::test_a_second_list_that_breaks_proves_no_absence",
     ),
     guard(
@@ -181,8 +180,8 @@ GUARDS: tuple[Guard, ...] = (
         "list-too-long",
         "A list that is too long to be read proves nothing absent",
         _GIFT + ":MarkScanner.scan",
-        "            if time.monotonic() > give_up:\n",
-        "            if time.monotonic() > give_up and pages.whole is None:\n",
+        "            if stop():\n",
+        "            if stop() and pages.whole is None:\n",
         f"{_OF_RECONCILING}::test_a_list_too_long_to_be_read_proves_no_absence",
     ),
     guard(

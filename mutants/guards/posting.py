@@ -187,7 +187,7 @@ GUARDS: tuple[Guard, ...] = (
         "stopped-claims",
         "A batch that is being stopped claims nothing more",
         _SENDER + ":Sender._chunk",
-        "        if self._stopped():\n            return False\n",
+        "        if self._is_stopped():\n            return False\n",
         "",
         "runs/test_runs_from_plans.py::test_a_batch_that_is_stopped_claims_nothing",
     ),
