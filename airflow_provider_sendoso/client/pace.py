@@ -50,7 +50,7 @@ class Pace(Protocol):
         Take the next slot.
 
         :param poll: whether the slot is for a poll, not for a request that sends need.
-        :return: seconds until the slot comes up; 0 for now.
+        :return: seconds until the slot comes up; negative if it is over.
         """
 
     def take(self, send: SlotCommit) -> bool:
@@ -99,10 +99,14 @@ class LocalPace:
             self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 
+class SlotMissed(Exception):
+    """The slot was over before the first byte was sent, so nothing was sent. Never leaves client and poster."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """
-    A slot whose time has come.
+    A slot for one call.
 
     :param due: the slot's time, in seconds of the monotonic clock.
     :param at_once: whether the slot was free when it was taken.
@@ -110,6 +114,11 @@ class Turn:
 
     due: float
     at_once: bool
+
+    @property
+    def over_at(self) -> float:
+        """When the slot is too old to be used, in seconds of the monotonic clock."""
+        return self.due + _STALE
 
     @property
     def lateness(self) -> float:
@@ -122,16 +131,17 @@ class Turn:
         return self.lateness > _STALE
 
 
-def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> Turn:
+def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep, lead: float = 0.0) -> Turn:
     """
     Block until this call has a slot.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
     :param sleep: waits for a number of seconds.
+    :param lead: seconds before the slot's time at which to return.
     :raises SendosoRateLimitError: if the slot is more than :data:`LONGEST_WAIT` seconds away.
     """
-    steps = _steps(poll)
+    steps = _steps(poll, lead)
     step = next(steps)
     try:
         while True:
@@ -169,7 +179,7 @@ def _ask(pace: Pace, step: str, poll: bool) -> float:
     return pace.queue() if step == "queue" else pace.reserve(poll=poll)
 
 
-def _steps(poll: bool) -> Generator[str | float, float | None, Turn]:
+def _steps(poll: bool, lead: float = 0.0) -> Generator[str | float, float | None, Turn]:
     """
     Yield the steps to a slot, for both kinds of callers: names of methods of the pace, and seconds to sleep.
 
@@ -186,9 +196,9 @@ def _steps(poll: bool) -> Generator[str | float, float | None, Turn]:
             raise SendosoRateLimitError(
                 429, f"Sendoso has asked this account to wait; the next call is due in {delay:.0f} s.", None, delay
             )
-        turn = Turn(time.monotonic() + delay, at_once=delay == 0)
-        if delay > 0:
-            yield delay
+        turn = Turn(time.monotonic() + delay, at_once=delay <= 0)
+        if delay > lead:
+            yield delay - lead
         if not turn.is_late:
             return turn
     raise AssertionError("there is always another pause")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import requests
@@ -31,9 +34,15 @@ log = logging.getLogger(__name__)
 
 HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-sendoso/{__version__}"}
 
-_ROUNDS = 3
-"""Slots that a call takes if ``before`` is too slow for each; then it proceeds, so that a slow ledger cannot block
-it."""
+_LEADS = (0.05, 0.2, 0.8)
+"""Seconds before its slot at which a call commits what comes before it; more, if the ledger was too slow for that."""
+
+MOST_SLOTS = len(_LEADS)
+"""Slots that a call takes; with the last it is made although it is late, so that a slow machine cannot block it."""
+
+_CONNECT_AHEAD = 1.0
+"""Seconds before its slot at which a send looks whether its connection is still young enough, and has time to open
+another."""
 
 _SLOT_MARGIN = 30.0
 """Seconds that waiting for a slot may take in a renewal."""
@@ -166,7 +175,7 @@ class SendosoSession:
 
         :param request: the request.
         :param token: the Bearer token, for a request that needs it.
-        :param before: called when the slot has come; see :meth:`await_turn`.
+        :param before: called shortly before the slot's time; see :meth:`await_turn`.
         :param poll: whether the call leaves most of the rate to sends.
         """
         self.await_turn(request, before=before, poll=poll)
@@ -174,18 +183,25 @@ class SendosoSession:
 
     def await_turn_to_send(
         self, send: SlotCommit, request: Request | None = None, *, sleep: Callable[[float], None]
-    ) -> None:
+    ) -> Turn:
         """
         Block until a send has a slot and is committed as POSTING; if this raises, nothing has been sent.
 
         :param send: commits POSTING, in the slot's own transaction if a slot is free at once.
         :param request: the send's POST; ``None`` for one that takes no slot of the second pace.
         :param sleep: waits for a number of seconds, or raises if the send must no longer be posted.
+        :return: the slot, for :meth:`call`.
         """
-        # If the last call had to wait, there is a queue, so trying for a free slot would be useless.
         minute = self._await_minute_pace(request, poll=False, sleep=sleep)
-        if self._crowded or not self.pace.take(send):
-            self.await_turn(request, before=send.commit_posting, sleep=sleep, minute=minute)
+        self._connect()
+        noted = _Noted(send)
+        # If the last call had to wait, there is a queue, so trying for a free slot would be useless.
+        if self._crowded or not self.pace.take(noted):
+            sleep = partial(self._sleep_and_connect, sleep)
+            return self.await_turn(request, before=send.commit_posting, sleep=sleep, minute=minute)
+        turn = Turn(noted.slot_at, at_once=True)
+        self._crowded = turn.is_late  # a commit that is slow needs a slot that is known before its time
+        return turn
 
     def await_turn(
         self,
@@ -195,28 +211,32 @@ class SendosoSession:
         poll: bool = False,
         sleep: Callable[[float], None] | None = None,
         minute: Turn | None = None,
-    ) -> None:
+    ) -> Turn:
         """
         Block until a call may be made; if this raises, nothing has been sent.
 
         :param request: the call; ``None`` for one that takes no slot of the second pace.
-        :param before: called when the slot has come, and again with another slot if it took longer than the first; if
-            it raises, the call is not made.
+        :param before: called shortly before the slot's time, and again with another slot if it took longer than the
+            first; if it raises, the call is not made.
         :param poll: whether the call leaves most of the rate to sends.
         :param sleep: waits for a number of seconds, or raises if the call must no longer be made.
         :param minute: the slot of the second pace that the call has already.
+        :return: the slot, for :meth:`call`; after three that were missed, one that is never late.
         """
-        for _ in range(_ROUNDS):
+        for lead in _LEADS:
             if minute is None or minute.lateness > SLOT_KEEPS:
                 minute = self._await_minute_pace(request, poll=poll, sleep=sleep)
             with self._turns[poll]:
-                turn = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep)
+                turn = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep, lead=lead)
             self._crowded = not turn.at_once
             if minute is not None and minute.lateness > SLOT_KEEPS:
                 continue  # the account had to wait, and calls that waited with it must not come all at once
             before()
+            if (rest := turn.due - time.monotonic()) > 0:
+                self.sleep(rest)
             if not turn.is_late:
-                return
+                return turn
+        return replace(turn, due=math.inf)
 
     def _await_minute_pace(
         self, request: Request | None, *, poll: bool, sleep: Callable[[float], None] | None
@@ -227,14 +247,16 @@ class SendosoSession:
         with self._minute_turns[poll]:
             return wait_for_slot(self.minute_pace, poll=poll, sleep=sleep or self.sleep)
 
-    def call(self, request: Request, token: str | None = None) -> Exchange:
+    def call(self, request: Request, token: str | None = None, turn: Turn | None = None) -> Exchange:
         """
         Make one call now, without retries; failures are returned, not raised.
 
         :param request: the request.
         :param token: the Bearer token, for a request that needs it.
+        :param turn: the slot of the call; ``None`` makes it however late it is.
+        :raises SlotMissed: if the slot was over before the first byte was sent; nothing was sent.
         """
-        exchange = self._exchange(request, token)
+        exchange = self._exchange(request, token, math.inf if turn is None else turn.over_at)
         if exchange.answer and exchange.status == 429:
             try:
                 for pace, wait in zip((self.pace, self.minute_pace), push_backs(request, exchange.answer), strict=True):
@@ -262,7 +284,19 @@ class SendosoSession:
             case Auth.NONE:
                 return _Authorization(None)
 
-    def _exchange(self, request: Request, token: str | None) -> Exchange:
+    def _connect(self, used_in: float = 0.0) -> None:
+        self._transport.open_for_post(self.config.base_url, used_in)
+
+    def _sleep_and_connect(self, sleep: Callable[[float], None], seconds: float) -> None:
+        """Sleep until shortly before a slot; where the connection would be too old by then, open another on the way."""
+        over_at = time.monotonic() + seconds
+        if seconds > _CONNECT_AHEAD:
+            sleep(seconds - _CONNECT_AHEAD)
+        self._connect(over_at - time.monotonic() + _LEADS[-1])
+        if (rest := over_at - time.monotonic()) > 0:
+            sleep(rest)
+
+    def _exchange(self, request: Request, token: str | None, over_at: float) -> Exchange:
         return self._transport.exchange(
             request.method,
             self.config.base_url + request.path,
@@ -271,7 +305,26 @@ class SendosoSession:
             headers=HEADERS,
             auth=self._auth(request, token),
             largest=request.largest_answer,
+            over_at=over_at,
         )
+
+
+class _Noted:
+    """
+    A send that notes when it was given a free slot.
+
+    :param send: the send.
+    """
+
+    def __init__(self, send: SlotCommit) -> None:
+        self._send = send
+        self.row = send.row
+        self.slot_at = 0.0
+
+    def commit_posting(self, transaction: Any = None) -> None:
+        """Note the time, which is the slot's, and let the send commit POSTING."""
+        self.slot_at = time.monotonic()
+        self._send.commit_posting(transaction)
 
 
 class _Authorization(AuthBase):

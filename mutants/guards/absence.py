@@ -21,8 +21,8 @@ GUARDS: tuple[Guard, ...] = (
         "only-if-asked",
         "What is absent is sent again only where the author asks for it",
         _SENDER + ":Sender.send",
-        "self._reconciler.run(prove=self._resend_absent)",
-        "self._reconciler.run(prove=True)",
+        "self._reconciler.run(prove=self._resend_absent, wait=wait)",
+        "self._reconciler.run(prove=True, wait=wait)",
         f"{_OF_RECONCILING}::test_a_send_that_never_arrived_is_sent_again_exactly_once",
     ),
     guard(
@@ -112,6 +112,39 @@ GUARDS: tuple[Guard, ...] = (
         explored=True,
     ),
     guard(
+        "shared-attempt",
+        "What another task has looked for serves only for the attempt that it has looked for",
+        _RECONCILING + ":Reconciler._serves",
+        "record.state is State.HELD and last.looked_for.get(key) == record.attempt",
+        "record.state is State.HELD and key in last.looked_for",
+        "sending/test_shared_looks.py::test_a_proof_does_not_hold_for_a_later_post_of_the_same_send",
+    ),
+    guard(
+        "shared-settle-time",
+        "What another task has proven absent after a shorter settle time is not absent for this one",
+        _RECONCILING + ":Reconciler._serves",
+        " and last.settled_after >= self._settled_after",
+        "",
+        "sending/test_shared_looks.py::"
+        "test_a_proof_after_a_shorter_settle_time_does_not_serve_a_task_with_a_longer_one",
+    ),
+    guard(
+        "shared-settled",
+        "What another task has proven absent serves only for what was settled when it began",
+        _RECONCILING + ":Reconciler._serves",
+        "settled <= set(last.settled) and ",
+        "",
+        "sending/test_shared_looks.py::test_a_send_that_settles_after_a_search_is_searched_for_again",
+    ),
+    guard(
+        "shared-client",
+        "What one client has looked for serves no other",
+        _RECONCILING + ":Reconciler._name",
+        "kind.value, self._client)",
+        "kind.value)",
+        "sending/test_shared_looks.py::test_what_another_client_has_searched_proves_nothing",
+    ),
+    guard(
         "proof-obeyed",
         "A send whose proof does not hold any more is not claimed",
         _SENDER + ":Sender._claim",
@@ -131,17 +164,16 @@ GUARDS: tuple[Guard, ...] = (
         "no-list",
         "A Sendoso without a list proves nothing absent",
         _RECONCILING + ":Reconciler._look_for",
-        "            missing, absent = unresolved, set()\n",
-        "            missing, absent = unresolved, settled\n",
+        "            missing, absent, looked_for = unresolved, set(), {}\n",
+        "            missing, absent, looked_for = unresolved, settled, {}\n",
         f"{_OF_RECONCILING}::test_without_a_list_nothing_is_absent",
     ),
     guard(
         "broken-list",
         "A list that breaks off proves nothing absent",
         _RECONCILING + ":Reconciler._look_for",
-        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n            return {}\n',
-        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n'
-        "            return {key: unresolved[key] for key in settled}\n",
+        "            turn.end({})\n            return {}\n",
+        "            turn.end({})\n            return {key: unresolved[key] for key in settled}\n",
         f"{_OF_RECONCILING}::test_a_second_list_that_breaks_proves_no_absence",
     ),
     guard(
@@ -151,7 +183,6 @@ GUARDS: tuple[Guard, ...] = (
         "until_empty=whole",
         "until_empty=False",
         f"{_OF_RECONCILING}::test_a_list_in_pages_shorter_than_asked_for_is_read_to_its_empty_page",
-        explored=True,
     ),
     guard(
         "list-total",
@@ -160,7 +191,6 @@ GUARDS: tuple[Guard, ...] = (
         "(self.total is None or len(self._ids) >= self.total)",
         "True",
         f"{_OF_RECONCILING}::test_a_list_of_the_newest_sends_only_proves_no_absence",
-        explored=True,
     ),
     guard(
         "list-repeats",
@@ -182,8 +212,8 @@ GUARDS: tuple[Guard, ...] = (
         "list-too-long",
         "A list that is too long to be read proves nothing absent",
         _GIFT + ":MarkScanner.scan",
-        "            if time.monotonic() > give_up:\n",
-        "            if time.monotonic() > give_up and pages.whole is None:\n",
+        "            if stop():\n",
+        "            if stop() and pages.whole is None:\n",
         f"{_OF_RECONCILING}::test_a_list_too_long_to_be_read_proves_no_absence",
     ),
     guard(
@@ -238,6 +268,7 @@ GUARDS: tuple[Guard, ...] = (
         "if len(group) == len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         "if len(group) <= len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         f"{_OF_CAMPAIGNS}::test_with_more_rows_than_sends_none_is_guessed",
+        explored=True,
     ),
     guard(
         "rows-of-others",
@@ -246,6 +277,7 @@ GUARDS: tuple[Guard, ...] = (
         "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes, gifts=by_id)\n",
         "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, (), gifts=by_id)\n",
         f"{_OF_CAMPAIGNS}::test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row",
+        explored=True,
     ),
     guard(
         "rows-of-other-kinds",

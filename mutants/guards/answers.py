@@ -43,7 +43,6 @@ GUARDS: tuple[Guard, ...] = (
         'return PostOutcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))',
         'return PostOutcome(Verdict.NOT_SENT, "unreadable", api_words(request, answer))',
         f"{_OF_OUTCOMES}::test_a_2xx_without_an_id_is_unknown",
-        explored=True,
     ),
     guard(
         "another-send",
