@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types compiled docs
-.PHONY: bench bench-group bench-smoke soak soak-short screenshots clean
+.PHONY: bench bench-group bench-smoke soak soak-short screenshots pictures clean
 
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill)
@@ -100,9 +100,14 @@ bench-group: $(READY)
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
 
-# The pictures in the docs, taken on the walk that the tests take: look at them before you commit them.
+# The pictures in the docs, taken on the walks that the tests take: look at them before you commit them.
 screenshots: $(READY)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py tests/system/test_system_howto.py
+
+# The pages themselves, light, dark and on a phone, in a folder of your own.
+pictures: $(READY)
+	mkdir -p docs/_build/pictures
+	DOCS_PICTURES=docs/_build/pictures $(BIN)/python -m pytest tests/docs/test_docs_in_browser.py
 
 clean:
 	rm -rf $(VENV) docs/_build .demo .nox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
