@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types compiled docs
-.PHONY: bench bench-group bench-smoke soak soak-short screenshots pictures clean
+.PHONY: bench bench-group bench-smoke explore mutants soak soak-short cluster cluster-group screenshots pictures clean
 
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill)
@@ -34,10 +34,10 @@ compiled: $(READY)
 	$(BIN)/python -m pytest --collect-only -qq >/dev/null || true
 	$(BIN)/nox --session oldest -- --collect-only -qq >/dev/null || true
 
-# What `make test` leaves out: with it, every test on both ends of what is supported, the soak on all ledgers, and every
-# benchmark once. With UNTIL, a Unix timestamp, no test is begun after that moment.
+# What `make test` leaves out: with it, every test on both ends of what is supported, the soak on all ledgers, every guard
+# of the protocol taken out, and every benchmark once. With UNTIL, a Unix timestamp, no test is begun after that moment.
 UNTIL := inf
-test-rest: test-slow test-oldest-rest soak-short bench-smoke
+test-rest: test-slow test-oldest-rest soak-short mutants bench-smoke
 
 test-slow: $(READY)
 	$(PYTEST) -m slow --until=$(UNTIL)
@@ -48,6 +48,11 @@ test-oldest-rest: $(READY)
 soak-short: $(READY)
 	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql --ledger mysql
 
+# Takes out the guards of the protocol one by one, and fails if nothing notices. ONLY='lease-*' takes some; RECORD=1 writes
+# the results and the table of docs/guarantees.md.
+mutants: $(READY)
+	$(BIN)/python -m mutants --until=$(UNTIL) $(if $(ONLY),--only '$(ONLY)') $(if $(RECORD),--record)
+
 # That the benchmarks still run; their figures say nothing at these sizes.
 bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/batch.py --sends 60 --rounds 1 --paced-sends 20 --mapped-sends 2 --ledger sqlite --ledger postgresql
@@ -57,7 +62,7 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/memory.py --rows 20000
 	$(BIN)/python benchmarks/parse.py --runs 2
 
-test-all: test test-rest
+test-all: test test-rest cluster
 
 # Which lines the tests run, on the newest Airflow.
 coverage: $(READY)
@@ -97,8 +102,19 @@ bench: $(READY) bench-group
 bench-group: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
 
+# Every schedule of the small cases, then SECONDS of the processor's time of random ones.
+explore: $(READY)
+	$(BIN)/python -m explorer
+
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
+
+# A whole Airflow on CeleryExecutor, whose machines and servers are killed, frozen and restarted; Redis is Debian's.
+cluster: $(READY) cluster-group
+	$(BIN)/python -m cluster
+
+cluster-group: $(READY)
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group cluster
 
 # The pictures in the docs, taken on the walks that the tests take: look at them before you commit them.
 screenshots: $(READY)

@@ -90,6 +90,23 @@ FIELDS: dict[str, dict[str, Any]] = {
         "nothing can be sent. Empty: no limit.",
         "schema": {"type": ["integer", "null"], "minimum": 0},
     },
+    "max_sends_per_day": {
+        "label": "Most sends a day",
+        "description": "What all tasks of the account together may send on a day (UTC). Empty: no limit.",
+        "schema": {"type": ["integer", "null"], "minimum": 0},
+    },
+    "max_cost_per_month": {
+        "label": "Highest cost a month",
+        "description": "What all sends of the account may cost in a month (UTC), as estimated from the catalogue, in "
+        "its currency. A send of unknown price is then refused. Empty: no limit.",
+        "schema": {"type": ["number", "null"], "minimum": 0},
+    },
+    "min_days_between_gifts": {
+        "label": "Days between two gifts",
+        "description": "Who was sent anything of the account within so many days is left out, unless a task sets "
+        "another number. Empty: no limit.",
+        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 36500},
+    },
     "via_from": {
         "label": "Sent via",
         "description": "The application that campaign sends name as their origin. Empty: Airflow. Keep it constant.",

@@ -38,7 +38,17 @@ class SendosoRowsError(SendosoError, AirflowFailException):
 
 
 class SendosoLimitError(SendosoError, AirflowFailException):
-    """A batch or a single gift exceeds a limit, or a batch differs from the approved one; this try sent nothing."""
+    """
+    A batch or a single gift exceeds a limit, or a batch differs from the approved one.
+
+    The message says what this try has sent: nothing, or where the ledger keeps the limit, all that fits in it.
+    """
+
+    limit: str | None = None
+    """The argument or the field of the connection, where the ledger keeps the limit."""
+
+    may_fit_soon = False
+    """Whether the send fits if those that other threads and processes are posting at this moment are refused."""
 
 
 class SendosoStatusError(SendosoError, AirflowFailException):
@@ -47,6 +57,10 @@ class SendosoStatusError(SendosoError, AirflowFailException):
 
 class SendosoNotReachedError(SendosoError):
     """Some rows were not reached, and no gift went out for them; a retry continues with them."""
+
+
+class SendosoSupersededError(SendosoError):
+    """A newer try of the same task has begun, so this one has stopped and changes nothing more; nothing is lost."""
 
 
 class SendosoLedgerError(SendosoError):

@@ -18,18 +18,39 @@ def with_last_words(execute: F) -> F:
     Decorate a method that Airflow runs: an error of this provider, or a sensor's timeout, is logged once more, without
     a traceback, and with the batch's report after it.
 
-    :param execute: of an operator or a sensor.
+    A superseded try ends with :class:`~airflow_provider_sendoso.exceptions.SendosoSupersededError`, whatever it would
+    return, and none of the task's callbacks is called: the newer try decides.
+
+    :param execute: of an operator or a sensor; ``operator.this_try`` tells whether it is superseded.
     """
 
     @functools.wraps(execute)
     def executed(operator: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return execute(operator, *args, **kwargs)
-        except (SendosoError, AirflowSensorTimeout) as error:
-            _log_last(operator, [f"{type(error).__name__}: {error}", *getattr(error, "report", ())])
+            returned = execute(operator, *args, **kwargs)
+            this_try = getattr(operator, "this_try", None)
+            if this_try is not None:
+                this_try.check()
+            return returned
+        except BaseException as error:
+            this_try = getattr(operator, "this_try", None)
+            if this_try is not None and this_try.superseded():
+                _silence(operator)
+                if isinstance(error, Exception):
+                    this_try.check()
+            elif isinstance(error, SendosoError | AirflowSensorTimeout):
+                _log_last(operator, [f"{type(error).__name__}: {error}", *getattr(error, "report", ())])
             raise
 
     return executed  # type: ignore[return-value]
+
+
+def _silence(operator: Any) -> None:
+    """Let a superseded try end without a callback, an e-mail or a link: Airflow does all this in its process."""
+    for name in ("on_failure_callback", "on_retry_callback", "on_success_callback", "on_skipped_callback"):
+        setattr(operator, name, None)
+    operator.email_on_failure = operator.email_on_retry = False
+    operator.operator_extra_links = ()
 
 
 def _log_last(operator: Any, lines: Sequence[str]) -> None:

@@ -5,6 +5,9 @@ A send is *held* when it was posted and nobody knows what became of it. It is ne
 looks for it in Sendoso and says here what they found. Set the connections ``sendoso_default`` and ``sendoso_ledger``,
 trigger the DAG with the action *list*, read the log of the task ``list_open``, look in Sendoso, and trigger it again
 with the action *resolve*. What was decided, by whom and why is written into the ledger.
+
+The task ``show_budget`` logs, at each run, what was spent of the limits of this day, this month and each scope, and
+what is left.
 """
 
 from __future__ import annotations
@@ -79,6 +82,19 @@ with DAG(
             log.info("%s", ", ".join(f"{name} {value}" for name, value in count.items()))
         return counted
 
+    @task
+    def show_budget() -> list[dict[str, Any]]:
+        """Log what was spent of this day, this month and the scopes that have limits, and return it."""
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+
+        log = logging.getLogger(__name__)
+        hook = SendosoHook()
+        lines = hook.ledger.budget.lines(hook.config.account, hook.config.spending)
+        for line in lines:
+            for said in line.as_lines():
+                log.info("%s", said)
+        return [line.as_json() for line in lines]
+
     @task.short_circuit
     def to_be_resolved(params: Any = None) -> bool:
         return bool(params["action"] == "resolve")
@@ -98,3 +114,4 @@ with DAG(
     )
 
     list_open() >> to_be_resolved() >> resolve
+    show_budget()

@@ -19,6 +19,9 @@ def given(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
+MOST_DAYS = 36_500
+"""The most days between two gifts: a hundred years."""
+
 _LONGEST = 1000
 _LONGEST_SHOWN = 40
 _LARGEST = 2**63
@@ -161,6 +164,21 @@ def amount(name: str, value: Any) -> Decimal | None:
     if not amount.is_finite() or amount < 0:
         raise SendosoConfigError(f"{name} is {got(value)}; use an amount from 0, like 2500 or 19.90. Nothing was sent.")
     return amount
+
+
+def days(name: str, value: Any) -> float | None:
+    """Read a number of days from 0 to 36500, which may have a fraction; ``None`` if it is absent."""
+    if given(value) is None:
+        return None
+    try:
+        number = float(_number(value))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= MOST_DAYS:
+        raise SendosoConfigError(
+            f"{name} is {got(value)}; use a number of days from 0 to {MOST_DAYS}. Nothing was sent."
+        )
+    return number
 
 
 def width(value: Any) -> int | None:

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.batch.summary import Summary
-from airflow_provider_sendoso.exceptions import SendHeldError, SendosoError, SendosoNotReachedError, SendosoRowsError
+from airflow_provider_sendoso.exceptions import (
+    SendHeldError,
+    SendosoError,
+    SendosoLimitError,
+    SendosoNotReachedError,
+    SendosoRowsError,
+)
 from airflow_provider_sendoso.models import RowOutcome
 
 WIDTH = 100
@@ -24,6 +30,7 @@ _REASONS = 2
 _TITLES = {
     RowOutcome.INVALID: "Invalid, never posted:",
     RowOutcome.REFUSED: "Refused by Sendoso, no gift went out:",
+    RowOutcome.CAPPED: "Capped, left out because of an earlier gift:",
     RowOutcome.NOT_REACHED: "Not reached, no gift went out:",
 }
 
@@ -54,10 +61,10 @@ class Group:
 
 @dataclass(frozen=True)
 class HeldSend:
-    """A held send: its row, since when it is held (UTC), the reason, and the first digits of its key."""
+    """A held send: its row, the time of its POST (UTC), the reason, and the first digits of its key."""
 
     name: str
-    since: str
+    posted: str
     reason: str
     key: str
 
@@ -120,7 +127,7 @@ class Report:
             return
         yield "Held, the outcome is not known:"
         for send in self.held:
-            yield from _wrap(f"key {send.key}  since {send.since}  {send.reason}  {send.name}", "  ", 1)
+            yield from _wrap(f"key {send.key}  posted at {send.posted}  {send.reason}  {send.name}", "  ", 1)
         if more := self.summary.count(RowOutcome.HELD) - len(self.held):
             yield f"  and {more} more: {_ledger_command('list', self.conn_id)} --batch {self.summary.batch_id}"
 
@@ -144,14 +151,22 @@ class Report:
 
     def _steps(self) -> list[str]:
         summary, steps = self.summary, list[str]()
-        if self.failure is not None and not isinstance(self.failure, _EXPLAINED):
+        limit = self.failure.limit if isinstance(self.failure, SendosoLimitError) else None
+        if limit is not None:
+            left = summary.count(RowOutcome.NOT_REACHED)
+            steps.append(
+                f"Raise {limit}{_WAITS.get(limit, '')}, and clear the task: that is safe, and goes on with the {left} "
+                "rows that are left. airflow sendoso ledger budget shows what is used."
+            )
+        elif self.failure is not None and not isinstance(self.failure, _EXPLAINED):
             steps.append(f"Mend what {type(self.failure).__name__} names.")
         if summary.dry_run:
             steps.append("Nothing was sent, whatever the rows. The task may be run again at any time.")
             if summary.fingerprint and self.failure is None:
                 steps.append(f"To send exactly this: approved_fingerprint={summary.fingerprint!r}.")
             return steps
-        if left := summary.count(RowOutcome.NOT_REACHED):
+        left = summary.count(RowOutcome.NOT_REACHED)
+        if left and limit is None:
             steps.append(f"Retry the task, or clear it: that is safe, and goes on with the {left} rows that are left.")
         if self.held and not self.links and not left:
             steps.append(
@@ -171,6 +186,12 @@ class Report:
             steps.append("Have a manager approve or cancel what is on hold in Sendoso; do not send it again.")
         return steps
 
+
+_WAITS = {
+    "max_sends_per_day": ", or wait until tomorrow (UTC)",
+    "max_cost_per_month": ", or wait until next month (UTC)",
+}
+"""How else than by raising a limit a batch can go on."""
 
 _EXPLAINED = (SendosoNotReachedError, SendHeldError, SendosoRowsError)
 """Errors about rows, which the steps that follow are about."""

@@ -46,7 +46,7 @@ class SpooledOutcome:
     :param resend_of: the id of the send that this one replaces.
     :param row_ref: the value of the column that the author has declared not personal.
     :param item: the gift or campaign that the row names, or, once that is known, that was sent.
-    :param outcome: one of the seven.
+    :param outcome: one of the eight.
     :param reason: the reason for the outcome.
     :param posted_at: epoch seconds.
     """

@@ -1,4 +1,4 @@
-"""The summary of a batch: the seven counts, whether the batch is a success, and its log line."""
+"""The summary of a batch: the eight counts, whether the batch is a success, and its log line."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ class Summary:
         return counts | {WOULD_SEND: counts["not_reached"], "not_reached": 0} if self.dry_run else counts
 
     def nobody_was_sent(self) -> bool:
-        """Return whether rows were refused or invalid and none was sent, already sent or held."""
-        reached = self.count(RowOutcome.SENT) + self.count(RowOutcome.ALREADY_SENT) + self.count(RowOutcome.HELD)
-        return reached == 0 and self.count(RowOutcome.REFUSED) + self.count(RowOutcome.INVALID) > 0
+        """Return whether rows were refused or invalid and the people of all others have had no gift either."""
+        reached = (RowOutcome.SENT, RowOutcome.ALREADY_SENT, RowOutcome.HELD, RowOutcome.CAPPED)
+        return not any(map(self.count, reached)) and self.count(RowOutcome.REFUSED) + self.count(RowOutcome.INVALID) > 0
 
 
 def too_many_invalid(invalid: int, rows: int, max_invalid: float | None) -> bool:

@@ -116,6 +116,12 @@ def _scopes(arguments: argparse.Namespace) -> None:
     list_scopes(arguments.conn_id, as_json=arguments.json)
 
 
+def _budget(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.ledger import budget
+
+    budget(arguments.conn_id, dedupe_scope=arguments.scope, as_json=arguments.json)
+
+
 def _check(arguments: argparse.Namespace) -> None:
     from airflow_provider_sendoso.cli.check import check
 
@@ -199,6 +205,12 @@ COMMANDS: tuple[_Command | _Group, ...] = (
                 "list the dedupe_scopes of the account, and how many sends of each are in which state",
                 _scopes,
                 (_CONN_ID, _JSON),
+            ),
+            _Command(
+                "budget",
+                "show what was spent and reserved of the limits on sends and cost, and what is left",
+                _budget,
+                (_CONN_ID, _Option("--scope", {"help": "only this dedupe_scope, whether it is limited or not"}), _JSON),
             ),
             _Command(
                 "show",

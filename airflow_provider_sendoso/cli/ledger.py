@@ -14,6 +14,7 @@ from airflow_provider_sendoso.ledger import Ledger, decisions, grants
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
 from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import normalise_key
+from airflow_provider_sendoso.models.identity import same_name
 from airflow_provider_sendoso.sending.existing import check_send_id
 
 Say = Callable[[str], None]
@@ -97,6 +98,31 @@ def list_scopes(conn_id: str, *, as_json: bool, say: Say = print) -> None:
         since = decisions.moment(scope.created_at)
         say(f"{scope.dedupe_scope}\n    {counts}; by {scope.recipient_key}, since {since}{posted}")
     say(f"{len(told)} scopes of account {account!r}, in ledger {ledger.identity.ledger_uuid}.")
+
+
+def budget(conn_id: str, *, dedupe_scope: str | None, as_json: bool, say: Say = print) -> None:
+    """
+    Show what was used of this day, of this month, and of the scopes that have limits, and what is left.
+
+    :param conn_id: the Sendoso connection, which says whose budget, and has the limits of days and months.
+    :param dedupe_scope: only this scope, whether it has limits or not.
+    :param as_json: print JSON.
+    :param say: prints a line.
+    :raises SendosoConfigError: if the ledger does not know the scope.
+    """
+    hook = SendosoHook(conn_id)
+    ledger, account = hook.ledger, hook.config.account
+    lines = ledger.budget.lines(account, hook.config.spending, dedupe_scope and same_name(dedupe_scope))
+    if not lines:
+        raise SendosoConfigError(
+            f"The ledger {ledger.identity.ledger_uuid} knows no dedupe_scope={dedupe_scope} of the account {account!r}."
+        )
+    if as_json:
+        say(json.dumps({"account": account, "budget": [line.as_json() for line in lines]}))
+        return
+    for line in lines:
+        say("\n".join(line.as_lines()))
+    say(f"Costs are estimates. Account {account!r}, ledger {ledger.identity.ledger_uuid}.")
 
 
 def show(

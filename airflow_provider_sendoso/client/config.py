@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models.hosts import is_host, is_ip, is_loopback
 from airflow_provider_sendoso.models.identity import is_invisible, name_problem, same_name
+from airflow_provider_sendoso.models.spending import SpendingLimits
 
 DEFAULT_HOST = "https://app.sendoso.com"
 _PORTS = {"https": 443, "http": 80}
@@ -28,6 +30,7 @@ def _no_truth(value: Any) -> Any:
 
 _Float = Annotated[float, BeforeValidator(_no_truth)]
 _Int = Annotated[int, BeforeValidator(_no_truth)]
+_Amount = Annotated[Decimal, BeforeValidator(_no_truth)]
 
 
 class ClientConfig(BaseModel):
@@ -47,6 +50,10 @@ class ClientConfig(BaseModel):
     :param ledger_conn_id: the Airflow connection of the ledger database.
     :param via_from: the calling application's name in campaign sends (published).
     :param max_sends_per_batch: ceiling for every batch sent through this connection; a single gift is a batch of one.
+    :param max_sends_per_day: the most sends of the account on a day (UTC), by all that send.
+    :param max_cost_per_month: the highest estimated cost of the account in a month (UTC), by all that send.
+    :param min_days_between_gifts: days for which a person who was sent anything of the account is sent nothing more,
+        unless a task sets another number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -65,11 +72,23 @@ class ClientConfig(BaseModel):
     ledger_conn_id: str = DEFAULT_LEDGER_CONN_ID
     via_from: str = "Airflow"
     max_sends_per_batch: _Int | None = Field(default=None, ge=0)
+    max_sends_per_day: _Int | None = Field(default=None, ge=0)
+    max_cost_per_month: _Amount | None = Field(default=None, ge=0, allow_inf_nan=False)
+    min_days_between_gifts: _Float | None = Field(default=None, ge=0, le=36_500)
 
     @property
     def client(self) -> tuple[str, ...]:
         """The values that tell this OAuth client from others, which may belong to another organisation at Sendoso."""
         return (self.base_url, self.client_id, self.grant_type)
+
+    @property
+    def spending(self) -> SpendingLimits:
+        """The limits that the ledger keeps for all that the account sends."""
+        return SpendingLimits(
+            max_sends_per_day=self.max_sends_per_day,
+            max_cost_per_month=self.max_cost_per_month,
+            min_days_between_gifts=self.min_days_between_gifts,
+        )
 
     @property
     def identity(self) -> tuple[str, ...]:

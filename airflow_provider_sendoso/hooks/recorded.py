@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import SendProgress
+from airflow_provider_sendoso.ledger.tries import ThisTry
 from airflow_provider_sendoso.models import StatusReport
 
 
@@ -108,6 +111,16 @@ class Recorded(ABC):
         """
         return 0.0 if self._ledger is None else self._ledger.send_lists.known_for(name, seconds)
 
+    def begin_try(self, this_try: ThisTry, ti: Any) -> None:
+        """
+        Let a try supersede the earlier tries of its task instance, as far as the connection has a ledger.
+
+        :param this_try: the try of this process.
+        :param ti: the task instance; where it has no ``run_id``, as in a unit test, nothing is done.
+        """
+        if self._ledger is not None and isinstance(getattr(ti, "run_id", None), str):
+            this_try.begin(self._ledger.tries, task_hash(self.config, *ids_of(ti)))
+
     def kept_list(self, list_id: str) -> list[str]:
         """
         Read a list of sends that :meth:`keep_list` has stored in the ledger.
@@ -116,3 +129,19 @@ class Recorded(ABC):
         :raises SendosoLedgerError: if the ledger does not hold the list.
         """
         return self.ledger.send_lists.read(list_id)
+
+
+def ids_of(ti: Any) -> tuple[str, str, str, int]:
+    """Return the ids that name a task instance in all its tries; an index of -1: it is not mapped."""
+    return ti.dag_id, ti.task_id, ti.run_id, ti.map_index if isinstance(ti.map_index, int) else -1
+
+
+def task_hash(config: ClientConfig, *ids: str | int) -> str:
+    """
+    Return the name of a task instance in the ledger: 32 hexadecimal digits.
+
+    :param config: the connection, which has the account and the deployment.
+    :param ids: those that name the task instance, and others for something of it.
+    """
+    parts = (config.account, config.deployment or "", *map(str, ids))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

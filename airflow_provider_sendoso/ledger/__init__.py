@@ -6,14 +6,17 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_sendoso.ledger.accounts import Accounts
 from airflow_provider_sendoso.ledger.bindings import Bindings
+from airflow_provider_sendoso.ledger.budget import Budget
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
+from airflow_provider_sendoso.ledger.looks import Looks
 from airflow_provider_sendoso.ledger.pace import LedgerPace
 from airflow_provider_sendoso.ledger.resolutions import Resolutions
 from airflow_provider_sendoso.ledger.send_lists import SendLists
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
+from airflow_provider_sendoso.ledger.tries import Tries
 from airflow_provider_sendoso.models import normalise_key
 
 
@@ -35,6 +38,9 @@ class Ledger:
         self.resolutions = Resolutions(self._database)
         self.send_lists = SendLists(self._database)
         self.cursors = Cursors(self._database)
+        self.budget = Budget(self._database)
+        self.tries = Tries(self.cursors)
+        self.looks = Looks(self.cursors)
 
     def say_waiting(self) -> None:
         """Log, every few seconds, that threads of this process wait for the database; see :class:`Outages`."""
@@ -107,10 +113,13 @@ class Ledger:
         """
         return LinkCipher(self.identity, secret)
 
-    def pace(self, account: str, interval: float, poll_share: int) -> LedgerPace:
+    def pace(self, account: str, interval: float, poll_share: int, *, of: str = "") -> LedgerPace:
         """
-        Return the pace of one account.
+        Return a pace of one account.
 
-        :param account: as for :class:`LedgerPace`, as the other two arguments are.
+        :param account: as for :class:`LedgerPace`, as the next two arguments are.
+        :param of: the name of a further pace of the account; empty for the one of all its requests.
         """
-        return LedgerPace(self._database, account, interval, poll_share)
+        # No account begins with a blank, so no other account has the row of a further pace.
+        row = account if not of else f" {of} {self.identity.digest('pace', account)}"
+        return LedgerPace(self._database, row, interval, poll_share)

@@ -1,8 +1,12 @@
-"""Cursors: how far an event sensor has read one of Sendoso's lists, stored as a text under a name."""
+"""Cursors: texts under a name that only the process that read the present one can replace.
+
+How far an event sensor has read one of Sendoso's lists is stored as a cursor; so are which try of a task began last
+(``tries.py``) and the last search for a scope's sends of unknown outcome (``looks.py``).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
@@ -22,10 +26,12 @@ class Kept:
 
     :param version: the number of times that the cursor was written; 0 if it never was.
     :param text: the text that was written last; ``None`` if the cursor was never written.
+    :param age: seconds since then, on the database's clock.
     """
 
     version: int
     text: str | None
+    age: float = field(default=0.0, compare=False)
 
 
 class Cursors:
@@ -44,9 +50,13 @@ class Cursors:
 
         :param name: at most :data:`LONGEST_NAME` characters.
         """
-        query = select(cursors.c.version, cursors.c.position).where(cursors.c.name == name)
-        row = self._database.run(lambda connection: connection.execute(query).first())
-        return Kept(0, None) if row is None else Kept(row.version, row.position)
+        query = select(cursors.c.version, cursors.c.position, cursors.c.updated_at).where(cursors.c.name == name)
+
+        def work(connection: Connection) -> Kept:
+            row = connection.execute(query).first()
+            return Kept(0, None) if row is None else Kept(row[0], row[1], now_on(connection) - row[2])
+
+        return self._database.run(work)
 
     def write(self, name: str, version: int, text: str) -> bool:
         """

@@ -18,6 +18,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     schema.lists.name: ("SELECT", "INSERT", "DELETE"),
     schema.accounts.name: ("SELECT", "INSERT"),
     schema.cursors.name: ("SELECT", "INSERT", "UPDATE"),
+    schema.spending.name: ("SELECT", "INSERT", "UPDATE"),
 }
 """The rights that workers, the triggerer and the commands need, for each of the tables."""
 
@@ -27,6 +28,7 @@ READS = (
     schema.resolutions.name,
     schema.scopes.name,
     schema.sends.name,
+    schema.spending.name,
 )
 """The tables that a dashboard needs. The tokens are not among them, nor is the hash key: with it, the hashes can be
 compared with a list of addresses."""

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import db_now, resolutions, sends
+from airflow_provider_sendoso.ledger.spending import doubt
 from airflow_provider_sendoso.ledger.statements import status_columns
 from airflow_provider_sendoso.models import StatusReport, tracking_code
 
@@ -119,6 +120,7 @@ class Resolutions:
                 newest = connection.execute(decided.order_by(resolutions.c.resolved_at.desc())).first()
                 if newest is None or tuple(newest) != (record.attempt, State.READY):
                     return False  # the send was not posted, or was refused: no decision is needed
+                doubt(self._database, connection, record.account)
             if connection.execute(update(sends).where(*as_read).values(**values)).rowcount == 1:
                 connection.execute(resolutions.insert().values(**written, resolved_at=db_now()))
                 return True

@@ -25,7 +25,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from airflow_provider_sendoso.models.statuses import LONGEST_STATUS_WORDS
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The version of the tables below. Adding a table, an index, or a column that may be NULL raises it."""
 
 USABLE_SINCE = 4
@@ -104,20 +104,27 @@ sends = Table(
     Column("client", String(16)),
     Column("posted_mark", String(80)),
     Column("status_words", String(LONGEST_STATUS_WORDS)),
+    Column("cost", BigInteger),
+    Column("currency", String(3)),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
     Index("sendoso_sends_send_id", "send_id"),
     Index("sendoso_sends_bound_id", "account", "bound_id", unique=True),
+    Index("sendoso_sends_person", "account", "email_hash"),
+    Index("sendoso_sends_posted", "account", "posted_at"),
 )
 """``email_hash`` is that of the recipient's address; older releases have left it out for gifts of the catalogue. Of a
 campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and ``bound_id`` its id in Sendoso's list of
 sends, which no two sends share. For one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has the
-link from the moment when it is SENT.
+link from the moment when it is SENT. Of a send of the marketplace (``market``) ``gift_id`` is the
+product's variant, and of SmartSend (``smart``) the most that it may cost in USD, or ``any``.
 ``client`` is a hash of the client that claimed the send last; ``posted_mark`` the moment of its last POST by the clocks
 of the process that made it (see ``clocks.py``), as ``posted_at`` is by the database's.
 ``status_words`` has Sendoso's words for the statuses that the send has had, separated by commas, the present one last.
-A ``failed`` without words was written before version 6, to which a send on hold had failed."""
+A ``failed`` without words was written before version 6, to which a send on hold had failed.
+``cost`` is the estimated cost of the last POST, in millionths of ``currency``; NULL if no cost was limited, and in rows
+that were written before version 7."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -189,13 +196,33 @@ cursors = Table(
     Column("position", Text().with_variant(MEDIUMTEXT(), "mysql"), nullable=False),
     Column("updated_at", Moment, nullable=False),
 )
-"""How far event sensors have read Sendoso's lists. Since version 4."""
+"""How far event sensors have read Sendoso's lists, which try of a task began last, and the last search for a scope's
+sends of unknown outcome. Since version 4."""
+
+spending = Table(
+    "sendoso_spending",
+    metadata,
+    Column("account", String(190), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("sends", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("currency", String(3)),
+    Column("counted_at", Moment, nullable=False),
+    Column("max_sends", BigInteger),
+    Column("max_cost", BigInteger),
+)
+"""What is used of the limits; see ``spending.py``. Every POSTING of an account locks the row with an empty name; the
+others are named after a scope, a day or a month, and are there once it was limited. ``sends`` and ``cost`` are never
+less than what the sends of that scope, day or month say, from which they are counted anew; ``counted_at`` is when they
+last were. ``max_sends`` and ``max_cost`` are the limits as a task has last set them. Costs are in millionths of
+``currency``. Since version 7."""
 
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
     5: (sends.c.client, sends.c.posted_mark, identity.c.tables_version),
     6: (sends.c.status_words,),
+    7: (sends.c.cost, sends.c.currency),
 }
 """Columns by the schema version that added them. An older ledger gets them, with their indexes, when it is opened; new
 tables need no entry here."""

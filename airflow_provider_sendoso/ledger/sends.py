@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -28,12 +28,14 @@ from airflow_provider_sendoso.ledger.records import (
     record_of,
 )
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
+from airflow_provider_sendoso.ledger.spending import UNLIMITED, Fit, reserve
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on, status_columns
 from airflow_provider_sendoso.ledger.transitions import (
     BEGIN_POST,
     FINISH,
     FINISH_WITH_LINK,
     FINISH_WITH_STATUS,
+    GIVE_UP,
     POST_AGAIN,
     PROCESS_LOST,
     REOPEN,
@@ -43,6 +45,7 @@ from airflow_provider_sendoso.ledger.transitions import (
     transit,
 )
 from airflow_provider_sendoso.models import Item, Kind, SendStatus, StatusReport
+from airflow_provider_sendoso.models.spending import Price
 
 OUTCOME_PATIENCE = 60.0
 """Seconds for which the commit of an outcome is retried; if it fails, the ledger lacks a gift that went out."""
@@ -107,7 +110,9 @@ class SendLedger:
                 "another dedupe_scope. Nothing was sent."
             )
 
-    def claim(self, batch: Batch, owner: str, lease: float, wanted: Sequence[Wanted]) -> dict[str, Claim | Record]:
+    def claim(
+        self, batch: Batch, owner: str, lease: float, wanted: Sequence[Wanted], *, supersedes: bool = False
+    ) -> dict[str, Claim | Record]:
         """
         Claim those of the wanted sends that are free, in one transaction.
 
@@ -117,6 +122,8 @@ class SendLedger:
         :param owner: identifies the run; every try has another one.
         :param lease: seconds.
         :param wanted: the sends to claim, at most a few dozen; may be empty.
+        :param supersedes: whether this is the batch's newest try, which takes what other tries have claimed and not
+            posted without waiting for their leases to lapse; a process that still has such a claim finds it lost.
         :return: by send key, a claim, or the row of a send that is not free.
         """
         if not wanted:
@@ -135,7 +142,7 @@ class SendLedger:
             at_once = take_new(connection, batch, owner, lease, in_order, records)
             return {
                 want.send_key: at_once.get(want.send_key)
-                or take(connection, batch, owner, lease, want, records[want.send_key])
+                or take(connection, batch, owner, lease, want, records[want.send_key], supersedes=supersedes)
                 for want in in_order
             }
 
@@ -153,19 +160,54 @@ class SendLedger:
         """Give back all claims of an owner that it has not posted."""
         self._update(sends.c.owner == owner, sends.c.state == State.CLAIMED, state=State.READY, owner=None)
 
-    def begin_post(self, claim: Claim, lease: float, connection: Connection | None = None) -> bool:
+    def begin_post(
+        self, claim: Claim, lease: float, connection: Connection | None = None, fit: Fit = UNLIMITED
+    ) -> bool:
         """
         Commit POSTING before a POST is made; called again if the POST was delayed.
 
         :param claim: the right to post the send.
         :param lease: seconds after which another run may assume that the process is dead.
         :param connection: a transaction that the caller commits; ``None`` makes a new one.
+        :param fit: the limits in which the send has to fit, and its price.
         :return: ``False`` if the claim is lost; then nothing may be posted.
+        :raises Capped: if the person was sent something too recently; nothing was changed.
+        :raises SendosoLimitError: if the send does not fit in a limit; nothing was changed.
         """
-        values: dict[str, Any] = {"lease": lease, "to_mark": clocks.mark()}
-        if connection is not None:
+        mark = clocks.mark()
+        price = fit.price if isinstance(fit.price, Price) else None
+
+        def work(connection: Connection) -> bool:
+            values = {
+                "lease": lease,
+                "to_mark": mark,
+                "to_posted_at": reserve(self._database, connection, claim, fit),
+                "to_cost": price and price.millionths,
+                "to_currency": price and price.currency,
+            }
             return transit(connection, claim, BEGIN_POST, State.POSTING, **values)
-        return self._transition(claim, BEGIN_POST, State.POSTING, **values)
+
+        return work(connection) if connection is not None else self._run(claim, work)
+
+    def check_fit(self, claim: Claim, fit: Fit) -> None:
+        """
+        Ask whether a claimed send could be committed as POSTING now, without taking a slot for it.
+
+        :param claim: the right to post the send.
+        :param fit: the limits in which the send has to fit, and its price.
+        :raises Capped: if the person was sent something too recently.
+        :raises SendosoLimitError: if the send does not fit in a limit.
+        """
+        self._database.run(lambda connection: reserve(self._database, connection, claim, fit))
+
+    def give_up(self, claim: Claim) -> bool:
+        """
+        Commit that a claimed send is not posted and is free.
+
+        :param claim: the right to post the send.
+        :return: ``False`` if the claim is lost.
+        """
+        return self._transition(claim, GIVE_UP, State.READY)
 
     def post_again(self, claim: Claim, lease: float) -> bool:
         """
@@ -389,9 +431,14 @@ class SendLedger:
         :param batch: the batch; sends whose rows its query no longer returns are counted, too.
         """
         these = (sends.c.account == batch.account, sends.c.batch_id == batch.batch_id, sends.c.state.in_(PERHAPS_SENT))
-        query = select(sends.c.gift_id, sends.c.touch_id, func.count()).where(*these).group_by("gift_id", "touch_id")
+        columns = (sends.c.kind, sends.c.gift_id, sends.c.touch_id)
+        query = select(*columns, func.count()).where(*these).group_by(*columns)
         rows = self._database.run(lambda connection: connection.execute(query).fetchall())
-        return Counter({Item(gift_id, touch_id): count for gift_id, touch_id, count in rows})
+        counts = Counter[Item]()
+        for word, gift_id, touch_id, count in rows:
+            kind = Kind.stored(word, of_campaign=touch_id is not None)
+            counts[Item.stored(kind, gift_id, touch_id)] += count
+        return counts
 
     def records(self, *states: State, **where: str) -> Iterator[Record]:
         """
@@ -411,7 +458,9 @@ class SendLedger:
     def _transition(
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        work = partial(transit, claim=claim, statement=statement, state=state, **values)
+        return self._run(claim, partial(transit, claim=claim, statement=statement, state=state, **values), patience)
+
+    def _run(self, claim: Claim, work: Callable[[Connection], bool], patience: float = PATIENCE) -> bool:
         return self._database.run(work, patience, partial(self._together.once, work, claim.send_key))
 
     def _read(self, *where: Any) -> list[Record]:

@@ -36,7 +36,12 @@ def _move(*expected: State) -> Update:
 
 
 BEGIN_POST = _move(State.CLAIMED, State.POSTING).values(
-    state=State.POSTING, lease_until=_LEASE, posted_at=db_now(), posted_mark=bindparam("to_mark")
+    state=State.POSTING,
+    lease_until=_LEASE,
+    posted_at=bindparam("to_posted_at", type_=Moment),  # in the day and month in whose limits the send was counted
+    posted_mark=bindparam("to_mark"),
+    cost=bindparam("to_cost"),
+    currency=bindparam("to_currency"),
 )
 POST_AGAIN = _move(State.POSTING).values(state=State.CLAIMED, lease_until=_LEASE)
 FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD).values(
@@ -49,6 +54,7 @@ FINISH_WITH_STATUS = FINISH.values(
     status=bindparam("to_status"), status_words=bindparam("to_words"), status_at=db_now()
 )
 FINISH_WITH_LINK = FINISH.values(link_ciphertext=bindparam("to_link"))
+GIVE_UP = _move(State.CLAIMED).values(state=State.READY)
 REOPEN = _move(State.REFUSED).values(state=State.READY)
 _STATE = select(sends.c.state).where(_MINE)
 _LOSE = update(sends).where(_AS_READ).values(**PROCESS_LOST)
@@ -100,7 +106,7 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "lease_until": 0.0,
         "batch_id": batch.batch_id,
         "row_ref": want.row_ref,
-        "gift_id": want.item.gift_id,
+        "gift_id": want.item.stored_id,
         "touch_id": want.item.touch_id,
         "email_hash": want.email_hash,
         "kind": want.kind,
@@ -150,7 +156,7 @@ def take_new(
     values = {"these_keys": sorted(new), "from_state": State.READY, "to_owner": owner, "lease": lease}
     if connection.execute(_CLAIM_NEW, values).rowcount != len(new):
         return {}  # cannot happen, as the rows are locked; if it does, the caller claims each row by itself
-    return {key: Claim(key, owner, 1) for key in new}
+    return {want.send_key: _claim(batch, want, owner, 1) for want in wanted if want.send_key in new}
 
 
 def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
@@ -161,7 +167,14 @@ def _is_new(record: Record, batch: Batch, want: Wanted) -> bool:
 
 
 def take(
-    connection: Connection, batch: Batch, owner: str, lease: float, want: Wanted, record: Record
+    connection: Connection,
+    batch: Batch,
+    owner: str,
+    lease: float,
+    want: Wanted,
+    record: Record,
+    *,
+    supersedes: bool,
 ) -> Claim | Record:
     """
     Claim a row if it is free; one whose POSTING has lapsed becomes UNKNOWN.
@@ -169,6 +182,7 @@ def take(
     :param owner: identifies the run.
     :param lease: seconds.
     :param record: the row as it was read.
+    :param supersedes: whether the claims of the batch's other tries, which have not posted them, are free.
     :return: the claim, or the row as it is now.
     """
     as_read = {"this_key": record.send_key, "this_attempt": record.attempt, "from_state": record.state}
@@ -176,7 +190,8 @@ def take(
     if record.state is State.POSTING and lapsed:
         connection.execute(_LOSE, as_read)
         return _read(connection, record.send_key)
-    if not _free(record, want, owner, lapsed):
+    supersedes = supersedes and record.batch_id == batch.batch_id
+    if not _free(record, want, lapsed=lapsed or supersedes or record.owner == owner):
         return record
     claimed = {
         "to_owner": owner,
@@ -184,7 +199,7 @@ def take(
         "to_scope": batch.dedupe_scope,  # differs for a replacement only, whose key has no scope
         "to_batch": batch.batch_id,
         "to_row_ref": want.row_ref,
-        "to_gift": want.item.gift_id,
+        "to_gift": want.item.stored_id,
         "to_touch": want.item.touch_id,
         "to_email_hash": want.email_hash,
         "to_kind": want.kind,
@@ -192,17 +207,22 @@ def take(
         "to_payload": want.payload_hash,
     }
     taken = connection.execute(_CLAIM, as_read | claimed).rowcount == 1
-    return Claim(record.send_key, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
+    return _claim(batch, want, owner, record.attempt + 1) if taken else _read(connection, record.send_key)
 
 
-def _free(record: Record, want: Wanted, owner: str, lapsed: bool) -> bool:
+def _claim(batch: Batch, want: Wanted, owner: str, attempt: int) -> Claim:
+    replaces = want.resend_of is not None
+    return Claim(want.send_key, owner, attempt, batch.account, batch.dedupe_scope, want.email_hash, replaces)
+
+
+def _free(record: Record, want: Wanted, *, lapsed: bool) -> bool:
     if record.kind is None:
         return False
     match record.state:
         case State.READY:
             return True
         case State.CLAIMED:
-            return lapsed or record.owner == owner
+            return lapsed
         case State.REFUSED:
             return record.payload_hash != want.payload_hash
         case _:

@@ -14,7 +14,8 @@ from jinja2 import StrictUndefined
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.gifts import GIFT_ARGUMENTS
-from airflow_provider_sendoso.arguments.values import seconds
+from airflow_provider_sendoso.arguments.limits import LIMIT_ARGUMENTS, spending_limits
+from airflow_provider_sendoso.arguments.values import amount, seconds
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.templates import SaysWhatIsUndefined
 
@@ -41,6 +42,9 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
 
     :param gift_id: a gift of the catalogue (templated); exactly one of ``gift_id`` and ``touch_id``.
     :param touch_id: a campaign instead of a gift (published; templated).
+    :param marketplace_variant_id: a variant of a product of Sendoso's marketplace instead of a gift (published;
+        templated). Sendoso asks the recipient for the address. One variant: of several Sendoso sends only the first.
+    :param smart_send: ``True``: Sendoso picks a gift for the recipient, instead of a gift (published; templated).
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
         templated).
@@ -53,10 +57,26 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
     :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
     :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param price_lte_usd: for ``smart_send``: the most that the gift may cost, in whole USD (published; templated).
+        Every limit on costs needs it.
+    :param gift_exchange_enabled: for ``marketplace_variant_id`` and ``smart_send``, as the next two: whether the
+        recipient may exchange the gift for another one (published; templated).
+    :param meeting_url: where the recipient can arrange a meeting, beginning with ``https://`` (published; templated).
+    :param require_approval: whether the send waits at Sendoso until a manager approves it in the Send Tracker
+        (published; templated).
+    :param sender: for ``marketplace_variant_id``: ``first_name``, ``last_name``, ``email`` and ``organization_name`` of
+        who sends the gift (published; templated).
     :param dedupe_scope: the recipient's e-mail gets at most one gift within this scope (templated). The default for a
         task's callbacks is ``<dag_id>/<task_id>/<run_id>/callback``, the same for every map index and every callback;
         for a DAG's callbacks and for deadlines it is ``<dag_id>/<run_id>/callback``.
     :param resend_of: the id of an earlier send that failed or came back, which this send replaces (templated).
+    :param scope_max_sends: the most sends of the scope, by all tasks and runs together; what fits is sent (templated).
+    :param scope_max_cost: the highest estimated cost of the scope, likewise; a send of unknown price is refused
+        (templated).
+    :param min_days_between_gifts: send nothing to a recipient who was sent anything of this account, in any scope,
+        within so many days (templated). By default the connection's.
+    :param shipping_estimate: estimated cost of shipping a physical gift, in the catalogue's currency (templated);
+        needed for a physical gift where a cost is limited.
     :param claim_timeout: seconds or timedelta to wait while another run has claimed the same send.
     :param sendoso_conn_id: the connection (templated).
     :param kwargs: Airflow's own arguments, such as ``context``, which a deadline alert passes.
@@ -67,6 +87,8 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         "recipient",
         "dedupe_scope",
         "resend_of",
+        *LIMIT_ARGUMENTS,
+        "shipping_estimate",
         "sendoso_conn_id",
     )
 
@@ -75,6 +97,8 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         *,
         gift_id: str | None = None,
         touch_id: int | str | None = None,
+        marketplace_variant_id: str | None = None,
+        smart_send: bool | str | None = None,
         recipient: Mapping[str, Any],
         message: str | None = None,
         variant_id: str | None = None,
@@ -84,8 +108,17 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         expire_after_days: int | str | None = None,
         hide_product_info: bool | str | None = None,
         address_confirmation_message: str | None = None,
+        price_lte_usd: int | str | None = None,
+        gift_exchange_enabled: bool | str | None = None,
+        meeting_url: str | None = None,
+        require_approval: bool | str | None = None,
+        sender: Mapping[str, Any] | None = None,
         dedupe_scope: str | None = None,
         resend_of: str | None = None,
+        scope_max_sends: int | str | None = None,
+        scope_max_cost: float | str | None = None,
+        min_days_between_gifts: float | str | None = None,
+        shipping_estimate: float | str | None = None,
         claim_timeout: float | timedelta = 5,
         sendoso_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
@@ -102,8 +135,19 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         self.expire_after_days = expire_after_days
         self.hide_product_info = hide_product_info
         self.address_confirmation_message = address_confirmation_message
+        self.marketplace_variant_id = marketplace_variant_id
+        self.smart_send = smart_send
+        self.price_lte_usd = price_lte_usd
+        self.gift_exchange_enabled = gift_exchange_enabled
+        self.meeting_url = meeting_url
+        self.require_approval = require_approval
+        self.sender = sender
         self.dedupe_scope = self._written_scope = dedupe_scope
         self.resend_of = resend_of
+        self.scope_max_sends = scope_max_sends
+        self.scope_max_cost = scope_max_cost
+        self.min_days_between_gifts = min_days_between_gifts
+        self.shipping_estimate = shipping_estimate
         self.claim_timeout = claim_timeout
         self.sendoso_conn_id = sendoso_conn_id
 
@@ -129,7 +173,7 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         :param context: Airflow's context of the task or of the run.
         :raises SendosoConfigError: if an argument is wrong, the scope is another one in every try, or there is no
             ledger; nothing was sent.
-        :raises SendosoLimitError: if the connection's ``max_sends_per_batch`` is 0; nothing was sent.
+        :raises SendosoLimitError: if the send does not fit in a limit; nothing was sent.
         :raises SendosoApiError: if Sendoso refused the send; nothing was sent.
         :raises SendOutcomeUnknownError: if the gift may have gone out.
         :raises SendHeldError: if the gift may have gone out in an earlier run of the callback.
@@ -155,13 +199,15 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         # Imported here and not at the top, because Airflow parses a DAG file every few seconds.
         from airflow_provider_sendoso.observability.metrics import SendMetrics
         from airflow_provider_sendoso.runs.base import make_batch
+        from airflow_provider_sendoso.runs.limits import RunLimits
         from airflow_provider_sendoso.runs.single_gift import RECIPIENT_KEY, OneGift
         from airflow_provider_sendoso.scopes import say_what_it_means
         from airflow_provider_sendoso.sending import Sender
 
         if self.dedupe_scope is not None:
             say_what_it_means(self._written_scope, self.dedupe_scope, self.log)
-        gift = OneGift.of(self)
+        gift, limits = OneGift.of(self), RunLimits(hook, spending_limits(self), self.log)
+        prices = gift.prices(hook, amount("shipping_estimate", self.shipping_estimate))
         caller = _Caller.of(context)
         scope = caller.scope if self.dedupe_scope is None else self.dedupe_scope
         ids = (caller.dag_id, caller.task_id, caller.run_id, caller.map_index)
@@ -175,9 +221,12 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
             lease=_LEASE,
             claim_timeout=seconds("claim_timeout", self.claim_timeout),
             conn_id=self.sendoso_conn_id,
+            limits=limits,
+            price_of=prices.of,
         )
+        limits.price_earlier(batch, prices)
         metrics = SendMetrics(self.sendoso_conn_id, type(self).__name__, batch)
-        gift.conclude(gift.go(hook, sender, metrics, self.log), metrics, self.log)
+        gift.conclude(gift.go(hook, sender, metrics, self.log, limits()), metrics, self.log)
 
 
 @dataclass(frozen=True)

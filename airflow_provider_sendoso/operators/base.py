@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
+from airflow_provider_sendoso.arguments.limits import spending_limits
 from airflow_provider_sendoso.arguments.values import one_of, seconds
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.tries import ThisTry
     from airflow_provider_sendoso.runs.task import Task
 
 
 class SendOperator(RendersAuthorsTemplates, BaseOperator):
-    """Base of the sending operators: the hook, the claims, and the stop on a kill."""
+    """Base of the sending operators: the hook, the claims, the limits, and the stop on a kill."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (SendosoLink(),)
     remembered: Sequence[str] = ("dedupe_scope",)
@@ -35,14 +37,21 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
         sendoso_conn_id: str = DEFAULT_CONN_ID,
         lease: float | timedelta = 60,
         claim_timeout: float | timedelta = 600,
+        scope_max_sends: int | str | None = None,
+        scope_max_cost: float | str | None = None,
+        min_days_between_gifts: float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**for_this_airflow(kwargs))
         self.sendoso_conn_id = sendoso_conn_id
         self.lease = lease
         self.claim_timeout = claim_timeout
+        self.scope_max_sends = scope_max_sends
+        self.scope_max_cost = scope_max_cost
+        self.min_days_between_gifts = min_days_between_gifts
         self.stopped = False
         self.settled = False
+        self.this_try: ThisTry | None = None
 
     @cached_property
     def hook(self) -> SendosoHook:
@@ -63,8 +72,10 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
 
     def _task(self, context: Context) -> Task:
         """Return the parts of this task that a run needs."""
+        from airflow_provider_sendoso.ledger.tries import ThisTry
         from airflow_provider_sendoso.runs.task import Task
 
+        self.this_try = ThisTry()
         return Task(
             context,
             self.hook,
@@ -74,16 +85,18 @@ class SendOperator(RendersAuthorsTemplates, BaseOperator):
             defer=None if self.settled else self._defer_until,
             do_xcom_push=self.do_xcom_push,
             outlets=self.outlets,
+            this_try=self.this_try,
         )
 
     def _defer_until(self, trigger: Any) -> None:
         self.defer(trigger=trigger, method_name="execute_after_settling")
 
-    def _claims(self) -> dict[str, Any]:
-        """Parse the lease of claims, and the time to wait for another run's claim."""
+    def _common(self) -> dict[str, Any]:
+        """Parse the arguments that all sending operators have: claims, and limits that the ledger keeps."""
         return {
             "lease": seconds("lease", self.lease),
             "claim_timeout": seconds("claim_timeout", self.claim_timeout),
+            "spending": spending_limits(self),
         }
 
     def on_kill(self) -> None:

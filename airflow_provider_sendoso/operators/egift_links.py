@@ -46,6 +46,11 @@ class EgiftLinksOperator(RowsOperator):
         (templated).
     :param max_cost: refuse before the first link if the batch's estimated cost would be higher, or if a price is not
         known (templated).
+    :param scope_max_sends: the most sends of the scope, by all tasks and runs together; what fits is sent (templated).
+    :param scope_max_cost: the highest estimated cost of the scope, likewise; a send of unknown price is refused
+        (templated).
+    :param min_days_between_gifts: leave out a recipient who was sent anything of this account, in any scope, within so
+        many days; such a row is ``capped`` (templated). By default the connection's.
     :param max_in_flight: concurrent POSTs, from 1 to 16 (templated); by default as many as rate and latency need.
     :param lease: seconds or timedelta until a claim expires unless it is renewed.
     :param results_table: a table that holds one row per input row after every try, without the links; it is written
@@ -56,7 +61,8 @@ class EgiftLinksOperator(RowsOperator):
     :raises SendosoConfigError: if an argument, a column or a connection is wrong, or if the campaign has no eGifts; no
         link was created. Also if links in the ledger cannot be decrypted, because the client secret has changed.
     :raises SendosoRowsError: if too many rows are invalid, or if nobody could be given a link.
-    :raises SendosoLimitError: if the batch exceeds a limit or differs from the approved one; no link was created.
+    :raises SendosoLimitError: if the batch exceeds a limit or differs from the approved one; no link was created, or,
+        at a limit of the scope or of the account, those that fit in it.
     :raises SendosoResultsError: if the links table cannot be written; the links are in the ledger, and a retry writes
         them.
     :raises SendHeldError: if it is not known whether some links were created; Airflow does not retry this error.

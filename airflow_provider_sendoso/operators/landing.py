@@ -18,6 +18,8 @@ from airflow_provider_sendoso.templates import RendersAuthorsTemplates
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_sendoso.ledger.tries import ThisTry
+
 
 class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
     """
@@ -27,7 +29,8 @@ class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
     run makes all its changes in one transaction. Nothing is sent.
 
     :param object: ``"sends"`` (the gift sends), ``"campaign_sends"`` (the Send Tracker), ``"touches"``, ``"users"``,
-        ``"groups"``, ``"gifts"`` or ``"return_addresses"`` (templated).
+        ``"groups"``, ``"gifts"``, ``"marketplace_products"`` (a row for each variant) or ``"return_addresses"``
+        (templated).
     :param table: the table's name as that database's SQL writes it (templated).
     :param conn_id: connection of any ``DbApiHook`` (templated).
     :param hook_params: keyword arguments of the connection's hook (templated).
@@ -87,6 +90,7 @@ class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
         self.full = full
         self.sendoso_conn_id = sendoso_conn_id
         self.stopped = False
+        self.this_try: ThisTry | None = None
 
     @with_last_words
     def execute(self, context: Context) -> dict[str, Any]:
@@ -94,6 +98,7 @@ class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook
         from airflow_provider_sendoso.landing.lists import LISTS
         from airflow_provider_sendoso.landing.rows import read_columns
+        from airflow_provider_sendoso.ledger.tries import ThisTry
         from airflow_provider_sendoso.runs.landing import LandingPlan, LandingRun
         from airflow_provider_sendoso.runs.task import Task
 
@@ -113,7 +118,8 @@ class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
             full=truth("full", self.full),
         )
         hook = SendosoHook(self.sendoso_conn_id)
-        task = Task(context, hook, self.log, type(self).__name__, stopped=lambda: self.stopped)
+        self.this_try = ThisTry()
+        task = Task(context, hook, self.log, type(self).__name__, stopped=lambda: self.stopped, this_try=self.this_try)
         return LandingRun(plan, task).execute()
 
     def on_kill(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_sendoso.arguments.limits import LIMIT_ARGUMENTS, warn_of_unset
 from airflow_provider_sendoso.arguments.values import (
     amount,
     count,
@@ -50,6 +51,7 @@ class RowsOperator(SendOperator):
         "approved_fingerprint",
         "max_sends",
         "max_cost",
+        *LIMIT_ARGUMENTS,
         "max_in_flight",
         "results_table",
         "sendoso_conn_id",
@@ -149,9 +151,7 @@ class RowsOperator(SendOperator):
                 "approved_fingerprint has rendered to nothing, so nothing is approved. Does it name the task of the "
                 "dry run? Nothing was sent."
             )
-        for name in ("max_sends", "max_cost"):
-            if getattr(self, name) is not None and getattr(limits, name) is None:
-                self.log.warning("%s has rendered to nothing: this batch has no such limit.", name)
+        warn_of_unset(self, limits, ("max_sends", "max_cost"))
         return {
             "dedupe_scope": self.dedupe_scope,
             "sql": query(self.sql),
@@ -166,7 +166,7 @@ class RowsOperator(SendOperator):
             "limits": limits,
             "max_in_flight": width(self.max_in_flight),
             "results_table": text("results_table", self.results_table),
-            **self._claims(),
+            **self._common(),
         }
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:

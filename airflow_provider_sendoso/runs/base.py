@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from airflow_provider_sendoso.arguments.values import text
+from airflow_provider_sendoso.batch.pricing import Prices
 from airflow_provider_sendoso.batch.report import resolve_command
 from airflow_provider_sendoso.batch.spool import BatchSpool
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.hooks.recorded import ids_of, task_hash
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.models.identity import name_problem, same_name
+from airflow_provider_sendoso.models.spending import NO_LIMITS, SpendingLimits
+from airflow_provider_sendoso.runs.limits import RunLimits
+from airflow_provider_sendoso.runs.slots import longest_sit
 from airflow_provider_sendoso.runs.task import Task
 from airflow_provider_sendoso.sending import Sender
 from airflow_provider_sendoso.task_state import first_try, has_store, note, noted
@@ -47,6 +52,8 @@ class SendPlan:
     :param claim_timeout: seconds to wait, without progress, for rows that another run has claimed.
     :param settle_time: seconds after a POST's deadline from which the send's absence can be proven.
     :param resend_absent: whether a send of unknown outcome whose absence is proven is sent again.
+    :param spending: the limits of the scope that the ledger keeps, and the days between two gifts.
+    :param shipping_estimate: estimated cost of shipping one physical gift, in the catalogue's currency.
     :raises SendosoConfigError: if arguments contradict each other; nothing was sent.
     """
 
@@ -55,6 +62,8 @@ class SendPlan:
     claim_timeout: float = 600.0
     settle_time: float = 900.0
     resend_absent: bool = False
+    spending: SpendingLimits = NO_LIMITS
+    shipping_estimate: Decimal | None = None
 
     def __post_init__(self) -> None:
         if self.lease < _SHORTEST_LEASE:
@@ -80,6 +89,7 @@ class Run:
         self.context = task.context
         self.hook = task.hook
         self.log = task.log
+        self.limits = RunLimits(task.hook, plan.spending, task.log)
 
     def _defer_until_settled(self, sender: Sender) -> None:
         """Defer the task until the absence of the held sends can be proven; at most once per try."""
@@ -117,24 +127,24 @@ class Run:
         SendosoLink().push(self.context, self.hook.config.base_url)
 
     def _batch(self, recipient_key: str) -> Batch:
-        ti = self.context["ti"]
-        map_index = ti.map_index if isinstance(ti.map_index, int) else -1  # -1: not mapped
-        ids = (ti.dag_id, ti.task_id, ti.run_id, map_index)
-        return make_batch(self.hook.config, self.plan.dedupe_scope, recipient_key, *ids)
+        return make_batch(self.hook.config, self.plan.dedupe_scope, recipient_key, *ids_of(self.context["ti"]))
 
-    def _sender(self, batch: Batch, own_gift: bool, max_in_flight: int | None = None) -> Sender:
+    def _sender(self, batch: Batch, own_gift: bool, prices: Prices, max_in_flight: int | None = None) -> Sender:
         return Sender(
             self.hook.session,
             self.hook.ledger,
             batch,
             own_gift=own_gift,
             lease=self.plan.lease,
-            claim_timeout=self.plan.claim_timeout,
+            claim_timeout=longest_sit(self.context, self.plan.claim_timeout),
+            this_try=self.task.this_try,
             max_in_flight=max_in_flight,
             settle_time=self.plan.settle_time,
             resend_absent=self.plan.resend_absent,
             stopped=self.task.stopped,
             conn_id=self.hook.sendoso_conn_id,
+            limits=self.limits,
+            price_of=prices.of,
         )
 
 
@@ -167,8 +177,7 @@ def make_batch(
     problem = name_problem(scope)
     if problem is not None:
         raise SendosoConfigError(f"dedupe_scope {problem}. It would be another scope than it looks; nothing was sent.")
-    ids = (config.account, config.deployment or "", dag_id, task_id, run_id, str(map_index), *more)
-    batch_id = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
+    batch_id = task_hash(config, dag_id, task_id, run_id, map_index, *more)
     return Batch(batch_id, config.account, scope, recipient_key, dag_id, task_id, run_id, map_index)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
 from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
+from airflow_provider_sendoso.batch.products import check_products, marketplace
 from airflow_provider_sendoso.batch.report import MOST, HeldSend, Report
 from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
 from airflow_provider_sendoso.batch.row import BatchRow
@@ -23,21 +24,27 @@ from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
     SendosoError,
+    SendosoLimitError,
     SendosoNotReachedError,
     SendosoRowsError,
+    SendosoSupersededError,
 )
 from airflow_provider_sendoso.ledger.records import Batch
-from airflow_provider_sendoso.models import Item, RowOutcome
+from airflow_provider_sendoso.models import Gift, Item, RowOutcome, Variant
+from airflow_provider_sendoso.models.spending import Price
 from airflow_provider_sendoso.observability.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
 from airflow_provider_sendoso.runs.base import MAY_HAVE_GONE_OUT, ProgressLog, Run, how_to_decide, moment, short_key
 from airflow_provider_sendoso.runs.batch_plan import BatchPlan
+from airflow_provider_sendoso.runs.slots import reschedule_until_free
+from airflow_provider_sendoso.runs.stops import stopped_by
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.ceiling import limit_error, over_ceiling
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.sending.preview import Preview, preview, say_differences
 from airflow_provider_sendoso.sending.replacements import check_replaceable
+from airflow_provider_sendoso.sending.scopes import check_scopes
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 from airflow_provider_sendoso.warehouse.queries import columns_of, read_query, rows_of
 
@@ -76,6 +83,8 @@ class BatchRun(Run):
         self._push_link()
         try:
             return self._execute(batch)
+        except SendosoSupersededError:
+            raise
         except SendosoError as error:
             error.so_far = error.so_far or self._sent_before(batch)
             raise
@@ -89,7 +98,7 @@ class BatchRun(Run):
         return f"Earlier tries of this task have posted {sent} sends, which are not made again." if sent else ""
 
     def _execute(self, batch: Batch) -> dict[str, Any]:
-        sender = self._sender(batch, self.plan.own_gift or self.plan.own_touch, self.plan.max_in_flight)
+        sender = self._sender(batch, self.plan.own_item is not None, self._prices, self.plan.max_in_flight)
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
         results = self._prepare_results(batch)
@@ -101,14 +110,21 @@ class BatchRun(Run):
             self._take_back(batch, spool)
             failure: SendosoError | None = None
             if self._refuse_invalid(spool) is None:
-                failure = self._check_gifts(batch, spool) or self._check_campaigns(batch, spool)
+                failure = (
+                    self._check_gifts(batch, spool)
+                    or self._check_campaigns(batch, spool)
+                    or self._check_products(batch, spool)
+                )
                 self._take_back(batch, spool)
             self._log_invalid(spool)
             failure = failure or self._refuse_invalid(spool)
+            if failure is None:
+                check_scopes(self.hook.session, spool.kinds())
             if self.plan.dry_run:
                 summary, failure = self._dry_run(batch, spool, results, failure)
             else:
                 self.hook.ledger.sends.open_batch(batch)
+                self.hook.begin_try(self.task.this_try, self.context["ti"])
                 summary, failure = self._send(batch, spool, sender, results, failure)
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
@@ -129,6 +145,7 @@ class BatchRun(Run):
     ) -> tuple[Summary, SendosoError | None]:
         """Report what would be sent and what it would cost; the ledger is only read."""
         seen, cost = self._preview(batch, spool, spool.record)
+        self._say_room(batch, seen)
         balance = self.hook.get_balance()
         if cost is not None and cost.amount is not None and balance is not None and cost.amount > balance:
             self.log.warning("That is more than the balance of %s.", balance)
@@ -150,7 +167,8 @@ class BatchRun(Run):
         """Send the rows that may be sent; log and push the summary however it ends."""
         metrics = SendMetrics(self.hook.sendoso_conn_id, self.task.operator, batch)
         fingerprint, left_out = None, set[int]()
-        if failure is None and (self.plan.limits.any or self.hook.config.max_sends_per_batch is not None):
+        on_cost, ceiling = self.limits().on_cost, self.hook.config.max_sends_per_batch
+        if failure is None and (self.plan.limits.any or on_cost or ceiling is not None):
             seen, cost = self._preview(batch, spool, price=self.plan.limits.max_cost is not None)
             fingerprint, left_out = seen.fingerprint, seen.left_out
             failure = self._why_refused(batch, spool, seen, cost)
@@ -158,12 +176,17 @@ class BatchRun(Run):
                 self._preview(batch, spool, spool.record, price=False)  # gifts sent earlier are counted as such
         if failure is None:
             try:
+                self.limits.price_earlier(batch, self._prices)
                 with span("send"):
                     sender.send(spool.jobs(), metrics.watch(spool.record), ProgressLog(self.log, spool), left_out)
+            except SendosoSupersededError:
+                raise
             except SendosoError as error:
                 own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
                 failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
+                if self.task.this_try.superseded():
+                    raise
                 # BaseException, because Airflow's time-out is no Exception: a sensor can then follow what was sent.
                 summary = self._summary(batch, spool, fingerprint)
                 self.task.push(summary.as_json())
@@ -171,6 +194,12 @@ class BatchRun(Run):
                 metrics.end(summary.counts)
                 self._log_lines(self._lines(summary, spool, None, sender.on_hold))
                 raise
+        self.task.this_try.check()
+        if failure is None:
+            not_reached = spool.counts()[RowOutcome.NOT_REACHED]
+            reschedule_until_free(self.task, sender, not_reached, self.plan.claim_timeout)
+        if isinstance(failure, SendosoLimitError) and failure.limit is not None:
+            spool.explain_not_reached(f"{failure.limit}: {failure}")
         held = spool.rows(RowOutcome.HELD, _NAMED)
         summary = self._summary(batch, spool, fingerprint, self._cost_of_sent(spool))
         if results is not None or self.links:
@@ -201,11 +230,35 @@ class BatchRun(Run):
 
     def _why_refused(self, batch: Batch, spool: BatchSpool, seen: Preview, cost: Cost | None) -> SendosoError | None:
         limits = self.plan.limits
-        refusal = limits.why_refused(seen.sends, cost, seen.fingerprint)
+        refusal = limits.why_refused(seen.sends, cost, seen.fingerprint) or self._why_unpriced(seen)
         if limits.differs(seen.fingerprint):
             approved = str(limits.approved_fingerprint)
             refusal = f"{refusal} {say_differences(approved, seen, self.hook.ledger, batch, spool.jobs())}"
         return limit_error(refusal) if refusal else over_ceiling(self.hook.config, seen.sends if seen.posts else 0)
+
+    def _why_unpriced(self, seen: Preview) -> str | None:
+        """Say that a limit on cost cannot be kept, because what would be sent has no price."""
+        limited = [limit.name for limit in self.limits() if limit.is_cost]
+        cost = estimate(seen.to_send, self._prices) if limited else None
+        if cost is None or cost.amount is not None:
+            return None
+        names = " and ".join(limited)
+        return f"What it would cost is not known, so {names} cannot be kept: {'; '.join(cost.unknown[:5])}."
+
+    def _say_room(self, batch: Batch, seen: Preview) -> None:
+        """Warn of the limits that a run would reach before its last row."""
+        cost = estimate(seen.to_send, self._prices) if self.limits().on_cost else None
+        amount = Price(cost.amount, cost.currency or "") if cost is not None and cost.amount is not None else None
+        for limit, of, used in self.hook.ledger.budget.of_limits(batch.account, batch.dedupe_scope, self.limits()):
+            if limit.is_cost and amount is None:
+                continue  # why is said by the dry run's error
+            currency, more = (
+                (amount.currency, amount.millionths) if limit.is_cost and amount else ("", seen.to_send.total())
+            )
+            if used.total(limit, currency) + more > limit.most:
+                self.log.warning(
+                    "A run would stop when it reaches %s of %s: %s.", limit, of, used.said(limit, currency)
+                )
 
     def _preview(
         self,
@@ -216,7 +269,14 @@ class BatchRun(Run):
         price: bool = True,
     ) -> tuple[Preview, Cost | None]:
         """Determine what would be sent and, if it is needed, what it would cost."""
-        seen = preview(self.hook.ledger, batch, spool.jobs(), record, resend_absent=self.plan.resend_absent)
+        seen = preview(
+            self.hook.ledger,
+            batch,
+            spool.jobs(),
+            record,
+            resend_absent=self.plan.resend_absent,
+            limits=self.limits(),
+        )
         if not price:
             return seen, None
         cost = estimate(seen.made + seen.to_send, self._prices)
@@ -248,15 +308,20 @@ class BatchRun(Run):
 
     @cached_property
     def _prices(self) -> Prices:
-        return Prices(self._catalogue.find, self._campaigns.find, self.plan.shipping_estimate)
+        shipping = self.plan.shipping_estimate
+        return Prices(self._catalogue.find, self._campaigns.find, shipping, self._marketplace.find)
 
     @cached_property
     def _campaigns(self) -> Campaigns:
         return Campaigns(self.hook)
 
     @cached_property
-    def _catalogue(self) -> Catalogue:
+    def _catalogue(self) -> Catalogue[Gift]:
         return Catalogue(self.hook.list_gifts)
+
+    @cached_property
+    def _marketplace(self) -> Catalogue[Variant]:
+        return marketplace(self.hook.list_marketplace_products)
 
     def _fill(self, spool: BatchSpool) -> None:
         if self.plan.recipients is not None:
@@ -310,6 +375,25 @@ class BatchRun(Run):
             return None
         touch_id = self.plan.layout.arguments["touch_id"]
         return SendosoConfigError(f"{problem} ({touch_id}). Nothing was sent by this try.")
+
+    def _check_products(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
+        """Look variants up where all gifts are looked up; otherwise Sendoso's own answer decides."""
+        dry_run = self.plan.dry_run
+        if not (dry_run or self.plan.limits.any) or not spool.marketplace_variants():
+            return None
+        try:
+            problem = check_products(
+                spool,
+                self._marketplace,
+                lambda countries: self.hook.list_marketplace_products(ship_to_country_codes=countries),
+                own_variant=self.plan.own_variant,
+            )
+        except SendosoError as error:
+            self.log.warning("Products are left to Sendoso to check: its marketplace could not be read (%s)", error)
+            return None
+        if problem is None or not dry_run or not self._preview(batch, spool, price=False)[0].to_send:
+            return None
+        return SendosoConfigError(f"{problem}. A run that sends would stop at its first row. Nothing was sent.")
 
     def _refuse_invalid(self, spool: BatchSpool) -> SendosoRowsError | None:
         counts = spool.counts()  # once, because counting reads all rows
@@ -382,7 +466,12 @@ class BatchRun(Run):
         self, summary: Summary, spool: BatchSpool, failure: SendosoError | None, on_hold: int
     ) -> tuple[str, ...]:
         """Make the report; it says nothing of the rows that a dry run would send."""
-        outcomes = [RowOutcome.INVALID, RowOutcome.REFUSED, *([] if summary.dry_run else [RowOutcome.NOT_REACHED])]
+        outcomes = [
+            RowOutcome.INVALID,
+            RowOutcome.REFUSED,
+            RowOutcome.CAPPED,
+            *([] if summary.dry_run else [RowOutcome.NOT_REACHED]),
+        ]
         report = Report(
             summary=summary,
             conn_id=self.hook.sendoso_conn_id,
@@ -421,9 +510,10 @@ class BatchRun(Run):
     def _judge(self, summary: Summary, held: Sequence[Spooled], spool: BatchSpool) -> SendosoError | None:
         """Decide between success and failure; the most important check comes first."""
         if not_reached := summary.count(RowOutcome.NOT_REACHED):
+            stopped = f"The task was told to stop: {stopped_by(self.context)}. " if self.task.stopped() else ""
             return SendosoNotReachedError(
-                f"{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was sent a "
-                "gift is not sent another."
+                f"{stopped}{not_reached} rows were not reached, and no gift went out for them. Retry the task: who was "
+                "sent a gift is not sent another."
             )
         if held and self.plan.fail_on_held:
             names = "; ".join(f"{row.name}, {_posted(row)}" for row in held)

@@ -12,8 +12,8 @@ from typing import Any
 
 from airflow_provider_sendoso.client import pages
 from airflow_provider_sendoso.client.endpoints import get_send_request, object_request
-from airflow_provider_sendoso.client.objects import listing_of
-from airflow_provider_sendoso.client.pages import Listing
+from airflow_provider_sendoso.client.marketplace import CursorListing, products_request
+from airflow_provider_sendoso.client.objects import AnyListing, listing_of
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.landing.cells import read_moment
 from airflow_provider_sendoso.landing.frontier import Frontier
@@ -22,6 +22,7 @@ from airflow_provider_sendoso.landing.rows import LandingRow, LandingRowReader, 
 from airflow_provider_sendoso.landing.spool import LandingSpool
 from airflow_provider_sendoso.landing.table import LandingTable
 from airflow_provider_sendoso.links.sendoso import SendosoLink
+from airflow_provider_sendoso.runs.stops import stopped_by
 from airflow_provider_sendoso.runs.task import Task
 from airflow_provider_sendoso.sending.jobs import chunks
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
@@ -84,6 +85,7 @@ class LandingRun:
         table = LandingTable(
             warehouse_hook(self.plan.conn_id, self.plan.hook_params), listed, self.plan.table, self.plan.status_table
         )
+        self.hook.begin_try(self.task.this_try, self.task.context.get("ti"))
         SendosoLink().push(self.task.context, self.hook.config.base_url)
         started = str(moment(time.time()))
         reading = _Reading(reader, table, part=batch_id is not None)
@@ -94,6 +96,7 @@ class LandingRun:
             else:
                 found = self._read_list(listed, reading, spool, self.plan.full)
             self._check_columns(reading)
+            self.task.this_try.check()
             table.widen(reader.columns)
             inserted, updated = spool.counts()
             updates = table.write(spool, list(reader.columns), started) if inserted or updated else 0
@@ -133,7 +136,7 @@ class LandingRun:
         """Read the sends of a batch: from the list, or one by one if that takes fewer requests."""
         of_campaigns = listed.name == "campaign_sends"
         recorded = [
-            progress.bound_id if of_campaigns else progress.send_id
+            progress.list_id if of_campaigns else progress.send_id
             for progress in self.hook.recorded_sends(batch_id=batch_id)
             if progress.kind is not None and progress.kind.in_tracker is of_campaigns
         ]
@@ -168,8 +171,12 @@ class LandingRun:
             )
         return {"missing": len(missing) + unbound}
 
-    def _list(self, listed: ObjectList) -> tuple[Listing, Iterator[dict[str, Any]]]:
+    def _list(self, listed: ObjectList) -> tuple[AnyListing, Iterator[Mapping[str, Any]]]:
         # The models are not used, because they drop fields of an unexpected type.
+        if listed.expand is not None:
+            by_cursor = CursorListing(products_request())
+            products = self.hook.session.read_listing(by_cursor)
+            return by_cursor, (row for product in products for row in listed.expand(product))
         listing = listing_of(listed.path, object_request(listed.path))
         return listing, self.hook.session.read_listing(listing)
 
@@ -185,7 +192,8 @@ class LandingRun:
     def _go_on(self, reading: _Reading) -> None:
         if self.task.stopped():
             raise SendosoError(
-                "The task was stopped while it was reading. Nothing was written; clear it to land the list."
+                f"The task was told to stop while it was reading: {stopped_by(self.task.context)}. Nothing was "
+                "written; the next try, or a clear, lands the list."
             )
         if time.monotonic() - self._said > _PROGRESS:
             self._said = time.monotonic()

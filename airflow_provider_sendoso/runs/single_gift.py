@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from airflow_provider_sendoso.arguments.gifts import GiftArguments
 from airflow_provider_sendoso.arguments.sends import make_send
 from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.batch.catalogue import Catalogue, named
+from airflow_provider_sendoso.batch.pricing import Prices
+from airflow_provider_sendoso.batch.products import marketplace
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
     SendosoError,
     SendosoNotReachedError,
     SendosoRowsError,
+    SendosoSupersededError,
     SendOutcomeUnknownError,
 )
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, State
-from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, normalise_key
+from airflow_provider_sendoso.models import AnySend, RowOutcome, normalise_key
+from airflow_provider_sendoso.models.spending import NO_LIMITS, SpendingLimits
 from airflow_provider_sendoso.observability.lineage import report_output
 from airflow_provider_sendoso.observability.metrics import SendMetrics
 from airflow_provider_sendoso.observability.spans import span
@@ -31,6 +36,7 @@ from airflow_provider_sendoso.sending.jobs import send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.preview import preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
+from airflow_provider_sendoso.sending.scopes import check_scopes
 
 RECIPIENT_KEY = "email"
 """The field that identifies the recipient of a single gift within its scope."""
@@ -53,7 +59,7 @@ class OneGift:
     :param resend_of: the id of the send that this one replaces.
     """
 
-    send: GiftSend | CampaignSend = field(repr=False)
+    send: AnySend = field(repr=False)
     resend_of: str | None = None
 
     @classmethod
@@ -68,7 +74,20 @@ class OneGift:
         replaced = text("resend_of", source.resend_of)
         return cls(make_send(GiftArguments.of(source), source.recipient), replaced)
 
-    def go(self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any) -> Result:
+    def prices(self, hook: SendosoHook, shipping: Decimal | None) -> Prices:
+        """
+        Return the prices of the gift, which are read only if they are asked for.
+
+        :param hook: the hook.
+        :param shipping: what shipping a physical gift is estimated at.
+        """
+        return Prices(
+            Catalogue(hook.list_gifts).find, hook.find_touch, shipping, marketplace(hook.list_marketplace_products).find
+        )
+
+    def go(
+        self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any, limits: SpendingLimits = NO_LIMITS
+    ) -> Result:
         """
         Send the gift, unless it was sent before.
 
@@ -76,10 +95,11 @@ class OneGift:
         :param sender: the sender of the batch whose only send this is.
         :param metrics: the metrics of that batch.
         :param log: the task's logger.
+        :param limits: the limits that the ledger keeps.
         :raises SendosoError: if an error does not concern the recipient; no gift went out.
         """
         batch = metrics.batch
-        job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
+        job = Job(1, normalise_key(kind_of(self.send).email(self.send)) or "", self.send, resend_of=self.resend_of)
         if job.resend_of is not None:
             replaced = check_replaceable(hook.session, hook.ledger, batch.account, [job.resend_of])[job.resend_of]
             problem = replaced.problem_for(hook.ledger, batch, job)
@@ -91,12 +111,14 @@ class OneGift:
         job = _shaped(job, hook, batch)
         if job.send.left_out is not None:
             log.info("Sent without what only a parcel needs: %s.", job.send.left_out)
-        left_out = _within_ceiling(job, hook, batch, resend_absent=sender.resend_absent)
+        left_out = _within_ceiling(job, hook, batch, limits, resend_absent=sender.resend_absent)
         hook.ledger.sends.open_batch(batch)
         results = [Result(1, RowOutcome.NOT_REACHED, "stopped")]
         with span("gift", {"batch_id": batch.batch_id, "conn_id": hook.sendoso_conn_id}) as describe:
             try:
                 sender.send([job], metrics.watch(results.append), ProgressLog(log), left_out)
+            except SendosoSupersededError:
+                raise
             except BaseException as error:
                 metrics.end({results[-1].outcome: 1})
                 if not isinstance(error, SendosoError):
@@ -112,7 +134,7 @@ class OneGift:
 
     def conclude(self, result: Result, metrics: SendMetrics, log: Any) -> str | None:
         """
-        Return the send's id, or raise the error that its result means.
+        Return the send's id, or raise the error that its result means; ``None`` if the recipient is capped.
 
         :param result: the result of :meth:`go`.
         :param metrics: the metrics of the batch whose only send this is.
@@ -145,6 +167,9 @@ class OneGift:
                     f"The send {key}, posted at {moment(result.posted_at)} in scope {batch.dedupe_scope!r}, has no "
                     f"known outcome ({result.reason}). {how_to_decide(MAY_HAVE_GONE_OUT, key, metrics.conn_id)}"
                 )
+            case RowOutcome.CAPPED:
+                log.info("No gift was sent in scope %s: %s.", batch.dedupe_scope, result.words)
+                return None
             case _:
                 raise SendosoNotReachedError(
                     f"The send was not posted ({result.reason}); no gift went out. Retry the task."
@@ -162,13 +187,16 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     """Return the row in the form in which it is posted; its campaign is read only if the gift was not sent before."""
     if _is_sent(job, hook.ledger, batch):
         return job
+    check_scopes(hook.session, [job.send.kind])
     return replace(job, send=kind_of(job.send).shaped(job.send, hook))
 
 
-def _within_ceiling(job: Job, hook: SendosoHook, batch: Batch, *, resend_absent: bool) -> set[int]:
+def _within_ceiling(
+    job: Job, hook: SendosoHook, batch: Batch, limits: SpendingLimits, *, resend_absent: bool
+) -> set[int]:
     """Refuse a send above the connection's ceiling; return the preview's result if the send is not to be posted."""
     if hook.config.max_sends_per_batch is None:
         return set()
-    seen = preview(hook.ledger, batch, [job], lambda result: None, resend_absent=resend_absent)
+    seen = preview(hook.ledger, batch, [job], lambda result: None, resend_absent=resend_absent, limits=limits)
     check_ceiling(hook.config, seen.sends if seen.posts else 0)
     return seen.left_out

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.tries import ThisTry
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -28,6 +29,7 @@ class Task:
         be deferred, or was deferred already.
     :param do_xcom_push: whether the task's return value is pushed to XCom.
     :param outlets: the assets that the task updates.
+    :param this_try: whether this is still the newest try of the task.
     """
 
     context: Context
@@ -38,12 +40,13 @@ class Task:
     defer: Callable[[Any], Any] | None = None
     do_xcom_push: bool = True
     outlets: Sequence[Any] = ()
+    this_try: ThisTry = field(default_factory=ThisTry)
 
     def push(self, returned: Any) -> None:
         """
-        Push the task's return value to XCom, before the task fails or is deferred.
+        Push the task's return value to XCom, before the task fails or is deferred, unless a newer try has begun.
 
         :param returned: the value.
         """
-        if self.do_xcom_push:
+        if self.do_xcom_push and not self.this_try.superseded():
             self.context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=returned)

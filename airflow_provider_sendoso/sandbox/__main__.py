@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--step", type=_duration, default=5.0, help="seconds from one status to the next")
     parser.add_argument("--rate", type=_count, default=10, help="requests a second per client, 0 for no limit")
     parser.add_argument(
+        "--marketplace-rate",
+        type=_count,
+        default=100,
+        help="requests a minute per client to the marketplace and SmartSend, 0 for no limit",
+    )
+    parser.add_argument(
         "--state", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="remember the sends in this file"
     )
     parser.add_argument("--client-id", default="sandbox", help="the connection's login")

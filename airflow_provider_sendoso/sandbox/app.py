@@ -20,6 +20,7 @@ from airflow_provider_sendoso.sandbox.campaigns import Campaigns
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.fault_effects import Answer, Dropped, drop, enact, throttled
 from airflow_provider_sendoso.sandbox.faults import Faults
+from airflow_provider_sendoso.sandbox.marketplace import list_products, read_product_send, read_smart_send, recommend
 from airflow_provider_sendoso.sandbox.organisation import TOTALS, Organisation, collection_of
 from airflow_provider_sendoso.sandbox.pace import Pace
 from airflow_provider_sendoso.sandbox.page import render
@@ -30,6 +31,9 @@ from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from airflow_provider_sendoso.sandbox.traffic import Received, Traffic
 from airflow_provider_sendoso.sandbox.validation import read_gift_send, read_object
 from airflow_provider_sendoso.sandbox.visitors import why_turned_away
+
+_SCOPES = {"marketplace": "marketplace", "smartsend": "smartsend"}
+"""The scope that a token needs (published), by the first part of the path below ``/api/v3``."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,6 +47,7 @@ class App:
     :param campaigns: the campaign sends
     :param tokens: the tokens of the clients
     :param pace: the rate at which each client may make requests
+    :param marketplace_pace: the rate at which each client may call the marketplace and SmartSend
     :param retry_after: seconds in the ``Retry-After`` of a 429; ``None`` leaves the header out
     :param host: the interface on which the sandbox listens
     """
@@ -51,6 +56,7 @@ class App:
     campaigns: Campaigns
     tokens: Tokens
     pace: Pace
+    marketplace_pace: Pace
     retry_after: int | None = 1
     host: str = "127.0.0.1"
     organisation: Organisation = field(default_factory=Organisation)
@@ -77,6 +83,10 @@ class App:
                 web.post("/api/v3/send", self._create_campaign_send),
                 web.post("/api/v3/send/generate_egift_links", self._generate_egift_links),
                 web.get("/api/v3/send", self._list_campaign_sends),
+                web.get("/api/v3/marketplace/products", self._list_products),
+                web.post("/api/v3/marketplace/products/send", self._send_product),
+                web.get("/api/v3/smartsend/recommendations", self._list_recommendations),
+                web.post("/api/v3/smartsend/recommendations/send", self._smart_send),
                 web.get("/", self._page),
                 web.get("/sandbox/state", self._state),
                 web.post("/sandbox/reset", self._reset),
@@ -142,7 +152,7 @@ class App:
     def reset(self) -> None:
         """Reset everything to its initial state."""
         for part in (
-            *(self.account, self.campaigns, self.tokens, self.pace),
+            *(self.account, self.campaigns, self.tokens, self.pace, self.marketplace_pace),
             *(self.organisation, self.faults, self.traffic),
         ):
             part.clear()
@@ -170,10 +180,14 @@ class App:
         received.airflow_key = _read_mark(await request.read())
         if not self.pace.admits(received.client_id, time.monotonic()):
             raise throttled(self.retry_after)
+        scope = _SCOPES.get(request.path.split("/")[3]) if request.path.count("/") > 3 else None
+        if scope is not None and not self.marketplace_pace.admits(received.client_id, time.monotonic()):
+            reset = math.ceil(self.marketplace_pace.resets_in(received.client_id, time.monotonic()))
+            raise Refusal(429, "Too many requests", {"X-Rate-Limit-Reset": str(reset)})
 
         async def obey() -> web.StreamResponse:
             if _is_below(request.path, "/api"):
-                self.tokens.authorise(_bearer(request))
+                self.tokens.authorise(_bearer(request), scope)
             return await handler(request)
 
         fault = self.faults.meet(request.method, request.path)
@@ -285,6 +299,27 @@ class App:
 
     async def _list_campaign_sends(self, request: web.Request) -> web.Response:
         return page_of("sends", self.campaigns.tracker(), request.query, self.campaigns.describe)
+
+    async def _list_products(self, request: web.Request) -> web.Response:
+        query = request.query
+        countries, categories = query.getall("ship_to_country_codes[]", []), query.getall("category_ids[]", [])
+        return web.json_response(list_products(query, countries, categories))
+
+    async def _send_product(self, request: web.Request) -> web.Response:
+        return self._accept_product(request, *read_product_send(await request.read()))
+
+    async def _list_recommendations(self, request: web.Request) -> web.Response:
+        return web.json_response({"products": recommend(request.query)})
+
+    async def _smart_send(self, request: web.Request) -> web.Response:
+        return self._accept_product(request, *read_smart_send(await request.read()))
+
+    def _accept_product(
+        self, request: web.Request, body: dict[str, Any], variant_id: str, price: float
+    ) -> web.Response:
+        client_id = self.tokens.authorise(_bearer(request))
+        send = self.campaigns.accept_product(body, variant_id, price, client_id)
+        return web.json_response({"products": [{"variant_id": variant_id}], "send": {"id": send.id}})
 
     def _find_touch(self, touch_id: str) -> dict[str, Any] | None:
         touch = self.organisation.find("touches", touch_id)

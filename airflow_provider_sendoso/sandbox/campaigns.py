@@ -1,4 +1,8 @@
-"""The campaign sends that an account has accepted. Plain Python: no sockets, and the clock is passed in."""
+"""
+The campaign, marketplace and SmartSend sends that an account has accepted.
+
+Plain Python: no sockets, and the clock is passed in.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,14 @@ from typing import Any
 
 from airflow_provider_sendoso.sandbox.campaign_validation import is_in_us
 from airflow_provider_sendoso.sandbox.journal import CAMPAIGN, Journal
-from airflow_provider_sendoso.sandbox.statuses import STATUSES, campaign_path, iso, status_of, updates_along
+from airflow_provider_sendoso.sandbox.statuses import (
+    STATUSES,
+    campaign_path,
+    iso,
+    product_path,
+    status_of,
+    updates_along,
+)
 from airflow_provider_sendoso.sandbox.tracker import FIRST_ID, CampaignSend, OldSends, Tracker, touch_of
 
 ORDERS = ("newest_first", "oldest_first")
@@ -41,6 +52,8 @@ class Campaigns:
         self._sends: list[CampaignSend] = []
         self._places: dict[str, int] = {}
         self._old = OldSends()
+        self.shows_products = True
+        """Whether the Send Tracker lists the sends of the marketplace and of SmartSend (inferred)."""
         self.order = order
         for record in journal.read(CAMPAIGN) if journal else ():
             self._keep(_from_record(record))
@@ -71,6 +84,32 @@ class Campaigns:
                 tracking_code=f"SB{secrets.token_hex(4).upper()}",
                 body=body,
                 touch=touch_of(touch),
+                path=path,
+                accepted_at=self._clock(),
+                client_id=client_id,
+                status=path[0],
+            )
+        )
+
+    def accept_product(self, body: dict[str, Any], variant_id: str, price: float, client_id: str) -> CampaignSend:
+        """
+        Store a valid send of the marketplace or of SmartSend.
+
+        That the Send Tracker lists it, without a campaign and under the id of the answer, is inferred.
+
+        :param body: the request's body
+        :param variant_id: the variant that is sent
+        :param price: in USD
+        :param client_id: the client that has sent it
+        """
+        name = f"{body['recipient_first_name']} {body['recipient_last_name']}"
+        path = product_path(body["recipient_email"], bool(body.get("require_approval")))
+        return self._store(
+            CampaignSend(
+                id=FIRST_ID + len(self._sends),
+                tracking_code=f"SB{secrets.token_hex(4).upper()}",
+                body={**body, "email": body["recipient_email"], "name": name, "via_from": None},
+                touch={"id": None, "name": variant_id, "delivery_type": "mail", "currency": "USD", "cost": price},
                 path=path,
                 accepted_at=self._clock(),
                 client_id=client_id,
@@ -122,7 +161,8 @@ class Campaigns:
 
     def tracker(self) -> Tracker:
         """Return the Send Tracker's list."""
-        return Tracker(self._old, self._sends, self._order == "newest_first")
+        shown = self._sends if self.shows_products else [send for send in self._sends if not send.is_product]
+        return Tracker(self._old, shown, self._order == "newest_first")
 
     def describe(self, send: CampaignSend) -> dict[str, Any]:
         """
@@ -141,7 +181,7 @@ class Campaigns:
             "current_total_cost": send.touch["cost"],
             "status": updates[-1][0],
             "created_at": iso(send.accepted_at),
-            "touch": {"id": send.touch["id"], "name": send.touch["name"]},
+            "touch": None if send.is_product else {"id": send.touch["id"], "name": send.touch["name"]},
             "recipient": {
                 "name": body.get("name"),
                 "email": body["email"],
@@ -158,6 +198,7 @@ class Campaigns:
             {
                 **self.describe(send),
                 "tracking_code": send.tracking_code,
+                "variant_id": send.touch["name"] if send.is_product else None,
                 "delivery_status": status_of(send.status),
             }
             for send in reversed(self.sends())

@@ -45,7 +45,7 @@ async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.Strea
             await answer()
             raise Refusal(options["status"], "Something went wrong")
         case "throttle":
-            raise throttled(options["retry_after"])
+            raise throttled(options["retry_after"], options["reset"])
         case "garbage":
             if options["accept"]:
                 await answer()
@@ -69,14 +69,16 @@ async def enact(fault: Fault, request: web.Request, answer: Answer) -> web.Strea
     raise AssertionError(f"{fault.name} is in OPTIONS and has no case here")
 
 
-def throttled(retry_after: float | str | None) -> Refusal:
+def throttled(retry_after: float | str | None, reset: float | str | None = None) -> Refusal:
     """
     Return the answer to a request that exceeds the rate.
 
     :param retry_after: seconds, or an HTTP date, or ``None`` to leave the header out: the seed speaks of
         it, the published pages promise none
+    :param reset: ``X-Rate-Limit-Reset``, as the marketplace sends it (published), in any form
     """
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    named = {"Retry-After": retry_after, "X-Rate-Limit-Reset": reset}
+    headers = {name: str(value) for name, value in named.items() if value is not None}
     return Refusal(429, "Too many requests", headers)
 
 

@@ -12,7 +12,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "drop_after": {},
     "error_before": {"status": 500},
     "error_after": {"status": 500},
-    "throttle": {"retry_after": 1},
+    "throttle": {"retry_after": 1, "reset": None},
     "garbage": {"accept": True},
     "truncate": {},
     "slow": {"delay": 1.0, "accept_first": True},

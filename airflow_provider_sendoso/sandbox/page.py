@@ -117,8 +117,8 @@ def _campaign_line(send: dict[str, Any]) -> _Line:
     recipient, code = send["recipient"], send["tracking_code"]
     return _Line(
         names=(str(send["id"]), code),
-        key=(f"touch {send['touch']['id']}", recipient["email"].casefold()),
-        gift=str(send["touch"]["name"]),
+        key=(f"touch {send['touch']['id']}" if send["touch"] else send["variant_id"], recipient["email"].casefold()),
+        gift=str(send["touch"]["name"] if send["touch"] else send["variant_id"]),
         variant="",
         recipient=str(recipient["name"] or ""),
         email=recipient["email"],

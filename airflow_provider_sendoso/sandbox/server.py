@@ -39,6 +39,8 @@ class Sandbox:
     :param port: the port; 0 for any free port
     :param step: seconds from one status of a send to the next; with 0 every send has its last status at once
     :param rate: requests per client in any sliding second (published: 10); 0 for no limit
+    :param marketplace_rate: requests per client to the marketplace and SmartSend in any sliding minute (published:
+        100); 0 for no limit
     :param retry_after: seconds in the ``Retry-After`` of a 429; ``None`` leaves the header out
     :param state: the file that stores the sends over a restart
     :param client_id: the id of the only client
@@ -56,6 +58,7 @@ class Sandbox:
         port: int = 0,
         step: float = 5.0,
         rate: int = 10,
+        marketplace_rate: int = 100,
         retry_after: int | None = 1,
         state: str | Path | None = None,
         client_id: str = "sandbox",
@@ -71,6 +74,7 @@ class Sandbox:
             campaigns=Campaigns(step, time.time, journal, order),
             tokens=Tokens(client_id, client_secret, token_lifetime, time.time),
             pace=Pace(rate),
+            marketplace_pace=Pace(marketplace_rate, 60.0),
             retry_after=retry_after,
             host=host,
         )
@@ -130,6 +134,15 @@ class Sandbox:
     @order.setter
     def order(self, order: str) -> None:
         self._ask(lambda: setattr(self._app.campaigns, "order", order))
+
+    @property
+    def shows_products(self) -> bool:
+        """Whether the Send Tracker lists the sends of the marketplace and of SmartSend (inferred); it can be set."""
+        return self._ask(lambda: self._app.campaigns.shows_products)
+
+    @shows_products.setter
+    def shows_products(self, shows: bool) -> None:
+        self._ask(lambda: setattr(self._app.campaigns, "shows_products", shows))
 
     def preload(
         self,

@@ -56,6 +56,16 @@ def campaign_path(email: str, delivery_type: str, asked: bool = False) -> tuple[
     return ("Confirming Address", *path) if asked else path
 
 
+def product_path(email: str, held: bool) -> tuple[str, ...]:
+    """
+    Return the statuses of a send of the marketplace or of SmartSend, whose recipient is asked for the address.
+
+    :param email: the recipient's e-mail address
+    :param held: whether a manager has to approve it first, which nobody does here by himself
+    """
+    return ("Pending Approval",) if held else campaign_path(email, "mail", asked=True)
+
+
 def status_updates(
     email: str, accepted_at: float, step: float, now: float, finished: tuple[str, float] | None = None
 ) -> list[tuple[str, float]]:

@@ -21,6 +21,7 @@ CODE_LIFETIME = 600.0
 class _Token:
     client_id: str
     expires_at: float
+    scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,22 @@ class Tokens:
         """
         return (client_id, client_secret) == (self.client_id, self.client_secret)
 
-    def authorise(self, token: str | None) -> str:
+    def authorise(self, token: str | None, scope: str | None = None) -> str:
         """
         Return the id of the client that a token belongs to.
 
         :param token: an access token, if the request had one
-        :raises Refusal: with one of the two published answers: the token is invalid, or it has expired
+        :param scope: the scope that the request needs
+        :raises Refusal: with one of the two published answers: the token is invalid, or it has expired; 403 if it lacks
+            the scope (inferred)
         """
         known = self._tokens.get(token or "")
         if known is None or token in self._revoked:
             raise Refusal(401, {"success": False, "description": "The access token is invalid"})
         if self._clock() >= known.expires_at:
             raise Refusal(401, {"success": False, "description": "The access token expired", "expired": True})
+        if scope is not None and scope not in known.scope.split():
+            raise Refusal(403, f"The access token lacks the scope {scope}")
         return known.client_id
 
     def owner(self, token: str | None) -> str | None:
@@ -166,7 +171,7 @@ class Tokens:
     def _issue(self, scope: str) -> dict[str, Any]:
         token = secrets.token_urlsafe(32)
         now = self._clock()
-        self._tokens[token] = _Token(self.client_id, now + self._lifetime)
+        self._tokens[token] = _Token(self.client_id, now + self._lifetime, scope)
         return {
             "access_token": token,
             "token_type": "Bearer",

@@ -39,9 +39,16 @@ class CampaignSend:
     finished: tuple[str, float] | None = None
 
     @property
+    def is_product(self) -> bool:
+        """Return whether it is a send of the marketplace or of SmartSend, which have no campaign."""
+        return self.touch["id"] is None
+
+    @property
     def duplicate_key(self) -> tuple[str, str]:
         """Return a value that two sends share if they are the same campaign's gift to the same person."""
-        return str(self.body["touch_id"]), self.body["email"].casefold()
+        chosen = "variant_ids" in self.body or not self.is_product
+        what = (self.touch["name"] if self.is_product else str(self.body["touch_id"])) if chosen else "SmartSend"
+        return what, self.body["email"].casefold()
 
 
 @dataclass(frozen=True)

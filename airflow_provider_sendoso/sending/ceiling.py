@@ -37,6 +37,21 @@ def check_ceiling(config: ClientConfig, sends: int) -> None:
         raise refused
 
 
+def check_uncounted(config: ClientConfig, sends: int) -> None:
+    """
+    Raise an error if so many sends may not go through a connection beside the ledger, which does not count them.
+
+    :raises SendosoLimitError: naming the ceiling, or the limit that cannot be kept; nothing was sent.
+    """
+    check_ceiling(config, sends)
+    limited = [name for name, most in vars(config.spending).items() if most is not None]
+    if limited:
+        raise SendosoLimitError(
+            f"The connection sets {', '.join(limited)}, and this call does not go through the ledger, which keeps such "
+            "limits. Use SendGiftOperator, BatchSendOperator or EgiftLinksOperator. Nothing was sent."
+        )
+
+
 def over_ceiling(config: ClientConfig, sends: int) -> SendosoLimitError | None:
     """
     Return why so many sends may not go through a connection; ``None`` if they may.

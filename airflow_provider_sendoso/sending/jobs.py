@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -11,6 +12,7 @@ from airflow_provider_sendoso.exceptions import SendosoApiError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import NOTHING, AnySend, Item, RowOutcome, row_name
+from airflow_provider_sendoso.models.spending import SpendingLimits
 
 T = TypeVar("T")
 
@@ -48,11 +50,11 @@ class Result:
     The result of a row; a later result of the same row replaces an earlier one.
 
     :param number: the number of the row.
-    :param outcome: one of the seven outcomes of a row.
+    :param outcome: one of the eight outcomes of a row.
     :param reason: a short code, like ``http_422``.
     :param words: the API's message, in which ``<field>`` replaces the row's own values.
     :param item: the gift or campaign; for a send that the ledger knew already, the one in the ledger.
-    :param posted_at: epoch seconds.
+    :param posted_at: epoch seconds of the POST: from the ledger, or by this process's clock if this try has posted it.
     :param send_key: the send's name in the ledger; commands take its beginning.
     :param posted: whether this try posted the send.
     :param error: the exception that a refusal stands for.
@@ -72,6 +74,20 @@ class Result:
     error: SendosoApiError | None = None
     tracking_url: str | None = None
     bound_id: str | None = None
+
+
+def capped_result(job: Job, last_gift: float, limits: SpendingLimits) -> Result:
+    """
+    Return the result of a row whose person was sent something too recently.
+
+    :param job: the row.
+    :param last_gift: when, in epoch seconds.
+    :param limits: the limits, with ``min_days_between_gifts``.
+    """
+    days = limits.min_days_between_gifts or 0.0
+    free = datetime.fromtimestamp(last_gift, UTC) + timedelta(days=days)
+    words = f"this person was sent a gift less than {days:g} days ago; another may be sent after {free:%Y-%m-%d}"
+    return Result(job.number, RowOutcome.CAPPED, "min_days_between_gifts", words)
 
 
 class Recipient(Protocol):

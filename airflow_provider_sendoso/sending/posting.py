@@ -15,21 +15,25 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, api_error
+from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
-from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.pace import SlotMissed, Turn
+from airflow_provider_sendoso.client.session import MOST_SLOTS, SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoConnectionError,
     SendosoError,
     SendosoLedgerError,
+    SendosoLimitError,
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.clocks import since_boot
 from airflow_provider_sendoso.ledger.records import Claim, State
+from airflow_provider_sendoso.ledger.spending import UNLIMITED, Capped, Fit
 from airflow_provider_sendoso.models import AnySend, RowOutcome
 from airflow_provider_sendoso.sending import kept_logs
-from airflow_provider_sendoso.sending.jobs import Job, Result
+from airflow_provider_sendoso.sending.jobs import Job, Result, capped_result
 from airflow_provider_sendoso.sending.kinds import kind_of
 
 _ATTEMPTS = 6
@@ -62,7 +66,8 @@ class Posted:
     """
     The result of one attempt to post a send.
 
-    :param result: ``None`` if another run has taken the send; nothing was posted then.
+    :param result: ``None`` if the ledger knows better: another run has taken the send, and nothing was posted; or
+        what became of the POST was found before this process was answered.
     :param latency: seconds from its slot until its outcome was recorded, for a POST that was answered.
     :param stop: an error that is not this row's fault; it ends the batch.
     :param not_recorded: the outcome that the ledger did not accept, with send key and send id.
@@ -100,20 +105,22 @@ class Poster:
         self._links = ledger.links(session.config.client_secret.get_secret_value())
         kept_logs.prepare()
 
-    def post(self, job: Job, claim: Claim) -> Posted:
+    def post(self, job: Job, claim: Claim, fit: Fit = UNLIMITED, begun: Callable[[], None] = lambda: None) -> Posted:
         """
         Take one claimed send through the protocol.
 
         :param job: the row.
         :param claim: the right to post it.
+        :param fit: the limits in which it has to fit, and its price.
+        :param begun: called once POSTING is committed.
         :raises Halted: if the batch is being stopped; the send was not posted.
         :raises SendosoError: if there is no token, no slot or no ledger; the send was not posted.
         """
         with kept_logs.kept() as records:
-            posted = self._post(job, claim)
+            posted = self._post(job, claim, fit, begun)
         return replace(posted, log_records=records)
 
-    def _post(self, job: Job, claim: Claim) -> Posted:
+    def _post(self, job: Job, claim: Claim, fit: Fit, begun: Callable[[], None]) -> Posted:
         """Attempt the POST until its outcome is final; repeat only what is known not to have been sent."""
         kind = kind_of(job.send)
         request = kind.request(
@@ -122,13 +129,25 @@ class Poster:
             via_from=self.session.config.via_from,
         )
         token, renewed, tries = self.session.token(), False, 0
+        late: _Attempt | None = None
         while True:
-            attempt = _Attempt(self, claim)
+            attempt = late or _Attempt(self, claim, request, fit)
             try:
-                attempt.begin()
+                turn = self._begin(attempt, claim, fit)
             except _ClaimLost:
                 return Posted(None)
-            exchange = self.session.call(request, token)
+            except Capped as capped:
+                self.ledger.sends.give_up(claim)
+                return Posted(capped_result(job, capped.last_gift, fit.limits))
+            except SendosoLimitError as limit:
+                return Posted(Result(job.number, RowOutcome.NOT_REACHED, limit.limit, str(limit)), stop=limit)
+            begun()
+            try:
+                exchange = self.session.call(request, token, turn)
+            except SlotMissed:
+                late = attempt.missed_its_slot()
+                continue
+            late = None
             crash_point("posted")
             outcome = classify(
                 request, exchange, renewed=renewed, own_gift=self.own_gift, read=partial(kind.read, job.send)
@@ -150,6 +169,30 @@ class Poster:
             elif exchange.answer is None:
                 # After a 429 the pace makes every process of the account wait.
                 self.sleep(min(2.0 ** (tries - 1), _LONGEST_PAUSE))
+
+    def _begin(self, attempt: _Attempt, claim: Claim, fit: Fit) -> Turn | None:
+        """
+        Commit POSTING; while what is in flight may yet leave room in a limit, wait for it.
+
+        :return: the slot; ``None`` for a POST that is made however late it is.
+        :raises SendosoLimitError: if the send does not fit in a limit.
+        """
+        give_up, pause = time.monotonic() + self.lease, _NAP
+        while True:
+            try:
+                return attempt.begin()
+            except SendosoLimitError as limit:
+                refused = limit
+            while refused.may_fit_soon and time.monotonic() < give_up:
+                self.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                try:
+                    self.ledger.sends.check_fit(claim, fit)
+                    break
+                except SendosoLimitError as limit:
+                    refused = limit
+            else:
+                raise refused
 
     def sleep(self, seconds: float) -> None:
         """
@@ -182,22 +225,28 @@ class _Attempt:
 
     :param poster: the poster, which all attempts of a batch share.
     :param claim: the right to post the send.
+    :param request: its POST.
+    :param fit: the limits in which the send has to fit, and its price.
     """
 
-    def __init__(self, poster: Poster, claim: Claim) -> None:
+    def __init__(self, poster: Poster, claim: Claim, request: Request, fit: Fit) -> None:
         self._poster = poster
+        self._request = request
         self._sends = poster.ledger.sends
         self.claim = claim
+        self._fit = fit
         self._posting = False
         self._lapses_at = 0.0
+        self._missed = 0
         self._begun = 0.0
+        self._posted_at = 0.0
 
     @property
     def row(self) -> str:
         """The key of the row that :meth:`commit_posting` locks."""
         return self.claim.send_key
 
-    def begin(self) -> None:
+    def begin(self) -> Turn | None:
         """
         Wait for a slot and commit POSTING.
 
@@ -205,18 +254,29 @@ class _Attempt:
         again, with another slot.
 
         :raises _ClaimLost: if another run has taken the send; nothing may be posted.
+        :raises Capped: if the person was sent something too recently; nothing may be posted.
+        :raises SendosoLimitError: if the send does not fit in a limit; nothing may be posted.
         :raises Halted: if the batch is being stopped; nothing may be posted.
+        :return: the slot; ``None`` if the POST has missed so many that it is made however late it is.
         """
+        turn: Turn | None = None
         margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
             while since_boot() > self._lapses_at - margin:
-                self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
+                turn = self._poster.session.await_turn_to_send(self, self._request, sleep=self._poster.sleep)
         except BaseException:
             if self._posting:
                 self._sends.post_again(self.claim, self._poster.lease)
             raise
         crash_point("posting-committed")
-        self._begun = time.monotonic()
+        self._begun, self._posted_at = time.monotonic(), time.time()
+        return turn if self._missed < MOST_SLOTS - 1 else None
+
+    def missed_its_slot(self) -> _Attempt:
+        """Note that the slot was over before the first byte was sent, so that POSTING is committed with another one."""
+        self._missed += 1
+        self._lapses_at = 0.0
+        return self
 
     def commit_posting(self, transaction: Any = None) -> None:
         """
@@ -225,6 +285,8 @@ class _Attempt:
         :param transaction: the transaction that took the slot, if the slot was free at once: a send then costs two
             transactions instead of three.
         :raises _ClaimLost: if another run has taken the send.
+        :raises Capped: if the person was sent something too recently.
+        :raises SendosoLimitError: if the send does not fit in a limit.
         :raises Halted: if the batch is being stopped.
         """
         if self._poster.halted():
@@ -232,8 +294,13 @@ class _Attempt:
         crash_point("slot-taken")
         # Measured before the commit, so that a slow commit does not make the lease seem longer than it is.
         self._lapses_at = since_boot() + self._poster.lease
-        self._posting = True  # even if the commit fails: its answer may have been lost
-        if not self._sends.begin_post(self.claim, self._poster.lease, transaction):
+        was, self._posting = self._posting, True  # even if the commit fails: its answer may have been lost
+        try:
+            begun = self._sends.begin_post(self.claim, self._poster.lease, transaction, self._fit)
+        except (Capped, SendosoLimitError):
+            self._posting, self._lapses_at = was, 0.0  # nothing was committed, so nothing may be posted
+            raise
+        if not begun:
             self._posting = False
             raise _ClaimLost
 
@@ -266,7 +333,7 @@ class _Attempt:
         :param outcome: an outcome whose verdict ends the send.
         :param error: the exception that a refusal stands for.
         :param secret: an eGift link, encrypted.
-        :return: the result of the row; held, if the ledger does not accept the outcome.
+        :return: the result of the row; held, if the ledger does not accept the outcome and does not know a better one.
         """
         state, row_outcome = _RECORDED[outcome.verdict]
         stop: SendosoLedgerError | None = None
@@ -286,6 +353,8 @@ class _Attempt:
                 f"{failure} A gift may have gone out for this row; it is held and will not be sent again."
             )
         crash_point("outcome-committed")
+        if not recorded and stop is None and self._is_known_better(outcome):
+            return Posted(None)
         result = Result(
             job.number,
             row_outcome,
@@ -293,7 +362,7 @@ class _Attempt:
             outcome.words,
             outcome.send_id,
             job.send.item,
-            time.time(),
+            self._posted_at,
             self.claim.send_key,
             True,
             error,
@@ -303,3 +372,20 @@ class _Attempt:
         lost = None if recorded else f"send key {self.claim.send_key} ended {state}, send id {outcome.send_id}"
         on_hold = outcome.report.word if outcome.report is not None and outcome.report.on_hold else None
         return Posted(result, latency, stop, lost, on_hold)
+
+    def _is_known_better(self, outcome: PostOutcome) -> bool:
+        """
+        Return whether the ledger lacks nothing, although it did not accept the outcome of this POST.
+
+        A process that was frozen during the POST, and is not answered any more, may find that another run has looked
+        for the send meanwhile, and has recorded it.
+        """
+        if outcome.verdict in (Verdict.REFUSED, Verdict.NOT_SENT):
+            return True  # no gift has gone out by this POST, so there is nothing to record
+        try:
+            record = self._sends.read([self.claim.send_key]).get(self.claim.send_key)
+        except SendosoLedgerError:
+            return False
+        if record is None or record.state is not State.SENT or record.attempt != self.claim.attempt:
+            return False
+        return outcome.send_id is None or outcome.send_id in (record.send_id, record.bound_id)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.models import Item, RowOutcome
-from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
+from airflow_provider_sendoso.models.spending import NO_LIMITS, SpendingLimits
+from airflow_provider_sendoso.sending.capping import capped_rows
+from airflow_provider_sendoso.sending.jobs import Job, Result, capped_result, chunks, payload_hash, send_key
 from airflow_provider_sendoso.sending.sketch import Sketch
 
 _MODULUS = 2**256
@@ -52,6 +54,7 @@ def preview(
     record: Callable[[Result], None],
     *,
     resend_absent: bool = False,
+    limits: SpendingLimits = NO_LIMITS,
 ) -> Preview:
     """
     Determine what a sender would do with every row, without claiming any.
@@ -61,14 +64,20 @@ def preview(
     :param jobs: the rows, in order; each makes a different send.
     :param record: takes the result that a row would have; ``not_reached`` for a row that would be posted.
     :param resend_absent: whether sends of unknown outcome are sent again once they are proven not to have gone out.
+    :param limits: with ``min_days_between_gifts``; a row that it forbids is left out.
     """
     seen = Preview(ledger.sends.perhaps_sent(batch))
     total, sketch = 0, Sketch()
     held_here = set()
     for chunk in chunks(jobs):
         by_key = {send_key(ledger, batch, job): job for job in chunk}
+        capped = capped_rows(ledger, batch, by_key, limits)
         known = ledger.sends.read(list(by_key))
         for key, job in by_key.items():
+            if key in capped:
+                record(capped_result(job, capped[key], limits))
+                seen.left_out.add(job.number)
+                continue
             content = payload_hash(ledger, job)
             found = known.get(key)
             outcome = RowOutcome.NOT_REACHED if found is None else found.outcome_for(batch.batch_id, content)

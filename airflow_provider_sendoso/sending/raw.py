@@ -17,8 +17,9 @@ from airflow_provider_sendoso.client.reads import Reads
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoError, SendOutcomeUnknownError
 from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Send
-from airflow_provider_sendoso.sending.ceiling import check_ceiling
+from airflow_provider_sendoso.sending.ceiling import check_uncounted
 from airflow_provider_sendoso.sending.kinds import kind_of
+from airflow_provider_sendoso.sending.scopes import check_scopes
 
 
 def send_raw(reads: Reads, send: AnySend) -> Send:
@@ -28,13 +29,14 @@ def send_raw(reads: Reads, send: AnySend) -> Send:
     :param reads: the account, and the session with it.
     :param send: the send.
     :raises SendosoConfigError: if the send is not valid; nothing was sent.
-    :raises SendosoLimitError: if nothing may be sent through the connection.
+    :raises SendosoLimitError: if nothing may be sent through the connection, or only what the ledger counts.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was sent.
     :raises SendosoApiError: if Sendoso refused it; nothing was sent.
     :raises SendOutcomeUnknownError: if the gift may have gone out.
     """
     session = reads.session
-    check_ceiling(session.config, 1)
+    check_uncounted(session.config, 1)
+    check_scopes(session, [send.kind])
     kind = kind_of(send)
     send = kind.shaped(send, reads)
     request = kind.request(send, airflow_key=None, via_from=session.config.via_from)
@@ -58,12 +60,13 @@ def make_links_raw(session: SendosoSession, sends: Sequence[EgiftLinkSend]) -> l
     :param session: calls Sendoso.
     :param sends: the sends, at least one, all of one campaign.
     :return: the links that Sendoso has answered with.
-    :raises SendosoLimitError: if there are more sends than the connection allows; nothing was made.
+    :raises SendosoLimitError: if there are more sends than the connection allows, or if it allows only what the ledger
+        counts; nothing was made.
     :raises SendosoConnectionError: if Sendoso could not be reached; nothing was made.
     :raises SendosoApiError: if Sendoso refused it; nothing was made.
     :raises SendOutcomeUnknownError: if the links may have been made.
     """
-    check_ceiling(session.config, len(sends))
+    check_uncounted(session.config, len(sends))
     request = egift_links_request(sends[0].touch_id, [send.email for send in sends], session.config.via_from)
     exchange, outcome = _post(session, request, lambda body: Send.without_id() if read_egift_links(body) else None)
     if outcome.verdict is Verdict.SENT and exchange.answer is not None:

@@ -3,13 +3,16 @@
 That a list does not hold a send does not prove that it was not sent. This is proven only if, after the settle time, two
 complete lists do not hold the send, and do hold other sends of this ledger. A send that is neither found nor proven
 absent is held, and a later run looks for it again.
+
+Tasks of one scope share their searches through the ledger (``ledger/looks.py``): one walks, the others wait for it or
+go on, and what it has found, held and proven serves all of them for a while.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from airflow_provider_sendoso.client.session import SendosoSession
@@ -17,13 +20,17 @@ from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConnectionError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.clocks import elapsed
+from airflow_provider_sendoso.ledger.looks import Look, Turn
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
-from airflow_provider_sendoso.models import Send, on_hold_warning
+from airflow_provider_sendoso.models import Kind, Send, on_hold_warning
 from airflow_provider_sendoso.sending.kinds import KINDS
-from airflow_provider_sendoso.sending.scanning import Scan, Scanner
+from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner, for_so_long
 
 log = logging.getLogger(__name__)
+
+_SERVES = 60.0
+"""Seconds after its beginning for which a search serves other tasks of the scope, for the sends that it looked for."""
 
 RECONCILE = "reconcile"
 """The name of this search in the ledger's record of who has resolved a send."""
@@ -50,17 +57,19 @@ class Reconciler:
         self._settled_after = session.config.timeout + settle_time
         self._client = ledger.client_hash(session.config.client)
 
-    def run(self, *, prove: bool = False) -> dict[str, Record]:
+    def run(self, *, prove: bool = False, wait: Callable[[], bool] | None = None) -> dict[str, Record]:
         """
-        Look once for every send of the scope whose outcome is not known.
+        Look once for every send of the scope whose outcome is not known, unless another task has just done so.
 
         :param prove: whether to determine which of them are proven absent.
+        :param wait: waits a moment for another task that is looking, and returns whether to wait on; ``None`` if its
+            result is not waited for.
         :return: the present records of the absent sends, by send key; the proof does not hold for a later POST of the
             same send.
         :raises SendosoLedgerError: if the ledger does not answer; if Sendoso does not answer, that is only logged.
         """
         self._ledger.sends.lapse(**self._scope)
-        unresolved = list(self._ledger.sends.records(*OPEN, **self._scope))
+        unresolved = self._open()
         absent: dict[str, Record] = {}
         self._hold(
             [record for record in unresolved if record.kind is None],
@@ -73,8 +82,61 @@ class Reconciler:
             if scanner is None:
                 self._hold(list(mine.values()), f"{kind.plural} of unknown outcome", kind.why_not_looked_for)
             elif mine:
-                absent |= self._look_for(mine, kind.plural, scanner, prove)
+                absent |= self._share(name, mine, scanner, prove, wait)
         return absent
+
+    def _open(self) -> list[Record]:
+        return list(self._ledger.sends.records(*OPEN, **self._scope))
+
+    def _name(self, kind: Kind) -> str:
+        """Return the name of a search in the ledger: what one client finds in one list says nothing of another's."""
+        return self._ledger.identity.digest("look", *self._scope.values(), kind.value, self._client)[:32]
+
+    def _share(
+        self,
+        kind: Kind,
+        unresolved: Mapping[str, Record],
+        scanner: Scanner,
+        prove: bool,
+        wait: Callable[[], bool] | None,
+    ) -> dict[str, Record]:
+        """Look for sends, or take what another task has found that looked for them."""
+        name, looks = self._name(kind), self._ledger.looks
+        while unresolved:
+            last = looks.last(name)
+            # The settle time has to be over before the list is read.
+            settled = self._settled(unresolved) if prove else set()
+            if self._serves(last, unresolved, settled):
+                log.info("%d %s of unknown outcome were just looked for.", len(unresolved), KINDS[kind].plural)
+                return {key: replace(unresolved[key], state=State.HELD) for key in settled & set(last.absent)}
+            if not last.busy:
+                turn = looks.begin(name, last)
+                if turn is not None:
+                    return self._look_for(unresolved, settled, KINDS[kind].plural, scanner, turn)
+            elif wait is None or not wait():
+                return {}
+            unresolved = {record.send_key: record for record in self._open() if record.kind is kind}
+        return {}
+
+    def _settled(self, unresolved: Mapping[str, Record]) -> set[str]:
+        left = {key: self.settles_in(record) for key, record in unresolved.items()}
+        return {key for key, seconds in left.items() if seconds is not None and seconds <= 0}
+
+    def _serves(self, last: Look, unresolved: Mapping[str, Record], settled: set[str]) -> bool:
+        """
+        Return whether the last search says all that a search now could say.
+
+        It has to have looked for each of these sends, after its present POST; and where absence is to be proven, it has
+        to have waited at least as long as this task would before it read its two lists.
+        """
+        if last.began_ago is None or last.began_ago > _SERVES:
+            return False
+        looked_for = all(
+            record.state is State.HELD and last.looked_for.get(key) == record.attempt
+            for key, record in unresolved.items()
+        )
+        proves = settled <= set(last.settled) and last.settled_after >= self._settled_after
+        return looked_for and (proves or not settled)
 
     def _hold(self, unresolved: Sequence[Record], what: str, why: str) -> None:
         """Hold sends that cannot be looked for, so that a person decides about them."""
@@ -83,29 +145,29 @@ class Reconciler:
             self._ledger.resolutions.hold([record for record in unresolved if record.state is State.UNKNOWN])
 
     def _look_for(
-        self, unresolved: Mapping[str, Record], what: str, scanner: Scanner, prove: bool
+        self, unresolved: Mapping[str, Record], settled: set[str], what: str, scanner: Scanner, turn: Turn
     ) -> dict[str, Record]:
         log.info("Looking for %d %s of unknown outcome in Sendoso.", len(unresolved), what)
-        # The settle time has to be over before the list is read.
-        left = {key: self.settles_in(record) for key, record in unresolved.items() if prove}
-        settled = {key for key, seconds in left.items() if seconds is not None and seconds <= 0}
+        looked_for = {key: record.attempt for key, record in unresolved.items()}
         absent: set[str]
         missing: Mapping[str, Record]
         try:
-            scan = scanner.scan(unresolved, whole=bool(settled))
+            scan = scanner.scan(unresolved, whole=bool(settled), stop=for_so_long(LONGEST_SCAN, turn.keep))
             missing = self._take_found(unresolved, scan, scanner)
             absent = {key for key in settled & missing.keys() if scan.proves_absent(key)}
             if absent:
-                scan = scanner.scan(missing, whole=True)
+                scan = scanner.scan(missing, whole=True, stop=for_so_long(LONGEST_SCAN, turn.keep))
                 missing = self._take_found(missing, scan, scanner)
                 absent = {key for key in absent & missing.keys() if scan.proves_absent(key)}
         except SendosoNotFoundError:
             log.warning("This Sendoso has no list of %s; %d are held for a person.", what, len(unresolved))
-            missing, absent = unresolved, set()
+            missing, absent, looked_for = unresolved, set(), {}
         except (SendosoApiError, SendosoConnectionError) as error:
             log.warning("Sends of unknown outcome could not be looked for: %s", error)
+            turn.end({})
             return {}
         self._ledger.resolutions.hold([record for record in missing.values() if record.state is State.UNKNOWN])
+        turn.end(looked_for, settled, absent, self._settled_after)
         crash_point("reconciled")
         log.info("Found %d, held %d, proven absent %d.", len(unresolved) - len(missing), len(missing), len(absent))
         return {key: replace(missing[key], state=State.HELD) for key in absent}

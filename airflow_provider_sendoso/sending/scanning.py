@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,5 +41,27 @@ class Scanner(Protocol):
     known_by: str
     """How sends are recognised in the list, for the ledger's record."""
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
-        """Walk through the list for the sends with these keys, and to its end if absence is to be proven."""
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
+        """
+        Walk through the list for the sends with these keys.
+
+        :param unresolved: the sends, by their keys.
+        :param whole: whether to walk to the end of the list, because absence is to be proven.
+        :param stop: called after each page; returns whether to end the walk.
+        """
+
+
+def for_so_long(seconds: float, keep: Callable[[], object] = lambda: None) -> Callable[[], bool]:
+    """
+    Return a function that returns whether so many seconds are over.
+
+    :param seconds: the seconds.
+    :param keep: called each time as well.
+    """
+    until = time.monotonic() + seconds
+
+    def over() -> bool:
+        keep()
+        return time.monotonic() > until
+
+    return over

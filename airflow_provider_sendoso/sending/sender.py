@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -19,15 +20,21 @@ from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
     SendosoError,
     SendosoLedgerError,
+    SendosoLimitError,
+    SendosoSupersededError,
 )
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
-from airflow_provider_sendoso.models import RowOutcome, on_hold_warning
+from airflow_provider_sendoso.ledger.spending import Fit
+from airflow_provider_sendoso.ledger.tries import ThisTry
+from airflow_provider_sendoso.models import Item, RowOutcome, on_hold_warning
+from airflow_provider_sendoso.models.spending import NO_LIMITS, Price, SpendingLimits
 from airflow_provider_sendoso.models.statuses import MOST_NAMED
 from airflow_provider_sendoso.sending import kept_logs
+from airflow_provider_sendoso.sending.capping import capped_rows
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
-from airflow_provider_sendoso.sending.jobs import Job, Result, chunks, payload_hash, send_key
+from airflow_provider_sendoso.sending.jobs import Job, Result, capped_result, chunks, payload_hash, send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
 from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
@@ -57,11 +64,16 @@ class Sender:
     :param own_gift: whether the gift is the batch's own rather than a row's, so that a 404 concerns every row.
     :param lease: seconds that a claim lasts without being renewed.
     :param claim_timeout: seconds to wait, without progress, for rows that another run has claimed.
+    :param this_try: the try of the task that sends; ``None`` where no task can be tried again.
     :param max_in_flight: the number of concurrent POSTs, from 1 to 16; ``None`` derives it from rate and latency.
     :param settle_time: seconds from a POST's deadline until its absence can be proven.
     :param resend_absent: whether sends that are proven absent are sent again.
     :param stopped: returns whether to claim nothing more.
     :param conn_id: the id of the connection; an error names it where two connections claim the same account.
+    :param limits: returns what the scope and the account may send and spend, whatever sends beside this batch; called
+        for each chunk of rows, in the thread of the caller.
+    :param price_of: returns what a send costs, or why that is not known; called only if a cost is limited.
+    :param executor: runs the POSTs; by default as many threads as there may be POSTs at once.
     """
 
     def __init__(
@@ -73,11 +85,15 @@ class Sender:
         own_gift: bool,
         lease: float,
         claim_timeout: float,
+        this_try: ThisTry | None = None,
         max_in_flight: int | None = None,
         settle_time: float = 900.0,
         resend_absent: bool = False,
         stopped: Callable[[], bool] = lambda: False,
         conn_id: str = "",
+        limits: Callable[[], SpendingLimits] = lambda: NO_LIMITS,
+        price_of: Callable[[Item], Price | str] = lambda item: "prices are not known here",
+        executor: Executor | None = None,
     ) -> None:
         self._session = session
         self._ledger = ledger
@@ -85,9 +101,17 @@ class Sender:
         self._batch = batch
         self._lease = lease
         self._claim_timeout = claim_timeout
+        self._this_try = this_try or ThisTry()
         self._resend_absent = resend_absent
         self._conn_id = conn_id
         self._stopped = stopped
+        self._limits_now = limits
+        self._limits = NO_LIMITS
+        self._price_of = price_of
+        self._near: dict[str, str] = {}
+        self._warned = set[str]()
+        self._begun = threading.Event()
+        self._begun.set()
         self._owner = uuid.uuid4().hex
         self._client = ledger.client_hash(session.config.client)
         self._width = Concurrency(session.config.requests_per_second, max_in_flight)
@@ -95,11 +119,12 @@ class Sender:
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
         )
         self._reconciler = Reconciler(session, ledger, batch.account, batch.dedupe_scope, settle_time)
-        self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
+        self._pool = executor or ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
         self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._absent: dict[str, Record] = {}
         self._elsewhere: list[Job] = []
+        self._lapses_in: dict[int, float] = {}  # seconds, by number of a row that another run has claimed
         self._held: dict[int, tuple[Job, bool]] = {}  # by row number; the bool is whether this try posted it
         self._refusals: list[tuple[Job, Claim, str]] = []
         self._refused_alike: str | None = None
@@ -109,6 +134,8 @@ class Sender:
         self._halted = False
         self._renewed_at = 0.0
         self._settles_in: float | None = None
+        self._claims_lapse_in: float | None = None
+        self._said_stopped = False
         self._differing = 0
         self._on_hold = Counter[str]()
         self._on_hold_ids: list[str] = []
@@ -131,13 +158,16 @@ class Sender:
         :param tick: called at least every second, to log progress and to detect a dead supervisor.
         :param left_out: numbers of rows that are looked up and not posted; see
             :class:`~airflow_provider_sendoso.sending.preview.Preview`.
+        :raises SendosoSupersededError: if a newer try of the same task has begun.
         :raises SendosoError: for an error that is not one row's fault.
         """
         self._record, self._tick, self._left_out = record, tick, left_out
         config = self._session.config
         client = self._ledger.client_hash((config.client_id,))
         self._ledger.accounts.register(config.account, client, self._conn_id, named=config.names_account)
-        self._absent = self._reconciler.run(prove=self._resend_absent)
+        # Only what is to be sent again has to be known now; other rows are looked for again at the end.
+        wait = self._wait_for_look if self._resend_absent else None
+        self._absent = self._reconciler.run(prove=self._resend_absent, wait=wait)
         self._renewed_at = time.monotonic()
         failure: SendosoError | None = None
         try:
@@ -147,12 +177,19 @@ class Sender:
             self._wait_for_others()
         except SendosoError as error:
             failure = error
+        except BaseException as error:
+            with suppress(Exception):  # an orphan's log line fails; the first error is already being raised
+                self._say_ended(error)
+            raise
         finally:
             self._halted = True
             self._finish_in_flight()
             self._pool.shutdown(wait=False)
             self._release()
+        if isinstance(failure, SendosoSupersededError):
+            raise failure
         self._look_again()
+        self._warn_of_limits()
         if self._on_hold:
             log.warning("%s", on_hold_warning(self._on_hold, self._on_hold_ids))
         if failure is not None:
@@ -169,6 +206,15 @@ class Sender:
         return self._on_hold.total()
 
     @property
+    def claims_lapse_in(self) -> float | None:
+        """
+        Seconds until no claim of another run on a row of this batch lasts, unless that run renews it.
+
+        :return: ``None`` if every row that is not reached is free, or was not looked at.
+        """
+        return self._claims_lapse_in
+
+    @property
     def settles_in(self) -> float | None:
         """Seconds until the absence of every held row can be proven; ``None`` if no row is held."""
         return self._settles_in
@@ -177,36 +223,68 @@ class Sender:
 
     def _chunk(self, jobs: list[Job]) -> bool:
         """Claim a chunk and post what is free in it; ``False`` if the batch is being stopped."""
-        if self._stopped():
+        if self._is_stopped():
             return False
-        by_key = {self._send_key(job): job for job in jobs}
+        self._limits = self._limits_now()
+        by_key = self._without_capped({self._send_key(job): job for job in jobs})
         found = self._claim(by_key)
         crash_point("claimed")
         for key, job in by_key.items():
-            claim = found[key]
-            if isinstance(claim, Record):
+            claim = found.get(key)
+            if claim is None:  # this try has counted the row as capped, and the days are over since
+                self._record(Result(job.number, RowOutcome.NOT_REACHED, "freed_later"))
+            elif isinstance(claim, Record):
                 self._as_it_stands(job, claim)
             elif self._wait_for_room():
-                future = self._pool.submit(self._poster.post, job, claim)
-                self._in_flight[future] = (job, claim)
-                future.add_done_callback(self._done.put)
+                self._post(job, claim)
             else:
                 return False
         return True
 
+    def _without_capped(self, by_key: dict[str, Job]) -> dict[str, Job]:
+        """
+        Take out the rows whose person was sent something too recently, so that they take no claims and no slots.
+
+        The transaction that commits POSTING decides for the others.
+        """
+        capped = capped_rows(self._ledger, self._batch, by_key, self._limits)
+        for key, last_gift in capped.items():
+            self._record(capped_result(by_key[key], last_gift, self._limits))
+        return {key: job for key, job in by_key.items() if key not in capped}
+
+    def _post(self, job: Job, claim: Claim) -> None:
+        """Hand a claimed row to a thread, which posts it."""
+        price = self._price_of(job.send.item) if self._limits.on_cost else "no cost is limited"
+        fit = Fit(self._limits, price, self._near)
+        if self._limits.any:
+            self._begun.clear()
+        future = self._pool.submit(self._poster.post, job, claim, fit, self._begun.set)
+        self._in_flight[future] = (job, claim)
+        future.add_done_callback(self._over)
+
+    def _over(self, future: Future[Posted]) -> None:
+        if future.exception() is None and isinstance(future.result().stop, SendosoLimitError):
+            self._halted = True  # no later row is posted in the place of this one
+        self._done.put(future)
+        self._begun.set()
+
     def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
         wanted = {key: self._wanted(key, job) for key, job in by_key.items() if job.number not in self._left_out}
-        found = self._sends.claim(self._batch, self._owner, self._lease, list(wanted.values()))
+        found = self._take_claims(list(wanted.values()))
         if len(wanted) < len(by_key):
             found |= self._sends.read(list(by_key.keys() - wanted.keys()))
         absent = [key for key in self._absent.keys() & wanted.keys() if self._reopen(self._absent.pop(key))]
         if absent:
             crash_point("reopened")
-            found |= self._sends.claim(self._batch, self._owner, self._lease, [wanted[key] for key in absent])
+            found |= self._take_claims([wanted[key] for key in absent])
         for key, claim in found.items():
             if isinstance(claim, Record) and claim.state is State.SENT and key in wanted:
                 self._differing += claim.payload_hash != wanted[key].payload_hash
         return found
+
+    def _take_claims(self, wanted: list[Wanted]) -> dict[str, Claim | Record]:
+        supersedes = self._this_try.begun
+        return self._sends.claim(self._batch, self._owner, self._lease, wanted, supersedes=supersedes)
 
     def _reopen(self, proven_absent: Record) -> bool:
         """Release a send that was proven absent, unless it has changed since."""
@@ -221,6 +299,7 @@ class Sender:
         else:
             outcome = record.outcome_for(self._batch.batch_id, payload_hash(self._ledger, job))
         if outcome is RowOutcome.NOT_REACHED:
+            self._lapses_in[job.number] = record.lease_left
             if job.number in self._left_out and record.state in (State.READY, State.REFUSED):
                 # The send is free now, but this try has checked the limits without it; the next try counts it.
                 self._record(Result(job.number, outcome, "freed_later"))
@@ -248,7 +327,7 @@ class Sender:
 
     def _wait_for_room(self) -> bool:
         """Wait until one more send may be posted; ``False`` if the batch is being stopped."""
-        while not self._stopped():
+        while not self._is_stopped():
             if self._outage and not self._in_flight:
                 self._probe()
             busy = len(self._in_flight)
@@ -261,10 +340,18 @@ class Sender:
                     "be sent again; the rows after them were not posted and wait for a retry."
                 )
             room = busy < limit and busy + self._unknowns < patience and not self._outage
+            # Under a limit, each row is decided before the next one asks, so that what fits is sent in order.
+            if room and not self._begun.wait(_GLANCE):
+                room = False
             self._look_up(0.0 if room else _GLANCE)
             if room and not self._outage:
                 return True
         return False
+
+    def _wait_for_look(self) -> bool:
+        """Wait a moment while another task looks for sends of the scope; ``False`` if the batch is being stopped."""
+        self._pause(1.0)
+        return not self._is_stopped()
 
     def _wait_for_others(self) -> None:
         """Wait for rows that another run has claimed, while holding no claim; a killed run's claims lapse."""
@@ -276,8 +363,9 @@ class Sender:
                 len(self._elsewhere),
                 self._claim_timeout,
             )
-        while self._elsewhere and not self._stopped() and time.monotonic() < give_up:
+        while self._elsewhere and not self._is_stopped() and time.monotonic() < give_up:
             self._pause(1.0)
+            self._this_try.check()
             before, self._elsewhere = self._elsewhere, []
             for chunk in chunks(before):
                 if not self._chunk(chunk):
@@ -285,6 +373,8 @@ class Sender:
             self._settle()
             if len(self._elsewhere) < len(before):
                 give_up = time.monotonic() + self._claim_timeout
+        lapse_in = [self._lapses_in[job.number] for job in self._elsewhere if job.number in self._lapses_in]
+        self._claims_lapse_in = max(lapse_in, default=None)
         for job in self._elsewhere:
             self._record(Result(job.number, RowOutcome.NOT_REACHED, "another_run"))
 
@@ -295,10 +385,20 @@ class Sender:
         with suppress(Empty):
             self._take(self._done.get(timeout=wait) if wait else self._done.get_nowait())
         if time.monotonic() - self._renewed_at > self._lease / 3:
+            self._this_try.check()
             self._sends.renew(self._owner, self._lease)
             self._renewed_at = time.monotonic()
         self._ledger.say_waiting()
+        self._warn_of_limits()
+        self._is_stopped()
         self._tick()
+
+    def _warn_of_limits(self) -> None:
+        """Warn once of each limit that is nearly reached."""
+        for name, words in list(self._near.items()):
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning("%s", words)
 
     def _settle(self) -> None:
         """Wait for everything in flight."""
@@ -315,6 +415,7 @@ class Sender:
         if result is None:
             self._elsewhere.append(job)
             kept_logs.emit(posted.log_records)
+            self._this_try.check()
             return
         self._record(result)
         if posted.on_hold is not None:
@@ -367,17 +468,38 @@ class Sender:
                     break  # an error answer shows that Sendoso is up
                 if attempt == 1:
                     log.warning("Sendoso does not answer; nothing is posted until it does: %s", error)
-                if attempt == _PROBES or self._stopped():
+                if attempt == _PROBES or self._is_stopped():
                     raise
             self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         self._outage = False
 
     def _pause(self, seconds: float) -> None:
-        while seconds > 0 and not self._stopped():
+        while seconds > 0 and not self._is_stopped():
             self._session.sleep(min(_GLANCE, seconds))
             seconds -= _GLANCE
             self._look_up(0.0)
+
+    def _is_stopped(self) -> bool:
+        """Return whether the task has been told to stop; the first time, say so."""
+        stopped = self._stopped()
+        if stopped and not self._said_stopped:
+            self._said_stopped = True
+            log.warning("Airflow has told this task to stop (SIGTERM). %s", self._what_follows())
+        return stopped
+
+    def _say_ended(self, error: BaseException) -> None:
+        """Say what ends the batch from outside, before what is in flight is waited for."""
+        if type(error).__name__ == "AirflowTaskTimeout":
+            log.warning("The task's execution_timeout is over. %s", self._what_follows())
+        elif not self._is_stopped():
+            log.warning("The task is ended by %s. %s", type(error).__name__, self._what_follows())
+
+    def _what_follows(self) -> str:
+        return (
+            f"{len(self._in_flight)} POSTs are in flight: their answers are waited for and recorded. Nothing more is "
+            "claimed or posted; the next try goes on with the rows that are left, and nobody is sent a second gift."
+        )
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -394,7 +516,8 @@ class Sender:
                     log.debug("Also: %s", error)
         for job, claim in self._in_flight.values():
             # The row of that POST stays POSTING until its thread has an answer, or its lease lapses.
-            self._record(Result(job.number, RowOutcome.HELD, "no_answer_yet", send_key=claim.send_key, posted=True))
+            self._record(_no_answer_yet(job, claim.send_key))
+            self._held[job.number] = (job, True)
 
     def _release(self) -> None:
         try:
@@ -407,14 +530,18 @@ class Sender:
         """Look once for the sends of unknown outcome, and record the ledger's result for the held rows."""
         if self._differing:
             log.info("%d rows differ from what was sent to the same recipients before.", self._differing)
-        if not self._held or self._stopped():
+        if not self._held:
             return
-        self._reconciler.run()
+        if not self._is_stopped():
+            self._reconciler.run(wait=self._wait_for_look)
         for chunk in chunks([job for job, _ in self._held.values()]):
             records = self._sends.read([self._send_key(job) for job in chunk])
             for job in chunk:
                 record = records[self._send_key(job)]
-                self._as_it_stands(job, record)
+                if record.state is State.POSTING:
+                    self._record(_no_answer_yet(job, record.send_key, record.posted_at))
+                else:
+                    self._as_it_stands(job, record)
                 settles_in = self._reconciler.settles_in(record)
                 if record.state in (State.UNKNOWN, State.HELD) and settles_in is not None:
                     self._settles_in = max(self._settles_in or 0.0, settles_in)
@@ -433,3 +560,7 @@ class Sender:
             self._client,
             kind=job.send.kind,
         )
+
+
+def _no_answer_yet(job: Job, send_key: str, posted_at: float | None = None) -> Result:
+    return Result(job.number, RowOutcome.HELD, "no_answer_yet", posted_at=posted_at, send_key=send_key, posted=True)

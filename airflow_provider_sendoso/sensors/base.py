@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
-from airflow_provider_sendoso.exceptions import SendosoLedgerError, SendosoStatusError
+from airflow_provider_sendoso.exceptions import SendosoLedgerError, SendosoStatusError, SendosoSupersededError
 from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.ledger.tries import ThisTry
 
 _GRACE = timedelta(minutes=5)
 """How long the scheduler waits beyond the trigger's own deadline, in case the triggerer is down."""
@@ -59,6 +60,7 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
         self.deferrable = deferrable
         self.sendoso_conn_id = sendoso_conn_id
         self._until: float | None = None
+        self.this_try: ThisTry | None = None
 
     @cached_property
     def hook(self) -> SendosoHook:
@@ -72,6 +74,7 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
         """Wait in the worker or in the triggerer."""
         with self._skipping():
             self._begin(context)
+            self._begin_try(context)
             self._deadline(context)  # from here on, whatever becomes of the first look
             return self._wait_in_triggerer(context) if self.deferrable else super().execute(context)
 
@@ -79,7 +82,18 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume with the trigger's event."""
         with self._skipping():
+            self._begin_try(context)
             return super().resume_execution(next_method, next_kwargs, context)
+
+    def _begin_try(self, context: Context) -> None:
+        """Supersede earlier tries that may still run; without an answer of the ledger, nothing is superseded."""
+        from airflow_provider_sendoso.ledger.tries import ThisTry
+
+        self.this_try = ThisTry()
+        try:
+            self.hook.begin_try(self.this_try, context.get("ti"))
+        except SendosoLedgerError as error:
+            self.log.warning("An earlier try of this task that may still run is not superseded: %s", error)
 
     def _begin(self, context: Context) -> None:
         """Check the arguments, and link the task to Sendoso."""
@@ -143,7 +157,7 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
             if type(failure).__name__ == "AirflowRescheduleException":
                 raise
             error = failure
-        if self._may_skip(error):
+        if self._may_skip(error) and not isinstance(error, SendosoSupersededError):
             raise AirflowSkipException(f"Skipped, as soft_fail or never_fail asks: {error}") from error
         raise error
 

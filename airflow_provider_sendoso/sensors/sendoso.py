@@ -344,6 +344,8 @@ class SendStatusSensor(WaitingSensor):
         return ResultsRefresh(self.hook, self.results_table, str(self.conn_id), self.batch_id, self.dedupe_scope)
 
     def _refresh_results(self, report: Mapping[str, Any]) -> None:
+        if self.this_try is not None:
+            self.this_try.check()
         if self._results is not None:
             self._results.write(report)
 

@@ -10,6 +10,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ from airflow_provider_sendoso.cli.commands import get_cli_commands, main
 from airflow_provider_sendoso.cli.ledger import resolve
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
-from airflow_provider_sendoso.ledger.records import Record, State
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
+from airflow_provider_sendoso.ledger.spending import Fit
+from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models.spending import Price
 from airflow_provider_sendoso.sandbox import Sandbox
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
@@ -508,3 +513,62 @@ def test_refused_sends_are_reopened_when_their_state_is_named(make_open, fail, r
     assert "Resolved as not sent: 2 sends." in run("resolve", *narrowed, *NOT_SENT, "--yes")
     assert states(*keys) == ["READY", "READY", "REFUSED"]
     assert "1 send." in run("resolve", "--send-key", keys[2], *NOT_SENT)
+
+
+@pytest.mark.usefixtures("ledger")
+class TestBudget:
+    @pytest.fixture
+    def limited(self, sendoso: Sandbox, ledger: Any, set_connection: Callable[..., None]) -> None:
+        connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+        extra = {"account": "acme", "max_sends_per_day": 5, "max_cost_per_month": "100"}
+        set_connection("sendoso_default", connection | {"extra": extra})
+        hook = SendosoHook()
+        batch = Batch("batch", "acme", "q4", "email", "dag", "task", "run", -1)
+        hook.ledger.sends.open_batch(batch)
+        limits = replace(hook.config.spending, scope_max_sends=3, scope_max_cost=Decimal("45.50"))
+        for number in range(2):
+            wanted = Wanted(f"key-{number}", "payload", Item("gift"), None, kind=Kind.GIFT)
+            claim = hook.ledger.sends.claim(batch, "owner", 60, [wanted])[wanted.send_key]
+            assert isinstance(claim, Claim)
+            assert hook.ledger.sends.begin_post(claim, 60, fit=Fit(limits, Price(Decimal(10), "USD"), {}))
+            if number:
+                assert hook.ledger.sends.finish(claim, State.SENT, send_id="id-1")
+
+    @pytest.mark.usefixtures("limited")
+    def test_the_budget_says_what_is_spent_reserved_and_left(self, run: Callable[..., str]) -> None:
+        printed = re.sub(r"\d{4}-\d\d(-\d\d)?", "DATE", run("budget"))
+        assert printed.startswith(
+            "day DATE (UTC): spent 1 (10.00 USD), reserved 1 (10.00 USD)\n"
+            "    max_sends_per_day=5: 3 left\n"
+            "month DATE (UTC): spent 1 (10.00 USD), reserved 1 (10.00 USD)\n"
+            "    max_cost_per_month=100.00: 80.00 left\n"
+            "scope 'q4': spent 1 (10.00 USD), reserved 1 (10.00 USD)\n"
+            "    scope_max_sends=3: 1 left\n"
+            "    scope_max_cost=45.50: 25.50 left\n"
+            "Costs are estimates. Account 'acme', ledger "
+        )
+
+    @pytest.mark.usefixtures("limited")
+    def test_the_budget_of_one_scope_is_json_for_a_program(self, run: Callable[..., str]) -> None:
+        told = json.loads(run("budget", "--scope", " q4", "--json"))
+        used = {"sends": 1, "cost": {"USD": "10.00"}}
+        assert told == {
+            "account": "acme",
+            "budget": [
+                {
+                    "period": "scope",
+                    "of": "q4",
+                    "spent": used,
+                    "reserved": used,
+                    "unpriced": 0,
+                    "limits": [
+                        {"name": "scope_max_sends", "most": 3, "left": 1},
+                        {"name": "scope_max_cost", "most": "45.50", "left": "25.50"},
+                    ],
+                }
+            ],
+        }
+
+    @pytest.mark.usefixtures("limited")
+    def test_a_scope_that_the_ledger_does_not_know_is_refused(self, fail: Callable[..., str]) -> None:
+        assert "knows no dedupe_scope=q5 of the account 'acme'" in fail("budget", "--scope", "q5")

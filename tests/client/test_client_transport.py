@@ -12,37 +12,22 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import requests
 import urllib3
 from certificates import self_signed
+from raw_exchanges import GET, OK, POST, end_the_time_of, read_request, serving
 
 from airflow_provider_sendoso.client import network
 from airflow_provider_sendoso.client import transport as transport_module
 from airflow_provider_sendoso.client.answers import Phase
 from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_sends_request, me_request
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
-from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.transport import phase_of
 
-POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com"}})
-GET = Request("GET", "/api/v3/gifts")
 TIME_IS_OVER = {"Timeout", "TimeoutError"}
 """What it is called by who keeps the time of the whole, and by the socket, which may notice it first."""
-OK = b"HTTP/1.1 201 Created\r\nContent-Length: 11\r\n\r\n" + b'{"id": "s"}'
-
-
-def read_request(connection: socket.socket) -> bytes:
-    """Read until the body is there, which a GET has not; ``b""`` when the client has gone."""
-    received = b""
-    while not received.endswith(b"\r\n\r\n" if received.startswith(b"GET") else b"}"):
-        chunk = connection.recv(65536)
-        if not chunk:
-            return b""
-        received += chunk
-    return received
 
 
 def after_the_request(*answer: bytes, reset: bool = False):
@@ -142,6 +127,16 @@ class TestOneAnswerPerRequest:
         second = session.paced(POST, "t")
         assert second.answer is not None
         assert second.answer.json == {"id": "s"}
+        assert len(server.connections) == 2
+
+    def test_a_read_after_an_answer_that_was_not_whole_has_a_connection_of_its_own(self, session_on, raw_server):
+        """Only a POST always has one: the answer that is still to come would be taken for the read's."""
+        server = raw_server(in_turn(INTERIM[0], late=ANOTHERS))
+        session = session_on(server.url)
+        assert session.paced(POST, "t").phase is Phase.LOST
+        read = session.paced(GET, "t")
+        assert read.answer is not None
+        assert read.answer.json == {"id": "s"}
         assert len(server.connections) == 2
 
     def test_an_answer_that_breaks_off_ends_its_connection(self, session_on, raw_server):
@@ -407,6 +402,22 @@ class TestTheDeadline:
         assert exchange.error in TIME_IS_OVER
         assert time.monotonic() - started < 60
 
+    def test_a_request_whose_time_is_over_before_its_first_byte_is_not_sent(
+        self, session_on, raw_server, monkeypatch, until
+    ):
+        received: list[bytes] = []
+        server = raw_server(lambda connection: received.append(connection.recv(65536)))
+        connect = transport_module.HTTPConnection.connect
+
+        def connect_until_the_time_is_over(self) -> None:
+            connect(self)
+            transport_module._notes.note.cut()
+
+        monkeypatch.setattr(transport_module.HTTPConnection, "connect", connect_until_the_time_is_over)
+        exchange = session_on(server.url).paced(POST, "t")
+        assert (exchange.phase, exchange.error) == (Phase.NOT_CONNECTED, "Timeout")
+        until(lambda: received == [b""])
+
     def test_the_deadline_of_a_request_does_not_end_the_next_one(self, session_on, raw_server):
         def handle(connection: socket.socket) -> None:
             while read_request(connection):
@@ -454,14 +465,6 @@ class TestTheDeadline:
         session = session_on(raw_server(handle).url)
         assert session.paced(POST, "t").status == 201
         assert session.paced(POST, "t").error == "Timeout"
-
-
-def end_the_time_of(session: SendosoSession) -> None:
-    """For the requests that it is making: as if they had taken as long as they may."""
-    watchdog = session._transport._watchdog
-    with watchdog._changed:
-        watchdog._due = dict.fromkeys(watchdog._due, 0.0)
-        watchdog._changed.notify()
 
 
 def drip(connection: socket.socket, what: bytes) -> None:
@@ -594,9 +597,3 @@ def gift(email: str) -> Request:
         "message": "Thanks",
     }
     return Request("POST", "/api/v3/sends", json={"send": send})
-
-
-def serving(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context

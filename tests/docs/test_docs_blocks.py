@@ -152,8 +152,8 @@ def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             ours(parser(), rest)
         case ["python", "-m", "airflow_provider_sendoso.sandbox", *rest]:
             ours(sandbox_shell._parser(), rest)
-        case ["python", "-m", "soak", *rest]:
-            known = (ROOT / "soak" / "__main__.py").read_text(encoding="utf-8")
+        case ["python", "-m", "soak" | "explorer" | "cluster" as tool, *rest]:
+            known = (ROOT / tool / "__main__.py").read_text(encoding="utf-8")
             assert [word for word in rest if word.startswith("--") and f'"{word}"' not in known] == []
         case ["export", *settings] if all(setting.startswith(("AIRFLOW_HOME=", "AIRFLOW__")) for setting in settings):
             pass  # tests/docs/test_howto_docs.py, and so the next
@@ -166,8 +166,10 @@ def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         case ["python", script, *rest]:
             known = (ROOT / script).read_text(encoding="utf-8")
             assert [word for word in rest if word.startswith("--") and f'"{word}"' not in known] == []
-        case ["make", target]:
-            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+        case ["make", target, *settings]:
+            makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+            assert re.search(rf"^{target}:", makefile, re.M)
+            assert [one for one in settings if f"$({one.partition('=')[0]})" not in makefile] == []
         case ["pip", "install", *rest] | ["uv", "pip", "install", *rest]:
             asked = [word for word in rest if word.startswith("airflow-provider-sendoso")]
             extras = {extra for word in asked for extra in re.findall(r"\[(.*)\]", word)}

@@ -7,18 +7,21 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from slots import note_slots
 from sqlalchemy import create_engine
 
 from airflow_provider_sendoso.client.endpoints import me_request
-from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.ledger.spending import Fit
 from airflow_provider_sendoso.models import Item, Kind
+from airflow_provider_sendoso.models.spending import Price, SpendingLimits
 from airflow_provider_sendoso.operators import sendoso as operators
 from airflow_provider_sendoso.runs import base as run
 from airflow_provider_sendoso.sending import posting
@@ -164,9 +167,34 @@ def send_batch(
     try:
         return "", operator.execute({"ti": ti})
     except SendosoError as error:
-        return type(error).__name__, ti.xcom["return_value"]
+        return type(error).__name__, ti.xcom.get("return_value", {})
 
 
 def _set(connections: dict[str, dict[str, Any]]) -> None:
     for conn_id, connection in connections.items():
         os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
+
+
+def use_up(url: str, keys: Sequence[str], limits: dict[str, Any], price: str, seed: int) -> None:
+    """Claim and post sends until a limit is reached; some are refused, some are not received, some never answered."""
+    ledger, chance = open_ledger(url), random.Random(seed)
+    batch = Batch(f"batch-{seed}", "account", "q4", "email", "dag", "task", f"run-{seed}", -1)
+    fit = Fit(SpendingLimits(**limits), Price(Decimal(price), "USD"), {})
+    for key in keys:
+        wanted = Wanted(key, "payload", Item("gift"), None, email_hash=key, kind=Kind.GIFT)
+        claim = ledger.sends.claim(batch, f"owner-{seed}", 60, [wanted])[key]
+        assert isinstance(claim, Claim)
+        try:
+            assert ledger.sends.begin_post(claim, 60, fit=fit)
+        except SendosoLimitError:
+            ledger.sends.release(claim.owner)
+            return
+        outcome = chance.random()
+        if outcome < 0.3:
+            assert ledger.sends.post_again(claim, 60)
+        elif outcome < 0.6:
+            assert ledger.sends.finish(claim, State.REFUSED, reason="http_422")
+        elif outcome < 0.7:
+            assert ledger.sends.finish(claim, State.UNKNOWN, reason="http_500")
+        else:
+            assert ledger.sends.finish(claim, State.SENT, send_id=key)

@@ -12,7 +12,9 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
+from airflow_provider_sendoso.ledger.schema import sends as table
 from airflow_provider_sendoso.ledger.sends import SendLedger
+from airflow_provider_sendoso.ledger.transitions import new_row
 from airflow_provider_sendoso.models import Item, Kind, StatusReport
 
 
@@ -97,6 +99,15 @@ def test_a_claim_of_an_earlier_attempt_by_the_same_owner_can_no_longer_post_or_f
     assert row(sends).state is State.POSTING
 
 
+def test_a_send_that_is_being_posted_is_left_alone_while_its_lease_lasts(sends: SendLedger) -> None:
+    mine = had(claim(sends, "one"))
+    assert sends.begin_post(mine, 60)
+    seen = claim(sends, "two")
+    assert isinstance(seen, Record)
+    assert (seen.state, seen.owner) == (State.POSTING, "one")
+    assert sends.post_again(mine, 60)
+
+
 def test_a_lapsed_post_is_unknown_and_never_claimable(sends: SendLedger, lapse: Callable[[], None]) -> None:
     assert sends.begin_post(had(claim(sends, "one")), 60)
     assert isinstance(claim(sends, "two"), Record)  # live: somebody may be posting
@@ -108,7 +119,7 @@ def test_a_lapsed_post_is_unknown_and_never_claimable(sends: SendLedger, lapse: 
         lapse()
 
 
-@pytest.mark.parametrize("state", [State.SENT, State.UNKNOWN])
+@pytest.mark.parametrize("state", [State.SENT, State.UNKNOWN, State.HELD])
 def test_what_may_have_gone_out_is_never_claimable(sends: SendLedger, lapse: Callable[[], None], state: State) -> None:
     mine = finished(sends, "one", state)
     lapse()
@@ -119,6 +130,13 @@ def test_what_may_have_gone_out_is_never_claimable(sends: SendLedger, lapse: Cal
         seen = claim(sends, owner, want(payload="another"))
         assert isinstance(seen, Record)
         assert seen.state is state
+
+
+@pytest.mark.parametrize("state", [State.READY, State.REFUSED])
+def test_what_was_given_back_or_refused_is_not_posted_without_a_new_claim(sends: SendLedger, state: State) -> None:
+    mine = finished(sends, "one", state)
+    assert not sends.begin_post(mine, 60)
+    assert row(sends).state is state
 
 
 @pytest.mark.parametrize("state", [State.SENT, State.REFUSED, State.READY])
@@ -160,6 +178,15 @@ def test_a_refusal_stands_for_the_same_payload_only(sends: SendLedger) -> None:
     again = had(claim(sends, "two", want(payload="corrected"), name="batch-2"))
     assert again.attempt == 2
     assert (row(sends).payload_hash, row(sends).batch_id, row(sends).reason) == ("corrected", "batch-2", None)
+
+
+def test_a_free_send_of_another_batch_is_claimed_with_this_batchs_content(sends: SendLedger) -> None:
+    def insert(connection: Any) -> None:
+        sends._database.insert_ignore(connection, table, [new_row(batch("batch-1"), want(payload="old"), 0.0)])
+
+    sends._database.run(insert)
+    had(claim(sends, "two", name="batch-2"))
+    assert (row(sends).batch_id, row(sends).payload_hash) == ("batch-2", "payload")
 
 
 def test_post_again_turns_a_post_that_was_not_sent_back_into_a_claim(sends: SendLedger) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def states(ledger: Ledger) -> list[State]:
 
 def test_each_transition_of_a_group_learns_its_own_result(opened: Ledger, claims: list[Claim], queue: Queue) -> None:
     def finish(number: int) -> bool:
-        claim = claims[number] if number % 2 else Claim(KEYS[number], "another", 1)
+        claim = claims[number] if number % 2 else replace(claims[number], owner="another")
         return opened.sends.finish(claim, State.SENT, send_id=f"id-{number}", report=StatusReport.of("pending"))
 
     futures = queue.add(*(lambda number=number: finish(number) for number in reversed(range(15))))

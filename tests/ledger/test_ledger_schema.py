@@ -11,16 +11,18 @@ from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import create_engine, inspect, select, text, update
+from sqlalchemy import create_engine, event, inspect, select, text, update
 
-from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.ddl import ddl
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, USABLE_SINCE, identity, metadata
+from airflow_provider_sendoso.ledger.spending import Capped, Fit
 from airflow_provider_sendoso.models import Item, Kind, StatusReport
+from airflow_provider_sendoso.models.spending import SpendingLimits
 
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
@@ -141,6 +143,37 @@ def test_a_failed_send_of_version_5_has_no_status_because_it_may_be_on_hold(open
     upgraded._database.run(lambda connection: connection.execute(older))
     one = upgraded.sends.read(["one"])["one"]
     assert (one.status, one.status_word) == ("shipped", None)
+
+
+def test_what_a_ledger_of_version_6_has_sent_counts_in_limits(opened: Ledger, url: str) -> None:
+    (claim,) = opened.sends.claim(
+        BATCH, "owner", 60, [Wanted("one", "payload", Item("gift"), None, email_hash="ada", kind=Kind.GIFT)]
+    ).values()
+    assert isinstance(claim, Claim)
+    opened.sends.begin_post(claim, 60)
+    opened.sends.finish(claim, State.SENT, send_id="id-1")
+
+    def take_back(connection: Any) -> None:
+        connection.execute(text("DROP TABLE sendoso_spending"))
+        for index in ("sendoso_sends_person", "sendoso_sends_posted"):
+            of = " ON sendoso_sends" if connection.dialect.name == "mysql" else ""
+            connection.execute(text(f"DROP INDEX {index}{of}"))
+        for column in ("cost", "currency"):
+            connection.execute(text(f"ALTER TABLE sendoso_sends DROP COLUMN {column}"))
+        connection.execute(text("UPDATE sendoso_ledger SET tables_version = 6"))
+
+    opened._database.run(take_back)
+    upgraded = ledger_workers.open_ledger(url)
+    assert layout(upgraded)["sendoso_spending"]
+    (claim,) = upgraded.sends.claim(
+        BATCH, "owner", 60, [Wanted("two", "payload", Item("gift"), None, email_hash="ada", kind=Kind.GIFT)]
+    ).values()
+    assert isinstance(claim, Claim)
+    with pytest.raises(SendosoLimitError, match="spent 1 sends"):
+        upgraded.sends.begin_post(claim, 60, fit=Fit(SpendingLimits(scope_max_sends=1), "", {}))
+    with pytest.raises(Capped):
+        upgraded.sends.begin_post(claim, 60, fit=Fit(SpendingLimits(min_days_between_gifts=90), "", {}))
+    upgraded._database.engine.dispose()
 
 
 def test_eight_processes_that_upgrade_a_ledger_at_once_lose_nothing(
@@ -293,3 +326,13 @@ def test_postgresql_asks_for_durable_commits_where_the_server_does_not(postgres_
     ledger = Ledger(create_engine(database.url, hide_parameters=True))
     shown = ledger._database.run(lambda connection: connection.execute(text("SHOW synchronous_commit")).scalar())
     assert shown == "on"
+
+
+def test_sqlite_is_asked_for_durable_commits(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}", hide_parameters=True)
+    database, asked = Database(engine), []
+    # Of each new connection, before the tests tell it not to wait for the disk.
+    event.listen(engine, "connect", lambda new, _: asked.append(new.execute("PRAGMA synchronous").fetchone()[0]))
+    database.run(lambda connection: connection.execute(text("SELECT 1")))
+    engine.dispose()
+    assert asked == [2]  # FULL

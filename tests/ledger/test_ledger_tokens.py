@@ -128,6 +128,12 @@ def test_an_owner_that_lost_its_claim_stores_nothing(store: LedgerTokenStore) ->
     assert store.read() is None
 
 
+def test_an_owner_that_lost_its_claim_does_not_release_the_next_ones(store: LedgerTokenStore) -> None:
+    assert store.claim("two", 60)
+    store.release("one")
+    assert not store.claim("three", 60)
+
+
 def test_eight_processes_ask_for_one_token(
     sendoso: Sandbox, ledger: dict[str, Any], at_once: Callable[..., list[Any]]
 ) -> None:

@@ -309,7 +309,7 @@ def test_a_ledger_that_goes_away_before_the_results_are_written_leaves_the_table
 ) -> None:
     execute(written())
 
-    def lost(*arguments: Any) -> Any:
+    def lost(*arguments: Any, **more: Any) -> Any:
         raise SendosoError("the ledger is gone")
 
     monkeypatch.setattr(SendLedger, "read", lost)

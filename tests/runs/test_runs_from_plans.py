@@ -12,8 +12,9 @@ import pytest
 import airflow_provider_sendoso.runs
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.batch.row_reader import Layout
-from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLimitError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLimitError, SendosoNotReachedError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.models import GiftSend
 from airflow_provider_sendoso.runs.base import SendPlan
 from airflow_provider_sendoso.runs.batch import BatchRun
@@ -80,6 +81,13 @@ def test_a_batch_that_is_stopped_sends_nothing(sendoso: Sandbox) -> None:
     with pytest.raises(Exception, match="2 rows were not reached"):
         BatchRun(plan, given).execute()
     assert sendoso.sends == []
+
+
+def test_a_batch_that_is_stopped_claims_nothing(sendoso: Sandbox) -> None:
+    given = task(stopped=lambda: True)
+    with pytest.raises(SendosoNotReachedError):
+        BatchRun(BatchPlan(dedupe_scope="q4", layout=LAYOUT, recipients=PEOPLE), given).execute()
+    assert list(given.hook.ledger.sends.records(*State)) == []
 
 
 def test_one_gift_twice_is_one_send(sendoso: Sandbox) -> None:

@@ -23,7 +23,8 @@ from airflow_provider_sendoso.sandbox import Sandbox
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses before a request are a thousandth as long."""
+    """Pauses before a request are a thousandth as long, and no search for lost sends serves a later try."""
+    monkeypatch.setattr("airflow_provider_sendoso.sending.reconciling._SERVES", 0.0)
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
     make = SendosoSession.__init__
 

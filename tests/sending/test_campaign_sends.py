@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from trying import FakeTI, Try, batch, people
 
+from airflow_provider_sendoso.client.endpoints import list_campaign_sends_request
 from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError, SendOutcomeUnknownError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import Record, State
@@ -367,6 +368,23 @@ def test_a_list_without_any_send_of_the_account_proves_no_absence(
     assert bodies(sendoso) == []
 
 
+def test_a_list_of_campaign_sends_that_is_not_complete_proves_no_absence(
+    sendoso: Sandbox, campaign: Callable[..., Try], an_hour_later: Callable[[], None]
+) -> None:
+    """It shows other sends of this account, and says that there are more."""
+    sendoso.fault("drop_before", **POST)
+    assert campaign() == Try("SendHeldError", {"sent": 4, "held": 1})
+    an_hour_later()
+    shown = SendosoHook().session.read(list_campaign_sends_request()).json["sends"]
+    for _ in range(5):
+        for page in (shown, []):
+            body = {"sends": page, "total_count": len(shown) + 1}
+            sendoso.fault("status", **LIST, status=200, body=body)
+    held = campaign(method="execute_after_settling", **RESEND)
+    assert held == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert len(bodies(sendoso)) == 4
+
+
 @pytest.mark.sends_two
 def test_two_sends_to_one_person_are_told_apart_by_their_order(
     sendoso: Sandbox, gift: Any, campaign: Callable[..., Try]
@@ -388,6 +406,19 @@ def test_with_more_rows_than_sends_none_is_guessed(sendoso: Sandbox, gift: Any) 
     with pytest.raises(SendOutcomeUnknownError):
         gift()
     assert [(record.state, record.bound_id) for record in records()] == [(State.HELD, None)]
+
+
+@pytest.mark.sends_two
+def test_a_send_that_may_be_one_of_several_rows_is_not_sent_again(
+    sendoso: Sandbox, campaign: Callable[..., Try], an_hour_later: Callable[[], None]
+) -> None:
+    SendosoHook().send_gift(touch_id=EGIFT, recipient=people(1)[0])  # by hand, to the first of five
+    sendoso.fault("drop_after", **POST)
+    held = Try("SendHeldError", {"sent": 4, "held": 1})
+    assert campaign() == held
+    an_hour_later()
+    assert campaign(method="execute_after_settling", **RESEND) == held
+    assert len(bodies(sendoso)) == 6
 
 
 def test_a_send_that_did_not_go_out_does_not_take_the_row_of_another(sendoso: Sandbox, gift: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import update
 from trying import SENDS, Try, posts
 
+from airflow_provider_sendoso.client.pace import Turn
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
@@ -144,6 +146,83 @@ def test_the_lease_is_looked_at_again_after_the_turn(
     assert result.outcome == "sent"
     assert len(turns) == 3
     assert posts(sendoso) == 1
+
+
+@pytest.mark.parametrize(("missed", "turns"), [(0, 1), (1, 2), (2, 3), (99, 3)])
+def test_a_send_whose_slot_is_over_before_the_first_byte_takes_another(
+    bench: Bench, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch, missed: int, turns: int
+) -> None:
+    """POSTING is committed with each slot, and the POST is made once; with the third slot, however late it is."""
+    turn, taken, committed = bench.session.await_turn_to_send, [], []
+
+    def late(send: Any, **more: Any) -> Turn:
+        turn(send, **more)
+        taken.append(1)
+        return Turn(time.monotonic() + (-1.0 if len(taken) <= missed else 60.0), at_once=True)
+
+    monkeypatch.setattr(bench.session, "await_turn_to_send", late)
+    bench.around("begin_post", lambda call: (call(), committed.append(1))[0])
+    result = bench.post().result
+    assert result is not None
+    assert result.outcome == "sent"
+    assert len(taken) == turns
+    assert len(committed) >= turns
+    assert posts(sendoso) == 1
+
+
+def test_what_is_left_of_the_lease_covers_the_whole_request(
+    bench: Bench, sendoso: Sandbox, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second of the lease is left after the commit of POSTING: the answer would come after another run's decision."""
+    turn, turns = bench.session.await_turn_to_send, []
+
+    def slow(send: Any, **more: Any) -> None:
+        turn(send, **more)
+        turns.append(1)
+        if len(turns) == 1:
+            clock(bench.poster.lease - 1)
+
+    monkeypatch.setattr(bench.session, "await_turn_to_send", slow)
+    result = bench.post().result
+    assert result is not None
+    assert result.outcome == "sent"
+    assert len(turns) == 2
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no clock that counts suspension")
+def test_the_lease_goes_on_while_the_machine_sleeps(
+    bench: Bench, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asleep, begun = posting.time.clock_gettime, [0.0], []
+
+    def clock_gettime(which: int) -> float:
+        return now(which) + (asleep[0] if which == time.CLOCK_BOOTTIME else 0.0)
+
+    def then_suspended(call: Callable[[], Any]) -> Any:
+        done = call()
+        begun.append(1)
+        asleep[0] = 2 * bench.poster.lease
+        return done
+
+    monkeypatch.setattr(posting.time, "clock_gettime", clock_gettime)
+    bench.around("begin_post", then_suspended)
+    result = bench.post().result
+    assert result is not None
+    assert result.outcome == "sent"
+    assert len(begun) == 2
+
+
+def test_the_lease_of_a_post_is_longer_than_the_post_can_take(bench: Bench) -> None:
+    poster = Poster(bench.session, bench.ledger, own_gift=True, lease=10.0, halted=lambda: False)
+    assert poster.lease > 2 * bench.session.config.timeout
+
+
+def test_a_batch_that_is_being_stopped_begins_no_post(bench: Bench, sendoso: Sandbox) -> None:
+    bench.halted = True
+    with pytest.raises(Halted):
+        bench.post()
+    assert bench.state() is State.CLAIMED
+    assert posts(sendoso) == 0
 
 
 def test_posting_is_taken_back_where_no_post_follows(bench: Bench, sendoso: Sandbox, monkeypatch: Any) -> None:

@@ -85,6 +85,32 @@ def test_rows_that_another_kind_may_have_proves_no_campaign_send_absent(
     assert records()[key].bound_id is None
 
 
+def test_the_list_of_gifts_proves_no_campaign_send_absent(
+    sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None]
+) -> None:
+    """It is complete, and shows gifts of the same scope, while the list of campaign sends cannot be read."""
+    assert send(people(4)[2:]) == Try("", {"sent": 2})
+    sendoso.fault("drop_after", **POST)
+    sendoso.fault("error_before", times=100, **LIST)
+    assert send(people(2), **CAMPAIGN, run_id="run-2") == Try("SendHeldError", {"sent": 1, "held": 1})
+    an_hour_later()
+    settled = {**CAMPAIGN, **RESEND, "method": "execute_after_settling"}
+    assert send(people(2), run_id="run-3", **settled) == Try("", {"already_sent": 1, "held": 1})
+    sendoso.clear_faults()
+    assert send(people(2), run_id="run-4", **settled) == Try("", {"already_sent": 2})
+    assert len(sendoso.campaign_sends()) == 2
+
+
+def test_a_row_that_is_bound_to_a_send_of_another_kind_is_not_a_campaign_sends(
+    sendoso: Sandbox, send: Callable[..., Try]
+) -> None:
+    assert send(1, **CAMPAIGN) == Try("", {"sent": 1})
+    [accepted] = sendoso.campaign_sends()
+    rewrite(kind="bouquet", bound_id=str(accepted.id), touch_id=None, email_hash=None)
+    sendoso.fault("drop_before", **POST)
+    assert send(1, **CAMPAIGN, dedupe_scope="again", run_id="run-2") == Try("SendHeldError", {"held": 1})
+
+
 def test_an_id_bound_to_another_kind_is_not_bound_again(sendoso: Sandbox, send: Callable[..., Try]) -> None:
     assert send(1, **CAMPAIGN) == Try("", {"sent": 1})
     (key,) = records()
@@ -111,7 +137,7 @@ def test_a_send_of_a_newer_kind_is_not_replaced(sendoso: Sandbox, send: Callable
     assert send(1) == Try("", {"sent": 1})
     [accepted] = sendoso.sends
     sendoso.finish(accepted.id, "failed")
-    rewrite(kind="bouquet", status=status)
+    rewrite(kind="bouquet", status=status, status_words=status)
     row = people(1)[0] | {"resend_of": str(accepted.id)}
     assert send([row], run_id="run-2", dedupe_scope="again").counts == {"invalid": 1}
     with pytest.raises(SendosoConfigError, match="a kind of send that this release does not know"):
@@ -193,7 +219,7 @@ class BouquetScanner:
     def __init__(self, session: Any, ledger: Any) -> None:
         self._session, self._ledger = session, ledger
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         assert {record.kind for record in unresolved.values()} == {Bouquet.kind}
         scan, keys = Scan(), {self._ledger.airflow_key(key): key for key in unresolved}
         pages = Pages(Request("GET", SENDS), "sends", until_empty=whole)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from trying import SENDS, Try, people, posts
 
 from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -92,6 +94,22 @@ def test_a_batch_goes_on_after_an_outage_that_ends_during_the_backoff(
     assert send(60, max_in_flight=2) == Try("", {"sent": 60})
     assert len(sendoso.sends) == 60
     assert [request.status for request in sendoso.requests if request.path == "/api/v3/gifts"].count(500) == 8
+
+
+def test_the_claims_of_a_run_that_lives_do_not_lapse(send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that is a million times as fast, a batch of five takes longer than a third of its lease."""
+    renew, left = SendLedger.renew, []
+
+    def renewed(self: SendLedger, owner: str, lease: float) -> None:
+        renew(self, owner, lease)
+        left.extend(record.lease_left for record in self.records(State.CLAIMED) if record.owner == owner)
+
+    monkeypatch.setattr(SendLedger, "renew", renewed)
+    fast = SimpleNamespace(monotonic=lambda: 1_000_000 * time.monotonic(), time=time.time)
+    monkeypatch.setattr("airflow_provider_sendoso.sending.sender.time", fast)
+    assert send(lease=600) == Try("", {"sent": 5})
+    assert left
+    assert min(left) > 500
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 from airflow.providers.common.compat.sdk import TaskDeferred
 from sqlalchemy import update
 from trying import SENDS, FakeTI, Try, batch, people, posts
@@ -222,6 +223,25 @@ def test_a_send_that_arrives_between_the_two_lists_is_found_and_not_sent_again(
     assert posts(sendoso) == 5
 
 
+def test_a_list_in_pages_shorter_than_asked_for_is_read_to_its_empty_page(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    an_hour_later: Callable[[], None],
+    lose_one: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lose_one(accepted=True)
+    an_hour_later()
+
+    def two_of(name: str, items: Any, query: Any, show: Callable[[Any], Any], **_: Any) -> web.Response:
+        first = 2 * (int(query.get("page", 1)) - 1)
+        return web.json_response({name: [show(item) for item in items[first : first + 2]]})
+
+    monkeypatch.setattr("airflow_provider_sendoso.sandbox.app.page_of", two_of)
+    assert send(**RESEND) == Try("", {"sent": 5})
+    assert posts(sendoso) == 5
+
+
 NO_PROOFS: list[Any] = [
     # the part of the expected sends that each of the two lists shows
     pytest.param(lambda items, mark: [], id="an empty list"),
@@ -299,10 +319,36 @@ def test_a_list_too_long_to_be_read_proves_no_absence(
 ) -> None:
     lose_one(accepted=False)
     an_hour_later()
-    monkeypatch.setattr("airflow_provider_sendoso.sending.kinds.gift.LONGEST_SCAN", 0)
+    monkeypatch.setattr("airflow_provider_sendoso.sending.reconciling.LONGEST_SCAN", 0)
     assert send(method=AFTER_SETTLING, **RESEND) == Try("SendHeldError", {"sent": 4, "held": 1})
     assert decided() == []
     assert posts(sendoso) == 5
+
+
+def test_without_a_list_nothing_is_absent(
+    sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
+) -> None:
+    lose_one(accepted=False)
+    an_hour_later()
+    sendoso.fault("status", times=100, method="GET", path=SENDS, status=404)
+    assert send(method=AFTER_SETTLING, **RESEND) == Try("SendHeldError", {"sent": 4, "held": 1})
+    assert decided() == []
+    assert posts(sendoso) == 5
+
+
+def test_a_send_that_is_not_settled_is_not_absent_because_another_one_is(
+    sendoso: Sandbox, send: Callable[..., Try], an_hour_later: Callable[[], None], lose_one: Callable[..., None]
+) -> None:
+    lose_one(accepted=False)
+    an_hour_later()
+    sendoso.fault("drop_before", method="POST", path=SENDS)
+    sendoso.fault("error_before", times=100, method="GET", path=SENDS)
+    assert send(6, run_id="run-2", on_held="continue") == Try("", {"already_sent": 4, "held": 2})
+    sendoso.clear_faults()
+    SendosoHook().ledger._database.run(lambda connection: connection.execute(update(sends).values(lease_until=0.0)))
+    resend = RESEND | {"settle_time": 900, "on_held": "continue", "method": AFTER_SETTLING}
+    assert send(6, **resend) == Try("", {"sent": 5, "held": 1})
+    assert posts(sendoso) == 7
 
 
 def test_a_list_of_the_newest_sends_only_proves_no_absence(
@@ -380,7 +426,7 @@ def test_the_batch_is_deferred_until_the_settle_time_is_over_and_then_sends_agai
     assert deferred.value.method_name == AFTER_SETTLING
     wait = deferred.value.trigger.moment - datetime.now(UTC)
     # Counted from the moment at which a POST has certainly ended, which is a minute after it began.
-    assert timedelta(minutes=10) < wait < timedelta(minutes=11, seconds=3)
+    assert timedelta(minutes=10, seconds=30) < wait < timedelta(minutes=11, seconds=3)
     assert (ti.xcom["return_value"]["sent"], ti.xcom["return_value"]["held"]) == (4, 1)
     assert states() == {"SENT": 4, "HELD": 1}
     # A resume that comes too early, by a person's hand, holds, and does not wait for ever.

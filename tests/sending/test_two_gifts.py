@@ -13,6 +13,7 @@ from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import clocks
+from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.models import Item, Kind
@@ -58,6 +59,20 @@ def test_a_database_clock_that_jumps_proves_no_send_absent(
     database_clock_jumps(20 * 60)
     if other_machine:
         monkeypatch.setattr(clocks, "_boot", lambda: "another")
+    assert send(run_id="run-2", **SETTLED) == Try("", {"already_sent": 4, "held": 1})
+    assert posts(sendoso) == 5
+
+
+def test_a_worker_clock_that_jumps_proves_no_send_absent(
+    sendoso: Sandbox, send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker on another machine than the one that posted, whose clock is ahead."""
+    sendoso.fault("drop_before", method="POST", path=SENDS)
+    assert send() == Try("SendHeldError", {"sent": 4, "held": 1})
+    on_the_ledger(update(sends).values(lease_until=0.0))
+    now = clocks.time.time
+    monkeypatch.setattr(clocks.time, "time", lambda: now() + 20 * 60)
+    monkeypatch.setattr(clocks, "_boot", lambda: "another")
     assert send(run_id="run-2", **SETTLED) == Try("", {"already_sent": 4, "held": 1})
     assert posts(sendoso) == 5
 
@@ -146,6 +161,21 @@ def test_a_second_client_id_that_registers_at_the_same_time_is_refused(send: Cal
     accounts.register("app.sendoso.com", "first", "conn_b", named=False)
     with pytest.raises(SendosoConfigError, match="'conn_a', which has another client ID"):
         accounts.register("app.sendoso.com", "second", "conn_c", named=False)
+
+
+def test_of_two_clients_that_register_an_account_at_once_one_is_refused(
+    send: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one registers between this one's look and its insert."""
+    accounts, insert = SendosoHook().ledger.accounts, Database.insert_ignore
+
+    def after_the_other(self: Database, connection: Any, table: Any, rows: list[dict[str, Any]]) -> None:
+        insert(self, connection, table, [row | {"client": "first", "conn_id": "conn_a"} for row in rows])
+        insert(self, connection, table, rows)
+
+    monkeypatch.setattr(Database, "insert_ignore", after_the_other)
+    with pytest.raises(SendosoConfigError, match="'conn_a', which has another client ID"):
+        accounts.register("app.sendoso.com", "second", "conn_b", named=False)
 
 
 @pytest.mark.parametrize("spelling", ["Acme-Corp", "ACME-CORP", "acme\u2013corp", "acme\u2011corp", "ａｃｍｅ-corp"])

@@ -117,13 +117,37 @@ def test_a_401_in_every_process_renews_the_token_once(make_session, make_config,
     assert token_requests() == [200, 200]
 
 
-def test_a_token_is_renewed_before_it_expires(make_session, make_config, sandbox, token_requests):
+def test_a_token_is_renewed_before_it_expires(make_session, make_config, make_engine, sandbox, token_requests):
     """Two hours of life: five minutes before its end it is due, and not a minute earlier."""
     session = make_session(make_config())
-    session.token()
+    token = session.token()
     stored = session.tokens._store.read()
     assert stored is not None
     assert 7200 - 300 - 5 < stored[1] <= 7200 - 300
+    overdue(make_engine)
+    assert make_session(make_config()).token() != token
+    assert token_requests() == [200, 200]
+
+
+def test_a_token_that_another_process_stored_before_the_claim_is_used(
+    make_session, make_config, sandbox, token_requests
+):
+    config = make_config(sandbox.issue_refresh_token())
+    session, theirs = make_session(config), []
+
+    class Late:
+        """A store whose first claim comes after another process has renewed the token."""
+
+        def __getattr__(self, name):
+            return getattr(session.tokens._store, name)
+
+        def claim(self, owner, lease):
+            if not theirs:
+                theirs.append(make_session(config).token())
+            return session.tokens._store.claim(owner, lease)
+
+    assert TokenManager(config, Late(), session.paced, lease=LEASE).get() == theirs[0]
+    assert token_requests() == [200]
 
 
 # Sleeping through the lease.
@@ -235,6 +259,24 @@ def test_a_token_of_another_process_stored_during_a_sleep_is_used(make_session, 
     assert token_requests() == [200, 200]
     assert theirs != [token]
     assert make_session(config).token() in (token, *theirs)
+
+
+def test_a_process_that_slept_over_a_refusal_uses_the_tokens_that_another_has_renewed(
+    make_session, make_config, make_engine, sandbox, lapse, token_requests
+):
+    """It has no other refresh token to try, and does not ask for a person."""
+    config = make_config(sandbox.issue_refresh_token())
+    make_session(config).token()
+    sandbox.reset()
+    overdue(make_engine)
+    theirs = []
+
+    def meanwhile() -> None:
+        lapse()
+        theirs.append(make_session(make_config(sandbox.issue_refresh_token()), lease=LEASE).token())
+
+    assert sleeping(make_session(config), config, meanwhile).get() == theirs[0]
+    assert token_requests() == [400, 400, 200]
 
 
 # Waiting through the lease.

@@ -7,8 +7,7 @@ the list shows their metadata, is inferred.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -49,9 +48,9 @@ class GiftKind(SendKind[GiftSend]):
         """Read the answer: an id."""
         return read_send(body)
 
-    def gift_and_touch(self, send: GiftSend) -> tuple[str, str]:
-        """Return the gift, and no campaign."""
-        return send.gift_id, ""
+    def item_cells(self, send: GiftSend) -> tuple[str, ...]:
+        """Return the gift, and nothing else."""
+        return send.gift_id, "", "", ""
 
     def price(self, item: Item, prices: PriceList[P]) -> P:
         """Look up the price of the gift."""
@@ -111,12 +110,11 @@ class MarkScanner:
         self._session = session
         self._ledger = ledger
 
-    def scan(self, unresolved: Mapping[str, Record], *, whole: bool) -> Scan:
+    def scan(self, unresolved: Mapping[str, Record], *, whole: bool, stop: Callable[[], bool]) -> Scan:
         """Walk through the list; unless all of it is wanted, only as far as it can hold the sends."""
         scan = Scan()
         keys = {self._ledger.airflow_key(send_key): send_key for send_key in unresolved}
         marks = set[str]()
-        give_up = time.monotonic() + LONGEST_SCAN
         oldest = min(record.posted_at or 0.0 for record in unresolved.values()) - CLOCKS_APART
         pages = Pages(list_sends_request(), "sends", until_empty=whole)
         descent = Descent()
@@ -131,7 +129,7 @@ class MarkScanner:
                 descent.see(item)
             if not whole and (descent.is_past(oldest) or len(scan.found) == len(unresolved)):
                 return scan
-            if time.monotonic() > give_up:
+            if stop():
                 log.warning("Sendoso's list of sends is too long to be read within %.0f s.", LONGEST_SCAN)
                 return scan
         if pages.whole and marks:  # a list that shows no marks at all proves nothing

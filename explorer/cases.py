@@ -1,0 +1,41 @@
+"""The scenarios, and which of them are explored to the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from explorer.scenarios import Scenario
+
+ONE = Scenario("one run", runs=1)
+TWO = Scenario("two runs")
+TWO_PEOPLE = Scenario("two runs, two people", people=2)
+RESEND = Scenario("resend", people=2, resend_absent=True)
+RESEND_ONE = Scenario("one run, resend", runs=1, people=2, resend_absent=True, max_in_flight=1)
+CAMPAIGN = Scenario("campaign", campaign=True)
+CAMPAIGN_RESEND = Scenario("campaign, resend", campaign=True, resend_absent=True)
+TOKENS = Scenario("tokens", tokens_only=True, runs=2, refresh_token=True)
+THREE = Scenario("three runs", runs=3, people=2, refresh_token=True)
+LIMITED = Scenario("limit", runs=2, people=2, max_sends=1)
+SHORT_TOKENS = Scenario("short tokens", people=2, refresh_token=True, lifetime=60.0)
+
+SCENARIOS = [ONE, TWO, TWO_PEOPLE, RESEND, RESEND_ONE, CAMPAIGN, CAMPAIGN_RESEND, TOKENS, THREE, LIMITED, SHORT_TOKENS]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario that is explored to the end, within these bounds."""
+
+    scenario: Scenario
+    switches: int
+    faults: int
+
+
+CASES = [
+    Case(TOKENS, 2, 0),
+    Case(TOKENS, 0, 1),
+    Case(ONE, 0, 1),
+    Case(TWO, 1, 0),
+    Case(TWO, 0, 1),
+    Case(RESEND_ONE, 0, 1),
+    Case(CAMPAIGN, 0, 1),
+]

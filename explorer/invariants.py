@@ -1,0 +1,124 @@
+"""What must hold of every schedule, judged once it is over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_sendoso.ledger.records import State
+from airflow_provider_sendoso.models import RowOutcome, tracking_code
+from airflow_provider_sendoso.sending import Result
+from explorer.scheduler import Broken
+
+if TYPE_CHECKING:
+    from explorer.scenarios import Play
+
+
+@dataclass
+class Tried:
+    """What one try has reported."""
+
+    run: int
+    name: str
+    results: dict[int, Result] = field(default_factory=dict)
+    error: str | None = None
+    over: bool = False
+    waits: bool = False
+    refused: bool = False
+
+
+_STOPS = ("killed", "killed after acceptance", "frozen", "frozen for long", "machine asleep")
+_LOSES_A_GRANT = (*_STOPS, "request lost", "database away")
+
+
+def check(play: Play) -> None:
+    """
+    Judge a schedule that is over.
+
+    :raises Broken: naming the invariant and what was found.
+    """
+    _tokens(play)
+    _rate(play)
+    if play.scenario.tokens_only:
+        return
+    rows = {row["send_key"]: row for row in play.store.rows("SELECT * FROM sendoso_sends")}
+    _at_most_one(play)
+    _limits(play)
+    locked_out = bool(play.server.burnt)
+    for key, who in play.keys().items():
+        if not locked_out:
+            _not_lost(play, who, rows.get(key), key)
+    _reports(play)
+
+
+def _at_most_one(play: Play) -> None:
+    names = play.keys()
+    for key, count in Counter(sent.key for sent in play.server.sent).items():
+        if count > 1:
+            raise Broken(f"no gift twice: {names[key]} was sent {count} gifts")
+
+
+def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> None:
+    accepted = [sent for sent in play.server.sent if sent.key == key]
+    state = None if row is None else State(row["state"])
+    if row is not None and state is State.SENT:
+        ids = {sent.send_id for sent in accepted}
+        known = {row["send_id"], row["bound_id"], (tracking_code(row["send_id"]) or "").removeprefix("code-")}
+        if not ids & known:
+            raise Broken(f"nobody lost: {who} is SENT as {row['send_id']}, and Sendoso accepted {ids or 'nothing'}")
+    elif state is State.REFUSED:
+        if accepted or key not in play.server.refused:
+            raise Broken(f"nobody lost: {who} is REFUSED, and Sendoso accepted {len(accepted)}")
+    elif state is State.HELD:
+        others = any(sent.key != key for sent in play.server.sent)
+        if play.scenario.resend_absent and others and not play.scenario.campaign:
+            raise Broken(f"progress: {who} is still HELD, though absence can be proven")
+    else:
+        raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")
+
+
+def _reports(play: Play) -> None:
+    """What a try has said of a row is so."""
+    ids = {sent.send_id for sent in play.server.sent}
+    for tried in play.tried:
+        for number, result in tried.results.items():
+            told = result.send_id or ""
+            said = (tracking_code(told) or told).removeprefix("code-")
+            if result.outcome in (RowOutcome.SENT, RowOutcome.ALREADY_SENT) and said not in ids:
+                raise Broken(f"counts: {tried.name} says that row {number} was sent as {told}, which nobody was")
+
+
+def _limits(play: Play) -> None:
+    most = play.scenario.max_sends
+    # A try that was given up and goes on beside the next one: where the promise ends (docs/guarantees.md).
+    if most is None or any(fault in _STOPS[2:] for fault in play.world.faults):
+        return
+    last = play.batches[-1].batch_id
+    sent = play.store.rows(f"SELECT 1 FROM sendoso_sends WHERE batch_id = '{last}' AND state = 'SENT'")
+    if len(sent) > most:
+        raise Broken(f"limits: the last run has sent {len(sent)}, with max_sends={most}")
+
+
+def _rate(play: Play) -> None:
+    """No second sees more requests than the rate, but for those that a fault or a slow machine has delayed."""
+    from explorer.scenarios import RATE
+
+    arrivals = play.server.arrivals
+    most = int(RATE) + len(play.world.faults) + play.world.switches
+    for first, moment in enumerate(arrivals):
+        within = sum(1 for later in arrivals[first:] if later < moment + 1.0)
+        if within > most:
+            raise Broken(f"rate: {within} requests arrived within a second, at {moment:.3f}")
+
+
+def _tokens(play: Play) -> None:
+    server, faults = play.server, play.world.faults
+    frozen = any(fault in _STOPS[2:] for fault in faults)
+    if server.overlaps and not frozen:
+        raise Broken(f"tokens: {server.overlaps[0]}")
+    if server.burnt and not any(fault in _LOSES_A_GRANT for fault in faults):
+        raise Broken(f"tokens: {server.burnt[0]}")
+    lifetimes = 1 + int(play.world.now // (server.lifetime * 0.9))
+    if server.grants > lifetimes + len(faults):
+        raise Broken(f"tokens: {server.grants} were granted in {lifetimes} lifetimes")

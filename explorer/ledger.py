@@ -1,0 +1,141 @@
+"""The ledger's real SQL on an SQLite database in memory, whose transactions begin and end when the world says so."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import StaticPool
+
+from airflow_provider_sendoso.ledger import Ledger, group_commit
+from airflow_provider_sendoso.ledger.schema import identity, metadata
+from explorer.scheduler import EPOCH, World
+from explorer.stdlib import here
+
+SHORT = 100.0
+"""Seconds: longer than any lease, shorter than the settle time."""
+LONG = 1500.0
+"""Seconds: longer than lease and settle time together."""
+
+ANYWHERE = ("killed", "frozen", "frozen for long", "machine asleep", "clock set an hour ahead")
+"""What can happen to a process at each seam."""
+
+_BEFORE = (*ANYWHERE, "database restarts", "database away")
+_AFTER = ("acknowledgement lost", "frozen", "frozen for long", "machine asleep")
+
+
+def happen(world: World, fault: str) -> None:
+    """Let a fault that can happen anywhere happen to the process that is going."""
+    match fault:
+        case "killed":
+            world.kill(world.process)
+        case "frozen":
+            world.freeze(SHORT, suspend=False)
+        case "frozen for long":
+            world.freeze(LONG, suspend=False)
+        case "machine asleep":
+            world.freeze(SHORT, suspend=True)
+        case "clock set an hour ahead":
+            world.process.clock_jump += 3600.0
+
+
+class _Connection(sqlite3.Connection):
+    """One connection for all processes: transactions are atomic, as no thread hands over within one."""
+
+    changes = 0
+    statement = ""
+
+    def commit(self) -> None:
+        wrote = self.total_changes > self.changes
+        super().commit()
+        self.changes = self.total_changes
+        if not wrote or _paused(self):
+            return
+        world = here()
+        world.changes += 1
+        fault = world.seam("going on after the commit", _AFTER)
+        if fault == "acknowledgement lost":
+            raise sqlite3.OperationalError("server closed the connection unexpectedly")
+        happen(world, fault)
+
+
+def _paused(connection: Any) -> bool:
+    return bool(Store.paused)
+
+
+class Store:
+    """
+    The database, and a ledger on it for each process.
+
+    A ledger is opened once and used by one process of each schedule, because opening one takes longer than a schedule.
+    """
+
+    paused = True
+    """Whether transactions are the explorer's own, which are no part of a schedule."""
+
+    def __init__(self) -> None:
+        self._connection: Any = sqlite3.connect(
+            ":memory:", check_same_thread=False, factory=_Connection, cached_statements=512
+        )
+        self._connection.create_function("julianday", 1, _julian_day)
+        self._ledgers: list[Ledger] = []
+        self._used = 0
+        self.ledger = self._open()
+
+    def fresh(self) -> None:
+        """Empty the database, for a new world."""
+        self._used = 0
+        group_commit._forget_all()
+        self._connection.execute("BEGIN")
+        for table in metadata.tables.values():
+            if table is not identity:
+                self._connection.execute(f"DELETE FROM {table.name}")
+        sqlite3.Connection.commit(self._connection)
+
+    def for_process(self) -> Ledger:
+        """Return the ledger of a new process."""
+        if self._used == len(self._ledgers):
+            Store.paused, before = True, Store.paused
+            self._ledgers.append(self._open())
+            Store.paused = before
+        self._used += 1
+        return self._ledgers[self._used - 1]
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Read rows, outside of any schedule."""
+        cursor = self._connection.execute(query)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _open(self) -> Ledger:
+        # A path, because the ledger refuses a database in memory; there is no file.
+        engine = create_engine("sqlite:////explorer/ledger.db", creator=lambda: self._connection, poolclass=StaticPool)
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            if Store.paused:
+                return
+            world = here()
+            fault = world.seam("a transaction", _BEFORE)
+            if fault == "database restarts":
+                world.database_away_until = world.now + 3.0
+            elif fault == "database away":
+                world.database_away_until = world.now + 90.0
+            else:
+                happen(world, fault)
+            if world.now < world.database_away_until:
+                raise OperationalError("BEGIN", {}, sqlite3.OperationalError("the database system is starting up"))
+            world.now += 0.001
+            self._connection.changes = self._connection.total_changes
+
+        return Ledger(engine)
+
+
+def _julian_day(moment: str) -> float:
+    """Stand in for SQLite's own: the world's clock."""
+    from explorer.stdlib import _Here
+
+    world = _Here.world
+    return 2440587.5 + (EPOCH + (world.now + world.db_jump if world else 0.0)) / 86400.0

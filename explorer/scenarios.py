@@ -1,0 +1,253 @@
+"""Who takes part in a schedule: tries of batches, as Airflow starts them, over the real sending and ledger code."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import SecretStr
+
+from airflow_provider_sendoso.batch.limits import Limits
+from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
+from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.models import AnySend, CampaignSend, Delivery, GiftSend, RowOutcome
+from airflow_provider_sendoso.models.sends import CampaignRecipient, Recipient
+from airflow_provider_sendoso.sending import Result, Sender
+from airflow_provider_sendoso.sending.jobs import Job
+from airflow_provider_sendoso.sending.preview import preview
+from explorer.invariants import Tried, check
+from explorer.ledger import Store
+from explorer.scheduler import Broken, Process, World
+from explorer.sendoso import TIMEOUT, Sendoso
+from explorer.stdlib import Threads, Time, enter
+from explorer.strategies import Choices
+
+RATE = 3.0
+LEASE = 60.0
+SETTLE_TIME = 900.0
+_SECRET = "secret"
+_NEXT_TRY = 5.0
+_LAST_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """
+    A small deployment.
+
+    :param runs: DAG runs at once, each with a batch.
+    :param people: recipients of each batch, the same ones.
+    :param tries: of each run, while faults happen.
+    :param resend_absent: as ``on_absent="resend"``.
+    :param campaign: whether a campaign's gift is sent, and to a scope of each run's own.
+    :param refresh_token: whether tokens are renewed with single-use refresh tokens.
+    :param max_sends: the limit of the last run's batch.
+    :param max_in_flight: POSTs at once.
+    :param tokens_only: whether the runs only ask for a token.
+    :param lifetime: seconds of an access token.
+    """
+
+    name: str
+    runs: int = 2
+    people: int = 1
+    tries: int = 2
+    resend_absent: bool = False
+    campaign: bool = False
+    refresh_token: bool = False
+    max_sends: int | None = None
+    max_in_flight: int | None = 2
+    tokens_only: bool = False
+    lifetime: float = 7200.0
+
+
+class Play:
+    """
+    One schedule of a scenario.
+
+    :param scenario: who takes part.
+    :param choices: what happens.
+    :param store: the database, which is emptied.
+    """
+
+    def __init__(self, scenario: Scenario, choices: Choices, store: Store) -> None:
+        self.scenario, self.choices, self.store = scenario, choices, store
+        self.world = World(choices)
+        self.server = Sendoso(self.world, scenario.lifetime)
+        self.tried: list[Tried] = []
+        self.last_errors: list[str] = []
+        self._tries = [0] * scenario.runs
+        self._run_of: dict[Process, int] = {}
+        self._waited: set[int] = set()
+        self.batches = [self._batch(run) for run in range(scenario.runs)]
+        self._config = ClientConfig(
+            base_url="http://127.0.0.1:1",
+            client_id="client",
+            client_secret=SecretStr(_SECRET),
+            grant_type="refresh_token" if scenario.refresh_token else "client_credentials",
+            refresh_token=SecretStr("refresh-0") if scenario.refresh_token else None,
+            account="acme",
+            requests_per_second=RATE,
+            timeout=TIMEOUT,
+        )
+
+    def run(self) -> None:
+        """
+        Let the schedule happen, then let the faults stop and a last try of each run go through, and check.
+
+        :raises Broken: if an invariant is broken.
+        """
+        random.seed(0)  # of the jitter between retries
+        self.store.fresh()
+        enter(self.world)
+        Store.paused = False
+        self.world.on_lost = self._lost
+        try:
+            for run in range(self.scenario.runs):
+                self._start(run)
+            self.world.run()
+            self._finish()
+        finally:
+            self.world.end()
+            Store.paused = True
+            enter(None)
+        check(self)
+
+    def keys(self) -> dict[str, str]:
+        """Return whose each send key is."""
+        return {
+            self._key(batch, email): f"{email} in {batch.dedupe_scope}"
+            for batch in self.batches
+            for email in self._people
+        }
+
+    @property
+    def _people(self) -> list[str]:
+        return [f"ada{n}@example.com" for n in range(1, self.scenario.people + 1)]
+
+    def _key(self, batch: Batch, email: str) -> str:
+        return self.store.ledger.send_key(batch.account, batch.dedupe_scope, email)
+
+    def _batch(self, run: int) -> Batch:
+        scope = f"scope-{run}" if self.scenario.campaign else "scope"
+        return Batch(f"batch-{run}", "acme", scope, "email", "dag", "task", f"run-{run}", -1)
+
+    def _jobs(self) -> list[Job]:
+        sends: list[AnySend] = [
+            CampaignSend(touch_id="7", recipient=CampaignRecipient(email=email), delivery=Delivery.EMAIL)
+            if self.scenario.campaign
+            else GiftSend(
+                gift_id="mug", recipient=Recipient(first_name="Ada", last_name="L", email=email), message="Thanks."
+            )
+            for email in self._people
+        ]
+        return [
+            Job(number, email, send) for number, (email, send) in enumerate(zip(self._people, sends, strict=True), 1)
+        ]
+
+    # -- tries -----------------------------------------------------------------------------------------------------
+
+    def _start(self, run: int, delay: float = 0.0) -> None:
+        self._tries[run] += 1
+        process = Process(f"run {run + 1} try {self._tries[run]}")
+        self._run_of[process] = run
+        self.world.tell("starts", process.name)
+        self.world.spawn(process, lambda: self._guarded(process, run), delay)
+
+    def _lost(self, process: Process) -> None:
+        """Start the next try of a process that is dead, or that Airflow takes for dead."""
+        run = self._run_of.pop(process, None)
+        if run is not None and self._tries[run] < self.scenario.tries:
+            self._start(run, _NEXT_TRY)
+
+    def _guarded(self, process: Process, run: int) -> None:
+        tried = Tried(run, process.name)
+        self.tried.append(tried)
+        again: float | None = None
+        try:
+            again = self._try(run, tried)
+        except SendosoError as error:
+            tried.error = f"{type(error).__name__}: {error}"
+            self.world.tell(f"fails: {tried.error}")
+            again = _NEXT_TRY
+        except Exception as error:
+            raise Broken(f"crash: {process.name} ended with {type(error).__name__}: {error}") from error
+        tried.over = True
+        # A try that Airflow has given up is not tried again a second time.
+        if self._run_of.pop(process, None) is not None and again is not None and self._tries[run] < self.scenario.tries:
+            self._start(run, again)
+
+    def _session(self, ledger: Any, batch: Batch) -> SendosoSession:
+        config = self._config
+        keys = {email: self._key(batch, email) for email in self._people}
+        return SendosoSession(
+            config,
+            ledger.tokens(config.identity, _SECRET),
+            ledger.pace(config.account, SPACING / config.requests_per_second, POLL_SHARE),
+            sleep=Time.sleep,
+            transport=self.server.transport(lambda send: keys[send["email"]]),
+        )
+
+    def _try(self, run: int, tried: Tried) -> float | None:
+        """Do what a try of ``BatchSendOperator`` does; return the seconds until the next try, if there must be one."""
+        ledger, batch, scenario = self.store.for_process(), self.batches[run], self.scenario
+        session = self._session(ledger, batch)
+        if scenario.tokens_only:
+            session.token()
+            return None
+        jobs = self._jobs()
+        sender = Sender(
+            session,
+            ledger,
+            batch,
+            own_gift=True,
+            lease=LEASE,
+            claim_timeout=600.0,
+            max_in_flight=scenario.max_in_flight,
+            settle_time=SETTLE_TIME,
+            resend_absent=scenario.resend_absent,
+            executor=Threads(),
+        )
+        ledger.sends.open_batch(batch)
+        left_out: set[int] = set()
+        if scenario.max_sends is not None and run == scenario.runs - 1:
+            seen = preview(ledger, batch, jobs, lambda result: None, resend_absent=scenario.resend_absent)
+            left_out = seen.left_out
+            if Limits(max_sends=scenario.max_sends).why_refused(seen.sends, None, seen.fingerprint):
+                self.world.tell("is refused: max_sends")
+                tried.refused = True
+                return None
+
+        def record(result: Result) -> None:
+            tried.results[result.number] = result
+
+        sender.send(jobs, record, left_out=left_out)
+        outcomes = [tried.results[job.number].outcome if job.number in tried.results else None for job in jobs]
+        self.world.tell(f"ends: {', '.join('not reached' if one is None else one.value for one in outcomes)}")
+        if None in outcomes or RowOutcome.NOT_REACHED in outcomes:
+            return _NEXT_TRY
+        if RowOutcome.HELD in outcomes and scenario.resend_absent and sender.settles_in is not None:
+            tried.waits = True
+            if run not in self._waited:  # as the operator defers itself once
+                self._waited.add(run)
+                self._tries[run] -= 1
+                return sender.settles_in + 1.0
+        return None
+
+    def _finish(self) -> None:
+        """Let no more faults happen, all leases lapse, and each run be tried until it ends."""
+        self.world.allows_faults = False
+        self.world.strategy = Choices()
+        self.world.tell("all faults stop", "")
+        self.scenario = replace(self.scenario, tries=0)  # no other try than those below
+        for run in range(self.scenario.runs):
+            for _ in range(_LAST_TRIES):
+                self.world.now += 2000.0
+                self._start(run)
+                self.world.run()
+                last = self.tried[-1]
+                if last.error is None and not last.waits:
+                    break

@@ -1,0 +1,222 @@
+"""A model of Sendoso in memory: it accepts every duplicate, records each, and fails in every way that is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
+from airflow_provider_sendoso.client.transport import Transport
+from airflow_provider_sendoso.models import METADATA_KEY
+from explorer.ledger import ANYWHERE, happen
+from explorer.scheduler import EPOCH, Process, World
+
+TIMEOUT = 30.0
+LATE = 600.0
+"""Seconds, less than the settle time, after which a late send is accepted, or is shown in the lists."""
+
+_WAY = 0.05
+"""Seconds from a process to Sendoso, and back."""
+
+_NO_ANSWER = Exchange(Phase.LOST, error="Timeout")
+_NOT_CONNECTED = Exchange(Phase.NOT_CONNECTED, error="ConnectionRefusedError")
+
+_BEFORE = ("not connected", "429", "401", "503 before", "request lost", "outage")
+_POST = ("503 after", "answer lost", "killed after acceptance", "listed late", "accepted late", "refused")
+_READ = ("a list without its newest send",)
+
+
+@dataclass
+class Sent:
+    """A send that Sendoso has accepted."""
+
+    send_id: str
+    key: str
+    """Of the send in the ledger; the model knows it, Sendoso does not."""
+    body: Mapping[str, Any]
+    made_at: float
+    listed_at: float
+    campaign: bool
+
+
+class Sendoso:
+    """
+    The server of one world.
+
+    :param world: its clock, and who asks.
+    :param lifetime: seconds that an access token works.
+    """
+
+    def __init__(self, world: World, lifetime: float = 7200.0) -> None:
+        self.world = world
+        self.lifetime = lifetime
+        self.sent: list[Sent] = []
+        self.refused: set[str] = set()
+        self.arrivals: list[float] = []
+        self.grants = 0
+        self.refresh_token = "refresh-0"
+        self.spent: set[str] = set()
+        self.burnt: list[str] = []
+        self.renewing: dict[Process, float] = {}
+        self.overlaps: list[str] = []
+        self._tokens: dict[str, float] = {}
+        self._away_until = 0.0
+        self._stale_lists = 0
+        self._machine = Process("Sendoso")
+
+    def transport(self, key_of: Callable[[Mapping[str, Any]], str]) -> Transport:
+        """
+        Return the way of one process to this server.
+
+        :param key_of: the key, in the ledger, of the send whose body the process posts.
+        """
+        way: Any = SimpleNamespace(
+            exchange=lambda *place, **request: self._exchange(key_of, *place, **request),
+            open_for_post=lambda url, used_in=0.0: None,
+            close=lambda: None,
+        )
+        return way  # type: ignore[no-any-return]
+
+    def know(self, token: str) -> None:
+        """Accept a token that nobody has asked for."""
+        self._tokens[token] = float("inf")
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def _exchange(
+        self,
+        key_of: Callable[[Mapping[str, Any]], str],
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any],
+        json: Mapping[str, Any] | None,
+        auth: Any,
+        **more: Any,
+    ) -> Exchange:
+        world, path = self.world, url.partition("://")[2].partition("/")[2]
+        post = method == "POST" and path != "oauth/token"
+        send = dict((json or {}).get("send", {})) if post else {}
+        what = f"{method} /{path}" + (f" for {send.get('email')}" if post else "")
+        stale = () if post or self._stale_lists else _READ
+        thread = world.current
+        assert thread is not None
+        thread.posts_next = post
+        fault = world.seam(what, (*ANYWHERE, *_BEFORE, *(_POST if post else () if json else stale)))
+        if fault in ANYWHERE:
+            happen(world, fault)
+            fault = ""
+        thread.posts_next = False
+        if fault == "outage":
+            self._away_until = world.now + 20.0
+        if fault == "not connected" or world.now < self._away_until:
+            world.sleep(_WAY)
+            return self._told(what, _NOT_CONNECTED, "cannot connect")
+        world.sleep(_WAY)
+        self.arrivals.append(world.now)
+        if fault == "request lost":
+            world.sleep(TIMEOUT)
+            return self._told(what, _NO_ANSWER, "no answer; it was never received")
+        if fault == "429":
+            return self._told(what, self._answer(429, {"message": "slow down"}, {"retry-after": "2"}), "429")
+        if fault == "503 before":
+            return self._told(what, self._answer(503, {"message": "maintenance"}), "503; it was not processed")
+        if path == "oauth/token":
+            return self._token(what, dict(json or {}), fault)
+        prepared = SimpleNamespace(headers={})
+        token = auth(prepared).headers.get("Authorization", "").removeprefix("Bearer ")
+        if fault == "401":
+            self._tokens.pop(token, None)
+        if self._tokens.get(token, 0.0) < world.now:
+            return self._told(what, self._answer(401, {"error": "invalid_token"}), "401")
+        return self._send(what, path, send, key_of, fault) if post else self._read(what, path, params, fault)
+
+    def _send(self, what: str, path: str, send: dict[str, Any], key_of: Any, fault: str) -> Exchange:
+        key, process = key_of(send), self.world.process
+        if fault == "refused":
+            self.refused.add(key)
+            return self._told(what, self._answer(422, {"message": "no such address"}), "422; refused")
+        if fault == "accepted late":
+            self.world.spawn(self._machine, lambda: self._accept(path, send, key, 0.0), LATE)
+            self.world.sleep(TIMEOUT)
+            return self._told(what, _NO_ANSWER, "no answer; it will be accepted late")
+        made = self._accept(path, send, key, LATE if fault in ("listed late",) else 0.0)
+        if fault == "killed after acceptance":
+            self.world.kill(process)
+        if fault in ("answer lost", "listed late"):
+            self.world.sleep(TIMEOUT)
+            return self._told(what, _NO_ANSWER, "no answer; it was accepted")
+        self.world.sleep(_WAY)
+        if fault == "503 after":
+            return self._told(what, self._answer(503, {"message": "gateway"}), "503; it was accepted")
+        body = {"success": True, "tracking_code": f"code-{made.send_id}"} if made.campaign else {"id": made.send_id}
+        return self._told(what, self._answer(201, body), f"201, {made.send_id}")
+
+    def _accept(self, path: str, send: dict[str, Any], key: str, lag: float) -> Sent:
+        now = self.world.now
+        made = Sent(f"send-{len(self.sent) + 1}", key, send, now, now + lag, path == "api/v3/send")
+        self.sent.append(made)
+        self.world.changes += 1
+        self.world.tell(f"accepts {made.send_id} for {send.get('email')}", "Sendoso")
+        return made
+
+    def _read(self, what: str, path: str, params: Mapping[str, Any], fault: str) -> Exchange:
+        shown: list[dict[str, Any]] = []
+        if path in ("api/v3/sends", "api/v3/send"):
+            campaign = path == "api/v3/send"
+            listed = [one for one in self.sent if one.campaign is campaign and one.listed_at <= self.world.now]
+            listed.sort(key=lambda one: -one.made_at)
+            if fault in _READ:
+                self._stale_lists += 1
+                listed = listed[1:]
+            shown = [_row(one) for one in listed]
+        size, page = int(params.get("per_page", 100)), int(params.get("page", 1))
+        rows = shown[(page - 1) * size : page * size]
+        name = "sends" if shown or path.startswith("api/v3/send") else "gifts"
+        self.world.sleep(_WAY)
+        return self._told(what, self._answer(200, {name: rows, "total": len(shown)}), f"{len(rows)} rows")
+
+    def _token(self, what: str, form: dict[str, Any], fault: str) -> Exchange:
+        world, process = self.world, self.world.process
+        if any(other.frozen_until <= world.now and not other.dead for other in self.renewing):
+            self.overlaps.append(f"{process.name} asks for a token while another process does")
+        self.renewing[process] = world.now
+        try:
+            given = form.get("refresh_token")
+            if given is not None and given != self.refresh_token:
+                if given in self.spent:
+                    self.burnt.append(f"{process.name} presents a refresh token that was used before")
+                return self._told(what, self._answer(400, {"error": "invalid_grant"}), "invalid_grant")
+            self.grants += 1
+            token = f"access-{self.grants}"
+            self._tokens[token] = world.now + self.lifetime
+            body: dict[str, Any] = {"access_token": token, "expires_in": self.lifetime}
+            if given is not None:
+                self.spent.add(self.refresh_token)
+                self.refresh_token = f"refresh-{self.grants}"
+                body["refresh_token"] = self.refresh_token
+            world.sleep(_WAY)
+            return self._told(what, self._answer(200, body), f"token {self.grants}")
+        finally:
+            self.renewing.pop(process, None)
+
+    def _answer(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Exchange:
+        given = {"content-type": "application/json", **(headers or {})}
+        return Exchange(Phase.ANSWERED, Answer(status, given, json.dumps(body).encode()))
+
+    def _told(self, what: str, exchange: Exchange, words: str) -> Exchange:
+        self.world.changes += 1
+        self.world.tell(f"{what}: {words}")
+        return exchange
+
+
+def _row(sent: Sent) -> dict[str, Any]:
+    made_at = datetime.fromtimestamp(EPOCH + sent.made_at, UTC).isoformat()
+    row: dict[str, Any] = {"id": sent.send_id, "status": "processing", "created_at": made_at}
+    if sent.campaign:
+        return row | {"touch": {"id": sent.body["touch_id"]}, "recipient": {"email": sent.body["email"]}}
+    return row | {"metadata": {METADATA_KEY: sent.body["metadata"][METADATA_KEY]}}
