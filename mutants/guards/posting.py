@@ -27,7 +27,7 @@ GUARDS: tuple[Guard, ...] = (
         "            try:\n                self._begin(attempt, claim, fit)\n",
         "            exchange = self.session.call(request, token)\n"
         "            try:\n                self._begin(attempt, claim, fit)\n",
-        "sending/test_sending_crash_points.py::test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next",
+        f"{_OUTCOMES}::test_a_claim_that_is_lost_before_the_post_posts_nothing",
         also=(
             Edit(
                 _POSTING + ":Poster._post",
