@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types compiled docs
-.PHONY: bench bench-group bench-smoke explore mutants soak soak-short screenshots clean
+.PHONY: bench bench-group bench-smoke explore mutants soak soak-short cluster cluster-group screenshots clean
 
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill)
@@ -62,7 +62,7 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/memory.py --rows 20000
 	$(BIN)/python benchmarks/parse.py --runs 2
 
-test-all: test test-rest
+test-all: test test-rest cluster
 
 # Which lines the tests run, on the newest Airflow.
 coverage: $(READY)
@@ -108,6 +108,13 @@ explore: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
+
+# A whole Airflow on CeleryExecutor, whose machines and servers are killed, frozen and restarted; Redis is Debian's.
+cluster: $(READY) cluster-group
+	$(BIN)/python -m cluster
+
+cluster-group: $(READY)
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group cluster
 
 # The pictures in the docs, taken on the walk that the tests take: look at them before you commit them.
 screenshots: $(READY)

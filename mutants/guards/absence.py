@@ -7,13 +7,14 @@ from mutants.guard import Guard, guard
 _RECONCILING = "sending/reconciling.py"
 _SENDER = "sending/sender.py"
 _GIFT = "sending/kinds/gift.py"
-_CAMPAIGN = "sending/kinds/campaign.py"
+_TRACKING = "sending/kinds/tracking.py"
 _BINDINGS = "ledger/bindings.py"
 _OF_RECONCILING = "sending/test_sending_reconcile.py"
 _TWO_GIFTS = "sending/test_two_gifts.py"
 _KINDS = "sending/test_kinds_apart.py"
 _OF_BINDINGS = "ledger/test_ledger_bindings.py"
 _OF_CAMPAIGNS = "sending/test_campaign_sends.py"
+_OF_PRODUCTS = "sending/test_marketplace_sends.py"
 
 GUARDS: tuple[Guard, ...] = (
     guard(
@@ -239,15 +240,15 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "campaign-witness",
         "A list that shows no campaign send of the account proves nothing absent",
-        _CAMPAIGN + ":TrackerScanner.scan",
-        "if tracker.complete and any(witness.name in tracker.seen.keys() | assigned.keys() for witness in witnesses):",
+        _TRACKING + ":TrackerScanner.scan",
+        "if tracker.complete and any(witness.name in shown for witness in witnesses):",
         "if tracker.complete:",
         f"{_OF_CAMPAIGNS}::test_a_list_without_any_send_of_the_account_proves_no_absence",
     ),
     guard(
         "campaign-complete",
         "A list of campaign sends that is not complete proves nothing absent",
-        _CAMPAIGN + ":TrackerScanner.scan",
+        _TRACKING + ":TrackerScanner.scan",
         "if tracker.complete and any(",
         "if any(",
         f"{_OF_CAMPAIGNS}::test_a_list_of_campaign_sends_that_is_not_complete_proves_no_absence",
@@ -255,7 +256,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "campaign-may-hold",
         "A campaign send is not absent while a row may be its own",
-        _CAMPAIGN + ":TrackerScanner.scan",
+        _TRACKING + ":TrackerScanner.scan",
         "scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}",
         "scan.absent = {send.name for send in wanted if send.name not in assigned}",
         f"{_OF_CAMPAIGNS}::test_a_send_that_may_be_one_of_several_rows_is_not_sent_again",
@@ -272,9 +273,9 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "rows-of-others",
         "Rows of other sends to the same person are not this send's",
-        _CAMPAIGN + ":TrackerScanner.scan",
-        "others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}",
-        "others: dict[str, Record] = {}",
+        _TRACKING + ":TrackerScanner.scan",
+        "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes, gifts=by_id)\n",
+        "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, (), gifts=by_id)\n",
         f"{_OF_CAMPAIGNS}::test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row",
         explored=True,
     ),
@@ -287,9 +288,33 @@ GUARDS: tuple[Guard, ...] = (
         f"{_KINDS}::test_rows_that_another_kind_may_have_proves_no_campaign_send_absent",
     ),
     guard(
+        "product-witness",
+        "A list that shows no send of the marketplace or of SmartSend by its id proves none of them absent",
+        _TRACKING + ":TrackerScanner.scan",
+        "if tracker.complete and any(witness.name in shown for witness in witnesses):",
+        "if tracker.complete and (by_id or any(witness.name in shown for witness in witnesses)):",
+        f"{_OF_PRODUCTS}::test_a_list_that_never_shows_such_sends_proves_nothing",
+    ),
+    guard(
+        "product-hidden",
+        "Where an accepted product is not shown under its id, no row of its recipient is another send's",
+        _TRACKING + ":TrackerScanner.scan",
+        "if send.name in assigned and send.key not in hidden:",
+        "if send.name in assigned:",
+        f"{_OF_PRODUCTS}::test_a_list_with_other_ids_does_not_give_a_send_the_row_of_another",
+    ),
+    guard(
+        "product-or-gift",
+        "A row without a campaign may be a catalogue gift's",
+        _BINDINGS + ":Bindings.perhaps_sent",
+        "        if not gifts:\n",
+        "        if gifts is not None:\n",
+        f"{_OF_PRODUCTS}::test_the_row_of_a_catalogue_gift_is_not_given_to_a_product",
+    ),
+    guard(
         "bound-rows",
         "A row that is bound to a send is not another one's",
-        _CAMPAIGN + ":TrackerScanner._taken",
+        _TRACKING + ":TrackerScanner._taken",
         "return self._ledger.bindings.bound_among(account, ids)",
         "return set() if ids else self._ledger.bindings.bound_among(account, ids)",
         f"{_KINDS}::test_a_row_that_is_bound_to_a_send_of_another_kind_is_not_a_campaign_sends",

@@ -152,7 +152,7 @@ def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             ours(parser(), rest)
         case ["python", "-m", "airflow_provider_sendoso.sandbox", *rest]:
             ours(sandbox_shell._parser(), rest)
-        case ["python", "-m", "soak" | "explorer" as tool, *rest]:
+        case ["python", "-m", "soak" | "explorer" | "cluster" as tool, *rest]:
             known = (ROOT / tool / "__main__.py").read_text(encoding="utf-8")
             assert [word for word in rest if word.startswith("--") and f'"{word}"' not in known] == []
         case ["export", *settings] if all(setting.startswith(("AIRFLOW_HOME=", "AIRFLOW__")) for setting in settings):

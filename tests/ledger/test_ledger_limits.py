@@ -32,7 +32,7 @@ class Spender:
     def __init__(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ledger, self.now, self.owners = ledger, NOON, 0
         lock = spending._lock
-        monkeypatch.setattr(spending, "_lock", lambda *args: lock(*args) and self.now)
+        monkeypatch.setattr(spending, "_lock", lambda *args: (self.now, lock(*args)[1]))
 
     def claim(self, key: str, scope: str = "q4", person: str | None = None, resend_of: str | None = None) -> Claim:
         self.owners += 1

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 from trying import SENDS, Try, posts
 
+from airflow_provider_sendoso.client.pace import Turn
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
@@ -144,6 +145,28 @@ def test_the_lease_is_looked_at_again_after_the_turn(
     assert result is not None
     assert result.outcome == "sent"
     assert len(turns) == 3
+    assert posts(sendoso) == 1
+
+
+@pytest.mark.parametrize(("missed", "turns"), [(0, 1), (1, 2), (2, 3), (99, 3)])
+def test_a_send_whose_slot_is_over_before_the_first_byte_takes_another(
+    bench: Bench, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch, missed: int, turns: int
+) -> None:
+    """POSTING is committed with each slot, and the POST is made once; with the third slot, however late it is."""
+    turn, taken, committed = bench.session.await_turn_to_send, [], []
+
+    def late(send: Any, **more: Any) -> Turn:
+        turn(send, **more)
+        taken.append(1)
+        return Turn(time.monotonic() + (-1.0 if len(taken) <= missed else 60.0), at_once=True)
+
+    monkeypatch.setattr(bench.session, "await_turn_to_send", late)
+    bench.around("begin_post", lambda call: (call(), committed.append(1))[0])
+    result = bench.post().result
+    assert result is not None
+    assert result.outcome == "sent"
+    assert len(taken) == turns
+    assert len(committed) >= turns
     assert posts(sendoso) == 1
 
 

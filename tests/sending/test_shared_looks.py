@@ -130,8 +130,12 @@ def test_a_send_that_became_unknown_after_a_search_is_looked_for(sendoso: Sandbo
     assert {record(key).state for key in lost} == {State.HELD}
 
 
-def test_what_another_client_has_searched_proves_nothing(sendoso: Sandbox, lost: list[str]) -> None:
+def test_what_another_client_has_searched_serves_and_proves_nothing(sendoso: Sandbox, lost: list[str]) -> None:
     """Its list may be that of another organisation."""
+    look(prove=False, client="another client!!")
+    before = lists(sendoso)
+    look(prove=False)
+    assert lists(sendoso) > before
     change(client=SendosoHook().ledger.client_hash(SendosoHook().config.client))
     assert look(client="another client!!") == set()
     before = lists(sendoso)
