@@ -1,5 +1,6 @@
 """Rate limiting: every call to Sendoso first takes a slot of the account's pace.
 
+A call to the marketplace or to SmartSend takes a slot of a second pace before, because these have a limit of their own.
 Slots are handed out by a :class:`Pace`: the ledger's, shared by the whole deployment, or one process's own.
 """
 
@@ -21,6 +22,15 @@ POLL_SHARE = 5
 
 SPACING = 1.05
 """Slots are 1.05 / rate apart: closer together, network jitter puts an eleventh request into a second (measured)."""
+
+MINUTE_RATE = 100
+"""Requests to the marketplace and to SmartSend a minute and user (published)."""
+
+MINUTE_INTERVAL = SPACING * 60.0 / MINUTE_RATE
+"""Seconds between two slots of the second pace."""
+
+SLOT_KEEPS = 1.0
+"""Seconds that a slot of the second pace can be used after it has come up: the limit is per minute."""
 
 LONGEST_WAIT = 150.0
 """Seconds that a call waits for its slot; beyond, it fails retryably instead of keeping a worker."""
@@ -111,9 +121,14 @@ class Turn:
         return self.due + _STALE
 
     @property
+    def lateness(self) -> float:
+        """Seconds since the slot has come up."""
+        return time.monotonic() - self.due
+
+    @property
     def is_late(self) -> bool:
         """Whether the slot is too old to be used: the call would come close to those of the next slots."""
-        return time.monotonic() > self.over_at
+        return self.lateness > _STALE
 
 
 def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep, lead: float = 0.0) -> Turn:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, api_error
+from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
 from airflow_provider_sendoso.client.pace import SlotMissed, Turn
 from airflow_provider_sendoso.client.session import MOST_SLOTS, SendosoSession
@@ -130,7 +131,7 @@ class Poster:
         token, renewed, tries = self.session.token(), False, 0
         late: _Attempt | None = None
         while True:
-            attempt = late or _Attempt(self, claim, fit)
+            attempt = late or _Attempt(self, claim, request, fit)
             try:
                 turn = self._begin(attempt, claim, fit)
             except _ClaimLost:
@@ -224,11 +225,13 @@ class _Attempt:
 
     :param poster: the poster, which all attempts of a batch share.
     :param claim: the right to post the send.
+    :param request: its POST.
     :param fit: the limits in which the send has to fit, and its price.
     """
 
-    def __init__(self, poster: Poster, claim: Claim, fit: Fit) -> None:
+    def __init__(self, poster: Poster, claim: Claim, request: Request, fit: Fit) -> None:
         self._poster = poster
+        self._request = request
         self._sends = poster.ledger.sends
         self.claim = claim
         self._fit = fit
@@ -260,7 +263,7 @@ class _Attempt:
         margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
             while since_boot() > self._lapses_at - margin:
-                turn = self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
+                turn = self._poster.session.await_turn_to_send(self, request=self._request, sleep=self._poster.sleep)
         except BaseException:
             if self._posting:
                 self._sends.post_again(self.claim, self._poster.lease)

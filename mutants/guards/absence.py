@@ -142,7 +142,7 @@ GUARDS: tuple[Guard, ...] = (
         _RECONCILING + ":Reconciler._name",
         "kind.value, self._client)",
         "kind.value)",
-        "sending/test_shared_looks.py::test_what_another_client_has_searched_proves_nothing",
+        "sending/test_shared_looks.py::test_what_another_client_has_searched_does_not_keep_this_one_from_searching",
     ),
     guard(
         "proof-obeyed",

@@ -209,8 +209,7 @@ GUARDS: tuple[Guard, ...] = (
         _TRANSITIONS + ":take",
         "    supersedes = supersedes and record.batch_id == batch.batch_id\n",
         "",
-        "sending/test_superseded_tries.py::"
-        "test_what_an_earlier_try_has_claimed_and_not_posted_is_free_for_the_next_try_at_once",
+        f"{_CLAIMS}::test_a_try_takes_over_the_claims_of_its_own_batch_and_of_no_other",
     ),
     guard(
         "live-post",

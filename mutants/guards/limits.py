@@ -137,7 +137,7 @@ GUARDS: tuple[Guard, ...] = (
         "ledger/spending.py:doubt",
         '    connection.execute(_DOUBT, {"this_account": account})\n',
         "    pass\n",
-        "ledger/test_ledger_limits.py::test_a_decision_that_a_send_has_gone_out_after_all_counts_at_once",
+        "ledger/test_ledger_limits.py::test_decisions_that_several_sends_have_gone_out_after_all_use_a_limit_up_at_once",
     ),
     guard(
         "capped",

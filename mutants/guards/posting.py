@@ -26,7 +26,7 @@ GUARDS: tuple[Guard, ...] = (
         _POSTING + ":Poster._post",
         "                turn = self._begin(attempt, claim, fit)\n",
         "                exchange, turn = self.session.call(request, token), self._begin(attempt, claim, fit)\n",
-        "sending/test_sending_crash_points.py::test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next",
+        f"{_OUTCOMES}::test_a_claim_that_is_lost_before_the_post_posts_nothing",
         also=(
             Edit(
                 _POSTING + ":Poster._post",
@@ -259,8 +259,8 @@ GUARDS: tuple[Guard, ...] = (
         "slot-outlasted",
         "A slot that the commit of POSTING has outlasted is dropped, and another one taken",
         "client/session.py:SendosoSession.await_turn",
-        "            if not turn.is_late:\n                return\n",
-        "            return\n",
+        "            if not turn.is_late:\n                return turn\n",
+        "            return turn\n",
         "operators/test_rate_limit.py::test_a_call_whose_commit_outlasts_its_slot_takes_another_slot",
     ),
     guard(

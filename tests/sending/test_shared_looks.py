@@ -143,6 +143,16 @@ def test_what_another_client_has_searched_serves_and_proves_nothing(sendoso: San
     assert lists(sendoso) - before == 4
 
 
+def test_what_another_client_has_searched_does_not_keep_this_one_from_searching(
+    sendoso: Sandbox, lost: list[str]
+) -> None:
+    """A send that is in this client's list would stay held until the other's search is old."""
+    look(prove=False, client="another client!!")
+    before = lists(sendoso)
+    look(prove=False)
+    assert lists(sendoso) > before
+
+
 def test_a_search_that_failed_serves_nobody(sendoso: Sandbox, lost: list[str]) -> None:
     sendoso.fault("status", times=100, method="GET", path=SENDS, status=404)
     look()
