@@ -1,7 +1,7 @@
 """
 A gift that Sendoso picks, up to 50 USD, for everybody who has renewed: each waits for a manager's approval.
 
-Set the connections ``sendoso_default`` (client ID, client secret, and in its extra the scope ``public write smartsend``),
+Set the connections ``sendoso_default`` (client ID, client secret; in its extra the scope ``public write smartsend``),
 ``sendoso_ledger`` (a PostgreSQL or MySQL database, or a SQLite file for a single machine) and ``warehouse`` (a database
 with a table ``renewals``: ``customer_id``, ``first_name``, ``last_name``, ``email``, ``country``).
 

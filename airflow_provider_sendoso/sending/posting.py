@@ -263,7 +263,7 @@ class _Attempt:
         margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
             while since_boot() > self._lapses_at - margin:
-                turn = self._poster.session.await_turn_to_send(self, self._request, sleep=self._poster.sleep)
+                turn = self._poster.session.await_turn_to_send(self, request=self._request, sleep=self._poster.sleep)
         except BaseException:
             if self._posting:
                 self._sends.post_again(self.claim, self._poster.lease)

@@ -75,13 +75,14 @@ def begin(forkserver: ForkServerContext, connections: dict[str, Any]) -> Iterato
 
 
 @pytest.fixture
-def next_try(connections: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+def next_try(sendoso: Sandbox, connections: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """Runs the next try in this process, after the leases of what the frozen one is posting have lapsed."""
+    patient = {"sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=60)}
 
     def run(what: str, **changes: Any) -> dict[str, Any]:
         lapsed = update(sends).where(sends.c.state == State.POSTING).values(lease_until=0.0)
         SendosoHook().ledger._database.run(lambda connection: connection.execute(lapsed))
-        return frozen.a_try(connections, what, changes)
+        return frozen.a_try(connections | patient, what, changes)
 
     return run
 
@@ -102,6 +103,7 @@ def test_a_batch_that_wakes_after_the_next_try_leaves_its_xcom_its_results_and_i
     sendoso: Sandbox,
     begin: Callable[..., Frozen],
     next_try: Callable[..., dict[str, Any]],
+    connections: dict[str, Any],
     until: Callable[..., None],
     tmp_path: Path,
     answered: bool,
@@ -110,6 +112,8 @@ def test_a_batch_that_wakes_after_the_next_try_leaves_its_xcom_its_results_and_i
     tables = {"results_table": "results", "conn_id": "warehouse"}
     sendoso.fault("slow", times=2, method="POST", path=SENDS)
     sendoso.fault("slow", times=3, method="POST", path=SENDS, delay=1.0 if answered else 30.0)
+    if answered:
+        connections["sendoso_default"]["extra"]["timeout"] = 60
     old = begin("batch", **tables)
     until(lambda: len(sendoso.sends) >= 5)
     old.freeze()
@@ -133,6 +137,7 @@ def test_a_batch_that_wakes_while_the_next_try_sends_leaves_the_rest_to_it(
     connections: dict[str, Any],
     until: Callable[..., None],
 ) -> None:
+    connections["sendoso_default"]["extra"]["timeout"] = 60
     sendoso.fault("slow", times=100, method="POST", path=SENDS, delay=0.3)
     old = begin("batch", count=40)
     until(lambda: len(sendoso.sends) >= 4)
@@ -218,7 +223,8 @@ def test_what_an_earlier_try_has_claimed_and_not_posted_is_free_for_the_next_try
     old.process.join(20)
     states = SendosoHook().ledger.sends.states()
     assert states == {State.POSTING: 1, State.CLAIMED: 7}
-    new = frozen.a_try(connections, "batch", {"count": 8, "claim_timeout": 0})
+    patient = {"sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=60)}
+    new = frozen.a_try(connections | patient, "batch", {"count": 8, "claim_timeout": 0})
     assert new["xcom"]["return_value"]["sent"] == 7
     assert new["xcom"]["return_value"]["not_reached"] == 1
     assert len(sendoso.sends) == 8
