@@ -41,7 +41,7 @@ def test_a_product_becomes_a_row_of_each_variant_whatever_is_missing() -> None:
         ("v1", "p", "Tea"),
         ("v2", "p", "Tea"),
     ]
-    assert (rows[0].cells["price"], rows[0].cells["currency"], rows[1].cells["price"]) == ("24.50", "USD", None)
+    assert (rows[0].cells["price"], rows[0].cells["currency"], rows[1].cells["price"]) == ("24.5000", "USD", None)
     assert list(listed.expand({"id": "p"})) == []
 
 
