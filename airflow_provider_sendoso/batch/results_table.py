@@ -338,7 +338,7 @@ def _longest(batch: Batch) -> Cells:
     return (
         *(batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 1, "x" * 250, "x" * 64, "already_sent"),
         *("x" * 190, "x" * LONGEST_REASON, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID),
-        *(now, "12345678.9012", "USD", "processing", now, "x" * LONGEST_WORD),
+        *(now, "12345678.9012", "USD", "processing", now, "x" * LONGEST_WORD, "x" * LONGEST_ID, "x" * LONGEST_ID),
     )
 
 

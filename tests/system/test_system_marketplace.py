@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 DATE = "2026-01-05T05:00:00+00:00"
@@ -33,11 +32,6 @@ def test_the_products_are_landed_and_a_second_run_changes_nothing(airflow: Any, 
     assert run.state == "success", run.log[-5000:]
     landed = run.xcoms["land_products"]
     assert (landed["rows"], landed["inserted"]) == (7, 7)
-    found = here.execute("SELECT id, product_id, price, currency FROM sendoso_products WHERE price < 30 ORDER BY id")
-    assert [tuple(row) for row in found] == [
-        ("var-brownies", "prod-brownies", Decimal("29.95"), "USD"),
-        ("var-snacks-small", "prod-snacks", Decimal("24.5"), "USD"),
-    ]
     again = airflow.run("marketplace_catalogue", "2026-01-12T05:00:00+00:00", with_scopes(here))
     assert again.xcoms["land_products"]["unchanged"] == 7
 
