@@ -229,7 +229,7 @@ class SendosoSession:
             with self._turns[poll]:
                 turn = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep, lead=lead)
             self._crowded = not turn.at_once
-            if minute is not None and minute.lateness > SLOT_KEEPS:
+            if minute is not None and minute.lateness > SLOT_KEEPS and lead != _LEADS[-1]:
                 continue  # the account had to wait, and calls that waited with it must not come all at once
             before()
             if (rest := turn.due - time.monotonic()) > 0:

@@ -103,13 +103,10 @@ def test_a_slot_of_the_second_pace_that_the_account_outlasts_is_taken_anew(
     """Calls that have waited together for the account must not come to the marketplace all at once."""
     session = session_on("https://app.sendoso.com")
     session.minute_pace = type(pace)()
-    lateness = iter([2.0])
-    monkeypatch.setattr(
-        "airflow_provider_sendoso.client.pace.Turn.lateness", property(lambda turn: next(lateness, 0.0))
-    )
-    committed: list[int] = []
-    session.await_turn(POST, before=lambda: committed.append(session.minute_pace.slots))
-    assert committed == [2]
+    monkeypatch.setattr("airflow_provider_sendoso.client.session.SLOT_KEEPS", -60.0)
+    committed: list[tuple[int, int]] = []
+    session.await_turn(POST, before=lambda: committed.append((session.minute_pace.slots, pace.slots)))
+    assert committed == [(3, 3)]  # however late its slots are, a call commits before it is made
 
 
 # -- lists -------------------------------------------------------------------------------------------------------------
