@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants.guard import Guard, guard
+from mutants.guard import Edit, Guard, guard
 
 _RECONCILING = "sending/reconciling.py"
 _SENDER = "sending/sender.py"
@@ -277,6 +277,13 @@ GUARDS: tuple[Guard, ...] = (
         "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes, gifts=by_id)\n",
         "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, (), gifts=by_id)\n",
         f"{_OF_CAMPAIGNS}::test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row",
+        also=(
+            Edit(
+                _TRACKING + ":TrackerScanner.scan",
+                "perhaps_sent(account, hashes, gifts=by_id)\n            if ",
+                "perhaps_sent(account, (), gifts=by_id)\n            if ",
+            ),
+        ),
         explored=True,
     ),
     guard(

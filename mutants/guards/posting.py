@@ -91,7 +91,7 @@ GUARDS: tuple[Guard, ...] = (
         "The lease of a POST is longer than the POST can take",
         _POSTING + ":Poster.__init__",
         "self.lease = max(lease, 2 * session.config.timeout + _MARGIN)",
-        "self.lease = lease",
+        "self.lease = max(lease, session.config.timeout + _MARGIN)",
         f"{_GUARDS}::test_the_lease_of_a_post_is_longer_than_the_post_can_take",
     ),
     guard(

@@ -209,7 +209,7 @@ def test_the_lease_goes_on_while_the_machine_sleeps(
     result = bench.post().result
     assert result is not None
     assert result.outcome == "sent"
-    assert len(begun) == 2
+    assert len(begun) >= 2
 
 
 def test_the_lease_of_a_post_is_longer_than_the_post_can_take(bench: Bench) -> None:
