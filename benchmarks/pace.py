@@ -87,6 +87,9 @@ class MeteredPace:
     def reserve(self, *, poll: bool) -> float:
         return self._metered(lambda: self._pace.reserve(poll=poll))
 
+    def take(self, send) -> bool:
+        return self._metered(lambda: self._pace.take(send))
+
     def push_back(self, seconds: float) -> None:
         self._pace.push_back(seconds)
 

@@ -19,7 +19,14 @@ _LONGEST_NAP = 5.0
 """Sleeps without a change after which a thread's naps grow, and what they grow to in seconds: a waiting thread looks
 less often, which a slow machine may do as well."""
 
+_SLOW = 20.0
+"""The longest that a thread waits at a seam because it is slow, in seconds; what is longer is a freeze, and a fault."""
+
 MOST_STEPS = 20_000
+MOST_BEFORE_A_POST = 100.0
+"""Seconds for which a process is frozen at most before the first byte of a POST. For longer than lease and settle time
+it would post what another has proven absent: the one hole that is known (docs/guarantees.md)."""
+
 LONGEST = 7 * 86_400.0
 """Hand-overs, and seconds of the world's clock, after which a schedule counts as one that never ends."""
 
@@ -73,6 +80,8 @@ class Thread:
         self.seen = 0
         self.idle = 0
         """How often it has slept since anything in the world changed: it waits for another one."""
+        self.posts_next = False
+        """Whether the next thing that it does is the first byte of a send's POST."""
 
     @property
     def due(self) -> float | None:
@@ -186,6 +195,8 @@ class World:
         :param suspend: whether its machine sleeps, so that the monotonic clock stands still, too.
         """
         process = self.process
+        if seconds > MOST_BEFORE_A_POST and any(thread.posts_next for thread in process.threads):
+            seconds = MOST_BEFORE_A_POST
         process.frozen_until = self.now + seconds
         process.suspended += seconds if suspend else 0.0
         self.on_lost(process)
@@ -275,5 +286,5 @@ class World:
             if thread is not current and not thread.process.dead and (due := thread.due) is not None
         ]
         ready = [thread for moment, _, thread in due if moment <= self.now]
-        later = [entry for entry in due if entry[0] > self.now]
+        later = [entry for entry in due if self.now < entry[0] <= self.now + _SLOW]
         return sorted(ready, key=lambda thread: thread.number) + ([min(later)[2]] if later else [])

@@ -75,9 +75,15 @@ class Sendoso:
         :param key_of: the key, in the ledger, of the send whose body the process posts.
         """
         way: Any = SimpleNamespace(
-            exchange=lambda *place, **request: self._exchange(key_of, *place, **request), close=lambda: None
+            exchange=lambda *place, **request: self._exchange(key_of, *place, **request),
+            open_for_post=lambda url, used_in=0.0: None,
+            close=lambda: None,
         )
         return way  # type: ignore[no-any-return]
+
+    def know(self, token: str) -> None:
+        """Accept a token that nobody has asked for."""
+        self._tokens[token] = float("inf")
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -96,14 +102,15 @@ class Sendoso:
         post = method == "POST" and path != "oauth/token"
         send = dict((json or {}).get("send", {})) if post else {}
         what = f"{method} /{path}" + (f" for {send.get('email')}" if post else "")
-        # A process that is frozen here for longer than lease and settle time posts what another has proven absent: the
-        # one hole that is known, and no schedule goes into it.
-        anywhere = [fault for fault in ANYWHERE if not (post and fault == "frozen for long")]
         stale = () if post or self._stale_lists else _READ
-        fault = world.seam(what, (*anywhere, *_BEFORE, *(_POST if post else () if json else stale)))
+        thread = world.current
+        assert thread is not None
+        thread.posts_next = post
+        fault = world.seam(what, (*ANYWHERE, *_BEFORE, *(_POST if post else () if json else stale)))
         if fault in ANYWHERE:
             happen(world, fault)
             fault = ""
+        thread.posts_next = False
         if fault == "outage":
             self._away_until = world.now + 20.0
         if fault == "not connected" or world.now < self._away_until:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.arguments.values import amount, count, days
-from airflow_provider_sendoso.models.spending import SpendingLimits
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.models.spending import SpendingLimits
 
 LIMIT_ARGUMENTS = ("scope_max_sends", "scope_max_cost", "min_days_between_gifts")
 """The names of these arguments; all of them are templated."""
@@ -18,6 +20,8 @@ def spending_limits(source: Any) -> SpendingLimits:
     :param source: an object with the rendered arguments as attributes, and a ``log``.
     :raises SendosoConfigError: for a limit that is negative, or no number; nothing was sent.
     """
+    from airflow_provider_sendoso.models.spending import SpendingLimits  # a DAG file needs the names alone
+
     limits = SpendingLimits(
         scope_max_sends=count("scope_max_sends", source.scope_max_sends),
         scope_max_cost=amount("scope_max_cost", source.scope_max_cost),

@@ -32,7 +32,7 @@ class Spender:
     def __init__(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ledger, self.now, self.owners = ledger, NOON, 0
         lock = spending._lock
-        monkeypatch.setattr(spending, "_lock", lambda *args: lock(*args) and self.now)
+        monkeypatch.setattr(spending, "_lock", lambda *args: (self.now, lock(*args)[1]))
 
     def claim(self, key: str, scope: str = "q4", person: str | None = None, resend_of: str | None = None) -> Claim:
         self.owners += 1
@@ -178,6 +178,26 @@ def test_a_decision_that_a_send_has_gone_out_after_all_counts_at_once(
     spender.send("b", scope_max_sends=2)
     assert resolve(spender.ledger.sends.read(["a"])["a"], State.SENT, resolved_by="ada", why="it was")
     assert "spent 2 sends, reserved 0, left 0" in spender.refused("c", scope_max_sends=2)
+
+
+def test_decisions_that_several_sends_have_gone_out_after_all_use_a_limit_up_at_once(
+    spender: Spender, lapse: Callable[[], None]
+) -> None:
+    """So many that the counter, which lacks them, would be far from the limit."""
+    keys, sends_of, resolve = [f"a{n}" for n in range(4)], spender.ledger.sends, spender.ledger.resolutions.resolve
+    for key in keys:
+        claim = spender.claim(key)
+        spender.post(claim, scope_max_sends=10)
+        assert sends_of.finish(claim, State.UNKNOWN)
+    lapse()
+    for key in keys:
+        assert resolve(sends_of.read([key])[key], State.READY, resolved_by="ada", why="not there")
+    spender.now += 61  # so that the counter is corrected
+    for n in range(6):
+        spender.send(f"b{n}", scope_max_sends=10)
+    for key in keys:
+        assert resolve(sends_of.read([key])[key], State.SENT, resolved_by="ada", why="it was")
+    assert "spent 10 sends, reserved 0, left 0" in spender.refused("c", scope_max_sends=10)
 
 
 # -- limits as people set them -----------------------------------------------------------------------------------------
