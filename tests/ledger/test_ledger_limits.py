@@ -100,6 +100,16 @@ def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
     assert sum(cost for _, cost in rows) == 995_000_000
 
 
+@pytest.mark.parametrize("first_limit", [False, True], ids=["of a person", "the first of a day"])
+def test_32_processes_at_once_that_send_to_one_person_in_scopes_of_their_own_send_one_gift(
+    opened: Ledger, url: str, first_limit: bool, at_once: Callable[..., list[Any]]
+) -> None:
+    runs = [(url, [f"scope {number}"], first_limit) for number in range(32)]
+    found = Counter(word for words in at_once(ledger_workers.send_to_one_person, runs) for word in words)
+    assert found == {"posting": 1, "limited" if first_limit else "capped": 31}
+    assert len(gone_out(opened)) == 1
+
+
 def test_a_counter_is_never_less_than_the_sends_say_and_is_corrected(opened: Ledger, url: str) -> None:
     for number in range(4):
         keys = [f"{number}-{n}" for n in range(12)]
