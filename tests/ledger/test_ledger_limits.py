@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, select, text, update
 
 from airflow_provider_sendoso.exceptions import SendosoLimitError
 from airflow_provider_sendoso.ledger import Ledger, spending
@@ -108,6 +109,26 @@ def test_32_processes_at_once_that_send_to_one_person_in_scopes_of_their_own_sen
     found = Counter(word for words in at_once(ledger_workers.send_to_one_person, runs) for word in words)
     assert found == {"posting": 1, "limited" if first_limit else "capped": 31}
     assert len(gone_out(opened)) == 1
+
+
+@pytest.mark.parametrize(
+    "limits", [{"min_days_between_gifts": 90}, {"scope_max_sends": 2}], ids=lambda one: next(iter(one))
+)
+def test_no_send_of_an_account_is_decided_before_the_one_before_it_is_committed(
+    spender: Spender, opened: Ledger, limits: dict[str, Any]
+) -> None:
+    spender.send("first of the account", **limits)
+    spender.ledger._database.run(lambda connection: connection.execute(delete(counters).where(counters.c.name != "")))
+    one, two = spender.claim("a", person="ada"), spender.claim("b", person="ada")
+    fit = Fit(SpendingLimits(**limits), USD, {})
+    with ThreadPoolExecutor(1) as pool:
+        with opened._database.engine.begin() as connection:
+            assert opened.sends.begin_post(one, 60, connection, fit)
+            waiting = pool.submit(opened.sends.begin_post, two, 60, None, fit)
+            with pytest.raises(TimeoutError):
+                waiting.result(1.0)
+        with pytest.raises((Capped, SendosoLimitError)):
+            waiting.result(60)
 
 
 def test_a_counter_is_never_less_than_the_sends_say_and_is_corrected(opened: Ledger, url: str) -> None:
