@@ -19,7 +19,7 @@ _MOST_SHOWN = 20
 def main() -> None:
     """Run the cluster."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=150.0, help="of harm")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of harm")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--json", action="store_true", help="print the figures as a line of JSON")
     parser.add_argument("--keep", action="store_true", help="keep everything that was written, whatever came of it")

@@ -22,6 +22,11 @@ from soak.recipients import Batch
 from soak.server_faults import ServerFaults
 from soak.settings import ACCOUNT
 
+_MACHINES = {
+    "control": "scheduler, DAG processor and API server",
+    **dict.fromkeys(WORKERS, "a worker"),
+    **dict.fromkeys(TRIGGERERS, "a triggerer"),
+}
 _BETWEEN_FAULTS = 2.0
 _PATIENCE = 600.0
 """Seconds after which everything has to be done once there are no more harms."""
@@ -135,18 +140,19 @@ class Cluster:
             time.sleep(1.0)
 
     def _count_connections(self, airflow: Deployment, database: Ledger) -> None:
-        """Note how many connections to the ledger's pooler each process has, and each machine."""
+        """Note how many connections to the ledger's pooler there are: of a task, and of each kind of machine."""
         clients = database.clients()
-        for name in (*WORKERS, *TRIGGERERS):
-            on_machine = [
-                clients[process.pid] for process in airflow.machines[name].processes() if clients[process.pid]
-            ]
-            kind = "worker" if name in WORKERS else "triggerer"
-            for key, now in (
-                (f"most connections to the ledger of a process of a {kind}", max(on_machine, default=0)),
-                (f"most connections to the ledger of a {kind}", sum(on_machine)),
-            ):
-                self._connections[key] = max(self._connections.get(key, 0), now)
+        for name, machine in airflow.machines.items():
+            here = {process.pid: clients[process.pid] for process in machine.processes()}
+            self._note_connections(_MACHINES[name], sum(here.values()))
+            if name in WORKERS:
+                celery = {process.pid for process in airflow.celery(name)}
+                self._note_connections("Celery and its supervisors", sum(here.get(pid, 0) for pid in celery))
+                self._note_connections("a task", *(count for pid, count in here.items() if pid not in celery))
+
+    def _note_connections(self, whose: str, *counts: int) -> None:
+        key = f"most connections to the ledger of {whose}"
+        self._connections[key] = max(self._connections.get(key, 0), *counts, 0)
 
     def _check_disks(self, airflow: Deployment) -> None:
         self.figures["mount namespaces"] = "yes" if have_namespaces() else "no: folders of their own only"
