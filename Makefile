@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest coverage lint types compiled docs
-.PHONY: bench bench-group bench-smoke explore mutants soak soak-short screenshots clean
+.PHONY: bench bench-group bench-smoke explore mutants soak soak-short cluster cluster-group screenshots pictures clean
 
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill)
@@ -61,8 +61,9 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/validate.py --rows 20000
 	$(BIN)/python benchmarks/memory.py --rows 20000
 	$(BIN)/python benchmarks/parse.py --runs 2
+	$(BIN)/python benchmarks/pace.py --seconds 3 --case '1 x 4'
 
-test-all: test test-rest
+test-all: test test-rest cluster
 
 # Which lines the tests run, on the newest Airflow.
 coverage: $(READY)
@@ -109,9 +110,21 @@ explore: $(READY)
 soak: $(READY)
 	$(BIN)/python -m soak --seconds 120 --ledger sqlite --ledger postgresql
 
-# The pictures in the docs, taken on the walk that the tests take: look at them before you commit them.
+# A whole Airflow on CeleryExecutor, whose machines and servers are killed, frozen and restarted; Redis is Debian's.
+cluster: $(READY) cluster-group
+	$(BIN)/python -m cluster
+
+cluster-group: $(READY)
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group cluster
+
+# The pictures in the docs, taken on the walks that the tests take: look at them before you commit them.
 screenshots: $(READY)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py tests/system/test_system_howto.py
+
+# The pages themselves, light, dark and on a phone, in a folder of your own.
+pictures: $(READY)
+	mkdir -p docs/_build/pictures
+	DOCS_PICTURES=docs/_build/pictures $(BIN)/python -m pytest tests/docs/test_docs_in_browser.py
 
 clean:
 	rm -rf $(VENV) docs/_build .demo .nox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -57,6 +57,8 @@ def _log_last(operator: Any, lines: Sequence[str]) -> None:
     """Log after Airflow has logged the traceback: in the callbacks, which it calls then, in the same process."""
 
     def log_the_error_once_more(context: Any) -> None:
+        # Airflow folds up what callbacks log, in the group "Post Execute", and this is what has to be seen.
+        operator.log.info("::endgroup::")
         for line in lines:
             operator.log.error("%s", line)
 

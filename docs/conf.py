@@ -13,6 +13,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = f"Sendoso for Apache Airflow {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 exclude_patterns = ["_build"]
 
 # Every heading can be linked to, and a link that leads nowhere is an error, in prose and in docstrings.

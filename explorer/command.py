@@ -43,6 +43,8 @@ def run(arguments: Namespace) -> bool:
             return False
         if time.process_time() >= until:
             return good
+    if arguments.exhaustive:
+        return good
     scenarios = [one for one in SCENARIOS if arguments.case is None] or _named(arguments.case)
     seed = arguments.seed or 0
     done = explorer.random(scenarios, seed, time.process_time() + _A_MINUTE if until == inf else until)

@@ -75,7 +75,9 @@ class Sendoso:
         :param key_of: the key, in the ledger, of the send whose body the process posts.
         """
         way: Any = SimpleNamespace(
-            exchange=lambda *place, **request: self._exchange(key_of, *place, **request), close=lambda: None
+            exchange=lambda *place, **request: self._exchange(key_of, *place, **request),
+            open_for_post=lambda url, used_in=0.0: None,
+            close=lambda: None,
         )
         return way  # type: ignore[no-any-return]
 

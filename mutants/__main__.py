@@ -14,7 +14,7 @@ from mutants.guards import GUARDS
 from mutants.killers import VITAL_SIGN, explore, run_tests
 from mutants.results import Result, Results
 from mutants.table import write_table
-from mutants.trees import ROOT, tree_without
+from mutants.trees import tree_without
 
 _AT_ONCE = 2
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the results, and the table of the docs")
     parser.add_argument("--table", action="store_true", help="write the table of the docs anew; run nothing")
     parser.add_argument("--explore-all", action="store_true", help="ask the explorer about every guard")
+    parser.add_argument("--tests-only", action="store_true", help="do not ask the explorer")
     arguments = parser.parse_args()
     if arguments.table:
         write_table(Results.read())
@@ -35,7 +36,8 @@ def main() -> None:
     chosen = [one for one in GUARDS if not patterns or any(fnmatchcase(one.name, pattern) for pattern in patterns)]
     if not chosen:
         sys.exit(f"No guard is called {', '.join(patterns)}; there are {', '.join(one.name for one in GUARDS)}.")
-    good = Trial(chosen, arguments.until, arguments.explore_all, arguments.record).run()
+    explored = [one for one in chosen if (one.explored or arguments.explore_all) and not arguments.tests_only]
+    good = Trial(chosen, explored, arguments.until, record=arguments.record).run()
     if arguments.record:
         write_table(Results.read())
     sys.exit(0 if good else 1)
@@ -46,20 +48,19 @@ class Trial:
     One run of some mutants.
 
     :param guards: the guards to take out.
+    :param explored: those about which the explorer is asked, too.
     :param until: no mutant is begun after this moment, as a Unix timestamp.
-    :param explore_all: whether the explorer is asked about every one.
     :param record: whether each result is kept, once it is there.
     """
 
-    def __init__(self, guards: list[Guard], until: float, explore_all: bool, record: bool) -> None:
+    def __init__(self, guards: list[Guard], explored: list[Guard], until: float, *, record: bool) -> None:
         # Another one comes first each day, so that a run that has to end early reaches all of them in time.
         first = int(time.time() // 86_400) * 37 % len(guards)
         self._guards = guards if until == float("inf") else guards[first:] + guards[:first]
         self._until = until
-        self._explore_all = explore_all
+        self._explored = explored
         self._record = record
         self._recording = threading.Lock()
-        self._has_explorer = (ROOT / "explorer" / "__main__.py").exists()
 
     def run(self) -> bool:
         """Run them, and say what became of each; return whether all were noticed."""
@@ -89,9 +90,10 @@ class Trial:
                 ran = run_tests(tree, [VITAL_SIGN, *tests], database)
             print(f"With every guard, {len(tests)} tests on {database}: {ran.seconds:.0f} s.", flush=True)
             if ran.failed or not ran.alive or ran.hung:
-                print(f"{ran.output}\nWith every guard these fail: {', '.join(sorted(ran.failed)) or 'to run'}.")
+                failed = ", ".join(sorted(ran.failed)) or "to run"
+                print(f"{ran.output[-3000:]}\nWith every guard these fail: {failed}.")
                 return False
-        if self._has_explorer and (self._explore_all or any(one.explored for one in self._guards)):
+        if self._explored:
             with tree_without(None) as tree:
                 explored = explore(tree, seconds=30)
             print(
@@ -109,13 +111,12 @@ class Trial:
             return None
         with tree_without(one) as tree:
             ran = run_tests(tree, [VITAL_SIGN, *one.tests], one.database)
-            asked = self._has_explorer and (one.explored or self._explore_all)
-            explored = explore(tree) if asked else None
+            explored = explore(tree) if one in self._explored else None
         result = Result.of(one, ran, explored)
         print(result.line(), flush=True)
         if self._record and not result.problem:
             with self._recording:
-                Results.read().with_new(result)
+                Results.read().with_new(result, explored=one in self._explored)
         if result.problem:
             print("\n".join(f"    {line}" for line in ran.output.splitlines()[-12:]), flush=True)
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -93,12 +93,16 @@ class Results:
             }
         )
 
-    def with_new(self, result: Result) -> Self:
+    def with_new(self, result: Result, *, explored: bool) -> Self:
         """
         Write the results together with a new one; those of guards that there are no more are dropped.
 
         :param result: the new one.
+        :param explored: whether the explorer was asked; if not, what it found last about the same edits is kept.
         """
+        before = self.by_name.get(result.name)
+        if not explored and before is not None and before.digest == result.digest:
+            result = replace(result, schedules=before.schedules)
         all_of_them = self.by_name | {result.name: result}
         kept = {guard.name: all_of_them[guard.name] for guard in GUARDS if guard.name in all_of_them}
         entries = {name: {"digest": one.digest, **_told(one)} for name, one in kept.items()}

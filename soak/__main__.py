@@ -81,7 +81,7 @@ def soak(kind: str, seconds: float, seed: int, directory: Path) -> tuple[dict[st
             driver.settle()
         finally:
             driver.close()
-        verdict = judge(sandbox, database, driver.runs)
+        verdict = judge(sandbox, database, [run.batch for run in driver.runs])
     counts = driver.counts
     figures = {
         "ledger": kind,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _PEOPLE = 150
 _INVITED = 90
@@ -35,6 +37,48 @@ class Batch:
     emails: list[str] = field(repr=False)
 
 
+@dataclass
+class Scope:
+    """
+    One scope, with its people and the DAG runs that invite them.
+
+    :param people: a row for each: e-mail, first and last name, gift and campaign.
+    :param batches: the DAG runs.
+    """
+
+    people: list[tuple[Any, ...]] = field(repr=False)
+    batches: list[Batch]
+
+    @property
+    def invited(self) -> list[tuple[str, str]]:
+        """The ids of the runs, each with those whom it invites."""
+        return [(batch.run_id, email) for batch in self.batches for email in batch.emails]
+
+
+def scopes(chance: random.Random, people: int = _PEOPLE, invited: int = _INVITED, runs: int = _RUNS) -> Iterator[Scope]:
+    """
+    Make one scope after the other, without end.
+
+    :param chance: decides who is invited to what.
+    :param people: in one scope.
+    :param invited: how many of them each DAG run invites.
+    :param runs: DAG runs over one scope.
+    """
+    for scope in itertools.count(1):
+        rows = [
+            (f"p{n}.s{scope}@example.com", "Ada", f"Lovelace {n}", *(_CAMPAIGN if n % 3 == 0 else _GIFT))
+            for n in range(people)
+        ]
+        emails = [row[0] for row in rows]
+        yield Scope(
+            rows,
+            [
+                Batch(f"s{scope}-r{n}", f"scope-{scope}", sorted(chance.sample(emails, invited)))
+                for n in range(1, runs + 1)
+            ],
+        )
+
+
 class Warehouse:
     """
     A SQLite database with the people, from which the DAG's query reads those that its run has invited.
@@ -53,20 +97,9 @@ class Warehouse:
             database.execute("CREATE TABLE invited (run_id, email, PRIMARY KEY (run_id, email))")
 
     def batches(self) -> Iterator[Batch]:
-        """Make one scope after the other, without end."""
-        scope = 0
-        while True:
-            scope += 1
-            people = [
-                (f"p{n}.s{scope}@example.com", "Ada", f"Lovelace {n}", *(_CAMPAIGN if n % 3 == 0 else _GIFT))
-                for n in range(_PEOPLE)
-            ]
-            runs = [
-                Batch(f"s{scope}-r{n}", f"scope-{scope}", sorted(self._chance.sample([p[0] for p in people], _INVITED)))
-                for n in range(1, _RUNS + 1)
-            ]
+        """Make the DAG runs of one scope after the other, without end."""
+        for scope in scopes(self._chance):
             with closing(sqlite3.connect(self._path)) as database, database:
-                database.executemany("INSERT INTO people VALUES (?, ?, ?, ?, ?)", people)
-                invited = [(run.run_id, email) for run in runs for email in run.emails]
-                database.executemany("INSERT INTO invited VALUES (?, ?)", invited)
-            yield from runs
+                database.executemany("INSERT INTO people VALUES (?, ?, ?, ?, ?)", scope.people)
+                database.executemany("INSERT INTO invited VALUES (?, ?)", scope.invited)
+            yield from scope.batches

@@ -22,9 +22,6 @@ _LONGEST_FAULT = 0.15
 _REVOCATIONS = 0.01
 """The share of faults that make the token invalid instead."""
 
-# The later of the two kinds of "slow" accepts a send long after the client has hung up.
-_LATE = {"delay": 1.5 * TIMEOUT}
-
 _FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("drop_before", {}),
     ("drop_after", {}),
@@ -39,9 +36,10 @@ _FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("throttle", {"retry_after": None}),
     ("throttle", {"retry_after": 0}),
     ("throttle", {"retry_after": 1}),
-    ("slow", {"delay": 0.4 * TIMEOUT}),
-    ("slow", {**_LATE, "accept_first": True}),
-    ("slow", {**_LATE, "accept_first": False}),
+    # Delays are in time-outs. The latest of these accepts a send long after the client has hung up.
+    ("slow", {"delay": 0.4}),
+    ("slow", {"delay": 1.5, "accept_first": True}),
+    ("slow", {"delay": 1.5, "accept_first": False}),
     ("status", {"status": 409}),
     ("status", {"status": 422}),
 ]
@@ -54,10 +52,21 @@ class ServerFaults:
     :param sandbox: the server.
     :param chance: decides when and how.
     :param seconds: for how long; no outage lasts longer than an eighth of it.
+    :param timeout: seconds that one request may take.
+    :param between: seconds from one fault to the next, on average.
     """
 
-    def __init__(self, sandbox: Sandbox, chance: random.Random, seconds: float) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        chance: random.Random,
+        seconds: float,
+        timeout: float = TIMEOUT,
+        between: float = _BETWEEN_FAULTS,
+    ) -> None:
         self._sandbox = sandbox
+        self._timeout = timeout
+        self._between = between
         self._chance = chance
         self._longest = min(_LONGEST_OUTAGE, seconds / 8)
         now = time.monotonic()
@@ -65,6 +74,7 @@ class ServerFaults:
         self._next_outage = now + chance.expovariate(3 / _BETWEEN_OUTAGES)
         self._up_again: float | None = None
         self.faults = 0
+        self.revocations = 0
         self.outages = 0
 
     def step(self) -> None:
@@ -76,7 +86,7 @@ class ServerFaults:
                 self._up_again = None
             return
         if now >= self._next_fault:
-            self._next_fault = now + self._chance.expovariate(1 / _BETWEEN_FAULTS)
+            self._next_fault = now + self._chance.expovariate(1 / self._between)
             self._fault()
         if now >= self._next_outage:
             self._next_outage = now + self._outage(now) + self._chance.expovariate(1 / _BETWEEN_OUTAGES)
@@ -91,9 +101,12 @@ class ServerFaults:
     def _fault(self) -> None:
         self.faults += 1
         if self._chance.random() < _REVOCATIONS:
+            self.revocations += 1
             self._sandbox.revoke_tokens()
             return
         name, options = self._chance.choice(_FAULTS)
+        if "delay" in options:
+            options = options | {"delay": options["delay"] * self._timeout}
         # Mostly sends, which matter most; sometimes any request: tokens, probes, the list of sends.
         hurts = [{"method": "POST", "path": path} for path in (_SENDS, _CAMPAIGN_SENDS)]
         # For a moment, not for a number of requests: where few come, those would pile up until nothing gets through.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import create_engine
@@ -14,8 +15,8 @@ from airflow_provider_sendoso.models import METADATA_KEY, TRACKING, normalise_ke
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sandbox.account import Send
 from airflow_provider_sendoso.sandbox.tracker import CampaignSend
-from soak.driver import Run
 from soak.ledgers import LedgerDatabase
+from soak.recipients import Batch
 from soak.settings import ACCOUNT
 
 Accepted = Send | CampaignSend
@@ -42,13 +43,13 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
 
 
-def judge(sandbox: Sandbox, database: LedgerDatabase, runs: list[Run]) -> Verdict:
+def judge(sandbox: Sandbox, database: LedgerDatabase, batches: Iterable[Batch]) -> Verdict:
     """
     Compare server and ledger for every recipient of every batch.
 
     :param sandbox: the server.
     :param database: the ledger's.
-    :param runs: all batches.
+    :param batches: all of them.
     """
     engine = create_engine(database.url)
     ledger = Ledger(engine)
@@ -58,7 +59,7 @@ def judge(sandbox: Sandbox, database: LedgerDatabase, runs: list[Run]) -> Verdic
         accepted[send.body["email"]].append(send)
     verdict = Verdict()
     history: list[Resolution] = []
-    scope_of = {email: run.batch.dedupe_scope for run in runs for email in run.batch.emails}
+    scope_of = {email: batch.dedupe_scope for batch in batches for email in batch.emails}
     for email, scope in scope_of.items():
         key = ledger.send_key(ACCOUNT, scope, normalise_key(email) or "")
         record, sends, resolutions = records.get(key), accepted.pop(email, []), ledger.resolutions.history(key)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 # Before anything imports Airflow: a home of its own, and nothing of the machine's.
@@ -45,6 +45,11 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 from airflow_provider_sendoso.models import Item, Kind  # noqa: E402
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
 
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page
+
+_PATIENCE = 60_000
+"""Milliseconds that a browser waits for something to be seen, on a machine that is busy with something else."""
 _LONG_FIRST = tuple(
     f"tests/{name}/"
     for name in ("docs", "observability", "packaging", "sending", "soak", "system", "tokens", "waiting")
@@ -52,7 +57,18 @@ _LONG_FIRST = tuple(
 """What waits for other processes most of the time begins first, so that no worker is left alone with it at the end."""
 _LIVE_AIRFLOW = tuple(
     f"tests/system/test_system_{name}.py"
-    for name in ("approval", "assets", "callbacks", "events", "kills", "people", "retries", "ui", "weekly_live")
+    for name in (
+        "approval",
+        "assets",
+        "callbacks",
+        "events",
+        "howto",
+        "kills",
+        "people",
+        "retries",
+        "ui",
+        "weekly_live",
+    )
 )
 """Files whose tests share a live Airflow: it takes half a minute to start and a gigabyte, so there is one at a time."""
 _ON_OLDEST = (
@@ -369,6 +385,29 @@ def ledger(ledger_connection: dict[str, Any], set_connection: Callable[..., None
     """An empty ledger behind ``sendoso_ledger``; returns the connection."""
     set_connection("sendoso_ledger", ledger_connection)
     return ledger_connection
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[BrowserContext]:
+    """One for a module: while it runs, nothing else can run in an event loop of this thread."""
+    import browser as browsers
+    from playwright.sync_api import expect
+
+    program = browsers.find_browser()
+    if program is None:
+        pytest.skip(f"There is no browser; {browsers.INSTALL}.")
+    expect.set_options(timeout=_PATIENCE)
+    with browsers.running(program) as context:
+        yield context
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Iterator[Page]:
+    """An empty page of the browser."""
+    page = browser.new_page()
+    page.set_default_timeout(_PATIENCE)
+    yield page
+    page.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,52 +24,77 @@ from airflow_provider_sendoso.sandbox import Sandbox
 COUNTS = ("sent", "already_sent", "duplicate", "refused", "invalid", "held", "not_reached")
 
 
-class LiveAirflow:
+def settings(dags: Path, metadata: str, port: int) -> dict[str, str]:
     """
-    A whole Airflow that runs by itself: scheduler with LocalExecutor, DAG processor, triggerer and API server.
+    Settings of an Airflow that does at once what else takes minutes; it gives up a task whose supervisor is dead after
+    20 seconds instead of 300.
 
-    It gives up a task whose supervisor is dead after 20 seconds instead of 300.
-
-    :param home: for its files.
     :param dags: the folder of its DAGs.
-    :param metadata: its database.
+    :param metadata: its database's URL.
+    :param port: of its API server.
+    :return: by ``SECTION__KEY``.
+    """
+    return {
+        "CORE__DAGS_FOLDER": str(dags),
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "CORE__TEST_CONNECTION": "Enabled",
+        "DATABASE__SQL_ALCHEMY_CONN": metadata.replace("postgresql:", "postgresql+psycopg2:"),
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(port),
+        "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+    }
+
+
+def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the environment of a process of that Airflow; nothing of the user's own gets in.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param settings: by ``SECTION__KEY``.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return (
+        inherited
+        | {f"AIRFLOW__{name}": value for name, value in settings.items()}
+        | {
+            "AIRFLOW_HOME": str(home),
+            "PATH": path,
+        }
+    )
+
+
+def processes_of(session: int) -> list[psutil.Process]:
+    """
+    Find all living processes of a session, in which tasks and orphans stay as well.
+
+    :param session: the process that began it.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+class AirflowApi:
+    """
+    The REST API of a running Airflow.
+
+    :param url: of its API server.
     """
 
-    def __init__(self, home: Path, dags: Path, metadata: Any) -> None:
-        self._log = home / "airflow.log"
-        api, task_logs, trigger_logs = free_ports(3)
-        self.url = f"http://127.0.0.1:{api}"
-        settings = {
-            "CORE__DAGS_FOLDER": str(dags),
-            "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "CORE__EXECUTOR": "LocalExecutor",
-            "CORE__LOAD_EXAMPLES": "False",
-            "CORE__PARALLELISM": "20",
-            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "CORE__TEST_CONNECTION": "Enabled",
-            "DATABASE__SQL_ALCHEMY_CONN": metadata.url.replace("postgresql:", "postgresql+psycopg2:"),
-            "API__HOST": "127.0.0.1",
-            "API__PORT": str(api),
-            "API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
-            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
-            "LOGGING__WORKER_LOG_SERVER_PORT": str(task_logs),
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "USAGE_DATA_COLLECTION__ENABLED": "False",
-            "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
-        }
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
-        environment |= {f"AIRFLOW__{name}": value for name, value in settings.items()}
-        environment |= {"AIRFLOW_HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        self.metadata = metadata
-        self._home = home
-        with self._log.open("wb") as log:
-            command = [sys.executable, "-W", "ignore", "-m", "airflow", "standalone"]
-            self._process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def wait_for_dags(self, dag_ids: set[str]) -> None:
         """Wait until it can run these DAGs."""
@@ -92,6 +117,55 @@ class LiveAirflow:
         """Delete something through the REST API."""
         requests.delete(f"{self.url}/api/v2/{path}", headers=self._headers, timeout=60).raise_for_status()
 
+    @staticmethod
+    def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
+        """Return the first true answer; the patience is for a machine that is busy with something else."""
+        give_up = time.monotonic() + patience
+        while not (answer := condition()):
+            assert time.monotonic() < give_up, f"in {patience:.0f} s it never came to this: {what}"
+            time.sleep(0.3)
+        return answer
+
+    def _answers(self) -> bool:
+        with suppress(requests.RequestException, ValueError):
+            health = requests.get(f"{self.url}/api/v2/monitor/health", timeout=10).json()
+            parts = ("scheduler", "dag_processor", "triggerer")
+            return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
+        return False
+
+
+class LiveAirflow(AirflowApi):
+    """
+    A whole Airflow that runs by itself: scheduler with LocalExecutor, DAG processor, triggerer and API server.
+
+    :param home: for its files.
+    :param dags: the folder of its DAGs.
+    :param metadata: its database.
+    """
+
+    def __init__(self, home: Path, dags: Path, metadata: Any) -> None:
+        self._log = home / "airflow.log"
+        api, task_logs, trigger_logs = free_ports(3)
+        super().__init__(f"http://127.0.0.1:{api}")
+        local = {
+            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__PARALLELISM": "20",
+            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+            "LOGGING__WORKER_LOG_SERVER_PORT": str(task_logs),
+        }
+        self.metadata = metadata
+        self._home = home
+        with self._log.open("wb") as log:
+            command = [sys.executable, "-W", "ignore", "-m", "airflow", "standalone"]
+            self._process = subprocess.Popen(
+                command,
+                env=environment(home, settings(dags, metadata.url, api) | local),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
     def task_log(self, dag_id: str, run_id: str, try_number: int) -> str:
         """Read the log of one of a task's tries; empty if there is none yet."""
         folder = self._home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=send"
@@ -103,20 +177,11 @@ class LiveAirflow:
         paths = [self._log, *(path for path in (self._home / "logs").rglob("*") if path.is_file())]
         return "\n".join(path.read_text(errors="replace") for path in paths if part in str(path))
 
-    @staticmethod
-    def wait_until(condition: Callable[[], Any], what: str, patience: float = 180.0) -> Any:
-        """Return the first true answer; the patience is for a machine that is busy with something else."""
-        give_up = time.monotonic() + patience
-        while not (answer := condition()):
-            assert time.monotonic() < give_up, f"in {patience:.0f} s it never came to this: {what}"
-            time.sleep(0.3)
-        return answer
-
     def close(self) -> None:
         """Kill every process of this Airflow, orphans included, and check that they have ended."""
 
         def are_gone() -> bool:
-            for process in (left := self._processes()):
+            for process in (left := processes_of(self._process.pid)):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             self._process.poll()
@@ -126,20 +191,7 @@ class LiveAirflow:
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, self._log.read_text(errors="replace")[-5000:]
-        with suppress(requests.RequestException, ValueError):
-            health = requests.get(f"{self.url}/api/v2/monitor/health", timeout=10).json()
-            parts = ("scheduler", "dag_processor", "triggerer")
-            return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
-        return False
-
-    def _processes(self) -> list[psutil.Process]:
-        """All processes of the session, in which tasks and orphans stay as well."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(OSError, psutil.Error):
-                if os.getsid(process.pid) == self._process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        return super()._answers()
 
 
 class Stage:

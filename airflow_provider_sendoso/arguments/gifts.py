@@ -12,10 +12,15 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError
 if TYPE_CHECKING:
     from airflow_provider_sendoso.sending.kinds.base import SendKind
 
-_CONTENT = ("gift_id", "touch_id", "message", "variant_id", "team_id")
+_CONTENT = ("gift_id", "touch_id", "marketplace_variant_id", "message", "variant_id", "team_id", "meeting_url")
+_TRUTHS = ("smart_send", "gift_exchange_enabled", "require_approval")
+_SENDER = ("first_name", "last_name", "email", "organization_name")
 
 GIFT_ARGUMENTS = (
     *_CONTENT,
+    *_TRUTHS,
+    "price_lte_usd",
+    "sender",
     "metadata",
     "address_confirmation",
     "expire_after_days",
@@ -30,7 +35,8 @@ class GiftArguments:
     """
     The given arguments that say what is sent, without the recipient.
 
-    :param content: ``gift_id``, ``touch_id``, ``message``, ``variant_id`` and ``team_id``, as far as they are given.
+    :param content: what is sent and how, as far as it is given: fields of the models of sends. Those of ``sender``
+        begin with ``sender_``.
     :param metadata: your own keys and values.
     :param asking: the fields of ``CampaignSend`` that say how the recipient is asked for an address.
     """
@@ -61,6 +67,7 @@ class GiftArguments:
         content = {name: values[name] for name in _CONTENT if name in values}
         for name in content.keys() - {"message"}:
             one(name, content[name])
+        content |= _of_products(values)
         metadata = mapping("metadata", values.get("metadata"))
         gift = cls(content, metadata, _asking(values))
         for kind in gift.kinds:
@@ -85,6 +92,23 @@ class GiftArguments:
         strangers = [name for name in given if name not in kind.model.model_fields]
         if strangers:
             raise kind.no_field_for(", ".join(strangers))
+
+
+def _of_products(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the arguments that only the marketplace and SmartSend have."""
+    found: dict[str, Any] = {name: truth(name, values[name]) for name in _TRUTHS if name in values}
+    if not found.get("smart_send", True):
+        del found["smart_send"]  # a template may decide whether Sendoso picks
+    most = count("price_lte_usd", values.get("price_lte_usd"))
+    if most is not None:
+        found["price_lte_usd"] = most
+    sender = {name: value for name, value in (mapping("sender", values.get("sender")) or {}).items() if given(value)}
+    if strangers := sorted(str(name) for name in sender.keys() - set(_SENDER)):
+        raise SendosoConfigError(
+            f"sender has fields that no sender has: {', '.join(strangers)}. Fields: {', '.join(_SENDER)}. Nothing was "
+            "sent."
+        )
+    return found | {f"sender_{name}": value for name, value in sender.items()}
 
 
 def _asking(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,20 +12,19 @@ from airflow_provider_sendoso.arguments.values import given
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
     METADATA_KEY,
-    CampaignSend,
-    EgiftLinkSend,
-    GiftSend,
+    AnySend,
     field_errors,
     parse_send,
 )
+from airflow_provider_sendoso.models.sends import SendModel
 from airflow_provider_sendoso.models.suspects import placeholder
 
-_S = TypeVar("_S", GiftSend, CampaignSend, EgiftLinkSend)
+_S = TypeVar("_S", bound=SendModel)
 
 
-def make_send(gift: GiftArguments, recipient: Mapping[str, Any] | None) -> GiftSend | CampaignSend:
+def make_send(gift: GiftArguments, recipient: Mapping[str, Any] | None) -> AnySend:
     """
-    Build and validate the send of a gift or of a campaign.
+    Build and validate a send.
 
     :param gift: the arguments that say what is sent.
     :param recipient: the recipient's fields, as DAG authors and templates give them.
@@ -48,7 +47,7 @@ def make_send(gift: GiftArguments, recipient: Mapping[str, Any] | None) -> GiftS
             "was sent."
         )
     fields = {**gift.content, **gift.asking} | ({} if metadata is None else {"metadata": metadata})
-    send: GiftSend | CampaignSend = validated(kind.model, {**fields, "recipient": recipient})
+    send: AnySend = validated(kind.model, {**fields, "recipient": recipient})
     return send
 
 

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoNotFoundError
-from airflow_provider_sendoso.models import Gift
+from airflow_provider_sendoso.models import Gift, Variant
 from airflow_provider_sendoso.near_names import meant
+
+_G = TypeVar("_G", bound=Gift | Variant)
 
 _OFFERED = 50
 """Missing gifts for which similar ones are looked up: each takes some milliseconds, and every row may have its own."""
 
 
-class Catalogue:
+class Catalogue(Generic[_G]):
     """
-    Finds gifts by their ids.
+    Finds gifts, or variants of the marketplace, by their ids.
 
     :param load: begins to read the catalogue, like ``SendosoHook.list_gifts``; called once, at the first look-up.
+    :param name: the catalogue's, for messages.
     """
 
-    def __init__(self, load: Callable[[], Iterable[Gift]]) -> None:
+    def __init__(self, load: Callable[[], Iterable[_G]], name: str = "catalogue") -> None:
         self._load = load
-        self._unread: Iterator[Gift] | None = None
-        self._gifts: dict[str, Gift] = {}
+        self._name = name
+        self._unread: Iterator[_G] | None = None
+        self._gifts: dict[str, _G] = {}
         self._error: SendosoError | None = None
         self._ended = False
         self._missing = 0
 
-    def find(self, gift_id: str) -> Gift | None:
+    def find(self, gift_id: str) -> _G | None:
         """
         Look a gift up, reading the catalogue until it is found.
 
@@ -53,7 +58,7 @@ class Catalogue:
         self._missing += 1
         similar = self._gifts.values() if self._missing <= _OFFERED else ()
         known = {word: gift.id for gift in similar for word in (gift.name, gift.id) if word}
-        return f"is not in the catalogue{meant(gift_id, known)}"
+        return f"is not in the {self._name}{meant(gift_id, known)}"
 
     def missing_variant(self, gift_id: str, variant_id: str) -> str | None:
         """
@@ -65,7 +70,7 @@ class Catalogue:
         :raises SendosoError: if the catalogue could not be read.
         """
         gift = self.find(gift_id)
-        known = [] if gift is None else gift.variant_ids
+        known = gift.variant_ids if isinstance(gift, Gift) else []
         if not known or variant_id in known:
             return None
         return f"is no variant of {gift_id!r}{meant(variant_id, known)}"
@@ -92,7 +97,7 @@ class Catalogue:
             self._gifts.setdefault(gift.id, gift)
 
 
-def named(error: SendosoError, gift_id: str, catalogue: Catalogue) -> SendosoError:
+def named(error: SendosoError, gift_id: str, catalogue: Catalogue[Gift]) -> SendosoError:
     """
     Say of a gift that Sendoso does not know whether the catalogue has it, and what may have been meant.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from airflow_provider_sendoso.models import Delivery, Gift, Item, Touch
+from airflow_provider_sendoso.models import Delivery, Gift, Item, Touch, Variant
 from airflow_provider_sendoso.models.spending import Price
 from airflow_provider_sendoso.sending.kinds import BY_ARGUMENT
 
@@ -40,6 +40,7 @@ class Prices:
     :param find_gift: finds a gift in the catalogue.
     :param find_touch: finds a campaign.
     :param shipping: what shipping one physical gift is estimated at, in the gift's currency; ``None`` if not known.
+    :param find_variant: finds a variant in the marketplace.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class Prices:
         find_gift: Callable[[str], Gift | None],
         find_touch: Callable[[str], Touch | None],
         shipping: Decimal | None,
+        find_variant: Callable[[str], Variant | None] = lambda variant_id: None,
     ) -> None:
+        self._find_variant = find_variant
         self._find_gift = find_gift
         self._find_touch = find_touch
         self._shipping = shipping
@@ -87,6 +90,31 @@ class Prices:
         if touch.gift_id is None:
             return f"{item} does not say which gift it sends"
         return self.of_gift(touch.gift_id)
+
+    def of_variant(self, variant_id: str) -> Price | str:
+        """
+        Estimate the cost of one variant of the marketplace, or say why it cannot be.
+
+        The API's price is an estimated total (published), so nothing is added to it.
+
+        :param variant_id: the variant's id.
+        """
+        variant = self._find_variant(variant_id)
+        if variant is None:
+            return f"{variant_id} is not in the marketplace"
+        if variant.price is None:
+            return f"{variant_id} has no price in the marketplace"
+        return Price(variant.price, variant.currency or _USD)
+
+    def at_most(self, usd: str | None) -> Price | str:
+        """
+        Return the price of a gift that Sendoso picks: the most that it may cost.
+
+        :param usd: in USD; ``None`` if there is no such limit.
+        """
+        if usd is None:
+            return "a gift that Sendoso picks may cost any amount: set price_lte_usd"
+        return Price(Decimal(usd), _USD)
 
 
 def price_of(gift_id: str, gift: Gift | None, shipping: Decimal | None) -> Price | str:

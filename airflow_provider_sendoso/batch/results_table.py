@@ -19,7 +19,7 @@ from airflow_provider_sendoso.exceptions import SendosoResultsError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Record
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE
-from airflow_provider_sendoso.models import LONGEST_ID, NOTHING, Item, RowOutcome, tracking_code
+from airflow_provider_sendoso.models import ITEM_FIELDS, LONGEST_ID, NOTHING, Item, RowOutcome, tracking_code
 from airflow_provider_sendoso.models.statuses import LONGEST_WORD
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.warehouse.batch_table import RIGHTS, BatchTable
@@ -68,6 +68,8 @@ def _columns() -> list[Column[Any]]:
         Column("status", String(16)),
         Column("status_at", MOMENT),
         Column("status_word", String(LONGEST_WORD)),
+        Column("marketplace_variant_id", String(LONGEST_ID)),
+        Column("smart_send", String(LONGEST_ID)),
     ]
 
 
@@ -175,8 +177,7 @@ def cells(
         "reason": reason.replace("\0", "")[:LONGEST_REASON] if reason else None,
         "send_id": row.send_id,
         "tracking_code": tracking_code(row.send_id),
-        "gift_id": row.item.gift_id,
-        "touch_id": row.item.touch_id,
+        **{name: getattr(row.item, name) for name in ITEM_FIELDS},
         "sent_at": moment(row.posted_at) if sent else None,
         "estimated_cost": str(price[0]) if price else None,
         "currency": price[1] if price else None,
@@ -201,7 +202,11 @@ class ResultsTable(BatchTable):
 
     what = "results table"
     column_names = COLUMNS
-    later_columns: ClassVar = {"status_word": f"VARCHAR({LONGEST_WORD})"}
+    later_columns: ClassVar = {
+        "status_word": f"VARCHAR({LONGEST_WORD})",
+        "marketplace_variant_id": f"VARCHAR({LONGEST_ID})",
+        "smart_send": f"VARCHAR({LONGEST_ID})",
+    }
 
     def refresh(self, where: Mapping[str, str], statuses: Iterable[StatusUpdate]) -> None:
         """
@@ -333,7 +338,7 @@ def _longest(batch: Batch) -> Cells:
     return (
         *(batch.batch_id, batch.dedupe_scope, batch.dag_id, batch.run_id, 1, "x" * 250, "x" * 64, "already_sent"),
         *("x" * 190, "x" * LONGEST_REASON, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID, "x" * LONGEST_ID),
-        *(now, "12345678.9012", "USD", "processing", now, "x" * LONGEST_WORD),
+        *(now, "12345678.9012", "USD", "processing", now, "x" * LONGEST_WORD, "x" * LONGEST_ID, "x" * LONGEST_ID),
     )
 
 

@@ -38,11 +38,15 @@ _FIELDS = (
     *("first_name", "last_name", "email", "company", "title", "mobile_no"),
     *(f"address_{name}" for name in ADDRESS_FIELDS),
     *("message", "gift_id", "variant_id", "team_id", "touch_id", RESEND_OF),
+    *("marketplace_variant_id", "smart_send", "price_lte_usd", "gift_exchange_enabled", "meeting_url"),
+    *("require_approval", "sender_first_name", "sender_last_name", "sender_email", "sender_organization_name"),
 )
 _SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
 """Fields of the address whose columns may leave out ``address_``; a column with the prefix takes precedence."""
 _USUAL = [KINDS[Kind.GIFT]]
 """The kind of rows if neither arguments nor columns name one."""
+_FIRST = [KINDS[Kind.GIFT], KINDS[Kind.CAMPAIGN]]
+"""The kinds of which a row's error says that none is named, whether there are such columns or not."""
 _LONGEST_REF = 250
 
 
@@ -51,7 +55,7 @@ class Layout:
     """
     The arguments of a batch that concern its rows.
 
-    :param arguments: the operator's own ``message``, ``gift_id``, ``touch_id``, ``variant_id``, ``team_id``; those that
+    :param arguments: the operator's own arguments that say what is sent, like ``gift_id`` and ``message``; those that
         are set override columns.
     :param asking: how the recipients of campaigns are asked for their address, as :class:`CampaignSend` has it.
     :param metadata: the operator's own metadata.
@@ -173,7 +177,8 @@ class BatchRowReader:
         """Return the kinds that rows may have. It is decided once, because a batch may have a million rows."""
         if self._own:
             return self._own
-        return _USUAL if _named(self._fields) in ([], _USUAL) else BY_ARGUMENT
+        named = _named(self._fields)
+        return _USUAL if named in ([], _USUAL) else [kind for kind in BY_ARGUMENT if kind in (*_FIRST, *named)]
 
     def _shape_of(self, kind: SendKind[Any]) -> _Shape:
         fields, recipient = kind.model.model_fields, _recipient_fields(kind)
@@ -220,11 +225,11 @@ class BatchRowReader:
             shape
             for shape in self._shapes
             if (position := self._fields.get(shape.kind.named_by)) is not None
-            and self._cell(cells, position) is not None
+            and shape.kind.is_named_by(self._cell(cells, position))
         ]
         if len(named) == 1:
             return named[0]
-        names = " and ".join(shape.kind.named_by for shape in self._shapes)
+        names = " and ".join(shape.kind.named_by for shape in named or self._shapes)
         raise _RowError(f"{names} are {'both there' if named else 'missing'}: give one")
 
     def _cell(self, cells: Sequence[Any], position: int) -> str | None:
@@ -386,7 +391,7 @@ def flatten(recipients: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[li
             )
         row: dict[str, Any] = {}
         for name, value in recipient.items():
-            if _clean(name).casefold() in ("address", "metadata") and isinstance(value, Mapping):
+            if _clean(name).casefold() in ("address", "metadata", "sender") and isinstance(value, Mapping):
                 row |= {f"{_clean(name).casefold()}_{_clean(inner)}": cell for inner, cell in value.items()}
             else:
                 row[str(name)] = value

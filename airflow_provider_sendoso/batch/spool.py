@@ -16,6 +16,8 @@ from airflow_provider_sendoso.batch.report import MOST, Group
 from airflow_provider_sendoso.batch.row import BatchRow, SpooledOutcome
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.models import (
+    ITEM_FIELDS,
+    NOTHING,
     AnySend,
     Delivery,
     Item,
@@ -37,6 +39,8 @@ CREATE TABLE rows (
     row_ref TEXT,
     gift_id TEXT,
     touch_id TEXT,
+    marketplace_variant_id TEXT,
+    smart_send TEXT,
     kind TEXT,
     delivery TEXT,
     country TEXT,
@@ -68,15 +72,23 @@ _AT_ONCE = 50
 """Rows inserted at once: few enough to stay in the processor's caches."""
 
 # Absent values are bound as "": for each None sqlite3 looks up an adapter, in 0.3 µs, and a row has five of them.
+_ITEM = ", ".join(ITEM_FIELDS)
+_OR_NULL = ", nullif(?, '')"
 _INSERT = (
-    "INSERT INTO rows (number, outcome, recipient_key, resend_of, row_ref, gift_id, touch_id, kind, country, "
-    "if_mailed, left_out, send, reason) VALUES (?, ?" + 11 * ", nullif(?, '')" + ")"
+    f"INSERT INTO rows (number, outcome, recipient_key, resend_of, row_ref, {_ITEM}, kind, country, "  # noqa: S608
+    f"if_mailed, left_out, send, reason) VALUES (?, ?{_OR_NULL * (9 + len(ITEM_FIELDS))})"
+)
+_OF_ITEM = " AND ".join(f"{name} IS ?" for name in ITEM_FIELDS)
+_RECORD = (
+    "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ?, posted_now = ?, "  # noqa: S608
+    f"{', '.join(f'{name} = iif(?, ?, {name})' for name in ITEM_FIELDS)} WHERE number = ?"
 )
 
 # Looked up once instead of for each of a million rows.
 _NOT_REACHED = RowOutcome.NOT_REACHED.value
 _INVALID = RowOutcome.INVALID.value
 _WORDS = {kind: kind.value for kind in Kind}
+_NO_ITEM = ("",) * len(ITEM_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -181,6 +193,44 @@ class BatchSpool:
         rows = self._db.execute(query, (gift_id, RowOutcome.INVALID)).fetchall()
         return [variant_id for (variant_id,) in rows if variant_id is not None]
 
+    def kinds(self) -> list[Kind]:
+        """Return the kinds of the rows that are not invalid."""
+        rows = self._db.execute("SELECT DISTINCT kind FROM rows WHERE outcome != ?", (RowOutcome.INVALID,))
+        return sorted(Kind(kind) for (kind,) in rows if kind is not None)
+
+    def marketplace_variants(self, *, country: str | None = None) -> list[str]:
+        """
+        Return the distinct variants of the marketplace that rows name which are not invalid.
+
+        :param country: only of the rows with this country.
+        """
+        rows = self._db.execute(
+            "SELECT DISTINCT marketplace_variant_id FROM rows WHERE marketplace_variant_id IS NOT NULL "
+            "AND outcome != ?1 AND (?2 IS NULL OR country = ?2) ORDER BY 1",
+            (RowOutcome.INVALID, country),
+        )
+        return [variant_id for (variant_id,) in rows]
+
+    def marketplace_countries(self) -> list[str]:
+        """Return the distinct countries of those rows."""
+        rows = self._db.execute(
+            "SELECT DISTINCT country FROM rows WHERE marketplace_variant_id IS NOT NULL AND country IS NOT NULL "
+            "AND outcome != ? ORDER BY 1",
+            (RowOutcome.INVALID,),
+        )
+        return [country for (country,) in rows]
+
+    def reject_country(self, item: Item, country: str, reason: str) -> int:
+        """
+        Make the rows of one variant of the marketplace invalid that have a country.
+
+        :param item: the variant.
+        :param country: to which it does not ship.
+        :param reason: the reason.
+        :return: the number of rows.
+        """
+        return self._reject(item, "?", [reason], " AND country = ?", country)
+
     def touch_ids(self) -> list[str]:
         """Return the distinct campaigns of the rows that are not invalid."""
         query = "SELECT DISTINCT touch_id FROM rows WHERE touch_id IS NOT NULL AND outcome != ? ORDER BY 1"
@@ -263,8 +313,8 @@ class BatchSpool:
     def _reject(self, item: Item, reason: str, reasons: Sequence[str], where: str = "", *values: str) -> int:
         return self._db.execute(
             f"UPDATE rows SET outcome = ?, reason = {reason} "  # noqa: S608
-            f"WHERE gift_id IS ? AND touch_id IS ? AND outcome != ?{where}",
-            (RowOutcome.INVALID, *reasons, item.gift_id, item.touch_id, RowOutcome.INVALID, *values),
+            f"WHERE {_OF_ITEM} AND outcome != ?{where}",
+            (RowOutcome.INVALID, *reasons, *_values(item), RowOutcome.INVALID, *values),
         ).rowcount
 
     def jobs(self) -> Iterator[Job]:
@@ -326,8 +376,7 @@ class BatchSpool:
         self.refused += result.outcome is RowOutcome.REFUSED
         reason = f"{result.reason}: {result.words}" if result.words else result.reason
         self._db.execute(
-            "UPDATE rows SET outcome = ?, reason = ?, send_id = ?, posted_at = ?, send_key = ?, "
-            "posted_now = ?, gift_id = coalesce(?, gift_id), touch_id = coalesce(?, touch_id) WHERE number = ?",
+            _RECORD,
             (
                 result.outcome,
                 reason,
@@ -335,8 +384,7 @@ class BatchSpool:
                 result.posted_at,
                 result.send_key,
                 result.posted,
-                result.item.gift_id,
-                result.item.touch_id,
+                *(cell for value in _values(result.item) for cell in (result.item != NOTHING, value)),
                 result.number,
             ),
         )
@@ -368,9 +416,9 @@ class BatchSpool:
 
         :param outcome: the outcome.
         """
-        query = "SELECT gift_id, touch_id, count(*) FROM rows WHERE outcome = ? GROUP BY 1, 2"
+        query = f"SELECT count(*), {_ITEM} FROM rows WHERE outcome = ? GROUP BY {_ITEM}"  # noqa: S608
         rows = self._db.execute(query, (outcome,)).fetchall()
-        return Counter({Item(gift_id, touch_id): count for gift_id, touch_id, count in rows})
+        return Counter({Item(*values): count for count, *values in rows})
 
     def reasons(self, outcome: RowOutcome) -> list[tuple[str, int]]:
         """
@@ -417,13 +465,13 @@ class BatchSpool:
         after = 0
         while True:
             page = self._db.execute(
-                "SELECT number, recipient_key, resend_of, row_ref, gift_id, touch_id, outcome, reason, send_id, "
-                "posted_at FROM rows WHERE number > ? ORDER BY number LIMIT ?",
+                "SELECT number, recipient_key, resend_of, row_ref, outcome, reason, send_id, posted_at, "  # noqa: S608
+                f"{_ITEM} FROM rows WHERE number > ? ORDER BY number LIMIT ?",
                 (after, _PAGE),
             ).fetchall()
-            for number, recipient_key, resend_of, row_ref, gift_id, touch_id, outcome, *rest in page:
-                item = Item(gift_id, touch_id)
-                yield SpooledOutcome(number, recipient_key, resend_of, row_ref, item, RowOutcome(outcome), *rest)
+            for number, recipient_key, resend_of, row_ref, outcome, reason, send_id, posted_at, *values in page:
+                known = (Item(*values), RowOutcome(outcome), reason, send_id, posted_at)
+                yield SpooledOutcome(number, recipient_key, resend_of, row_ref, *known)
             if not page:
                 return
             after = page[-1][0]
@@ -459,13 +507,17 @@ def _cells(row: BatchRow) -> Cells:
     send = row.send
     known = (row.recipient_key or "", row.resend_of or "", row.row_ref or "")
     if send is None:
-        return (row.number, _INVALID, *known, "", "", "", "", "", "", "", row.problem or "")
-    gift_id, touch_id = KINDS[send.kind].gift_and_touch(send)
+        return (row.number, _INVALID, *known, *_NO_ITEM, "", "", "", "", "", row.problem or "")
+    item = KINDS[send.kind].item_cells(send)
     kind, text = _WORDS[send.kind], to_json(send, exclude_none=True).decode()
     if_mailed = row.if_mailed or ""
     left_out = if_mailed if row.left_out else ""
     country = row.country or ""
-    return (row.number, _NOT_REACHED, *known, gift_id, touch_id, kind, country, if_mailed, left_out, text, "")
+    return (row.number, _NOT_REACHED, *known, *item, kind, country, if_mailed, left_out, text, "")
+
+
+def _values(item: Item) -> list[str | None]:
+    return [getattr(item, name) for name in ITEM_FIELDS]
 
 
 def _send(text: str, kind: str, delivery: str | None) -> AnySend:

@@ -11,6 +11,7 @@ from airflow_provider_sendoso.models import Item
 if TYPE_CHECKING:
     from airflow_provider_sendoso.batch.catalogue import Catalogue
     from airflow_provider_sendoso.batch.spool import BatchSpool
+    from airflow_provider_sendoso.models import Gift
 
 Check = Callable[[str], str | None]
 
@@ -41,7 +42,9 @@ def strict_email_check() -> Check:
     return check
 
 
-def check_gifts(spool: BatchSpool, catalogue: Catalogue, *, own_gift: bool, all_gifts: bool = False) -> str | None:
+def check_gifts(
+    spool: BatchSpool, catalogue: Catalogue[Gift], *, own_gift: bool, all_gifts: bool = False
+) -> str | None:
     """
     Find the rows whose gift or variant there is not, and those whose gift goes by post and whose address is incomplete.
 

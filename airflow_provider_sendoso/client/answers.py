@@ -37,6 +37,7 @@ from airflow_provider_sendoso.models import (
     normalise_key,
     storable_word,
 )
+from airflow_provider_sendoso.moments import moment_or_none
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 _QUOTED_AS_THEY_ARE = {"gift_id", "touch_id", "variant_id", "team_id", "grant_type", "country"}
 _LONGEST_QUOTE = 300
 _A_DAY = 86_400.0
+_FIRST_EPOCH = 1e9
+"""From here on, a number is a moment since 1970 (this one is in 2001), and no wait."""
+_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _LINK_IN_TEXT = re.compile(r"\S*[\w-]://\S*|\S*[\w-]\.[\w-]+[/?]\S*|\bwww\.\S*", re.I)
 
 
@@ -91,15 +95,39 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that ``Retry-After`` asks to wait, given in seconds or as an HTTP date; ``None`` if absent."""
+        """
+        Seconds to wait, at most a day: the longer of ``Retry-After`` and ``X-Rate-Limit-Reset``.
+
+        ``Retry-After`` is in seconds or an HTTP date. ``None`` if neither is there.
+        """
         text = self.headers.get("retry-after", "").strip()
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return min(float(text), _A_DAY)
-        until = _http_date(text)
-        if until is None:
-            return None
-        now = _http_date(self.headers.get("date", "")) or datetime.now(UTC)
-        return min(max(0.0, (until - now).total_seconds()), _A_DAY)
+        asked = float(text) if _NUMBER.fullmatch(text) else self._until(_http_date(text))
+        waits = [wait for wait in (asked, self.rate_limit_reset) if wait is not None]
+        return min(max(waits), _A_DAY) if waits else None
+
+    @property
+    def rate_limit_reset(self) -> float | None:
+        """
+        Seconds until ``X-Rate-Limit-Reset``, which the marketplace's 429 has (published); 0 if that is past.
+
+        Its form is not published: a number is a moment in seconds or milliseconds since 1970 if it is that large, and
+        otherwise seconds; text is an HTTP date or one of ISO 8601. ``None`` for anything else.
+        """
+        text = self.headers.get("x-rate-limit-reset", "").strip()
+        if not _NUMBER.fullmatch(text):
+            return self._until(_http_date(text) or moment_or_none(text))
+        number = float(text)
+        if number < _FIRST_EPOCH:
+            return min(number, _A_DAY)
+        number /= 1000 if number >= _FIRST_EPOCH * 100 else 1
+        return min(max(0.0, number - self._now.timestamp()), _A_DAY)
+
+    @property
+    def _now(self) -> datetime:
+        return _http_date(self.headers.get("date", "")) or datetime.now(UTC)
+
+    def _until(self, moment: datetime | None) -> float | None:
+        return None if moment is None else min(max(0.0, (moment - self._now).total_seconds()), _A_DAY)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from tenacity import AsyncRetrying
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.client.outcomes import LONGEST_RETRY_AFTER
 from airflow_provider_sendoso.client.pace import await_slot
-from airflow_provider_sendoso.client.retrying import DEFAULT_PUSH_BACK, read_policy
+from airflow_provider_sendoso.client.retrying import push_backs, read_policy
 from airflow_provider_sendoso.client.session import HEADERS, Result, SendosoSession
 from airflow_provider_sendoso.client.transport import error_name, proxy_answered
 from airflow_provider_sendoso.exceptions import SendosoError
@@ -91,13 +90,16 @@ class AsyncSendosoSession:
         return answer_or_raise(request, exchange)
 
     async def _paced(self, request: Request, token: str) -> Exchange:
-        pace = self._session.pace
+        paces = (self._session.pace, self._session.minute_pace)
+        if request.has_minute_limit:
+            await await_slot(self._session.minute_pace, poll=True)
         async with self._turn:
-            await await_slot(pace, poll=True)
+            await await_slot(self._session.pace, poll=True)
         exchange = await self._exchange(request, token)
         if exchange.answer and exchange.status == 429:
-            wait = min(exchange.answer.retry_after or DEFAULT_PUSH_BACK, LONGEST_RETRY_AFTER)
-            await asyncio.to_thread(pace.push_back, wait)
+            for pace, wait in zip(paces, push_backs(request, exchange.answer), strict=True):
+                if wait is not None:
+                    await asyncio.to_thread(pace.push_back, wait)
         return exchange
 
     async def _exchange(self, request: Request, token: str) -> Exchange:

@@ -45,6 +45,8 @@ class Request:
     """Whether the answer holds eGift links, which are never quoted."""
     largest_answer: int = LARGEST_PAGE
     """Bytes of the answer beyond which it is not read."""
+    has_minute_limit: bool = False
+    """Whether it counts towards the limit that the marketplace and SmartSend share (published)."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -211,6 +213,7 @@ def object_request(
         "GET",
         "/".join(("/api/v3", *(quote(part, safe="") for part in parts))),
         params={key: value for key, value in params.items() if value is not None},
+        has_minute_limit=parts[0] in ("marketplace", "smartsend"),
     )
 
 

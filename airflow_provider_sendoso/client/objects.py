@@ -7,11 +7,15 @@ from typing import Any, Generic, Self, TypeVar
 
 from airflow_provider_sendoso.client.answers import read_send
 from airflow_provider_sendoso.client.endpoints import Request
+from airflow_provider_sendoso.client.marketplace import CursorListing
 from airflow_provider_sendoso.client.pages import Listing
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoServerError
 from airflow_provider_sendoso.models import Gift, Group, ReturnAddress, Send, SendosoObject, Touch, User
 
 T = TypeVar("T", bound=SendosoObject)
+
+AnyListing = Listing | CursorListing
+"""A list that is paged by numbers, or by a cursor."""
 
 MODELS: Mapping[str, type[SendosoObject]] = {
     "gifts": Gift,
@@ -54,7 +58,9 @@ class Listed(Iterator[T], Generic[T]):
     :param model: the model of a row.
     """
 
-    def __init__(self, listing: Listing, walk: Callable[[Listing], Iterator[dict[str, Any]]], model: type[T]) -> None:
+    def __init__(
+        self, listing: AnyListing, walk: Callable[[AnyListing], Iterator[dict[str, Any]]], model: type[T]
+    ) -> None:
         self._listing = listing
         self._rows = walk(listing)
         self._model = model
@@ -84,8 +90,8 @@ def listing_of(name: str, request: Request) -> Listing:
     """
     if name in _BY_CURSOR:
         raise SendosoConfigError(
-            f"The list {name!r} is paged by a cursor and cannot be walked through. Nothing was read. Read a page of it "
-            f"with get_object({name!r}, after=…)."
+            f"The list {name!r} is paged by a cursor and cannot be walked through by its path. Nothing was read. Use "
+            "list_marketplace_products(…)."
         )
     name = name.rpartition("/")[2]
     return Listing(request, _COLLECTIONS.get(name, name))

@@ -1,5 +1,6 @@
 """Rate limiting: every call to Sendoso first takes a slot of the account's pace.
 
+A call to the marketplace or to SmartSend takes a slot of a second pace before, because these have a limit of their own.
 Slots are handed out by a :class:`Pace`: the ledger's, shared by the whole deployment, or one process's own.
 """
 
@@ -22,6 +23,15 @@ POLL_SHARE = 5
 SPACING = 1.05
 """Slots are 1.05 / rate apart: closer together, network jitter puts an eleventh request into a second (measured)."""
 
+MINUTE_RATE = 100
+"""Requests to the marketplace and to SmartSend a minute and user (published)."""
+
+MINUTE_INTERVAL = SPACING * 60.0 / MINUTE_RATE
+"""Seconds between two slots of the second pace."""
+
+SLOT_KEEPS = 1.0
+"""Seconds that a slot of the second pace can be used after it has come up: the limit is per minute."""
+
 LONGEST_WAIT = 150.0
 """Seconds that a call waits for its slot; beyond, it fails retryably instead of keeping a worker."""
 
@@ -40,7 +50,7 @@ class Pace(Protocol):
         Take the next slot.
 
         :param poll: whether the slot is for a poll, not for a request that sends need.
-        :return: seconds until the slot comes up; 0 for now.
+        :return: seconds until the slot comes up; negative if it is over.
         """
 
     def take(self, send: SlotCommit) -> bool:
@@ -89,10 +99,14 @@ class LocalPace:
             self._free_at = max(self._free_at, time.monotonic() + seconds)
 
 
+class SlotMissed(Exception):
+    """The slot was over before the first byte was sent, so nothing was sent. Never leaves client and poster."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """
-    A slot whose time has come.
+    A slot for one call.
 
     :param due: the slot's time, in seconds of the monotonic clock.
     :param at_once: whether the slot was free when it was taken.
@@ -102,21 +116,32 @@ class Turn:
     at_once: bool
 
     @property
+    def over_at(self) -> float:
+        """When the slot is too old to be used, in seconds of the monotonic clock."""
+        return self.due + _STALE
+
+    @property
+    def lateness(self) -> float:
+        """Seconds since the slot has come up."""
+        return time.monotonic() - self.due
+
+    @property
     def is_late(self) -> bool:
         """Whether the slot is too old to be used: the call would come close to those of the next slots."""
-        return time.monotonic() - self.due > _STALE
+        return self.lateness > _STALE
 
 
-def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep) -> Turn:
+def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep, lead: float = 0.0) -> Turn:
     """
     Block until this call has a slot.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
     :param sleep: waits for a number of seconds.
+    :param lead: seconds before the slot's time at which to return.
     :raises SendosoRateLimitError: if the slot is more than :data:`LONGEST_WAIT` seconds away.
     """
-    steps = _steps(poll)
+    steps = _steps(poll, lead)
     step = next(steps)
     try:
         while True:
@@ -154,7 +179,7 @@ def _ask(pace: Pace, step: str, poll: bool) -> float:
     return pace.queue() if step == "queue" else pace.reserve(poll=poll)
 
 
-def _steps(poll: bool) -> Generator[str | float, float | None, Turn]:
+def _steps(poll: bool, lead: float = 0.0) -> Generator[str | float, float | None, Turn]:
     """
     Yield the steps to a slot, for both kinds of callers: names of methods of the pace, and seconds to sleep.
 
@@ -171,9 +196,9 @@ def _steps(poll: bool) -> Generator[str | float, float | None, Turn]:
             raise SendosoRateLimitError(
                 429, f"Sendoso has asked this account to wait; the next call is due in {delay:.0f} s.", None, delay
             )
-        turn = Turn(time.monotonic() + delay, at_once=delay == 0)
-        if delay > 0:
-            yield delay
+        turn = Turn(time.monotonic() + delay, at_once=delay <= 0)
+        if delay > lead:
+            yield delay - lead
         if not turn.is_late:
             return turn
     raise AssertionError("there is always another pause")

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_sendoso.client.answers import Answer, read_send_answer
 from airflow_provider_sendoso.client.endpoints import Request, get_send_request, me_request, object_request
-from airflow_provider_sendoso.client.objects import Listed, listing_of, model_of, read_object
-from airflow_provider_sendoso.client.pages import Listing
+from airflow_provider_sendoso.client.marketplace import CursorListing, products_request, recommendations_request
+from airflow_provider_sendoso.client.objects import AnyListing, Listed, listing_of, model_of, read_object
 from airflow_provider_sendoso.exceptions import SendosoApiError, SendosoConfigError, SendosoError, SendosoNotFoundError
-from airflow_provider_sendoso.models import Gift, Group, ReturnAddress, Send, SendosoObject, Touch, User, read_balance
+from airflow_provider_sendoso.models import (
+    Gift,
+    Group,
+    Product,
+    ReturnAddress,
+    Send,
+    SendosoObject,
+    Touch,
+    User,
+    read_balance,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.session import SendosoSession
@@ -123,6 +133,54 @@ class Reads(ABC):
         """
         return self._listed(ReturnAddress, "return-addresses", filters=filters)
 
+    def list_marketplace_products(
+        self,
+        *,
+        price_gte_usd: int | None = None,
+        price_lte_usd: int | None = None,
+        ship_to_country_codes: Iterable[str] = (),
+        category_ids: Iterable[str] = (),
+        text_search: str | None = None,
+    ) -> Listed[Product]:
+        """
+        List the products of the marketplace (published); the token needs the scope ``marketplace``.
+
+        :param price_gte_usd: the lowest price, in whole USD.
+        :param price_lte_usd: the highest price, in whole USD.
+        :param ship_to_country_codes: countries, ISO 3166 alpha-2.
+        :param category_ids: ids of categories.
+        :param text_search: words.
+        :return: a lazy iterator, which reads page by page, at most 100 a minute.
+        :raises SendosoConfigError: if a filter is wrong.
+        """
+        request = products_request(
+            price_gte_usd=price_gte_usd,
+            price_lte_usd=price_lte_usd,
+            ship_to_country_codes=ship_to_country_codes,
+            category_ids=category_ids,
+            text_search=text_search,
+        )
+        return Listed(CursorListing(request), self._walk, Product)
+
+    def list_recommendations(
+        self, recipient_email: str, *, price_lte_usd: int | None = None, ship_to_country_code: str | None = None
+    ) -> Listed[Product]:
+        """
+        List the products that Sendoso recommends for a person (published); the token needs the scope ``smartsend``.
+
+        What a person is taken to like (``interests``) is personal: keep it out of logs and XCom.
+
+        :param recipient_email: the person's e-mail address.
+        :param price_lte_usd: the highest price, in whole USD.
+        :param ship_to_country_code: ISO 3166 alpha-2.
+        :return: a lazy iterator.
+        :raises SendosoConfigError: if a value is wrong.
+        """
+        request = recommendations_request(
+            recipient_email, price_lte_usd=price_lte_usd, ship_to_country_code=ship_to_country_code
+        )
+        return Listed(CursorListing(request), self._walk, Product)
+
     def list_sends(self, **filters: Any) -> Listed[Send]:
         """
         List the gift sends (inferred: the seed only reads a single one). The Send Tracker is ``list_objects("send")``.
@@ -211,7 +269,7 @@ class Reads(ABC):
         listing = listing_of(child or name, object_request(name, object_id, child, filters))
         return Listed(listing, self._walk, model)
 
-    def _walk(self, listing: Listing) -> Iterator[dict[str, Any]]:
+    def _walk(self, listing: AnyListing) -> Iterator[dict[str, Any]]:
         yield from self.session.read_listing(listing)  # a generator: the connection is looked up when iteration begins
 
     def _get(self, model: type[_T], request: Request) -> _T:

@@ -25,6 +25,9 @@ CLOCKS_APART = 3600.0
 MOST_PAGES = 1000
 """The most pages of one walk: an account's last 100,000 sends."""
 
+NO_TOUCH = ""
+"""The campaign of a row that shows none, as sends of the marketplace and of SmartSend do (inferred)."""
+
 Key = tuple[str, str]
 """The hash of an e-mail, and a campaign."""
 
@@ -193,9 +196,10 @@ class Tracker:
                 self.seen[self._bound[row_id]] = send
             return
         touch_id, email = _inner(item, "touch", "id"), _inner(item, "recipient", "email")
-        if touch_id is None or email is None or str(touch_id) not in self._touches:
+        touch_id = NO_TOUCH if touch_id is None else str(touch_id)
+        if email is None or touch_id not in self._touches:
             return
-        key = (self._digest(str(email)), str(touch_id))
+        key = (self._digest(str(email)), touch_id)
         send = read_send(item) if key in self._keys else None
         if send is not None:
             self.candidates.setdefault(key, {})[send.id] = Candidate(send, created_at(item))

@@ -6,6 +6,7 @@ records it.
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import ssl
@@ -25,9 +26,13 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
 from airflow_provider_sendoso.client.network import Network
+from airflow_provider_sendoso.client.pace import SlotMissed
 
 _IDLE = 2.0
-"""Seconds after which an idle connection is not reused, because the server may have closed it."""
+"""Seconds after which an idle connection is not used, because the server may have closed it."""
+
+_CONNECTING = 3.0
+"""Seconds for which a connection that is opened ahead of its request may take."""
 
 
 _WITHOUT_BODY = (204, 304)
@@ -63,6 +68,7 @@ class Transport:
         headers: Mapping[str, str],
         auth: AuthBase,
         largest: int,
+        over_at: float = math.inf,
     ) -> Exchange:
         """
         Make one request; failures are returned, not raised.
@@ -74,15 +80,18 @@ class Transport:
         :param headers: the headers, without the authorisation.
         :param auth: sets the authorisation.
         :param largest: bytes of the answer's body beyond which it is not read.
+        :param over_at: seconds of the monotonic clock after which the request is not begun.
+        :raises SlotMissed: if that time came before the first byte was sent; nothing was sent.
         """
         http = self._session()
         try:
             prepared = http.prepare_request(
                 requests.Request(method, url, params=params, json=json, headers=headers, auth=auth)
             )
-            note = _notes.note = _Note(tls=self._network.tls)
+            note = _notes.note = _Note(tls=self._network.tls, over_at=over_at)
         except Exception as error:
             return Exchange(Phase.NOT_CONNECTED, error=error_name(error))
+        note.check_slot()  # before the connection is touched, which can be used for another slot
         whole = False
         try:
             self._watchdog.watch(note)
@@ -97,6 +106,8 @@ class Transport:
                     raise _InterimAnswer
                 whole = response.status_code not in _WITHOUT_BODY
                 return Exchange(Phase.ANSWERED, Answer(response.status_code, given, body))
+        except SlotMissed:
+            raise
         except Exception as error:
             # For any error: once the first byte was sent, Sendoso may have acted on the request.
             return Exchange(note.phase or phase_of(error), error="Timeout" if note.was_cut else error_name(error))
@@ -106,6 +117,26 @@ class Transport:
                 # Late bytes on this connection would be read as the answer to the next request.
                 http.close()
             self._local.last_used = time.monotonic()
+
+    def open_for_post(self, url: str, used_in: float = 0.0) -> None:
+        """
+        Open the connection of this thread's next POST, so that only the request is left to do when its time has come.
+
+        No request has used the connection. If opening it fails, or it is too old in the end, the POST opens one itself.
+
+        :param url: the host's URL.
+        :param used_in: seconds until the POST.
+        """
+        adapter = self._session().get_adapter(url)
+        if not isinstance(adapter, _NotingAdapter):
+            return
+        note: _Note | None = None
+        with suppress(Exception):  # the POST reports what is wrong
+            note = _notes.note = _Note(tls=self._network.tls)
+            self._watchdog.watch(note)
+            adapter.open(url, self._proxies, min(self._timeout, _CONNECTING), used_in)
+        if note is not None:
+            self._watchdog.forget(note)
 
     def close(self) -> None:
         """Close this thread's connections."""
@@ -133,6 +164,12 @@ class _Note:
     phase: Phase | None = None
     sock: socket.socket | None = None
     was_cut: bool = False
+    over_at: float = math.inf
+
+    def check_slot(self) -> None:
+        """Raise if the time to begin the request is over."""
+        if self.phase is not Phase.LOST and time.monotonic() > self.over_at:
+            raise SlotMissed
 
     def cut(self) -> None:
         """End the request from another thread: its reads and writes fail at once."""
@@ -194,12 +231,12 @@ class _Noting:
 
     sock: Any
     _used = False
+    _opened_at = 0.0
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         if method == "POST" and self._used:
             # Bytes that a server or a proxy has written since the last answer would be read as this request's answer.
             self.close()  # type: ignore[attr-defined]
-        self._used = True
         query: str = _notes.note.query
         super().request(method, f"{url}?{query}" if query else url, *args, **kwargs)  # type: ignore[misc]
 
@@ -211,6 +248,37 @@ class _Noting:
         finally:
             # Bytes sent to a proxy or in a TLS handshake are not yet the request.
             note.phase = Phase.NOT_CONNECTED
+        self._used, self._opened_at = False, time.monotonic()
+
+    def is_fresh(self, used_in: float = 0.0) -> bool:
+        """
+        Whether a POST can use the connection: no request has used it, it is young, and nothing has come on it.
+
+        :param used_in: seconds until its use.
+        """
+        young = time.monotonic() + used_in - self._opened_at < _IDLE
+        return not self._used and young and self.is_connected
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open and nothing has come on it; urllib3 asks this before each request."""
+        if self.sock is None or (not self._used and time.monotonic() - self._opened_at > _IDLE):
+            return False
+        if not isinstance(self.sock, ssl.SSLSocket):
+            return bool(super().is_connected)  # type: ignore[misc]
+        # A TLS server sends session tickets by itself, and to read is to process them. Anything else is data or an end.
+        patience = self.sock.gettimeout()
+        try:
+            self.sock.settimeout(0)
+            self.sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except (OSError, ValueError):
+            return False
+        finally:
+            with suppress(OSError):
+                self.sock.settimeout(patience)
+        return False
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -219,7 +287,8 @@ class _Noting:
         note.sock = self.sock
         if note.was_cut and note.phase is not Phase.LOST:
             raise TimeoutError  # the time was over before the first byte was sent
-        note.phase = Phase.LOST
+        note.check_slot()
+        note.phase, self._used = Phase.LOST, True
         super().send(data)  # type: ignore[misc]
 
 
@@ -263,6 +332,27 @@ class _NotingAdapter(HTTPAdapter):
         # urllib3 logs the URL, and its errors quote it: the query may be a token, or name a person.
         request.url, _, _notes.note.query = (request.url or "").partition("?")
         return super().send(request, *args, **kwargs)
+
+    def open(self, url: str, proxies: Mapping[str, str], timeout: float, used_in: float) -> None:
+        """Open the connection that the next POST to this host takes."""
+        request = requests.Request("GET", url).prepare()
+        pool: Any = self.get_connection_with_tls_context(request, True, proxies=dict(proxies))
+        self.cert_verify(pool, url, True, None)  # type: ignore[no-untyped-call]
+        connection = pool._get_conn()
+        try:
+            if connection.is_fresh(used_in):
+                return
+            connection.close()
+            connection.timeout = timeout
+            if pool.proxy is None:
+                connection.connect()
+            else:
+                pool._prepare_proxy(connection)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            pool._put_conn(connection)
 
     def proxy_headers(self, proxy: Any) -> dict[str, str]:
         return dict(self._network.proxy.headers) if self._network.proxy else {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_sendoso.client.config import ClientConfig
-from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING, LocalPace
+from airflow_provider_sendoso.client.pace import MINUTE_INTERVAL, POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
 from airflow_provider_sendoso.connection_ids import IN_ENVIRONMENT
 from airflow_provider_sendoso.exceptions import SendosoConfigError
@@ -139,7 +139,8 @@ def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession
         ledger.accounts.check(config.account, ledger.client_hash((config.client_id,)), named=config.names_account)
         store = ledger.tokens(config.identity, secret)
         pace = ledger.pace(config.account, interval, POLL_SHARE)
-        return SendosoSession(config, store, pace, mask=mask_secret)
+        minute_pace = ledger.pace(config.account, MINUTE_INTERVAL, POLL_SHARE, of="marketplace")
+        return SendosoSession(config, store, pace, minute_pace=minute_pace, mask=mask_secret)
     if config.grant_type == "refresh_token":
         # Without a ledger the next refresh token would be lost when this process ends.
         raise SendosoConfigError(f"grant_type=refresh_token needs a ledger. {no_ledger(config.ledger_conn_id)}")

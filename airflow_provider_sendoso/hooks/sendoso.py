@@ -163,6 +163,8 @@ class SendosoHook(Reads, Recorded, BaseHook):
         *,
         gift_id: str | None = None,
         touch_id: int | str | None = None,
+        marketplace_variant_id: str | None = None,
+        smart_send: bool | str | None = None,
         recipient: Mapping[str, Any],
         message: str | None = None,
         variant_id: str | None = None,
@@ -172,6 +174,11 @@ class SendosoHook(Reads, Recorded, BaseHook):
         expire_after_days: int | None = None,
         hide_product_info: bool | None = None,
         address_confirmation_message: str | None = None,
+        price_lte_usd: int | str | None = None,
+        gift_exchange_enabled: bool | str | None = None,
+        meeting_url: str | None = None,
+        require_approval: bool | str | None = None,
+        sender: Mapping[str, Any] | None = None,
     ) -> Send:
         """
         Send one gift, **without the ledger's protection**: called twice, it sends twice.
@@ -181,6 +188,9 @@ class SendosoHook(Reads, Recorded, BaseHook):
 
         :param gift_id: a gift of the catalogue; exactly one of ``gift_id`` and ``touch_id``.
         :param touch_id: a campaign. It is read first, to learn whether its gift goes by e-mail or by post (published).
+        :param marketplace_variant_id: a variant of a product of Sendoso's marketplace instead of a gift
+            (published). Sendoso asks the recipient for the address. Of several variants Sendoso sends only the first.
+        :param smart_send: ``True``: Sendoso picks a gift for the recipient, instead of a gift (published).
         :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
             (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed).
             A campaign's eGift needs only the ``email``; a campaign's parcel to an address outside the US also needs
@@ -194,6 +204,15 @@ class SendosoHook(Reads, Recorded, BaseHook):
         :param expire_after_days: days that the recipient has to answer, from 2 to 7.
         :param hide_product_info: whether to hide from the recipient which gift the address is for.
         :param address_confirmation_message: the text that the recipient reads when asked for the address.
+        :param price_lte_usd: for ``smart_send``: the most that the gift may cost, in whole USD (published). Every
+            limit on costs needs it.
+        :param gift_exchange_enabled: for ``marketplace_variant_id`` and ``smart_send``, as the next two: whether the
+            recipient may exchange the gift for another one (published).
+        :param meeting_url: where the recipient can arrange a meeting, beginning with ``https://`` (published).
+        :param require_approval: whether the send waits at Sendoso until a manager approves it in the Send Tracker
+            (published).
+        :param sender: for ``marketplace_variant_id``: ``first_name``, ``last_name``, ``email`` and
+            ``organization_name`` of who sends the gift (published).
         :return: the send with its ``id``; for a campaign, the id is ``tracking:<code>``.
         :raises SendosoConfigError: if a field is missing or wrong; nothing was sent.
         :raises SendosoLimitError: if the connection's ``max_sends_per_batch`` is 0, or if the connection has a limit
@@ -213,6 +232,13 @@ class SendosoHook(Reads, Recorded, BaseHook):
             "expire_after_days": expire_after_days,
             "hide_product_info": hide_product_info,
             "address_confirmation_message": address_confirmation_message,
+            "marketplace_variant_id": marketplace_variant_id,
+            "smart_send": smart_send,
+            "price_lte_usd": price_lte_usd,
+            "gift_exchange_enabled": gift_exchange_enabled,
+            "meeting_url": meeting_url,
+            "require_approval": require_approval,
+            "sender": sender,
         }
         send = make_send(GiftArguments.parse(gift), recipient)
         # Imported here, because a DAG file may import the hook, and sending.kinds imports an HTTP client.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Kind(StrEnum):
@@ -35,12 +36,14 @@ class ObjectList:
     :param path: the list's name in the API.
     :param columns: the columns that its table always has, in order; from published or inferred fields.
     :param are_sends: whether its rows are sends, whose status may change.
+    :param expand: makes several rows of one object; ``None`` if each object is a row.
     """
 
     name: str
     path: str
     columns: Mapping[str, Kind] = field(repr=False)
     are_sends: bool = False
+    expand: Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any]]] | None = field(default=None, repr=False)
 
     @property
     def always(self) -> tuple[str, ...]:
@@ -145,6 +148,36 @@ _USERS = _typed(
 
 _GIFTS = _typed(id="id", name="text", category="text", price="amount", currency="text")
 
+_MARKETPLACE = _typed(
+    id="id",
+    product_id="text",
+    product_name="text",
+    description="text",
+    price="amount",
+    currency="text",
+    image_url="text",
+)
+
+
+def _variants(product: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Make a row of each variant of a product, because a variant is what can be sent."""
+    variants = product.get("variants")
+    for variant in variants if isinstance(variants, list) else []:
+        fields = variant if isinstance(variant, Mapping) else {}
+        price, images = fields.get("estimated_total_price"), fields.get("images")
+        priced = price if isinstance(price, Mapping) else {}
+        image = images[0] if isinstance(images, list) and images and isinstance(images[0], Mapping) else {}
+        yield {
+            "id": fields.get("id"),
+            "product_id": product.get("id"),
+            "product_name": product.get("name"),
+            "description": product.get("description"),
+            "price": priced.get("price_per_unit"),
+            "currency": priced.get("currency"),
+            "image_url": image.get("url"),
+        }
+
+
 _RETURN_ADDRESSES = _typed(id="id", name="text", address="text", city="text", state="text", zip="text", country="text")
 
 LISTS = {
@@ -156,6 +189,7 @@ LISTS = {
         ObjectList("groups", "groups", _GROUPS),
         ObjectList("users", "users", _USERS),
         ObjectList("gifts", "gifts", _GIFTS),
+        ObjectList("marketplace_products", "marketplace/products", _MARKETPLACE, expand=_variants),
         ObjectList("return_addresses", "return-addresses", _RETURN_ADDRESSES),
     )
 }

@@ -113,10 +113,13 @@ class Ledger:
         """
         return LinkCipher(self.identity, secret)
 
-    def pace(self, account: str, interval: float, poll_share: int) -> LedgerPace:
+    def pace(self, account: str, interval: float, poll_share: int, *, of: str = "") -> LedgerPace:
         """
-        Return the pace of one account.
+        Return a pace of one account.
 
-        :param account: as for :class:`LedgerPace`, as the other two arguments are.
+        :param account: as for :class:`LedgerPace`, as the next two arguments are.
+        :param of: the name of a further pace of the account; empty for the one of all its requests.
         """
-        return LedgerPace(self._database, account, interval, poll_share)
+        # No account begins with a blank, so no other account has the row of a further pace.
+        row = account if not of else f" {of} {self.identity.digest('pace', account)}"
+        return LedgerPace(self._database, row, interval, poll_share)

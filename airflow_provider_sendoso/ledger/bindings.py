@@ -63,7 +63,7 @@ class Bindings:
         records = (self._read(account, sends.c.bound_id.in_(some)) for some in in_groups(list(ids)))
         return {str(record.bound_id) for page in records for record in page}
 
-    def perhaps_sent(self, account: str, email_hashes: Iterable[str]) -> list[Record]:
+    def perhaps_sent(self, account: str, email_hashes: Iterable[str], *, gifts: bool = False) -> list[Record]:
         """
         Read the sends to some recipients that have gone out, or may have, and that the list may show.
 
@@ -72,19 +72,24 @@ class Bindings:
 
         :param account: the account of the sends.
         :param email_hashes: the hashes of the recipients' e-mail addresses.
+        :param gifts: whether to read catalogue gifts, too: a row without a campaign might be one.
         """
-        these = (sends.c.state.in_(PERHAPS_SENT), or_(sends.c.kind.is_(None), sends.c.kind != Kind.GIFT))
+        these: list[Any] = [sends.c.state.in_(PERHAPS_SENT)]
+        if not gifts:
+            these.append(or_(sends.c.kind.is_(None), sends.c.kind != Kind.GIFT))
         records = (self._read(account, *these, sends.c.email_hash.in_(some)) for some in in_groups(list(email_hashes)))
         return [record for page in records for record in page]
 
-    def newest(self, account: str, count: int) -> list[Record]:
+    def newest(self, account: str, kind: Kind, count: int) -> list[Record]:
         """
-        Read the newest campaign sends that are known to have gone out.
+        Read the newest sends of a kind that are known to have gone out.
 
         :param account: the account of the sends.
+        :param kind: the kind, which the Send Tracker's list shows.
         :param count: the most sends to read.
         """
-        return self._read(account, sends.c.state == State.SENT, _OF_CAMPAIGNS, limit=count)
+        of_kind = _OF_CAMPAIGNS if kind is Kind.CAMPAIGN else sends.c.kind == kind
+        return self._read(account, sends.c.state == State.SENT, of_kind, limit=count)
 
     def _read(self, account: str, *where: Any, limit: int | None = None) -> list[Record]:
         query = select(sends).where(sends.c.account == account, *where)

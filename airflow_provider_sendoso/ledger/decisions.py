@@ -16,7 +16,7 @@ from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import LONGEST_WHY, OPEN
-from airflow_provider_sendoso.models import LONGEST_ID
+from airflow_provider_sendoso.models import ITEM_FIELDS, LONGEST_ID
 from airflow_provider_sendoso.models.identity import same_name
 
 RESOLUTIONS = {"sent": State.SENT, "not_sent": State.READY}
@@ -299,8 +299,7 @@ def describe(ledger: Ledger, record: Record) -> dict[str, Any]:
         "reason": record.reason,
         "row_ref": record.row_ref,
         "kind": record.kind,
-        "gift_id": record.item.gift_id,
-        "touch_id": record.item.touch_id,
+        **{name: getattr(record.item, name) for name in ITEM_FIELDS},
         "posted_at": moment(record.posted_at),
         "dedupe_scope": record.dedupe_scope,
         "batch_id": record.batch_id,
@@ -321,7 +320,7 @@ def as_lines(described: dict[str, Any]) -> list[str]:
 
     :param described: the result of :func:`describe`.
     """
-    names = ("kind", "row_ref", "gift_id", "touch_id", "posted_at", "send_id", "resend_of")
+    names = ("kind", "row_ref", *ITEM_FIELDS, "posted_at", "send_id", "resend_of")
     details = [f"{name} {described[name]}" for name in names if described[name] is not None]
     still = ["its process may still be posting it"] if described["in_flight"] else []
     where = f"scope {described['dedupe_scope']!r}, batch {described['batch_id']}"

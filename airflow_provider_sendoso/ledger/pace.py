@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -59,8 +60,13 @@ class LedgerPace:
         return max(0.0, self._database.run(work))
 
     def reserve(self, *, poll: bool) -> float:
-        """Take the account's next slot; return the seconds until that slot, 0 if it is now."""
-        return max(0.0, self._database.run(lambda connection: self._run(connection, self._take[poll])))
+        """Take the account's next slot; return the seconds until that slot, negative if it is over."""
+
+        def work(connection: Connection) -> float:
+            return max(0.0, self._run(connection, self._take[poll])) + time.monotonic()
+
+        # The commit takes time as well, and so does this thread until it runs again.
+        return self._database.run(work) - time.monotonic()
 
     def take(self, send: SlotCommit) -> bool:
         """

@@ -132,6 +132,11 @@ class Record:
     status_word: str | None = None
 
     @property
+    def list_id(self) -> str | None:
+        """The id of the send in the Send Tracker's list, if it is known."""
+        return self.bound_id if self.kind is None else self.kind.list_id(self.send_id, self.bound_id)
+
+    @property
     def why(self) -> str | None:
         """The reason for its state, as a short code; ``unknown_kind`` for a kind that only a newer release knows."""
         return self.reason or ("unknown_kind" if self.kind is None else None)
@@ -179,6 +184,11 @@ class SendProgress:
     bound_id: str | None = None
 
     @property
+    def list_id(self) -> str | None:
+        """The id of the send in the Send Tracker's list, if it is known."""
+        return self.bound_id if self.kind is None else self.kind.list_id(self.send_id, self.bound_id)
+
+    @property
     def status(self) -> str | None:
         """One of the six."""
         return None if self.report is None else self.report.status.value
@@ -212,6 +222,7 @@ def record_of(row: Any, now: float) -> Record:
     :param now: the time on the database's clock.
     """
     report = StatusReport.stored(row.status, row.status_words)
+    kind = Kind.stored(row.kind, of_campaign=row.touch_id is not None)
     return Record(
         send_key=row.send_key,
         account=row.account,
@@ -222,7 +233,7 @@ def record_of(row: Any, now: float) -> Record:
         lease_left=row.lease_until - now,
         batch_id=row.batch_id,
         payload_hash=row.payload_hash,
-        item=Item(row.gift_id, row.touch_id),
+        item=Item.stored(kind, row.gift_id, row.touch_id),
         send_id=row.send_id,
         reason=row.reason,
         row_ref=row.row_ref,
@@ -234,7 +245,7 @@ def record_of(row: Any, now: float) -> Record:
         status_at=None if report is None else row.status_at,
         email_hash=row.email_hash,
         bound_id=row.bound_id,
-        kind=Kind.stored(row.kind, of_campaign=row.touch_id is not None),
+        kind=kind,
         link_ciphertext=row.link_ciphertext,
         client=row.client,
         posted_mark=row.posted_mark,

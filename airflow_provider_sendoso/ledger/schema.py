@@ -117,7 +117,8 @@ sends = Table(
 """``email_hash`` is that of the recipient's address; older releases have left it out for gifts of the catalogue. Of a
 campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and ``bound_id`` its id in Sendoso's list of
 sends, which no two sends share. For one that makes an eGift link ``kind`` is ``link``, and ``link_ciphertext`` has the
-link from the moment when it is SENT.
+link from the moment when it is SENT. Of a send of the marketplace (``market``) ``gift_id`` is the
+product's variant, and of SmartSend (``smart``) the most that it may cost in USD, or ``any``.
 ``client`` is a hash of the client that claimed the send last; ``posted_mark`` the moment of its last POST by the clocks
 of the process that made it (see ``clocks.py``), as ``posted_at`` is by the database's.
 ``status_words`` has Sendoso's words for the statuses that the send has had, separated by commas, the present one last.

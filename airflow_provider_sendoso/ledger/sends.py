@@ -431,9 +431,14 @@ class SendLedger:
         :param batch: the batch; sends whose rows its query no longer returns are counted, too.
         """
         these = (sends.c.account == batch.account, sends.c.batch_id == batch.batch_id, sends.c.state.in_(PERHAPS_SENT))
-        query = select(sends.c.gift_id, sends.c.touch_id, func.count()).where(*these).group_by("gift_id", "touch_id")
+        columns = (sends.c.kind, sends.c.gift_id, sends.c.touch_id)
+        query = select(*columns, func.count()).where(*these).group_by(*columns)
         rows = self._database.run(lambda connection: connection.execute(query).fetchall())
-        return Counter({Item(gift_id, touch_id): count for gift_id, touch_id, count in rows})
+        counts = Counter[Item]()
+        for word, gift_id, touch_id, count in rows:
+            kind = Kind.stored(word, of_campaign=touch_id is not None)
+            counts[Item.stored(kind, gift_id, touch_id)] += count
+        return counts
 
     def records(self, *states: State, **where: str) -> Iterator[Record]:
         """

@@ -36,7 +36,7 @@ _COUNT_AGAIN = 60.0
 """Seconds after which a counter is corrected: workers of an older release add nothing to it."""
 
 _LOCK = ""
-"""The name of the row that every POSTING of an account locks."""
+"""The name of the row that every POSTING of an account locks; its ``sends`` is the number of the account's counters."""
 
 _SEVERAL = "***"
 """Stands in a counter for more than one currency."""
@@ -47,7 +47,9 @@ DAY = 86_400.0
 # Built once, because building a statement costs more than running it.
 _THIS_ACCOUNT = spending.c.account == bindparam("this_account")
 _THIS_COUNTER = and_(_THIS_ACCOUNT, spending.c.name == bindparam("this_name"))
-_TAKE_LOCK = select(db_now()).where(_THIS_ACCOUNT, spending.c.name == _LOCK).with_for_update()
+_THIS_LOCK = and_(_THIS_ACCOUNT, spending.c.name == _LOCK)
+_TAKE_LOCK = select(db_now(), spending.c.sends).where(_THIS_LOCK).with_for_update()
+_ONE_MORE = update(spending).where(_THIS_LOCK).values(sends=spending.c.sends + 1)
 _NAMES = [spending.c.name == bindparam(f"this_{period}") for period in ("scope", "day", "month")]
 _COUNTERS = select(spending).where(_THIS_ACCOUNT, or_(*_NAMES))
 _CURRENCY = bindparam("with_currency", type_=String(3))
@@ -162,36 +164,48 @@ def reserve(database: Database, connection: Connection, claim: Claim, fit: Fit) 
     :raises Capped: if the person was sent something too recently.
     :raises SendosoLimitError: if the send does not fit in a limit.
     """
-    now = _lock(database, connection, claim.account)
+    now, counters = _lock(database, connection, claim.account)
     days = fit.limits.min_days_between_gifts
     if days and claim.email_hash is not None and not claim.is_replacement:
         person = {"this_account": claim.account, "this_person": claim.email_hash, "this_key": claim.send_key}
         last_gift = connection.execute(_LAST_GIFT, person).scalar()
         if last_gift is not None and last_gift > now - days * DAY:
             raise Capped(float(last_gift))
+    if counters or fit.limits.any:
+        _add_and_check(connection, claim, fit, now)
+    return now
+
+
+def _add_and_check(connection: Connection, claim: Claim, fit: Fit, now: float) -> None:
+    """Add a send to the counters that are there, and refuse it if it does not fit in a limit."""
     of = spans(claim.account, claim.dedupe_scope, now)
     names = {"this_account": claim.account} | {f"this_{period}": span.name for period, span in of.items()}
     price = fit.price if isinstance(fit.price, Price) else None
     more = {"cost_more": price.millionths if price else 0, "with_currency": price.currency if price else None}
     counted = connection.execute(_ADD, names | more).rowcount
-    if fit.limits.any:
-        counters = {row.name: row for row in connection.execute(_COUNTERS, names)} if counted else {}
-        for period, span in of.items():
-            limits = [limit for limit in fit.limits if limit.period == period]
-            if limits:
-                _check(connection, claim, fit, span, limits, counters.get(span.name), now)
-    return now
+    if not fit.limits.any:
+        return
+    counters = {row.name: row for row in connection.execute(_COUNTERS, names)} if counted else {}
+    for period, span in of.items():
+        limits = [limit for limit in fit.limits if limit.period == period]
+        if limits:
+            _check(connection, claim, fit, span, limits, counters.get(span.name), now)
 
 
-def _lock(database: Database, connection: Connection, account: str) -> float:
-    """Let no other transaction of the account decide until this one ends; return the database's time."""
+def _lock(database: Database, connection: Connection, account: str) -> tuple[float, int]:
+    """
+    Let no other transaction of the account decide until this one ends.
+
+    :return: the database's time, and the number of the account's counters: where nothing is limited, none.
+    """
     this = {"this_account": account}
-    now = connection.execute(_TAKE_LOCK, this).scalar()
-    if now is None:
+    locked = connection.execute(_TAKE_LOCK, this).first()
+    if locked is None:
         first = {"account": account, "name": _LOCK, "sends": 0, "cost": 0, "counted_at": 0.0}
         database.insert_ignore(connection, spending, [first])
-        now = connection.execute(_TAKE_LOCK, this).scalar_one()
-    return float(now)
+        locked = connection.execute(_TAKE_LOCK, this).one()
+    now, counters = locked
+    return float(now), int(counters)
 
 
 def _check(
@@ -313,6 +327,7 @@ def _correct(
     this = {"this_account": account, "this_name": span.name}
     if connection.execute(update(spending).where(_THIS_COUNTER).values(**values), this).rowcount == 0:
         connection.execute(spending.insert().values(account=account, name=span.name, **values))
+        connection.execute(_ONE_MORE, this)
 
 
 def doubt(database: Database, connection: Connection, account: str) -> None:

@@ -106,7 +106,7 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
         "lease_until": 0.0,
         "batch_id": batch.batch_id,
         "row_ref": want.row_ref,
-        "gift_id": want.item.gift_id,
+        "gift_id": want.item.stored_id,
         "touch_id": want.item.touch_id,
         "email_hash": want.email_hash,
         "kind": want.kind,
@@ -199,7 +199,7 @@ def take(
         "to_scope": batch.dedupe_scope,  # differs for a replacement only, whose key has no scope
         "to_batch": batch.batch_id,
         "to_row_ref": want.row_ref,
-        "to_gift": want.item.gift_id,
+        "to_gift": want.item.stored_id,
         "to_touch": want.item.touch_id,
         "to_email_hash": want.email_hash,
         "to_kind": want.kind,

@@ -4,11 +4,13 @@ from airflow_provider_sendoso.models.kinds import TRACKING, Kind, tracking_code
 from airflow_provider_sendoso.models.objects import (
     Gift,
     Group,
+    Product,
     ReturnAddress,
     Send,
     SendosoObject,
     Touch,
     User,
+    Variant,
     read_balance,
 )
 from airflow_provider_sendoso.models.sends import (
@@ -18,7 +20,9 @@ from airflow_provider_sendoso.models.sends import (
     EgiftLink,
     EgiftLinkSend,
     GiftSend,
+    MarketplaceSend,
     Recipient,
+    SmartSend,
     field_errors,
     parse_send,
 )
@@ -40,6 +44,7 @@ from airflow_provider_sendoso.models.text import (
     normalise_text,
 )
 from airflow_provider_sendoso.models.words import (
+    ITEM_FIELDS,
     METADATA_KEY,
     NOTHING,
     AddressConfirmation,
@@ -50,6 +55,7 @@ from airflow_provider_sendoso.models.words import (
 )
 
 __all__ = [
+    "ITEM_FIELDS",
     "LONGEST_ID",
     "LONGEST_LINK",
     "LONGEST_MESSAGE",
@@ -71,15 +77,19 @@ __all__ = [
     "Group",
     "Item",
     "Kind",
+    "MarketplaceSend",
+    "Product",
     "Recipient",
     "ReturnAddress",
     "RowOutcome",
     "Send",
     "SendStatus",
     "SendosoObject",
+    "SmartSend",
     "StatusReport",
     "Touch",
     "User",
+    "Variant",
     "field_errors",
     "known_word",
     "normalise_key",

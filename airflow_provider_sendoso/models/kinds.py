@@ -22,16 +22,34 @@ class Kind(StrEnum):
     """The gift of a campaign (published)."""
     LINK = "link"
     """An eGift link of a campaign (published)."""
+    MARKETPLACE = "market"
+    """A variant of a product of the marketplace (published)."""
+    SMART_SEND = "smart"
+    """A gift that Sendoso picks for the recipient (published)."""
 
     @property
     def in_tracker(self) -> bool:
         """Whether a send is followed in the Send Tracker's list (published) rather than by its own id (seed)."""
-        return self in (Kind.CAMPAIGN, Kind.LINK)
+        return self is not Kind.GIFT
+
+    @property
+    def answers_with_id(self) -> bool:
+        """Whether the answer to the POST has the id under which the Send Tracker's list shows the send (inferred)."""
+        return self in (Kind.MARKETPLACE, Kind.SMART_SEND)
 
     @property
     def is_bound(self) -> bool:
         """Whether its row in the Send Tracker's list is found by recipient, campaign and time, and its id noted."""
         return self is Kind.CAMPAIGN
+
+    def list_id(self, send_id: str | None, bound_id: str | None) -> str | None:
+        """
+        Return the id of a send in the Send Tracker's list, if it is known.
+
+        :param send_id: the id of the answer, or the one that a person has noted.
+        :param bound_id: the id that was found in the list.
+        """
+        return bound_id or (send_id if self.answers_with_id else None)
 
     @classmethod
     def stored(cls, word: str | None, *, of_campaign: bool) -> Kind | None:

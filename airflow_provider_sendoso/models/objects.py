@@ -182,6 +182,51 @@ _DELIVERY = re.compile(
 )
 
 
+class EstimatedPrice(BaseModel):
+    """What one variant is estimated to cost, shipping included (published; that it includes shipping, inferred)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    currency: Currency = None
+    price_per_unit: LenientAmount = None
+    """In ``currency``; the API writes it as text."""
+
+
+class Variant(SendosoObject):
+    """One variant of a product, which is what can be sent (published)."""
+
+    id: AnswerId
+    estimated_total_price: Annotated[EstimatedPrice | None, _lenient(EstimatedPrice)] = None
+    name: LenientText = None
+    """The product's name."""
+
+    @property
+    def price(self) -> Decimal | None:
+        """The estimated total price, in ``currency``; ``None`` if the API names none."""
+        return None if self.estimated_total_price is None else self.estimated_total_price.price_per_unit
+
+    @property
+    def currency(self) -> str | None:
+        """ISO 4217."""
+        return None if self.estimated_total_price is None else self.estimated_total_price.currency
+
+
+def _variants(value: Any) -> Any:
+    """Leave out what is no variant, so that one odd variant does not make a whole list unreadable."""
+    return [one for one in value if isinstance(one, Mapping) and one.get("id")] if isinstance(value, list) else ()
+
+
+class Product(SendosoObject):
+    """A product of the marketplace (published)."""
+
+    id: AnswerId
+    name: LenientText = None
+    description: LenientText = None
+    variants: Annotated[tuple[Variant, ...], BeforeValidator(_variants)] = ()
+    interests: Annotated[tuple[str, ...], _lenient(tuple[str, ...])] = Field(default=(), repr=False)
+    """In a recommendation: what the person is taken to like (published). Personal."""
+
+
 class Touch(SendosoObject):
     """A campaign, which Sendoso's API calls a touch (published); the list holds the active ones only."""
 

@@ -17,11 +17,15 @@ from airflow_provider_sendoso.models.text import (
     Id,
     Message,
     MetadataValue,
+    OptionalEmail,
     OptionalMessage,
     OptionalText,
     Text,
+    Truth,
+    WebAddress,
+    WholeUSD,
 )
-from airflow_provider_sendoso.models.words import AddressConfirmation, Delivery, Item
+from airflow_provider_sendoso.models.words import ANY_PRICE, AddressConfirmation, Delivery, Item
 
 
 class _Model(BaseModel):
@@ -194,7 +198,87 @@ class EgiftLinkSend(SendModel):
         return Item(touch_id=self.touch_id)
 
 
-AnySend = GiftSend | CampaignSend | EgiftLinkSend
+class _Whereabouts(_Model):
+    """Where a recipient is who is asked for the address: of a row's address only the country is read."""
+
+    country: Country = None
+    line1: _NotPosted = None
+    line2: _NotPosted = None
+    city: _NotPosted = None
+    state: _NotPosted = None
+    postal_code: _NotPosted = None
+
+
+class AskedRecipient(_Model):
+    """Who gets a gift of the marketplace or of SmartSend; Sendoso asks for the address (published)."""
+
+    first_name: Text
+    last_name: Text
+    email: Email
+    address: _Whereabouts | None = None
+    company: _NotPosted = None
+    """Accepted, so that the same recipient works for gift sends, but not sent: these sends have no such field."""
+    title: _NotPosted = None
+    mobile_no: _NotPosted = None
+
+    @property
+    def country(self) -> str | None:
+        """ISO 3166 alpha-2."""
+        return None if self.address is None else self.address.country
+
+
+class _AskedSend(SendModel):
+    """What the sends of the marketplace and of SmartSend have in common (published)."""
+
+    recipient: AskedRecipient
+    message: OptionalMessage = None
+    gift_exchange_enabled: Truth = None
+    """Whether the recipient may exchange the gift for another one."""
+    meeting_url: WebAddress = None
+    """Where the recipient can arrange a meeting."""
+    require_approval: Truth = None
+    """Whether the send waits at Sendoso until a manager approves it in the Send Tracker."""
+
+
+class MarketplaceSend(_AskedSend):
+    """One product of the marketplace to one recipient: ``POST /api/v3/marketplace/products/send`` (published)."""
+
+    kind: ClassVar[Kind] = Kind.MARKETPLACE
+
+    marketplace_variant_id: Id
+    sender_first_name: OptionalText = None
+    sender_last_name: OptionalText = None
+    sender_email: OptionalEmail = None
+    sender_organization_name: OptionalText = None
+
+    @property
+    def item(self) -> Item:
+        """What is sent."""
+        return Item(marketplace_variant_id=self.marketplace_variant_id)
+
+
+def _true(value: bool | None) -> bool:
+    if not value:
+        raise PydanticCustomError("absent", "is missing")
+    return value
+
+
+class SmartSend(_AskedSend):
+    """One gift that Sendoso picks: ``POST /api/v3/smartsend/recommendations/send`` (published)."""
+
+    kind: ClassVar[Kind] = Kind.SMART_SEND
+
+    smart_send: Annotated[Truth, AfterValidator(_true)]
+    price_lte_usd: WholeUSD = None
+    """The most that the gift may cost, in whole USD."""
+
+    @property
+    def item(self) -> Item:
+        """What is sent: the gift is not known, and at most that expensive."""
+        return Item(smart_send=ANY_PRICE if self.price_lte_usd is None else str(self.price_lte_usd))
+
+
+AnySend = GiftSend | CampaignSend | EgiftLinkSend | MarketplaceSend | SmartSend
 """A send of any kind; each row of a batch becomes one."""
 
 

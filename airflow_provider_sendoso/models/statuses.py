@@ -70,8 +70,9 @@ STATUS_WORDS = {
 }
 """Sendoso's words by the status that they map to."""
 
-_ON_HOLD = ("insufficient funds", "suspicious email")
-"""A manager approves or cancels such a send in the Send Tracker, and an approved one goes out (help centre)."""
+_ON_HOLD = ("insufficient funds", "suspicious email", "pending approval")
+"""A manager approves or cancels such a send in the Send Tracker, and an approved one goes out (help centre;
+published for ``require_approval``)."""
 
 _DETOURS = (*_ON_HOLD, "paused", "fulfillment issue", "out of stock")
 """Words that a send need not have had, although its status is beyond theirs."""

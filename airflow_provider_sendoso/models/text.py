@@ -177,7 +177,51 @@ OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, 
 Message = Annotated[str, Field(max_length=LONGEST_MESSAGE), BeforeValidator(_required_text)]
 OptionalMessage = Annotated[Annotated[str, Field(max_length=LONGEST_MESSAGE)] | None, BeforeValidator(_text)]
 Email = Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(_email)]
+OptionalEmail = Annotated[str | None, BeforeValidator(lambda value: None if _text(value) is None else _email(value))]
 Country = Annotated[str | None, BeforeValidator(_country)]
+
+
+def _web_address(value: Any) -> str | None:
+    text = _printed(value)
+    if text is not None and (not text.startswith("https://") or any(map(str.isspace, text))):
+        problem = "is not an address that begins with https://"
+        raise PydanticCustomError("suspect", "{problem}", {"problem": problem})
+    return text
+
+
+WebAddress = Annotated[Annotated[str, Field(max_length=LONGEST_LINK)] | None, BeforeValidator(_web_address)]
+
+_TRUTHS = {"true": True, "1": True, "yes": True, "t": True, "false": False, "0": False, "no": False, "f": False}
+
+
+def read_truth(value: Any) -> bool | None:
+    """
+    Read a cell that is true or false; blank and NULL are absent.
+
+    :raises PydanticCustomError: for any other value.
+    """
+    text = _text(value)
+    if text is not None and text.casefold() not in _TRUTHS:
+        raise PydanticCustomError("suspect", "{problem}", {"problem": "is neither true nor false"})
+    return None if text is None else _TRUTHS[text.casefold()]
+
+
+Truth = Annotated[bool | None, BeforeValidator(read_truth)]
+
+_HIGHEST_PRICE = 10**6
+
+
+def _whole_usd(value: Any) -> int | None:
+    text = _text(value)
+    if text is None:
+        return None
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or not 0 < int(text[:9]) <= _HIGHEST_PRICE:
+        problem = "is not a whole number of USD from 1, as Sendoso takes it"
+        raise PydanticCustomError("suspect", "{problem}", {"problem": problem})
+    return int(text)
+
+
+WholeUSD = Annotated[int | None, BeforeValidator(_whole_usd)]
 
 
 def _metadata_value(value: Any) -> str | int | float | bool:

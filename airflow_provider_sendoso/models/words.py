@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+
+from airflow_provider_sendoso.models.kinds import Kind
 
 METADATA_KEY = "airflow_key"
 """The metadata key that the ledger adds to a gift send, to find it again in the list of sends (inferred)."""
@@ -12,17 +14,56 @@ METADATA_KEY = "airflow_key"
 @dataclass(frozen=True, slots=True)
 class Item:
     """
-    What is sent: a gift of the catalogue, or the gift of a campaign.
+    What is sent; one of the values is set, and has the name of the argument that chooses the kind of send.
 
-    :param gift_id: the gift's id, or ``None``.
+    :param gift_id: the id of a gift of the catalogue, or ``None``.
     :param touch_id: the campaign's id, or ``None``.
+    :param marketplace_variant_id: the id of a product's variant, or ``None``.
+    :param smart_send: the most that a gift of Sendoso's choice may cost in USD, or :data:`ANY_PRICE`, or ``None``.
     """
 
     gift_id: str | None = None
     touch_id: str | None = None
+    marketplace_variant_id: str | None = None
+    smart_send: str | None = None
 
     def __str__(self) -> str:
-        return f"campaign {self.touch_id}" if self.touch_id is not None else f"gift {self.gift_id}"
+        if self.touch_id is not None:
+            return f"campaign {self.touch_id}"
+        if self.marketplace_variant_id is not None:
+            return f"marketplace variant {self.marketplace_variant_id}"
+        if self.smart_send is not None:
+            most = "of any price" if self.smart_send == ANY_PRICE else f"up to {self.smart_send} USD"
+            return f"SmartSend {most}"
+        return f"gift {self.gift_id}"
+
+    @classmethod
+    def stored(cls, kind: Kind | None, gift_id: str | None, touch_id: str | None) -> Item:
+        """
+        Read an item from the ledger.
+
+        :param kind: of the send.
+        :param gift_id: the ledger's column of that name, which holds what a kind without a campaign sends.
+        :param touch_id: the ledger's column of that name.
+        """
+        match kind:
+            case Kind.MARKETPLACE:
+                return cls(marketplace_variant_id=gift_id)
+            case Kind.SMART_SEND:
+                return cls(smart_send=gift_id)
+            case _:
+                return cls(gift_id, touch_id)
+
+    @property
+    def stored_id(self) -> str | None:
+        """The value of the ledger's column ``gift_id``."""
+        return self.gift_id or self.marketplace_variant_id or self.smart_send
+
+
+ANY_PRICE = "any"
+"""The value of ``Item.smart_send`` without a limit."""
+
+ITEM_FIELDS = tuple(field.name for field in fields(Item))
 
 
 NOTHING = Item()

@@ -42,6 +42,9 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
 
     :param gift_id: a gift of the catalogue (templated); exactly one of ``gift_id`` and ``touch_id``.
     :param touch_id: a campaign instead of a gift (published; templated).
+    :param marketplace_variant_id: a variant of a product of Sendoso's marketplace instead of a gift (published;
+        templated). Sendoso asks the recipient for the address. One variant: of several Sendoso sends only the first.
+    :param smart_send: ``True``: Sendoso picks a gift for the recipient, instead of a gift (published; templated).
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
         templated).
@@ -54,6 +57,15 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
     :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
     :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param price_lte_usd: for ``smart_send``: the most that the gift may cost, in whole USD (published; templated).
+        Every limit on costs needs it.
+    :param gift_exchange_enabled: for ``marketplace_variant_id`` and ``smart_send``, as the next two: whether the
+        recipient may exchange the gift for another one (published; templated).
+    :param meeting_url: where the recipient can arrange a meeting, beginning with ``https://`` (published; templated).
+    :param require_approval: whether the send waits at Sendoso until a manager approves it in the Send Tracker
+        (published; templated).
+    :param sender: for ``marketplace_variant_id``: ``first_name``, ``last_name``, ``email`` and ``organization_name`` of
+        who sends the gift (published; templated).
     :param dedupe_scope: the recipient's e-mail gets at most one gift within this scope (templated). The default for a
         task's callbacks is ``<dag_id>/<task_id>/<run_id>/callback``, the same for every map index and every callback;
         for a DAG's callbacks and for deadlines it is ``<dag_id>/<run_id>/callback``.
@@ -85,6 +97,8 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         *,
         gift_id: str | None = None,
         touch_id: int | str | None = None,
+        marketplace_variant_id: str | None = None,
+        smart_send: bool | str | None = None,
         recipient: Mapping[str, Any],
         message: str | None = None,
         variant_id: str | None = None,
@@ -94,6 +108,11 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         expire_after_days: int | str | None = None,
         hide_product_info: bool | str | None = None,
         address_confirmation_message: str | None = None,
+        price_lte_usd: int | str | None = None,
+        gift_exchange_enabled: bool | str | None = None,
+        meeting_url: str | None = None,
+        require_approval: bool | str | None = None,
+        sender: Mapping[str, Any] | None = None,
         dedupe_scope: str | None = None,
         resend_of: str | None = None,
         scope_max_sends: int | str | None = None,
@@ -116,6 +135,13 @@ class SendosoNotifier(SaysWhatIsUndefined, BaseNotifier):
         self.expire_after_days = expire_after_days
         self.hide_product_info = hide_product_info
         self.address_confirmation_message = address_confirmation_message
+        self.marketplace_variant_id = marketplace_variant_id
+        self.smart_send = smart_send
+        self.price_lte_usd = price_lte_usd
+        self.gift_exchange_enabled = gift_exchange_enabled
+        self.meeting_url = meeting_url
+        self.require_approval = require_approval
+        self.sender = sender
         self.dedupe_scope = self._written_scope = dedupe_scope
         self.resend_of = resend_of
         self.scope_max_sends = scope_max_sends

@@ -29,6 +29,9 @@ class BatchSendOperator(RowsOperator):
     :param gift_id: a gift of the catalogue (templated). If set, it overrides the column of the same name; so do the
         next five parameters.
     :param touch_id: a campaign instead of a gift (published; templated).
+    :param marketplace_variant_id: a variant of a product of Sendoso's marketplace instead of a gift (published;
+        templated). Sendoso asks the recipient for the address. One variant: of several Sendoso sends only the first.
+    :param smart_send: ``True``: Sendoso picks a gift for the recipient, instead of a gift (published; templated).
     :param message: the note, with ``{column}`` for values of the row (templated).
     :param variant_id: size or colour of a swag item (templated).
     :param team_id: the team that pays (templated).
@@ -38,6 +41,15 @@ class BatchSendOperator(RowsOperator):
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
     :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
     :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param price_lte_usd: for ``smart_send``: the most that the gift may cost, in whole USD (published; templated).
+        Every limit on costs needs it.
+    :param gift_exchange_enabled: for ``marketplace_variant_id`` and ``smart_send``, as the next two: whether the
+        recipient may exchange the gift for another one (published; templated).
+    :param meeting_url: where the recipient can arrange a meeting, beginning with ``https://`` (published; templated).
+    :param require_approval: whether the send waits at Sendoso until a manager approves it in the Send Tracker
+        (published; templated).
+    :param sender: for ``marketplace_variant_id``: ``first_name``, ``last_name``, ``email`` and ``organization_name`` of
+        who sends the gift (published; templated).
     :param column_map: column by field, for columns whose name differs from the field's; case is ignored (templated).
     :param recipient_key: the field or column that identifies a recipient within the scope (templated).
     :param row_ref: a column that you declare not personal; logs and errors show its values (templated).
@@ -92,6 +104,8 @@ class BatchSendOperator(RowsOperator):
     message = PersonalArgument(rendered=True)
     metadata = PersonalArgument(rendered=True)
     address_confirmation_message = PersonalArgument(rendered=True)
+    sender = PersonalArgument(rendered=True)
+    meeting_url = PersonalArgument(rendered=True)
 
     def __init__(
         self,
@@ -103,6 +117,8 @@ class BatchSendOperator(RowsOperator):
         recipients: Iterable[Mapping[str, Any]] | None = None,
         gift_id: str | None = None,
         touch_id: int | str | None = None,
+        marketplace_variant_id: str | None = None,
+        smart_send: bool | str | None = None,
         message: str | None = None,
         variant_id: str | None = None,
         team_id: str | None = None,
@@ -111,6 +127,11 @@ class BatchSendOperator(RowsOperator):
         expire_after_days: int | str | None = None,
         hide_product_info: bool | str | None = None,
         address_confirmation_message: str | None = None,
+        price_lte_usd: int | str | None = None,
+        gift_exchange_enabled: bool | str | None = None,
+        meeting_url: str | None = None,
+        require_approval: bool | str | None = None,
+        sender: Mapping[str, Any] | None = None,
         column_map: Mapping[str, str] | None = None,
         recipient_key: str = "email",
         row_ref: str | None = None,
@@ -162,6 +183,13 @@ class BatchSendOperator(RowsOperator):
         self.expire_after_days = expire_after_days
         self.hide_product_info = hide_product_info
         self.address_confirmation_message = address_confirmation_message
+        self.marketplace_variant_id = marketplace_variant_id
+        self.smart_send = smart_send
+        self.price_lte_usd = price_lte_usd
+        self.gift_exchange_enabled = gift_exchange_enabled
+        self.meeting_url = meeting_url
+        self.require_approval = require_approval
+        self.sender = sender
         self.on_absent = on_absent
         self.shipping_estimate = shipping_estimate
         self.settle_time = settle_time

@@ -29,7 +29,8 @@ class SendosoToSqlOperator(RendersAuthorsTemplates, BaseOperator):
     run makes all its changes in one transaction. Nothing is sent.
 
     :param object: ``"sends"`` (the gift sends), ``"campaign_sends"`` (the Send Tracker), ``"touches"``, ``"users"``,
-        ``"groups"``, ``"gifts"`` or ``"return_addresses"`` (templated).
+        ``"groups"``, ``"gifts"``, ``"marketplace_products"`` (a row for each variant) or ``"return_addresses"``
+        (templated).
     :param table: the table's name as that database's SQL writes it (templated).
     :param conn_id: connection of any ``DbApiHook`` (templated).
     :param hook_params: keyword arguments of the connection's hook (templated).

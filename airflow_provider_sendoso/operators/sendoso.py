@@ -31,6 +31,9 @@ class SendGiftOperator(SendOperator):
 
     :param gift_id: a gift of the catalogue (templated); exactly one of ``gift_id`` and ``touch_id``.
     :param touch_id: a campaign instead of a gift (published; templated).
+    :param marketplace_variant_id: a variant of a product of Sendoso's marketplace instead of a gift (published;
+        templated). Sendoso asks the recipient for the address. One variant: of several Sendoso sends only the first.
+    :param smart_send: ``True``: Sendoso picks a gift for the recipient, instead of a gift (published; templated).
     :param recipient: ``first_name``, ``last_name``, ``email``, optionally ``company``, ``title`` and ``address``
         (``line1``, ``line2``, ``city``, ``state``, ``postal_code``, ``country``), which physical gifts need (seed;
         templated). A campaign's eGift needs only the ``email``; a campaign's parcel to an address outside the US also
@@ -44,6 +47,15 @@ class SendGiftOperator(SendOperator):
     :param expire_after_days: days that the recipient has to answer, from 2 to 7, by default 7 (published; templated).
     :param hide_product_info: whether to hide from the recipient which gift the address is for (templated).
     :param address_confirmation_message: the text that the recipient reads when asked for the address (templated).
+    :param price_lte_usd: for ``smart_send``: the most that the gift may cost, in whole USD (published; templated).
+        Every limit on costs needs it.
+    :param gift_exchange_enabled: for ``marketplace_variant_id`` and ``smart_send``, as the next two: whether the
+        recipient may exchange the gift for another one (published; templated).
+    :param meeting_url: where the recipient can arrange a meeting, beginning with ``https://`` (published; templated).
+    :param require_approval: whether the send waits at Sendoso until a manager approves it in the Send Tracker
+        (published; templated).
+    :param sender: for ``marketplace_variant_id``: ``first_name``, ``last_name``, ``email`` and ``organization_name`` of
+        who sends the gift (published; templated).
     :param dedupe_scope: the recipient's e-mail gets at most one gift within this scope (templated); by default this
         task in this run, so that retries and clears do not send again.
     :param resend_of: the id of an earlier send that failed or came back, which this send replaces (templated). A send
@@ -89,12 +101,16 @@ class SendGiftOperator(SendOperator):
     message = PersonalArgument()
     metadata = PersonalArgument()
     address_confirmation_message = PersonalArgument()
+    sender = PersonalArgument()
+    meeting_url = PersonalArgument()
 
     def __init__(
         self,
         *,
         gift_id: str | None = None,
         touch_id: int | str | None = None,
+        marketplace_variant_id: str | None = None,
+        smart_send: bool | str | None = None,
         recipient: Mapping[str, Any],
         message: str | None = None,
         variant_id: str | None = None,
@@ -104,6 +120,11 @@ class SendGiftOperator(SendOperator):
         expire_after_days: int | str | None = None,
         hide_product_info: bool | str | None = None,
         address_confirmation_message: str | None = None,
+        price_lte_usd: int | str | None = None,
+        gift_exchange_enabled: bool | str | None = None,
+        meeting_url: str | None = None,
+        require_approval: bool | str | None = None,
+        sender: Mapping[str, Any] | None = None,
         dedupe_scope: str = "{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}",
         resend_of: str | None = None,
         shipping_estimate: float | str | None = None,
@@ -123,6 +144,13 @@ class SendGiftOperator(SendOperator):
         self.expire_after_days = expire_after_days
         self.hide_product_info = hide_product_info
         self.address_confirmation_message = address_confirmation_message
+        self.marketplace_variant_id = marketplace_variant_id
+        self.smart_send = smart_send
+        self.price_lte_usd = price_lte_usd
+        self.gift_exchange_enabled = gift_exchange_enabled
+        self.meeting_url = meeting_url
+        self.require_approval = require_approval
+        self.sender = sender
         self.dedupe_scope = dedupe_scope
         self.resend_of = resend_of
         self.shipping_estimate = shipping_estimate

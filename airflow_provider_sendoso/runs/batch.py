@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_sendoso.batch.campaigns import Campaigns, check_campaigns
 from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.batch.pricing import FULFILMENT, Cost, Prices, estimate
+from airflow_provider_sendoso.batch.products import check_products, marketplace
 from airflow_provider_sendoso.batch.report import MOST, HeldSend, Report
 from airflow_provider_sendoso.batch.results_table import ResultsTable, write_results
 from airflow_provider_sendoso.batch.row import BatchRow
@@ -29,7 +30,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoSupersededError,
 )
 from airflow_provider_sendoso.ledger.records import Batch
-from airflow_provider_sendoso.models import Item, RowOutcome
+from airflow_provider_sendoso.models import Gift, Item, RowOutcome, Variant
 from airflow_provider_sendoso.models.spending import Price
 from airflow_provider_sendoso.observability.lineage import note_asset_events, report_output, report_query
 from airflow_provider_sendoso.observability.metrics import SendMetrics
@@ -43,6 +44,7 @@ from airflow_provider_sendoso.sending.ceiling import limit_error, over_ceiling
 from airflow_provider_sendoso.sending.jobs import chunks, send_key
 from airflow_provider_sendoso.sending.preview import Preview, preview, say_differences
 from airflow_provider_sendoso.sending.replacements import check_replaceable
+from airflow_provider_sendoso.sending.scopes import check_scopes
 from airflow_provider_sendoso.warehouse.hooks import warehouse_hook
 from airflow_provider_sendoso.warehouse.queries import columns_of, read_query, rows_of
 
@@ -96,8 +98,7 @@ class BatchRun(Run):
         return f"Earlier tries of this task have posted {sent} sends, which are not made again." if sent else ""
 
     def _execute(self, batch: Batch) -> dict[str, Any]:
-        own = self.plan.own_gift or self.plan.own_touch
-        sender = self._sender(batch, own, self._prices, self.plan.max_in_flight)
+        sender = self._sender(batch, self.plan.own_item is not None, self._prices, self.plan.max_in_flight)
         self._check_ledger()
         self.hook.ledger.sends.check_scope(batch)
         results = self._prepare_results(batch)
@@ -109,10 +110,16 @@ class BatchRun(Run):
             self._take_back(batch, spool)
             failure: SendosoError | None = None
             if self._refuse_invalid(spool) is None:
-                failure = self._check_gifts(batch, spool) or self._check_campaigns(batch, spool)
+                failure = (
+                    self._check_gifts(batch, spool)
+                    or self._check_campaigns(batch, spool)
+                    or self._check_products(batch, spool)
+                )
                 self._take_back(batch, spool)
             self._log_invalid(spool)
             failure = failure or self._refuse_invalid(spool)
+            if failure is None:
+                check_scopes(self.hook.session, spool.kinds())
             if self.plan.dry_run:
                 summary, failure = self._dry_run(batch, spool, results, failure)
             else:
@@ -301,15 +308,20 @@ class BatchRun(Run):
 
     @cached_property
     def _prices(self) -> Prices:
-        return Prices(self._catalogue.find, self._campaigns.find, self.plan.shipping_estimate)
+        shipping = self.plan.shipping_estimate
+        return Prices(self._catalogue.find, self._campaigns.find, shipping, self._marketplace.find)
 
     @cached_property
     def _campaigns(self) -> Campaigns:
         return Campaigns(self.hook)
 
     @cached_property
-    def _catalogue(self) -> Catalogue:
+    def _catalogue(self) -> Catalogue[Gift]:
         return Catalogue(self.hook.list_gifts)
+
+    @cached_property
+    def _marketplace(self) -> Catalogue[Variant]:
+        return marketplace(self.hook.list_marketplace_products)
 
     def _fill(self, spool: BatchSpool) -> None:
         if self.plan.recipients is not None:
@@ -363,6 +375,25 @@ class BatchRun(Run):
             return None
         touch_id = self.plan.layout.arguments["touch_id"]
         return SendosoConfigError(f"{problem} ({touch_id}). Nothing was sent by this try.")
+
+    def _check_products(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
+        """Look variants up where all gifts are looked up; otherwise Sendoso's own answer decides."""
+        dry_run = self.plan.dry_run
+        if not (dry_run or self.plan.limits.any) or not spool.marketplace_variants():
+            return None
+        try:
+            problem = check_products(
+                spool,
+                self._marketplace,
+                lambda countries: self.hook.list_marketplace_products(ship_to_country_codes=countries),
+                own_variant=self.plan.own_variant,
+            )
+        except SendosoError as error:
+            self.log.warning("Products are left to Sendoso to check: its marketplace could not be read (%s)", error)
+            return None
+        if problem is None or not dry_run or not self._preview(batch, spool, price=False)[0].to_send:
+            return None
+        return SendosoConfigError(f"{problem}. A run that sends would stop at its first row. Nothing was sent.")
 
     def _refuse_invalid(self, spool: BatchSpool) -> SendosoRowsError | None:
         counts = spool.counts()  # once, because counting reads all rows

@@ -9,6 +9,8 @@ from typing import Any
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.batch.row_reader import Layout
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.models import ITEM_FIELDS, Item
+from airflow_provider_sendoso.models.words import ANY_PRICE
 from airflow_provider_sendoso.runs.base import SendPlan
 
 
@@ -66,9 +68,22 @@ class BatchPlan(SendPlan):
         return self.layout.arguments.get("touch_id") is not None
 
     @property
+    def own_variant(self) -> bool:
+        """Whether all rows have the batch's own variant of the marketplace."""
+        return self.layout.arguments.get("marketplace_variant_id") is not None
+
+    @property
+    def own_item(self) -> Item | None:
+        """What all rows are sent; ``None`` if each row names it, or a part of it."""
+        given = self.layout.arguments
+        named = {name: str(given[name]) for name in ITEM_FIELDS if given.get(name) is not None}
+        if "smart_send" in named:
+            most = given.get("price_lte_usd")
+            named["smart_send"] = ANY_PRICE if most is None else str(most)
+        return Item(**named) if named else None
+
+    @property
     def in_words(self) -> str:
         """What the batch sends to whom, in a few words."""
-        ids = self.layout.arguments
-        what = f"gift {ids['gift_id']}" if self.own_gift else f"campaign {ids['touch_id']}" if self.own_touch else None
         whom = "recipients" if self.sql is None else f"the rows of sql through {self.conn_id}"
-        return f"{what or 'the gifts that the rows name'} to {whom}"
+        return f"{self.own_item or 'the gifts that the rows name'} to {whom}"

@@ -12,8 +12,8 @@ from typing import Any
 
 from airflow_provider_sendoso.client import pages
 from airflow_provider_sendoso.client.endpoints import get_send_request, object_request
-from airflow_provider_sendoso.client.objects import listing_of
-from airflow_provider_sendoso.client.pages import Listing
+from airflow_provider_sendoso.client.marketplace import CursorListing, products_request
+from airflow_provider_sendoso.client.objects import AnyListing, listing_of
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.landing.cells import read_moment
 from airflow_provider_sendoso.landing.frontier import Frontier
@@ -136,7 +136,7 @@ class LandingRun:
         """Read the sends of a batch: from the list, or one by one if that takes fewer requests."""
         of_campaigns = listed.name == "campaign_sends"
         recorded = [
-            progress.bound_id if of_campaigns else progress.send_id
+            progress.list_id if of_campaigns else progress.send_id
             for progress in self.hook.recorded_sends(batch_id=batch_id)
             if progress.kind is not None and progress.kind.in_tracker is of_campaigns
         ]
@@ -171,8 +171,12 @@ class LandingRun:
             )
         return {"missing": len(missing) + unbound}
 
-    def _list(self, listed: ObjectList) -> tuple[Listing, Iterator[dict[str, Any]]]:
+    def _list(self, listed: ObjectList) -> tuple[AnyListing, Iterator[Mapping[str, Any]]]:
         # The models are not used, because they drop fields of an unexpected type.
+        if listed.expand is not None:
+            by_cursor = CursorListing(products_request())
+            products = self.hook.session.read_listing(by_cursor)
+            return by_cursor, (row for product in products for row in listed.expand(product))
         listing = listing_of(listed.path, object_request(listed.path))
         return listing, self.hook.session.read_listing(listing)
 

@@ -11,6 +11,7 @@ from airflow_provider_sendoso.arguments.sends import make_send
 from airflow_provider_sendoso.arguments.values import text
 from airflow_provider_sendoso.batch.catalogue import Catalogue, named
 from airflow_provider_sendoso.batch.pricing import Prices
+from airflow_provider_sendoso.batch.products import marketplace
 from airflow_provider_sendoso.exceptions import (
     SendHeldError,
     SendosoConfigError,
@@ -23,7 +24,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, State
-from airflow_provider_sendoso.models import CampaignSend, GiftSend, RowOutcome, normalise_key
+from airflow_provider_sendoso.models import AnySend, RowOutcome, normalise_key
 from airflow_provider_sendoso.models.spending import NO_LIMITS, SpendingLimits
 from airflow_provider_sendoso.observability.lineage import report_output
 from airflow_provider_sendoso.observability.metrics import SendMetrics
@@ -35,6 +36,7 @@ from airflow_provider_sendoso.sending.jobs import send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.preview import preview
 from airflow_provider_sendoso.sending.replacements import check_replaceable
+from airflow_provider_sendoso.sending.scopes import check_scopes
 
 RECIPIENT_KEY = "email"
 """The field that identifies the recipient of a single gift within its scope."""
@@ -57,7 +59,7 @@ class OneGift:
     :param resend_of: the id of the send that this one replaces.
     """
 
-    send: GiftSend | CampaignSend = field(repr=False)
+    send: AnySend = field(repr=False)
     resend_of: str | None = None
 
     @classmethod
@@ -79,7 +81,9 @@ class OneGift:
         :param hook: the hook.
         :param shipping: what shipping a physical gift is estimated at.
         """
-        return Prices(Catalogue(hook.list_gifts).find, hook.find_touch, shipping)
+        return Prices(
+            Catalogue(hook.list_gifts).find, hook.find_touch, shipping, marketplace(hook.list_marketplace_products).find
+        )
 
     def go(
         self, hook: SendosoHook, sender: Sender, metrics: SendMetrics, log: Any, limits: SpendingLimits = NO_LIMITS
@@ -95,7 +99,7 @@ class OneGift:
         :raises SendosoError: if an error does not concern the recipient; no gift went out.
         """
         batch = metrics.batch
-        job = Job(1, normalise_key(self.send.recipient.email) or "", self.send, resend_of=self.resend_of)
+        job = Job(1, normalise_key(kind_of(self.send).email(self.send)) or "", self.send, resend_of=self.resend_of)
         if job.resend_of is not None:
             replaced = check_replaceable(hook.session, hook.ledger, batch.account, [job.resend_of])[job.resend_of]
             problem = replaced.problem_for(hook.ledger, batch, job)
@@ -183,6 +187,7 @@ def _shaped(job: Job, hook: SendosoHook, batch: Batch) -> Job:
     """Return the row in the form in which it is posted; its campaign is read only if the gift was not sent before."""
     if _is_sent(job, hook.ledger, batch):
         return job
+    check_scopes(hook.session, [job.send.kind])
     return replace(job, send=kind_of(job.send).shaped(job.send, hook))
 
 

@@ -15,8 +15,10 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, api_error
+from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.client.outcomes import PostOutcome, Verdict, classify
-from airflow_provider_sendoso.client.session import SendosoSession
+from airflow_provider_sendoso.client.pace import SlotMissed, Turn
+from airflow_provider_sendoso.client.session import MOST_SLOTS, SendosoSession
 from airflow_provider_sendoso.crashpoints import crash_point
 from airflow_provider_sendoso.exceptions import (
     SendosoApiError,
@@ -127,10 +129,11 @@ class Poster:
             via_from=self.session.config.via_from,
         )
         token, renewed, tries = self.session.token(), False, 0
+        late: _Attempt | None = None
         while True:
-            attempt = _Attempt(self, claim, fit)
+            attempt = late or _Attempt(self, claim, request, fit)
             try:
-                self._begin(attempt, claim, fit)
+                turn = self._begin(attempt, claim, fit)
             except _ClaimLost:
                 return Posted(None)
             except Capped as capped:
@@ -139,7 +142,12 @@ class Poster:
             except SendosoLimitError as limit:
                 return Posted(Result(job.number, RowOutcome.NOT_REACHED, limit.limit, str(limit)), stop=limit)
             begun()
-            exchange = self.session.call(request, token)
+            try:
+                exchange = self.session.call(request, token, turn)
+            except SlotMissed:
+                late = attempt.missed_its_slot()
+                continue
+            late = None
             crash_point("posted")
             outcome = classify(
                 request, exchange, renewed=renewed, own_gift=self.own_gift, read=partial(kind.read, job.send)
@@ -162,17 +170,17 @@ class Poster:
                 # After a 429 the pace makes every process of the account wait.
                 self.sleep(min(2.0 ** (tries - 1), _LONGEST_PAUSE))
 
-    def _begin(self, attempt: _Attempt, claim: Claim, fit: Fit) -> None:
+    def _begin(self, attempt: _Attempt, claim: Claim, fit: Fit) -> Turn | None:
         """
         Commit POSTING; while what is in flight may yet leave room in a limit, wait for it.
 
+        :return: the slot; ``None`` for a POST that is made however late it is.
         :raises SendosoLimitError: if the send does not fit in a limit.
         """
         give_up, pause = time.monotonic() + self.lease, _NAP
         while True:
             try:
-                attempt.begin()
-                return
+                return attempt.begin()
             except SendosoLimitError as limit:
                 refused = limit
             while refused.may_fit_soon and time.monotonic() < give_up:
@@ -217,16 +225,19 @@ class _Attempt:
 
     :param poster: the poster, which all attempts of a batch share.
     :param claim: the right to post the send.
+    :param request: its POST.
     :param fit: the limits in which the send has to fit, and its price.
     """
 
-    def __init__(self, poster: Poster, claim: Claim, fit: Fit) -> None:
+    def __init__(self, poster: Poster, claim: Claim, request: Request, fit: Fit) -> None:
         self._poster = poster
+        self._request = request
         self._sends = poster.ledger.sends
         self.claim = claim
         self._fit = fit
         self._posting = False
         self._lapses_at = 0.0
+        self._missed = 0
         self._begun = 0.0
         self._posted_at = 0.0
 
@@ -235,7 +246,7 @@ class _Attempt:
         """The key of the row that :meth:`commit_posting` locks."""
         return self.claim.send_key
 
-    def begin(self) -> None:
+    def begin(self) -> Turn | None:
         """
         Wait for a slot and commit POSTING.
 
@@ -246,17 +257,26 @@ class _Attempt:
         :raises Capped: if the person was sent something too recently; nothing may be posted.
         :raises SendosoLimitError: if the send does not fit in a limit; nothing may be posted.
         :raises Halted: if the batch is being stopped; nothing may be posted.
+        :return: the slot; ``None`` if the POST has missed so many that it is made however late it is.
         """
+        turn: Turn | None = None
         margin = self._poster.session.config.timeout + _MARGIN / 3
         try:
             while since_boot() > self._lapses_at - margin:
-                self._poster.session.await_turn_to_send(self, sleep=self._poster.sleep)
+                turn = self._poster.session.await_turn_to_send(self, request=self._request, sleep=self._poster.sleep)
         except BaseException:
             if self._posting:
                 self._sends.post_again(self.claim, self._poster.lease)
             raise
         crash_point("posting-committed")
         self._begun, self._posted_at = time.monotonic(), time.time()
+        return turn if self._missed < MOST_SLOTS - 1 else None
+
+    def missed_its_slot(self) -> _Attempt:
+        """Note that the slot was over before the first byte was sent, so that POSTING is committed with another one."""
+        self._missed += 1
+        self._lapses_at = 0.0
+        return self
 
     def commit_posting(self, transaction: Any = None) -> None:
         """

@@ -19,6 +19,7 @@ from airflow_provider_sendoso.exceptions import SendosoConnectionError, SendosoE
 from airflow_provider_sendoso.models import AnySend, EgiftLink, EgiftLinkSend, Send
 from airflow_provider_sendoso.sending.ceiling import check_uncounted
 from airflow_provider_sendoso.sending.kinds import kind_of
+from airflow_provider_sendoso.sending.scopes import check_scopes
 
 
 def send_raw(reads: Reads, send: AnySend) -> Send:
@@ -35,6 +36,7 @@ def send_raw(reads: Reads, send: AnySend) -> Send:
     """
     session = reads.session
     check_uncounted(session.config, 1)
+    check_scopes(session, [send.kind])
     kind = kind_of(send)
     send = kind.shaped(send, reads)
     request = kind.request(send, airflow_key=None, via_from=session.config.via_from)

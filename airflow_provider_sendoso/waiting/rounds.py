@@ -98,6 +98,7 @@ def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float])
     for send in tracked:
         found = tracker.seen.get(send.name)
         watch.note(send.name, None if found is None else found.report, clock())
+        (watch.not_listed.add if found is None and send.bound_id else watch.not_listed.discard)(send.name)
     if tracker.candidates:
         watch.walked.append(tracker)
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from airflow_provider_sendoso.client.answers import Answer
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.client.tracker import Tracked
+from airflow_provider_sendoso.client.tracker import NO_TOUCH, Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import SendProgress
@@ -68,6 +68,7 @@ class Wait:
         self._due: list[str] = []
         self._keys: dict[str, str] = {}
         self._written_at = time.monotonic()
+        self._said_not_listed = False
 
     def recall(self) -> list[str]:
         """
@@ -126,21 +127,21 @@ class Wait:
     def _track(self, known: SendProgress, now: float) -> None:
         """Record how a send is looked for: by its id, in the Send Tracker's list, or not at all."""
         kind = known.kind
-        if kind is None or (kind.in_tracker and not kind.is_bound and known.bound_id is None):
+        if kind is None or (kind.in_tracker and not kind.is_bound and known.list_id is None):
             self.watch.not_followed.add(known.send_id)
             return
         self.watch.not_followed.discard(known.send_id)
-        if not kind.in_tracker or known.touch_id is None or known.email_hash is None:
+        if not kind.in_tracker or known.email_hash is None:
             return
         self._keys[known.send_id] = known.send_key
         self.watch.tracked[known.send_id] = Tracked(
-            known.send_id, known.touch_id, known.email_hash, now - known.made_ago, known.bound_id
+            known.send_id, known.touch_id or NO_TOUCH, known.email_hash, now - known.made_ago, known.list_id
         )
 
     def _bind(self) -> None:
         """Bind rows of the Send Tracker's list to sends in the ledger, and record their statuses."""
         # Imported here, because a DAG file may import this module through the trigger, and ``sending`` is heavy.
-        from airflow_provider_sendoso.sending.kinds.campaign import tracked
+        from airflow_provider_sendoso.sending.kinds.tracking import tracked
 
         walked, self.watch.walked = self.watch.walked, []
         for tracker in walked:
@@ -179,5 +180,13 @@ class Wait:
         words = self.watch.on_hold() if put_on_hold else {}
         if on_hold := [send_id for send_id in put_on_hold if send_id in words]:
             log.warning("%s", on_hold_warning(Counter(words[send_id] for send_id in on_hold), on_hold))
+        if self.watch.not_listed and not self._said_not_listed:
+            self._said_not_listed = True
+            log.warning(
+                "%d sends are not in Sendoso's list of sends under their ids. That it shows sends of the marketplace "
+                "and of SmartSend is not published. While it does not, they cannot be followed, and this wait ends "
+                "with the sensor's timeout: with soft_fail=True the task is then skipped.",
+                len(self.watch.not_listed),
+            )
         if self.watch.dead_rounds:
             log.warning("Could not look at the sends, %d times in a row: %s", self.watch.dead_rounds, self.watch.error)

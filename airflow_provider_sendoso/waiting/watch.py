@@ -96,6 +96,7 @@ class Watch:
     :param news: statuses that were read and are not in the ledger yet.
     :param tracked: the campaign sends by id, which only the Send Tracker's list shows.
     :param not_followed: the sends that cannot be looked for in Sendoso; only the ledger's status counts for them.
+    :param not_listed: the sends whose id the Send Tracker's list does not show.
     :param digest: hashes an e-mail in the same way as the ledger.
     :param changes: number of answers that changed what is known of a send.
     :param put_on_hold: the sends that Sendoso has put on hold since this was last logged.
@@ -113,6 +114,7 @@ class Watch:
     put_on_hold: list[str] = field(default_factory=list)
     tracked: dict[str, Tracked] = field(default_factory=dict)
     not_followed: set[str] = field(default_factory=set)
+    not_listed: set[str] = field(default_factory=set)
     digest: Callable[[str], str] = str
     walked: list[Tracker] = field(default_factory=list)
 

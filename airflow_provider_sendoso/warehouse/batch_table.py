@@ -51,7 +51,8 @@ class BatchTable:
     """What errors call the table; with ``_`` for blanks, the argument that names it."""
     column_names: ClassVar[tuple[str, ...]]
     later_columns: ClassVar[Mapping[str, str]] = {}
-    """Columns that a table of an earlier release lacks, with their SQL types; rows are written without them there."""
+    """Columns that a table of an earlier release lacks, with their SQL types, in the order in which they were added;
+    rows are written without them there."""
 
     def __init__(self, hook: DbApiHook, table: str) -> None:
         self._hook = hook
@@ -122,17 +123,18 @@ class BatchTable:
 
     def _find(self, session: Transaction) -> bool:
         """Return whether there is a table, with all columns or with those of an earlier release."""
-        earlier = tuple(name for name in self.column_names if name not in self.later_columns)
-        for names in dict.fromkeys((self.column_names, earlier)):
+        later = list(self.later_columns)
+        for there in range(len(later), -1, -1):
+            lacking = later[there:]
+            names = tuple(name for name in self.column_names if name not in lacking)
             try:
                 session.read(self._select(names))
             except Exception:
                 session.rollback()
                 continue
-            if names != self.column_names:
+            if lacking:
                 missing = "; ".join(
-                    f"ALTER TABLE {self.name} ADD {self._quote(name)} {sql_type}"
-                    for name, sql_type in self.later_columns.items()
+                    f"ALTER TABLE {self.name} ADD {self._quote(name)} {self.later_columns[name]}" for name in lacking
                 )
                 log.warning("%s has been made by an earlier release, and goes on without: %s", self._where, missing)
             self._names = names

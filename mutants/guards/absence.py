@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from mutants.guard import Guard, guard
+from mutants.guard import Edit, Guard, guard
 
 _RECONCILING = "sending/reconciling.py"
 _SENDER = "sending/sender.py"
 _GIFT = "sending/kinds/gift.py"
-_CAMPAIGN = "sending/kinds/campaign.py"
+_TRACKING = "sending/kinds/tracking.py"
 _BINDINGS = "ledger/bindings.py"
 _OF_RECONCILING = "sending/test_sending_reconcile.py"
 _TWO_GIFTS = "sending/test_two_gifts.py"
 _KINDS = "sending/test_kinds_apart.py"
 _OF_BINDINGS = "ledger/test_ledger_bindings.py"
 _OF_CAMPAIGNS = "sending/test_campaign_sends.py"
+_OF_PRODUCTS = "sending/test_marketplace_sends.py"
 
 GUARDS: tuple[Guard, ...] = (
     guard(
         "only-if-asked",
         "What is absent is sent again only where the author asks for it",
         _SENDER + ":Sender.send",
-        "self._reconciler.run(prove=self._resend_absent)",
-        "self._reconciler.run(prove=True)",
+        "self._reconciler.run(prove=self._resend_absent, wait=wait)",
+        "self._reconciler.run(prove=True, wait=wait)",
         f"{_OF_RECONCILING}::test_a_send_that_never_arrived_is_sent_again_exactly_once",
     ),
     guard(
@@ -111,6 +112,39 @@ GUARDS: tuple[Guard, ...] = (
         explored=True,
     ),
     guard(
+        "shared-attempt",
+        "What another task has looked for serves only for the attempt that it has looked for",
+        _RECONCILING + ":Reconciler._serves",
+        "record.state is State.HELD and last.looked_for.get(key) == record.attempt",
+        "record.state is State.HELD and key in last.looked_for",
+        "sending/test_shared_looks.py::test_a_proof_does_not_hold_for_a_later_post_of_the_same_send",
+    ),
+    guard(
+        "shared-settle-time",
+        "What another task has proven absent after a shorter settle time is not absent for this one",
+        _RECONCILING + ":Reconciler._serves",
+        " and last.settled_after >= self._settled_after",
+        "",
+        "sending/test_shared_looks.py::"
+        "test_a_proof_after_a_shorter_settle_time_does_not_serve_a_task_with_a_longer_one",
+    ),
+    guard(
+        "shared-settled",
+        "What another task has proven absent serves only for what was settled when it began",
+        _RECONCILING + ":Reconciler._serves",
+        "settled <= set(last.settled) and ",
+        "",
+        "sending/test_shared_looks.py::test_a_send_that_settles_after_a_search_is_searched_for_again",
+    ),
+    guard(
+        "shared-client",
+        "What one client has looked for serves no other",
+        _RECONCILING + ":Reconciler._name",
+        "kind.value, self._client)",
+        "kind.value)",
+        "sending/test_shared_looks.py::test_what_another_client_has_searched_does_not_keep_this_one_from_searching",
+    ),
+    guard(
         "proof-obeyed",
         "A send whose proof does not hold any more is not claimed",
         _SENDER + ":Sender._claim",
@@ -130,17 +164,16 @@ GUARDS: tuple[Guard, ...] = (
         "no-list",
         "A Sendoso without a list proves nothing absent",
         _RECONCILING + ":Reconciler._look_for",
-        "            missing, absent = unresolved, set()\n",
-        "            missing, absent = unresolved, settled\n",
+        "            missing, absent, looked_for = unresolved, set(), {}\n",
+        "            missing, absent, looked_for = unresolved, settled, {}\n",
         f"{_OF_RECONCILING}::test_without_a_list_nothing_is_absent",
     ),
     guard(
         "broken-list",
         "A list that breaks off proves nothing absent",
         _RECONCILING + ":Reconciler._look_for",
-        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n            return {}\n',
-        '            log.warning("Sends of unknown outcome could not be looked for: %s", error)\n'
-        "            return {key: unresolved[key] for key in settled}\n",
+        "            turn.end({})\n            return {}\n",
+        "            turn.end({})\n            return {key: unresolved[key] for key in settled}\n",
         f"{_OF_RECONCILING}::test_a_second_list_that_breaks_proves_no_absence",
     ),
     guard(
@@ -150,7 +183,6 @@ GUARDS: tuple[Guard, ...] = (
         "until_empty=whole",
         "until_empty=False",
         f"{_OF_RECONCILING}::test_a_list_in_pages_shorter_than_asked_for_is_read_to_its_empty_page",
-        explored=True,
     ),
     guard(
         "list-total",
@@ -159,7 +191,6 @@ GUARDS: tuple[Guard, ...] = (
         "(self.total is None or len(self._ids) >= self.total)",
         "True",
         f"{_OF_RECONCILING}::test_a_list_of_the_newest_sends_only_proves_no_absence",
-        explored=True,
     ),
     guard(
         "list-repeats",
@@ -181,8 +212,8 @@ GUARDS: tuple[Guard, ...] = (
         "list-too-long",
         "A list that is too long to be read proves nothing absent",
         _GIFT + ":MarkScanner.scan",
-        "            if time.monotonic() > give_up:\n",
-        "            if time.monotonic() > give_up and pages.whole is None:\n",
+        "            if stop():\n",
+        "            if stop() and pages.whole is None:\n",
         f"{_OF_RECONCILING}::test_a_list_too_long_to_be_read_proves_no_absence",
     ),
     guard(
@@ -209,15 +240,15 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "campaign-witness",
         "A list that shows no campaign send of the account proves nothing absent",
-        _CAMPAIGN + ":TrackerScanner.scan",
-        "if tracker.complete and any(witness.name in tracker.seen.keys() | assigned.keys() for witness in witnesses):",
+        _TRACKING + ":TrackerScanner.scan",
+        "if tracker.complete and any(witness.name in shown for witness in witnesses):",
         "if tracker.complete:",
         f"{_OF_CAMPAIGNS}::test_a_list_without_any_send_of_the_account_proves_no_absence",
     ),
     guard(
         "campaign-complete",
         "A list of campaign sends that is not complete proves nothing absent",
-        _CAMPAIGN + ":TrackerScanner.scan",
+        _TRACKING + ":TrackerScanner.scan",
         "if tracker.complete and any(",
         "if any(",
         f"{_OF_CAMPAIGNS}::test_a_list_of_campaign_sends_that_is_not_complete_proves_no_absence",
@@ -225,7 +256,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "campaign-may-hold",
         "A campaign send is not absent while a row may be its own",
-        _CAMPAIGN + ":TrackerScanner.scan",
+        _TRACKING + ":TrackerScanner.scan",
         "scan.absent = {send.name for send in wanted if not tracker.may_hold(send, taken)}",
         "scan.absent = {send.name for send in wanted if send.name not in assigned}",
         f"{_OF_CAMPAIGNS}::test_a_send_that_may_be_one_of_several_rows_is_not_sent_again",
@@ -237,14 +268,23 @@ GUARDS: tuple[Guard, ...] = (
         "if len(group) == len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         "if len(group) <= len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         f"{_OF_CAMPAIGNS}::test_with_more_rows_than_sends_none_is_guessed",
+        explored=True,
     ),
     guard(
         "rows-of-others",
         "Rows of other sends to the same person are not this send's",
-        _CAMPAIGN + ":TrackerScanner.scan",
-        "others = {record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes)}",
-        "others: dict[str, Record] = {}",
+        _TRACKING + ":TrackerScanner.scan",
+        "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, hashes, gifts=by_id)\n",
+        "            record.send_key: record for record in self._ledger.bindings.perhaps_sent(account, (), gifts=by_id)\n",
         f"{_OF_CAMPAIGNS}::test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row",
+        also=(
+            Edit(
+                _TRACKING + ":TrackerScanner.scan",
+                "perhaps_sent(account, hashes, gifts=by_id)\n            if ",
+                "perhaps_sent(account, (), gifts=by_id)\n            if ",
+            ),
+        ),
+        explored=True,
     ),
     guard(
         "rows-of-other-kinds",
@@ -255,9 +295,33 @@ GUARDS: tuple[Guard, ...] = (
         f"{_KINDS}::test_rows_that_another_kind_may_have_proves_no_campaign_send_absent",
     ),
     guard(
+        "product-witness",
+        "A list that shows no send of the marketplace or of SmartSend by its id proves none of them absent",
+        _TRACKING + ":TrackerScanner.scan",
+        "if tracker.complete and any(witness.name in shown for witness in witnesses):",
+        "if tracker.complete and (by_id or any(witness.name in shown for witness in witnesses)):",
+        f"{_OF_PRODUCTS}::test_a_list_that_never_shows_such_sends_proves_nothing",
+    ),
+    guard(
+        "product-hidden",
+        "Where an accepted product is not shown under its id, no row of its recipient is another send's",
+        _TRACKING + ":TrackerScanner.scan",
+        "if send.name in assigned and send.key not in hidden:",
+        "if send.name in assigned:",
+        f"{_OF_PRODUCTS}::test_a_list_with_other_ids_does_not_give_a_send_the_row_of_another",
+    ),
+    guard(
+        "product-or-gift",
+        "A row without a campaign may be a catalogue gift's",
+        _BINDINGS + ":Bindings.perhaps_sent",
+        "        if not gifts:\n",
+        "        if gifts is not None:\n",
+        f"{_OF_PRODUCTS}::test_the_row_of_a_catalogue_gift_is_not_given_to_a_product",
+    ),
+    guard(
         "bound-rows",
         "A row that is bound to a send is not another one's",
-        _CAMPAIGN + ":TrackerScanner._taken",
+        _TRACKING + ":TrackerScanner._taken",
         "return self._ledger.bindings.bound_among(account, ids)",
         "return set() if ids else self._ledger.bindings.bound_among(account, ids)",
         f"{_KINDS}::test_a_row_that_is_bound_to_a_send_of_another_kind_is_not_a_campaign_sends",

@@ -130,17 +130,17 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "account-in-batch",
         "Two accounts with the same DAG, task and run have batches of their own",
-        "runs/base.py:make_batch",
-        'ids = (config.account, config.deployment or "", dag_id,',
-        'ids = (config.deployment or "", dag_id,',
+        "hooks/recorded.py:task_hash",
+        'parts = (config.account, config.deployment or "", *map(str, ids))',
+        'parts = (config.deployment or "", *map(str, ids))',
         f"{_TWO_GIFTS}::test_two_deployments_with_the_same_names_have_batches_of_their_own",
     ),
     guard(
         "deployment-in-batch",
         "Two deployments with the same DAG, task and run have batches of their own",
-        "runs/base.py:make_batch",
-        'ids = (config.account, config.deployment or "", dag_id,',
-        "ids = (config.account, dag_id,",
+        "hooks/recorded.py:task_hash",
+        'parts = (config.account, config.deployment or "", *map(str, ids))',
+        "parts = (config.account, *map(str, ids))",
         f"{_TWO_GIFTS}::test_two_deployments_with_the_same_names_have_batches_of_their_own",
     ),
     guard(

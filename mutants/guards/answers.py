@@ -43,7 +43,6 @@ GUARDS: tuple[Guard, ...] = (
         'return PostOutcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))',
         'return PostOutcome(Verdict.NOT_SENT, "unreadable", api_words(request, answer))',
         f"{_OF_OUTCOMES}::test_a_2xx_without_an_id_is_unknown",
-        explored=True,
     ),
     guard(
         "another-send",
@@ -97,8 +96,8 @@ GUARDS: tuple[Guard, ...] = (
         "first-byte",
         "It is noted when the first byte of a request leaves",
         _TRANSPORT + ":_Noting.send",
-        "        note.phase = Phase.LOST\n",
-        "",
+        "note.phase, self._used = Phase.LOST, True",
+        "self._used = True",
         f"{_OF_TRANSPORT}::test_a_failure_after_the_request_is_lost_and_posted_once",
     ),
     guard(

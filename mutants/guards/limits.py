@@ -10,6 +10,7 @@ _REPLACEMENTS = "sending/replacements.py"
 _TWO_GIFTS = "sending/test_two_gifts.py"
 _SPENDING = "operators/test_batch_spending.py"
 _OF_LIMITS = "batch/test_batch_limits.py"
+_BUDGET = "operators/test_spending_limits.py"
 _REPLACING = "sending/test_sending_replacing.py"
 _EARLIER_TRY = "operators/test_ledger_of_earlier_try.py"
 
@@ -21,6 +22,7 @@ GUARDS: tuple[Guard, ...] = (
         "Preview(ledger.sends.perhaps_sent(batch))",
         "Preview(Counter())",
         f"{_TWO_GIFTS}::test_sends_of_a_batch_count_towards_its_limits_when_its_query_no_longer_returns_their_rows",
+        explored=True,
     ),
     guard(
         "held-in-preview",
@@ -34,9 +36,10 @@ GUARDS: tuple[Guard, ...] = (
         "left-out",
         "What becomes free after the limits were checked is left out",
         _PREVIEW,
-        "                seen.left_out.add(job.number)\n",
-        "                pass\n",
+        "            elif open_or_refused:\n                seen.left_out.add(job.number)\n",
+        "",
         f"{_TWO_GIFTS}::test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try",
+        explored=True,
     ),
     guard(
         "left-out-not-claimed",
@@ -111,6 +114,38 @@ GUARDS: tuple[Guard, ...] = (
         "if ceiling is None or sends <= ceiling:",
         "if ceiling is None or sends <= sends:",
         "sending/test_ceiling.py::test_a_batch_above_the_ceiling_sends_nothing",
+    ),
+    guard(
+        "budget-refuses",
+        "A send that does not fit in a limit of its scope, day or month is not posted",
+        "ledger/spending.py:_refuse_or_warn",
+        "    if total > limit.most:\n",
+        "    if False:\n",
+        f"{_BUDGET}::test_a_batch_sends_what_fits_in_the_order_of_its_rows_and_then_fails",
+    ),
+    guard(
+        "budget-reserved",
+        "A send of unknown outcome uses what is left of a limit",
+        "ledger/spending.py:count",
+        "        span.these, WENT_OUT, sends.c.send_key != but\n",
+        "        span.these, sends.c.state == State.SENT, sends.c.send_key != but\n",
+        "ledger/test_ledger_limits.py::test_a_send_that_may_have_gone_out_keeps_its_place_until_it_is_resolved",
+    ),
+    guard(
+        "budget-doubt",
+        "A decision that a send went out after all is counted before the next send",
+        "ledger/spending.py:doubt",
+        '    connection.execute(_DOUBT, {"this_account": account})\n',
+        "    pass\n",
+        "ledger/test_ledger_limits.py::test_decisions_that_several_sends_have_gone_out_after_all_use_a_limit_up_at_once",
+    ),
+    guard(
+        "capped",
+        "Nobody is sent two gifts of an account within the days between two gifts",
+        "ledger/spending.py:reserve",
+        "        if last_gift is not None and last_gift > now - days * DAY:\n",
+        "        if False:\n",
+        f"{_BUDGET}::test_two_rows_of_a_person_under_different_keys_are_one_gift",
     ),
     guard(
         "replaced-once",

@@ -15,8 +15,8 @@ GUARDS: tuple[Guard, ...] = (
         "claim-lost",
         "Nothing is posted without the commit of POSTING",
         _POSTING + ":_Attempt.commit_posting",
-        "if not self._sends.begin_post(self.claim, self._poster.lease, transaction):",
-        "if self._sends.begin_post(self.claim, self._poster.lease, transaction) is None:",
+        "        if not begun:\n            self._posting = False\n            raise _ClaimLost\n",
+        "",
         f"{_OUTCOMES}::test_a_claim_that_is_lost_before_the_post_posts_nothing",
         explored=True,
     ),
@@ -24,16 +24,25 @@ GUARDS: tuple[Guard, ...] = (
         "posting-first",
         "POSTING is committed before the POST",
         _POSTING + ":Poster._post",
-        "                attempt.begin()\n"
-        "            except _ClaimLost:\n"
-        "                return Posted(None)\n"
-        "            exchange = self.session.call(request, token)\n",
-        "                exchange = self.session.call(request, token)\n"
-        "                attempt.begin()\n"
-        "            except _ClaimLost:\n"
-        "                return Posted(None)\n",
-        "sending/test_sending_crash_points.py::test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next",
+        "                turn = self._begin(attempt, claim, fit)\n",
+        "                exchange, turn = self.session.call(request, token), self._begin(attempt, claim, fit)\n",
+        f"{_OUTCOMES}::test_a_claim_that_is_lost_before_the_post_posts_nothing",
+        also=(
+            Edit(
+                _POSTING + ":Poster._post",
+                "                exchange = self.session.call(request, token, turn)\n",
+                "                pass\n",
+            ),
+        ),
         explored=True,
+    ),
+    guard(
+        "slot-over",
+        "A POST whose slot is over before its first byte takes another slot, and commits POSTING with it",
+        _POSTING + ":_Attempt.missed_its_slot",
+        "        self._lapses_at = 0.0\n",
+        "",
+        f"{_GUARDS}::test_a_send_whose_slot_is_over_before_the_first_byte_takes_another",
     ),
     guard(
         "lease-after-turn",
@@ -82,7 +91,7 @@ GUARDS: tuple[Guard, ...] = (
         "The lease of a POST is longer than the POST can take",
         _POSTING + ":Poster.__init__",
         "self.lease = max(lease, 2 * session.config.timeout + _MARGIN)",
-        "self.lease = lease",
+        "self.lease = max(lease, session.config.timeout + _MARGIN)",
         f"{_GUARDS}::test_the_lease_of_a_post_is_longer_than_the_post_can_take",
     ),
     guard(
@@ -98,8 +107,8 @@ GUARDS: tuple[Guard, ...] = (
         "noted-before",
         "That POSTING may be committed is noted before its commit",
         _POSTING + ":_Attempt.commit_posting",
-        "        self._posting = True  # even if the commit fails: its answer may have been lost\n",
-        "",
+        "        was, self._posting = self._posting, True  # even if the commit fails: its answer may have been lost\n",
+        "        was = self._posting\n",
         f"{_GUARDS}::test_posting_is_taken_back_where_its_commit_went_through_unanswered",
         also=(
             Edit(
@@ -108,7 +117,6 @@ GUARDS: tuple[Guard, ...] = (
                 "            raise _ClaimLost\n        self._posting = True\n",
             ),
         ),
-        explored=True,
     ),
     guard(
         "post-again-answer",
@@ -170,8 +178,8 @@ GUARDS: tuple[Guard, ...] = (
         "logs-kept",
         "Nothing is logged between the two commits of a POST",
         _POSTING + ":Poster.post",
-        "        with kept_logs.kept() as records:\n            posted = self._post(job, claim)\n",
-        "        records: list[logging.LogRecord] = []\n        posted = self._post(job, claim)\n",
+        "        with kept_logs.kept() as records:\n            posted = self._post(job, claim, fit, begun)\n",
+        "        records: list[logging.LogRecord] = []\n        posted = self._post(job, claim, fit, begun)\n",
         f"{_GUARDS}::test_whatever_the_answer_says_nothing_is_logged_before_it_is_recorded",
     ),
     guard(
@@ -181,13 +189,12 @@ GUARDS: tuple[Guard, ...] = (
         "            self._sends.renew(self._owner, self._lease)\n",
         "",
         "sending/test_sending_concurrency.py::test_the_claims_of_a_run_that_lives_do_not_lapse",
-        explored=True,
     ),
     guard(
         "stopped-claims",
         "A batch that is being stopped claims nothing more",
         _SENDER + ":Sender._chunk",
-        "        if self._stopped():\n            return False\n",
+        "        if self._is_stopped():\n            return False\n",
         "",
         "runs/test_runs_from_plans.py::test_a_batch_that_is_stopped_claims_nothing",
     ),
@@ -252,16 +259,16 @@ GUARDS: tuple[Guard, ...] = (
         "slot-outlasted",
         "A slot that the commit of POSTING has outlasted is dropped, and another one taken",
         "client/session.py:SendosoSession.await_turn",
-        "            if not turn.is_late:\n                return\n",
-        "            return\n",
+        "            if not turn.is_late:\n                return turn\n",
+        "            return turn\n",
         "operators/test_rate_limit.py::test_a_call_whose_commit_outlasts_its_slot_takes_another_slot",
     ),
     guard(
         "push-back",
         "A 429 to one process makes all of the account wait",
         "client/session.py:SendosoSession.call",
-        "                self.pace.push_back(min(exchange.answer.retry_after or DEFAULT_PUSH_BACK, LONGEST_RETRY_AFTER))\n",
-        "                pass\n",
+        "                        pace.push_back(wait)\n",
+        "                        pass\n",
         "client/test_client_session.py::test_a_throttle_pushes_the_accounts_pace_back",
     ),
 )

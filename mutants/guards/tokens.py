@@ -105,6 +105,7 @@ GUARDS: tuple[Guard, ...] = (
         "if tokens.refresh_token is None or theirs is None or tokens.is_spent(theirs):",
         "if tokens.refresh_token is not None or theirs is None:",
         f"{_CHAIN}::test_tokens_of_another_process_stored_during_a_sleep_are_kept",
+        explored=True,
     ),
     guard(
         "generation-lost",
@@ -129,6 +130,7 @@ GUARDS: tuple[Guard, ...] = (
         "if not self._store.store(self._owner, step.dump(), 0.0):",
         "if self._store.store(self._owner, step.dump(), 0.0) is None:",
         f"{_CHAIN}::test_a_process_that_slept_over_a_refusal_uses_the_tokens_that_another_has_renewed",
+        explored=True,
     ),
     guard(
         "stored-before-used",
@@ -138,6 +140,7 @@ GUARDS: tuple[Guard, ...] = (
         "            self._cached = (grant.access_token, time.monotonic() + grant.renew_after)\n"
         "            return grant.access_token\n",
         f"{_CHAIN}::test_the_connection_only_seeds_the_store",
+        explored=True,
     ),
     guard(
         "room",

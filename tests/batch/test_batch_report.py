@@ -32,7 +32,7 @@ def test_the_worst_batch_of_100_000_rows_fits_on_one_screen() -> None:
         on_hold=3,
         failure=SendosoConfigError("x"),
     )
-    assert len(report) <= 43
+    assert len(report) <= 44
     assert max(map(len, report)) <= WIDTH
     assert sum("a long reason" in line for line in report) >= 6  # whatever the names of the rows are
     assert "  and 12497 more: airflow sendoso ledger list --batch " + "b" * 32 in report
@@ -40,13 +40,14 @@ def test_the_worst_batch_of_100_000_rows_fits_on_one_screen() -> None:
 
 def test_the_counts_come_first_are_aligned_and_add_up() -> None:
     report = lines({"sent": 99_990, "invalid": 10})
-    assert [line[:20].rstrip() for line in report[2:10]] == [
+    assert [line[:20].rstrip() for line in report[2:11]] == [
         " 99990  sent",
         "     0  already_sent",
         "     0  duplicate",
         "     0  refused",
         "    10  invalid",
         "     0  held",
+        "     0  capped",
         "     0  not_reached",
         "100000  rows",
     ]

@@ -143,6 +143,8 @@ def test_a_row_fills_every_column_and_has_no_personal_data() -> None:
         "status": "shipped",
         "status_at": "2026-11-18 08:31:00.250",
         "status_word": "amazon shipped",
+        "marketplace_variant_id": None,
+        "smart_send": None,
     }
     assert "example.com" not in repr(row)
 

@@ -12,37 +12,22 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import requests
 import urllib3
 from certificates import self_signed
+from raw_exchanges import GET, OK, POST, end_the_time_of, read_request, serving
 
 from airflow_provider_sendoso.client import network
 from airflow_provider_sendoso.client import transport as transport_module
 from airflow_provider_sendoso.client.answers import Phase
 from airflow_provider_sendoso.client.endpoints import Request, get_send_request, list_sends_request, me_request
 from airflow_provider_sendoso.client.outcomes import Verdict, classify
-from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.transport import phase_of
 
-POST = Request("POST", "/api/v3/sends", json={"send": {"email": "ada@example.com"}})
-GET = Request("GET", "/api/v3/gifts")
 TIME_IS_OVER = {"Timeout", "TimeoutError"}
 """What it is called by who keeps the time of the whole, and by the socket, which may notice it first."""
-OK = b"HTTP/1.1 201 Created\r\nContent-Length: 11\r\n\r\n" + b'{"id": "s"}'
-
-
-def read_request(connection: socket.socket) -> bytes:
-    """Read until the body is there, which a GET has not; ``b""`` when the client has gone."""
-    received = b""
-    while not received.endswith(b"\r\n\r\n" if received.startswith(b"GET") else b"}"):
-        chunk = connection.recv(65536)
-        if not chunk:
-            return b""
-        received += chunk
-    return received
 
 
 def after_the_request(*answer: bytes, reset: bool = False):
@@ -482,14 +467,6 @@ class TestTheDeadline:
         assert session.paced(POST, "t").error == "Timeout"
 
 
-def end_the_time_of(session: SendosoSession) -> None:
-    """For the requests that it is making: as if they had taken as long as they may."""
-    watchdog = session._transport._watchdog
-    with watchdog._changed:
-        watchdog._due = dict.fromkeys(watchdog._due, 0.0)
-        watchdog._changed.notify()
-
-
 def drip(connection: socket.socket, what: bytes) -> None:
     for _ in range(4000):
         connection.sendall(what)
@@ -620,9 +597,3 @@ def gift(email: str) -> Request:
         "message": "Thanks",
     }
     return Request("POST", "/api/v3/sends", json={"send": send})
-
-
-def serving(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context

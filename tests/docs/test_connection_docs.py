@@ -51,7 +51,8 @@ def test_each_connection_line_of_the_page_is_parsed(line: str, monkeypatch: pyte
 
 def test_every_picture_exists_and_is_shown():
     """``make screenshots`` makes them."""
-    shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"\(images/([\w-]+\.png)\)", page.read_text())}
+    pages = "".join(page.read_text() for page in DOCS.rglob("*.md"))
+    shown = set(re.findall(r"\((?:\.\./)?images/([\w-]+\.png)\)", pages))
     assert shown == {picture.name for picture in (DOCS / "images").iterdir()}
 
 

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,16 +16,6 @@ from airflow_provider_sendoso.get_provider_info import get_provider_info
 
 sys.path.insert(0, str(Path(__file__).parent))
 from blocks import DOCS, ROOT
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-W", "ignore", "-m", "sphinx", "-W", "--keep-going", "-E", "-q", "-b", "html"]
-    where = ["-d", str(folder / "doctrees"), str(ROOT / "docs"), str(folder / "html")]
-    done = subprocess.run([*command, *where], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "html"
 
 
 def public() -> set[str]:

@@ -18,12 +18,31 @@ SENDS, USERS = LISTS["sends"], LISTS["users"]
 NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("listed", LISTS.values(), ids=lambda listed: listed.name)
+@pytest.mark.parametrize(
+    "listed", [listed for listed in LISTS.values() if listed.expand is None], ids=lambda listed: listed.name
+)
 def test_every_field_that_a_model_names_has_a_column_of_its_type(listed: Any) -> None:
     kinds = {"Decimal": Kind.AMOUNT, "datetime": Kind.MOMENT, "tuple": Kind.JSON}
     for name, field in MODELS[listed.path].model_fields.items():
         expected = next((kind for word, kind in kinds.items() if word in str(field.annotation)), Kind.TEXT)
         assert listed.columns.get(name) == (Kind.ID if name == "id" else expected)
+
+
+def test_a_product_becomes_a_row_of_each_variant_whatever_is_missing() -> None:
+    listed = LISTS["marketplace_products"]
+    assert listed.expand is not None
+    price = {"currency": "USD", "price_per_unit": "24.50"}
+    variants = [{"id": "v1", "estimated_total_price": price, "images": [{"url": "https://i"}]}, {"id": "v2"}]
+    rows = [
+        LandingRowReader(listed).read(fields)
+        for fields in listed.expand({"id": "p", "name": "Tea", "description": "Twelve", "variants": variants})
+    ]
+    assert [(row.id, row.cells["product_id"], row.cells["product_name"]) for row in rows] == [
+        ("v1", "p", "Tea"),
+        ("v2", "p", "Tea"),
+    ]
+    assert (rows[0].cells["price"], rows[0].cells["currency"], rows[1].cells["price"]) == ("24.5000", "USD", None)
+    assert list(listed.expand({"id": "p"})) == []
 
 
 @pytest.mark.parametrize(

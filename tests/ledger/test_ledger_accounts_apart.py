@@ -43,7 +43,7 @@ def test_no_query_of_an_account_shows_or_changes_a_send_of_another(opened: Ledge
     assert opened.sends.perhaps_sent(batch("ours")).total() == 0
     assert opened.bindings.bound_among("ours", ["7"]) == set()
     assert opened.bindings.perhaps_sent("ours", [opened.email_hash("theirs", WHO)]) == []
-    assert opened.bindings.newest("ours", 9) == []
+    assert opened.bindings.newest("ours", Kind.CAMPAIGN, 9) == []
 
     opened.sends.note_status("ours", "7", StatusReport.of("delivered"))
     opened.sends.note_statuses("ours", {"7": StatusReport.of("delivered")})

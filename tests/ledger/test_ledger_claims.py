@@ -69,6 +69,15 @@ def test_a_claim_of_another_owner_with_a_live_lease_is_left_alone(sends: SendLed
     assert sends.begin_post(mine, 60)
 
 
+def test_a_try_takes_over_the_claims_of_its_own_batch_and_of_no_other(sends: SendLedger) -> None:
+    mine = had(claim(sends, "one"))
+    (seen,) = sends.claim(batch("batch-2"), "two", 60, [want()], supersedes=True).values()
+    assert isinstance(seen, Record)
+    (taken,) = sends.claim(batch("batch-1"), "three", 60, [want()], supersedes=True).values()
+    assert not sends.begin_post(mine, 60)
+    assert sends.begin_post(had(taken), 60)
+
+
 def test_a_lapsed_claim_is_taken_over_and_its_first_owner_can_no_longer_post_or_finish(
     sends: SendLedger, lapse: Callable[[], None]
 ) -> None:

@@ -27,7 +27,7 @@ BUSY = 60.0
 def test_slots_are_an_interval_apart(opened: Ledger) -> None:
     pace = opened.pace("account", LONG, 5)
     waits = [pace.reserve(poll=False) for _ in range(5)]
-    assert waits[0] == pytest.approx(0, abs=CLOCK_ERROR)
+    assert -BUSY < waits[0] < CLOCK_ERROR
     # The waits are asked for one after another, so each is shorter by the time that passed.
     assert [later - sooner for sooner, later in pairwise(waits)] == pytest.approx([LONG] * 4, abs=BUSY)
 
@@ -131,14 +131,14 @@ def slot_of(ledger: Ledger, account: str) -> float:
 
 def test_accounts_do_not_share_a_pace(opened: Ledger) -> None:
     opened.pace("busy", LONG, 5).push_back(LONG)
-    assert opened.pace("idle", LONG, 5).reserve(poll=False) == pytest.approx(0, abs=CLOCK_ERROR)
+    assert opened.pace("idle", LONG, 5).reserve(poll=False) < CLOCK_ERROR
     assert opened.pace("busy", LONG, 5).reserve(poll=False) > LONG - BUSY
 
 
 def test_idle_time_is_not_saved_up_for_a_burst(opened: Ledger) -> None:
     slow, fast = opened.pace("account", 0.0, 5), opened.pace("account", LONG, 5)
     slow.reserve(poll=False)
-    assert fast.reserve(poll=False) == pytest.approx(0, abs=CLOCK_ERROR)
+    assert fast.reserve(poll=False) < CLOCK_ERROR
     assert fast.reserve(poll=False) == pytest.approx(LONG, abs=BUSY)
 
 

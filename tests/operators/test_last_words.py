@@ -53,6 +53,7 @@ def test_the_report_of_a_batch_comes_after_its_error_and_ends_the_log(
     read_logs()
     operator.on_failure_callback[-1]({})
     said = read_logs()
+    assert said.index("::endgroup::") < said.index("SendHeldError: 1 sends are held")  # of Airflow's "Post Execute"
     assert said.index("SendHeldError: 1 sends are held") < said.index("3  rows") < said.index("What to do now:")
     assert said.index("What to do now:") < said.rindex("airflow sendoso ledger resolve --send-key")
 

@@ -89,7 +89,10 @@ def test_the_examples_are_copied_from_the_wheel(wheel: zipfile.ZipFile, tmp_path
 def test_the_sdist_has_what_its_tests_need(built: Path) -> None:
     with tarfile.open(built / f"{NAME}.tar.gz") as archive:
         names = {name.removeprefix(f"{NAME}/") for name in archive.getnames()}
-    folders = ("benchmarks", "constraints", "dags_examples", "demo", "docs", "explorer", "mutants", "soak", "tests")
+    folders = (
+        *("benchmarks", "cluster", "constraints", "dags_examples", "demo", "docs"),
+        *("explorer", "mutants", "soak", "tests"),
+    )
     assert names - {"PKG-INFO", ".gitignore"} == tracked("airflow_provider_sendoso", *folders) | {
         "CHANGELOG.md",
         "CONTRIBUTING.md",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 from trying import FakeTI, batch
 
 from airflow_provider_sendoso.operators import sendoso as operators
@@ -44,6 +46,15 @@ def sensor(**changes: Any) -> Any:
 OPERATORS: dict[str, Callable[..., Any]] = {"batch": batch_of, "gift": gift, "landing": landing, "sensor": sensor}
 
 
+def _stop_as_airflow_2(operator: Any) -> None:
+    operator.on_kill()
+    raise AirflowException("Task received SIGTERM signal")
+
+
+def _time_out() -> None:
+    raise AirflowTaskTimeout("Timeout, PID: 1")
+
+
 def a_try(connections: dict[str, Any], what: str, changes: dict[str, Any], results: Any = None) -> dict[str, Any]:
     """
     Run one try as Airflow does; return what it pushed, raised and logged, and the callbacks that it left.
@@ -59,15 +70,18 @@ def a_try(connections: dict[str, Any], what: str, changes: dict[str, Any], resul
     logging.getLogger("airflow_provider_sendoso").setLevel(logging.INFO)
     for conn_id, connection in connections.items():
         os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
-    if results is not None:
-        posting._MARGIN = 0.1
     ti = FakeTI(changes.pop("run_id", "run-1"))
     callbacks = {name: lambda context: None for name in ("on_failure_callback", "on_retry_callback")}
     operator = OPERATORS[what](**callbacks, **changes)
+    if results is not None:
+        posting._MARGIN = 0.1
+        signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())  # as Airflow 3 does
+        signal.signal(signal.SIGUSR1, lambda *_: _stop_as_airflow_2(operator))
+        signal.signal(signal.SIGALRM, lambda *_: _time_out())
     outcome: dict[str, Any] = {"error": "", "returned": None}
     try:
         outcome["returned"] = operator.execute({"ti": ti})
-    except Exception as error:
+    except BaseException as error:
         outcome["error"] = type(error).__name__
         outcome["words"] = str(error)
     outcome |= {"xcom": ti.xcom, "log": logged}

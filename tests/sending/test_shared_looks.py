@@ -130,13 +130,27 @@ def test_a_send_that_became_unknown_after_a_search_is_looked_for(sendoso: Sandbo
     assert {record(key).state for key in lost} == {State.HELD}
 
 
-def test_what_another_client_has_searched_proves_nothing(sendoso: Sandbox, lost: list[str]) -> None:
+def test_what_another_client_has_searched_serves_and_proves_nothing(sendoso: Sandbox, lost: list[str]) -> None:
     """Its list may be that of another organisation."""
+    look(prove=False, client="another client!!")
+    before = lists(sendoso)
+    look(prove=False)
+    assert lists(sendoso) > before
     change(client=SendosoHook().ledger.client_hash(SendosoHook().config.client))
     assert look(client="another client!!") == set()
     before = lists(sendoso)
     assert look() == set(lost)
     assert lists(sendoso) - before == 4
+
+
+def test_what_another_client_has_searched_does_not_keep_this_one_from_searching(
+    sendoso: Sandbox, lost: list[str]
+) -> None:
+    """A send that is in this client's list would stay held until the other's search is old."""
+    look(prove=False, client="another client!!")
+    before = lists(sendoso)
+    look(prove=False)
+    assert lists(sendoso) > before
 
 
 def test_a_search_that_failed_serves_nobody(sendoso: Sandbox, lost: list[str]) -> None:

@@ -124,8 +124,7 @@ class World:
 
     def judge(self) -> tuple[int, int]:
         """Return the numbers of duplicates and of lost recipients."""
-        runs = [Run(Invitations("run", "scope", [self.email]), self.directory)]
-        verdict = judge(self.sandbox, self.database, runs)
+        verdict = judge(self.sandbox, self.database, [Invitations("run", "scope", [self.email])])
         return len(verdict.duplicates), len(verdict.lost)
 
 

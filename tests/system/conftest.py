@@ -11,16 +11,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import palette
 import psycopg
 import pytest
 from live_airflow import LiveAirflow, Stage
 
 from airflow_provider_sendoso.sandbox import Sandbox
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags_examples"
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+"""The folder for pictures of the docs, if they are to be kept: ``make screenshots``."""
 
 
 @dataclass(frozen=True)
@@ -203,3 +209,21 @@ def live_airflow(
 def stage(live_airflow: LiveAirflow, postgres_database: Callable[[], Any]) -> Callable[..., Stage]:
     """Sets up a DAG of the live Airflow that names its connection after itself, or as told."""
     return partial(Stage, live_airflow, postgres_database)
+
+
+@pytest.fixture
+def sandbox_port() -> int:
+    """In the docs' pictures the sandbox is where its own help says that it is."""
+    return 8765 if SCREENSHOTS else 0
+
+
+@pytest.fixture
+def shoot(page: Page, tmp_path: Path) -> Callable[..., None]:
+    """Takes a picture of the page, or of a part of it."""
+    folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
+
+    def take(name: str, part: Locator | None = None, **options: Any) -> None:
+        picture = (part or page).screenshot(animations="disabled", **options)
+        (folder / f"{name}.png").write_bytes(palette.reduce(page, picture))
+
+    return take

@@ -121,7 +121,6 @@ def machine_is_frozen_and_thaws_beside_the_next_try(stage: Stage) -> None:
     stage.wait_until(lambda: is_gone(old), "the old process has ended")
 
     stage.wait_until(lambda: "A newer try of this task has begun" in stage.log(run_id, 1), "the old try's last words")
-    assert "ERROR" not in stage.log(run_id, 1).replace("SendosoSupersededError", "")
     assert stage.task(run_id)["state"] == "success"
     assert stage.task(run_id)["try_number"] == 2
     stage.assert_everybody_has_one_gift(40)

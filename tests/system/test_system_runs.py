@@ -368,6 +368,24 @@ def test_shards_of_a_batch_take_their_recipients_from_a_task_and_share_a_scope(
     assert "first_name from first_name, last_name from last_name, email from email, gift_id from argument" in run.log
 
 
+def test_all_tasks_of_a_quarter_share_one_budget_and_a_person_gets_one_gift(
+    airflow: Any, world: Callable[..., Any]
+) -> None:
+    here = world()
+    run = airflow.run("quarterly_budget", "2026-01-01T00:00:00+00:00", here.environment)
+    assert run.state == "success", run.log[-5000:]
+    assert here.emails() == ["ada@example.com", "grace@example.com", "katherine@example.com", "mary@example.com"]
+
+    next_quarter = {"quarter": "2027-q1"}
+    capped = airflow.run("quarterly_budget", "2026-02-01T00:00:00+00:00", here.environment, next_quarter)
+    assert [capped.xcoms[f"teams[{index}]"]["capped"] for index in range(2)] == [2, 2]
+    assert capped.tasks["chair"] == "skipped"
+
+    short = airflow.run("quarterly_budget", "2026-03-01T00:00:00+00:00", here.environment, {"budget": 70})
+    assert short.state == "success", short.log[-5000:]  # everybody was sent a gift in this scope before
+    assert here.posts() == 4
+
+
 def test_held_sends_are_listed_and_resolved_with_a_form(airflow: Any, champions: Any) -> None:
     champions.sendoso.fault("error_before", method="POST", path="/api/v3/sends")
     held = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
@@ -380,7 +398,18 @@ def test_held_sends_are_listed_and_resolved_with_a_form(airflow: Any, champions:
 
     listed = airflow.run("sendoso_ledger", "2026-01-02T00:00:00+00:00", champions.environment)
     assert listed.state == "success", listed.log[-5000:]
-    assert listed.tasks == {"list_open": "success", "to_be_resolved": "success", "resolve": "skipped"}
+    assert listed.tasks == {
+        "list_open": "success",
+        "show_budget": "success",
+        "to_be_resolved": "success",
+        "resolve": "skipped",
+    }
+    assert [
+        (line["period"], line["spent"]["sends"], line["reserved"]["sends"]) for line in listed.xcoms["show_budget"]
+    ] == [
+        ("day", 2, 1),
+        ("month", 2, 1),
+    ]
     assert listed.xcoms["list_open"] == [
         {"dedupe_scope": "champions-2026-q4", "batch_id": batch_id, "state": state, "reason": reason, "sends": 1}
     ]

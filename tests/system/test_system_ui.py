@@ -7,16 +7,13 @@ With ``SCREENSHOTS`` set to a folder, the walk leaves the pictures of the docs t
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import browser as browsers
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from airflow_provider_sendoso.connection_form import FIELDS
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -26,51 +23,12 @@ pytestmark = [
     pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="The pages are those of Airflow 3.3's UI"),
 ]
 
-SCREENSHOTS = os.environ.get("SCREENSHOTS")
-PATIENCE = 60_000
-"""Milliseconds: for a machine that is busy with something else."""
-
 SECRET = "sandbox-s3cret"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[BrowserContext]:
-    """One for this module: while it runs, nothing else can run in an event loop of this thread."""
-    program = browsers.find_browser()
-    if program is None:
-        pytest.skip(f"There is no browser; {browsers.INSTALL}.")
-    expect.set_options(timeout=PATIENCE)
-    with browsers.running(program) as context:
-        yield context
-
-
 @pytest.fixture
-def page(browser: BrowserContext) -> Iterator[Page]:
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    yield page
-    page.close()
-
-
-@pytest.fixture
-def shoot(page: Page, tmp_path: Path) -> Callable[..., None]:
-    """Takes a picture of the page, or of a part of it."""
-    folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
-
-    def take(name: str, part: Locator | None = None) -> None:
-        path = folder / f"{name}.png"
-        if part is None:
-            page.screenshot(path=path, animations="disabled")
-        else:
-            part.screenshot(path=path, animations="disabled")
-
-    return take
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    # In the docs it is where its own help says that it is.
-    with Sandbox(step=1000, rate=0, port=8765 if SCREENSHOTS else 0, client_secret=SECRET) as server:
+def sandbox(sandbox_port: int) -> Iterator[Sandbox]:
+    with Sandbox(step=1000, rate=0, port=sandbox_port, client_secret=SECRET) as server:
         yield server
 
 

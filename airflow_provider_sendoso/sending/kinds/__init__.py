@@ -15,14 +15,18 @@ from airflow_provider_sendoso.sending.kinds.base import SendKind
 from airflow_provider_sendoso.sending.kinds.campaign import CampaignKind
 from airflow_provider_sendoso.sending.kinds.gift import GiftKind
 from airflow_provider_sendoso.sending.kinds.link import LinkKind
+from airflow_provider_sendoso.sending.kinds.marketplace import MarketplaceKind
+from airflow_provider_sendoso.sending.kinds.smart_send import SmartSendKind
 
 KINDS: Mapping[Kind, SendKind[Any]] = {
     Kind.GIFT: GiftKind(),
     Kind.CAMPAIGN: CampaignKind(),
     Kind.LINK: LinkKind(),
+    Kind.MARKETPLACE: MarketplaceKind(),
+    Kind.SMART_SEND: SmartSendKind(),
 }
 
-BY_ARGUMENT = (KINDS[Kind.GIFT], KINDS[Kind.CAMPAIGN])
+BY_ARGUMENT = tuple(kind for name, kind in KINDS.items() if name is not Kind.LINK)
 """The kinds that an operator chooses from by the argument or column that is set; links have their own operator."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from airflow_provider_sendoso.client.endpoints import Request
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.models import Delivery, Item, Send, StatusReport
+from airflow_provider_sendoso.models import ITEM_FIELDS, Delivery, Item, Send, StatusReport
 from airflow_provider_sendoso.models.sends import SendModel
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ class PriceList(Protocol[P_co]):
     def of_campaign(self, touch_id: str) -> P_co:
         """Return what one gift of a campaign costs."""
 
+    def of_variant(self, variant_id: str) -> P_co:
+        """Return what one variant of the marketplace costs."""
+
+    def at_most(self, usd: str | None) -> P_co:
+        """Return the price of a gift that costs at most so many USD; ``None`` if there is no such limit."""
+
 
 class SendKind(ABC, Generic[S]):
     """One kind of send: its request, its answer, its checks, and how a send of unknown outcome is looked for."""
@@ -42,6 +48,8 @@ class SendKind(ABC, Generic[S]):
     """The argument or column that names the gift or campaign; if it is set, the send is of this kind."""
     plural: ClassVar[str]
     """The name of the kind in a log line."""
+    scope: ClassVar[str | None] = None
+    """The token's scope that only this kind needs (published)."""
     why_not_looked_for: ClassVar[str] = ""
     """Why a send of unknown outcome is held until a person decides; for kinds without a scanner."""
 
@@ -79,9 +87,18 @@ class SendKind(ABC, Generic[S]):
         """
         return None
 
-    def gift_and_touch(self, send: S) -> tuple[str, str]:
-        """Return the ids of a send's catalogue gift and campaign, ``""`` for none; quicker than its ``item``."""
-        return send.item.gift_id or "", send.item.touch_id or ""
+    def is_named_by(self, cell: Any) -> bool:
+        """
+        Return whether a row is of this kind.
+
+        :param cell: the row's value of the column ``named_by``, normalised.
+        """
+        return cell is not None
+
+    def item_cells(self, send: S) -> tuple[str, ...]:
+        """Return the values of :data:`ITEM_FIELDS` for a send, ``""`` for none; quicker than its ``item``."""
+        item = send.item
+        return tuple(getattr(item, name) or "" for name in ITEM_FIELDS)
 
     def no_field_for(self, names: str) -> SendosoConfigError:
         """

@@ -48,9 +48,9 @@ class GiftKind(SendKind[GiftSend]):
         """Read the answer: an id."""
         return read_send(body)
 
-    def gift_and_touch(self, send: GiftSend) -> tuple[str, str]:
-        """Return the gift, and no campaign."""
-        return send.gift_id, ""
+    def item_cells(self, send: GiftSend) -> tuple[str, ...]:
+        """Return the gift, and nothing else."""
+        return send.gift_id, "", "", ""
 
     def price(self, item: Item, prices: PriceList[P]) -> P:
         """Look up the price of the gift."""

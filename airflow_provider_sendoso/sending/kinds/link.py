@@ -18,7 +18,7 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import EgiftLinkSend, Send, StatusReport
 from airflow_provider_sendoso.sending.kinds.base import SendKind
-from airflow_provider_sendoso.sending.kinds.campaign import tracked
+from airflow_provider_sendoso.sending.kinds.tracking import tracked
 
 
 class LinkKind(SendKind[EgiftLinkSend]):

@@ -11,7 +11,13 @@ from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 
 
 def batch(dag_id: str, people: int, schedule: str | None = None, **arguments: Any) -> None:
-    defaults = {"max_in_flight": 2, "retries": 9, "retry_delay": timedelta(seconds=1), "on_held": "continue"}
+    defaults = {
+        "max_in_flight": 2,
+        "retries": 9,
+        "retry_delay": timedelta(seconds=1),
+        "on_held": "continue",
+        "lease": 10,
+    }
     # It ends in the past: what is scheduled runs in a backfill and never by itself.
     days = {"start_date": datetime(2025, 3, 1, tzinfo=UTC), "end_date": datetime(2025, 3, 3, tzinfo=UTC)}
     with DAG(dag_id, schedule=schedule, catchup=False, **days):
@@ -24,7 +30,6 @@ def batch(dag_id: str, people: int, schedule: str | None = None, **arguments: An
             gift_id="gift-egift-coffee",
             message="Thank you, {first_name}.",
             dedupe_scope="all runs",
-            lease=10,
             sendoso_conn_id=dag_id,
             **defaults | arguments,
         )
