@@ -61,6 +61,7 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/validate.py --rows 20000
 	$(BIN)/python benchmarks/memory.py --rows 20000
 	$(BIN)/python benchmarks/parse.py --runs 2
+	$(BIN)/python benchmarks/pace.py --seconds 3 --case '1 x 4'
 
 test-all: test test-rest cluster
 

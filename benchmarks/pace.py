@@ -47,6 +47,7 @@ CASES = (
     Case("1 batch, as wide as it likes", "ours", 1, 1, width=0),
     Case("1 x 4", "ours", 1, 4),
     Case("4 x 1", "ours", 4, 1),
+    Case("6 x 3", "ours", 6, 3),
     Case("8 x 4", "ours", 8, 4),
     Case("1 x 1 beside 4 sensors", "ours", 1, 1, polls=4),
     Case("4 x 1, with SIGSTOPs", "ours", 4, 1, stops=True),
@@ -113,6 +114,8 @@ def work(told: Work) -> None:
         run = send_loop(told, session, ledger, stop) if told.kind == "sends" else poll_loop(session, stop)
     print("ready", flush=True)
     sys.stdin.readline()
+    failed: list[object] = []
+    threading.excepthook = lambda args: (sys.__excepthook__(*args[:3]), failed.append(args))
     threads = [threading.Thread(target=run, args=(number,)) for number in range(told.threads)]
     before = resource.getrusage(resource.RUSAGE_SELF)
     for thread in threads:
@@ -121,6 +124,8 @@ def work(told: Work) -> None:
     stop.set()
     for thread in threads:
         thread.join()
+    if failed:
+        sys.exit("a thread of a worker failed")
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(json.dumps({"cpu": cpu, "limiter_cpu": pace.spent if pace else None}), flush=True)

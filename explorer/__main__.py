@@ -14,6 +14,8 @@ def main() -> None:
         "--seconds", type=float, help="of the processor; by default as many as the small cases need, and 60"
     )
     parser.add_argument("--seed", type=int, help="the first of the random schedules; without --seconds the only one")
+    parser.add_argument("--large", action="store_true", help="explore larger cases to the end, too")
+    parser.add_argument("--exhaustive", action="store_true", help="no random schedules")
     parser.add_argument("--case", help="only this small case, or this scenario")
     parser.add_argument(
         "--choices", help="with --case: exactly the schedule with these choices, as a story prints them"

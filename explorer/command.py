@@ -6,8 +6,9 @@ import time
 from argparse import Namespace
 from math import inf
 
-from explorer.cases import CASES, SCENARIOS
+from explorer.cases import CASES, LARGE_CASES, SCENARIOS, WITHOUT_A_GUARD
 from explorer.exploring import Explored, Explorer, Found, chosen
+from explorer.scenarios import Scenario
 from explorer.stdlib import take_over
 from explorer.strategies import Replay
 
@@ -24,14 +25,14 @@ def run(arguments: Namespace) -> bool:
     take_over()
     explorer = Explorer()
     if arguments.choices is not None:
-        scenario = next(one for one in SCENARIOS if one.name == arguments.case)
+        [scenario] = _named(arguments.case)
         pairs = (pair.split("=") for pair in arguments.choices.split(",") if pair)
         return _told(explorer, explorer.play(scenario, Replay({int(point): int(choice) for point, choice in pairs})))
     if arguments.seed is not None and arguments.seconds is None:
         return _told(explorer, explorer.play(*chosen(SCENARIOS, arguments.seed)))
     until = time.process_time() + arguments.seconds if arguments.seconds else inf
     good = True
-    for case in CASES:
+    for case in [*CASES, *(LARGE_CASES if arguments.large else [])]:
         if arguments.case not in (None, case.scenario.name):
             continue
         done = explorer.exhaust(case.scenario, case.switches, case.faults, until)
@@ -42,13 +43,23 @@ def run(arguments: Namespace) -> bool:
             return False
         if time.process_time() >= until:
             return good
-    scenarios = [one for one in SCENARIOS if arguments.case in (None, one.name)]
+    if arguments.exhaustive:
+        return good
+    scenarios = [one for one in SCENARIOS if arguments.case is None] or _named(arguments.case)
     seed = arguments.seed or 0
     done = explorer.random(scenarios, seed, time.process_time() + _A_MINUTE if until == inf else until)
     _print(f"random and PCT, seeds from {seed} on", done, "four faults at the most")
     if done.found:
         print(f"Seed {done.seed}: python -m explorer --seed {done.seed}")
     return good & _told(explorer, done.found)
+
+
+def _named(name: str) -> list[Scenario]:
+    """Return the scenario of a name."""
+    found = [one for one in [*SCENARIOS, *WITHOUT_A_GUARD] if one.name == name]
+    if not found:
+        raise SystemExit(f"There is no case {name!r}: {', '.join(one.name for one in SCENARIOS)}.")
+    return found
 
 
 def _print(what: str, done: Explored, how: str) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from explorer.bucket import BucketPlay
 from explorer.ledger import Store
 from explorer.scenarios import Play, Scenario
 from explorer.scheduler import Broken
@@ -45,7 +46,11 @@ class Explorer:
 
     def play(self, scenario: Scenario, choices: Choices) -> Found | None:
         """Take one schedule; return it if it breaks an invariant."""
-        play = Play(scenario, choices, self.store)
+        play: Play | BucketPlay
+        if scenario.bucket is not None:
+            play = BucketPlay(scenario.bucket, choices, scenario.runs, scenario.tries)
+        else:
+            play = Play(scenario, choices, self.store)
         try:
             play.run()
         except Broken as broken:

@@ -26,6 +26,8 @@ class Tried:
     over: bool = False
     waits: bool = False
     refused: bool = False
+    limited: bool = False
+    superseded: bool = False
 
 
 _STOPS = ("killed", "killed after acceptance", "frozen", "frozen for long", "machine asleep")
@@ -74,7 +76,7 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
         others = any(sent.key != key for sent in play.server.sent)
         if play.scenario.resend_absent and others and not play.scenario.campaign:
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
-    else:
+    elif play.scenario.scope_max_sends is None or accepted or state not in (None, State.READY):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")
 
 
@@ -90,6 +92,9 @@ def _reports(play: Play) -> None:
 
 
 def _limits(play: Play) -> None:
+    of_scope = play.scenario.scope_max_sends
+    if of_scope is not None and len(play.server.sent) > of_scope:
+        raise Broken(f"limits: {len(play.server.sent)} were sent, with scope_max_sends={of_scope}")
     most = play.scenario.max_sends
     # A try that was given up and goes on beside the next one: where the promise ends (docs/guarantees.md).
     if most is None or any(fault in _STOPS[2:] for fault in play.world.faults):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import create_engine, event
@@ -82,6 +83,7 @@ class Store:
         self._connection.create_function("julianday", 1, _julian_day)
         self._ledgers: list[Ledger] = []
         self._used = 0
+        self._made: dict[object, Any] = {}
         self.ledger = self._open()
 
     def fresh(self) -> None:
@@ -102,6 +104,12 @@ class Store:
             Store.paused = before
         self._used += 1
         return self._ledgers[self._used - 1]
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        """Make what belongs to a ledger once, for all schedules: to build its statements takes long."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Read rows, outside of any schedule."""

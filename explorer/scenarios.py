@@ -12,13 +12,16 @@ from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
 from airflow_provider_sendoso.client.session import SendosoSession
-from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.exceptions import SendosoError, SendosoLimitError, SendosoSupersededError
 from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.ledger.tries import ThisTry
 from airflow_provider_sendoso.models import AnySend, CampaignSend, Delivery, GiftSend, RowOutcome
 from airflow_provider_sendoso.models.sends import CampaignRecipient, Recipient
+from airflow_provider_sendoso.models.spending import SpendingLimits
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.jobs import Job
 from airflow_provider_sendoso.sending.preview import preview
+from explorer.bucket import Layout
 from explorer.invariants import Tried, check
 from explorer.ledger import Store
 from explorer.scheduler import Broken, Process, World
@@ -46,9 +49,11 @@ class Scenario:
     :param campaign: whether a campaign's gift is sent, and to a scope of each run's own.
     :param refresh_token: whether tokens are renewed with single-use refresh tokens.
     :param max_sends: the limit of the last run's batch.
+    :param scope_max_sends: the limit of the scope, which the ledger keeps.
     :param max_in_flight: POSTs at once.
     :param tokens_only: whether the runs only ask for a token.
     :param lifetime: seconds of an access token.
+    :param bucket: the layout of the ledger in a bucket, whose model takes the place of the real code.
     """
 
     name: str
@@ -59,9 +64,11 @@ class Scenario:
     campaign: bool = False
     refresh_token: bool = False
     max_sends: int | None = None
+    scope_max_sends: int | None = None
     max_in_flight: int | None = 2
     tokens_only: bool = False
     lifetime: float = 7200.0
+    bucket: Layout | None = None
 
 
 class Play:
@@ -169,6 +176,13 @@ class Play:
         again: float | None = None
         try:
             again = self._try(run, tried)
+        except SendosoSupersededError:
+            self.world.tell("ends: a newer try has begun")
+            tried.superseded = True
+        except SendosoLimitError as error:
+            tried.limited = True
+            self.world.tell(f"fails: {error}")
+            again = _NEXT_TRY
         except SendosoError as error:
             tried.error = f"{type(error).__name__}: {error}"
             self.world.tell(f"fails: {tried.error}")
@@ -185,8 +199,8 @@ class Play:
         keys = {email: self._key(batch, email) for email in self._people}
         return SendosoSession(
             config,
-            ledger.tokens(config.identity, _SECRET),
-            ledger.pace(config.account, SPACING / config.requests_per_second, POLL_SHARE),
+            self.store.once(("tokens", ledger, config.identity), lambda: ledger.tokens(config.identity, _SECRET)),
+            self.store.once(("pace", ledger), lambda: ledger.pace(config.account, SPACING / RATE, POLL_SHARE)),
             sleep=Time.sleep,
             transport=self.server.transport(lambda send: keys[send["email"]]),
         )
@@ -199,6 +213,8 @@ class Play:
             session.token()
             return None
         jobs = self._jobs()
+        this_try = ThisTry()
+        this_try.begin(ledger.tries, batch.batch_id)
         sender = Sender(
             session,
             ledger,
@@ -209,6 +225,8 @@ class Play:
             max_in_flight=scenario.max_in_flight,
             settle_time=SETTLE_TIME,
             resend_absent=scenario.resend_absent,
+            this_try=this_try,
+            limits=lambda: SpendingLimits(scope_max_sends=scenario.scope_max_sends),
             executor=Threads(),
         )
         ledger.sends.open_batch(batch)

@@ -121,6 +121,40 @@ class Lock:
         self.release()
 
 
+class Event:
+    """Stands in for ``threading.Event``."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: list[Thread] = []
+
+    def set(self) -> None:
+        """Set it, and wake who waits for it."""
+        self._set = True
+        for thread in self._waiting:
+            here().wake(thread)
+        self._waiting.clear()
+
+    def clear(self) -> None:
+        """Reset it."""
+        self._set = False
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set."""
+        if not self._set:
+            thread = here().current
+            assert thread is not None
+            self._waiting.append(thread)
+            here().wait(timeout)
+            if thread in self._waiting:
+                self._waiting.remove(thread)
+        return self._set
+
+
 class _Thread:
     """Stands in for ``threading.Thread``."""
 
@@ -136,8 +170,8 @@ class _Thread:
 class Threading:
     """Stands in for the module ``threading``."""
 
-    Lock, Thread = Lock, _Thread
-    local, Condition, Event = threading.local, threading.Condition, threading.Event
+    Lock, Thread, Event = Lock, _Thread, Event
+    local, Condition = threading.local, threading.Condition
 
     @staticmethod
     def current_thread() -> object:

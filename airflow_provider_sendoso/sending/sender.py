@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from airflow_provider_sendoso.client.endpoints import list_gifts_request
@@ -256,17 +257,18 @@ class Sender:
         """Hand a claimed row to a thread, which posts it."""
         price = self._price_of(job.send.item) if self._limits.on_cost else "no cost is limited"
         fit = Fit(self._limits, price, self._near)
+        begun = threading.Event()  # of this row alone: an earlier one may end while this one has not begun
         if self._limits.any:
-            self._begun.clear()
-        future = self._pool.submit(self._poster.post, job, claim, fit, self._begun.set)
+            self._begun = begun
+        future = self._pool.submit(self._poster.post, job, claim, fit, begun.set)
         self._in_flight[future] = (job, claim)
-        future.add_done_callback(self._over)
+        future.add_done_callback(partial(self._over, begun))
 
-    def _over(self, future: Future[Posted]) -> None:
+    def _over(self, begun: threading.Event, future: Future[Posted]) -> None:
         if future.exception() is None and isinstance(future.result().stop, SendosoLimitError):
             self._halted = True  # no later row is posted in the place of this one
         self._done.put(future)
-        self._begun.set()
+        begun.set()
 
     def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
         wanted = {key: self._wanted(key, job) for key, job in by_key.items() if job.number not in self._left_out}

@@ -35,8 +35,8 @@ def test_an_empty_batch_has_no_rows_and_is_no_failure():
 
 def test_the_summary_is_one_line_of_the_log():
     assert summary(already_sent=3, invalid=1).as_text() == (
-        "4 rows: sent 0, already_sent 3, duplicate 0, refused 0, invalid 1, held 0, not_reached 0. Scope 'q4', "
-        "batch b-1."
+        "4 rows: sent 0, already_sent 3, duplicate 0, refused 0, invalid 1, held 0, capped 0, not_reached 0. Scope "
+        "'q4', batch b-1."
     )
 
 

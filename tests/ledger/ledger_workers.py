@@ -19,7 +19,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
-from airflow_provider_sendoso.ledger.spending import Fit
+from airflow_provider_sendoso.ledger.spending import Capped, Fit
 from airflow_provider_sendoso.models import Item, Kind
 from airflow_provider_sendoso.models.spending import Price, SpendingLimits
 from airflow_provider_sendoso.operators import sendoso as operators
@@ -198,3 +198,22 @@ def use_up(url: str, keys: Sequence[str], limits: dict[str, Any], price: str, se
             assert ledger.sends.finish(claim, State.UNKNOWN, reason="http_500")
         else:
             assert ledger.sends.finish(claim, State.SENT, send_id=key)
+
+
+def send_to_one_person(url: str, scopes: Sequence[str], first_limit: bool) -> list[str]:
+    """Begin to post a gift to the same person in each scope; return what became of each, as one word."""
+    ledger, found = open_ledger(url), []
+    for scope in scopes:
+        batch = Batch(f"batch-{scope}", "account", scope, "email", "dag", "task", "run", -1)
+        wanted = Wanted(f"key of {scope}", "payload", Item("gift"), None, email_hash="ada", kind=Kind.GIFT)
+        (claim,) = ledger.sends.claim(batch, scope, 60, [wanted]).values()
+        assert isinstance(claim, Claim)
+        limits = SpendingLimits(max_sends_per_day=1) if first_limit else SpendingLimits(min_days_between_gifts=90)
+        try:
+            ledger.sends.begin_post(claim, 60, fit=Fit(limits, "no cost is limited", {}))
+            found.append("posting")
+        except Capped:
+            found.append("capped")
+        except SendosoLimitError:
+            found.append("limited")
+    return found

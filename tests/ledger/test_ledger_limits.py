@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, select, text, update
 
 from airflow_provider_sendoso.exceptions import SendosoLimitError
 from airflow_provider_sendoso.ledger import Ledger, spending
@@ -98,6 +99,36 @@ def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
     rows = gone_out(opened)
     assert len(rows) == 50  # 995.00; a 51st would make 1014.90
     assert sum(cost for _, cost in rows) == 995_000_000
+
+
+@pytest.mark.parametrize("first_limit", [False, True], ids=["of a person", "the first of a day"])
+def test_32_processes_at_once_that_send_to_one_person_in_scopes_of_their_own_send_one_gift(
+    opened: Ledger, url: str, first_limit: bool, at_once: Callable[..., list[Any]]
+) -> None:
+    runs = [(url, [f"scope {number}"], first_limit) for number in range(32)]
+    found = Counter(word for words in at_once(ledger_workers.send_to_one_person, runs) for word in words)
+    assert found == {"posting": 1, "limited" if first_limit else "capped": 31}
+    assert len(gone_out(opened)) == 1
+
+
+@pytest.mark.parametrize(
+    "limits", [{"min_days_between_gifts": 90}, {"scope_max_sends": 2}], ids=lambda one: next(iter(one))
+)
+def test_no_send_of_an_account_is_decided_before_the_one_before_it_is_committed(
+    spender: Spender, opened: Ledger, limits: dict[str, Any]
+) -> None:
+    spender.send("first of the account", **limits)
+    spender.ledger._database.run(lambda connection: connection.execute(delete(counters).where(counters.c.name != "")))
+    one, two = spender.claim("a", person="ada"), spender.claim("b", person="ada")
+    fit = Fit(SpendingLimits(**limits), USD, {})
+    with ThreadPoolExecutor(1) as pool:
+        with opened._database.engine.begin() as connection:
+            assert opened.sends.begin_post(one, 60, connection, fit)
+            waiting = pool.submit(opened.sends.begin_post, two, 60, None, fit)
+            with pytest.raises(TimeoutError):
+                waiting.result(1.0)
+        with pytest.raises((Capped, SendosoLimitError)):
+            waiting.result(60)
 
 
 def test_a_counter_is_never_less_than_the_sends_say_and_is_corrected(opened: Ledger, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, EgiftLinksOperator, SendGiftOperator
 from airflow_provider_sendoso.runs import limits as run_limits
 from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sending import posting
 
 Make = Callable[..., BatchSendOperator]
 MakeGift = Callable[..., SendGiftOperator]
@@ -80,6 +82,23 @@ def test_a_batch_sends_what_fits_in_the_order_of_its_rows_and_then_fails(
     assert sorted(recipients(sendoso)) == sorted(row["email"] for row in people(7))
     logs = read_logs()
     assert logs.count("scope_max_sends=7 of the scope 'q4' is nearly reached: ") == 1
+
+
+def test_a_row_that_is_slow_to_begin_keeps_its_place_in_a_limit(
+    sendoso: Sandbox, ledger: Any, batch: Make, stopped: Stopped, people: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = posting._Attempt.begin, []
+
+    def slow_in_the_fifth_row(self: Any) -> None:
+        begun.append(self)
+        if len(begun) == 5:
+            time.sleep(0.5)
+        begin(self)
+
+    monkeypatch.setattr(posting._Attempt, "begin", slow_in_the_fifth_row)
+    sendoso.fault("slow", times=20, method="POST", path=SENDS, delay=0.1)
+    stopped(batch(recipients=people(20), scope_max_sends=7, max_in_flight=8))
+    assert sorted(recipients(sendoso)) == sorted(row["email"] for row in people(7))
 
 
 def test_ten_mapped_shards_together_keep_the_limits_of_their_scope(

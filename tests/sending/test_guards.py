@@ -19,7 +19,9 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.ledger.sends import SendLedger
+from airflow_provider_sendoso.ledger.spending import Fit
 from airflow_provider_sendoso.models import GiftSend, Item, Kind, Recipient
+from airflow_provider_sendoso.models.spending import SpendingLimits
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sending import posting
 from airflow_provider_sendoso.sending.jobs import Job
@@ -386,3 +388,28 @@ def test_an_answer_about_somebody_elses_send_is_not_taken_for_this_ones(
     assert tried == Try("SendHeldError", {"sent": 1, "held": 1})
     assert "another_send" in str(tried.raised)
     assert SendosoHook().ledger.sends.find(SendosoHook().config.account, "s-of-bob") is None
+
+
+def test_a_send_that_waits_for_room_in_a_limit_is_posted_only_after_its_commit(bench: Bench, sendoso: Sandbox) -> None:
+    """The first commit of POSTING is refused, as another send has the last place; that one is refused by Sendoso."""
+    wanted = Wanted("other", "p", Item("gift-mug"), None, kind=Kind.GIFT)
+    (other,) = bench.ledger.sends.claim(BATCH, "another", 60, [wanted]).values()
+    assert isinstance(other, Claim)
+    fit = Fit(SpendingLimits(scope_max_sends=1), "no cost is limited", {})
+    assert bench.ledger.sends.begin_post(other, 60, fit=fit)
+    states: list[State] = []
+
+    def refuse_the_other(call: Callable[[], Any]) -> Any:
+        assert posts(sendoso) == 0
+        assert bench.ledger.sends.finish(other, State.REFUSED, reason="http_422")
+        return call()
+
+    bench.around("check_fit", refuse_the_other)
+    bench.around("finish", lambda call: (states.append(bench.state()), call())[1])
+    recipient = Recipient(first_name="Ada", last_name="L", email="ada@example.com")
+    send = GiftSend(gift_id="gift-donation-trees", recipient=recipient, message="Thank you")
+    posted = bench.poster.post(Job(1, "ada@example.com", send), bench.claim, fit)
+    assert posted.result is not None
+    assert posted.result.outcome == "sent"
+    assert states[-1] is State.POSTING
+    assert bench.state() is State.SENT

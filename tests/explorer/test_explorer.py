@@ -1,0 +1,69 @@
+"""The explorer takes every schedule of its small cases, and finds a guard that is missing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from explorer.cases import CASES, WITHOUT_A_GUARD
+from mutants.guards import GUARDS
+from mutants.trees import ROOT, environment_of, tree_without
+
+PROMISES = {
+    "renewal-claim": ("tokens", "refresh token that was used before"),
+    "server-error-is-unknown": ("one run", "no gift twice"),
+    "lapsed-post": ("one run", "no gift twice"),
+}
+"""The case in which a missing guard breaks a promise."""
+
+
+def explore(*arguments: str, tree: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the explorer in a process of its own, because it takes the place of the standard library's clocks."""
+    command = [sys.executable, "-m", "explorer", *arguments]
+    environment = environment_of(tree)
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=540, check=False)
+
+
+@pytest.mark.parametrize("case", sorted({case.scenario.name for case in CASES}))
+def test_no_schedule_of_a_small_case_breaks_a_promise(case: str) -> None:
+    ran = explore("--case", case, "--exhaustive")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    taken = [line for line in ran.stdout.splitlines() if line.startswith(f"{case}, at most ")]
+    assert len(taken) == sum(one.scenario.name == case for one in CASES)
+    for line in taken:
+        found = re.search(r": (\d+) schedules, all of them, ", line)
+        assert found, line
+        assert int(found[1]) > 50
+
+
+def test_random_schedules_with_up_to_four_faults_break_no_promise() -> None:
+    ran = explore("--case", "three runs", "--seconds", "6")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"random and PCT, seeds from 0 on: [1-9]\d* schedules", ran.stdout)
+
+
+@pytest.mark.parametrize("name", sorted(PROMISES))
+def test_a_guard_that_is_missing_is_found_and_its_story_can_be_told_again(name: str) -> None:
+    case, promise = PROMISES[name]
+    with tree_without(next(guard for guard in GUARDS if guard.name == name)) as tree:
+        ran = explore("--case", case, "--exhaustive", "--stop-at-first", tree=tree)
+        assert ran.returncode == 1, ran.stdout + ran.stderr
+        broken = re.search(r"^BROKEN: (.*)$", ran.stdout, re.MULTILINE)
+        assert broken, ran.stdout
+        assert promise in broken[1]
+        choices = re.search(r"--choices '(.*)'$", ran.stdout, re.MULTILINE)
+        assert choices, ran.stdout
+        again = explore("--case", case, "--choices", choices[1], tree=tree)
+    assert again.returncode == 1
+    assert f"BROKEN: {broken[1]}" in again.stdout
+
+
+@pytest.mark.parametrize("case", [scenario.name for scenario in WITHOUT_A_GUARD])
+def test_the_model_of_the_bucket_shows_what_each_of_its_guards_is_for(case: str) -> None:
+    ran = explore("--case", case, "--seconds", "20", "--stop-at-first")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "BROKEN: " in ran.stdout
