@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+_ALIKE = 0.7
+"""The similarity (0 to 1) from which a name is offered: below it, `arrived` is taken for `failed`."""
+
 
 def meant(wrong: str, known: Mapping[str, str] | Iterable[str]) -> str:
     """
@@ -17,6 +20,6 @@ def meant(wrong: str, known: Mapping[str, str] | Iterable[str]) -> str:
     offers = known.items() if isinstance(known, Mapping) else ((name, name) for name in known)
     by_name = {name.casefold(): offer for name, offer in offers}
     folded = wrong.casefold()
-    near = [folded] if folded in by_name else get_close_matches(folded, by_name)
+    near = [folded] if folded in by_name else get_close_matches(folded, by_name, cutoff=_ALIKE)
     alike = dict.fromkeys(by_name[name] for name in near)
     return f" (did you mean {' or '.join(map(repr, alike))}?)" if alike else ""

@@ -31,6 +31,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoServerError,
     SendosoSpoolError,
     SendosoStatusError,
+    SendosoSupersededError,
     SendosoUnprocessableError,
     SendOutcomeUnknownError,
 )
@@ -53,6 +54,7 @@ RETRIED = {
     SendosoLedgerError,
     SendosoResultsError,
     SendosoSpoolError,
+    SendosoSupersededError,
     SendosoConnectionError,
     SendosoApiError,
     SendosoRateLimitError,

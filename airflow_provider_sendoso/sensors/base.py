@@ -23,7 +23,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
-from airflow_provider_sendoso.exceptions import SendosoLedgerError, SendosoStatusError, SendosoSupersededError
+from airflow_provider_sendoso.exceptions import (
+    SendosoError,
+    SendosoLedgerError,
+    SendosoStatusError,
+    SendosoSupersededError,
+)
 from airflow_provider_sendoso.last_words import with_last_words
 from airflow_provider_sendoso.links.sendoso import SendosoLink
 from airflow_provider_sendoso.retries import for_this_airflow
@@ -86,13 +91,13 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
             return super().resume_execution(next_method, next_kwargs, context)
 
     def _begin_try(self, context: Context) -> None:
-        """Supersede earlier tries that may still run; without an answer of the ledger, nothing is superseded."""
+        """Supersede earlier tries that may still run; without a connection and a ledger, nothing is superseded."""
         from airflow_provider_sendoso.ledger.tries import ThisTry
 
         self.this_try = ThisTry()
         try:
             self.hook.begin_try(self.this_try, context.get("ti"))
-        except SendosoLedgerError as error:
+        except SendosoError as error:
             self.log.warning("An earlier try of this task that may still run is not superseded: %s", error)
 
     def _begin(self, context: Context) -> None:

@@ -102,5 +102,8 @@ def test_who_may_have_been_sent_a_campaign_is_found_by_the_hash_of_the_email(ope
     found = opened.bindings.perhaps_sent("account", hashes)
     assert {record.send_id for record in found} == {"tracking:1", None}
     assert opened.bindings.perhaps_sent("another", hashes) == []
-    assert {record.send_id for record in opened.bindings.newest("account", 2)} == {"tracking:4", "tracking:3"}
-    assert opened.bindings.newest("another", 2) == []
+    assert {record.send_id for record in opened.bindings.newest("account", Kind.CAMPAIGN, 2)} == {
+        "tracking:4",
+        "tracking:3",
+    }
+    assert opened.bindings.newest("another", Kind.CAMPAIGN, 2) == []

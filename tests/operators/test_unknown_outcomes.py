@@ -23,8 +23,8 @@ def test_a_gift_of_unknown_outcome_fails_the_task_when_sendoso_goes_down_after_t
 ):
     exchange = SendosoSession._exchange
 
-    def lose_the_answer(self, request, token):
-        answer = exchange(self, request, token)
+    def lose_the_answer(self, request, token, over_at):
+        answer = exchange(self, request, token, over_at)
         if request.path == SENDS:
             sendoso.stop()
             return Exchange(Phase.LOST, error="ReadTimeout")

@@ -178,7 +178,7 @@ def marked(
 ) -> Iterator[Marked]:
     """The world; at the end of the test nothing that is kept may bear a mark, and something has to be kept."""
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
-    monkeypatch.setattr("airflow_provider_sendoso.client.session.DEFAULT_PUSH_BACK", 0.02)
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.DEFAULT_PUSH_BACK", 0.02)
     ledger, warehouse = two_databases
     for database in two_databases:
         empty(database)

@@ -27,14 +27,14 @@ def most_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     lock, now, most = threading.Lock(), [0], [0]
     call = SendosoSession.call
 
-    def counted(self: SendosoSession, request: Any, token: str | None = None) -> Any:
+    def counted(self: SendosoSession, request: Any, *given: Any) -> Any:
         if request.path != SENDS or request.method != "POST":
-            return call(self, request, token)
+            return call(self, request, *given)
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
         try:
-            return call(self, request, token)
+            return call(self, request, *given)
         finally:
             with lock:
                 now[0] -= 1

@@ -136,7 +136,7 @@ def test_a_retry_after_for_one_process_delays_the_others_of_the_account(make_ses
 
 def test_a_429_without_retry_after_waits_a_second(make_session, make_config, sandbox, monkeypatch):
     assert DEFAULT_PUSH_BACK == 1
-    monkeypatch.setattr("airflow_provider_sendoso.client.session.DEFAULT_PUSH_BACK", LONG)
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.DEFAULT_PUSH_BACK", LONG)
     session = make_session(make_config(account="one", requests_per_second=1000))
     token = session.token()
     sandbox.fault("throttle", retry_after=None, path="/api/v3/me")

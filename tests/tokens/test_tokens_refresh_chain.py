@@ -385,10 +385,10 @@ def test_a_refused_refresh_token_leaves_room_for_the_next_grant(
     session = make_session(make_config(sandbox.issue_refresh_token()))
     rooms = []
 
-    def watched(request, token, real=session._exchange):
+    def watched(*given, real=session._exchange):
         with make_engine().connect() as connection:
             rooms.append(connection.execute(text("SELECT length(room) FROM sendoso_tokens")).scalar())
-        return real(request, token)
+        return real(*given)
 
     monkeypatch.setattr(session, "_exchange", watched)
     assert session.token()
@@ -481,11 +481,11 @@ def test_every_token_is_masked_before_it_is_used(make_config, make_session, make
     exchange, store = session._exchange, session.tokens._store
     used = []
 
-    def watched(request, token):
+    def watched(request, token, over_at):
         carried = [token, (request.json or {}).get("refresh_token")]
         used.extend(carried)
         assert all(secret in masked for secret in carried if secret not in (None, seed))
-        return exchange(request, token)
+        return exchange(request, token, over_at)
 
     def stored(owner, written, renew_after, real=store.store):
         tokens = Tokens.load(written)

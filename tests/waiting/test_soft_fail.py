@@ -41,6 +41,8 @@ DECIDED: dict[type[BaseException], tuple[bool, bool]] = {
     exceptions.SendosoLimitError: (FAILS, FAILS),
     exceptions.SendOutcomeUnknownError: (FAILS, FAILS),
     exceptions.SendHeldError: (FAILS, FAILS),
+    # The newer try decides.
+    exceptions.SendosoSupersededError: (FAILS, FAILS),
     # A retry may mend these.
     exceptions.SendosoError: (FAILS, SKIPS),
     exceptions.SendosoApiError: (FAILS, SKIPS),
