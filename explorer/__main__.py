@@ -15,7 +15,9 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, help="the first of the random schedules; without --seconds the only one")
     parser.add_argument("--large", action="store_true", help="explore larger cases to the end, too")
-    parser.add_argument("--exhaustive", action="store_true", help="no random schedules")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--exhaustive", action="store_true", help="no random schedules")
+    only.add_argument("--random", action="store_true", help="random schedules alone")
     parser.add_argument("--case", help="only this small case, or this scenario")
     parser.add_argument(
         "--choices", help="with --case: exactly the schedule with these choices, as a story prints them"

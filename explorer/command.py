@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> bool:
     until = time.process_time() + arguments.seconds if arguments.seconds else inf
     good = True
     for case in [*CASES, *(LARGE_CASES if arguments.large else [])]:
-        if arguments.case not in (None, case.scenario.name):
+        if arguments.random or arguments.case not in (None, case.scenario.name):
             continue
         done = explorer.exhaust(case.scenario, case.switches, case.faults, until)
         visited = "all of them" if done.all_of_them else "not all of them"

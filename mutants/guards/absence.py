@@ -287,6 +287,15 @@ GUARDS: tuple[Guard, ...] = (
         explored=True,
     ),
     guard(
+        "rows-that-appear",
+        "A row that has appeared while the list was read may be that of a send that was posted meanwhile",
+        _TRACKING + ":TrackerScanner.scan",
+        "assigned = tracker.assign(taken, self._latest, meanwhile)",
+        "assigned = tracker.assign(taken, self._latest)",
+        f"{_OF_CAMPAIGNS}::test_a_send_that_did_not_go_out_does_not_take_a_row_that_appears_while_the_list_is_read",
+        explored=True,
+    ),
+    guard(
         "rows-of-other-kinds",
         "A row that may be of another kind of send is not this one's",
         _BINDINGS + ":Bindings.perhaps_sent",

@@ -18,6 +18,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.operators.sendoso import SendGiftOperator
 from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sending.kinds.tracking import TrackerScanner
 
 POST = {"method": "POST", "path": "/api/v3/send"}
 LIST = {"method": "GET", "path": "/api/v3/send"}
@@ -427,6 +428,26 @@ def test_a_send_that_did_not_go_out_does_not_take_the_row_of_another(sendoso: Sa
     with pytest.raises(SendOutcomeUnknownError):
         gift(dedupe_scope="two")
     assert {record.dedupe_scope: record.state for record in records()} == {"one": State.SENT, "two": State.HELD}
+
+
+def test_a_send_that_did_not_go_out_does_not_take_a_row_that_appears_while_the_list_is_read(
+    sendoso: Sandbox, gift: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another task sends the same campaign to the same person, in another scope, just after the search has begun."""
+    walk = TrackerScanner._walked
+    other = SendGiftOperator(task_id="thank", touch_id=EGIFT, recipient=ADA, dedupe_scope="one")
+    others = iter([lambda: other.execute({"ti": FakeTI("run-2")})])
+
+    def walked(self: TrackerScanner, *arguments: Any, **more: Any) -> Any:
+        next(others, lambda: None)()
+        return walk(self, *arguments, **more)
+
+    monkeypatch.setattr(TrackerScanner, "_walked", walked)
+    sendoso.fault("drop_before", **POST)
+    with pytest.raises(SendOutcomeUnknownError):
+        gift(dedupe_scope="two")
+    assert {record.dedupe_scope: record.state for record in records()} == {"one": State.SENT, "two": State.HELD}
+    assert len(bodies(sendoso)) == 1
 
 
 def test_two_unknown_sends_in_two_scopes_do_not_take_each_others_row(sendoso: Sandbox, gift: Any) -> None:
