@@ -88,6 +88,36 @@ def test_claims_that_lapse_while_their_run_lives_are_taken_over_and_nobody_gets_
     assert all(sum(counts(summary).values()) == 12 for _, summary in results)
 
 
+@pytest.mark.slow
+def test_runs_killed_at_any_moment_keep_a_limit_and_use_it_up(
+    connections: dict[str, Any],
+    sendoso: Sandbox,
+    try_here: Callable[..., Any],
+    lapse: Callable[[], None],
+    forkserver: ForkServerContext,
+) -> None:
+    connections["sendoso_default"]["extra"] |= {"max_sends_per_day": 20, "min_days_between_gifts": 90}
+    sendoso.fault("slow", times=10_000, method="POST", delay=0.02)
+    runs = [(connections, f"run-{n}", ledger_workers.people(60)[n::2]) for n in range(2)]
+    for kill_after in (5, 12):
+        processes = [forkserver.Process(target=ledger_workers.send_batch, args=run) for run in runs]
+        for process in processes:
+            process.start()
+        while len(sendoso.sends) < kill_after:
+            time.sleep(0.005)
+        for process in processes:
+            process.kill()
+            process.join()
+        lapse()
+    sendoso.clear_faults()
+    ends = [try_here(*run) for run in runs]
+    assert "SendosoLimitError" in [error for error, _ in ends]
+    assert sendoso.duplicates() == {}
+    held = sum(counts(summary).get("held", 0) for _, summary in ends)
+    # What was killed before it arrived is held, and keeps its place.
+    assert len(sendoso.sends) + held == 20
+
+
 def test_a_run_killed_at_any_moment_is_finished_by_the_next_try(
     connections: dict[str, Any],
     sendoso: Sandbox,
