@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-_ALIKE = 0.7
+_ALIKE = 0.62
 """The similarity (0 to 1) from which a name is offered: below it, `arrived` is taken for `failed`."""
 
 

@@ -175,7 +175,8 @@ def test_a_scope_that_is_another_one_at_each_call_is_refused(sendoso: Sandbox, l
     callback = notifier(dedupe_scope="{{ macros.uuid.uuid4() }}")
     context = of_task(macros=SimpleNamespace(uuid=uuid))
     with pytest.raises(SendosoConfigError, match=r"is refused: it is another one in every try.*Nothing was sent"):
-        callback(context)
+        callback.render_template_fields(context)  # not called, because Airflow 2 logs a callback's error
+        callback.notify(context)
     assert sendoso.requests == []
 
 
@@ -184,9 +185,11 @@ def test_the_log_says_what_an_own_scope_means_by_what_was_written(
 ) -> None:
     notifier(dedupe_scope="{{ run_id }}")(of_task())
     notifier()(of_task())
-    said = capfd.readouterr().out + caplog.text
-    assert "Scope 'run-1': one gift per person and run." in said
-    assert said.count("Scope '") == 1  # the default has nothing that its author could have meant otherwise
+    said = capfd.readouterr().out, caplog.text  # on Airflow 2 it is in both
+    assert "Scope 'run-1': one gift per person and run." in "".join(said)
+    assert (
+        max(text.count("Scope '") for text in said) == 1
+    )  # the default has nothing that its author could have meant otherwise
 
 
 def test_several_callbacks_of_a_task_are_separate_batches(sendoso: Sandbox, ledger: Any) -> None:

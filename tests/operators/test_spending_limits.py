@@ -211,7 +211,8 @@ def test_the_connections_limit_holds_for_batches_gifts_links_and_the_notifier(
     def notify(person: dict[str, Any]) -> None:
         instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, xcom_push=lambda **pushed: None)
         notifier = SendosoNotifier(gift_id=COFFEE, recipient=person, message="Thank you", dedupe_scope="notes")
-        notifier({"ti": instance, "task": instance, "dag": None, "run_id": "r"})
+        # Not called, because Airflow 2 logs a callback's error.
+        notifier.notify({"ti": instance, "task": instance, "dag": None, "run_id": "r"})
 
     execute(batch(recipients=everybody[:1]))
     execute(gift(recipient=everybody[1]))
