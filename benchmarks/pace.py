@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import resource
@@ -114,6 +115,7 @@ def work(told: Work) -> None:
         run = send_loop(told, session, ledger, stop) if told.kind == "sends" else poll_loop(session, stop)
     print("ready", flush=True)
     sys.stdin.readline()
+    logging.disable(logging.WARNING)  # a batch says that it was stopped, where only figures are read
     failed: list[object] = []
     threading.excepthook = lambda args: (sys.__excepthook__(*args[:3]), failed.append(args))
     threads = [threading.Thread(target=run, args=(number,)) for number in range(told.threads)]

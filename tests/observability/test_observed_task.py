@@ -163,7 +163,9 @@ def test_traces_get_the_parts_of_a_batch_below_the_tasks_span(run_task: RunTask)
         "sendoso.sent": 2,
         "sendoso.duplicate": 1,
         "sendoso.invalid": 1,
-        **dict.fromkeys([f"sendoso.{name}" for name in ("already_sent", "refused", "held", "not_reached")], 0),
+        **dict.fromkeys(
+            [f"sendoso.{name}" for name in ("already_sent", "refused", "held", "capped", "not_reached")], 0
+        ),
     }
     assert nothing_personal(str([span for span in spans if span.name.startswith("sendoso.")]))
 

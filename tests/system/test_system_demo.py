@@ -68,12 +68,16 @@ def test_second_run_sends_nothing_and_says_why(directory: Path) -> None:
     assert sum(text.startswith("delivered send-") for text in became.values()) == 23
     assert became["C-1007"].startswith("invalid the recipient key")
     assert became["C-1015"].startswith("invalid there is no address")
-    assert "25 rows: sent 0, already_sent 23, duplicate 0, refused 0, invalid 2, held 0, not_reached 0" in again
+    assert (
+        "25 rows: sent 0, already_sent 23, duplicate 0, refused 0, invalid 2, held 0, capped 0, not_reached 0" in again
+    )
     assert "0 gifts received in this run, 23 in earlier ones; 0 people were sent the same gift twice" in again
 
     second = run(directory)
     assert "The same again" not in second
-    assert "25 rows: sent 0, already_sent 23, duplicate 0, refused 0, invalid 2, held 0, not_reached 0" in second
+    assert (
+        "25 rows: sent 0, already_sent 23, duplicate 0, refused 0, invalid 2, held 0, capped 0, not_reached 0" in second
+    )
     assert "0 gifts received in this run, 23 in earlier ones; 0 people were sent the same gift twice" in second
     assert "23 were already sent in scope 'champions-2026-q4'" in second
     delivered = {row_ref: text for row_ref, text in became.items() if text.startswith("delivered")}
@@ -89,7 +93,7 @@ def test_killed_task_is_tried_again_and_nobody_is_sent_a_second_gift(directory: 
         out = int(found)
         assert 8 <= out < 23
         ((posted, before, held),) = re.findall(
-            r"sent \d+ \((\d+) posted by this try, (\d+) by earlier ones\), .*, held (\d+), not_reached 0$",
+            r"sent \d+ \((\d+) posted by this try, (\d+) by earlier ones\), .*, held (\d+), capped 0, not_reached 0$",
             output,
             re.M,
         )
