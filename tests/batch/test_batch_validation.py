@@ -118,7 +118,7 @@ class TestCheckGifts:
 
     def test_many_gifts_that_are_unknown_take_no_minutes(self, monkeypatch):
         asked = []
-        monkeypatch.setattr(near_names, "get_close_matches", lambda *given: asked.append(given) or [])
+        monkeypatch.setattr(near_names, "get_close_matches", lambda *given, **_: asked.append(given) or [])
         spool = spooled(*(row(f"x-{number}") for number in range(300)))
         check_gifts(spool, Catalogue(lambda: GIFTS), own_gift=False)
         assert spool.counts() == {RowOutcome.INVALID: 300}
