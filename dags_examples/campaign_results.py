@@ -19,7 +19,7 @@ from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
-POKE_INTERVAL = float(os.environ.get("CHAMPIONS_POKE_INTERVAL", "300"))
+POKE_INTERVAL = float(os.environ.get("SENDOSO_POKE_INTERVAL", "300"))
 
 RESULTS = {"results_table": "sendoso_results", "conn_id": "warehouse"}
 

@@ -24,7 +24,7 @@ from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
 # Parcels take days, so five minutes between two looks is plenty. `make demo` runs this very file against a local
 # Sendoso whose parcels take seconds, and sets the variable so as not to wait five minutes for them.
-POKE_INTERVAL = float(os.environ.get("CHAMPIONS_POKE_INTERVAL", "300"))
+POKE_INTERVAL = float(os.environ.get("SENDOSO_POKE_INTERVAL", "300"))
 
 with DAG(
     dag_id="champions_campaign",

@@ -23,7 +23,7 @@ try:
 except ImportError:  # Airflow 2 has no watchers
     AssetWatcher = None  # type: ignore[assignment, misc]
 
-SECONDS = float(os.environ.get("SENDOSO_POLL_INTERVAL", "300"))
+SECONDS = float(os.environ.get("SENDOSO_POKE_INTERVAL", "300"))
 
 if AssetWatcher is not None:
     # Not from ``triggers.sendoso``, which brings what only the triggerer needs.

@@ -32,7 +32,7 @@ with DAG(
         task_id="campaigns",
         object="touches",
         deferrable=True,
-        poke_interval=float(os.environ.get("SENDOSO_POLL_INTERVAL", "300")),
+        poke_interval=float(os.environ.get("SENDOSO_POKE_INTERVAL", "300")),
         timeout=timedelta(hours=23).total_seconds(),
         soft_fail=True,
     )

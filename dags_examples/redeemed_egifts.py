@@ -19,8 +19,8 @@ from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
 
-POKE_INTERVAL = float(os.environ.get("CHAMPIONS_POKE_INTERVAL", "300"))
-TIMEOUT = float(os.environ.get("CHAMPIONS_TIMEOUT", timedelta(days=21).total_seconds()))
+POKE_INTERVAL = float(os.environ.get("SENDOSO_POKE_INTERVAL", "300"))
+TIMEOUT = float(os.environ.get("SENDOSO_WAIT_TIMEOUT", timedelta(days=21).total_seconds()))
 
 RESULTS = {"results_table": "sendoso_results", "conn_id": "warehouse"}
 

@@ -11,12 +11,15 @@ waits for that, and says how many are on hold. Sendoso asks the recipients for t
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 from airflow_provider_sendoso.sensors.sendoso import SendStatusSensor
+
+POKE_INTERVAL = float(os.environ.get("SENDOSO_POKE_INTERVAL", "300"))
 
 with DAG(
     dag_id="smart_send_renewals",
@@ -49,7 +52,7 @@ with DAG(
         dedupe_scope="{{ params.campaign }}",
         target_statuses=("processing",),
         timeout=timedelta(days=14).total_seconds(),
-        poke_interval=300,
+        poke_interval=POKE_INTERVAL,
         deferrable=True,
     )
 

@@ -141,7 +141,7 @@ class Demo:
             "sendoso_default": sendoso.airflow_connection(),
         }
         home = self._directory / "airflow"
-        airflow = Airflow.at(home, self.log, connections, CHAMPIONS_POKE_INTERVAL="1")
+        airflow = Airflow.at(home, self.log, connections, SENDOSO_POKE_INTERVAL="1")
         migrated = home / "migrated-to"
         if not migrated.exists() or migrated.read_text() != version("apache-airflow"):
             self._say("Airflow makes its database (only the first time)")

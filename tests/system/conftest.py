@@ -145,7 +145,7 @@ class World:
             },
         }
         given = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
-        return given | {"CHAMPIONS_POKE_INTERVAL": "1"}
+        return given | {"SENDOSO_POKE_INTERVAL": "1"}
 
     def emails(self) -> list[str]:
         """The recipients of all that Sendoso has accepted, sorted: one entry for every gift."""

@@ -511,7 +511,7 @@ def test_a_new_campaign_ends_the_wait_and_the_next_run_waits_for_the_next_one(
     airflow: Any, world: Callable[..., Any]
 ) -> None:
     here = world()
-    environment = here.environment | {"SENDOSO_POLL_INTERVAL": "1"}
+    environment = here.environment | {"SENDOSO_POKE_INTERVAL": "1"}
 
     def launch(number: int) -> None:
         """Wait for the first poll and the answer to it, and make a campaign appear."""
@@ -543,7 +543,7 @@ def test_the_results_say_which_egifts_are_not_redeemed_or_on_hold(airflow: Any, 
             here.sendoso.finish(sent.id, word)
 
     threading.Thread(target=settle, daemon=True).start()
-    environment = here.environment | {"CHAMPIONS_TIMEOUT": "15"}
+    environment = here.environment | {"SENDOSO_WAIT_TIMEOUT": "15"}
     run = airflow.run("redeemed_egifts", "2026-01-01T00:00:00+00:00", environment)
     assert run.tasks["redeemed"] == "skipped", run.log[-5000:]
     assert "on hold at Sendoso (Suspicious Email: 1)" in run.log

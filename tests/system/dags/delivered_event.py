@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["SENDOSO_POLL_INTERVAL"] = "2"
+os.environ["SENDOSO_POKE_INTERVAL"] = "2"
 
 # Under this file's name: a DAG that seems to come from another folder is taken for deleted after a minute.
 example = Path(__file__).parents[3] / "dags_examples" / "delivered_event.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["CHAMPIONS_POKE_INTERVAL"] = "1"
+os.environ["SENDOSO_POKE_INTERVAL"] = "1"
 
 # Under this file's name: a DAG that seems to come from another folder is taken for deleted after a minute.
 for name in ("thank_you", "welcome_gift", "replaced_gift", "champions_campaign", "campaign_results", "egift_links"):
