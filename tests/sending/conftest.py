@@ -17,7 +17,7 @@ from trying import SCOPE, Try, one_try, sendoso_connection
 
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.schema import metadata, sends
+from airflow_provider_sendoso.ledger.schema import cursors, metadata, sends
 from airflow_provider_sendoso.sandbox import Sandbox
 
 
@@ -63,10 +63,17 @@ def states(ledger: dict[str, Any]) -> Callable[[], dict[str, int]]:
 
 @pytest.fixture
 def an_hour_later(ledger: dict[str, Any]) -> Callable[[], None]:
-    """Lets every lease lapse, and makes every POST an hour older, as if time had passed."""
+    """Lets every lease lapse, and makes every POST and every search an hour older, as if time had passed."""
     earlier: dict[str, Any] = {name: sends.c[name] - 3600 for name in ("lease_until", "posted_at")}
-    long_ago = update(sends).values(**earlier, posted_mark=":0.0:0.0")
-    return lambda: SendosoHook().ledger._database.run(lambda connection: connection.execute(long_ago))
+    statements = (
+        update(sends).values(**earlier, posted_mark=":0.0:0.0"),
+        update(cursors).values(updated_at=cursors.c.updated_at - 3600),
+    )
+
+    def pass_by() -> None:
+        SendosoHook().ledger._database.run(lambda connection: [connection.execute(each) for each in statements])
+
+    return pass_by
 
 
 @pytest.fixture(autouse=True)
