@@ -28,7 +28,17 @@ def explore(*arguments: str, tree: Path = ROOT) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=540, check=False)
 
 
-@pytest.mark.parametrize("case", sorted({case.scenario.name for case in CASES}))
+LARGEST = ("campaign", "one run, resend")
+"""The cases that take half a minute each."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow) if case in LARGEST else case
+        for case in sorted({case.scenario.name for case in CASES})
+    ],
+)
 def test_no_schedule_of_a_small_case_breaks_a_promise(case: str) -> None:
     ran = explore("--case", case, "--exhaustive")
     assert ran.returncode == 0, ran.stdout + ran.stderr
