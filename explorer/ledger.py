@@ -15,7 +15,7 @@ from airflow_provider_sendoso.ledger.schema import identity, metadata
 from explorer.scheduler import EPOCH, World
 from explorer.stdlib import here
 
-SHORT = 100.0
+SHORT = 130.0
 """Seconds: longer than any lease, shorter than the settle time."""
 LONG = 1500.0
 """Seconds: longer than lease and settle time together."""
