@@ -136,6 +136,8 @@ class Store:
             if world.now < world.database_away_until:
                 raise OperationalError("BEGIN", {}, sqlite3.OperationalError("the database system is starting up"))
             world.now += 0.001
+            if world.current is not None:
+                world.current.last_transaction = world.now
             self._connection.changes = self._connection.total_changes
 
         return Ledger(engine)

@@ -84,6 +84,8 @@ class Thread:
         """How often it has slept since anything in the world changed: it waits for another one."""
         self.posts_next = False
         """Whether the next thing that it does is the first byte of a send's POST."""
+        self.last_transaction = 0.0
+        """When its last transaction began: it could know what was stored by then."""
 
     @property
     def due(self) -> float | None:

@@ -63,10 +63,8 @@ class Sendoso:
         self.refresh_token = "refresh-0"
         self.traded: dict[str, tuple[str, Process]] = {}
         """The successor of each refresh token that was used, and who has used it."""
-        self.stored: set[str] = set()
-        """The refresh tokens of which the ledger has said that it has stored them."""
-        self.seen: dict[Process, set[str]] = {}
-        """Which of them were stored when a process last began to extend its claim, and has held it."""
+        self.stored: dict[str, float] = {}
+        """When the ledger has said of a refresh token that it is stored."""
         self.burnt: list[str] = []
         self.burnt_for_nothing: list[str] = []
         self.refused_late: set[Process] = set()
@@ -86,7 +84,7 @@ class Sendoso:
         """
         way: Any = SimpleNamespace(
             exchange=lambda *place, **request: self._exchange(key_of, *place, **request),
-            open_for_post=lambda url, used_in=0.0: None,
+            open_ahead=lambda url, used_in=0.0, post=True: None,
             close=lambda: None,
         )
         return way  # type: ignore[no-any-return]
@@ -224,8 +222,9 @@ class Sendoso:
         self.burnt.append(f"{process.name} presents a refresh token that was used before")
         if self.keeps_chain:
             self.refused_late.add(process)
-        if successor in self.seen.get(process, ()):
-            self.burnt_for_nothing.append(f"{self.burnt[-1]}, with its successor stored before it extended its claim")
+        thread = self.world.current
+        if thread is not None and self.stored.get(successor, self.world.now) < thread.last_transaction:
+            self.burnt_for_nothing.append(f"{self.burnt[-1]}, with its successor stored before its last transaction")
         elif not process.stopped and not by.stopped and not any(one in _LOSES_A_GRANT for one in self.world.faults):
             self.burnt_for_nothing.append(f"{self.burnt[-1]}, and nobody was killed or frozen who had it")
 

@@ -1,4 +1,4 @@
-"""A process's way to the stored tokens, on which the model of Sendoso learns what each process could know."""
+"""A process's way to the stored tokens, on which the model of Sendoso learns what is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WatchedTokens:
     The ledger's store of tokens, watched.
 
     :param store: the real one.
-    :param server: is told what was stored, and what was stored already when a claim was extended.
+    :param server: is told what was stored.
     """
 
     def __init__(self, store: LedgerTokenStore, server: Sendoso) -> None:
@@ -23,17 +23,9 @@ class WatchedTokens:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def renew(self, owner: str, lease: float) -> bool:
-        """Extend the claim."""
-        process, stored = self._server.world.process, set(self._server.stored)
-        held = self._store.renew(owner, lease)
-        if held:
-            self._server.seen[process] = stored
-        return held
-
     def store(self, owner: str, text: str, renew_after: float) -> bool:
         """Store tokens."""
         mine = self._store.store(owner, text, renew_after)
         if mine and (token := Tokens.load(text).refresh_token):
-            self._server.stored.add(token)
+            self._server.stored.setdefault(token, self._server.world.now)
         return mine
