@@ -256,6 +256,14 @@ GUARDS: tuple[Guard, ...] = (
         "operators/test_rate_limit.py::test_a_call_whose_commit_outlasts_its_slot_takes_another_slot",
     ),
     guard(
+        "read-slot-over",
+        "A read whose slot is over before its first byte takes another slot",
+        "client/session.py:SendosoSession.paced",
+        "                return self.call(request, token, turn)\n",
+        "                return self.call(request, token)\n",
+        "client/test_client_ahead.py::test_whose_slot_is_over_before_its_first_byte_takes_another",
+    ),
+    guard(
         "push-back",
         "A 429 to one process makes all of the account wait",
         "client/session.py:SendosoSession.call",
