@@ -18,8 +18,8 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.models import RowOutcome
 
-WIDTH = 100
-"""Columns of a line; Airflow puts time and level before it."""
+WIDTH = 90
+"""Columns of a line: with the time and level that Airflow puts before it, it fits into a log of 1,280 pixels."""
 
 MOST = 3
 """Held sends, and rows of a reason, that are named; the others are counted."""
