@@ -44,8 +44,8 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "left-out-not-claimed",
         "What was left out is not claimed",
-        "sending/sender.py:Sender._claim",
-        " if job.number not in self._left_out}",
+        "sending/claiming.py:Claims.take",
+        " if job.number not in left_out}",
         "}",
         f"{_TWO_GIFTS}::test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try",
     ),
