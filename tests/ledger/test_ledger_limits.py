@@ -78,18 +78,17 @@ def gone_out(ledger: Ledger) -> list[Any]:
 # -- however many at once ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "most", [{"scope_max_sends": 50}, {"max_sends_per_day": 50}], ids=lambda most: next(iter(most))
-)
+# One limit of the scope and one of the account, of sends and of money; the other two are slow tests.
+@pytest.mark.parametrize("most", [pytest.param("scope_max_sends", marks=pytest.mark.slow), "max_sends_per_day"])
 def test_64_processes_at_once_use_a_number_of_sends_up_and_never_pass_it(
-    opened: Ledger, url: str, most: dict[str, Any], at_once: Callable[..., list[Any]]
+    opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
 ) -> None:
-    runs = [(url, [f"{number}-{n}" for n in range(12)], most, "19.90", number) for number in range(64)]
+    runs = [(url, [f"{number}-{n}" for n in range(12)], {most: 50}, "19.90", number) for number in range(64)]
     at_once(ledger_workers.use_up, runs)
     assert len(gone_out(opened)) == 50
 
 
-@pytest.mark.parametrize("most", ["scope_max_cost", "max_cost_per_month"])
+@pytest.mark.parametrize("most", ["scope_max_cost", pytest.param("max_cost_per_month", marks=pytest.mark.slow)])
 def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
     opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
 ) -> None:
