@@ -145,8 +145,6 @@ class Report:
     def _to_do(self) -> Iterator[str]:
         for number, step in enumerate(self._steps() or [_NOTHING], 1):
             yield from _wrap(f"{number}. {step}", "  ", 3)
-            if step is _APPROVE:
-                yield f"     approved_fingerprint={self.summary.fingerprint!r}"
             if step is _DECIDE:
                 for verdict in ("--sent", "--not-sent"):
                     yield f"     {resolve_command(self.held[0].key, self.conn_id, verdict)}"
@@ -165,7 +163,7 @@ class Report:
         if summary.dry_run:
             steps.append("Nothing was sent, whatever the rows. The task may be run again at any time.")
             if summary.fingerprint and self.failure is None:
-                steps.append(_APPROVE)
+                steps.append("To send exactly this: set approved_fingerprint to the fingerprint in this task's XCom.")
             return steps
         left = summary.count(RowOutcome.NOT_REACHED)
         if left and limit is None:
@@ -199,8 +197,6 @@ _EXPLAINED = (SendosoNotReachedError, SendHeldError, SendosoRowsError)
 """Errors about rows, which the steps that follow are about."""
 
 _NOTHING = "Nothing. Clearing the task is safe: nobody in this scope is sent a second gift."
-
-_APPROVE = "To send exactly this, and nothing else:"
 
 _DECIDE = (
     "What stays held: look for the recipient in Sendoso, and write down what you found, with one of these commands "

@@ -85,14 +85,9 @@ def test_no_run_looks_for_a_held_link() -> None:
 
 
 def test_a_dry_run_says_how_to_send_exactly_that() -> None:
-    assert steps(lines({"not_reached": 1}, dry_run=True, fingerprint="f1")).endswith("approved_fingerprint='f1'")
-
-
-def test_what_is_to_be_copied_stands_on_a_line_of_its_own_and_whole() -> None:
-    fingerprint = "f00d" * 16 + ":" + "A" * 200
-    assert lines({"not_reached": 1}, dry_run=True, fingerprint=fingerprint)[-1].strip() == (
-        f"approved_fingerprint='{fingerprint}'"
-    )
+    """And names the place where the fingerprint stands whole, which is longer than lines of a log are."""
+    said = steps(lines({"not_reached": 1}, dry_run=True, fingerprint="f1" * 400))
+    assert said.endswith("set approved_fingerprint to the fingerprint in this task's XCom.")
 
 
 def test_rows_of_a_reason_beyond_the_first_are_counted() -> None:
