@@ -12,6 +12,7 @@ from typing import Any
 import ledger_workers
 import pytest
 from sqlalchemy import delete, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_sendoso.exceptions import SendosoLimitError
 from airflow_provider_sendoso.ledger import Ledger, spending
@@ -229,6 +230,44 @@ def test_decisions_that_several_sends_have_gone_out_after_all_use_a_limit_up_at_
     for key in keys:
         assert resolve(sends_of.read([key])[key], State.SENT, resolved_by="ada", why="it was")
     assert "spent 10 sends, reserved 0, left 0" in spender.refused("c", scope_max_sends=10)
+
+
+@pytest.fixture
+def lose_acknowledgements(opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Commits each transaction from now on twice: of the first time, nobody hears."""
+    once, lost = opened._database.once, [False]
+
+    def lose(work: Callable[[Any], Any]) -> Any:
+        result = once(work)
+        lost[0] = not lost[0]
+        if lost[0]:
+            raise OperationalError("COMMIT", {}, Exception("the connection was lost"))
+        return result
+
+    return lambda: (
+        [
+            monkeypatch.setattr(one, name, lose)
+            for one, name in ((opened._database, "once"), (opened.sends._together, "_once"))
+        ]
+        and None
+    )
+
+
+def test_commits_whose_acknowledgement_is_lost_neither_pass_a_limit_nor_waste_it(
+    spender: Spender, opened: Ledger, lose_acknowledgements: Callable[[], None]
+) -> None:
+    spender.send("first of the scope", scope_max_sends=4)
+    claims = [spender.claim(key) for key in "abcd"]
+    lose_acknowledgements()
+    most = {"scope_max_sends": 4, "scope_max_cost": Decimal("79.60"), "min_days_between_gifts": 90}
+    for claim in claims[:3]:
+        spender.post(claim, **most)
+    with pytest.raises(SendosoLimitError, match="spent 1 sends, reserved 3, left 0"):
+        spender.post(claims[3], **most)
+    assert len(gone_out(opened)) == 4
+    assert opened.sends.finish(claims[0], State.REFUSED, reason="http_422")
+    spender.post(claims[3], **most)
+    assert Counter(state for state, _ in gone_out(opened)) == {State.POSTING: 3, State.SENT: 1}
 
 
 # -- limits as people set them -----------------------------------------------------------------------------------------
