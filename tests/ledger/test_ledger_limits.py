@@ -244,13 +244,11 @@ def lose_acknowledgements(opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ca
             raise OperationalError("COMMIT", {}, Exception("the connection was lost"))
         return result
 
-    return lambda: (
-        [
-            monkeypatch.setattr(one, name, lose)
-            for one, name in ((opened._database, "once"), (opened.sends._together, "_once"))
-        ]
-        and None
-    )
+    def begin() -> None:
+        monkeypatch.setattr(opened._database, "once", lose)
+        monkeypatch.setattr(opened.sends._together, "_once", lose)
+
+    return begin
 
 
 def test_commits_whose_acknowledgement_is_lost_neither_pass_a_limit_nor_waste_it(
