@@ -160,7 +160,7 @@ class ClientConfig(BaseModel):
 def _is_the_forms_second_name(name: Any, value: Any, extra: Mapping[str, Any]) -> bool:
     """Tell what the Test button of Airflow 2's form adds: each of our fields once more, under a longer name."""
     field = str(name).removeprefix("extra__sendoso__")
-    return field != name and extra.get(field) == value
+    return field != name and field in extra and bool(extra[field] == value)
 
 
 _NAMES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -398,6 +399,25 @@ def test_a_person_who_was_sent_anything_of_the_account_is_capped_in_every_scope(
     spender.post(spender.claim("c", person="grace"), min_days_between_gifts=90)
     spender.now += 90 * DAY
     spender.post(spender.claim("d", person="ada"), min_days_between_gifts=90)
+
+
+@pytest.mark.parametrize("fast", [400 * DAY, -400 * DAY], ids=["ahead", "behind"])
+def test_the_clocks_of_workers_do_not_matter(opened: Ledger, monkeypatch: pytest.MonkeyPatch, fast: float) -> None:
+    def post(scope: str, seconds: float) -> None:
+        clock = time.time
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda: clock() + seconds)
+            batch = Batch(f"batch-{scope}", "account", scope, "email", "dag", "task", "run", -1)
+            wanted = Wanted(scope, "payload", Item("gift"), None, email_hash="ada", kind=Kind.GIFT)
+            claim = opened.sends.claim(batch, scope, 60, [wanted])[scope]
+            assert isinstance(claim, Claim)
+            opened.sends.begin_post(claim, 60, fit=Fit(SpendingLimits(min_days_between_gifts=1), USD, {}))
+
+    post("first", fast)
+    for seconds in (0.0, fast, -fast):
+        with pytest.raises(Capped) as capped:
+            post(f"again {seconds}", seconds)
+        assert abs(capped.value.last_gift - time.time()) < 3600
 
 
 def test_a_replacement_is_not_capped_and_caps_others(spender: Spender) -> None:
