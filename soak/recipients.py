@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_PEOPLE = 150
+from soak.settings import MOST_SENDS, PEOPLE
+
 _INVITED = 90
 _RUNS = 4
 """DAG runs over one scope: each recipient is in two or three of them."""
@@ -30,11 +31,13 @@ class Batch:
     :param run_id: of the DAG run.
     :param dedupe_scope: the scope, which other runs share.
     :param emails: of the recipients: the rows that each try reads.
+    :param scope_max_sends: the limit of its scope.
     """
 
     run_id: str
     dedupe_scope: str
     emails: list[str] = field(repr=False)
+    scope_max_sends: int = PEOPLE
 
 
 @dataclass
@@ -55,9 +58,12 @@ class Scope:
         return [(batch.run_id, email) for batch in self.batches for email in batch.emails]
 
 
-def scopes(chance: random.Random, people: int = _PEOPLE, invited: int = _INVITED, runs: int = _RUNS) -> Iterator[Scope]:
+def scopes(chance: random.Random, people: int = PEOPLE, invited: int = _INVITED, runs: int = _RUNS) -> Iterator[Scope]:
     """
     Make one scope after the other, without end.
+
+    Every second one has a limit that is reached. In the others, the second run has a scope of its own, in which whoever
+    was sent a gift by the other runs, or may have been, is capped; and the other way round.
 
     :param chance: decides who is invited to what.
     :param people: in one scope.
@@ -70,13 +76,16 @@ def scopes(chance: random.Random, people: int = _PEOPLE, invited: int = _INVITED
             for n in range(people)
         ]
         emails = [row[0] for row in rows]
-        yield Scope(
-            rows,
-            [
-                Batch(f"s{scope}-r{n}", f"scope-{scope}", sorted(chance.sample(emails, invited)))
-                for n in range(1, runs + 1)
-            ],
-        )
+        batches = [
+            Batch(f"s{scope}-r{n}", f"scope-{scope}", sorted(chance.sample(emails, invited)))
+            for n in range(1, runs + 1)
+        ]
+        if scope % 2:
+            for batch in batches:
+                batch.scope_max_sends = MOST_SENDS
+        else:
+            batches[1].dedupe_scope += "-again"
+        yield Scope(rows, batches)
 
 
 class Warehouse:

@@ -6,6 +6,13 @@ ACCOUNT = "soak"
 DAG_ID = "soak_gifts"
 TASK_ID = "gifts"
 
+PEOPLE = 150
+"""People of one scope."""
+MOST_SENDS = 100
+"""``scope_max_sends`` of every second scope: fewer than are invited, so that it is reached."""
+MIN_DAYS = 1
+"""``min_days_between_gifts``; no soak lasts as long."""
+
 TIMEOUT = 1.0
 """Seconds that one request may take."""
 RATE = 200.0

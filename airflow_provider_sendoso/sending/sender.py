@@ -25,7 +25,7 @@ from airflow_provider_sendoso.exceptions import (
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
-from airflow_provider_sendoso.ledger.spending import Fit
+from airflow_provider_sendoso.ledger.spending import Fit, Room
 from airflow_provider_sendoso.ledger.tries import ThisTry
 from airflow_provider_sendoso.models import Item, RowOutcome, on_hold_warning
 from airflow_provider_sendoso.models.spending import NO_LIMITS, Price, SpendingLimits
@@ -107,8 +107,8 @@ class Sender:
         self._price_of = price_of
         self._near: dict[str, str] = {}
         self._warned = set[str]()
-        self._begun = threading.Event()
-        self._begun.set()
+        self._room = Room()
+        self._dearest = 0
         client = ledger.client_hash(session.config.client)
         self._claims = Claims(ledger, batch, lease, client, self._this_try)
         self._width = Concurrency(session.config.requests_per_second, max_in_flight)
@@ -117,7 +117,7 @@ class Sender:
         )
         self._reconciler = Reconciler(session, ledger, batch.account, batch.dedupe_scope, settle_time)
         self._pool = executor or ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
-        self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
+        self._in_flight: dict[Future[Posted], tuple[Job, Claim, threading.Event]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
         self._elsewhere: list[Job] = []
         self._lapses_in: dict[int, float] = {}  # seconds, by number of a row that another run has claimed
@@ -217,7 +217,9 @@ class Sender:
         """Claim a chunk and post what is free in it; ``False`` if the batch is being stopped."""
         if self._is_stopped():
             return False
-        self._limits = self._limits_now()
+        limits = self._limits_now()
+        if limits != self._limits:
+            self._limits, self._room = limits, Room()
         by_key = self._without_capped({self._claims.send_key(job): job for job in jobs})
         found = self._claims.take(by_key, self._left_out)
         crash_point("claimed")
@@ -227,10 +229,11 @@ class Sender:
                 self._record(Result(job.number, RowOutcome.NOT_REACHED, "freed_later"))
             elif isinstance(claim, Record):
                 self._as_it_stands(job, claim)
-            elif self._wait_for_room():
-                self._post(job, claim)
             else:
-                return False
+                price = self._price(job)
+                if not self._wait_for_room():
+                    return False
+                self._post(job, claim, price)
         return True
 
     def _without_capped(self, by_key: dict[str, Job]) -> dict[str, Job]:
@@ -244,15 +247,21 @@ class Sender:
             self._record(capped_result(by_key[key], last_gift, self._limits))
         return {key: job for key, job in by_key.items() if key not in capped}
 
-    def _post(self, job: Job, claim: Claim) -> None:
+    def _price(self, job: Job) -> Price | str:
+        """Price a row that is the next to be posted."""
+        if not self._limits.on_cost:
+            return "no cost is limited"
+        price = self._price_of(job.send.item)
+        if isinstance(price, Price):
+            self._dearest = max(self._dearest, price.millionths)
+        return price
+
+    def _post(self, job: Job, claim: Claim, price: Price | str) -> None:
         """Hand a claimed row to a thread, which posts it."""
-        price = self._price_of(job.send.item) if self._limits.on_cost else "no cost is limited"
-        fit = Fit(self._limits, price, self._near)
+        fit = Fit(self._limits, price, self._near, self._room)
         begun = threading.Event()  # of this row alone: an earlier one may end while this one has not begun
-        if self._limits.any:
-            self._begun = begun
         future = self._pool.submit(self._poster.post, job, claim, fit, begun.set)
-        self._in_flight[future] = (job, claim)
+        self._in_flight[future] = (job, claim, begun)
         future.add_done_callback(partial(self._over, begun))
 
     def _over(self, begun: threading.Event, future: Future[Posted]) -> None:
@@ -309,13 +318,24 @@ class Sender:
                     "be sent again; the rows after them were not posted and wait for a retry."
                 )
             room = busy < limit and busy + self._unknowns < patience and not self._outage
-            # Under a limit, each row is decided before the next one asks, so that what fits is sent in order.
-            if room and not self._begun.wait(_GLANCE):
-                room = False
+            room = room and self._may_ask()
             self._look_up(0.0 if room else _GLANCE)
             if room and not self._outage:
                 return True
         return False
+
+    def _may_ask(self) -> bool:
+        """
+        Return whether a row may ask whether it fits in the limits; if not yet, wait a moment.
+
+        What fits is sent in the order of the rows, so each is decided before the next one asks. They need not wait
+        where the limits leave enough for all that are being decided, and for as many that the last decision has not
+        counted.
+        """
+        enough = 2 * MOST
+        if not self._limits.any or (self._room.sends >= enough and self._room.cost >= enough * self._dearest):
+            return True
+        return all(begun.wait(_GLANCE) for _, _, begun in self._in_flight.values())
 
     def _wait_for_look(self) -> bool:
         """Wait a moment while another task looks for sends of the scope; ``False`` if the batch is being stopped."""
@@ -372,7 +392,7 @@ class Sender:
             self._look_up(_GLANCE)
 
     def _take(self, future: Future[Posted]) -> None:
-        job, claim = self._in_flight.pop(future)
+        job, claim, _ = self._in_flight.pop(future)
         try:
             posted = future.result()
         except Halted:
@@ -472,7 +492,7 @@ class Sender:
             except Exception as error:  # the first error is already being raised; a log line may fail, too
                 with suppress(Exception):
                     log.debug("Also: %s", error)
-        for job, claim in self._in_flight.values():
+        for job, claim, _ in self._in_flight.values():
             # The row of that POST stays POSTING until its thread has an answer, or its lease lapses.
             self._record(_no_answer_yet(job, claim.send_key))
             self._held[job.number] = (job, True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trying import SENDS, Try, die, sendoso_connection
+from trying import SENDS, Try, die, people, sendoso_connection
 
 import airflow_provider_sendoso
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -201,6 +201,83 @@ def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_is_finished_by_th
     an_hour_later()
     assert send() == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
     everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
+
+
+LIMITS: dict[str, Any] = {"scope_max_sends": 5, "min_days_between_gifts": 90}
+
+
+def the_limit_is_kept_and_used_up(
+    sendoso: Sandbox, send: Callable[..., Try], later: Callable[[], None], states: dict[str, int], accepted: int
+) -> None:
+    """Let five others, and then the people of the killed try, have what it has left of a limit of five."""
+    reserved = states.get("SENT", 0) + states.get("POSTING", 0) + states.get("UNKNOWN", 0) + states.get("HELD", 0)
+    later()
+    others = send(people(10)[5:], run_id="others", **LIMITS)
+    expected = {"sent": 5 - reserved, "not_reached": reserved}
+    assert others == Try("SendosoLimitError" if reserved else "", {name: n for name, n in expected.items() if n})
+    again = send(**LIMITS)
+    assert again.counts.get("sent", 0) == accepted, "the killed try has no place but those that it has used"
+    assert again.counts.get("held", 0) == reserved - accepted
+    later()
+    # What is proven absent gives its place back, which the first row that has none takes.
+    last = send(on_absent="resend", settle_time=0, **LIMITS)
+    assert last.counts.get("sent", 0) == reserved
+    assert last == Try("SendosoLimitError" if reserved < 5 else "", last.counts)
+    assert send(people(10)[5:], run_id="others", **LIMITS).counts == others.counts
+    assert len(sendoso.sends) == 5
+    assert sendoso.duplicates() == {}
+
+
+def some_slow(kills: list[Kill], *quick: str) -> list[Any]:
+    """The kills whose places in a limit differ most, and the others for make test-slow."""
+    return [pytest.param(kill, marks=() if str(kill) in quick else pytest.mark.slow, id=str(kill)) for kill in kills]
+
+
+@pytest.mark.parametrize(
+    "kill",
+    some_slow(
+        WHILE_SENDING,
+        "claimed-1-at-once",
+        "posting-committed:3-1-at-once",
+        "outcome-committed:3-1-at-once",
+        "put-off-1-at-once",
+        "posted:2-4-at-once",
+    ),
+)
+def test_a_try_that_is_killed_while_it_sends_keeps_a_limit_and_leaves_the_rest_of_it(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    an_hour_later: Callable[[], None],
+    killed: Callable[..., None],
+    kill: Kill,
+) -> None:
+    killed(kill, **LIMITS)
+    assert states() == kill.states
+    assert len(sendoso.sends) == kill.accepted
+    the_limit_is_kept_and_used_up(sendoso, send, an_hour_later, kill.states, kill.accepted)
+
+
+@pytest.mark.parametrize(
+    "kill", some_slow(WHILE_LOOKING, "reopened-1-at-once-resending", "posting-committed-1-at-once-resending")
+)
+def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_keeps_a_limit(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    an_hour_later: Callable[[], None],
+    killed: Callable[..., None],
+    kill: Kill,
+) -> None:
+    sendoso.fault("drop_after", method="POST", path=SENDS)
+    sendoso.fault("drop_before", method="POST", path=SENDS)
+    sendoso.fault("error_before", times=100, method="GET", path=SENDS)
+    assert send(**LIMITS) == Try("SendHeldError", {"sent": 3, "held": 2})
+    sendoso.clear_faults()
+    an_hour_later()
+    killed(kill, **LIMITS)
+    assert states() == kill.states
+    the_limit_is_kept_and_used_up(sendoso, send, an_hour_later, kill.states, kill.accepted)
 
 
 def test_every_crash_point_of_the_code_is_tested() -> None:
