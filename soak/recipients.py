@@ -78,9 +78,7 @@ def scopes(
     :param all_kinds: whether some are sent a product of the marketplace, or what SmartSend picks.
     """
     for scope in itertools.count(1):
-        rows = [
-            (f"p{n}.s{scope}@example.com", "Ada", f"Lovelace {n}", *_what(n, all_kinds)) for n in range(people)
-        ]
+        rows = [(f"p{n}.s{scope}@example.com", "Ada", f"Lovelace {n}", *_what(n, all_kinds)) for n in range(people)]
         emails = [row[0] for row in rows]
         yield Scope(
             rows,
