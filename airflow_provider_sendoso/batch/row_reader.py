@@ -283,8 +283,8 @@ class BatchRowReader:
         if missing:
             raise SendosoConfigError(
                 f"No column for {', '.join(missing)}. Columns of the result: {', '.join(self._columns) or 'none'}. "
-                "Name the column in column_map, or set gift_id and message, or touch_id, as arguments. Nothing was "
-                "sent."
+                "Name the column in column_map, or set gift_id and message, or one of "
+                f"{', '.join(kind.named_by for kind in BY_ARGUMENT[1:])}, as arguments. Nothing was sent."
             )
         return {name: position for name, position in fields.items() if name not in self._arguments}
 
