@@ -37,9 +37,8 @@ METADATA_PREFIX = "metadata_"
 _FIELDS = (
     *("first_name", "last_name", "email", "company", "title", "mobile_no"),
     *(f"address_{name}" for name in ADDRESS_FIELDS),
-    *("message", "gift_id", "variant_id", "team_id", "touch_id", RESEND_OF),
-    *("marketplace_variant_id", "smart_send", "price_lte_usd", "gift_exchange_enabled", "meeting_url"),
-    *("require_approval", "sender_first_name", "sender_last_name", "sender_email", "sender_organization_name"),
+    RESEND_OF,
+    *dict.fromkeys(column for kind in BY_ARGUMENT for column in kind.columns),
 )
 _SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
 """Fields of the address whose columns may leave out ``address_``; a column with the prefix takes precedence."""

@@ -182,7 +182,7 @@ class BatchRun(Run):
             except SendosoSupersededError:
                 raise
             except SendosoError as error:
-                own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
+                own_gift = next(spool.gift_ids(), None) if self.plan.owns("gift_id") else None
                 failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
                 if self.task.this_try.superseded():
@@ -354,7 +354,7 @@ class BatchRun(Run):
         dry_run = self.plan.dry_run
         try:
             problem = check_gifts(
-                spool, self._catalogue, own_gift=self.plan.own_gift, all_gifts=dry_run or self.plan.limits.any
+                spool, self._catalogue, own_gift=self.plan.owns("gift_id"), all_gifts=dry_run or self.plan.limits.any
             )
         except SendosoError as error:
             self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
@@ -366,7 +366,7 @@ class BatchRun(Run):
 
     def _check_campaigns(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
         """Find the rows whose campaign cannot be sent; the campaign also determines the shape of its sends."""
-        problem = check_campaigns(spool, self._campaigns, own_touch=self.plan.own_touch, links=self.links)
+        problem = check_campaigns(spool, self._campaigns, own_touch=self.plan.owns("touch_id"), links=self.links)
         if problem is None:
             return None
         # An ended campaign does not fail a task whose recipients were all sent their gift.
@@ -386,7 +386,7 @@ class BatchRun(Run):
                 spool,
                 self._marketplace,
                 lambda countries: self.hook.list_marketplace_products(ship_to_country_codes=countries),
-                own_variant=self.plan.own_variant,
+                own_variant=self.plan.owns("marketplace_variant_id"),
             )
         except SendosoError as error:
             self.log.warning("Products are left to Sendoso to check: its marketplace could not be read (%s)", error)

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -87,7 +87,7 @@ def test_several_variants_are_refused_in_every_way_of_saying_it(sendoso: Sandbox
 @pytest.mark.parametrize("column", ["variant_ids", "variant_id", "Marketplace Variant IDs"])
 def test_a_column_of_variants_is_no_variant(sendoso: Sandbox, shop: Any, column: str) -> None:
     rows = [ADA | {column: "var-tea,var-pen"}]
-    with pytest.raises(SendosoConfigError, match="No column for .*set .*marketplace_variant_id"):
+    with pytest.raises(SendosoConfigError, match=r"No column for .*set .*marketplace_variant_id"):
         batch(rows, **EACH_ROW).execute({"ti": FakeTI("run-1")})
     assert posted(sendoso) == []
 

@@ -38,6 +38,7 @@ class GiftKind(SendKind[GiftSend]):
 
     model = GiftSend
     named_by = "gift_id"
+    columns = ("message", "gift_id", "variant_id", "team_id")
     plural = "gift sends"
 
     def request(self, send: GiftSend, *, airflow_key: str | None, via_from: str) -> Request:
