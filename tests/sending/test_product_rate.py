@@ -36,14 +36,13 @@ def test_processes_share_a_hundred_requests_a_minute_and_neither_reads_nor_waits
             for n, changes in enumerate(batches)
         ]
 
-        reader = forkserver.Process(target=read_on, args=(connections,))
-        for process in processes:
+        readers = [forkserver.Process(target=read_on, args=(connections,)) for _ in range(3)]
+        for process in (*processes, *readers):
             process.start()
-        reader.start()
         try:
             ends = sorted(results.get(timeout=400) for _ in processes)
         finally:
-            for process in (reader, *processes):
+            for process in (*readers, *processes):
                 process.kill()
                 process.join()
         requests = sandbox.requests
@@ -56,9 +55,9 @@ def test_processes_share_a_hundred_requests_a_minute_and_neither_reads_nor_waits
     assert most <= 100
     assert len(sends) == 3 * EACH
     assert most >= 80, "the limit was not reached, so that it was kept says nothing"
-    # While sends wait, reads have one slot in five.
-    reads = sum(request.method == "GET" and request.received_at < sends[-1] for request in own)
-    assert reads <= 0.3 * len(sends)
+    # While sends wait, reads have one slot in five; first come, first served would be one for each send.
+    reads = sum(request.method == "GET" and sends[0] < request.received_at < sends[-1] for request in own)
+    assert reads <= 0.5 * len(sends)
     # Gifts of the catalogue do not wait behind products.
     gifts = [
         request.received_at for request in requests if request.path == "/api/v3/sends" and request.method == "POST"
