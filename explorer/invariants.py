@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.ledger.records import State
-from airflow_provider_sendoso.models import RowOutcome, tracking_code
+from airflow_provider_sendoso.models import Kind, RowOutcome, tracking_code
 from airflow_provider_sendoso.sending import Result
 from explorer.scheduler import Broken
 
@@ -74,7 +74,7 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
             raise Broken(f"nobody lost: {who} is REFUSED, and Sendoso accepted {len(accepted)}")
     elif state is State.HELD:
         others = any(sent.key != key for sent in play.server.sent)
-        if play.scenario.resend_absent and others and not play.scenario.campaign:
+        if play.scenario.resend_absent and others and play.scenario.kinds == (Kind.GIFT,):
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
     elif play.scenario.scope_max_sends is None or accepted or state not in (None, State.READY):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")

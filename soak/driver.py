@@ -20,7 +20,7 @@ from soak.kills import Interruption, Kind, draw, draw_crash
 from soak.ledgers import LedgerDatabase
 from soak.recipients import Batch, Warehouse
 from soak.server_faults import ServerFaults
-from soak.settings import ACCOUNT, POSTING_LEASE, RATE, SETTLE_TIME, TIMEOUT
+from soak.settings import ACCOUNT, POSTING_LEASE, RATE, SCOPE, SETTLE_TIME, TIMEOUT
 from soak.task_process import Told
 from soak.tries import Try
 
@@ -98,7 +98,7 @@ class Driver:
             "host": sandbox.url,
             "login": "sandbox",
             "password": "sandbox",
-            "extra": {"account": ACCOUNT, "requests_per_second": RATE, "timeout": TIMEOUT},
+            "extra": {"account": ACCOUNT, "requests_per_second": RATE, "timeout": TIMEOUT, "scope": SCOPE},
         }
         connections = {
             "SENDOSO_DEFAULT": sendoso,

@@ -17,12 +17,9 @@ from airflow_provider_sendoso.sandbox.account import Send
 from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from soak.ledgers import LedgerDatabase
 from soak.recipients import Batch
-from soak.settings import ACCOUNT
+from soak.settings import ACCOUNT, POSTS
 
 Accepted = Send | CampaignSend
-
-_POSTS = ("/api/v3/sends", "/api/v3/send")
-"""Where gift sends and campaign sends are posted."""
 
 _WHY_NOT = (State.REFUSED, State.UNKNOWN, State.HELD)
 """What may stand in the ledger for a recipient who was sent nothing."""
@@ -90,11 +87,14 @@ def judge(sandbox: Sandbox, database: LedgerDatabase, batches: Iterable[Batch]) 
     states = Counter(record.state for record in records.values())
     found, again = (sum(one.to_state is state for one in history) for state in (State.SENT, State.READY))
     left = states[State.UNKNOWN] + states[State.HELD]
+    tracked = sandbox.campaign_sends()
     verdict.counts = {
         "recipients": len(scopes_of),
-        "posts": sum(request.method == "POST" and request.path in _POSTS for request in sandbox.requests),
+        "posts": sum(request.method == "POST" and request.path in POSTS.values() for request in sandbox.requests),
         "accepted": len(_accepted(sandbox)),
-        "of these by a campaign": len(sandbox.campaign_sends()),
+        "of these by a campaign": sum(not send.is_product for send in tracked),
+        "of these of the marketplace": sum("variant_ids" in send.body for send in tracked),
+        "of these by SmartSend": sum(send.is_product and "variant_ids" not in send.body for send in tracked),
         "refused": states[State.REFUSED],
         "unknown": found + again + left,
         "found again": found,
@@ -130,9 +130,9 @@ def _agree(known: list[Record], sends: list[Accepted], is_full: bool) -> bool:
 
 def _names(send: Accepted) -> tuple[str, ...]:
     """Return what the ledger may call a send: a campaign's has a tracking code in the answer, and an id in the list."""
-    if isinstance(send, CampaignSend):
+    if isinstance(send, CampaignSend) and not send.is_product:
         return f"{TRACKING}{send.tracking_code}", str(send.id)
-    return (send.id,)
+    return (str(send.id),)
 
 
 def _evidence(

@@ -21,7 +21,15 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import Auth, Request
 from airflow_provider_sendoso.client.network import read_network
 from airflow_provider_sendoso.client.objects import AnyListing
-from airflow_provider_sendoso.client.pace import MINUTE_INTERVAL, SLOT_KEEPS, LocalPace, Pace, Turn, wait_for_slot
+from airflow_provider_sendoso.client.pace import (
+    MINUTE_INTERVAL,
+    SLOT_KEEPS,
+    SLOT_LATE,
+    LocalPace,
+    Pace,
+    Turn,
+    wait_for_slot,
+)
 from airflow_provider_sendoso.client.retrying import push_backs, read_policy
 from airflow_provider_sendoso.client.tokens import TokenManager, TokenStore
 from airflow_provider_sendoso.client.transport import Transport
@@ -245,7 +253,7 @@ class SendosoSession:
         if request is None or not request.has_minute_limit:
             return None
         with self._minute_turns[poll]:
-            return wait_for_slot(self.minute_pace, poll=poll, sleep=sleep or self.sleep)
+            return wait_for_slot(self.minute_pace, poll=poll, sleep=sleep or self.sleep, keeps=SLOT_LATE)
 
     def call(self, request: Request, token: str | None = None, turn: Turn | None = None) -> Exchange:
         """

@@ -20,6 +20,7 @@ from airflow_provider_sendoso.ledger.resolutions import Resolution
 from airflow_provider_sendoso.sandbox import Sandbox
 
 TIMEOUT = 60.0
+SCOPES = "public write marketplace smartsend"
 AT_LAST = (TIMEOUT,) * 3
 """Three answers that come when the process is dead."""
 
@@ -93,7 +94,7 @@ def killed(sendoso: Sandbox, ledger: dict[str, Any], forkserver: ForkServerConte
 
     def run(kill: Kill, **changes: Any) -> None:
         connections = {
-            "sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=TIMEOUT),
+            "sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=TIMEOUT, scope=SCOPES),
             "sendoso_ledger": ledger,
         }
         for delay in kill.answers:
@@ -153,26 +154,36 @@ def test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next(
     everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
 
 
-OF_A_CAMPAIGN: dict[str, Any] = {"gift_id": None, "touch_id": 102, "message": None}
+OTHER_KINDS: dict[str, dict[str, Any]] = {
+    "campaign": {"gift_id": None, "touch_id": 102, "message": None},
+    "marketplace": {"gift_id": None, "marketplace_variant_id": "var-tea"},
+    "smart_send": {"gift_id": None, "smart_send": True, "price_lte_usd": 50},
+}
 POINTS = ("posting-committed:3", "posted:3", "outcome-committed:3")
 
 
+@pytest.mark.parametrize("kind", OTHER_KINDS)
 @pytest.mark.parametrize("kill", [kill for kill in WHILE_SENDING if kill.width == 1 and kill.at in POINTS], ids=str)
-def test_a_try_of_a_campaign_that_is_killed_while_it_sends_is_finished_by_the_next(
+def test_a_try_of_another_kind_that_is_killed_while_it_sends_is_finished_by_the_next(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
     an_hour_later: Callable[[], None],
+    set_connection: Callable[..., None],
     killed: Callable[..., None],
     kill: Kill,
+    kind: str,
 ) -> None:
-    killed(kill, **OF_A_CAMPAIGN)
+    arguments = OTHER_KINDS[kind]
+    connection = sendoso_connection(sendoso, requests_per_second=1000, timeout=TIMEOUT, scope=SCOPES)
+    set_connection("sendoso_default", connection)
+    killed(kill, **arguments)
     assert states() == kill.states
     assert len(sendoso.campaign_sends()) == kill.accepted
-    settled = {"on_absent": "resend", "settle_time": 0, **OF_A_CAMPAIGN}
+    settled = {"on_absent": "resend", "settle_time": 0, **arguments}
     # A send that the list does not show is held; then it is proven absent, because the list shows the other sends.
     an_hour_later()
-    assert send(**OF_A_CAMPAIGN) == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
+    assert send(**arguments) == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
     an_hour_later()
     assert send(**settled) == Try("", ALL_SENT)
     assert send(run_id="run-2", **settled) == Try("", {"already_sent": 5})

@@ -50,6 +50,8 @@ def test_in_a_soak_no_recipient_gets_two_gifts_and_no_recipient_is_lost(ledger: 
     assert figures["kills"] >= 10, "too few kills to say anything"
     assert figures["unknown"] > 0
     assert figures["accepted"] > figures["of these by a campaign"] > 30
+    assert figures["of these of the marketplace"] > 0
+    assert figures["of these by SmartSend"] > 0
     assert _limited(figures), "no limit was reached, or nobody was capped"
 
 
