@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,6 @@ class Tried:
 
 
 _STOPS = ("killed", "killed after acceptance", "frozen", "frozen for long", "machine asleep")
-_LOSES_A_GRANT = (*_STOPS, "request lost", "database away")
 
 
 def check(play: Play) -> None:
@@ -43,6 +43,7 @@ def check(play: Play) -> None:
     _tokens(play)
     _rate(play)
     if play.scenario.tokens_only:
+        _obtained(play)
         return
     rows = {row["send_key"]: row for row in play.store.rows("SELECT * FROM sendoso_sends")}
     _at_most_one(play)
@@ -51,7 +52,16 @@ def check(play: Play) -> None:
     for key, who in play.keys().items():
         if not locked_out:
             _not_lost(play, who, rows.get(key), key)
+    _one_id_to_one_send(rows.values())
     _reports(play)
+
+
+def _obtained(play: Play) -> None:
+    """With no more faults every run gets a token, unless a person has to authorise again."""
+    last = {tried.run: tried for tried in play.tried}
+    failed = [tried for tried in last.values() if tried.error]
+    if failed and not play.server.burnt:
+        raise Broken(f"progress: {failed[0].name} got no token: {failed[0].error}")
 
 
 def _at_most_one(play: Play) -> None:
@@ -63,9 +73,12 @@ def _at_most_one(play: Play) -> None:
 
 def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> None:
     accepted = [sent for sent in play.server.sent if sent.key == key]
+    # The list of campaign sends has no mark: where two scopes send one campaign to one person at once, and one of the
+    # POSTs is late, each may be bound to the other's row (docs/guarantees.md).
+    of_person = [sent for sent in play.server.sent if accepted and sent.body["email"] == accepted[0].body["email"]]
     state = None if row is None else State(row["state"])
     if row is not None and state is State.SENT:
-        ids = {sent.send_id for sent in accepted}
+        ids = {sent.send_id for sent in (of_person if play.scenario.campaign else accepted)}
         known = {row["send_id"], row["bound_id"], (tracking_code(row["send_id"]) or "").removeprefix("code-")}
         if not ids & known:
             raise Broken(f"nobody lost: {who} is SENT as {row['send_id']}, and Sendoso accepted {ids or 'nothing'}")
@@ -78,6 +91,12 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
     elif play.scenario.scope_max_sends is None or accepted or state not in (None, State.READY):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")
+
+
+def _one_id_to_one_send(rows: Iterable[dict[str, Any]]) -> None:
+    ids = Counter(row["bound_id"] or row["send_id"] for row in rows if row["bound_id"] or row["send_id"])
+    if twice := [send_id for send_id, count in ids.items() if count > 1]:
+        raise Broken(f"ids: {twice[0]} is the id of two sends")
 
 
 def _reports(play: Play) -> None:
@@ -119,11 +138,12 @@ def _rate(play: Play) -> None:
 
 def _tokens(play: Play) -> None:
     server, faults = play.server, play.world.faults
-    frozen = any(fault in _STOPS[2:] for fault in faults)
-    if server.overlaps and not frozen:
+    if server.overlaps:
         raise Broken(f"tokens: {server.overlaps[0]}")
-    if server.burnt and not any(fault in _LOSES_A_GRANT for fault in faults):
-        raise Broken(f"tokens: {server.burnt[0]}")
+    if server.burnt_for_nothing:
+        raise Broken(f"tokens: {server.burnt_for_nothing[0]}")
+    if server.keeps_chain and server.refresh_token != play.stored_refresh_token():
+        raise Broken("tokens: the newest refresh token was stored, and is not any more")
     lifetimes = 1 + int(play.world.now // (server.lifetime * 0.9))
     if server.grants > lifetimes + len(faults):
         raise Broken(f"tokens: {server.grants} were granted in {lifetimes} lifetimes")

@@ -15,7 +15,7 @@ from airflow_provider_sendoso.ledger.schema import identity, metadata
 from explorer.scheduler import EPOCH, World
 from explorer.stdlib import here
 
-SHORT = 100.0
+SHORT = 130.0
 """Seconds: longer than any lease, shorter than the settle time."""
 LONG = 1500.0
 """Seconds: longer than lease and settle time together."""
@@ -136,6 +136,8 @@ class Store:
             if world.now < world.database_away_until:
                 raise OperationalError("BEGIN", {}, sqlite3.OperationalError("the database system is starting up"))
             world.now += 0.001
+            if world.current is not None:
+                world.current.last_transaction = world.now
             self._connection.changes = self._connection.total_changes
 
         return Ledger(engine)

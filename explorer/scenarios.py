@@ -5,16 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import SecretStr
 
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.client.config import ClientConfig
+from airflow_provider_sendoso.client.oauth import Tokens
 from airflow_provider_sendoso.client.pace import MINUTE_INTERVAL, POLL_SHARE, SPACING
 from airflow_provider_sendoso.client.session import SendosoSession
-from airflow_provider_sendoso.exceptions import SendosoError, SendosoLimitError, SendosoSupersededError
+from airflow_provider_sendoso.exceptions import (
+    SendosoAuthError,
+    SendosoError,
+    SendosoLimitError,
+    SendosoSupersededError,
+)
+from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
 from airflow_provider_sendoso.ledger.tries import ThisTry
 from airflow_provider_sendoso.models import (
     AnySend,
@@ -38,6 +45,7 @@ from explorer.scheduler import Broken, Process, World
 from explorer.sendoso import TIMEOUT, Sendoso, email_of
 from explorer.stdlib import Threads, Time, enter
 from explorer.strategies import Choices
+from explorer.tokens import WatchedTokens
 
 RATE = 3.0
 LEASE = 60.0
@@ -201,6 +209,8 @@ class Play:
             self.world.tell(f"fails: {error}")
             again = _NEXT_TRY
         except SendosoError as error:
+            if isinstance(error, SendosoAuthError) and process in self.server.refused_late and self.server.keeps_chain:
+                raise Broken(f"tokens: {process.name} asks for a person, though a newer token was stored") from error
             tried.error = f"{type(error).__name__}: {error}"
             self.world.tell(f"fails: {tried.error}")
             again = _NEXT_TRY
@@ -211,12 +221,12 @@ class Play:
         if self._run_of.pop(process, None) is not None and again is not None and self._tries[run] < self.scenario.tries:
             self._start(run, again)
 
-    def _session(self, ledger: Any, batch: Batch) -> SendosoSession:
+    def _session(self, ledger: Ledger, batch: Batch) -> SendosoSession:
         config = self._config
         keys = {email: self._key(batch, email) for email in self._people}
         return SendosoSession(
             config,
-            self.store.once(("tokens", ledger, config.identity), lambda: ledger.tokens(config.identity, _SECRET)),
+            WatchedTokens(self._tokens(ledger), self.server),
             self.store.once(("pace", ledger), lambda: ledger.pace(config.account, SPACING / RATE, POLL_SHARE)),
             minute_pace=self.store.once(
                 ("minute pace", ledger),
@@ -225,6 +235,16 @@ class Play:
             sleep=Time.sleep,
             transport=self.server.transport(lambda send: keys[email_of(send)]),
         )
+
+    def _tokens(self, ledger: Ledger) -> LedgerTokenStore:
+        client = self._config.identity
+        tokens: LedgerTokenStore = self.store.once(("tokens", ledger, client), lambda: ledger.tokens(client, _SECRET))
+        return tokens
+
+    def stored_refresh_token(self) -> str | None:
+        """Return the refresh token that the ledger has."""
+        stored = self._tokens(self.store.ledger).read()
+        return Tokens.load(stored[0]).refresh_token if stored else None
 
     def _try(self, run: int, tried: Tried) -> float | None:
         """Do what a try of ``BatchSendOperator`` does; return the seconds until the next try, if there must be one."""

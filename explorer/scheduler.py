@@ -60,6 +60,8 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
+        self.stopped = False
+        """Whether it was killed or frozen at any time."""
         self.frozen_until = 0.0
         self.suspended = 0.0
         """Seconds for which its machine was suspended: its monotonic clock has stood still for so long."""
@@ -82,6 +84,8 @@ class Thread:
         """How often it has slept since anything in the world changed: it waits for another one."""
         self.posts_next = False
         """Whether the next thing that it does is the first byte of a send's POST."""
+        self.last_transaction = 0.0
+        """When its last transaction began: it could know what was stored by then."""
 
     @property
     def due(self) -> float | None:
@@ -183,7 +187,7 @@ class World:
 
     def kill(self, process: Process) -> None:
         """Kill a process; the thread that is going unwinds if it is one of its own."""
-        process.dead = True
+        process.dead = process.stopped = True
         self.on_lost(process)
         if self.current is not None and self.current.process is process:
             raise Killed
@@ -197,6 +201,7 @@ class World:
         process = self.process
         if seconds > MOST_BEFORE_A_POST and any(thread.posts_next for thread in process.threads):
             seconds = MOST_BEFORE_A_POST
+        process.stopped = True
         process.frozen_until = self.now + seconds
         process.suspended += seconds if suspend else 0.0
         self.on_lost(process)

@@ -31,6 +31,8 @@ _NOT_CONNECTED = Exchange(Phase.NOT_CONNECTED, error="ConnectionRefusedError")
 _BEFORE = ("not connected", "429", "401", "503 before", "request lost", "outage")
 _POST = ("503 after", "answer lost", "killed after acceptance", "listed late", "accepted late", "refused")
 _READ = ("a list without its newest send",)
+_LOSES_A_GRANT = ("request lost", "database away")
+"""Faults after which a grant may not be stored, beside what stops its process."""
 
 
 @dataclass
@@ -63,8 +65,14 @@ class Sendoso:
         self.arrivals: list[float] = []
         self.grants = 0
         self.refresh_token = "refresh-0"
-        self.spent: set[str] = set()
+        self.traded: dict[str, tuple[str, Process]] = {}
+        """The successor of each refresh token that was used, and who has used it."""
+        self.stored: dict[str, float] = {}
+        """When the ledger has said of a refresh token that it is stored."""
         self.burnt: list[str] = []
+        self.burnt_for_nothing: list[str] = []
+        self.refused_late: set[Process] = set()
+        """Whose refresh token was refused when its successor was stored already: they have to find that one."""
         self.renewing: dict[Process, float] = {}
         self.overlaps: list[str] = []
         self._tokens: dict[str, float] = {}
@@ -80,10 +88,15 @@ class Sendoso:
         """
         way: Any = SimpleNamespace(
             exchange=lambda *place, **request: self._exchange(key_of, *place, **request),
-            open_for_post=lambda url, used_in=0.0: None,
+            open_ahead=lambda url, used_in=0.0, post=True: None,
             close=lambda: None,
         )
         return way  # type: ignore[no-any-return]
+
+    @property
+    def keeps_chain(self) -> bool:
+        """Whether the newest refresh token was stored in the ledger."""
+        return self.refresh_token in self.stored
 
     def know(self, token: str) -> None:
         """Accept a token that nobody has asked for."""
@@ -188,27 +201,38 @@ class Sendoso:
 
     def _token(self, what: str, form: dict[str, Any], fault: str) -> Exchange:
         world, process = self.world, self.world.process
-        if any(other.frozen_until <= world.now and not other.dead for other in self.renewing):
+        if any(not other.stopped and not process.stopped for other in self.renewing):
             self.overlaps.append(f"{process.name} asks for a token while another process does")
         self.renewing[process] = world.now
         try:
             given = form.get("refresh_token")
             if given is not None and given != self.refresh_token:
-                if given in self.spent:
-                    self.burnt.append(f"{process.name} presents a refresh token that was used before")
+                if given in self.traded:
+                    self._burn(process, *self.traded[given])
                 return self._told(what, self._answer(400, {"error": "invalid_grant"}), "invalid_grant")
             self.grants += 1
             token = f"access-{self.grants}"
             self._tokens[token] = world.now + self.lifetime
             body: dict[str, Any] = {"access_token": token, "expires_in": self.lifetime}
             if given is not None:
-                self.spent.add(self.refresh_token)
-                self.refresh_token = f"refresh-{self.grants}"
+                used, self.refresh_token = self.refresh_token, f"refresh-{self.grants}"
+                self.traded[used] = self.refresh_token, process
                 body["refresh_token"] = self.refresh_token
             world.sleep(_WAY)
             return self._told(what, self._answer(200, body), f"token {self.grants}")
         finally:
             self.renewing.pop(process, None)
+
+    def _burn(self, process: Process, successor: str, by: Process) -> None:
+        """Record that a used refresh token was presented, and whether it could be known to be used."""
+        self.burnt.append(f"{process.name} presents a refresh token that was used before")
+        if self.keeps_chain:
+            self.refused_late.add(process)
+        thread = self.world.current
+        if thread is not None and self.stored.get(successor, self.world.now) < thread.last_transaction:
+            self.burnt_for_nothing.append(f"{self.burnt[-1]}, with its successor stored before its last transaction")
+        elif not process.stopped and not by.stopped and not any(one in _LOSES_A_GRANT for one in self.world.faults):
+            self.burnt_for_nothing.append(f"{self.burnt[-1]}, and nobody was killed or frozen who had it")
 
     def _answer(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Exchange:
         given = {"content-type": "application/json", **(headers or {})}

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from airflow_provider_sendoso.client.pace import (
     SLOT_LATE,
     LocalPace,
     Pace,
+    SlotMissed,
     Turn,
     wait_for_slot,
 )
@@ -179,13 +181,21 @@ class SendosoSession:
         poll: bool = False,
     ) -> Exchange:
         """
-        Wait for a slot and make one call, without retries.
+        Wait for a slot and make one call, without retries; a read takes another if it is over before the first byte.
 
         :param request: the request.
         :param token: the Bearer token, for a request that needs it.
         :param before: called shortly before the slot's time; see :meth:`await_turn`.
         :param poll: whether the call leaves most of the rate to sends.
         """
+        connect = partial(self._connect, post=False)
+        for _ in range(MOST_SLOTS - 1 if request.method == "GET" else 0):
+            connect()
+            turn = self.await_turn(
+                request, before=before, poll=poll, sleep=partial(self._sleep_and_connect, self.sleep, connect)
+            )
+            with suppress(SlotMissed):
+                return self.call(request, token, turn)
         self.await_turn(request, before=before, poll=poll)
         return self.call(request, token)
 
@@ -205,7 +215,7 @@ class SendosoSession:
         noted = _Noted(send)
         # If the last call had to wait, there is a queue, so trying for a free slot would be useless.
         if self._crowded or not self.pace.take(noted):
-            sleep = partial(self._sleep_and_connect, sleep)
+            sleep = partial(self._sleep_and_connect, sleep, self._connect)
             return self.await_turn(request, before=send.commit_posting, sleep=sleep, minute=minute)
         turn = Turn(noted.slot_at, at_once=True)
         self._crowded = turn.is_late  # a commit that is slow needs a slot that is known before its time
@@ -292,15 +302,17 @@ class SendosoSession:
             case Auth.NONE:
                 return _Authorization(None)
 
-    def _connect(self, used_in: float = 0.0) -> None:
-        self._transport.open_for_post(self.config.base_url, used_in)
+    def _connect(self, used_in: float = 0.0, *, post: bool = True) -> None:
+        self._transport.open_ahead(self.config.base_url, used_in, post=post)
 
-    def _sleep_and_connect(self, sleep: Callable[[float], None], seconds: float) -> None:
+    def _sleep_and_connect(
+        self, sleep: Callable[[float], None], connect: Callable[[float], None], seconds: float
+    ) -> None:
         """Sleep until shortly before a slot; where the connection would be too old by then, open another on the way."""
         over_at = time.monotonic() + seconds
         if seconds > _CONNECT_AHEAD:
             sleep(seconds - _CONNECT_AHEAD)
-        self._connect(over_at - time.monotonic() + _LEADS[-1])
+        connect(over_at - time.monotonic() + _LEADS[-1])
         if (rest := over_at - time.monotonic()) > 0:
             sleep(rest)
 

@@ -118,14 +118,15 @@ class Transport:
                 http.close()
             self._local.last_used = time.monotonic()
 
-    def open_for_post(self, url: str, used_in: float = 0.0) -> None:
+    def open_ahead(self, url: str, used_in: float = 0.0, *, post: bool = True) -> None:
         """
-        Open the connection of this thread's next POST, so that only the request is left to do when its time has come.
+        Open the connection of this thread's next request, so that only the request is left when its time has come.
 
-        No request has used the connection. If opening it fails, or it is too old in the end, the POST opens one itself.
+        If opening it fails, or it is too old in the end, the request opens one itself.
 
         :param url: the host's URL.
-        :param used_in: seconds until the POST.
+        :param used_in: seconds until the request.
+        :param post: whether the request is a POST, whose connection no request has used.
         """
         adapter = self._session().get_adapter(url)
         if not isinstance(adapter, _NotingAdapter):
@@ -134,7 +135,7 @@ class Transport:
         with suppress(Exception):  # the POST reports what is wrong
             note = _notes.note = _Note(tls=self._network.tls)
             self._watchdog.watch(note)
-            adapter.open(url, self._proxies, min(self._timeout, _CONNECTING), used_in)
+            adapter.open(url, self._proxies, min(self._timeout, _CONNECTING), used_in, post=post)
         if note is not None:
             self._watchdog.forget(note)
 
@@ -333,14 +334,14 @@ class _NotingAdapter(HTTPAdapter):
         request.url, _, _notes.note.query = (request.url or "").partition("?")
         return super().send(request, *args, **kwargs)
 
-    def open(self, url: str, proxies: Mapping[str, str], timeout: float, used_in: float) -> None:
-        """Open the connection that the next POST to this host takes."""
+    def open(self, url: str, proxies: Mapping[str, str], timeout: float, used_in: float, *, post: bool) -> None:
+        """Open the connection that the next request to this host takes."""
         request = requests.Request("GET", url).prepare()
         pool: Any = self.get_connection_with_tls_context(request, True, proxies=dict(proxies))
         self.cert_verify(pool, url, True, None)  # type: ignore[no-untyped-call]
         connection = pool._get_conn()
         try:
-            if connection.is_fresh(used_in):
+            if connection.is_fresh(used_in) if post else connection.is_connected:
                 return
             connection.close()
             connection.timeout = timeout

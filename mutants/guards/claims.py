@@ -25,7 +25,6 @@ GUARDS: tuple[Guard, ...] = (
         '_MINE = and_(_THIS_ATTEMPT, sends.c.owner == bindparam("this_owner"))',
         '_MINE = and_(_THIS_ATTEMPT, (sends.c.owner == bindparam("this_owner")).is_not(None))',
         "ledger/test_ledger_group_commit.py::test_each_transition_of_a_group_learns_its_own_result",
-        explored=True,
     ),
     guard(
         "attempt",
@@ -38,7 +37,6 @@ GUARDS: tuple[Guard, ...] = (
         '    sends.c.owner == bindparam("this_owner"),\n'
         ")",
         f"{_CLAIMS}::test_a_claim_of_an_earlier_attempt_by_the_same_owner_can_no_longer_post_or_finish",
-        explored=True,
     ),
     guard(
         "next-attempt",
@@ -48,6 +46,18 @@ GUARDS: tuple[Guard, ...] = (
         "attempt=sends.c.attempt,",
         f"{_CLAIMS}::test_a_claim_of_an_earlier_attempt_by_the_same_owner_can_no_longer_post_or_finish",
         also=(Edit(_TRANSITIONS + ":take", "record.attempt + 1) if taken", "record.attempt) if taken"),),
+    ),
+    guard(
+        "owner-and-attempt",
+        "A send is moved by its newest claim alone (both guards above taken out)",
+        _TRANSITIONS,
+        '_MINE = and_(_THIS_ATTEMPT, sends.c.owner == bindparam("this_owner"))',
+        "_MINE = and_(\n"
+        '    sends.c.send_key == bindparam("this_key"),\n'
+        '    bindparam("this_attempt").is_not(None),\n'
+        '    bindparam("this_owner").is_not(None),\n'
+        ")",
+        f"{_CLAIMS}::test_a_lapsed_claim_is_taken_over_and_its_first_owner_can_no_longer_post_or_finish",
         explored=True,
     ),
     guard(
@@ -90,7 +100,6 @@ GUARDS: tuple[Guard, ...] = (
         "FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD)",
         "FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD, State.READY)",
         f"{_RESOLUTIONS}::test_an_answer_that_comes_after_the_decision_is_not_recorded",
-        explored=True,
     ),
     guard(
         "finish-sent",
@@ -107,7 +116,6 @@ GUARDS: tuple[Guard, ...] = (
         "FINISH = _move(State.POSTING, State.UNKNOWN, State.HELD)",
         "FINISH = _move(State.POSTING)",
         f"{_CLAIMS}::test_a_late_answer_to_the_owner_of_the_attempt_replaces_unknown",
-        explored=True,
     ),
     guard(
         "post-unknown",
@@ -116,7 +124,6 @@ GUARDS: tuple[Guard, ...] = (
         "BEGIN_POST = _move(State.CLAIMED, State.POSTING)",
         "BEGIN_POST = _move(State.CLAIMED, State.POSTING, State.UNKNOWN)",
         f"{_CLAIMS}::test_what_may_have_gone_out_is_never_claimable",
-        explored=True,
     ),
     guard(
         "post-held",
@@ -125,7 +132,6 @@ GUARDS: tuple[Guard, ...] = (
         "BEGIN_POST = _move(State.CLAIMED, State.POSTING)",
         "BEGIN_POST = _move(State.CLAIMED, State.POSTING, State.HELD)",
         f"{_CLAIMS}::test_what_may_have_gone_out_is_never_claimable",
-        explored=True,
     ),
     guard(
         "post-ready",
@@ -158,7 +164,6 @@ GUARDS: tuple[Guard, ...] = (
         "POST_AGAIN = _move(State.POSTING)",
         "POST_AGAIN = _move(State.POSTING, State.UNKNOWN)",
         "sending/test_guards.py::test_a_send_that_was_given_up_is_not_posted_again_by_its_attempt",
-        explored=True,
     ),
     guard(
         "reopen-refused",
@@ -175,7 +180,6 @@ GUARDS: tuple[Guard, ...] = (
         "return bool(connection.execute(_STATE, mine).scalar() == state)",
         "return False",
         f"{_CLAIMS}::test_a_transition_repeated_because_its_answer_was_lost_succeeds",
-        explored=True,
     ),
     guard(
         "live-claim",
@@ -184,7 +188,6 @@ GUARDS: tuple[Guard, ...] = (
         "not _free(record, want, lapsed=lapsed or supersedes or record.owner == owner):",
         "not _free(record, want, lapsed=True):",
         f"{_CLAIMS}::test_a_claim_of_another_owner_with_a_live_lease_is_left_alone",
-        explored=True,
     ),
     guard(
         "lapsed-claim",
@@ -201,7 +204,6 @@ GUARDS: tuple[Guard, ...] = (
         "not _free(record, want, lapsed=lapsed or supersedes or record.owner == owner):",
         "not _free(record, want, lapsed=lapsed or supersedes):",
         f"{_CLAIMS}::test_a_transition_repeated_because_its_answer_was_lost_succeeds",
-        explored=True,
     ),
     guard(
         "supersedes-batch",
@@ -218,7 +220,6 @@ GUARDS: tuple[Guard, ...] = (
         "if record.state is State.POSTING and lapsed:",
         "if record.state is State.POSTING:",
         f"{_CLAIMS}::test_a_send_that_is_being_posted_is_left_alone_while_its_lease_lasts",
-        explored=True,
     ),
     guard(
         "lapsed-post",
@@ -272,7 +273,6 @@ GUARDS: tuple[Guard, ...] = (
         "self._update(sends.c.owner == owner, sends.c.state == State.CLAIMED,",
         "self._update(sends.c.state == State.CLAIMED,",
         f"{_CLAIMS}::test_release_gives_back_only_what_was_not_posted",
-        explored=True,
     ),
     guard(
         "release-state",
@@ -306,7 +306,6 @@ GUARDS: tuple[Guard, ...] = (
         "            sends.c.lease_until <= db_now(),\n",
         "",
         f"{_RESOLUTIONS}::test_a_post_whose_lease_has_lapsed_becomes_unknown_without_another_claim",
-        explored=True,
     ),
     guard(
         "group-own-result",
@@ -339,7 +338,6 @@ GUARDS: tuple[Guard, ...] = (
         "            sends.c.attempt == record.attempt,\n",
         "",
         f"{_RESOLUTIONS}::test_a_decision_about_an_earlier_attempt_is_refused_although_the_state_is_the_same",
-        explored=True,
     ),
     guard(
         "resolve-state",
@@ -349,7 +347,6 @@ GUARDS: tuple[Guard, ...] = (
         "",
         f"{_RESOLUTIONS}::test_a_decision_about_a_send_whose_state_has_changed_since_it_was_read_is_refused",
         f"{_RESOLUTIONS}::test_a_decision_about_a_send_whose_owner_has_answered_since_it_was_read_is_refused",
-        explored=True,
     ),
     guard(
         "resolve-lease",
@@ -358,7 +355,6 @@ GUARDS: tuple[Guard, ...] = (
         "            as_read.append(sends.c.lease_until <= db_now())\n",
         "            pass\n",
         f"{_RESOLUTIONS}::test_a_send_whose_lease_still_runs_is_not_resolved_as_not_sent",
-        explored=True,
     ),
     guard(
         "resolve-open",
@@ -407,7 +403,6 @@ GUARDS: tuple[Guard, ...] = (
         "                    sends.c.state == State.UNKNOWN,\n",
         "",
         f"{_RESOLUTIONS}::test_hold_leaves_sends_alone_that_have_changed_since_they_were_read",
-        explored=True,
     ),
     guard(
         "id-of-another",

@@ -124,6 +124,15 @@ GUARDS: tuple[Guard, ...] = (
         f"{_BUDGET}::test_a_batch_sends_what_fits_in_the_order_of_its_rows_and_then_fails",
     ),
     guard(
+        "budget-lock",
+        "The sends of an account are decided one after the other",
+        "ledger/spending.py",
+        "_TAKE_LOCK = select(db_now(), spending.c.sends).where(_THIS_LOCK).with_for_update()",
+        "_TAKE_LOCK = select(db_now(), spending.c.sends).where(_THIS_LOCK)",
+        "ledger/test_ledger_limits.py::test_no_send_of_an_account_is_decided_before_the_one_before_it_is_committed",
+        database="postgresql",
+    ),
+    guard(
         "budget-reserved",
         "A send of unknown outcome uses what is left of a limit",
         "ledger/spending.py:count",

@@ -61,7 +61,6 @@ GUARDS: tuple[Guard, ...] = (
         "while since_boot() > self._lapses_at - margin:",
         "while since_boot() > self._lapses_at:",
         f"{_GUARDS}::test_what_is_left_of_the_lease_covers_the_whole_request",
-        explored=True,
     ),
     guard(
         "lease-from-before",
@@ -77,7 +76,6 @@ GUARDS: tuple[Guard, ...] = (
                 "            raise _ClaimLost\n        self._lapses_at = since_boot() + self._poster.lease\n",
             ),
         ),
-        explored=True,
     ),
     guard(
         "lease-suspended",
@@ -102,7 +100,6 @@ GUARDS: tuple[Guard, ...] = (
         "            if self._posting:\n                self._sends.post_again(self.claim, self._poster.lease)\n",
         "",
         f"{_GUARDS}::test_posting_is_taken_back_where_no_post_follows",
-        explored=True,
     ),
     guard(
         "noted-before",
@@ -126,7 +123,6 @@ GUARDS: tuple[Guard, ...] = (
         "if self._sends.post_again(self.claim, self._poster.lease):",
         "if self._sends.post_again(self.claim, self._poster.lease) is not None:",
         f"{_GUARDS}::test_the_answer_that_it_may_not_be_posted_again_is_obeyed",
-        explored=True,
     ),
     guard(
         "put-off-given-back",
@@ -135,7 +131,6 @@ GUARDS: tuple[Guard, ...] = (
         "        self.give_back(outcome)\n",
         "",
         f"{_GUARDS}::test_a_send_that_was_given_up_is_not_posted_again_by_its_attempt",
-        explored=True,
     ),
     guard(
         "halted",
@@ -173,7 +168,6 @@ GUARDS: tuple[Guard, ...] = (
         "            self._finish_in_flight()\n            self._pool.shutdown(wait=False)\n            self._claims.release()\n",
         "            self._claims.release()\n            self._finish_in_flight()\n            self._pool.shutdown(wait=False)\n",
         f"{_GUARDS}::test_claims_are_given_back_only_when_nothing_is_in_flight_any_more",
-        explored=True,
     ),
     guard(
         "logs-kept",

@@ -105,7 +105,6 @@ GUARDS: tuple[Guard, ...] = (
         "if tokens.refresh_token is None or theirs is None or tokens.is_spent(theirs):",
         "if tokens.refresh_token is not None or theirs is None:",
         f"{_CHAIN}::test_tokens_of_another_process_stored_during_a_sleep_are_kept",
-        explored=True,
     ),
     guard(
         "generation-lost",

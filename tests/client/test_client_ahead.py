@@ -54,7 +54,7 @@ def answer_all(number: int, connection: Any) -> None:
 def opened(session: Any, server: Any, until: Any) -> None:
     """Open the next POST's connection, and let the server treat it."""
     before = len(server.connections)
-    session._transport.open_for_post(server.base_url)
+    session._transport.open_ahead(server.base_url)
     until(lambda: len(server.connections) == before + 1)
 
 
@@ -65,7 +65,7 @@ class TestAhead:
         for posted in (1, 2, 3):
             opened(session, server, until)
             time.sleep(0.05)  # a TLS server's tickets have come
-            session._transport.open_for_post(server.base_url)  # once more changes nothing
+            session._transport.open_ahead(server.base_url)  # once more changes nothing
             assert session.call(POST, "t").status == 201
             assert len(server.connections) == posted
 
@@ -131,7 +131,7 @@ class TestAhead:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         session = session_on(f"http://127.0.0.1:{port}")
-        session._transport.open_for_post(f"http://127.0.0.1:{port}")
+        session._transport.open_ahead(f"http://127.0.0.1:{port}")
         assert session.call(POST, "t").phase is Phase.NOT_CONNECTED
 
     def test_a_proxy_that_dribbles_ends_with_the_time_of_a_request(self, session_on, raw_server, monkeypatch):
@@ -147,7 +147,7 @@ class TestAhead:
         monkeypatch.setenv("NO_PROXY", "")
         session = session_on("https://sendoso.invalid")
         started = time.monotonic()
-        session._transport.open_for_post("https://sendoso.invalid")
+        session._transport.open_ahead("https://sendoso.invalid")
         assert time.monotonic() - started < 60
 
 
@@ -184,6 +184,44 @@ class TestASlotThatIsOver:
         with pytest.raises(SlotMissed):
             session.call(POST, "t", Turn(time.monotonic() + 0.3, at_once=True))
         assert not any(received)
+
+
+class TestARead:
+    @pytest.mark.parametrize(("missed", "turns"), [(0, 1), (1, 2), (2, 3), (99, 3)])
+    def test_whose_slot_is_over_before_its_first_byte_takes_another(
+        self, session_on, serve, monkeypatch, missed, turns
+    ):
+        """With the third it is made however late it is."""
+
+        def a_turn(*request: Any, **more: Any) -> Turn:
+            taken.append(request)
+            return Turn(time.monotonic() + (-1.0 if len(taken) <= missed else 60.0), at_once=True)
+
+        taken: list[Any] = []
+        server = serve(answer_all)
+        session = session_on(server.base_url)
+        monkeypatch.setattr(session, "await_turn", a_turn)
+        assert session.paced(GET, "t", poll=True).status == 201
+        assert (len(taken), len(server.connections)) == (turns, 1)
+
+    def test_has_its_connection_before_its_slot_and_uses_it_again(self, session_on, serve, pace, monkeypatch):
+        def handle(number: int, connection: Any) -> None:
+            opened_at.append(time.monotonic())
+            while read_request(connection):
+                asked_at.append(time.monotonic())
+                connection.sendall(OK)
+
+        opened_at: list[float] = []
+        asked_at: list[float] = []
+        server = serve(handle)
+        session = session_on(server.base_url)
+        session.sleep = time.sleep
+        monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.5)
+        for _ in range(2):
+            assert session.paced(GET, "t", poll=True).status == 201
+        [opened], [first, second] = opened_at, asked_at
+        assert opened < first - 0.3
+        assert first < second - 0.3
 
 
 def test_posting_is_committed_before_its_slot_and_the_turn_comes_with_it(session_on, pace, monkeypatch):
