@@ -73,8 +73,8 @@ class GiftArguments:
         problem = several_problem(str(content.get("marketplace_variant_id", "")).strip())
         if problem is not None:
             raise SendosoConfigError(
-                f"marketplace_variant_id {problem}. Of several variants Sendoso would send the first alone. Nothing was "
-                "sent."
+                f"marketplace_variant_id {problem}. Of several variants Sendoso would send the first alone. Nothing "
+                "was sent."
             )
         content |= _of_products(values)
         metadata = mapping("metadata", values.get("metadata"))
