@@ -72,7 +72,10 @@ class GiftArguments:
 
         problem = several_problem(str(content.get("marketplace_variant_id", "")).strip())
         if problem is not None:
-            raise SendosoConfigError(f"marketplace_variant_id {problem}. Nothing was sent.")
+            raise SendosoConfigError(
+                f"marketplace_variant_id {problem}. Of several variants Sendoso would send the first alone. Nothing "
+                "was sent."
+            )
         content |= _of_products(values)
         metadata = mapping("metadata", values.get("metadata"))
         gift = cls(content, metadata, _asking(values))

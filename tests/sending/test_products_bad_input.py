@@ -68,7 +68,7 @@ def posted(sandbox: Sandbox) -> list[str]:
 # -- one variant -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("several", SEVERAL, ids=repr)
+@pytest.mark.parametrize("several", SEVERAL, ids=lambda several: type(several).__name__)
 def test_several_variants_are_refused_in_every_way_of_saying_it(sendoso: Sandbox, shop: Any, several: Any) -> None:
     arguments: dict[str, Any] = {"recipient": ADA, "marketplace_variant_id": several}
     with pytest.raises(SendosoConfigError, match="marketplace_variant_id"):
