@@ -28,7 +28,7 @@ def explore(*arguments: str, tree: Path = ROOT) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=540, check=False)
 
 
-LATER = ("campaign", "one run, resend", "bucket", "bucket, lists are trusted")
+LATER = ("campaign", "marketplace and SmartSend", "one run, resend", "bucket", "bucket, lists are trusted")
 """The cases that take half a minute each, and those of the model of a ledger that is not built yet."""
 
 
