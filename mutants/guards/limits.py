@@ -133,6 +133,14 @@ GUARDS: tuple[Guard, ...] = (
         database="postgresql",
     ),
     guard(
+        "budget-order",
+        "Near a limit, each row is decided before the next one asks",
+        "sending/sender.py:Sender._may_ask",
+        "        return all(begun.wait(_GLANCE) for _, _, begun in self._in_flight.values())\n",
+        "        return True\n",
+        f"{_BUDGET}::test_a_row_that_was_slow_to_begin_far_from_a_limit_keeps_its_place_in_it",
+    ),
+    guard(
         "budget-reserved",
         "A send of unknown outcome uses what is left of a limit",
         "ledger/spending.py:count",
