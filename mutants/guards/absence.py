@@ -33,7 +33,6 @@ GUARDS: tuple[Guard, ...] = (
         "            if absent:\n",
         "            if False:\n",
         f"{_OF_RECONCILING}::test_a_send_that_arrives_between_the_two_lists_is_found_and_not_sent_again",
-        explored=True,
     ),
     guard(
         "settled-first",
@@ -42,7 +41,6 @@ GUARDS: tuple[Guard, ...] = (
         "absent = {key for key in settled & missing.keys() if scan.proves_absent(key)}",
         "absent = {key for key in missing if scan.proves_absent(key)}",
         f"{_OF_RECONCILING}::test_a_send_that_is_not_settled_is_not_absent_because_another_one_is",
-        explored=True,
     ),
     guard(
         "settle-time",
@@ -76,7 +74,6 @@ GUARDS: tuple[Guard, ...] = (
         "            posted_ago = min(posted_ago, elapsed(record.posted_mark))\n",
         "            pass\n",
         f"{_TWO_GIFTS}::test_a_database_clock_that_jumps_proves_no_send_absent",
-        explored=True,
     ),
     guard(
         "settle-database-clock",
@@ -85,7 +82,6 @@ GUARDS: tuple[Guard, ...] = (
         "            posted_ago = min(posted_ago, elapsed(record.posted_mark))\n",
         "            posted_ago = elapsed(record.posted_mark)\n",
         f"{_TWO_GIFTS}::test_a_worker_clock_that_jumps_proves_no_send_absent",
-        explored=True,
     ),
     guard(
         "settle-boot",
@@ -110,7 +106,6 @@ GUARDS: tuple[Guard, ...] = (
         "            proven_absent, State.READY,",
         "            self._sends.read([proven_absent.send_key])[proven_absent.send_key], State.READY,",
         f"{_OF_RECONCILING}::test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it",
-        explored=True,
     ),
     guard(
         "shared-attempt",
@@ -269,7 +264,6 @@ GUARDS: tuple[Guard, ...] = (
         "if len(group) == len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         "if len(group) <= len(rows) and all(_in_time(send, row, latest) for send, row in pairs):",
         f"{_OF_CAMPAIGNS}::test_with_more_rows_than_sends_none_is_guessed",
-        explored=True,
     ),
     guard(
         "rows-of-others",

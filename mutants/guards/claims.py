@@ -281,7 +281,6 @@ GUARDS: tuple[Guard, ...] = (
         "self._update(sends.c.owner == owner, sends.c.state == State.CLAIMED,",
         "self._update(sends.c.owner == owner, sends.c.state.in_([State.CLAIMED, State.POSTING]),",
         f"{_CLAIMS}::test_release_gives_back_only_what_was_not_posted",
-        explored=True,
     ),
     guard(
         "renew-owner",

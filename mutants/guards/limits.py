@@ -22,7 +22,6 @@ GUARDS: tuple[Guard, ...] = (
         "Preview(ledger.sends.perhaps_sent(batch))",
         "Preview(Counter())",
         f"{_TWO_GIFTS}::test_sends_of_a_batch_count_towards_its_limits_when_its_query_no_longer_returns_their_rows",
-        explored=True,
     ),
     guard(
         "held-in-preview",
@@ -39,7 +38,6 @@ GUARDS: tuple[Guard, ...] = (
         "            elif open_or_refused:\n                seen.left_out.add(job.number)\n",
         "",
         f"{_TWO_GIFTS}::test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try",
-        explored=True,
     ),
     guard(
         "left-out-not-claimed",

@@ -52,7 +52,6 @@ GUARDS: tuple[Guard, ...] = (
         "while since_boot() > self._lapses_at - margin:",
         "if since_boot() > self._lapses_at - margin:",
         f"{_GUARDS}::test_the_lease_is_looked_at_again_after_the_turn",
-        explored=True,
     ),
     guard(
         "lease-margin",
@@ -240,7 +239,6 @@ GUARDS: tuple[Guard, ...] = (
         ".where(is_free)",
         ".where(is_free.is_not(None))",
         "ledger/test_ledger_limiter.py::test_of_sixteen_threads_one_takes_a_free_slot",
-        explored=True,
     ),
     guard(
         "stale-slot",

@@ -80,7 +80,6 @@ GUARDS: tuple[Guard, ...] = (
         'self._update({"owner": None}, tokens.c.owner == owner)',
         'self._update({"owner": None})',
         f"{_OF_STORE}::test_an_owner_that_lost_its_claim_does_not_release_the_next_ones",
-        explored=True,
     ),
     guard(
         "refused-token",

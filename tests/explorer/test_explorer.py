@@ -15,6 +15,8 @@ from mutants.trees import ROOT, environment_of, tree_without
 
 PROMISES = {
     "renewal-claim": ("tokens", "refresh token that was used before"),
+    "renewal-lease-owner": ("tokens", "with its successor stored before its last transaction"),
+    "store-owner": ("tokens", "a newer token was stored"),
     "server-error-is-unknown": ("one run", "no gift twice"),
     "lapsed-post": ("one run", "no gift twice"),
 }
