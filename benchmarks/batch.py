@@ -1,8 +1,8 @@
 """The throughput of a batch, against what a user would otherwise write: bare requests in a thread pool.
 
 Both post the same sends to the same sandbox, which runs in its own process and answers after 50 ms. They run by turns,
-because the speed of a machine varies. Beside them, one mapped task for each send, in a real Airflow with a PostgreSQL
-ledger. Run it with
+because the speed of a machine varies. So does a batch with limits of every kind, none of which is reached. Beside them,
+one mapped task for each send, in a real Airflow with a PostgreSQL ledger. Run it with
 
     python benchmarks/batch.py --sends 2000 --ledger sqlite --ledger postgresql
 """
@@ -54,10 +54,8 @@ def sandbox(rate: float) -> Iterator[str]:
         server.wait()
 
 
-def people(count: int) -> list[dict[str, str]]:
-    return [
-        {"first_name": "Ada", "last_name": "Lovelace", "email": f"ada{number}@example.com"} for number in range(count)
-    ]
+def people(count: int, domain: str = "example.com") -> list[dict[str, str]]:
+    return [{"first_name": "Ada", "last_name": "Lovelace", "email": f"ada{number}@{domain}"} for number in range(count)]
 
 
 def bare(url: str, count: int) -> float:
@@ -88,24 +86,37 @@ class TaskInstance:
         pass
 
 
-def ours(url: str, ledger: dict[str, Any], count: int, rate: float, width: int | None, scope: str = "bench") -> float:
-    """The operator, with a real ledger."""
+LIMITS = {"scope_max_sends": 10**6, "scope_max_cost": 10**9, "min_days_between_gifts": 90}
+OF_ACCOUNT = {"max_sends_per_day": 10**6, "max_cost_per_month": 10**9}
+
+
+def ours(
+    url: str,
+    ledger: dict[str, Any],
+    count: int,
+    rate: float,
+    width: int | None,
+    scope: str = "bench",
+    limited: bool = False,
+) -> float:
+    """The operator, with a real ledger, and perhaps with limits."""
     from airflow_provider_sendoso.hooks import connections
     from airflow_provider_sendoso.operators.sendoso import BatchSendOperator
 
     connections._ledgers.clear()
     connections._sessions.clear()
     connection = {"conn_type": "sendoso", "host": url, "login": "sandbox", "password": "sandbox"}
-    connection["extra"] = {"requests_per_second": rate, "timeout": 30}
+    connection["extra"] = {"requests_per_second": rate, "timeout": 30, **(OF_ACCOUNT if limited else {})}
     os.environ["AIRFLOW_CONN_SENDOSO_DEFAULT"] = json.dumps(connection)
     os.environ["AIRFLOW_CONN_SENDOSO_LEDGER"] = json.dumps(ledger)
     operator = BatchSendOperator(
         task_id="batch",
-        recipients=people(count),
+        recipients=people(count, f"{scope.replace(' ', '-')}.example.com"),
         gift_id="gift-egift-coffee",
         message="Thank you.",
         dedupe_scope=scope,
         max_in_flight=width,
+        **(LIMITS if limited else {}),
     )
     started = time.monotonic()
     summary = operator.execute({"ti": TaskInstance(random.getrandbits(32))})
@@ -162,18 +173,24 @@ def ledger_of(kind: str, directory: Path) -> Iterator[dict[str, Any]]:
         server.cleanup()
 
 
-def by_turns(rounds: int, count: int, ledger: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """How many sends a second there were in each round, of bare requests and of a batch."""
-    without, batch = list[float](), list[float]()
+def by_turns(rounds: int, count: int, ledgers: list[dict[str, Any]]) -> tuple[list[float], list[list[float]]]:
+    """
+    How many sends a second there were in each round: of bare requests, of a batch, and of a batch with limits.
+
+    :param ledgers: for the batch, and for the one with limits: where nothing was ever limited, there are no counters.
+    """
+    without, batches = list[float](), [list[float](), list[float]()]
     for number in range(rounds):
         with sandbox(0) as url:
             bare(url, 100)
             without.append(count / bare(url, count))
-        with sandbox(0) as url:
-            # A warm-up, as for the bare requests: what a process imports for its first sends is not the cost of a send.
-            ours(url, ledger, 100, 100_000, WIDTH, f"warming up {number}")
-            batch.append(count / ours(url, ledger, count, 100_000, WIDTH, f"round {number}"))
-    return without, batch
+        for limited, ledger in enumerate(ledgers):
+            with sandbox(0) as url:
+                # A warm-up, as for the bare requests: what a process imports for its first sends is no cost of a send.
+                ours(url, ledger, 100, 100_000, WIDTH, f"warming up {number}", bool(limited))
+                spent = ours(url, ledger, count, 100_000, WIDTH, f"round {number}", bool(limited))
+                batches[limited].append(count / spent)
+    return without, batches
 
 
 def spread(figures: list[float], digits: int) -> str:
@@ -200,15 +217,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         for kind in arguments.ledger or ["sqlite"]:
-            with ledger_of(kind, Path(directory)) as ledger:
-                without, batch = by_turns(arguments.rounds, arguments.sends, ledger)
-            ratios = [with_us / on_its_own for with_us, on_its_own in zip(batch, without, strict=True)]
+            with ledger_of(kind, Path(directory)) as one, ledger_of(kind, Path(directory)) as other:
+                without, batches = by_turns(arguments.rounds, arguments.sends, [one, other])
             print(f"| - | bare requests, {WIDTH} threads | {spread(without, 0)} | 1 |", flush=True)
-            print(f"| {kind} | batch, {WIDTH} in flight | {spread(batch, 0)} | {spread(ratios, 2)} |", flush=True)
+            for case, batch in zip(("batch", "batch with limits"), batches, strict=True):
+                ratios = [with_us / on_its_own for with_us, on_its_own in zip(batch, without, strict=True)]
+                print(f"| {kind} | {case}, {WIDTH} in flight | {spread(batch, 0)} | {spread(ratios, 2)} |", flush=True)
             if arguments.mapped_sends and kind == "postgresql":
                 with sandbox(0) as url:
                     tasks = arguments.mapped_sends / mapped(url, arguments.mapped_sends)
-                share = statistics.median(batch) / tasks
+                share = statistics.median(batches[0]) / tasks
                 print(f"| {kind} | mapped tasks | {tasks:.2f} | 1/{share:.0f} of the batch |", flush=True)
             with sandbox(10) as url, ledger_of(kind, Path(directory)) as ledger:
                 paced = arguments.paced_sends / ours(url, ledger, arguments.paced_sends, 10, None)

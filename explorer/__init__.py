@@ -6,7 +6,7 @@ transactions, requests and sleeps, and the faults on the way. ``scheduler.py`` s
 who takes part, ``sendoso.py`` what the server does, and ``invariants.py`` what must hold however it goes.
 
 `frontrun <https://pypi.org/project/frontrun/>`_ explores threads, tasks or processes at each bytecode, SQL statement or
-Redis command, leaves out orders that mean the same, and can own the clock. It does not do what a second gift comes
-from, which is why this was built: kill, freeze or suspend a process at a step, lose an answer or the acknowledgement
-of a commit, and set one machine's clock.
+Redis command, leaves out orders that mean the same, and can own the clock. It does none of what second gifts come from,
+so this was built: to kill, freeze or suspend a process at a step, to lose an answer or the acknowledgement of a commit,
+and to set one machine's clock; and it starts real processes, where these are coroutines in one.
 """

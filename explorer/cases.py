@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_provider_sendoso.models import Kind
 from explorer.bucket import Layout
 from explorer.scenarios import Scenario
 
@@ -12,8 +13,12 @@ TWO = Scenario("two runs")
 TWO_PEOPLE = Scenario("two runs, two people", people=2)
 RESEND = Scenario("resend", people=2, resend_absent=True)
 RESEND_ONE = Scenario("one run, resend", runs=1, people=2, resend_absent=True, max_in_flight=1)
-CAMPAIGN = Scenario("campaign", campaign=True)
-CAMPAIGN_RESEND = Scenario("campaign, resend", campaign=True, resend_absent=True)
+CAMPAIGN = Scenario("campaign", kinds=(Kind.CAMPAIGN,))
+CAMPAIGN_RESEND = Scenario("campaign, resend", kinds=(Kind.CAMPAIGN,), resend_absent=True)
+MARKETPLACE = Scenario("marketplace and SmartSend", kinds=(Kind.MARKETPLACE, Kind.SMART_SEND), tries=1)
+MARKETPLACE_RESEND = Scenario(
+    "marketplace, resend", kinds=(Kind.MARKETPLACE,), runs=1, people=2, resend_absent=True, max_in_flight=1
+)
 TOKENS = Scenario("tokens", tokens_only=True, runs=2, refresh_token=True)
 THREE = Scenario("three runs", runs=3, people=2, refresh_token=True)
 LIMITED = Scenario("limit", runs=2, people=2, max_sends=1)
@@ -30,6 +35,8 @@ SCENARIOS = [
     RESEND_ONE,
     CAMPAIGN,
     CAMPAIGN_RESEND,
+    MARKETPLACE,
+    MARKETPLACE_RESEND,
     TOKENS,
     THREE,
     LIMITED,
@@ -66,6 +73,7 @@ CASES = [
     Case(TWO, 0, 1),
     Case(SCOPE_LIMITED, 1, 0),
     Case(CAMPAIGN, 0, 1),
+    Case(MARKETPLACE, 0, 1),
     Case(BUCKET, 1, 1),
     Case(BUCKET_LISTS, 1, 1),
 ]
@@ -76,6 +84,7 @@ LARGE_CASES = [
     Case(TOKENS, 3, 0),
     Case(TOKENS, 1, 1),
     Case(RESEND, 0, 1),
+    Case(MARKETPLACE_RESEND, 0, 1),
     Case(TWO, 2, 0),
     Case(TWO, 1, 1),
 ]

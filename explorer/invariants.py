@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso.ledger.records import State
-from airflow_provider_sendoso.models import RowOutcome, tracking_code
+from airflow_provider_sendoso.models import Kind, RowOutcome, tracking_code
 from airflow_provider_sendoso.sending import Result
 from explorer.scheduler import Broken
+from explorer.sendoso import email_of
 
 if TYPE_CHECKING:
     from explorer.scenarios import Play
@@ -73,12 +74,12 @@ def _at_most_one(play: Play) -> None:
 
 def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> None:
     accepted = [sent for sent in play.server.sent if sent.key == key]
-    # The list of campaign sends has no mark: where two scopes send one campaign to one person at once, and one of the
-    # POSTs is late, each may be bound to the other's row (docs/guarantees.md).
-    of_person = [sent for sent in play.server.sent if accepted and sent.body["email"] == accepted[0].body["email"]]
+    # The Send Tracker's list has no mark: where two scopes send the same to one person at once, and one of the POSTs is
+    # late, each may be bound to the other's row (docs/guarantees.md).
+    of_person = [sent for sent in play.server.sent if accepted and email_of(sent.body) == email_of(accepted[0].body)]
     state = None if row is None else State(row["state"])
     if row is not None and state is State.SENT:
-        ids = {sent.send_id for sent in (of_person if play.scenario.campaign else accepted)}
+        ids = {sent.send_id for sent in (accepted if play.scenario.kinds == (Kind.GIFT,) else of_person)}
         known = {row["send_id"], row["bound_id"], (tracking_code(row["send_id"]) or "").removeprefix("code-")}
         if not ids & known:
             raise Broken(f"nobody lost: {who} is SENT as {row['send_id']}, and Sendoso accepted {ids or 'nothing'}")
@@ -87,7 +88,7 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
             raise Broken(f"nobody lost: {who} is REFUSED, and Sendoso accepted {len(accepted)}")
     elif state is State.HELD:
         others = any(sent.key != key for sent in play.server.sent)
-        if play.scenario.resend_absent and others and not play.scenario.campaign:
+        if play.scenario.resend_absent and others and play.scenario.kinds == (Kind.GIFT,):
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
     elif play.scenario.scope_max_sends is None or accepted or state not in (None, State.READY):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
@@ -10,7 +11,7 @@ from pydantic import SecretStr
 from airflow_provider_sendoso.batch.limits import Limits
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.oauth import Tokens
-from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
+from airflow_provider_sendoso.client.pace import MINUTE_INTERVAL, POLL_SHARE, SPACING
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import (
     SendosoAuthError,
@@ -22,8 +23,17 @@ from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch
 from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
 from airflow_provider_sendoso.ledger.tries import ThisTry
-from airflow_provider_sendoso.models import AnySend, CampaignSend, Delivery, GiftSend, RowOutcome
-from airflow_provider_sendoso.models.sends import CampaignRecipient, Recipient
+from airflow_provider_sendoso.models import (
+    AnySend,
+    CampaignSend,
+    Delivery,
+    GiftSend,
+    Kind,
+    MarketplaceSend,
+    RowOutcome,
+    SmartSend,
+)
+from airflow_provider_sendoso.models.sends import AskedRecipient, CampaignRecipient, Recipient
 from airflow_provider_sendoso.models.spending import SpendingLimits
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.jobs import Job
@@ -32,7 +42,7 @@ from explorer.bucket import Layout
 from explorer.invariants import Tried, check
 from explorer.ledger import Store
 from explorer.scheduler import Broken, Process, World
-from explorer.sendoso import TIMEOUT, Sendoso
+from explorer.sendoso import TIMEOUT, Sendoso, email_of
 from explorer.stdlib import Threads, Time, enter
 from explorer.strategies import Choices
 from explorer.tokens import WatchedTokens
@@ -45,6 +55,22 @@ _NEXT_TRY = 5.0
 _LAST_TRIES = 4
 
 
+def _asked(email: str) -> AskedRecipient:
+    return AskedRecipient(first_name="Ada", last_name="L", email=email)
+
+
+_SENDS: dict[Kind, Callable[[str], AnySend]] = {
+    Kind.GIFT: lambda email: GiftSend(
+        gift_id="mug", recipient=Recipient(first_name="Ada", last_name="L", email=email), message="Thanks."
+    ),
+    Kind.CAMPAIGN: lambda email: CampaignSend(
+        touch_id="7", recipient=CampaignRecipient(email=email), delivery=Delivery.EMAIL
+    ),
+    Kind.MARKETPLACE: lambda email: MarketplaceSend(marketplace_variant_id="tea", recipient=_asked(email)),
+    Kind.SMART_SEND: lambda email: SmartSend(smart_send=True, price_lte_usd=50, recipient=_asked(email)),
+}
+
+
 @dataclass(frozen=True)
 class Scenario:
     """
@@ -54,7 +80,7 @@ class Scenario:
     :param people: recipients of each batch, the same ones.
     :param tries: of each run, while faults happen.
     :param resend_absent: as ``on_absent="resend"``.
-    :param campaign: whether a campaign's gift is sent, and to a scope of each run's own.
+    :param kinds: what the runs send, one after the other; but for gifts of the catalogue, each run in its own scope.
     :param refresh_token: whether tokens are renewed with single-use refresh tokens.
     :param max_sends: the limit of the last run's batch.
     :param scope_max_sends: the limit of the scope, which the ledger keeps.
@@ -69,7 +95,7 @@ class Scenario:
     people: int = 1
     tries: int = 2
     resend_absent: bool = False
-    campaign: bool = False
+    kinds: tuple[Kind, ...] = (Kind.GIFT,)
     refresh_token: bool = False
     max_sends: int | None = None
     scope_max_sends: int | None = None
@@ -147,21 +173,12 @@ class Play:
         return self.store.ledger.send_key(batch.account, batch.dedupe_scope, email)
 
     def _batch(self, run: int) -> Batch:
-        scope = f"scope-{run}" if self.scenario.campaign else "scope"
+        scope = "scope" if self.scenario.kinds == (Kind.GIFT,) else f"scope-{run}"
         return Batch(f"batch-{run}", "acme", scope, "email", "dag", "task", f"run-{run}", -1)
 
-    def _jobs(self) -> list[Job]:
-        sends: list[AnySend] = [
-            CampaignSend(touch_id="7", recipient=CampaignRecipient(email=email), delivery=Delivery.EMAIL)
-            if self.scenario.campaign
-            else GiftSend(
-                gift_id="mug", recipient=Recipient(first_name="Ada", last_name="L", email=email), message="Thanks."
-            )
-            for email in self._people
-        ]
-        return [
-            Job(number, email, send) for number, (email, send) in enumerate(zip(self._people, sends, strict=True), 1)
-        ]
+    def _jobs(self, run: int) -> list[Job]:
+        make = _SENDS[self.scenario.kinds[run % len(self.scenario.kinds)]]
+        return [Job(number, email, make(email)) for number, email in enumerate(self._people, 1)]
 
     # -- tries -----------------------------------------------------------------------------------------------------
 
@@ -211,8 +228,12 @@ class Play:
             config,
             WatchedTokens(self._tokens(ledger), self.server),
             self.store.once(("pace", ledger), lambda: ledger.pace(config.account, SPACING / RATE, POLL_SHARE)),
+            minute_pace=self.store.once(
+                ("minute pace", ledger),
+                lambda: ledger.pace(config.account, MINUTE_INTERVAL, POLL_SHARE, of="marketplace"),
+            ),
             sleep=Time.sleep,
-            transport=self.server.transport(lambda send: keys[send["email"]]),
+            transport=self.server.transport(lambda send: keys[email_of(send)]),
         )
 
     def _tokens(self, ledger: Ledger) -> LedgerTokenStore:
@@ -232,7 +253,7 @@ class Play:
         if scenario.tokens_only:
             session.token()
             return None
-        jobs = self._jobs()
+        jobs = self._jobs(run)
         this_try = ThisTry()
         this_try.begin(ledger.tries, batch.batch_id)
         sender = Sender(

@@ -19,6 +19,9 @@ TIMEOUT = 30.0
 LATE = 600.0
 """Seconds, less than the settle time, after which a late send is accepted, or is shown in the lists."""
 
+_GIFTS, _CAMPAIGNS = "api/v3/sends", "api/v3/send"
+"""Where sends are posted and listed; those of the marketplace and of SmartSend are in the second list as well."""
+
 _WAY = 0.05
 """Seconds from a process to Sendoso, and back."""
 
@@ -42,7 +45,8 @@ class Sent:
     body: Mapping[str, Any]
     made_at: float
     listed_at: float
-    campaign: bool
+    path: str
+    """Where it was posted."""
 
 
 class Sendoso:
@@ -113,8 +117,8 @@ class Sendoso:
     ) -> Exchange:
         world, path = self.world, url.partition("://")[2].partition("/")[2]
         post = method == "POST" and path != "oauth/token"
-        send = dict((json or {}).get("send", {})) if post else {}
-        what = f"{method} /{path}" + (f" for {send.get('email')}" if post else "")
+        send = dict((json or {}).get("send", json or {})) if post else {}
+        what = f"{method} /{path}" + (f" for {email_of(send)}" if post else "")
         stale = () if post or self._stale_lists else _READ
         thread = world.current
         assert thread is not None
@@ -166,22 +170,24 @@ class Sendoso:
         self.world.sleep(_WAY)
         if fault == "503 after":
             return self._told(what, self._answer(503, {"message": "gateway"}), "503; it was accepted")
-        body = {"success": True, "tracking_code": f"code-{made.send_id}"} if made.campaign else {"id": made.send_id}
+        body: dict[str, Any] = {"success": True, "tracking_code": f"code-{made.send_id}"}
+        if path != _CAMPAIGNS:
+            body = {"id": made.send_id} if path == _GIFTS else {"products": [], "send": {"id": made.send_id}}
         return self._told(what, self._answer(201, body), f"201, {made.send_id}")
 
     def _accept(self, path: str, send: dict[str, Any], key: str, lag: float) -> Sent:
         now = self.world.now
-        made = Sent(f"send-{len(self.sent) + 1}", key, send, now, now + lag, path == "api/v3/send")
+        made = Sent(f"send-{len(self.sent) + 1}", key, send, now, now + lag, path)
         self.sent.append(made)
         self.world.changes += 1
-        self.world.tell(f"accepts {made.send_id} for {send.get('email')}", "Sendoso")
+        self.world.tell(f"accepts {made.send_id} for {email_of(send)}", "Sendoso")
         return made
 
     def _read(self, what: str, path: str, params: Mapping[str, Any], fault: str) -> Exchange:
         shown: list[dict[str, Any]] = []
-        if path in ("api/v3/sends", "api/v3/send"):
-            campaign = path == "api/v3/send"
-            listed = [one for one in self.sent if one.campaign is campaign and one.listed_at <= self.world.now]
+        if path in (_GIFTS, _CAMPAIGNS):
+            gifts = path == _GIFTS
+            listed = [one for one in self.sent if (one.path == _GIFTS) is gifts and one.listed_at <= self.world.now]
             listed.sort(key=lambda one: -one.made_at)
             if fault in _READ:
                 self._stale_lists += 1
@@ -238,9 +244,15 @@ class Sendoso:
         return exchange
 
 
+def email_of(send: Mapping[str, Any]) -> str:
+    """Return the recipient of a send that is posted."""
+    return str(send.get("email") or send.get("recipient_email"))
+
+
 def _row(sent: Sent) -> dict[str, Any]:
     made_at = datetime.fromtimestamp(EPOCH + sent.made_at, UTC).isoformat()
     row: dict[str, Any] = {"id": sent.send_id, "status": "processing", "created_at": made_at}
-    if sent.campaign:
-        return row | {"touch": {"id": sent.body["touch_id"]}, "recipient": {"email": sent.body["email"]}}
+    if sent.path != _GIFTS:
+        touch = {"id": sent.body["touch_id"]} if sent.path == _CAMPAIGNS else None
+        return row | {"touch": touch, "recipient": {"email": email_of(sent.body)}}
     return row | {"metadata": {METADATA_KEY: sent.body["metadata"][METADATA_KEY]}}

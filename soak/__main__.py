@@ -77,7 +77,7 @@ def soak(kind: str, seconds: float, seed: int, directory: Path) -> tuple[dict[st
             began = time.monotonic()
             driver.chaos(seconds)
             driver.calm()
-            held = sum(run.state == "failed" for run in driver.runs)
+            held = sum(run.state == "failed" and run.summary.get("held", 0) > 0 for run in driver.runs)
             driver.settle()
         finally:
             driver.close()
@@ -101,11 +101,14 @@ def soak(kind: str, seconds: float, seed: int, directory: Path) -> tuple[dict[st
         "outages": counts["outages"],
         "batches with held sends after the calm": held,
         **verdict.counts,
+        "rows that were capped": sum(run.summary.get("capped", 0) for run in driver.runs),
         "duplicates": len(verdict.duplicates),
+        "limits passed": len(verdict.passed),
         "lost": len(verdict.lost) + len(driver.wrong),
     }
     unfinished = [f"{run.batch.run_id} has not ended: {run}" for run in driver.runs if not run.done]
     wrong = [f"DUPLICATE {text}" for text in verdict.duplicates]
+    wrong += [f"LIMIT {text}" for text in verdict.passed]
     wrong += [f"LOST {text}" for text in verdict.lost + driver.wrong] + unfinished
     return figures, wrong
 

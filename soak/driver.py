@@ -20,7 +20,7 @@ from soak.kills import Interruption, Kind, draw, draw_crash
 from soak.ledgers import LedgerDatabase
 from soak.recipients import Batch, Warehouse
 from soak.server_faults import ServerFaults
-from soak.settings import ACCOUNT, POSTING_LEASE, RATE, SETTLE_TIME, TIMEOUT
+from soak.settings import ACCOUNT, POSTING_LEASE, RATE, SCOPE, SETTLE_TIME, TIMEOUT
 from soak.task_process import Told
 from soak.tries import Try
 
@@ -59,6 +59,18 @@ class Run:
         """Whether Airflow would not try it again by itself."""
         return self.state in ("success", "failed")
 
+    def conf(self, on_absent: str) -> dict[str, Any]:
+        """
+        Return the DAG run's ``conf``.
+
+        :param on_absent: what a try does with a send that is proven absent.
+        """
+        return {
+            "dedupe_scope": self.batch.dedupe_scope,
+            "scope_max_sends": self.batch.scope_max_sends,
+            "on_absent": on_absent,
+        }
+
 
 class Driver:
     """
@@ -86,7 +98,7 @@ class Driver:
             "host": sandbox.url,
             "login": "sandbox",
             "password": "sandbox",
-            "extra": {"account": ACCOUNT, "requests_per_second": RATE, "timeout": TIMEOUT},
+            "extra": {"account": ACCOUNT, "requests_per_second": RATE, "timeout": TIMEOUT, "scope": SCOPE},
         }
         connections = {
             "SENDOSO_DEFAULT": sendoso,
@@ -99,8 +111,7 @@ class Driver:
         """Start the process that tries are forked from, which imports Airflow: once, and before time is taken."""
         self._open(Batch("warm-up", "warm-up", []))
         run = self.runs.pop()
-        conf = {"dedupe_scope": run.batch.dedupe_scope, "on_absent": "hold"}
-        one = Try(Told(run.batch.run_id, 1, conf, run.directory, self._environment))
+        one = Try(Told(run.batch.run_id, 1, run.conf("hold"), run.directory, self._environment))
         while not one.is_over:
             time.sleep(_TICK)
 
@@ -135,7 +146,11 @@ class Driver:
         self._let_everything_end()
 
     def settle(self) -> None:
-        """Prove absent and send again what is held; the first try of each batch is to be killed on the way."""
+        """
+        Prove absent and send again what is held, which may leave room in a limit.
+
+        The first try of each batch is to be killed on the way.
+        """
         held = [run for run in self.runs if run.state == "failed"]
         before = {run.batch.run_id: run.tries for run in held}
 
@@ -177,7 +192,7 @@ class Driver:
             told = Told(
                 run.batch.run_id,
                 run.tries,
-                {"dedupe_scope": run.batch.dedupe_scope, "on_absent": on_absent},
+                run.conf(on_absent),
                 run.directory,
                 self._environment | {"SENDOSO_CRASH_POINT": drawn.crash_point},
                 run.next_method,

@@ -7,10 +7,8 @@ import time
 from typing import Any
 
 from airflow_provider_sendoso.sandbox import Sandbox
-from soak.settings import TIMEOUT
+from soak.settings import POSTS, TIMEOUT
 
-_SENDS = "/api/v3/sends"
-_CAMPAIGN_SENDS = "/api/v3/send"
 _LONGEST_OUTAGE = 60.0
 _OUTAGE = 6.0
 _BETWEEN_OUTAGES = 30.0
@@ -108,7 +106,7 @@ class ServerFaults:
         if "delay" in options:
             options = options | {"delay": options["delay"] * self._timeout}
         # Mostly sends, which matter most; sometimes any request: tokens, probes, the list of sends.
-        hurts = [{"method": "POST", "path": path} for path in (_SENDS, _CAMPAIGN_SENDS)]
+        hurts = [{"method": "POST", "path": path} for path in POSTS.values()]
         # For a moment, not for a number of requests: where few come, those would pile up until nothing gets through.
         seconds = self._chance.uniform(0.01, _LONGEST_FAULT)
         for where in hurts if self._chance.random() < 0.8 else [{}]:

@@ -5,6 +5,14 @@ from __future__ import annotations
 ACCOUNT = "soak"
 DAG_ID = "soak_gifts"
 TASK_ID = "gifts"
+SCOPE = "public write marketplace smartsend"
+
+PEOPLE = 150
+"""People of one scope."""
+MOST_SENDS = 100
+"""``scope_max_sends`` of every second scope: fewer than are invited, so that it is reached."""
+MIN_DAYS = 1
+"""``min_days_between_gifts``; no soak lasts as long."""
 
 TIMEOUT = 1.0
 """Seconds that one request may take."""
@@ -18,3 +26,11 @@ CLAIM_TIMEOUT = 1.0
 """Seconds that a try waits for another run's claims; then it fails and is retried."""
 SETTLE_TIME = 2.0
 """Seconds after a POST's deadline until its absence can be proven; no answer here comes later than that."""
+
+POSTS = {
+    "catalogue": "/api/v3/sends",
+    "campaigns": "/api/v3/send",
+    "marketplace": "/api/v3/marketplace/products/send",
+    "SmartSend": "/api/v3/smartsend/recommendations/send",
+}
+"""Where sends of each kind are posted."""

@@ -35,6 +35,7 @@ gc.disable()
 
 import pytest  # noqa: E402
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 from sqlalchemy import create_engine, event, text  # noqa: E402
 from sqlalchemy.pool import Pool  # noqa: E402
 
@@ -44,6 +45,10 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from airflow_provider_sendoso.models import Item, Kind  # noqa: E402
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
+
+# However busy the machine is, a test's time says nothing about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page

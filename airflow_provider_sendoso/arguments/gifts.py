@@ -67,6 +67,15 @@ class GiftArguments:
         content = {name: values[name] for name in _CONTENT if name in values}
         for name in content.keys() - {"message"}:
             one(name, content[name])
+        # Imported here, because a DAG file imports this module, and the models take long.
+        from airflow_provider_sendoso.models.suspects import several_problem
+
+        problem = several_problem(str(content.get("marketplace_variant_id", "")).strip())
+        if problem is not None:
+            raise SendosoConfigError(
+                f"marketplace_variant_id {problem}. Of several variants Sendoso would send the first alone. Nothing "
+                "was sent."
+            )
         content |= _of_products(values)
         metadata = mapping("metadata", values.get("metadata"))
         gift = cls(content, metadata, _asking(values))

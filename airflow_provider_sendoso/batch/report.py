@@ -18,8 +18,8 @@ from airflow_provider_sendoso.exceptions import (
 )
 from airflow_provider_sendoso.models import RowOutcome
 
-WIDTH = 100
-"""Columns of a line; Airflow puts time and level before it."""
+WIDTH = 90
+"""Columns of a line: with the time and level that Airflow puts before it, it fits into a log of 1,280 pixels."""
 
 MOST = 3
 """Held sends, and rows of a reason, that are named; the others are counted."""
@@ -163,7 +163,7 @@ class Report:
         if summary.dry_run:
             steps.append("Nothing was sent, whatever the rows. The task may be run again at any time.")
             if summary.fingerprint and self.failure is None:
-                steps.append(f"To send exactly this: approved_fingerprint={summary.fingerprint!r}.")
+                steps.append("To send exactly this: set approved_fingerprint to the fingerprint in this task's XCom.")
             return steps
         left = summary.count(RowOutcome.NOT_REACHED)
         if left and limit is None:

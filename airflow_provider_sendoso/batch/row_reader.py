@@ -37,9 +37,8 @@ METADATA_PREFIX = "metadata_"
 _FIELDS = (
     *("first_name", "last_name", "email", "company", "title", "mobile_no"),
     *(f"address_{name}" for name in ADDRESS_FIELDS),
-    *("message", "gift_id", "variant_id", "team_id", "touch_id", RESEND_OF),
-    *("marketplace_variant_id", "smart_send", "price_lte_usd", "gift_exchange_enabled", "meeting_url"),
-    *("require_approval", "sender_first_name", "sender_last_name", "sender_email", "sender_organization_name"),
+    RESEND_OF,
+    *dict.fromkeys(column for kind in BY_ARGUMENT for column in kind.columns),
 )
 _SHORT = {name: f"address_{name}" for name in ("city", "state", "postal_code", "country")}
 """Fields of the address whose columns may leave out ``address_``; a column with the prefix takes precedence."""
@@ -283,8 +282,8 @@ class BatchRowReader:
         if missing:
             raise SendosoConfigError(
                 f"No column for {', '.join(missing)}. Columns of the result: {', '.join(self._columns) or 'none'}. "
-                "Name the column in column_map, or set gift_id and message, or touch_id, as arguments. Nothing was "
-                "sent."
+                "Name the column in column_map, or set gift_id and message, or one of "
+                f"{', '.join(kind.named_by for kind in BY_ARGUMENT[1:])}, as arguments. Nothing was sent."
             )
         return {name: position for name, position in fields.items() if name not in self._arguments}
 

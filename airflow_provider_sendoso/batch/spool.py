@@ -30,17 +30,14 @@ from airflow_provider_sendoso.sending.kinds import KINDS
 from airflow_provider_sendoso.temporary_database import TemporaryDatabase
 from airflow_provider_sendoso.warehouse.tables import Cells
 
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE rows (
     number INTEGER PRIMARY KEY,
     recipient_key TEXT,
     resend_of TEXT,
     dedupe_key TEXT GENERATED ALWAYS AS (coalesce('resend_of ' || resend_of, 'recipient ' || recipient_key)) STORED,
     row_ref TEXT,
-    gift_id TEXT,
-    touch_id TEXT,
-    marketplace_variant_id TEXT,
-    smart_send TEXT,
+    {" TEXT, ".join(ITEM_FIELDS)} TEXT,
     kind TEXT,
     delivery TEXT,
     country TEXT,

@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase, answer_or_raise
 from airflow_provider_sendoso.client.endpoints import Request
-from airflow_provider_sendoso.client.pace import await_slot
+from airflow_provider_sendoso.client.pace import SLOT_LATE, await_slot
 from airflow_provider_sendoso.client.retrying import push_backs, read_policy
 from airflow_provider_sendoso.client.session import HEADERS, Result, SendosoSession
 from airflow_provider_sendoso.client.transport import error_name, proxy_answered
@@ -92,7 +92,7 @@ class AsyncSendosoSession:
     async def _paced(self, request: Request, token: str) -> Exchange:
         paces = (self._session.pace, self._session.minute_pace)
         if request.has_minute_limit:
-            await await_slot(self._session.minute_pace, poll=True)
+            await await_slot(self._session.minute_pace, poll=True, keeps=SLOT_LATE)
         async with self._turn:
             await await_slot(self._session.pace, poll=True)
         exchange = await self._exchange(request, token)

@@ -136,7 +136,11 @@ class ClientConfig(BaseModel):
         base_url, hostname = _base_url(conn_id, host, schema, port)
         if not isinstance(extra, Mapping):
             raise SendosoConfigError(f"The Sendoso connection {conn_id!r} has an extra that is not a JSON object.")
-        given = {name: value for name, value in extra.items() if value is not None and value != ""}
+        given = {
+            name: value
+            for name, value in extra.items()
+            if value is not None and value != "" and not _is_the_forms_second_name(name, value, extra)
+        }
         for field, consequence in _NAMES.items():
             if isinstance(given.get(field), str):
                 given[field] = _name(conn_id, field, given[field], consequence)
@@ -151,6 +155,12 @@ class ClientConfig(BaseModel):
         except (ValidationError, TypeError) as error:
             # "from None", because the cause could quote the extra, which may hold a refresh token.
             raise SendosoConfigError(_explain(conn_id, error)) from None
+
+
+def _is_the_forms_second_name(name: Any, value: Any, extra: Mapping[str, Any]) -> bool:
+    """Tell what the Test button of Airflow 2's form adds: each of our fields once more, under a longer name."""
+    field = str(name).removeprefix("extra__sendoso__")
+    return field != name and field in extra and bool(extra[field] == value)
 
 
 _NAMES = {

@@ -32,6 +32,9 @@ MINUTE_INTERVAL = SPACING * 60.0 / MINUTE_RATE
 SLOT_KEEPS = 1.0
 """Seconds that a slot of the second pace can be used after it has come up: the limit is per minute."""
 
+SLOT_LATE = SLOT_KEEPS / 2
+"""Seconds for which it can be taken: what is left is for the account's slot. So a busy machine wastes none of them."""
+
 LONGEST_WAIT = 150.0
 """Seconds that a call waits for its slot; beyond, it fails retryably instead of keeping a worker."""
 
@@ -131,7 +134,14 @@ class Turn:
         return self.lateness > _STALE
 
 
-def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = time.sleep, lead: float = 0.0) -> Turn:
+def wait_for_slot(
+    pace: Pace,
+    *,
+    poll: bool,
+    sleep: Callable[[float], None] = time.sleep,
+    lead: float = 0.0,
+    keeps: float = _STALE,
+) -> Turn:
     """
     Block until this call has a slot.
 
@@ -139,9 +149,10 @@ def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = ti
     :param poll: whether this call has to leave most of the rate to sends.
     :param sleep: waits for a number of seconds.
     :param lead: seconds before the slot's time at which to return.
+    :param keeps: seconds for which a slot can be used after it has come up.
     :raises SendosoRateLimitError: if the slot is more than :data:`LONGEST_WAIT` seconds away.
     """
-    steps = _steps(poll, lead)
+    steps = _steps(poll, lead, keeps)
     step = next(steps)
     try:
         while True:
@@ -155,14 +166,15 @@ def wait_for_slot(pace: Pace, *, poll: bool, sleep: Callable[[float], None] = ti
         return turn
 
 
-async def await_slot(pace: Pace, *, poll: bool) -> None:
+async def await_slot(pace: Pace, *, poll: bool, keeps: float = _STALE) -> None:
     """
     Wait until this call has a slot; the pace is asked in a worker thread.
 
     :param pace: who hands out the slots.
     :param poll: whether this call has to leave most of the rate to sends.
+    :param keeps: seconds for which a slot can be used after it has come up.
     """
-    steps = _steps(poll)
+    steps = _steps(poll, 0.0, keeps)
     step = next(steps)
     try:
         while True:
@@ -179,7 +191,7 @@ def _ask(pace: Pace, step: str, poll: bool) -> float:
     return pace.queue() if step == "queue" else pace.reserve(poll=poll)
 
 
-def _steps(poll: bool, lead: float = 0.0) -> Generator[str | float, float | None, Turn]:
+def _steps(poll: bool, lead: float, keeps: float) -> Generator[str | float, float | None, Turn]:
     """
     Yield the steps to a slot, for both kinds of callers: names of methods of the pace, and seconds to sleep.
 
@@ -199,7 +211,7 @@ def _steps(poll: bool, lead: float = 0.0) -> Generator[str | float, float | None
         turn = Turn(time.monotonic() + delay, at_once=delay <= 0)
         if delay > lead:
             yield delay - lead
-        if not turn.is_late:
+        if turn.lateness <= keeps:
             return turn
     raise AssertionError("there is always another pause")
 

@@ -25,6 +25,7 @@ from airflow_provider_sendoso.client.objects import AnyListing
 from airflow_provider_sendoso.client.pace import (
     MINUTE_INTERVAL,
     SLOT_KEEPS,
+    SLOT_LATE,
     LocalPace,
     Pace,
     SlotMissed,
@@ -262,7 +263,7 @@ class SendosoSession:
         if request is None or not request.has_minute_limit:
             return None
         with self._minute_turns[poll]:
-            return wait_for_slot(self.minute_pace, poll=poll, sleep=sleep or self.sleep)
+            return wait_for_slot(self.minute_pace, poll=poll, sleep=sleep or self.sleep, keeps=SLOT_LATE)
 
     def call(self, request: Request, token: str | None = None, turn: Turn | None = None) -> Exchange:
         """

@@ -13,9 +13,10 @@ Every POSTING of an account locks one row, so that they are decided one after th
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,6 +68,7 @@ _ADD = (
         ),
     )
 )
+_ADD_AND_READ = _ADD.returning(spending)
 _DOUBT = update(spending).where(_THIS_ACCOUNT, spending.c.name != _LOCK).values(counted_at=0.0)
 WENT_OUT = or_(*(sends.c.state == state for state in PERHAPS_SENT))
 WHEN = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
@@ -91,6 +93,19 @@ class Capped(Exception):
 
 
 @dataclass
+class Room:
+    """
+    What the last decision has left of the limits that it had to keep; other tasks may use it meanwhile.
+
+    :param sends: of the limits on sends.
+    :param cost: of the limits on cost, in millionths.
+    """
+
+    sends: float = 0
+    cost: float = 0
+
+
+@dataclass
 class Fit:
     """
     What a send has to fit in.
@@ -98,11 +113,13 @@ class Fit:
     :param limits: the limits.
     :param price: what it costs, or why that is not known.
     :param near: filled with what to warn of, by the name of a limit that is nearly used up.
+    :param room: set to what a decision that it fits leaves.
     """
 
     limits: SpendingLimits
     price: Price | str
     near: dict[str, str]
+    room: Room = field(default_factory=Room)
 
 
 UNLIMITED = Fit(NO_LIMITS, "no cost is limited", {})
@@ -172,24 +189,32 @@ def reserve(database: Database, connection: Connection, claim: Claim, fit: Fit) 
         if last_gift is not None and last_gift > now - days * DAY:
             raise Capped(float(last_gift))
     if counters or fit.limits.any:
-        _add_and_check(connection, claim, fit, now)
+        _add_and_check(database, connection, claim, fit, now)
     return now
 
 
-def _add_and_check(connection: Connection, claim: Claim, fit: Fit, now: float) -> None:
+def _add_and_check(database: Database, connection: Connection, claim: Claim, fit: Fit, now: float) -> None:
     """Add a send to the counters that are there, and refuse it if it does not fit in a limit."""
     of = spans(claim.account, claim.dedupe_scope, now)
     names = {"this_account": claim.account} | {f"this_{period}": span.name for period, span in of.items()}
     price = fit.price if isinstance(fit.price, Price) else None
     more = {"cost_more": price.millionths if price else 0, "with_currency": price.currency if price else None}
-    counted = connection.execute(_ADD, names | more).rowcount
+    if database.dialect == "postgresql":
+        rows = connection.execute(_ADD_AND_READ, names | more).fetchall()  # saves a round trip
+    else:
+        counted = connection.execute(_ADD, names | more).rowcount
+        rows = connection.execute(_COUNTERS, names).fetchall() if counted and fit.limits.any else []
     if not fit.limits.any:
         return
-    counters = {row.name: row for row in connection.execute(_COUNTERS, names)} if counted else {}
+    counters = {row.name: row for row in rows}
+    left = {False: [math.inf], True: [math.inf]}
     for period, span in of.items():
         limits = [limit for limit in fit.limits if limit.period == period]
         if limits:
-            _check(connection, claim, fit, span, limits, counters.get(span.name), now)
+            of_each = _check(connection, claim, fit, span, limits, counters.get(span.name), now)
+            for limit, of_limit in zip(limits, of_each, strict=True):
+                left[limit.is_cost].append(of_limit)
+    fit.room.sends, fit.room.cost = min(left[False]), min(left[True])
 
 
 def _lock(database: Database, connection: Connection, account: str) -> tuple[float, int]:
@@ -210,32 +235,40 @@ def _lock(database: Database, connection: Connection, account: str) -> tuple[flo
 
 def _check(
     connection: Connection, claim: Claim, fit: Fit, span: Span, limits: list[Limit], counter: Any, now: float
-) -> None:
-    """Refuse a send that does not fit in the limits of a span; its counter has the send already."""
+) -> list[int]:
+    """
+    Refuse a send that does not fit in the limits of a span; its counter has the send already.
+
+    :return: what is left of each limit, or less.
+    """
     unpriced = any(limit.is_cost for limit in limits) and not isinstance(fit.price, Price)
     if counter is not None and not unpriced and 0 <= now - counter.counted_at < _COUNT_AGAIN:
         currency = fit.price.currency if isinstance(fit.price, Price) else ""
         if all(_surely_fits(limit, counter, currency, fit.near) for limit in limits):
-            return
+            return [limit.most - _total(limit, counter) for limit in limits]
     used = count(connection, span, but=claim.send_key)
     _correct(connection, claim.account, span, used, fit.price, limits, now)
-    for limit in limits:
-        _refuse_or_warn(limit, span, used, fit)
+    return [_refuse_or_warn(limit, span, used, fit) for limit in limits]
 
 
 def _surely_fits(limit: Limit, counter: Any, currency: str, near: Mapping[str, str]) -> bool:
     """Return whether a send fits that a counter has, which is never less than what was used."""
     if limit.is_cost and counter.currency != currency:
         return False
-    total = counter.cost if limit.is_cost else counter.sends
+    total = _total(limit, counter)
     return total <= limit.most and (limit.name in near or total < NEARLY * limit.most)
 
 
-def _refuse_or_warn(limit: Limit, span: Span, used: Used, fit: Fit) -> None:
+def _total(limit: Limit, counter: Any) -> int:
+    return int(counter.cost if limit.is_cost else counter.sends)
+
+
+def _refuse_or_warn(limit: Limit, span: Span, used: Used, fit: Fit) -> int:
     """
     Refuse a send that does not fit in a limit; note a limit that is nearly used up.
 
     :param used: what others have used.
+    :return: what is left with this send.
     """
     currency, more = "", 1
     if limit.is_cost:
@@ -256,6 +289,7 @@ def _refuse_or_warn(limit: Limit, span: Span, used: Used, fit: Fit) -> None:
         raise error
     if total >= NEARLY * limit.most:
         fit.near.setdefault(limit.name, f"{limit} of {span.said} is nearly reached: {used.said(limit, currency)}.")
+    return limit.most - total
 
 
 def _over(limit: Limit, why: str) -> SendosoLimitError:

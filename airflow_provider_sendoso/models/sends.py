@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from airflow_provider_sendoso.models.countries import WITH_STATES
 from airflow_provider_sendoso.models.kinds import Kind
-from airflow_provider_sendoso.models.suspects import float_problem, postal_code_problem
+from airflow_provider_sendoso.models.suspects import float_problem, postal_code_problem, several_problem
 from airflow_provider_sendoso.models.text import (
     Country,
     Email,
@@ -240,12 +240,19 @@ class _AskedSend(SendModel):
     """Whether the send waits at Sendoso until a manager approves it in the Send Tracker."""
 
 
+def _one_variant(variant_id: str) -> str:
+    problem = several_problem(variant_id)
+    if problem is not None:
+        raise PydanticCustomError("several", "{problem}", {"problem": problem})
+    return variant_id
+
+
 class MarketplaceSend(_AskedSend):
     """One product of the marketplace to one recipient: ``POST /api/v3/marketplace/products/send`` (published)."""
 
     kind: ClassVar[Kind] = Kind.MARKETPLACE
 
-    marketplace_variant_id: Id
+    marketplace_variant_id: Annotated[Id, AfterValidator(_one_variant)]
     sender_first_name: OptionalText = None
     sender_last_name: OptionalText = None
     sender_email: OptionalEmail = None

@@ -21,6 +21,7 @@ _STAND_INS = frozenset(
 _SHORTENED = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+?\d+")
 _DISGUISED = re.compile(r"""'[+-]?\d[\d ()./-]*|="[^"]*"|#{3,}""")
 """How spreadsheets keep a number as text, and what they show where a column is too narrow."""
+_SEVERAL = re.compile(r"[\s,;|\[\](){}]")
 _FLOAT = re.compile(r"\d+[.,]0+")
 _JINJA = (("{{", "}}"), ("{%", "%}"), ("{#", "#}"))
 _PLACEHOLDER = re.compile(r"\{\s{0,9}[A-Za-z_]\w{0,99}\s{0,9}([.:!\[][^{}]{0,99})?\}")
@@ -45,6 +46,16 @@ def suspect(text: str) -> str | None:
     if text[0] in "'=#" and _DISGUISED.fullmatch(text):
         return "is written as a spreadsheet shows or guards it; give the value alone, as text"
     return None
+
+
+def several_problem(variant_id: str) -> str | None:
+    """
+    Say why a text is not one variant of the marketplace: of several, Sendoso would send the first alone (published).
+
+    :param variant_id: the normalised text.
+    :return: the problem; ``None`` if it may be one id.
+    """
+    return "is more than one id: give one variant for each send" if _SEVERAL.search(variant_id) else None
 
 
 def float_problem(text: str | None) -> str | None:

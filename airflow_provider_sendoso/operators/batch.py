@@ -104,8 +104,8 @@ class BatchSendOperator(RowsOperator):
     message = PersonalArgument(rendered=True)
     metadata = PersonalArgument(rendered=True)
     address_confirmation_message = PersonalArgument(rendered=True)
-    sender = PersonalArgument(rendered=True)
-    meeting_url = PersonalArgument(rendered=True)
+    sender = PersonalArgument()
+    meeting_url = PersonalArgument()
 
     def __init__(
         self,

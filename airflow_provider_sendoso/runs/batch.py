@@ -182,7 +182,7 @@ class BatchRun(Run):
             except SendosoSupersededError:
                 raise
             except SendosoError as error:
-                own_gift = next(spool.gift_ids(), None) if self.plan.own_gift else None
+                own_gift = next(spool.gift_ids(), None) if self.plan.owns("gift_id") else None
                 failure = error if own_gift is None else named(error, own_gift, self._catalogue)
             except BaseException:
                 if self.task.this_try.superseded():
@@ -350,23 +350,18 @@ class BatchRun(Run):
         return hook
 
     def _check_gifts(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
-        """Look gifts and incomplete addresses up; left to Sendoso if the catalogue cannot be read."""
-        dry_run = self.plan.dry_run
-        try:
-            problem = check_gifts(
-                spool, self._catalogue, own_gift=self.plan.own_gift, all_gifts=dry_run or self.plan.limits.any
-            )
-        except SendosoError as error:
-            self.log.warning("Addresses are left to Sendoso to check: its catalogue could not be read (%s)", error)
-            return None
-        # Where gifts are sent, Sendoso's own answer decides, for that the list is complete is inferred.
-        if problem is None or not dry_run or not self._preview(batch, spool, price=False)[0].to_send:
-            return None
-        return SendosoConfigError(f"{problem}. A run that sends would stop at its first row. Nothing was sent.")
+        """Look gifts and incomplete addresses up."""
+        own, everything = self.plan.owns("gift_id"), self.plan.dry_run or self.plan.limits.any
+        return self._found(
+            batch,
+            spool,
+            "Addresses are left to Sendoso to check: its catalogue",
+            lambda: check_gifts(spool, self._catalogue, own_gift=own, all_gifts=everything),
+        )
 
     def _check_campaigns(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
         """Find the rows whose campaign cannot be sent; the campaign also determines the shape of its sends."""
-        problem = check_campaigns(spool, self._campaigns, own_touch=self.plan.own_touch, links=self.links)
+        problem = check_campaigns(spool, self._campaigns, own_touch=self.plan.owns("touch_id"), links=self.links)
         if problem is None:
             return None
         # An ended campaign does not fail a task whose recipients were all sent their gift.
@@ -378,20 +373,31 @@ class BatchRun(Run):
 
     def _check_products(self, batch: Batch, spool: BatchSpool) -> SendosoError | None:
         """Look variants up where all gifts are looked up; otherwise Sendoso's own answer decides."""
-        dry_run = self.plan.dry_run
-        if not (dry_run or self.plan.limits.any) or not spool.marketplace_variants():
+        if not (self.plan.dry_run or self.plan.limits.any) or not spool.marketplace_variants():
             return None
-        try:
-            problem = check_products(
+        return self._found(
+            batch,
+            spool,
+            "Products are left to Sendoso to check: its marketplace",
+            lambda: check_products(
                 spool,
                 self._marketplace,
                 lambda countries: self.hook.list_marketplace_products(ship_to_country_codes=countries),
-                own_variant=self.plan.own_variant,
-            )
+                own_variant=self.plan.owns("marketplace_variant_id"),
+            ),
+        )
+
+    def _found(
+        self, batch: Batch, spool: BatchSpool, left: str, check: Callable[[], str | None]
+    ) -> SendosoConfigError | None:
+        """Look the rows up in a list; where it cannot be read, or gifts are sent, Sendoso's own answer decides."""
+        try:
+            problem = check()
         except SendosoError as error:
-            self.log.warning("Products are left to Sendoso to check: its marketplace could not be read (%s)", error)
+            self.log.warning("%s could not be read (%s)", left, error)
             return None
-        if problem is None or not dry_run or not self._preview(batch, spool, price=False)[0].to_send:
+        # That a list is complete is inferred.
+        if problem is None or not self.plan.dry_run or not self._preview(batch, spool, price=False)[0].to_send:
             return None
         return SendosoConfigError(f"{problem}. A run that sends would stop at its first row. Nothing was sent.")
 

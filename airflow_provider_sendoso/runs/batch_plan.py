@@ -57,20 +57,13 @@ class BatchPlan(SendPlan):
         if self.results_table is not None and not self.conn_id:
             raise SendosoConfigError("results_table needs conn_id, the connection of its database; nothing was sent.")
 
-    @property
-    def own_gift(self) -> bool:
-        """Whether all rows have the batch's own gift of the catalogue."""
-        return self.layout.arguments.get("gift_id") is not None
+    def owns(self, name: str) -> bool:
+        """
+        Return whether all rows have the batch's own gift, campaign or variant.
 
-    @property
-    def own_touch(self) -> bool:
-        """Whether all rows have the batch's own campaign."""
-        return self.layout.arguments.get("touch_id") is not None
-
-    @property
-    def own_variant(self) -> bool:
-        """Whether all rows have the batch's own variant of the marketplace."""
-        return self.layout.arguments.get("marketplace_variant_id") is not None
+        :param name: of the argument that names it, like ``gift_id``.
+        """
+        return self.layout.arguments.get(name) is not None
 
     @property
     def own_item(self) -> Item | None:

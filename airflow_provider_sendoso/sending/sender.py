@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -20,29 +19,28 @@ from airflow_provider_sendoso.exceptions import (
     TRANSIENT_ERRORS,
     SendosoApiError,
     SendosoError,
-    SendosoLedgerError,
     SendosoLimitError,
     SendosoSupersededError,
 )
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
+from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State
 from airflow_provider_sendoso.ledger.sends import OUTCOME_PATIENCE
-from airflow_provider_sendoso.ledger.spending import Fit
+from airflow_provider_sendoso.ledger.spending import Fit, Room
 from airflow_provider_sendoso.ledger.tries import ThisTry
 from airflow_provider_sendoso.models import Item, RowOutcome, on_hold_warning
 from airflow_provider_sendoso.models.spending import NO_LIMITS, Price, SpendingLimits
 from airflow_provider_sendoso.models.statuses import MOST_NAMED
 from airflow_provider_sendoso.sending import kept_logs
 from airflow_provider_sendoso.sending.capping import capped_rows
+from airflow_provider_sendoso.sending.claiming import Claims
 from airflow_provider_sendoso.sending.concurrency import MOST, Concurrency
-from airflow_provider_sendoso.sending.jobs import Job, Result, capped_result, chunks, payload_hash, send_key
-from airflow_provider_sendoso.sending.kinds import kind_of
+from airflow_provider_sendoso.sending.jobs import Job, Result, capped_result, chunks
 from airflow_provider_sendoso.sending.posting import Halted, Posted, Poster
-from airflow_provider_sendoso.sending.reconciling import RECONCILE, Reconciler
+from airflow_provider_sendoso.sending.reconciling import Reconciler
+from airflow_provider_sendoso.sending.refusals import EqualRefusals
 
 log = logging.getLogger(__name__)
 
-_SAME_REFUSALS = 20
 _UNKNOWNS_IN_A_ROW = 5
 _GLANCE = 0.5
 """Longest wait of the loop, in seconds, before it checks for a stop, renews leases and logs progress."""
@@ -98,9 +96,7 @@ class Sender:
     ) -> None:
         self._session = session
         self._ledger = ledger
-        self._sends = ledger.sends
         self._batch = batch
-        self._lease = lease
         self._claim_timeout = claim_timeout
         self._this_try = this_try or ThisTry()
         self._resend_absent = resend_absent
@@ -111,33 +107,29 @@ class Sender:
         self._price_of = price_of
         self._near: dict[str, str] = {}
         self._warned = set[str]()
-        self._begun = threading.Event()
-        self._begun.set()
-        self._owner = uuid.uuid4().hex
-        self._client = ledger.client_hash(session.config.client)
+        self._room = Room()
+        self._dearest = 0
+        client = ledger.client_hash(session.config.client)
+        self._claims = Claims(ledger, batch, lease, client, self._this_try)
         self._width = Concurrency(session.config.requests_per_second, max_in_flight)
         self._poster = Poster(
             session, ledger, own_gift=own_gift, lease=lease, halted=lambda: self._halted or self._stopped()
         )
         self._reconciler = Reconciler(session, ledger, batch.account, batch.dedupe_scope, settle_time)
         self._pool = executor or ThreadPoolExecutor(MOST, thread_name_prefix="sendoso-post")
-        self._in_flight: dict[Future[Posted], tuple[Job, Claim]] = {}
+        self._in_flight: dict[Future[Posted], tuple[Job, Claim, threading.Event]] = {}
         self._done: SimpleQueue[Future[Posted]] = SimpleQueue()
-        self._absent: dict[str, Record] = {}
         self._elsewhere: list[Job] = []
         self._lapses_in: dict[int, float] = {}  # seconds, by number of a row that another run has claimed
         self._held: dict[int, tuple[Job, bool]] = {}  # by row number; the bool is whether this try posted it
-        self._refusals: list[tuple[Job, Claim, str]] = []
-        self._refused_alike: str | None = None
+        self._refusals = EqualRefusals()
         self._unknowns = 0
         self._answered = False
         self._outage = False
         self._halted = False
-        self._renewed_at = 0.0
         self._settles_in: float | None = None
         self._claims_lapse_in: float | None = None
         self._said_stopped = False
-        self._differing = 0
         self._on_hold = Counter[str]()
         self._on_hold_ids: list[str] = []
 
@@ -168,8 +160,7 @@ class Sender:
         self._ledger.accounts.register(config.account, client, self._conn_id, named=config.names_account)
         # Only what is to be sent again has to be known now; other rows are looked for again at the end.
         wait = self._wait_for_look if self._resend_absent else None
-        self._absent = self._reconciler.run(prove=self._resend_absent, wait=wait)
-        self._renewed_at = time.monotonic()
+        self._claims.proven_absent = self._reconciler.run(prove=self._resend_absent, wait=wait)
         failure: SendosoError | None = None
         try:
             for chunk in chunks(jobs):
@@ -186,7 +177,7 @@ class Sender:
             self._halted = True
             self._finish_in_flight()
             self._pool.shutdown(wait=False)
-            self._release()
+            self._claims.release()
         if isinstance(failure, SendosoSupersededError):
             raise failure
         self._look_again()
@@ -226,9 +217,11 @@ class Sender:
         """Claim a chunk and post what is free in it; ``False`` if the batch is being stopped."""
         if self._is_stopped():
             return False
-        self._limits = self._limits_now()
-        by_key = self._without_capped({self._send_key(job): job for job in jobs})
-        found = self._claim(by_key)
+        limits = self._limits_now()
+        if limits != self._limits:
+            self._limits, self._room = limits, Room()
+        by_key = self._without_capped({self._claims.send_key(job): job for job in jobs})
+        found = self._claims.take(by_key, self._left_out)
         crash_point("claimed")
         for key, job in by_key.items():
             claim = found.get(key)
@@ -236,10 +229,11 @@ class Sender:
                 self._record(Result(job.number, RowOutcome.NOT_REACHED, "freed_later"))
             elif isinstance(claim, Record):
                 self._as_it_stands(job, claim)
-            elif self._wait_for_room():
-                self._post(job, claim)
             else:
-                return False
+                price = self._price(job)
+                if not self._wait_for_room():
+                    return False
+                self._post(job, claim, price)
         return True
 
     def _without_capped(self, by_key: dict[str, Job]) -> dict[str, Job]:
@@ -253,15 +247,21 @@ class Sender:
             self._record(capped_result(by_key[key], last_gift, self._limits))
         return {key: job for key, job in by_key.items() if key not in capped}
 
-    def _post(self, job: Job, claim: Claim) -> None:
+    def _price(self, job: Job) -> Price | str:
+        """Price a row that is the next to be posted."""
+        if not self._limits.on_cost:
+            return "no cost is limited"
+        price = self._price_of(job.send.item)
+        if isinstance(price, Price):
+            self._dearest = max(self._dearest, price.millionths)
+        return price
+
+    def _post(self, job: Job, claim: Claim, price: Price | str) -> None:
         """Hand a claimed row to a thread, which posts it."""
-        price = self._price_of(job.send.item) if self._limits.on_cost else "no cost is limited"
-        fit = Fit(self._limits, price, self._near)
+        fit = Fit(self._limits, price, self._near, self._room)
         begun = threading.Event()  # of this row alone: an earlier one may end while this one has not begun
-        if self._limits.any:
-            self._begun = begun
         future = self._pool.submit(self._poster.post, job, claim, fit, begun.set)
-        self._in_flight[future] = (job, claim)
+        self._in_flight[future] = (job, claim, begun)
         future.add_done_callback(partial(self._over, begun))
 
     def _over(self, begun: threading.Event, future: Future[Posted]) -> None:
@@ -270,36 +270,12 @@ class Sender:
         self._done.put(future)
         begun.set()
 
-    def _claim(self, by_key: dict[str, Job]) -> dict[str, Claim | Record]:
-        wanted = {key: self._wanted(key, job) for key, job in by_key.items() if job.number not in self._left_out}
-        found = self._take_claims(list(wanted.values()))
-        if len(wanted) < len(by_key):
-            found |= self._sends.read(list(by_key.keys() - wanted.keys()))
-        absent = [key for key in self._absent.keys() & wanted.keys() if self._reopen(self._absent.pop(key))]
-        if absent:
-            crash_point("reopened")
-            found |= self._take_claims([wanted[key] for key in absent])
-        for key, claim in found.items():
-            if isinstance(claim, Record) and claim.state is State.SENT and key in wanted:
-                self._differing += claim.payload_hash != wanted[key].payload_hash
-        return found
-
-    def _take_claims(self, wanted: list[Wanted]) -> dict[str, Claim | Record]:
-        supersedes = self._this_try.begun
-        return self._sends.claim(self._batch, self._owner, self._lease, wanted, supersedes=supersedes)
-
-    def _reopen(self, proven_absent: Record) -> bool:
-        """Release a send that was proven absent, unless it has changed since."""
-        return self._ledger.resolutions.resolve(
-            proven_absent, State.READY, resolved_by=RECONCILE, why="not in two complete lists after the settle time"
-        )
-
     def _as_it_stands(self, job: Job, record: Record) -> None:
         """Record the result that the ledger's record means for this run, or leave the row for later."""
         if record.state is State.POSTING:
             outcome = RowOutcome.NOT_REACHED
         else:
-            outcome = record.outcome_for(self._batch.batch_id, payload_hash(self._ledger, job))
+            outcome = record.outcome_for(self._batch.batch_id, self._claims.payload_hash(job))
         if outcome is RowOutcome.NOT_REACHED:
             self._lapses_in[job.number] = record.lease_left
             if job.number in self._left_out and record.state in (State.READY, State.REFUSED):
@@ -342,13 +318,24 @@ class Sender:
                     "be sent again; the rows after them were not posted and wait for a retry."
                 )
             room = busy < limit and busy + self._unknowns < patience and not self._outage
-            # Under a limit, each row is decided before the next one asks, so that what fits is sent in order.
-            if room and not self._begun.wait(_GLANCE):
-                room = False
+            room = room and self._may_ask()
             self._look_up(0.0 if room else _GLANCE)
             if room and not self._outage:
                 return True
         return False
+
+    def _may_ask(self) -> bool:
+        """
+        Return whether a row may ask whether it fits in the limits; if not yet, wait a moment.
+
+        What fits is sent in the order of the rows, so each is decided before the next one asks. They need not wait
+        where the limits leave enough for all that are being decided, and for as many that the last decision has not
+        counted.
+        """
+        enough = 2 * MOST
+        if not self._limits.any or (self._room.sends >= enough and self._room.cost >= enough * self._dearest):
+            return True
+        return all(begun.wait(_GLANCE) for _, _, begun in self._in_flight.values())
 
     def _wait_for_look(self) -> bool:
         """Wait a moment while another task looks for sends of the scope; ``False`` if the batch is being stopped."""
@@ -386,10 +373,7 @@ class Sender:
         """Process finished POSTs for at most so many seconds; renew leases and log progress."""
         with suppress(Empty):
             self._take(self._done.get(timeout=wait) if wait else self._done.get_nowait())
-        if time.monotonic() - self._renewed_at > self._lease / 3:
-            self._this_try.check()
-            self._sends.renew(self._owner, self._lease)
-            self._renewed_at = time.monotonic()
+        self._claims.renew_if_due()
         self._ledger.say_waiting()
         self._warn_of_limits()
         self._is_stopped()
@@ -408,7 +392,7 @@ class Sender:
             self._look_up(_GLANCE)
 
     def _take(self, future: Future[Posted]) -> None:
-        job, claim = self._in_flight.pop(future)
+        job, claim, _ = self._in_flight.pop(future)
         try:
             posted = future.result()
         except Halted:
@@ -438,24 +422,16 @@ class Sender:
         if posted.stop is not None:
             log.error("Stopped at %s: %s", job.name, posted.stop)
             raise posted.stop
-        self._same_refusal(job, claim, result)
+        self._undo_equal_refusals(job, claim, result)
 
-    def _same_refusal(self, job: Job, claim: Claim, result: Result) -> None:
-        """Stop at the twentieth equal refusal in a row: the rows are not at fault, so they may be tried again."""
-        refusal = f"{result.reason} {result.words}"
-        if result.error is None or (self._refusals and self._refusals[-1][2] != refusal):
-            self._refusals.clear()
-        if result.error is None:
+    def _undo_equal_refusals(self, job: Job, claim: Claim, result: Result) -> None:
+        """Stop at the twentieth equal refusal in a row, and free its rows."""
+        undone = self._refusals.add(job, claim, result)
+        if not undone or result.error is None:
             return
-        self._refusals.append((job, claim, refusal))
-        # The same refusals of POSTs that were in flight are undone as well.
-        if len(self._refusals) < _SAME_REFUSALS and refusal != self._refused_alike:
-            return
-        self._refused_alike = refusal
-        self._sends.reopen([refused for _, refused, _ in self._refusals])
-        for again, _, _ in self._refusals:
+        self._claims.reopen([refused for _, refused in undone])
+        for again, _ in undone:
             self._record(Result(again.number, RowOutcome.NOT_REACHED, result.reason, result.words))
-        self._refusals.clear()
         raise result.error
 
     def _probe(self) -> None:
@@ -516,30 +492,21 @@ class Sender:
             except Exception as error:  # the first error is already being raised; a log line may fail, too
                 with suppress(Exception):
                     log.debug("Also: %s", error)
-        for job, claim in self._in_flight.values():
+        for job, claim, _ in self._in_flight.values():
             # The row of that POST stays POSTING until its thread has an answer, or its lease lapses.
             self._record(_no_answer_yet(job, claim.send_key))
             self._held[job.number] = (job, True)
 
-    def _release(self) -> None:
-        try:
-            self._sends.release(self._owner)
-            crash_point("released")
-        except SendosoLedgerError as error:
-            log.warning("Claims could not be given back and lapse within %.0f s: %s", self._lease, error)
-
     def _look_again(self) -> None:
         """Look once for the sends of unknown outcome, and record the ledger's result for the held rows."""
-        if self._differing:
-            log.info("%d rows differ from what was sent to the same recipients before.", self._differing)
+        if self._claims.differing:
+            log.info("%d rows differ from what was sent to the same recipients before.", self._claims.differing)
         if not self._held:
             return
         if not self._is_stopped():
             self._reconciler.run(wait=self._wait_for_look)
         for chunk in chunks([job for job, _ in self._held.values()]):
-            records = self._sends.read([self._send_key(job) for job in chunk])
-            for job in chunk:
-                record = records[self._send_key(job)]
+            for job, record in self._claims.read(chunk):
                 if record.state is State.POSTING:
                     self._record(_no_answer_yet(job, record.send_key, record.posted_at))
                 else:
@@ -547,21 +514,6 @@ class Sender:
                 settles_in = self._reconciler.settles_in(record)
                 if record.state in (State.UNKNOWN, State.HELD) and settles_in is not None:
                     self._settles_in = max(self._settles_in or 0.0, settles_in)
-
-    def _send_key(self, job: Job) -> str:
-        return send_key(self._ledger, self._batch, job)
-
-    def _wanted(self, key: str, job: Job) -> Wanted:
-        return Wanted(
-            key,
-            payload_hash(self._ledger, job),
-            job.send.item,
-            job.row_ref,
-            job.resend_of,
-            self._ledger.email_hash(self._batch.account, kind_of(job.send).email(job.send)),
-            self._client,
-            kind=job.send.kind,
-        )
 
 
 def _no_answer_yet(job: Job, send_key: str, posted_at: float | None = None) -> Result:

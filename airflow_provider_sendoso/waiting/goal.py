@@ -82,13 +82,14 @@ class Goal:
 
 def status_line(report: Mapping[str, Any]) -> str:
     """
-    Say how far the sends of a wait are.
+    Say how far the sends of a wait are: ``97 shipped, 3 pending``.
 
     :param report: the result of :meth:`Watch.report`; one of an earlier release does not say what is on hold.
     """
     on_hold = report.get("on_hold", 0)
     held = f", {on_hold} of them on hold at Sendoso" if on_hold else ""
-    return f"{report['counts'] or 'no sends'}{held}"
+    counts = ", ".join(f"{sends} {status}" for status, sends in report["counts"].items())
+    return f"{counts or 'no sends'}{held}"
 
 
 def good_enough(report: Mapping[str, Any], min_delivered: float | None) -> bool:

@@ -6,6 +6,7 @@ from mutants.guard import Edit, Guard, guard
 
 _RECONCILING = "sending/reconciling.py"
 _SENDER = "sending/sender.py"
+_CLAIMING = "sending/claiming.py"
 _GIFT = "sending/kinds/gift.py"
 _TRACKING = "sending/kinds/tracking.py"
 _BINDINGS = "ledger/bindings.py"
@@ -101,7 +102,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "proof-of-attempt",
         "A proof holds for the attempt that was looked for, and for no later one",
-        _SENDER + ":Sender._reopen",
+        _CLAIMING + ":Claims._reopen",
         "            proven_absent, State.READY,",
         "            self._sends.read([proven_absent.send_key])[proven_absent.send_key], State.READY,",
         f"{_OF_RECONCILING}::test_a_proof_does_not_hold_for_an_attempt_that_was_made_after_it",
@@ -142,9 +143,9 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "proof-obeyed",
         "A send whose proof does not hold any more is not claimed",
-        _SENDER + ":Sender._claim",
-        "if self._reopen(self._absent.pop(key))]",
-        "if self._reopen(self._absent.pop(key)) is not None]",
+        _CLAIMING + ":Claims.take",
+        "if self._reopen(self.proven_absent.pop(key))]",
+        "if self._reopen(self.proven_absent.pop(key)) is not None]",
         spare="claiming leaves what is not free alone (`claim-unknown-state`)",
     ),
     guard(

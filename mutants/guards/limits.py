@@ -42,8 +42,8 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "left-out-not-claimed",
         "What was left out is not claimed",
-        "sending/sender.py:Sender._claim",
-        " if job.number not in self._left_out}",
+        "sending/claiming.py:Claims.take",
+        " if job.number not in left_out}",
         "}",
         f"{_TWO_GIFTS}::test_rows_that_become_free_after_the_limits_were_checked_are_not_posted_by_that_try",
     ),
@@ -129,6 +129,14 @@ GUARDS: tuple[Guard, ...] = (
         "_TAKE_LOCK = select(db_now(), spending.c.sends).where(_THIS_LOCK)",
         "ledger/test_ledger_limits.py::test_no_send_of_an_account_is_decided_before_the_one_before_it_is_committed",
         database="postgresql",
+    ),
+    guard(
+        "budget-order",
+        "Near a limit, each row is decided before the next one asks",
+        "sending/sender.py:Sender._may_ask",
+        "        return all(begun.wait(_GLANCE) for _, _, begun in self._in_flight.values())\n",
+        "        return True\n",
+        f"{_BUDGET}::test_a_row_that_was_slow_to_begin_far_from_a_limit_keeps_its_place_in_it",
     ),
     guard(
         "budget-reserved",

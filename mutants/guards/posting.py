@@ -6,6 +6,7 @@ from mutants.guard import Edit, Guard, guard
 
 _POSTING = "sending/posting.py"
 _SENDER = "sending/sender.py"
+_CLAIMING = "sending/claiming.py"
 _GUARDS = "sending/test_guards.py"
 _OUTCOMES = "sending/test_sending_outcomes.py"
 _CONCURRENCY = "sending/test_sending_concurrency.py"
@@ -163,8 +164,8 @@ GUARDS: tuple[Guard, ...] = (
         "in-flight-first",
         "Claims are given back only when nothing is in flight any more",
         _SENDER + ":Sender.send",
-        "            self._finish_in_flight()\n            self._pool.shutdown(wait=False)\n            self._release()\n",
-        "            self._release()\n            self._finish_in_flight()\n            self._pool.shutdown(wait=False)\n",
+        "            self._finish_in_flight()\n            self._pool.shutdown(wait=False)\n            self._claims.release()\n",
+        "            self._claims.release()\n            self._finish_in_flight()\n            self._pool.shutdown(wait=False)\n",
         f"{_GUARDS}::test_claims_are_given_back_only_when_nothing_is_in_flight_any_more",
     ),
     guard(
@@ -178,7 +179,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "claims-renewed",
         "A run renews the leases of its claims while it lives",
-        _SENDER + ":Sender._look_up",
+        _CLAIMING + ":Claims.renew_if_due",
         "            self._sends.renew(self._owner, self._lease)\n",
         "",
         "sending/test_sending_concurrency.py::test_the_claims_of_a_run_that_lives_do_not_lapse",
@@ -218,8 +219,8 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "same-refusals",
         "Twenty equal refusals in a row are not the rows' fault",
-        _SENDER + ":Sender._same_refusal",
-        "        self._sends.reopen([refused for _, refused, _ in self._refusals])\n",
+        _SENDER + ":Sender._undo_equal_refusals",
+        "        self._claims.reopen([refused for _, refused in undone])\n",
         "",
         f"{_OUTCOMES}::test_twenty_equal_refusals_stop_the_batch_and_refuse_no_row",
     ),
@@ -243,7 +244,7 @@ GUARDS: tuple[Guard, ...] = (
         "stale-slot",
         "A slot that was missed is dropped, and another one taken",
         "client/pace.py:_steps",
-        "        if not turn.is_late:\n            return turn\n",
+        "        if turn.lateness <= keeps:\n            return turn\n",
         "        return turn\n",
         "client/test_client_pace.py::test_a_slot_that_was_missed_is_replaced_by_a_new_one",
     ),

@@ -32,7 +32,7 @@ def test_the_worst_batch_of_100_000_rows_fits_on_one_screen() -> None:
         on_hold=3,
         failure=SendosoConfigError("x"),
     )
-    assert len(report) <= 44
+    assert len(report) <= 45
     assert max(map(len, report)) <= WIDTH
     assert sum("a long reason" in line for line in report) >= 6  # whatever the names of the rows are
     assert "  and 12497 more: airflow sendoso ledger list --batch " + "b" * 32 in report
@@ -85,7 +85,9 @@ def test_no_run_looks_for_a_held_link() -> None:
 
 
 def test_a_dry_run_says_how_to_send_exactly_that() -> None:
-    assert steps(lines({"not_reached": 1}, dry_run=True, fingerprint="f1")).endswith("approved_fingerprint='f1'.")
+    """And names the place where the fingerprint stands whole, which is longer than lines of a log are."""
+    said = steps(lines({"not_reached": 1}, dry_run=True, fingerprint="f1" * 400))
+    assert said.endswith("set approved_fingerprint to the fingerprint in this task's XCom.")
 
 
 def test_rows_of_a_reason_beyond_the_first_are_counted() -> None:

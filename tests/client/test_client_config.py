@@ -202,6 +202,16 @@ class TestExtra:
         assert "client_secret" not in str(caught.value)
         assert SECRETS[1] not in shown(caught.value)
 
+    def test_the_second_names_of_the_test_button_of_airflow_2_are_the_same_fields(self):
+        fields = {"max_sends_per_day": "300", "account": "acme"}
+        config = resolve(extra=fields | {f"extra__sendoso__{name}": value for name, value in fields.items()})
+        assert (config.max_sends_per_day, config.account) == (300, "acme")
+
+    @pytest.mark.parametrize("extra", [{}, {"max_sends_per_day": "30"}], ids=["alone", "another value"])
+    def test_a_second_name_that_says_something_else_is_refused(self, extra):
+        with pytest.raises(SendosoConfigError, match="extra 'extra__sendoso__max_sends_per_day' is unknown"):
+            resolve(extra=extra | {"extra__sendoso__max_sends_per_day": "300"})
+
     def test_every_problem_is_named_at_once(self):
         with pytest.raises(SendosoConfigError, match=r"timeout.*typo|typo.*timeout"):
             resolve(extra={"timeout": 0, "typo": 1})

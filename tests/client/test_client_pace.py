@@ -8,7 +8,14 @@ import threading
 import pytest
 
 from airflow_provider_sendoso.client import pace as pace_module
-from airflow_provider_sendoso.client.pace import LONGEST_WAIT, SPACING, LocalPace, await_slot, wait_for_slot
+from airflow_provider_sendoso.client.pace import (
+    LONGEST_WAIT,
+    SLOT_LATE,
+    SPACING,
+    LocalPace,
+    await_slot,
+    wait_for_slot,
+)
 from airflow_provider_sendoso.exceptions import SendosoRateLimitError
 from airflow_provider_sendoso.models.slot_commit import SlotCommit
 
@@ -106,13 +113,13 @@ def wait(request, clock, monkeypatch):
     async def sleep(seconds: float) -> None:
         clock.sleep(seconds)
 
-    async def wait_for(slots: Slots, *, poll: bool = False) -> None:
+    async def wait_for(slots: Slots, *, poll: bool = False, **keeps: float) -> None:
         if request.param == "blocking":
-            wait_for_slot(slots, poll=poll, sleep=clock.sleep)
+            wait_for_slot(slots, poll=poll, sleep=clock.sleep, **keeps)
         else:
             with monkeypatch.context() as patch:
                 patch.setattr(asyncio, "sleep", sleep)
-                await await_slot(slots, poll=poll)
+                await await_slot(slots, poll=poll, **keeps)
 
     return wait_for
 
@@ -135,6 +142,14 @@ class TestWaiting:
         await wait(slots)
         assert slots.asked == asked
         assert clock.naps == [0.3, 0.2][:asked]
+
+    @pytest.mark.parametrize(("late", "asked"), [(0.4, 1), (0.6, 2)])
+    async def test_a_slot_of_a_limit_per_minute_keeps_longer(self, wait, clock, late, asked):
+        """Slots that are most of a second apart are not to be dropped because a machine is busy."""
+        slots = Slots(0.3, 0.2)
+        clock.oversleep = [late]
+        await wait(slots, keeps=SLOT_LATE)
+        assert slots.asked == asked
 
     async def test_a_process_that_keeps_missing_its_slots_backs_off(self, wait, clock):
         slots = Slots(*[0.3] * 6)

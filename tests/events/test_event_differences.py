@@ -129,7 +129,7 @@ CREATED = Question.parse("sends", ("created",))
         max_size=6,
     ),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_event_comes_once(
     order: str, counted: bool, per_page: int, seed: int, before: int, most: int, steps: list[Any]
 ) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from airflow_provider_sendoso.cli.commands import main
-from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError, SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendHeldError, SendosoConfigError, SendosoLedgerError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import schema
 from airflow_provider_sendoso.ledger.ddl import ddl
@@ -110,7 +110,7 @@ def ti(run_id: str) -> Any:
     )
 
 
-def batch(run_id: str) -> Any:
+def batch(run_id: str, **limits: Any) -> Any:
     people = [{"first_name": "Ada", "last_name": f"L{n}", "email": f"ada{n}@example.com"} for n in range(3)]
     gifts = BatchSendOperator(
         task_id="gifts",
@@ -119,6 +119,7 @@ def batch(run_id: str) -> Any:
         message="Thank you",
         dedupe_scope="q4",
         claim_timeout=1,
+        **limits,
     )
     return gifts.execute({"ti": ti(run_id)})
 
@@ -134,7 +135,10 @@ def everything(sendoso: Sandbox, engine: Engine) -> None:
     main(["ledger", "list"])
     main(["ledger", "resolve", "--scope", "q4", "--not-sent", "--why", "it is not there", "--by", "Ada", "--yes"])
     main(["ledger", "show", "--recipient", "ada1@example.com"])
-    summary = batch("run-2")
+    with pytest.raises(SendosoLimitError, match="spent 2 sends, reserved 0, left 0"):
+        batch("run-2", scope_max_sends=2)
+    summary = batch("run-2", scope_max_sends=3, scope_max_cost=1000)
+    main(["ledger", "budget", "--scope", "q4"])
     assert (summary["sent"], summary["already_sent"]) == (1, 2)
     hook = SendosoHook()
     hook.session.renew(hook.session.token())

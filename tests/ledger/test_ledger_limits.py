@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 import ledger_workers
 import pytest
 from sqlalchemy import delete, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_sendoso.exceptions import SendosoLimitError
 from airflow_provider_sendoso.ledger import Ledger, spending
@@ -78,18 +80,17 @@ def gone_out(ledger: Ledger) -> list[Any]:
 # -- however many at once ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "most", [{"scope_max_sends": 50}, {"max_sends_per_day": 50}], ids=lambda most: next(iter(most))
-)
+# One limit of the scope and one of the account, of sends and of money; the other two are slow tests.
+@pytest.mark.parametrize("most", [pytest.param("scope_max_sends", marks=pytest.mark.slow), "max_sends_per_day"])
 def test_64_processes_at_once_use_a_number_of_sends_up_and_never_pass_it(
-    opened: Ledger, url: str, most: dict[str, Any], at_once: Callable[..., list[Any]]
+    opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
 ) -> None:
-    runs = [(url, [f"{number}-{n}" for n in range(12)], most, "19.90", number) for number in range(64)]
+    runs = [(url, [f"{number}-{n}" for n in range(12)], {most: 50}, "19.90", number) for number in range(64)]
     at_once(ledger_workers.use_up, runs)
     assert len(gone_out(opened)) == 50
 
 
-@pytest.mark.parametrize("most", ["scope_max_cost", "max_cost_per_month"])
+@pytest.mark.parametrize("most", ["scope_max_cost", pytest.param("max_cost_per_month", marks=pytest.mark.slow)])
 def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
     opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
 ) -> None:
@@ -231,6 +232,42 @@ def test_decisions_that_several_sends_have_gone_out_after_all_use_a_limit_up_at_
     assert "spent 10 sends, reserved 0, left 0" in spender.refused("c", scope_max_sends=10)
 
 
+@pytest.fixture
+def lose_acknowledgements(opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Commits each transaction from now on twice: of the first time, nobody hears."""
+    once, lost = opened._database.once, [False]
+
+    def lose(work: Callable[[Any], Any]) -> Any:
+        result = once(work)
+        lost[0] = not lost[0]
+        if lost[0]:
+            raise OperationalError("COMMIT", {}, Exception("the connection was lost"))
+        return result
+
+    def begin() -> None:
+        monkeypatch.setattr(opened._database, "once", lose)
+        monkeypatch.setattr(opened.sends._together, "_once", lose)
+
+    return begin
+
+
+def test_commits_whose_acknowledgement_is_lost_neither_pass_a_limit_nor_waste_it(
+    spender: Spender, opened: Ledger, lose_acknowledgements: Callable[[], None]
+) -> None:
+    spender.send("first of the scope", scope_max_sends=4)
+    claims = [spender.claim(key) for key in "abcd"]
+    lose_acknowledgements()
+    most = {"scope_max_sends": 4, "scope_max_cost": Decimal("79.60"), "min_days_between_gifts": 90}
+    for claim in claims[:3]:
+        spender.post(claim, **most)
+    with pytest.raises(SendosoLimitError, match="spent 1 sends, reserved 3, left 0"):
+        spender.post(claims[3], **most)
+    assert len(gone_out(opened)) == 4
+    assert opened.sends.finish(claims[0], State.REFUSED, reason="http_422")
+    spender.post(claims[3], **most)
+    assert Counter(state for state, _ in gone_out(opened)) == {State.POSTING: 3, State.SENT: 1}
+
+
 # -- limits as people set them -----------------------------------------------------------------------------------------
 
 
@@ -361,6 +398,25 @@ def test_a_person_who_was_sent_anything_of_the_account_is_capped_in_every_scope(
     spender.post(spender.claim("c", person="grace"), min_days_between_gifts=90)
     spender.now += 90 * DAY
     spender.post(spender.claim("d", person="ada"), min_days_between_gifts=90)
+
+
+@pytest.mark.parametrize("fast", [400 * DAY, -400 * DAY], ids=["ahead", "behind"])
+def test_the_clocks_of_workers_do_not_matter(opened: Ledger, monkeypatch: pytest.MonkeyPatch, fast: float) -> None:
+    def post(scope: str, seconds: float) -> None:
+        clock = time.time
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda: clock() + seconds)
+            batch = Batch(f"batch-{scope}", "account", scope, "email", "dag", "task", "run", -1)
+            wanted = Wanted(scope, "payload", Item("gift"), None, email_hash="ada", kind=Kind.GIFT)
+            claim = opened.sends.claim(batch, scope, 60, [wanted])[scope]
+            assert isinstance(claim, Claim)
+            opened.sends.begin_post(claim, 60, fit=Fit(SpendingLimits(min_days_between_gifts=1), USD, {}))
+
+    post("first", fast)
+    for seconds in (0.0, fast, -fast):
+        with pytest.raises(Capped) as capped:
+            post(f"again {seconds}", seconds)
+        assert abs(capped.value.last_gift - time.time()) < 3600
 
 
 def test_a_replacement_is_not_capped_and_caps_others(spender: Spender) -> None:

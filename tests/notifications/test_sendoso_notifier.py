@@ -6,6 +6,7 @@ import asyncio
 import copy
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,6 +141,36 @@ class TestSends:
         copied.execute(context)
         callback(context)
         assert [send.body["gift_id"] for send in sendoso.sends] == ["gift-egift-coffee", "gift-donation-trees"]
+
+
+PRODUCTS = {
+    "marketplace": {"marketplace_variant_id": "var-{{ task.task_id }}", "sender": {"first_name": "Grace"}},
+    "smart_send": {"smart_send": "{{ 1 == 1 }}", "price_lte_usd": "50", "require_approval": True},
+}
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_a_callback_sends_a_product_once_and_tells_what_it_lacks(
+    sendoso: Sandbox, ledger: Any, set_connection: Callable[..., None], kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+    set_connection("sendoso_default", connection | {"extra": {"timeout": 60}})
+    callback = SendosoNotifier(recipient=ADA, message="From {{ run_id }}", claim_timeout=0, **PRODUCTS[kind])
+    told = copy.copy(callback)
+    told.render_template_fields(of_task("tea"))
+    with pytest.raises(SendosoConfigError, match="airflow sendoso authorize --scope"):  # Airflow would log it
+        told.notify(of_task("tea"))
+    assert sendoso.campaign_sends() == []
+    extra = {"timeout": 60, "scope": "public write marketplace smartsend"}
+    set_connection("sendoso_default", connection | {"extra": extra})
+    for _ in range(2):
+        callback(of_task("tea"))
+    (send,) = sendoso.campaign_sends()
+    assert send.body["message"] == "From run-1"
+    if kind == "marketplace":
+        assert (send.body["variant_ids"], send.body["sender_first_name"]) == (["var-tea"], "Grace")
+    else:
+        assert (send.body["price_lte_usd"], send.body["require_approval"]) == (50, True)
 
 
 PARCEL = ADA | {

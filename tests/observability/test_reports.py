@@ -152,6 +152,35 @@ class TestMetrics:
         assert counted == {"not_reached": 1}
 
 
+PRODUCTS = {
+    "marketplace": {"gift_id": None, "marketplace_variant_id": "var-tea"},
+    "smart_send": {"gift_id": None, "smart_send": True, "price_lte_usd": 50},
+}
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_products_count_and_have_their_lineage_like_gifts(
+    sendoso: Sandbox,
+    ledger: Any,
+    set_connection: Callable[..., None],
+    counted: Counter[str],
+    collector: HookLineageCollector,
+    kind: str,
+) -> None:
+    extra = {"requests_per_second": 500, "timeout": 60, "scope": "public write marketplace smartsend"}
+    connection = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+    set_connection("sendoso_default", connection | {"extra": extra})
+    events = OutletEventAccessors()
+    batch(**PRODUCTS[kind], outlets=OUTLETS).execute(context(outlet_events=events))
+    batch(**PRODUCTS[kind]).execute(context("run-2"))
+    gift(**PRODUCTS[kind]).execute(context("run-3"))
+    assert counted == {"sent": 3, "already_sent": 4}
+    assert set(outputs(collector)) == {"sendoso://127.0.0.1/q4"}
+    assert (events[OUTLETS[0]].extra["sent"], events_of_alias(events)[0][0]) == (3, "sendoso://127.0.0.1/q4")
+    SendosoHook().send_gift(recipient=PEOPLE[0], **{name: value for name, value in PRODUCTS[kind].items() if value})
+    assert "sendoso://127.0.0.1/" in outputs(collector)
+
+
 OUTLETS = [Asset("sendoso://app.sendoso.com/q4"), Asset("q4_gifts"), AssetAlias("campaigns")]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +17,12 @@ from sqlalchemy import create_engine, text
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger import spending
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.notifications.sendoso import SendosoNotifier
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, EgiftLinksOperator, SendGiftOperator
 from airflow_provider_sendoso.runs import limits as run_limits
-from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sandbox import Sandbox, app, catalogue
 from airflow_provider_sendoso.sending import posting
 
 Make = Callable[..., BatchSendOperator]
@@ -101,6 +105,38 @@ def test_a_row_that_is_slow_to_begin_keeps_its_place_in_a_limit(
     assert sorted(recipients(sendoso)) == sorted(row["email"] for row in people(7))
 
 
+def test_rows_far_from_a_limit_are_decided_at_the_same_time(
+    sendoso: Sandbox, ledger: Any, batch: Make, people: Any, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun, together = posting._Attempt.begin, [], threading.Barrier(4, timeout=30)
+
+    def wait_for_three_others(self: Any) -> None:
+        begun.append(self)
+        if 2 <= len(begun) <= 5:  # the first goes alone
+            together.wait()
+        begin(self)
+
+    monkeypatch.setattr(posting._Attempt, "begin", wait_for_three_others)
+    limits = {"scope_max_sends": 100, "scope_max_cost": 2000}
+    assert counted(execute(batch(recipients=people(8), max_in_flight=4, **limits))) == {"sent": 8}
+
+
+def test_a_row_that_was_slow_to_begin_far_from_a_limit_keeps_its_place_in_it(
+    sendoso: Sandbox, ledger: Any, batch: Make, stopped: Stopped, people: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = posting._Attempt.begin, []
+
+    def slow_in_the_fifth_row(self: Any) -> None:
+        begun.append(self)
+        if len(begun) == 5:
+            time.sleep(2.0)
+        begin(self)
+
+    monkeypatch.setattr(posting._Attempt, "begin", slow_in_the_fifth_row)
+    stopped(batch(recipients=people(50), scope_max_sends=40, max_in_flight=8))
+    assert sorted(recipients(sendoso)) == sorted(row["email"] for row in people(40))
+
+
 def test_ten_mapped_shards_together_keep_the_limits_of_their_scope(
     sendoso: Sandbox, ledger: Any, batch: Make, stopped: Stopped, people: Any, execute: Execute
 ) -> None:
@@ -173,8 +209,55 @@ def test_a_dry_run_says_that_a_run_would_stop_at_a_limit(
     assert "A run would stop when it reaches scope_max_cost=45.00 of the scope 'q4': spent 0.00 USD" in logs
 
 
+def test_a_price_that_changes_between_preview_and_send_counts_as_it_is_now(
+    sendoso: Sandbox,
+    ledger: Any,
+    batch: Make,
+    people: Any,
+    execute: Execute,
+    stopped: Stopped,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = {"recipients": people(4), "gift_id": COFFEE, "scope_max_cost": 45}
+    seen = execute(batch(dry_run=True, **arguments), "run-0")
+    assert (seen["would_send"], seen["estimated_cost"]) == (4, 40.0)
+    dearer = tuple(replace(gift, price=20.0) if gift.id == COFFEE else gift for gift in catalogue.CATALOGUE)
+    for module in (app, catalogue):
+        monkeypatch.setattr(module, "CATALOGUE", dearer)
+    error, summary = stopped(batch(approved_fingerprint=seen["fingerprint"], **arguments))
+    assert "scope_max_cost=45.00 of the scope 'q4': spent 40.00 USD, reserved 0.00, left 5.00." in error
+    assert counted(summary) == {"sent": 2, "not_reached": 2}
+
+
+def test_a_month_that_ends_in_the_middle_of_a_batch_ends_its_limits(
+    sendoso: Sandbox,
+    ledger: Any,
+    owner: Owner,
+    batch: Make,
+    people: Any,
+    stopped: Stopped,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lock, midnight = spending._lock, datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+
+    def on_the_last_day(*args: Any) -> tuple[float, int]:
+        return midnight + (1 if len(sendoso.sends) >= 3 else -1), lock(*args)[1]
+
+    monkeypatch.setattr(spending, "_lock", on_the_last_day)
+    owner(max_sends_per_day=3, max_cost_per_month=45)
+    error, summary = stopped(batch(recipients=people(9), gift_id=COFFEE, max_in_flight=1))
+    assert "max_sends_per_day=3 of 2026-12-01 (UTC): spent 3 sends" in error
+    assert counted(summary) == {"sent": 6, "not_reached": 3}
+
+
+def test_an_amount_larger_than_the_ledger_can_store_is_a_limit_that_is_never_reached(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute
+) -> None:
+    assert counted(execute(batch(scope_max_sends=10**12, scope_max_cost="1e30"))) == {"sent": 3}
+
+
 @pytest.mark.parametrize("name", ["scope_max_sends", "scope_max_cost", "min_days_between_gifts"])
-@pytest.mark.parametrize("value", ["-1", "nan", "inf", "many", True, [5], -0.5], ids=repr)
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "many", "5 USD", "1,000", True, [5], -0.5], ids=repr)
 def test_a_limit_that_is_no_number_is_an_error_and_nothing_is_sent(
     sendoso: Sandbox, ledger: Any, batch: Make, gift: MakeGift, execute: Execute, name: str, value: Any
 ) -> None:
@@ -255,7 +338,7 @@ def test_a_connection_whose_limit_is_0_sends_nothing(
 
 
 @pytest.mark.parametrize("name", ["max_sends_per_day", "max_cost_per_month", "min_days_between_gifts"])
-@pytest.mark.parametrize("value", [-1, "nan", "many", True, [5]], ids=repr)
+@pytest.mark.parametrize("value", [-1, "nan", "inf", "many", "1,000", True, [5]], ids=repr)
 def test_a_connection_with_a_limit_that_is_no_number_is_refused(
     sendoso: Sandbox, ledger: Any, owner: Owner, batch: Make, execute: Execute, name: str, value: Any
 ) -> None:

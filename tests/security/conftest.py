@@ -101,12 +101,18 @@ class Marked:
             connection.execute(text(statement))
 
     def echo(
-        self, number: int, *, untold: tuple[str, ...] = (), spell: Callable[[str], str] = str, **fault: Any
+        self,
+        number: int,
+        *,
+        untold: tuple[str, ...] = (),
+        more: tuple[str, ...] = (),
+        spell: Callable[[str], str] = str,
+        **fault: Any,
     ) -> None:
-        """Let the next answer to a send repeat all that it was told of a person, in a spelling."""
+        """Let the next answer to a send repeat all that it was told of a person, and more, in a spelling."""
         row = dict(zip(COLUMNS, cells(number), strict=True))
         told = [row[name] for name in COLUMNS if name not in ("customer_id", "note", "salary", *untold)]
-        words = " / ".join((*map(spell, (*told, message(number))), f"'{spell(row['note'])}' is not allowed"))
+        words = " / ".join((*map(spell, (*told, *more, message(number))), f"'{spell(row['note'])}' is not allowed"))
         body = {"success": False, "message": f"Cannot send to {words}", "errors": [words]}
         self.sandbox.fault("status", **{"method": "POST", "path": "/api/v3/sends", "status": 422, "body": body} | fault)
 
@@ -179,6 +185,8 @@ def marked(
     """The world; at the end of the test nothing that is kept may bear a mark, and something has to be kept."""
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.DEFAULT_PUSH_BACK", 0.02)
+    monkeypatch.setattr("airflow_provider_sendoso.client.retrying.MINUTE_PUSH_BACK", 0.02)
+    monkeypatch.setattr("airflow_provider_sendoso.hooks.connections.MINUTE_INTERVAL", 0.02)
     ledger, warehouse = two_databases
     for database in two_databases:
         empty(database)
@@ -243,7 +251,7 @@ def sandbox_with_secret(set_connection: Callable[..., None]) -> Iterator[Sandbox
                 "host": sandbox.url,
                 "login": "sandbox",
                 "password": SECRET,
-                "extra": {"requests_per_second": 500, "timeout": 60},
+                "extra": {"requests_per_second": 500, "timeout": 60, "scope": "public write marketplace smartsend"},
             },
         )
         yield sandbox

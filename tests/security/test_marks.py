@@ -370,6 +370,135 @@ def test_errors_of_the_raw_hook_leak_nothing(marked: Marked, status: int) -> Non
     marked.keep(caught.value, caught.value.args, vars(caught.value))
 
 
+# -- the marketplace and SmartSend -------------------------------------------------------------------------------------
+
+SENDER = {
+    "first_name": f"{MARK}senderfirst",
+    "last_name": f"{MARK}senderlast",
+    "email": f"{MARK}sender@{MARK}office.example",
+    "organization_name": f"{MARK}organisation",
+}
+MEETING = f"https://{MARK}meet.example/{MARK}room"
+TEA: dict[str, Any] = {"gift_id": None, "metadata": None, "marketplace_variant_id": "var-tea", "sender": SENDER}
+PICK: dict[str, Any] = {"gift_id": None, "metadata": None, "smart_send": True, "price_lte_usd": 50}
+OF_BOTH = pytest.mark.parametrize(
+    ("kind", "path", "more"),
+    [
+        (TEA | {"meeting_url": MEETING}, "/api/v3/marketplace/products/send", (*SENDER.values(), MEETING)),
+        (PICK | {"meeting_url": MEETING}, "/api/v3/smartsend/recommendations/send", (MEETING,)),
+    ],
+    ids=["marketplace", "smart_send"],
+)
+UNTOLD = ("company", "title", "address_line1", "address_line2", "city", "state", "postal_code", "metadata_contact")
+"""What a row has and these sends do not tell Sendoso."""
+
+
+@OF_BOTH
+def test_products_sent_by_two_runs_and_waited_for_leak_nothing(
+    marked: Marked, kind: dict[str, Any], path: str, more: tuple[str, ...]
+) -> None:
+    marked.fill(1, 2)
+    summary = marked.run(batch(**kind, require_approval=True))
+    assert summary["sent"] == 2
+    assert MEETING in repr(marked.sandbox.campaign_sends())
+    assert marked.run(batch(**kind, message="{note} once more, {first_name}"), "run-2")["already_sent"] == 2
+    waits: dict[str, Any] = {"task_id": "arrived", "batch_id": summary["batch_id"], "deferrable": False}
+    assert not marked.run(SendStatusSensor(**waits), method="poke")
+    for send in marked.sandbox.campaign_sends():
+        marked.sandbox.finish(send.id, "Delivered")
+    assert marked.run(SendStatusSensor(**waits, poke_interval=0.01, timeout=600))["reached"] == 2
+    assert marked.run(batch(**kind, dry_run=True), "run-3")["already_sent"] == 2
+
+
+@OF_BOTH
+@pytest.mark.parametrize("status", [422, 403, 404, 409, 429, 500])
+def test_a_refusal_that_repeats_a_product_send_leaks_nothing(
+    marked: Marked, kind: dict[str, Any], path: str, more: tuple[str, ...], status: int
+) -> None:
+    marked.fill(1, 2)
+    marked.echo(1, untold=UNTOLD, more=more, path=path, status=status, times=50 if status == 429 else 1)
+    marked.run(batch(**kind))
+    marked.run(batch(**kind), "run-2")
+
+
+@OF_BOTH
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_refusal_that_repeats_a_product_send_in_another_spelling_leaks_nothing(
+    marked: Marked, kind: dict[str, Any], path: str, more: tuple[str, ...], spelling: str
+) -> None:
+    marked.echo(1, untold=UNTOLD, more=more, path=path, spell=SPELLINGS[spelling])
+    assert isinstance(marked.run(gift(1, **kind)), SendosoUnprocessableError)
+
+
+@OF_BOTH
+@pytest.mark.parametrize("fault", ["drop_after", "drop_before", "garbage", "truncate", "redirect"])
+def test_held_product_sends_leak_nothing(
+    marked: Marked, kind: dict[str, Any], path: str, more: tuple[str, ...], fault: str
+) -> None:
+    marked.fill(1, 2)
+    marked.sandbox.fault(fault, method="POST", path=path)
+    marked.run(batch(**kind))
+    marked.run(batch(**kind), "run-2")
+    assert len(marked.sandbox.campaign_sends()) in (1, 2)
+
+
+@OF_BOTH
+def test_a_product_answer_without_an_id_leaks_nothing(
+    marked: Marked, kind: dict[str, Any], path: str, more: tuple[str, ...]
+) -> None:
+    told = [*cells(1)[1:4], *more]
+    marked.sandbox.fault("status", method="POST", path=path, status=200, body={"products": told, "send": told})
+    assert isinstance(marked.run(gift(1, **kind)), SendOutcomeUnknownError)
+    assert isinstance(marked.run(gift(1, **kind)), SendHeldError)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"meeting_url": f"ftp://{MARK}"},
+        {"meeting_url": [MEETING]},
+        {"sender": f"{MARK}text"},
+        {"sender": {"email": f"{MARK}nomail"}},
+        {"sender": {f"{MARK}": "x"}},
+        {"sender": {"first_name": [f"{MARK}list"]}},
+        {"sender": SENDER | {"last_name": MARK * 500}},
+        {"message": MARK * 5000},
+        {"recipient": recipient(1) | {"address": {"country": f"{MARK}land"}}},
+        {"recipient": recipient(1) | {"email": f"{MARK}nomail"}},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_of_a_product_leak_nothing(marked: Marked, changes: dict[str, Any]) -> None:
+    assert isinstance(marked.run(gift(1, **TEA | changes)), SendosoConfigError)
+    if "sender" not in changes:
+        assert isinstance(marked.run(gift(1, **PICK | changes)), SendosoConfigError)
+
+
+@OF_BOTH
+def test_products_of_the_notifier_and_the_raw_hook_leak_nothing(
+    marked: Marked, kind: dict[str, Any], path: str, more: tuple[str, ...]
+) -> None:
+    arguments = {name: value for name, value in kind.items() if value is not None} | {"message": message(2)}
+    assert marked.run(SendosoNotifier(recipient=recipient(1), **arguments), method="notify") is None
+    for status in (422, 500):
+        marked.echo(2, untold=UNTOLD, more=more, path=path, status=status, times=2)
+        marked.run(SendosoNotifier(recipient=recipient(2), dedupe_scope=str(status), **arguments), method="notify")
+        with pytest.raises(SendosoError) as caught:
+            SendosoHook().send_gift(recipient=recipient(2), **arguments)
+        marked.keep(caught.value, caught.value.args, vars(caught.value))
+    assert len(marked.sandbox.campaign_sends()) == 1
+
+
+def test_recommendations_that_are_refused_leak_nothing(marked: Marked) -> None:
+    body = {"success": False, "message": f"nothing for {cells(1)[3]}", "errors": [{"recipient_email": cells(1)[3]}]}
+    path = "/api/v3/smartsend/recommendations"
+    marked.sandbox.fault("status", method="GET", path=path, status=422, body=body)
+    with pytest.raises(SendosoError) as caught:
+        list(SendosoHook().list_recommendations(cells(1)[3]))
+    marked.keep(caught.value, caught.value.args, vars(caught.value))
+    assert len(list(SendosoHook().list_recommendations(cells(1)[3]))) > 0
+
+
 # -- eGift links -------------------------------------------------------------------------------------------------------
 
 

@@ -106,7 +106,7 @@ def test_the_claims_of_a_run_that_lives_do_not_lapse(send: Callable[..., Try], m
 
     monkeypatch.setattr(SendLedger, "renew", renewed)
     fast = SimpleNamespace(monotonic=lambda: 1_000_000 * time.monotonic(), time=time.time)
-    monkeypatch.setattr("airflow_provider_sendoso.sending.sender.time", fast)
+    monkeypatch.setattr("airflow_provider_sendoso.sending.claiming.time", fast)
     assert send(lease=600) == Try("", {"sent": 5})
     assert left
     assert min(left) > 500

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trying import SENDS, Try, die, sendoso_connection
+from trying import SENDS, Try, die, people, sendoso_connection
 
 import airflow_provider_sendoso
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -20,6 +20,7 @@ from airflow_provider_sendoso.ledger.resolutions import Resolution
 from airflow_provider_sendoso.sandbox import Sandbox
 
 TIMEOUT = 60.0
+SCOPES = "public write marketplace smartsend"
 AT_LAST = (TIMEOUT,) * 3
 """Three answers that come when the process is dead."""
 
@@ -93,7 +94,7 @@ def killed(sendoso: Sandbox, ledger: dict[str, Any], forkserver: ForkServerConte
 
     def run(kill: Kill, **changes: Any) -> None:
         connections = {
-            "sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=TIMEOUT),
+            "sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=TIMEOUT, scope=SCOPES),
             "sendoso_ledger": ledger,
         }
         for delay in kill.answers:
@@ -153,26 +154,36 @@ def test_a_try_that_is_killed_while_it_sends_is_finished_by_the_next(
     everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
 
 
-OF_A_CAMPAIGN: dict[str, Any] = {"gift_id": None, "touch_id": 102, "message": None}
+OTHER_KINDS: dict[str, dict[str, Any]] = {
+    "campaign": {"gift_id": None, "touch_id": 102, "message": None},
+    "marketplace": {"gift_id": None, "marketplace_variant_id": "var-tea"},
+    "smart_send": {"gift_id": None, "smart_send": True, "price_lte_usd": 50},
+}
 POINTS = ("posting-committed:3", "posted:3", "outcome-committed:3")
 
 
+@pytest.mark.parametrize("kind", OTHER_KINDS)
 @pytest.mark.parametrize("kill", [kill for kill in WHILE_SENDING if kill.width == 1 and kill.at in POINTS], ids=str)
-def test_a_try_of_a_campaign_that_is_killed_while_it_sends_is_finished_by_the_next(
+def test_a_try_of_another_kind_that_is_killed_while_it_sends_is_finished_by_the_next(
     sendoso: Sandbox,
     send: Callable[..., Try],
     states: Callable[[], dict[str, int]],
     an_hour_later: Callable[[], None],
+    set_connection: Callable[..., None],
     killed: Callable[..., None],
     kill: Kill,
+    kind: str,
 ) -> None:
-    killed(kill, **OF_A_CAMPAIGN)
+    arguments = OTHER_KINDS[kind]
+    connection = sendoso_connection(sendoso, requests_per_second=1000, timeout=TIMEOUT, scope=SCOPES)
+    set_connection("sendoso_default", connection)
+    killed(kill, **arguments)
     assert states() == kill.states
     assert len(sendoso.campaign_sends()) == kill.accepted
-    settled = {"on_absent": "resend", "settle_time": 0, **OF_A_CAMPAIGN}
+    settled = {"on_absent": "resend", "settle_time": 0, **arguments}
     # A send that the list does not show is held; then it is proven absent, because the list shows the other sends.
     an_hour_later()
-    assert send(**OF_A_CAMPAIGN) == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
+    assert send(**arguments) == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
     an_hour_later()
     assert send(**settled) == Try("", ALL_SENT)
     assert send(run_id="run-2", **settled) == Try("", {"already_sent": 5})
@@ -201,6 +212,83 @@ def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_is_finished_by_th
     an_hour_later()
     assert send() == Try("SendHeldError" if "held" in kill.next_try else "", kill.next_try)
     everybody_gets_one_in_the_end(sendoso, send, an_hour_later)
+
+
+LIMITS: dict[str, Any] = {"scope_max_sends": 5, "min_days_between_gifts": 90}
+
+
+def the_limit_is_kept_and_used_up(
+    sendoso: Sandbox, send: Callable[..., Try], later: Callable[[], None], states: dict[str, int], accepted: int
+) -> None:
+    """Let five others, and then the people of the killed try, have what it has left of a limit of five."""
+    reserved = states.get("SENT", 0) + states.get("POSTING", 0) + states.get("UNKNOWN", 0) + states.get("HELD", 0)
+    later()
+    others = send(people(10)[5:], run_id="others", **LIMITS)
+    expected = {"sent": 5 - reserved, "not_reached": reserved}
+    assert others == Try("SendosoLimitError" if reserved else "", {name: n for name, n in expected.items() if n})
+    again = send(**LIMITS)
+    assert again.counts.get("sent", 0) == accepted, "the killed try has no place but those that it has used"
+    assert again.counts.get("held", 0) == reserved - accepted
+    later()
+    # What is proven absent gives its place back, which the first row that has none takes.
+    last = send(on_absent="resend", settle_time=0, **LIMITS)
+    assert last.counts.get("sent", 0) == reserved
+    assert last == Try("SendosoLimitError" if reserved < 5 else "", last.counts)
+    assert send(people(10)[5:], run_id="others", **LIMITS).counts == others.counts
+    assert len(sendoso.sends) == 5
+    assert sendoso.duplicates() == {}
+
+
+def some_slow(kills: list[Kill], *quick: str) -> list[Any]:
+    """The kills whose places in a limit differ most, and the others for make test-slow."""
+    return [pytest.param(kill, marks=() if str(kill) in quick else pytest.mark.slow, id=str(kill)) for kill in kills]
+
+
+@pytest.mark.parametrize(
+    "kill",
+    some_slow(
+        WHILE_SENDING,
+        "claimed-1-at-once",
+        "posting-committed:3-1-at-once",
+        "outcome-committed:3-1-at-once",
+        "put-off-1-at-once",
+        "posted:2-4-at-once",
+    ),
+)
+def test_a_try_that_is_killed_while_it_sends_keeps_a_limit_and_leaves_the_rest_of_it(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    an_hour_later: Callable[[], None],
+    killed: Callable[..., None],
+    kill: Kill,
+) -> None:
+    killed(kill, **LIMITS)
+    assert states() == kill.states
+    assert len(sendoso.sends) == kill.accepted
+    the_limit_is_kept_and_used_up(sendoso, send, an_hour_later, kill.states, kill.accepted)
+
+
+@pytest.mark.parametrize(
+    "kill", some_slow(WHILE_LOOKING, "reopened-1-at-once-resending", "posting-committed-1-at-once-resending")
+)
+def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_keeps_a_limit(
+    sendoso: Sandbox,
+    send: Callable[..., Try],
+    states: Callable[[], dict[str, int]],
+    an_hour_later: Callable[[], None],
+    killed: Callable[..., None],
+    kill: Kill,
+) -> None:
+    sendoso.fault("drop_after", method="POST", path=SENDS)
+    sendoso.fault("drop_before", method="POST", path=SENDS)
+    sendoso.fault("error_before", times=100, method="GET", path=SENDS)
+    assert send(**LIMITS) == Try("SendHeldError", {"sent": 3, "held": 2})
+    sendoso.clear_faults()
+    an_hour_later()
+    killed(kill, **LIMITS)
+    assert states() == kill.states
+    the_limit_is_kept_and_used_up(sendoso, send, an_hour_later, kill.states, kill.accepted)
 
 
 def test_every_crash_point_of_the_code_is_tested() -> None:

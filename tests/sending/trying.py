@@ -18,6 +18,7 @@ from airflow_provider_sendoso import crashpoints
 from airflow_provider_sendoso.client import pace
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.exceptions import SendosoError
+from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.models import RowOutcome
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, EgiftLinksOperator
 from airflow_provider_sendoso.sandbox import Sandbox
@@ -93,8 +94,7 @@ def die(connections: dict[str, dict[str, Any]], crash_point: str, changes: dict[
 
     :param accepted: how many sends Sendoso has before it is killed, of several that are posted at once.
     """
-    for conn_id, connection in connections.items():
-        os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
+    _connect(connections)
     os.environ["SENDOSO_CRASH_POINT"] = crash_point
     importlib.reload(crashpoints)  # it reads the environment when it is imported
     # On a busy machine a slot can come too late to be used, and the next one passes the same points: they are counted.
@@ -123,3 +123,22 @@ def one_by_one(url: str, accepted: int) -> None:
 
     SendosoSession.await_turn_to_send = in_order  # type: ignore[method-assign]
     crashpoints.os = SimpleNamespace(kill=kill, getpid=os.getpid)  # type: ignore[attr-defined]
+
+
+def _connect(connections: dict[str, dict[str, Any]]) -> None:
+    for conn_id, connection in connections.items():
+        os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(connection)
+
+
+def go(connections: dict[str, dict[str, Any]], results: Any, run_id: str, changes: dict[str, Any]) -> None:
+    """Run a try to its end, and hand back its counts; for a process of its own."""
+    _connect(connections)
+    tried = one_try(run_id=run_id, **changes)
+    results.put((run_id, tried.error, tried.counts))
+
+
+def read_on(connections: dict[str, dict[str, Any]]) -> None:
+    """Read the marketplace without end; for a process that is killed."""
+    _connect(connections)
+    while True:
+        list(SendosoHook().list_marketplace_products())

@@ -42,13 +42,21 @@ def test_in_a_soak_no_recipient_gets_two_gifts_and_no_recipient_is_lost(ledger: 
         assert lines, output
         figures = json.loads(lines[0])
         assert figures["duplicates"] == 0, output
+        assert figures["limits passed"] == 0, output
         assert figures["lost"] == 0, output
         assert done.returncode == 0, output
-        if figures["kills"] >= 10 and figures["unknown"] > 0 and figures["accepted"] > 100:
+        if figures["kills"] >= 10 and figures["unknown"] > 0 and figures["accepted"] > 100 and _limited(figures):
             break
     assert figures["kills"] >= 10, "too few kills to say anything"
     assert figures["unknown"] > 0
     assert figures["accepted"] > figures["of these by a campaign"] > 30
+    assert figures["of these of the marketplace"] > 0
+    assert figures["of these by SmartSend"] > 0
+    assert _limited(figures), "no limit was reached, or nobody was capped"
+
+
+def _limited(figures: dict[str, int]) -> bool:
+    return figures["limits used up"] > 0 and figures["rows that were capped"] > 0
 
 
 class Dying:
@@ -111,10 +119,10 @@ class World:
             ).raise_for_status()
         return self.sandbox.sends[0].id if times else "send-none"
 
-    def record(self, state: State, send_id: str | None) -> None:
+    def record(self, state: State, send_id: str | None, scope: str = "scope") -> None:
         """Have the ledger know this of her."""
-        batch = Batch("b", ACCOUNT, "scope", "email", "dag", "task", "run", -1)
-        key = self.ledger.send_key(ACCOUNT, "scope", self.email)
+        batch = Batch(f"b {scope}", ACCOUNT, scope, "email", "dag", "task", "run", -1)
+        key = self.ledger.send_key(ACCOUNT, scope, self.email)
         claim = self.ledger.sends.claim(
             batch, "me", 60, [Wanted(key, "hash", Item("gift-donation-trees"), None, kind=Kind.GIFT)]
         )[key]
@@ -122,10 +130,11 @@ class World:
         self.ledger.sends.begin_post(claim, 60)
         self.ledger.sends.finish(claim, state, send_id=send_id)
 
-    def judge(self) -> tuple[int, int]:
-        """Return the numbers of duplicates and of lost recipients."""
-        verdict = judge(self.sandbox, self.database, [Invitations("run", "scope", [self.email])])
-        return len(verdict.duplicates), len(verdict.lost)
+    def judge(self, *scopes: str, most: int = 150) -> tuple[int, int, int]:
+        """Return the numbers of duplicates, of lost recipients and of limits that were passed."""
+        batches = [Invitations("run", scope, [self.email], most) for scope in scopes or ["scope"]]
+        verdict = judge(self.sandbox, self.database, batches)
+        return len(verdict.duplicates), len(verdict.lost), len(verdict.passed)
 
 
 @pytest.mark.parametrize(
@@ -151,4 +160,49 @@ def test_the_verdict_counts_duplicates_and_lost_recipients(
     send_id = world.accept(accepted)
     if state is not None:
         world.record(state, send_id if known else None)
-    assert world.judge() == verdict
+    assert world.judge() == (*verdict, 0)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "state", "most", "verdict"),
+    [
+        (0, State.READY, 0, (0, 0, 0)),
+        (0, None, 0, (0, 0, 0)),
+        (0, None, 1, (0, 1, 0)),
+        (0, State.SENT, 1, (0, 1, 0)),
+        (1, State.READY, 1, (0, 1, 0)),
+        (1, None, 0, (0, 1, 1)),
+        (1, State.SENT, 0, (0, 0, 1)),
+        (0, State.HELD, 0, (0, 0, 1)),
+        (1, State.SENT, 1, (0, 0, 0)),
+    ],
+)
+def test_the_verdict_finds_limits_that_were_passed_or_not_used_up(
+    sandbox: Sandbox, tmp_path: Path, accepted: int, state: State | None, most: int, verdict: tuple[int, int, int]
+) -> None:
+    world = World(sandbox, tmp_path)
+    send_id = world.accept(accepted)
+    if state is not None:
+        world.record(state, send_id)
+    assert world.judge(most=most) == verdict
+
+
+@pytest.mark.parametrize(
+    ("accepted", "again", "verdict"),
+    [
+        (1, None, (0, 0, 0)),
+        (1, State.READY, (0, 0, 0)),
+        (1, State.REFUSED, (0, 0, 0)),
+        (1, State.HELD, (0, 1, 0)),
+        (2, State.SENT, (1, 0, 0)),
+        (1, State.SENT, (0, 1, 0)),
+    ],
+)
+def test_the_verdict_takes_one_gift_in_two_scopes_as_capped_and_two_as_a_duplicate(
+    sandbox: Sandbox, tmp_path: Path, accepted: int, again: State | None, verdict: tuple[int, int, int]
+) -> None:
+    world = World(sandbox, tmp_path)
+    world.record(State.SENT, world.accept(accepted))
+    if again is not None:
+        world.record(again, None, "again")
+    assert world.judge("scope", "again") == verdict

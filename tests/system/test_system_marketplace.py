@@ -32,6 +32,11 @@ def test_the_products_are_landed_and_a_second_run_changes_nothing(airflow: Any, 
     assert run.state == "success", run.log[-5000:]
     landed = run.xcoms["land_products"]
     assert (landed["rows"], landed["inserted"]) == (7, 7)
+    dearest = here.read_warehouse("SELECT id, price, currency FROM sendoso_products ORDER BY price DESC LIMIT 2")
+    assert [(name, str(price.normalize()), currency) for name, price, currency in dearest] == [
+        ("var-lamp", "89.99", "USD"),
+        ("var-snacks-large", "49", "USD"),
+    ]
     again = airflow.run("marketplace_catalogue", "2026-01-12T05:00:00+00:00", with_scopes(here))
     assert again.xcoms["land_products"]["unchanged"] == 7
 

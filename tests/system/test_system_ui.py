@@ -118,7 +118,7 @@ def test_connection_is_added_tested_and_edited(
     grant_type.click()
     expect(page.get_by_role("option")).to_have_text(["client_credentials", "refresh_token"])
     page.get_by_role("option", name="client_credentials").click()
-    page.set_viewport_size({"width": 1100, "height": 1700})
+    page.set_viewport_size({"width": 1100, "height": 2200})
     shoot("connection-extras", dialog)
     page.set_viewport_size({"width": 1100, "height": 480})
     connections.save()

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -294,6 +295,34 @@ def test_the_argument_scope_overrides_the_connections(sandbox, ledger, connect, 
     connect(grant_type="refresh_token", scope="public update")
     assert parse_qs(urlsplit(_pasting(redirect_uri)[0]).query)["scope"] == ["public update"]
     assert parse_qs(urlsplit(_pasting(redirect_uri, scope="write")[0]).query)["scope"] == ["write"]
+
+
+@on_sqlite
+def test_the_command_that_an_error_names_gives_the_token_the_scopes_that_it_lacks(
+    sandbox, ledger, connect, redirect_uri, capsys
+):
+    connect(grant_type="refresh_token")
+    _pasting(redirect_uri)
+    send = {"smart_send": True, "recipient": {"first_name": "Ada", "last_name": "L", "email": "ada@example.com"}}
+    with pytest.raises(SendosoConfigError) as raised:
+        SendosoHook().send_gift(**send)
+    scope, command = re.findall(r"'(public write smartsend)'|`airflow sendoso ([^`]+)`", str(raised.value))
+    connect(grant_type="refresh_token", scope=scope[0])
+    thread = threading.Thread(
+        target=main, args=([*shlex.split(command[1]), "--redirect-uri", redirect_uri],), daemon=True
+    )
+    thread.start()
+    shown = ""
+    while not (address := re.search(rf"{sandbox.url}\S+\n", shown)):
+        assert thread.is_alive(), shown
+        time.sleep(0.02)
+        shown += capsys.readouterr().out
+    browse(address[0].strip())
+    thread.join(120)
+    assert SendosoHook().send_gift(**send).id == str(sandbox.campaign_sends()[0].id)
+    sandbox.revoke_tokens()  # a renewed token has them, too
+    SendosoHook().send_gift(**send)
+    assert len(sandbox.campaign_sends()) == 2
 
 
 def _pasting(redirect_uri: str, change: Callable[[str], str] = lambda address: address, **changes: Any):

@@ -48,6 +48,8 @@ class SendKind(ABC, Generic[S]):
     """The argument or column that names the gift or campaign; if it is set, the send is of this kind."""
     plural: ClassVar[str]
     """The name of the kind in a log line."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """The fields that a row may have as columns, beside the recipient's; fields of :attr:`model`."""
     scope: ClassVar[str | None] = None
     """The token's scope that only this kind needs (published)."""
     why_not_looked_for: ClassVar[str] = ""

@@ -32,6 +32,7 @@ class CampaignKind(SendKind[CampaignSend]):
 
     model = CampaignSend
     named_by = "touch_id"
+    columns = ("message", "touch_id")
     plural = "campaign sends"
 
     def request(self, send: CampaignSend, *, airflow_key: str | None, via_from: str) -> Request:

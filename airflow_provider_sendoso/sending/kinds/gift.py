@@ -25,12 +25,14 @@ from airflow_provider_sendoso.client.tracker import CLOCKS_APART, Descent
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError, SendosoNotFoundError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Record
-from airflow_provider_sendoso.models import METADATA_KEY, GiftSend, Item, Send, StatusReport
+from airflow_provider_sendoso.models import ITEM_FIELDS, METADATA_KEY, GiftSend, Item, Send, StatusReport
 from airflow_provider_sendoso.models.checks import address_problem
 from airflow_provider_sendoso.sending.kinds.base import P, PriceList, SendKind
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner
 
 log = logging.getLogger(__name__)
+
+_NOTHING_ELSE = ("",) * (len(ITEM_FIELDS) - 1)
 
 
 class GiftKind(SendKind[GiftSend]):
@@ -38,6 +40,7 @@ class GiftKind(SendKind[GiftSend]):
 
     model = GiftSend
     named_by = "gift_id"
+    columns = ("message", "gift_id", "variant_id", "team_id")
     plural = "gift sends"
 
     def request(self, send: GiftSend, *, airflow_key: str | None, via_from: str) -> Request:
@@ -50,7 +53,7 @@ class GiftKind(SendKind[GiftSend]):
 
     def item_cells(self, send: GiftSend) -> tuple[str, ...]:
         """Return the gift, and nothing else."""
-        return send.gift_id, "", "", ""
+        return send.gift_id, *_NOTHING_ELSE
 
     def price(self, item: Item, prices: PriceList[P]) -> P:
         """Look up the price of the gift."""

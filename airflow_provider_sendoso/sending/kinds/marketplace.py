@@ -23,6 +23,10 @@ from airflow_provider_sendoso.sending.scanning import Scanner
 
 _A = TypeVar("_A", MarketplaceSend, SmartSend)
 
+ASKED_COLUMNS = ("message", "gift_exchange_enabled", "meeting_url", "require_approval")
+"""The columns of both."""
+_SENDER = ("first_name", "last_name", "email", "organization_name")
+
 
 class AskedKind(SendKind[_A]):
     """What the marketplace and SmartSend have in common: Sendoso asks the recipient for the address."""
@@ -62,6 +66,7 @@ class MarketplaceKind(AskedKind[MarketplaceSend]):
 
     model = MarketplaceSend
     named_by = "marketplace_variant_id"
+    columns = (named_by, *ASKED_COLUMNS, *(f"sender_{name}" for name in _SENDER))
     plural = "marketplace products"
     scope = "marketplace"
 

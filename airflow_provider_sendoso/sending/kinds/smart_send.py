@@ -13,7 +13,7 @@ from airflow_provider_sendoso.models import Item, Send, SmartSend
 from airflow_provider_sendoso.models.text import read_truth
 from airflow_provider_sendoso.models.words import ANY_PRICE
 from airflow_provider_sendoso.sending.kinds.base import P, PriceList
-from airflow_provider_sendoso.sending.kinds.marketplace import AskedKind
+from airflow_provider_sendoso.sending.kinds.marketplace import ASKED_COLUMNS, AskedKind
 
 
 class SmartSendKind(AskedKind[SmartSend]):
@@ -21,6 +21,7 @@ class SmartSendKind(AskedKind[SmartSend]):
 
     model = SmartSend
     named_by = "smart_send"
+    columns = (named_by, "price_lte_usd", *ASKED_COLUMNS)
     plural = "SmartSend gifts"
     scope = "smartsend"
 
