@@ -87,6 +87,9 @@ PostgreSQL has another driver there. The SQL itself is tried on both, in ``ledge
 _ALIKE_ON_OLDEST = ("events/test_event_differences", "ledger/test_ledger_states", "operators/test_full_disk")
 """Beside it, but alike on every Airflow: rules without either, the order of steps (test_ledger_machine tries it there,
 too), and Python's own SQLite on a full disk."""
+_ANOTHER_ROUND = tuple(f"tests/{name}/" for name in ("sending", "tokens", "waiting"))
+"""Of these, what is tried on PostgreSQL and again on SQLite is a slow test on SQLite: only SQL differs between databases,
+and ``ledger/`` tries the SQL on each of them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -138,8 +141,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _FilesAndLiveAirflow(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Select by Airflow's version, and put first what takes long."""
+    """Mark what is another round as slow, select by Airflow's version, and put first what takes long."""
+    ids = {item.nodeid for item in items}
+    for item in items:
+        on_postgresql = item.nodeid.replace("sqlite", "postgresql")
+        if item.nodeid.startswith(_ANOTHER_ROUND) and on_postgresql != item.nodeid and on_postgresql in ids:
+            item.add_marker(pytest.mark.slow)
     only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
     if only or all_but:
         chosen = {item: _is_for_oldest(item) == bool(only) for item in items}
