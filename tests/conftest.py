@@ -88,8 +88,8 @@ _ALIKE_ON_OLDEST = ("events/test_event_differences", "ledger/test_ledger_states"
 """Beside it, but alike on every Airflow: rules without either, the order of steps (test_ledger_machine tries it there,
 too), and Python's own SQLite on a full disk."""
 _ANOTHER_ROUND = tuple(f"tests/{name}/" for name in ("sending", "tokens", "waiting"))
-"""Of these, what is tried on PostgreSQL and again on SQLite is a slow test on SQLite: only SQL differs between databases,
-and ``ledger/`` tries the SQL on each of them."""
+"""Of these, what is tried on PostgreSQL and again on SQLite is a slow test on SQLite: only SQL differs between
+databases, and ``ledger/`` tries the SQL on each of them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
