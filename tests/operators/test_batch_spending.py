@@ -101,7 +101,7 @@ def test_a_batch_that_differs_from_what_was_approved_is_refused(
 def test_the_rows_that_are_new_gone_changed_or_sent_since_are_counted_and_named(
     sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, people: Any
 ) -> None:
-    """In one scope of a hundred, by the ledger's keys, a sketch cannot tell them apart; in one of three it always can."""
+    """In one scope of a hundred, by the ledger's keys, a sketch cannot tell them apart; so there are three."""
     rows = [row | {"customer_id": f"c-{number}"} for number, row in enumerate(people(9), 1)]
     now = [rows[0], *(row | {"title": "Countess"} for row in rows[1:3]), *rows[3:7], rows[8]]
     for scope in ("q1", "q2", "q3"):
