@@ -11,8 +11,9 @@ READY := $(VENV)/.ready
 # twice the time where each compiles it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-quick-newest test-quick-oldest test-rest test-slow test-oldest-rest test-all test-oldest
-.PHONY: coverage lint types compiled docs bench bench-group bench-smoke explore mutants soak soak-short cluster cluster-group screenshots pictures clean
+.PHONY: demo test test-rest test-slow test-oldest-rest test-all test-oldest
+.PHONY: coverage lint types compiled docs bench bench-group bench-smoke explore mutants soak soak-short
+.PHONY: cluster cluster-group screenshots pictures clean
 
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill)
@@ -23,17 +24,10 @@ SIDE_BY_SIDE := --numprocesses=$(WORKERS) --no-loadscope-reorder --quiet
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # An answer in less than ten minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
-# Both at once, because each waits for processes where the other computes; each prints when it ends.
 test: $(READY)
 	$(MAKE) --jobs=2 lint types compiled
-	@echo "Tests on Airflow 3.3 and on 2.11, side by side; what each has found follows when it ends, in some minutes."
-	$(MAKE) --jobs=2 --output-sync=target --no-print-directory test-quick-newest test-quick-oldest
-
-test-quick-newest: $(READY)
 	$(PYTEST) -m "not slow"
-
-test-quick-oldest: $(READY)
-	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --numprocesses=$(shell expr $(WORKERS) / 2) --oldest
+	$(BIN)/nox --session oldest -- $(SIDE_BY_SIDE) --oldest
 
 # While mypy has one core, the other makes the environment of the oldest Airflow, and compiles what the workers would
 # compile all at once. What fails here fails again where its tests run, and says why there.

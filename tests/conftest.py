@@ -57,9 +57,10 @@ _PATIENCE = 60_000
 """Milliseconds that a browser waits for something to be seen, on a machine that is busy with something else."""
 _LONG_FIRST = tuple(
     f"tests/{name}/"
-    for name in ("docs", "observability", "packaging", "sending", "soak", "system", "tokens", "waiting")
+    for name in ("docs", "explorer", "observability", "packaging", "security", "sending", "soak", "system", "tokens")
 )
-"""What waits for other processes most of the time begins first, so that no worker is left alone with it at the end."""
+"""What waits for other processes most of the time begins first, and what is long in one file, so that no worker is left
+alone with it at the end."""
 _LIVE_AIRFLOW = tuple(
     f"tests/system/test_system_{name}.py"
     for name in (
@@ -82,8 +83,8 @@ _ON_OLDEST = (
     *("waiting/test_send_status", "waiting/test_waiting_for_many"),
 )
 """What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, except those
-among them that are slow, are the third round of a test, on MySQL, or another round of how a send is made, on SQLite:
-PostgreSQL has another driver there. The SQL itself is tried on both, in ``ledger/``."""
+among them that are slow, or another round, on MySQL or SQLite, of what is tried on PostgreSQL, whose driver is another
+there."""
 _ALIKE_ON_OLDEST = ("events/test_event_differences", "ledger/test_ledger_states", "operators/test_full_disk")
 """Beside it, but alike on every Airflow: rules without either, the order of steps (test_ledger_machine tries it there,
 too), and Python's own SQLite on a full disk."""
@@ -124,7 +125,7 @@ def _place(item: pytest.Item) -> str:
 
 def _is_for_oldest(item: pytest.Item) -> bool:
     place = _place(item).removeprefix("tests/")
-    another_round = "mysql" in item.name or (place.startswith("sending/") and "sqlite" in item.name)
+    another_round = "mysql" in item.name or (place.startswith(("ledger/", "sending/")) and "sqlite" in item.name)
     leans = place.startswith(_ON_OLDEST) and not place.startswith(_ALIKE_ON_OLDEST)
     return leans and item.get_closest_marker("slow") is None and not another_round
 
