@@ -52,23 +52,26 @@ def judge(sandbox: Sandbox, database: LedgerDatabase, batches: Iterable[Batch]) 
     """
     engine = create_engine(database.url)
     ledger = Ledger(engine)
+    limits = {batch.dedupe_scope: batch.scope_max_sends for batch in batches}
+    went_out = Counter(record.dedupe_scope for record in ledger.sends.records(*PERHAPS_SENT, account=ACCOUNT))
+    used_up = {scope for scope, most in limits.items() if went_out[scope] >= most}
+    # A batch that ends at its limit leaves what a killed process was posting to whoever looks next: so this looks.
+    for scope in used_up:
+        ledger.sends.lapse(account=ACCOUNT, dedupe_scope=scope)
     records = {record.send_key: record for record in ledger.sends.records(*State, account=ACCOUNT)}
     accepted: defaultdict[str, list[Accepted]] = defaultdict(list)
     for send in _accepted(sandbox):
         accepted[send.body["email"]].append(send)
     verdict = Verdict()
     history: list[Resolution] = []
-    limits = {batch.dedupe_scope: batch.scope_max_sends for batch in batches}
     scopes_of: defaultdict[str, set[str]] = defaultdict(set)
     for batch in batches:
         for email in batch.emails:
             scopes_of[email].add(batch.dedupe_scope)
-    went_out = Counter(record.dedupe_scope for record in records.values() if record.state in PERHAPS_SENT)
     # Whoever is invited in two scopes may have been sent the gift in either: only the ledger can tell.
     at_server = Counter(
         scope for email, scopes in scopes_of.items() if len(scopes) == 1 for scope in scopes for _ in accepted[email]
     )
-    used_up = {scope for scope, most in limits.items() if went_out[scope] >= most}
     for scope, most in limits.items():
         if (sent := max(went_out[scope], at_server[scope])) > most:
             verdict.passed.append(f"{scope} was sent {sent}, with scope_max_sends={most}")

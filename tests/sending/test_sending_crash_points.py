@@ -291,6 +291,16 @@ def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_keeps_a_limit(
     the_limit_is_kept_and_used_up(sendoso, send, an_hour_later, kill.states, kill.accepted)
 
 
+def test_a_try_that_ends_at_its_limit_has_found_what_the_killed_one_had_posted(
+    sendoso: Sandbox, send: Callable[..., Try], killed: Callable[..., None]
+) -> None:
+    """At once after the kill, while the lease of what the killed try was posting lasts."""
+    limit = {"scope_max_sends": 3}
+    killed(Kill("posted:3", {}, 3, {}), **limit)
+    assert send(**limit) == Try("SendosoLimitError", {"sent": 3, "not_reached": 2})
+    assert len(sendoso.sends) == 3
+
+
 def test_every_crash_point_of_the_code_is_tested() -> None:
     package = Path(airflow_provider_sendoso.__file__).parent
     named = {
