@@ -180,6 +180,10 @@ class Sender:
             self._claims.release()
         if isinstance(failure, SendosoSupersededError):
             raise failure
+        if failure is not None:
+            # Nobody has waited for them, and a process that was killed may have posted them.
+            for job in self._elsewhere:
+                self._held.setdefault(job.number, (job, False))
         self._look_again()
         self._warn_of_limits()
         if self._on_hold:
