@@ -19,9 +19,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import String, and_, bindparam, case, func, or_, select, update
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Transaction
 from sqlalchemy.sql.elements import ColumnElement
 
 from airflow_provider_sendoso.exceptions import SendosoLimitError
@@ -122,6 +123,24 @@ class Fit:
     room: Room = field(default_factory=Room)
 
 
+@dataclass
+class _Lock:
+    """
+    The row of an account that a transaction has locked.
+
+    :param account: the account.
+    :param now: the database's time when it was locked, in epoch seconds.
+    :param counters: how many counters the account has: none where nothing is limited.
+    """
+
+    account: str
+    now: float
+    counters: int
+
+
+_held: WeakKeyDictionary[Transaction, _Lock] = WeakKeyDictionary()
+"""The lock that each running transaction has."""
+
 UNLIMITED = Fit(NO_LIMITS, "no cost is limited", {})
 """What a send has to fit in where there are no limits."""
 
@@ -181,14 +200,15 @@ def reserve(database: Database, connection: Connection, claim: Claim, fit: Fit) 
     :raises Capped: if the person was sent something too recently.
     :raises SendosoLimitError: if the send does not fit in a limit.
     """
-    now, counters = _lock(database, connection, claim.account)
+    lock = _lock(database, connection, claim.account)
+    now = lock.now
     days = fit.limits.min_days_between_gifts
     if days and claim.email_hash is not None and not claim.is_replacement:
         person = {"this_account": claim.account, "this_person": claim.email_hash, "this_key": claim.send_key}
         last_gift = connection.execute(_LAST_GIFT, person).scalar()
         if last_gift is not None and last_gift > now - days * DAY:
             raise Capped(float(last_gift))
-    if counters or fit.limits.any:
+    if lock.counters or fit.limits.any:
         _add_and_check(database, connection, claim, fit, now)
     return now
 
@@ -211,30 +231,38 @@ def _add_and_check(database: Database, connection: Connection, claim: Claim, fit
     for period, span in of.items():
         limits = [limit for limit in fit.limits if limit.period == period]
         if limits:
-            of_each = _check(connection, claim, fit, span, limits, counters.get(span.name), now)
+            of_each = _check(database, connection, claim, fit, span, limits, counters.get(span.name), now)
             for limit, of_limit in zip(limits, of_each, strict=True):
                 left[limit.is_cost].append(of_limit)
     fit.room.sends, fit.room.cost = min(left[False]), min(left[True])
 
 
-def _lock(database: Database, connection: Connection, account: str) -> tuple[float, int]:
-    """
-    Let no other transaction of the account decide until this one ends.
-
-    :return: the database's time, and the number of the account's counters: where nothing is limited, none.
-    """
+def _lock(database: Database, connection: Connection, account: str) -> _Lock:
+    """Let no other transaction of the account decide until this one ends; one lock serves a whole group commit."""
+    transaction = connection.get_transaction()
+    assert transaction is not None  # noqa: S101 - a lock that is gone at once decides nothing
+    held = _held.get(transaction)
+    if held is not None and held.account == account:
+        return held
     this = {"this_account": account}
     locked = connection.execute(_TAKE_LOCK, this).first()
     if locked is None:
         first = {"account": account, "name": _LOCK, "sends": 0, "cost": 0, "counted_at": 0.0}
         database.insert_ignore(connection, spending, [first])
         locked = connection.execute(_TAKE_LOCK, this).one()
-    now, counters = locked
-    return float(now), int(counters)
+    _held[transaction] = held = _Lock(account, float(locked[0]), int(locked[1]))
+    return held
 
 
 def _check(
-    connection: Connection, claim: Claim, fit: Fit, span: Span, limits: list[Limit], counter: Any, now: float
+    database: Database,
+    connection: Connection,
+    claim: Claim,
+    fit: Fit,
+    span: Span,
+    limits: list[Limit],
+    counter: Any,
+    now: float,
 ) -> list[int]:
     """
     Refuse a send that does not fit in the limits of a span; its counter has the send already.
@@ -247,7 +275,7 @@ def _check(
         if all(_surely_fits(limit, counter, currency, fit.near) for limit in limits):
             return [limit.most - _total(limit, counter) for limit in limits]
     used = count(connection, span, but=claim.send_key)
-    _correct(connection, claim.account, span, used, fit.price, limits, now)
+    _correct(database, connection, claim.account, span, used, fit.price, limits, now)
     return [_refuse_or_warn(limit, span, used, fit) for limit in limits]
 
 
@@ -338,6 +366,7 @@ def count(connection: Connection, span: Span, but: str = "") -> Used:
 
 
 def _correct(
+    database: Database,
     connection: Connection,
     account: str,
     span: Span,
@@ -362,6 +391,7 @@ def _correct(
     if connection.execute(update(spending).where(_THIS_COUNTER).values(**values), this).rowcount == 0:
         connection.execute(spending.insert().values(account=account, name=span.name, **values))
         connection.execute(_ONE_MORE, this)
+        _lock(database, connection, account).counters += 1
 
 
 def doubt(database: Database, connection: Connection, account: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import ledger_workers
 import pytest
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from airflow_provider_sendoso.exceptions import SendosoLimitError
@@ -35,7 +35,13 @@ class Spender:
     def __init__(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ledger, self.now, self.owners = ledger, NOON, 0
         lock = spending._lock
-        monkeypatch.setattr(spending, "_lock", lambda *args: (self.now, lock(*args)[1]))
+
+        def lock_now(*args: Any) -> Any:
+            held = lock(*args)
+            held.now = self.now
+            return held
+
+        monkeypatch.setattr(spending, "_lock", lock_now)
 
     def claim(self, key: str, scope: str = "q4", person: str | None = None, resend_of: str | None = None) -> Claim:
         self.owners += 1
@@ -130,6 +136,20 @@ def test_no_send_of_an_account_is_decided_before_the_one_before_it_is_committed(
                 waiting.result(1.0)
         with pytest.raises((Capped, SendosoLimitError)):
             waiting.result(60)
+
+
+def test_sends_of_one_transaction_share_the_lock_and_each_is_counted(spender: Spender, opened: Ledger) -> None:
+    spender.send("first of the account")
+    one, two, three = (spender.claim(key) for key in "abc")
+    limited = Fit(SpendingLimits(scope_max_sends=3), USD, {})
+    statements: list[str] = []
+    with opened._database.engine.begin() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        assert opened.sends.begin_post(one, 60, connection, limited)  # makes the counter
+        assert opened.sends.begin_post(two, 60, connection)  # has no limit, and is counted all the same
+    assert sum("sendoso_spending.sends \nFROM sendoso_spending" in statement for statement in statements) == 1
+    with pytest.raises(SendosoLimitError, match="spent 1 sends, reserved 2, left 0"):
+        opened.sends.begin_post(three, 60, fit=limited)
 
 
 def test_a_counter_is_never_less_than_the_sends_say_and_is_corrected(opened: Ledger, url: str) -> None:

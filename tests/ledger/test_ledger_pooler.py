@@ -8,8 +8,10 @@ from typing import Any
 import ledger_workers
 import pgbouncer
 import pytest
+from airflow.providers.common.compat.sdk import BaseHook
 from sqlalchemy import create_engine, text
 
+from airflow_provider_sendoso.hooks.ledger_engine import make_engine
 from airflow_provider_sendoso.sandbox import Sandbox
 
 _TRANSACTION_MODE = "auth_type = any\npool_mode = transaction\ndefault_pool_size = {}"
@@ -61,3 +63,33 @@ def test_the_ledger_leaves_no_session_setting_to_the_next_client_of_the_pool(thr
         assert connection.execute(text(shown)).one() == before
     other.dispose()
     ledger._database.engine.dispose()
+
+
+@pytest.mark.parametrize("through", [1], indirect=True)
+def test_statements_are_prepared_only_where_no_pooler_stands_before_the_server(
+    through: dict[str, Any], postgres_socket_dir: str, set_connection: Callable[..., None]
+) -> None:
+    direct = {"conn_type": "postgres", "host": postgres_socket_dir, "login": "postgres", "schema": "postgres"}
+    never = direct | {"extra": {"prepare_threshold": None}}
+    found = []
+    for connection in (direct, through, never):
+        set_connection("sendoso_ledger", connection)
+        found.append(_prepared_after("sendoso_ledger"))
+    assert found == [2, None, None]
+
+
+def _prepared_after(conn_id: str) -> int | None:
+    """After how many executions a ledger's connection prepares a statement."""
+    engine = make_engine(conn_id, BaseHook.get_connection(conn_id))
+    if engine.driver != "psycopg":
+        pytest.skip(f"The driver of this Airflow is {engine.driver}, which prepares no statements.")
+    try:
+        with engine.begin() as transaction:
+            for _ in range(5):
+                transaction.execute(text("SELECT 1"))
+            held = transaction.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one()
+            threshold: int | None = transaction.connection.dbapi_connection.prepare_threshold
+            assert (held > 0) == (threshold is not None)
+            return threshold
+    finally:
+        engine.dispose()
