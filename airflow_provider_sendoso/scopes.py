@@ -27,6 +27,7 @@ def weekly(name: str) -> str:
 
     :param name: what tells the campaign from others; it may be a template itself.
     :return: the template; it renders to ``coffee/2026-W48``, for instance.
+    :raises SendosoConfigError: if the name is empty.
     """
     return _dated(name, "%G-W%V")
 
@@ -52,6 +53,11 @@ def yearly(name: str) -> str:
 
 
 def _dated(name: str, form: str) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise SendosoConfigError(
+            'The scope of a week, month or year needs the name of its campaign, as in weekly("coffee"): two campaigns '
+            "without one would count as the same, and the second would send nobody a gift."
+        )
     # Not the logical date: on Airflow 2 that of Monday's run is a week before, and that of a manual run is its moment.
     moment = "(dag_run.data_interval_end or dag_run.run_after).astimezone(dag.timezone)"
     return f"{name}/{{{{ {moment}.strftime('{form}') }}}}"
@@ -188,7 +194,8 @@ _MEANING = {
     ),
     Varies.CLOCK: (
         "one gift per person and period of the clock at which the task begins, and not of the run. A retry or a clear "
-        "after the period's end, a manual run, a backfill and the next scheduled run send everybody one more."
+        "after the period's end is refused once something was sent; a manual run, a backfill and the next scheduled "
+        "run in another period send everybody one more."
     ),
     Varies.TRY: (
         "it is another one in every try, so that nothing is remembered: a retry, a clear and any other run would send "
@@ -200,6 +207,8 @@ _DATES = {"ds", "ds_nodash", "prev_ds", "next_ds", "yesterday_ds", "tomorrow_ds"
 _MOMENTS = {"ts", "ts_nodash", "ts_nodash_with_tz", "logical_date", "execution_date", "run_after"}
 _INTERVAL = re.compile(r"(prev_|next_)?(data_interval|logical|execution)_\w+")
 _OF_A_TRY = {"try_number", "start_date", "end_date", "queued_at", "queued_dttm", "pid", "job_id", "hostname"}
+_EACH_TRY_ANOTHER = {"id", "key"}
+"""Attributes of the task instance that are others in every try, and whose names mean something else elsewhere."""
 _CLOCKS = {"now", "utcnow", "today", "uuid1", "uuid4", "random", "time"}
 _VALUES = {"params", "var", "conn"}
 _FIXED = {"dag", "task", "ti", "task_instance", "dag_run", "conf", "macros"}
@@ -246,7 +255,8 @@ def _variation(expression: nodes.Node) -> Varies:
     attributes = _attributes(expression)
     words = names | attributes
     by_clock = words & _CLOCKS and names & {"macros", "now", "utcnow"}
-    if by_clock or (attributes & _OF_A_TRY and names & {"ti", "task_instance", "dag_run"}):
+    of_a_try = attributes & _OF_A_TRY and names & {"ti", "task_instance", "dag_run"}
+    if by_clock or of_a_try or any(_is_of_a_try(attribute) for attribute in _found(expression, nodes.Getattr)):
         # The period in which the task begins is the same for a retry, most of the time.
         period = max(_parts(expression, attributes), default=Varies.MOMENT)
         return Varies.CLOCK if period <= Varies.DAY else Varies.TRY
@@ -259,6 +269,11 @@ def _variation(expression: nodes.Node) -> Varies:
     if names & _VALUES or "conf" in attributes:
         return Varies.VALUE
     return Varies.NEVER if names <= _FIXED and not words & {"xcom_pull"} else Varies.UNKNOWN
+
+
+def _is_of_a_try(attribute: nodes.Getattr) -> bool:
+    of_task_instance = isinstance(attribute.node, nodes.Name) and attribute.node.name in ("ti", "task_instance")
+    return of_task_instance and attribute.attr in _EACH_TRY_ANOTHER
 
 
 def _parts(expression: nodes.Node, attributes: set[str]) -> Iterator[Varies]:

@@ -9,7 +9,11 @@ import random
 import shutil
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+
+from mutants.guards import GUARDS
+from mutants.trees import tree_without
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for the servers that the tests run
 
@@ -23,7 +27,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--json", action="store_true", help="print the figures as a line of JSON")
     parser.add_argument("--keep", action="store_true", help="keep everything that was written, whatever came of it")
+    parser.add_argument(
+        "--without",
+        choices=[guard.name for guard in GUARDS],
+        metavar="GUARD",
+        help="take out a guard: it must fail then",
+    )
     arguments = parser.parse_args()
+    guard = next((one for one in GUARDS if one.name == arguments.without), None)
     directory = Path(tempfile.mkdtemp(prefix="cluster-"))
     directory.chmod(0o755)  # PostgreSQL is run by a user of its own
     # Before anything imports Airflow: this process is none of the cluster's, and not of the user's Airflow either.
@@ -33,7 +44,10 @@ def main() -> None:
 
     cluster = Cluster(directory, arguments.seed)
     try:
-        cluster.run(arguments.seconds)
+        with tree_without(guard) if guard else nullcontext() as tree:
+            if tree:
+                os.environ["PYTHONPATH"] = str(tree)  # of the machines; this process keeps the package whole
+            cluster.run(arguments.seconds)
     except ServiceError as error:
         sys.exit(str(error))
     if arguments.json:

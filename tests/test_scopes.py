@@ -75,6 +75,9 @@ def test_a_run_without_a_data_interval_counts_as_of_its_trigger() -> None:
         ("{{ macros.uuid.uuid4() }}", Varies.TRY),
         ("{{ macros.uuid.uuid5(macros.uuid.NAMESPACE_DNS, params.campaign) }}", Varies.VALUE),
         ("{{ ti.try_number }}", Varies.TRY),
+        ("{{ ti.id }}", Varies.TRY),
+        ("coffee {{ task_instance.key }}", Varies.TRY),
+        ("{{ dag_run.id }}", Varies.NEVER),
         ("{{ dag_run.start_date }}", Varies.TRY),
     ],
 )

@@ -49,7 +49,8 @@ class Limits:
             return (
                 f"It would send something else than was approved: its fingerprint is {hash_of(fingerprint)}, approved "
                 f"was {hash_of(self.approved_fingerprint or '')}. The rows, the message or who was sent a gift already "
-                "have changed since the dry run; make another and have it approved."
+                "have changed since the dry run; make another, in a new DAG run if this one has sent gifts, and have "
+                "it approved."
             )
         if self.max_sends is not None and sends > self.max_sends:
             return too_many(sends, f"max_sends={self.max_sends}")

@@ -29,6 +29,7 @@ _REASONS = 2
 
 _TITLES = {
     RowOutcome.INVALID: "Invalid, never posted:",
+    RowOutcome.DUPLICATE: "Duplicate, no gift of their own:",
     RowOutcome.REFUSED: "Refused by Sendoso, no gift went out:",
     RowOutcome.CAPPED: "Capped, left out because of an earlier gift:",
     RowOutcome.NOT_REACHED: "Not reached, no gift went out:",
@@ -81,6 +82,9 @@ class Report:
     :param held: the first held sends.
     :param on_hold: the number of sent gifts that wait for a manager at Sendoso.
     :param failure: the error with which the task fails.
+    :param of_another: what other gifts were sent in this scope, and to how many rows' recipients.
+    :param approved: whether the batch has an approved fingerprint.
+    :param approval_differs: whether it was refused, because something else was approved.
     :param links: whether the batch makes eGift links, which no run can look for.
     """
 
@@ -92,6 +96,9 @@ class Report:
     held: Sequence[HeldSend] = ()
     on_hold: int = 0
     failure: SendosoError | None = None
+    of_another: Mapping[str, int] = field(default_factory=dict)
+    approved: bool = False
+    approval_differs: bool = False
     links: bool = False
 
     def lines(self) -> list[str]:
@@ -101,6 +108,7 @@ class Report:
             *self._counts(),
             *self._held_sends(),
             *self._grouped(),
+            *self._of_other_gifts(),
             "What to do now:",
             *self._to_do(),
         ]
@@ -142,6 +150,15 @@ class Report:
             if others := groups[_REASONS:]:
                 yield f"  {sum(group.rows for group in others):>4}  for {len(others)} other reasons"
 
+    def _of_other_gifts(self) -> Iterator[str]:
+        if not self.of_another:
+            return
+        yield "Sent another gift in this scope before, and not sent this one:"
+        for item, rows in list(self.of_another.items())[:_REASONS]:
+            yield from _wrap(f"{rows:>4}  the {item}", "  ", 1)
+        if others := list(self.of_another.values())[_REASONS:]:
+            yield f"  {sum(others):>4}  {len(others)} other gifts"
+
     def _to_do(self) -> Iterator[str]:
         for number, step in enumerate(self._steps() or [_NOTHING], 1):
             yield from _wrap(f"{number}. {step}", "  ", 3)
@@ -158,15 +175,27 @@ class Report:
                 f"Raise {limit}{_WAITS.get(limit, '')}, and clear the task: that is safe, and goes on with the {left} "
                 "rows that are left. airflow sendoso ledger budget shows what is used."
             )
+        elif self.approval_differs:
+            steps.append(
+                "Trigger a new DAG run: its dry run and approval are of what is left. A clear of this task, or of the "
+                "dry run before it, is refused again, because what this run has sent is part of its approval."
+                if summary.count(RowOutcome.SENT)
+                else "Make another dry run, and have its fingerprint approved."
+            )
         elif self.failure is not None and not isinstance(self.failure, _EXPLAINED):
             steps.append(f"Mend what {type(self.failure).__name__} names.")
+        if self.of_another:
+            steps.append(
+                f"For another gift to the {sum(self.of_another.values())} recipients who were sent one in this scope, "
+                "use another dedupe_scope, in a new DAG run."
+            )
         if summary.dry_run:
             steps.append("Nothing was sent, whatever the rows. The task may be run again at any time.")
             if summary.fingerprint and self.failure is None:
                 steps.append("To send exactly this: set approved_fingerprint to the fingerprint in this task's XCom.")
             return steps
         left = summary.count(RowOutcome.NOT_REACHED)
-        if left and limit is None:
+        if left and limit is None and not self.approval_differs:
             steps.append(f"Retry the task, or clear it: that is safe, and goes on with the {left} rows that are left.")
         if self.held and not self.links and not left:
             steps.append(
@@ -176,12 +205,19 @@ class Report:
         if self.held:
             steps.append(_DECIDE)
         wrong = [(summary.count(outcome), outcome) for outcome in (RowOutcome.INVALID, RowOutcome.REFUSED)]
-        if any(rows for rows, _ in wrong):
+        if any(rows for rows, _ in wrong) and not self.approval_differs:
             which = " and ".join(f"{rows} {outcome}" for rows, outcome in wrong if rows)
-            steps.append(
-                f"Correct the {which} rows where they come from, and clear the task: that is safe, and sends to them "
-                "alone."
-            )
+            if self.approved:
+                steps.append(
+                    f"Correct the {which} rows where they come from, and trigger a new DAG run: its dry run and "
+                    "approval are of them alone. A clear of this task would be refused, because its approval is of "
+                    "other rows."
+                )
+            else:
+                steps.append(
+                    f"Correct the {which} rows where they come from, and clear the task: that is safe, and sends to "
+                    "them alone."
+                )
         if self.on_hold:
             steps.append("Have a manager approve or cancel what is on hold in Sendoso; do not send it again.")
         return steps

@@ -71,10 +71,9 @@ class SendLedger:
         Insert the batch, and its scope with the recipient key that the batch uses.
 
         :param batch: the batch.
-        :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
+        :raises SendosoConfigError: as :meth:`check_scope`.
         """
-        if len(batch.dedupe_scope) > LONGEST_SCOPE:
-            raise SendosoConfigError(f"dedupe_scope is longer than {LONGEST_SCOPE} characters; nothing was sent.")
+        self._check_earlier_tries(batch)
 
         def work(connection: Connection) -> None:
             now = now_on(connection)
@@ -89,17 +88,44 @@ class SendLedger:
             self._database.insert_ignore(connection, batches, [row])
 
         self._database.run(work)
-        self.check_scope(batch)
+        self._check_recipient_key(batch)
 
     def check_scope(self, batch: Batch) -> None:
         """
-        Refuse a batch whose scope identifies recipients by another key; nothing is written.
+        Refuse a batch in whose scope somebody could be sent a second gift; nothing is written.
 
         :param batch: the batch.
-        :raises SendosoConfigError: for a scope that is too long, or that identifies recipients by another key.
+        :raises SendosoConfigError: for a scope that is too long, that identifies recipients by another key, or that is
+            not the scope in which an earlier try of the same task instance has sent something.
         """
+        self._check_earlier_tries(batch)
+        self._check_recipient_key(batch)
+
+    def _check_earlier_tries(self, batch: Batch) -> None:
         if len(batch.dedupe_scope) > LONGEST_SCOPE:
             raise SendosoConfigError(f"dedupe_scope is longer than {LONGEST_SCOPE} characters; nothing was sent.")
+        may_be_posted = and_(sends.c.state == State.CLAIMED, sends.c.lease_until > db_now())
+        elsewhere = (
+            sends.c.account == batch.account,
+            sends.c.batch_id == batch.batch_id,
+            sends.c.dedupe_scope != batch.dedupe_scope,
+            or_(sends.c.state.in_(PERHAPS_SENT), may_be_posted),
+        )
+        query = select(sends.c.dedupe_scope, func.count()).where(*elsewhere).group_by(sends.c.dedupe_scope)
+        found = self._database.run(lambda connection: connection.execute(query).first())
+        if found is not None:
+            scope, number = found
+            raise SendosoConfigError(
+                f"An earlier try of this task has {number} sends in the scope {scope!r} that went out or still may; "
+                f"this try names the scope {batch.dedupe_scope!r}, in which the same people could be sent a second "
+                "gift. "
+                "Nothing was sent by this try. A scope that the DAG file computes, as with datetime.now() or uuid4(), "
+                "is another one whenever Airflow parses the file: write a constant, a template, or weekly(…). To go on "
+                f"with the rows that are left, set dedupe_scope to {scope!r} and clear the task; for one more gift to "
+                "everybody, trigger a new DAG run."
+            )
+
+    def _check_recipient_key(self, batch: Batch) -> None:
         this_scope = (scopes.c.account == batch.account, scopes.c.dedupe_scope == batch.dedupe_scope)
         query = select(scopes.c.recipient_key).where(*this_scope)
         remembered = self._database.run(lambda connection: connection.execute(query).scalar())

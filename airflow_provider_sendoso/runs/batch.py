@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -73,6 +74,9 @@ class BatchRun(Run):
     links = False
     """Whether each row is to become an eGift link."""
     _started = 0.0
+    _approval_differs = False
+    _previewed: Counter[Item] | None = None
+    """What a dry run has found of other gifts in the scope."""
     may_have = MAY_HAVE_GONE_OUT
     """What the error says of held sends."""
 
@@ -128,7 +132,7 @@ class BatchRun(Run):
                 summary, failure = self._send(batch, spool, sender, results, failure)
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
-            report = self._lines(summary, spool, failure, sender.on_hold)
+            report = self._lines(summary, spool, failure, sender.on_hold, self._previewed or sender.of_another)
         if failure is not None:
             self.task.push(summary.as_json())
             failure.so_far, failure.report = summary.as_text(), report
@@ -145,6 +149,7 @@ class BatchRun(Run):
     ) -> tuple[Summary, SendosoError | None]:
         """Report what would be sent and what it would cost; the ledger is only read."""
         seen, cost = self._preview(batch, spool, spool.record)
+        self._previewed = seen.of_another
         self._say_room(batch, seen)
         balance = self.hook.get_balance()
         if cost is not None and cost.amount is not None and balance is not None and cost.amount > balance:
@@ -192,7 +197,7 @@ class BatchRun(Run):
                 self.task.push(summary.as_json())
                 self._write_results(results, batch, spool)
                 metrics.end(summary.counts)
-                self._log_lines(self._lines(summary, spool, None, sender.on_hold))
+                self._log_lines(self._lines(summary, spool, None, sender.on_hold, sender.of_another))
                 raise
         self.task.this_try.check()
         if failure is None:
@@ -232,6 +237,7 @@ class BatchRun(Run):
         limits = self.plan.limits
         refusal = limits.why_refused(seen.sends, cost, seen.fingerprint) or self._why_unpriced(seen)
         if limits.differs(seen.fingerprint):
+            self._approval_differs = True
             approved = str(limits.approved_fingerprint)
             refusal = f"{refusal} {say_differences(approved, seen, self.hook.ledger, batch, spool.jobs())}"
         return limit_error(refusal) if refusal else over_ceiling(self.hook.config, seen.sends if seen.posts else 0)
@@ -469,11 +475,17 @@ class BatchRun(Run):
             self.log.info("Sent without what only a parcel needs, because %s: %d.", reason, rows)
 
     def _lines(
-        self, summary: Summary, spool: BatchSpool, failure: SendosoError | None, on_hold: int
+        self,
+        summary: Summary,
+        spool: BatchSpool,
+        failure: SendosoError | None,
+        on_hold: int,
+        of_another: Counter[Item],
     ) -> tuple[str, ...]:
         """Make the report; it says nothing of the rows that a dry run would send."""
         outcomes = [
             RowOutcome.INVALID,
+            RowOutcome.DUPLICATE,
             RowOutcome.REFUSED,
             RowOutcome.CAPPED,
             *([] if summary.dry_run else [RowOutcome.NOT_REACHED]),
@@ -490,6 +502,9 @@ class BatchRun(Run):
             ],
             on_hold=on_hold,
             failure=failure,
+            of_another={str(item): rows for item, rows in of_another.most_common()},
+            approved=self.plan.limits.approved_fingerprint is not None,
+            approval_differs=self._approval_differs,
             links=self.links,
         )
         return tuple(report.lines())

@@ -55,8 +55,8 @@ def reschedule_until_free(task: Task, sender: Sender, rows: int, claim_timeout: 
     note(task.context, _WAITS, {"try": number, "rows": rows, "since": since})
     wait = timedelta(seconds=min(max(0.0, sender.claims_lapse_in) + 1, left))
     task.log.info(
-        "Other runs have claimed the %d rows that are left. The worker's slot is given back for %.0f s, until their "
-        "claims lapse; then this try goes on.",
+        "Other runs, or killed tries of this task, had claimed the %d rows that are left. The worker's slot is given "
+        "back for %.0f s, until their claims lapse; then this try goes on.",
         rows,
         wait.total_seconds(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping
 
 from airflow_provider_sendoso.crashpoints import crash_point
@@ -12,6 +13,7 @@ from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import Batch, Claim, Record, State, Wanted
 from airflow_provider_sendoso.ledger.tries import ThisTry
+from airflow_provider_sendoso.models import Item
 from airflow_provider_sendoso.sending.jobs import Job, payload_hash, send_key
 from airflow_provider_sendoso.sending.kinds import kind_of
 from airflow_provider_sendoso.sending.reconciling import RECONCILE
@@ -42,7 +44,9 @@ class Claims:
         self.proven_absent: dict[str, Record] = {}
         """By send key, the sends that are to be sent again, because two complete lists were without them."""
         self.differing = 0
-        """Rows whose content is not what was sent to the same recipient before."""
+        """Rows whose gift was sent to the same recipient before, with another content."""
+        self.of_another = Counter[Item]()
+        """Rows whose recipient was sent another gift in this scope, by the gift that was sent."""
 
     def send_key(self, job: Job) -> str:
         """
@@ -80,7 +84,10 @@ class Claims:
             found |= self._take([wanted[key] for key in absent])
         for key, claim in found.items():
             if isinstance(claim, Record) and claim.state is State.SENT and key in wanted:
-                self.differing += claim.payload_hash != wanted[key].payload_hash
+                if claim.item != wanted[key].item:
+                    self.of_another[claim.item] += 1
+                else:
+                    self.differing += claim.payload_hash != wanted[key].payload_hash
         return found
 
     def read(self, jobs: Iterable[Job]) -> list[tuple[Job, Record]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.records import Batch
+from airflow_provider_sendoso.ledger.records import Batch, State
 from airflow_provider_sendoso.models import Item, RowOutcome
 from airflow_provider_sendoso.models.spending import NO_LIMITS, SpendingLimits
 from airflow_provider_sendoso.sending.capping import capped_rows
@@ -32,6 +32,7 @@ class Preview:
     :param left_out: numbers of the rows that are not counted, and that could become free while the batch runs (another
         run is posting the send, say, and Sendoso refuses it). No limit was checked for them, so the try must not post
         them.
+    :param of_another: the rows whose recipient was sent another gift in this scope, counted by the gift that was sent.
     :param posts: whether any row may be posted. Where none may, a held row of this batch is left out as well.
     """
 
@@ -39,6 +40,7 @@ class Preview:
     to_send: Counter[Item] = field(default_factory=Counter)
     fingerprint: str = ""
     left_out: set[int] = field(default_factory=set)
+    of_another: Counter[Item] = field(default_factory=Counter)
     posts: bool = False
 
     @property
@@ -86,6 +88,8 @@ def preview(
             mine = found is not None and found.batch_id == batch.batch_id and outcome is not RowOutcome.NOT_REACHED
             absent = resend_absent and outcome is RowOutcome.HELD
             again = absent and not mine
+            if found is not None and found.state is State.SENT and found.item != job.send.item:
+                seen.of_another[found.item] += 1
             seen.posts = seen.posts or absent or outcome is RowOutcome.NOT_REACHED
             record(Result(job.number, outcome, reason, send_key=key))
             if again or outcome is RowOutcome.NOT_REACHED:

@@ -202,6 +202,11 @@ class Sender:
         return self._on_hold.total()
 
     @property
+    def of_another(self) -> Counter[Item]:
+        """How many rows' recipients were sent another gift in this scope, by the gift that was sent."""
+        return self._claims.of_another
+
+    @property
     def claims_lapse_in(self) -> float | None:
         """
         Seconds until no claim of another run on a row of this batch lasts, unless that run renews it.
@@ -352,7 +357,7 @@ class Sender:
         give_up = time.monotonic() + self._claim_timeout
         if self._elsewhere:
             log.info(
-                "Another run has claimed %d rows; waiting up to %.0f s for it.",
+                "Another run, or a killed try of this task, had claimed %d rows; waiting up to %.0f s for them.",
                 len(self._elsewhere),
                 self._claim_timeout,
             )
@@ -505,6 +510,10 @@ class Sender:
         """Look once for the sends of unknown outcome, and record the ledger's result for the held rows."""
         if self._claims.differing:
             log.info("%d rows differ from what was sent to the same recipients before.", self._claims.differing)
+        for item, rows in self._claims.of_another.most_common(MOST_NAMED):
+            log.warning(
+                "%d rows were sent the %s in this scope before, and are not sent another gift in it.", rows, item
+            )
         if not self._held:
             return
         if not self._is_stopped():

@@ -124,7 +124,7 @@ class SendStatusSensor(WaitingSensor):
         self.min_delivered = min_delivered
         self.results_table = results_table
         self.conn_id = conn_id
-        self._linked: bool | None = False
+        self._linked: bool | None = None
 
     @cached_property
     def _wait(self) -> Wait:

@@ -73,7 +73,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     _filter(
         "check-scope",
-        _SENDS + "check_scope",
+        _SENDS + "_check_recipient_key",
         "this_scope = (scopes.c.account == batch.account, scopes.c.dedupe_scope == batch.dedupe_scope)",
         "this_scope = (scopes.c.dedupe_scope == batch.dedupe_scope,)",
     ),

@@ -325,10 +325,18 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "recipient-key",
         "A scope identifies recipients by one key for ever",
-        _SENDS + ":SendLedger.check_scope",
+        _SENDS + ":SendLedger._check_recipient_key",
         "if remembered is not None and remembered != batch.recipient_key:",
         "if False:",
         f"{_CLAIMS}::test_a_scope_remembers_its_recipient_key",
+    ),
+    guard(
+        "one-scope-of-a-task",
+        "A try names the scope in which an earlier try of its task has sent something",
+        _SENDS + ":SendLedger._check_earlier_tries",
+        "        if found is not None:\n",
+        "        if False:\n",
+        f"{_CLAIMS}::test_a_try_in_another_scope_than_an_earlier_try_that_may_have_sent_is_refused",
     ),
     guard(
         "resolve-attempt",

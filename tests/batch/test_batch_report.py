@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_provider_sendoso.batch.report import WIDTH, Group, HeldSend, Report
 from airflow_provider_sendoso.batch.summary import Summary
-from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoNotReachedError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLimitError, SendosoNotReachedError
 from airflow_provider_sendoso.models import RowOutcome
 
 HELD = HeldSend("row 3 (C-3)", "2026-11-27T07:45:49+00:00", "http_500", "0123456789ab")
@@ -93,3 +93,42 @@ def test_a_dry_run_says_how_to_send_exactly_that() -> None:
 def test_rows_of_a_reason_beyond_the_first_are_counted() -> None:
     groups = {RowOutcome.INVALID: [Group("email is missing", 31, ["row 2", "row 3", "row 4"])]}
     assert "    31  email is missing: row 2, row 3, row 4 and 28 more" in lines({"invalid": 31}, groups=groups)
+
+
+def test_duplicates_are_named() -> None:
+    group = Group("an earlier row has the same recipient key", 1, ["row 8 (C-007)"])
+    report = lines({"sent": 9, "duplicate": 1}, groups={RowOutcome.DUPLICATE: [group]})
+    place = report.index("Duplicate, no gift of their own:")
+    assert report[place + 1] == "     1  an earlier row has the same recipient key: row 8 (C-007)"
+
+
+def test_who_was_sent_another_gift_in_the_scope_is_said_and_what_to_do_about_it() -> None:
+    report = lines({"already_sent": 6}, of_another={"gift gift-coffee": 4, "campaign 7": 1, "gift gift-mug": 1})
+    place = report.index("Sent another gift in this scope before, and not sent this one:")
+    assert report[place + 1 : place + 4] == [
+        "     4  the gift gift-coffee",
+        "     1  the campaign 7",
+        "     1  1 other gifts",
+    ]
+    assert steps(report) == (
+        "1. For another gift to the 6 recipients who were sent one in this scope, use another dedupe_scope, in a new "
+        "DAG run."
+    )
+
+
+def test_rows_of_an_approved_batch_are_corrected_in_a_new_run() -> None:
+    assert steps(lines({"sent": 3, "invalid": 1}, approved=True)) == (
+        "1. Correct the 1 invalid rows where they come from, and trigger a new DAG run: its dry run and approval are "
+        "of them alone. A clear of this task would be refused, because its approval is of other rows."
+    )
+
+
+def test_a_batch_that_differs_from_its_approval_is_not_to_be_retried() -> None:
+    refused = {"approved": True, "approval_differs": True, "failure": SendosoLimitError("differs")}
+    assert steps(lines({"sent": 37, "not_reached": 1, "invalid": 1}, **refused)) == (
+        "1. Trigger a new DAG run: its dry run and approval are of what is left. A clear of this task, or of the dry "
+        "run before it, is refused again, because what this run has sent is part of its approval."
+    )
+    assert steps(lines({"not_reached": 38}, **refused)) == (
+        "1. Make another dry run, and have its fingerprint approved."
+    )

@@ -39,7 +39,7 @@ def test_no_query_of_an_account_shows_or_changes_a_send_of_another(opened: Ledge
     assert [counts.sends for counts in opened.sends.scope_counts("ours")] == [{}]
     assert not opened.sends.batch_exists("ours", "batch")
     assert not opened.sends.scope_exists("ours", "theirs alone")
-    opened.sends.check_scope(batch("ours", "theirs alone", "customer_id"))
+    opened.sends.check_scope(replace(batch("ours", "theirs alone", "customer_id"), batch_id="another"))
     assert opened.sends.perhaps_sent(batch("ours")).total() == 0
     assert opened.bindings.bound_among("ours", ["7"]) == set()
     assert opened.bindings.perhaps_sent("ours", [opened.email_hash("theirs", WHO)]) == []

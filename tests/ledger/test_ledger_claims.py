@@ -60,6 +60,36 @@ def test_a_new_send_is_claimed_posted_and_recorded(sends: SendLedger) -> None:
     assert record.posted_at is not None
 
 
+@pytest.mark.parametrize("state", [State.CLAIMED, State.POSTING, State.SENT, State.UNKNOWN, State.HELD])
+def test_a_try_in_another_scope_than_an_earlier_try_that_may_have_sent_is_refused(
+    sends: SendLedger, state: State
+) -> None:
+    mine = had(claim(sends, "one"))
+    if state is not State.CLAIMED:
+        assert sends.begin_post(mine, 60)
+    if state in (State.SENT, State.UNKNOWN, State.HELD):
+        assert sends.finish(mine, state, send_id="id-1" if state is State.SENT else None)
+    for refused in (sends.check_scope, sends.open_batch):
+        with pytest.raises(SendosoConfigError, match=r"has 1 sends in the scope 'q4' that went out or still may"):
+            refused(batch(scope="q5"))
+    assert sends.scopes("account") == []
+    sends.open_batch(batch())
+    sends.open_batch(batch("batch-2", scope="q5"))
+
+
+@pytest.mark.parametrize("state", [State.READY, State.REFUSED])
+def test_a_try_that_has_sent_nothing_does_not_bind_a_later_one_to_its_scope(sends: SendLedger, state: State) -> None:
+    mine = had(claim(sends, "one"))
+    assert sends.begin_post(mine, 60)
+    assert sends.finish(mine, state)
+    sends.open_batch(batch(scope="q5"))
+
+
+def test_a_claim_that_has_lapsed_does_not_bind_a_later_try_to_its_scope(sends: SendLedger) -> None:
+    sends.claim(batch(), "one", 0, [want()])
+    sends.open_batch(batch(scope="q5"))
+
+
 def test_a_claim_of_another_owner_with_a_live_lease_is_left_alone(sends: SendLedger) -> None:
     mine = had(claim(sends, "one"))
     seen = claim(sends, "two", name="batch-2")

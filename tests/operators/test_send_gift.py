@@ -93,7 +93,7 @@ def test_another_gift_in_the_same_scope_is_an_error(
         SendosoConfigError, match=f"already sent the gift gift-donation-trees.*{first}.*not the gift gift-donation-m"
     ):
         execute(gift(gift_id="gift-donation-meals"))
-    assert execute(gift(gift_id="gift-donation-meals", dedupe_scope="another")) != first
+    assert execute(gift(gift_id="gift-donation-meals", dedupe_scope="another"), "run-2") != first
     assert len(sendoso.sends) == 2
 
 

@@ -240,8 +240,10 @@ def test_a_month_that_ends_in_the_middle_of_a_batch_ends_its_limits(
 ) -> None:
     lock, midnight = spending._lock, datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 
-    def on_the_last_day(*args: Any) -> tuple[float, int]:
-        return midnight + (1 if len(sendoso.sends) >= 3 else -1), lock(*args)[1]
+    def on_the_last_day(*args: Any) -> Any:
+        held = lock(*args)
+        held.now = midnight + (1 if len(sendoso.sends) >= 3 else -1)
+        return held
 
     monkeypatch.setattr(spending, "_lock", on_the_last_day)
     owner(max_sends_per_day=3, max_cost_per_month=45)
@@ -298,8 +300,8 @@ def test_the_connections_limit_holds_for_batches_gifts_links_and_the_notifier(
         notifier.notify({"ti": instance, "task": instance, "dag": None, "run_id": "r"})
 
     execute(batch(recipients=everybody[:1]))
-    execute(gift(recipient=everybody[1]))
-    execute(links_of(tmp_path, everybody[2:3]))
+    execute(gift(recipient=everybody[1]), "run-of-gift")
+    execute(links_of(tmp_path, everybody[2:3]), "run-of-links")
     notify(everybody[3])
     for attempt in (
         lambda: execute(batch(recipients=everybody[4:5]), "run-2"),
@@ -377,7 +379,7 @@ def test_a_limit_that_the_owner_sets_while_a_batch_runs_stops_it(
 def test_who_was_sent_a_gift_in_another_scope_is_capped_and_the_task_succeeds(
     sendoso: Sandbox, ledger: Any, batch: Make, gift: MakeGift, people: Any, execute: Execute, read_logs: Any
 ) -> None:
-    execute(gift(recipient=people(1)[0]))
+    execute(gift(recipient=people(1)[0]), "run-0")
     summary = execute(batch(min_days_between_gifts="90"))
     assert counted(summary) == {"sent": 2, "capped": 1}
     assert "1  capped" in read_logs()
@@ -388,7 +390,7 @@ def test_who_was_sent_a_gift_in_another_scope_is_capped_and_the_task_succeeds(
 def test_the_connections_days_are_a_default_that_a_task_may_replace(
     sendoso: Sandbox, ledger: Any, owner: Owner, batch: Make, people: Any, execute: Execute
 ) -> None:
-    execute(batch(dedupe_scope="before"))
+    execute(batch(dedupe_scope="before"), "run-0")
     owner(min_days_between_gifts=90)
     assert counted(execute(batch(), "run-2")) == {"capped": 3}
     assert counted(execute(batch(min_days_between_gifts=0), "run-2")) == {"sent": 3}
@@ -399,7 +401,7 @@ def test_a_single_gift_to_a_capped_person_is_skipped_and_leaves_no_claim(
 ) -> None:
     execute(batch())
     with pytest.raises(AirflowSkipException, match="less than 90 days ago; another may be sent after"):
-        execute(gift(recipient=people(1)[0], min_days_between_gifts=90))
+        execute(gift(recipient=people(1)[0], min_days_between_gifts=90), "run-2")
     assert len(sendoso.sends) == 3
     hook = SendosoHook()
     assert hook.ledger.sends.states(dedupe_scope="thanks") == {}
@@ -444,7 +446,7 @@ def test_capped_rows_are_in_the_results_table(
     tmp_path: Path,
 ) -> None:
     set_connection("warehouse", {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")})
-    execute(gift(recipient=people(1)[0]))
+    execute(gift(recipient=people(1)[0]), "run-0")
     execute(batch(min_days_between_gifts=90, results_table="results", conn_id="warehouse"))
     with create_engine(f"sqlite:///{tmp_path}/warehouse.db").begin() as connection:
         rows = connection.execute(text("SELECT outcome, reason FROM results ORDER BY row_number")).fetchall()
@@ -455,6 +457,6 @@ def test_capped_rows_are_in_the_results_table(
 def test_a_batch_of_invalid_and_capped_rows_is_no_failure(
     sendoso: Sandbox, ledger: Any, batch: Make, people: Any, execute: Execute
 ) -> None:
-    execute(batch(dedupe_scope="before"))
+    execute(batch(dedupe_scope="before"), "run-0")
     rows = [*people(3), {"first_name": "No", "last_name": "Address"}]
     assert counted(execute(batch(recipients=rows, min_days_between_gifts=90), "run-2")) == {"capped": 3, "invalid": 1}

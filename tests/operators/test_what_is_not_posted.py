@@ -96,7 +96,7 @@ def test_one_egift_goes_out_without_what_only_a_parcel_needs(
     SendosoHook().send_gift(recipient=recipient, gift_id="gift-egift-books", message="Hello")
     assert all(send.body.keys().isdisjoint(wrong) for send in sendoso.sends)
     with pytest.raises(SendosoConfigError, match=r"The send is not valid: .* Nothing was sent"):
-        execute(gift(recipient=recipient, gift_id="gift-mug", dedupe_scope="mugs"))
+        execute(gift(recipient=recipient, gift_id="gift-mug", dedupe_scope="mugs"), "run-2")
     with pytest.raises(SendosoConfigError, match=r"The send is not valid: .* Nothing was sent"):
         SendosoHook().send_gift(recipient=recipient, gift_id="gift-mug", message="Hello")
     assert len(sendoso.sends) == 2

@@ -42,7 +42,9 @@ def campaign(patient: Sandbox, ledger: Any) -> Callable[..., dict[str, Any]]:
     def run(people: int = 1, touch_id: int = EGIFT, scope: str = "q4", first: int = 0) -> dict[str, Any]:
         recipients = [{"email": f"ada{number}@example.com"} for number in range(first, first + people)]
         operator = BatchSendOperator(task_id="gifts", recipients=recipients, touch_id=touch_id, dedupe_scope=scope)
-        summary: dict[str, Any] = operator.execute({"ti": TI()})
+        ti = TI()
+        ti.run_id = f"run of {scope}"
+        summary: dict[str, Any] = operator.execute({"ti": ti})
         return summary
 
     return run
