@@ -30,7 +30,7 @@ def sent(ledger: Ledger, account: str) -> str:
 def test_no_query_of_an_account_shows_or_changes_a_send_of_another(opened: Ledger) -> None:
     theirs = sent(opened, "theirs")
     opened.sends.open_batch(batch("theirs"))
-    opened.sends.open_batch(batch("theirs", "theirs alone"))
+    opened.sends.open_batch(replace(batch("theirs", "theirs alone"), batch_id="another"))
     opened.sends.open_batch(Batch("batch-2", "ours", "q4", "email", "dag", "task", "run", -1))
     assert opened.bindings.bind(theirs, "7")
 
@@ -41,7 +41,7 @@ def test_no_query_of_an_account_shows_or_changes_a_send_of_another(opened: Ledge
     assert [counts.sends for counts in opened.sends.scope_counts("ours")] == [{}]
     assert not opened.sends.batch_exists("ours", "batch")
     assert not opened.sends.scope_exists("ours", "theirs alone")
-    opened.sends.check_scope(replace(batch("ours", "theirs alone", "customer_id"), batch_id="another"))
+    opened.sends.check_scope(batch("ours", "theirs alone", "customer_id"))
     assert opened.sends.perhaps_sent(batch("ours")).total() == 0
     assert opened.bindings.bound_among("ours", ["7"]) == set()
     assert opened.bindings.perhaps_sent("ours", [opened.email_hash("theirs", WHO)]) == []
