@@ -67,3 +67,17 @@ def test_another_run_may_use_another_scope(sendoso: Sandbox, ledger: Any, batch:
     execute(batch(dedupe_scope="one"), "run-1")
     assert execute(batch(dedupe_scope="two"), "run-2")["sent"] == 3
     assert len(sendoso.sends) == 6
+
+
+@pytest.mark.parametrize("dry_run", [False, True], ids=["run", "dry run"])
+def test_another_gift_in_a_scope_is_said_and_sent_to_nobody(
+    sendoso: Sandbox, ledger: Any, batch: Make, execute: Execute, read_logs: Callable[[], str], dry_run: bool
+) -> None:
+    execute(batch(), "run-1")
+    read_logs()
+    assert execute(batch(gift_id="gift-egift-books", dry_run=dry_run), "run-2")["already_sent"] == 3
+    log = read_logs()
+    assert "Sent another gift in this scope before, and not sent this one:" in log
+    assert "3  the gift gift-donation-trees" in log
+    assert "1. For another gift to the 3 recipients" in log
+    assert len(sendoso.sends) == 3
