@@ -435,11 +435,12 @@ def make_open(sendoso: Sandbox, ledger: Any) -> Callable[..., list[str]]:
     from airflow_provider_sendoso.ledger.schema import sends
 
     def make(
-        *recipients: str, scope: str = "q4", batch_id: str = "batch-1", reason: str = "http_500", lapsed: bool = True
+        *recipients: str, scope: str = "q4", batch_id: str | None = None, reason: str = "http_500", lapsed: bool = True
     ) -> list[str]:
         hook = SendosoHook()
         account, book = hook.config.account, hook.ledger
-        batch = Batch(batch_id, account, scope, "email", "campaign", "gifts", "run-1", -1)
+        name = batch_id or ("batch-1" if scope == "q4" else f"batch of {scope}")
+        batch = Batch(name, account, scope, "email", "campaign", "gifts", "run-1", -1)
         book.sends.open_batch(batch)
         keys = [book.send_key(account, scope, recipient) for recipient in recipients]
         for number, key in enumerate(keys, 1):

@@ -76,7 +76,7 @@ def test_gift_links_to_its_tracking_address(sendoso: Sandbox, ti: FakeTI) -> Non
     # The ledger stores no tracking addresses, so a send of an earlier try has none.
     again = FakeTI(sendoso)
     assert SendGiftOperator(task_id="task", recipient=RECIPIENT, **GIFT).execute({"ti": again}) == send_id
-    assert again.pushed == {"sendoso_link": sendoso.url}
+    assert again.pushed == {"sendoso_link": sendoso.url, "sendoso_tracking_link": ""}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_gift_that_was_not_sent_links_to_sendoso(
     sendoso.fault(fault.pop("fault"), method="POST", path="/api/v3/sends", **fault)
     with pytest.raises(error):
         SendGiftOperator(task_id="task", recipient=RECIPIENT, **GIFT).execute({"ti": ti})
-    assert ti.pushed == {"sendoso_link": sendoso.url}
+    assert ti.pushed == {"sendoso_link": sendoso.url, "sendoso_tracking_link": ""}
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -101,7 +101,7 @@ def test_sensor_links_to_sendoso_before_it_looks(sendoso: Sandbox, ti: FakeTI, d
     sendoso.finish(send_id, "failed")
     sensor = SendStatusSensor(task_id="task", send_id=send_id, failed_statuses=(), deferrable=deferrable)
     assert sensor.execute({"ti": ti}) == "failed"
-    assert ti.pushed == {"sendoso_link": sendoso.url}
+    assert ti.pushed == {"sendoso_link": sendoso.url, "sendoso_on_hold_link": ""}
 
 
 def test_resolving_links_to_sendoso(sendoso: Sandbox, ti: FakeTI, make_open: Callable[..., list[str]]) -> None:

@@ -38,10 +38,10 @@ COLUMNS = (
 class FakeTI:
     """As much of a task instance as the operators use."""
 
-    dag_id, task_id, map_index = "campaign", "gifts", -1
+    dag_id, map_index = "campaign", -1
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run_id: str, task_id: str = "gifts") -> None:
+        self.run_id, self.task_id = run_id, task_id
         self.xcom: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -126,7 +126,7 @@ class Marked:
 
         :return: what it has returned, or else raised: a deferral is raised as well.
         """
-        ti = FakeTI(run_id)
+        ti = FakeTI(run_id, getattr(operator, "task_id", "gifts"))
         try:
             result = getattr(operator, method)({"ti": ti, "dag_run": ti}, **arguments)
         except BaseException as error:

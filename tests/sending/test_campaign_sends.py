@@ -45,7 +45,8 @@ def gift(sendoso: Sandbox, send: Any) -> Callable[..., Any]:
 
     def run(**changes: Any) -> Any:
         arguments = {"touch_id": EGIFT, "recipient": ADA, "dedupe_scope": "thanks", **changes}
-        return SendGiftOperator(task_id="thank", **arguments).execute({"ti": FakeTI("run-1")})
+        ti = FakeTI("run-1", arguments["dedupe_scope"])
+        return SendGiftOperator(task_id="thank", **arguments).execute({"ti": ti})
 
     return run
 

@@ -48,7 +48,8 @@ def gift(shop: Any) -> Callable[..., Any]:
 
     def run(**changes: Any) -> Any:
         arguments = {"recipient": ADA, "dedupe_scope": SCOPE, **changes}
-        return SendGiftOperator(task_id="thank", **arguments).execute({"ti": FakeTI("run-1")})
+        ti = FakeTI("run-1", arguments["dedupe_scope"])
+        return SendGiftOperator(task_id="thank", **arguments).execute({"ti": ti})
 
     return run
 

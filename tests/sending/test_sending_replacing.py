@@ -52,7 +52,7 @@ def thank(send: Callable[..., Try]) -> Callable[..., str]:
         operator = SendGiftOperator(
             task_id="thank", dedupe_scope=scope, resend_of=resend_of, claim_timeout=60, **(arguments | changes)
         )
-        return operator.execute({"ti": FakeTI(run_id)})
+        return operator.execute({"ti": FakeTI(run_id, scope)})
 
     return one
 

@@ -37,7 +37,10 @@ class Try:
 
 
 class FakeTI:
-    def __init__(self, run_id: str) -> None:
+    """A task instance; one task sends in one scope, so another scope is another run's."""
+
+    def __init__(self, run_id: str, scope: str = SCOPE) -> None:
+        run_id = run_id if scope == SCOPE else f"{run_id} of {scope}"
         self.dag_id, self.task_id, self.run_id, self.map_index = "dag", "gifts", run_id, -1
         self.xcom: dict[str, Any] = {}
 
@@ -78,7 +81,7 @@ def one_try(
     recipients: int | list[dict[str, Any]] = 5, run_id: str = "run-1", method: str = "execute", **changes: Any
 ) -> Try:
     """Run one try of a batch, or with another ``method`` what Airflow calls after a deferral."""
-    ti = FakeTI(run_id)
+    ti = FakeTI(run_id, changes.get("dedupe_scope", SCOPE))
     try:
         summary, error = getattr(batch(recipients, **changes), method)({"ti": ti}), None
     except SendosoError as raised:
