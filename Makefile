@@ -120,7 +120,7 @@ cluster-group: $(READY)
 
 # The pictures in the docs, taken on the walks that the tests take: look at them before you commit them.
 screenshots: $(READY)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py tests/system/test_system_howto.py
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py tests/system/test_system_plugin.py tests/system/test_system_howto.py
 
 # The pages themselves, light, dark and on a phone, in a folder of your own.
 pictures: $(READY)

@@ -71,6 +71,7 @@ _LIVE_AIRFLOW = tuple(
         "howto",
         "kills",
         "people",
+        "plugin",
         "retries",
         "ui",
         "weekly_live",

@@ -454,7 +454,7 @@ class Overview:
             first, last = connection.execute(first_one).scalar(), connection.execute(last_one).scalar()
             if first is None or last is None:
                 return None
-            width = max((float(last) - float(first)) / steps * 1.000_001, 1.0)
+            width = max((float(last) - float(first)) / steps * 1.000_001, 0.001)
             step = whole((sends.c.posted_at - float(first)) / width).label("step")
             posted = select(step, func.count()).where(*here, sends.c.posted_at.is_not(None)).group_by("step")
             counts = [0] * steps

@@ -84,7 +84,14 @@ def _has_sent(account: Account, readable: Readable) -> bool:
 
 
 def show(
-    request: Request, template: str, title: str, seen: Seen, *, live: float | None = None, **values: Any
+    request: Request,
+    template: str,
+    title: str,
+    seen: Seen,
+    *,
+    section: str | None = None,
+    live: float | None = None,
+    **values: Any,
 ) -> Response:
     """
     Answer with a page.
@@ -93,6 +100,7 @@ def show(
     :param template: the page's template.
     :param title: the page's title.
     :param seen: the account.
+    :param section: the name of the page in the navigation that it belongs to; ``None``: it is there itself.
     :param live: after how many seconds the page is read again; ``None``: never.
     :param values: what the template shows.
     """
@@ -101,6 +109,7 @@ def show(
     html = render(
         template,
         title=title,
+        section=section or title.lower(),
         root=root,
         airflow=root.removesuffix(MOUNTED_AT),
         conn=seen.account.conn_id,
@@ -189,6 +198,7 @@ def campaign(
         "campaign.html",
         found.dedupe_scope,
         seen,
+        section="campaigns",
         live=3.0 if found.at_work else 20.0,
         campaign=found,
         last=_visible(seen.readable, found.last),

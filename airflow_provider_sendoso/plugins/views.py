@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{round(seconds / size)} {unit}"
-    return f"{round(seconds)} seconds"
+    return "1 second" if round(seconds) == 1 else f"{round(seconds)} seconds"
 
 
 def make_bar(parts: Iterable[tuple[str, int, str]]) -> Bar:

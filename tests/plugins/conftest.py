@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
+sys.path.insert(0, str(Path(__file__).parent))
+from pages_airflow import DAG, TEAM, THEIR_DAG
+
 if not AIRFLOW_V_3_1_PLUS:
     collect_ignore_glob = ["test_pages*"]
-
-TEAM_DAG = "theirs"
-DAG = "campaign"
 
 
 @dataclass
@@ -26,29 +27,33 @@ class Somebody:
     def get(self, path: str, **options: Any) -> Any:
         return self.client.get(f"/sendoso{path}", follow_redirects=False, **options)
 
-    def post(self, path: str, headers: dict[str, str] | None = None, **body: Any) -> Any:
-        ours = {"X-Sendoso-Pages": "1", "Sec-Fetch-Site": "same-origin"}
-        given = ours | (headers or {})
-        return self.client.post(f"/sendoso{path}", json=body, headers={k: v for k, v in given.items() if v})
+    def post(self, path: str, headers: dict[str, str | None] | None = None, **body: Any) -> Any:
+        """Post what a page would post; a header that is ``None`` is left out."""
+        given: dict[str, str | None] = {"X-Sendoso-Pages": "1", "Sec-Fetch-Site": "same-origin"}
+        given |= headers or {}
+        sent = {name: value for name, value in given.items() if value is not None}
+        return self.client.post(f"/sendoso{path}", json=body, headers=sent)
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> Iterator[None]:
-    """Airflow's own database, with two DAGs in it."""
+def airflow_database() -> None:
+    """Airflow's own database, with a DAG that all may see and one of a team."""
     from airflow.models import DagModel
     from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.team import Team
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
 
     initdb()
     with create_session() as session:
-        session.add(DagBundleModel(name="bundle"))
+        team = Team(name=TEAM)
+        theirs = DagBundleModel(name="theirs")
+        theirs.teams.append(team)
+        session.add_all([team, theirs, DagBundleModel(name="ours")])
         session.flush()
-        session.add_all(
-            DagModel(dag_id=dag_id, bundle_name="bundle", fileloc="dag.py", relative_fileloc="dag.py", is_paused=False)
-            for dag_id in (DAG, TEAM_DAG)
-        )
-    yield
+        for dag_id, bundle in ((DAG, "ours"), (THEIR_DAG, "theirs")):
+            of_file = {"fileloc": "dag.py", "relative_fileloc": "dag.py"}
+            session.add(DagModel(dag_id=dag_id, bundle_name=bundle, is_paused=False, **of_file))
 
 
 @pytest.fixture
@@ -70,10 +75,10 @@ def login(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     server.mount(PREFIX, Pages())
     server.add_middleware(JWTRefreshMiddleware)
 
-    def make(role: str | None, *, name: str = "Ada", seconds: int = 3600) -> Somebody:
+    def make(role: str | None, *, seconds: int = 3600, teams: tuple[str, ...] = ()) -> Somebody:
         client = TestClient(server, base_url="http://airflow.test")
         if role is not None:
-            user = SimpleAuthManagerUser(username=name, role=role)
+            user = SimpleAuthManagerUser(username="Ada", role=role, teams=list(teams))
             client.cookies.set("_token", manager.generate_jwt(user, expiration_time_in_seconds=seconds))
         return Somebody(client)
 
@@ -82,5 +87,19 @@ def login(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 
 @pytest.fixture
-def elapsed() -> timedelta:
-    return timedelta(0)
+def theirs(airflow_database: None) -> Iterator[None]:
+    """The default connection is a team's."""
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Connection(conn_id="sendoso_default", conn_type="sendoso", team_name=TEAM))
+    yield
+    with create_session() as session:
+        session.query(Connection).filter(Connection.conn_id == "sendoso_default").delete()
+
+
+@pytest.fixture(params=["sqlite"])
+def ledger_connection(tmp_path: Path) -> dict[str, Any]:
+    """The rights and the words are the same on each database; what is read is tried in ``tests/ledger``."""
+    return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
