@@ -63,8 +63,8 @@ FROM unnest(ARRAY['day:' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
 START = """
 import json, sys, time
 import psutil
+from airflow._shared import module_loading  # Airflow itself is there in both cases
 if sys.argv[1] == "without":
-    from airflow._shared import module_loading
     known = module_loading.entry_points_with_dist
     module_loading.entry_points_with_dist = lambda group: (
         (point, dist) for point, dist in known(group) if (group, point.name) != ("airflow.plugins", "sendoso"))
@@ -79,12 +79,26 @@ print(json.dumps({"s": took, "mib": psutil.Process().memory_info().rss / 2**20})
 """
 
 
-def fill(connection: Any, account: str, campaigns: int, sends: int) -> None:
-    statements = FILL.format(account=account, campaigns=campaigns, sends=sends, now=time.time())
-    with connection.transaction():
+def fill(connection: Any, sizes: dict[str, tuple[int, int]]) -> None:
+    """Make campaigns and sends for each account; the indexes are made afterwards, which takes a third of the time."""
+    of_sends = (
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'sendoso_sends' AND indexname LIKE 'sendoso_%'"
+    )
+    indexes = connection.execute(of_sends).fetchall()
+    for name, _ in indexes:
+        if not name.endswith("_pkey"):
+            connection.execute(f"DROP INDEX {name}")
+    connection.execute("SET synchronous_commit = off")
+    connection.execute("SET maintenance_work_mem = '512MB'")
+    for account, (campaigns, sends) in sizes.items():
+        statements = FILL.format(account=account, campaigns=campaigns, sends=sends, now=time.time())
         for statement in statements.split(";\n"):
             if statement.strip():
                 connection.execute(statement)
+    for name, definition in indexes:
+        if not name.endswith("_pkey"):
+            connection.execute(definition)
+    connection.execute("VACUUM ANALYZE")  # which a server does by itself
 
 
 class Pages:
@@ -191,9 +205,7 @@ def main() -> int:
     engine = SendosoHook("sendoso_default").ledger._database.engine
     began = time.monotonic()
     with psycopg.connect(host=socket, user="postgres", dbname="postgres", autocommit=True) as connection:
-        fill(connection, "acme", given.campaigns, given.sends)
-        fill(connection, "big", 1, given.sends)
-        connection.execute("VACUUM ANALYZE")  # which a server does by itself
+        fill(connection, {"acme": (given.campaigns, given.sends), "big": (1, given.sends)})
     print(f"{2 * given.sends} sends made in {time.monotonic() - began:.0f} s\n")
 
     pages = Pages(engine)

@@ -30,11 +30,25 @@ function follow() {
   } else {
     delete document.documentElement.dataset.theme;
   }
+  background();
+}
+
+// What is behind Airflow's frame goes on within it.
+function background() {
+  let behind = outer() && window.frameElement;
+  while (behind) {
+    const colour = window.parent.getComputedStyle(behind).backgroundColor;
+    if (colour && colour !== "transparent" && !/^rgba\(.*, 0\)$|\/ 0\)$/.test(colour)) {
+      document.documentElement.style.setProperty("--bg", colour);
+      return;
+    }
+    behind = behind.parentElement;
+  }
 }
 follow();
 document.documentElement.dataset.script = "";
 if (outer()) {
-  new MutationObserver(follow).observe(outer().documentElement, { attributes: true, attributeFilter: ["class"] });
+  new window.MutationObserver(() => setTimeout(follow)).observe(outer().documentElement, { attributes: true, attributeFilter: ["class"] });
 }
 addEventListener("storage", follow);
 
