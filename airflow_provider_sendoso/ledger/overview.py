@@ -38,8 +38,11 @@ T = TypeVar("T")
 PATIENCE = 2.0
 """Seconds for which a read is repeated: somebody waits for the page, and can load it again."""
 
-LOOKED_AT = 50_000
+LOOKED_AT = 10_000
 """The most rows of a scope that are read one by one; what is more is left out, and said to be."""
+
+CHARTED = 200_000
+"""The most sends of a timeline, which is that of the last ones of a larger scope."""
 
 JUST_NOW = 60.0
 """Seconds of which the present rate is counted."""
@@ -48,6 +51,7 @@ SORTS = ("newest", "oldest", "name", "active")
 """The orders of campaigns; ``active``: the last POST first."""
 
 _AT_WORK = (State.CLAIMED, State.POSTING)
+_FREE = (*_AT_WORK, State.READY)
 _UNDECIDED = (State.UNKNOWN, State.HELD, State.POSTING)
 
 
@@ -141,7 +145,8 @@ class Campaign:
     :param rate: sends that were posted within the last minute.
     :param last_posted_at: epoch seconds; ``None`` before the first POST.
     :param limits: those that a task has set for the scope.
-    :param last: its newest batch.
+    :param batches: how many have sent in it.
+    :param last: the newest of them.
     :param last_done: the sends of that batch that are no longer at work or free.
     """
 
@@ -158,6 +163,7 @@ class Campaign:
     rate: int = 0
     last_posted_at: float | None = None
     limits: list[Limit] = field(default_factory=list)
+    batches: int = 0
     last: Ran | None = None
     last_done: int = 0
 
@@ -183,11 +189,13 @@ class Timeline:
     :param first: epoch seconds of the first POST.
     :param width: seconds of a step.
     :param counts: sends that were posted within each step.
+    :param is_cut: whether there are earlier ones.
     """
 
     first: float
     width: float
     counts: Sequence[int]
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -288,21 +296,31 @@ class Overview:
         """
         this = (scopes.c.account == account, scopes.c.dedupe_scope == dedupe_scope)
         query = select(scopes.c.recipient_key, scopes.c.created_at).where(*this)
+        seen = _seen(account, dedupe_scope, readable)
         last = select(func.max(sends.c.posted_at)).where(
             sends.c.account == account, sends.c.dedupe_scope == dedupe_scope
         )
-        ours = (batches.c.account == account, batches.c.dedupe_scope == dedupe_scope)
-        seen = select(literal(1)).where(*ours, *readable.these()).limit(1)
 
         def work(connection: Connection) -> Campaign | None:
             row = connection.execute(query).first()
-            if row is None or (readable.these() and connection.execute(seen).first() is None):
+            if row is None or connection.execute(seen).first() is None:
                 return None
             found = Campaign(dedupe_scope, row[0], float(row[1]), last_posted_at=connection.execute(last).scalar())
             self._fill(connection, account, [found], now_on(connection))
             return found
 
         return self._read(work)
+
+    def may_read(self, account: str, dedupe_scope: str, readable: Readable) -> bool:
+        """
+        Return whether there is such a scope, and one of the DAGs has sent in it.
+
+        :param account: whose it is.
+        :param dedupe_scope: its name.
+        :param readable: the DAGs that may be seen.
+        """
+        seen = _seen(account, dedupe_scope, readable)
+        return self._read(lambda connection: connection.execute(seen).first()) is not None
 
     def _fill(self, connection: Connection, account: str, found: Sequence[Campaign], now: float) -> None:
         """Add to scopes what became of their sends, their limits, and their newest batch."""
@@ -348,20 +366,22 @@ class Overview:
         newest = select(func.max(ours.c.created_at)).where(
             ours.c.account == batches.c.account, ours.c.dedupe_scope == batches.c.dedupe_scope
         )
-        query = _ran().where(
-            batches.c.account == account,
-            batches.c.dedupe_scope.in_(list(by_scope)),
-            batches.c.created_at == newest.correlate(batches).scalar_subquery(),
-        )
+        here = (batches.c.account == account, batches.c.dedupe_scope.in_(list(by_scope)))
+        counts = select(batches.c.dedupe_scope, func.count()).where(*here).group_by(batches.c.dedupe_scope)
+        for scope, number in connection.execute(counts):
+            by_scope[scope].batches = number
+        query = _ran().where(*here, batches.c.created_at == newest.correlate(batches).scalar_subquery())
         for row in connection.execute(query.order_by(batches.c.batch_id)):
             by_scope[row.dedupe_scope].last = _ran_of(row)
-        planned = {
-            campaign.last.batch_id: campaign
-            for campaign in by_scope.values()
-            if campaign.at_work and campaign.last is not None and campaign.last.rows_to_send is not None
-        }
+        planned: dict[str, Campaign] = {}
+        for campaign in by_scope.values():
+            if campaign.at_work and campaign.last is not None and campaign.last.rows_to_send is not None:
+                if campaign.batches > 1:
+                    planned[campaign.last.batch_id] = campaign
+                else:  # those of a single batch are counted already
+                    campaign.last_done = sum(campaign.states[state] for state in State if state not in _FREE)
         done = select(sends.c.batch_id, func.count()).where(
-            sends.c.batch_id.in_(list(planned)), sends.c.state.not_in((*_AT_WORK, State.READY))
+            sends.c.batch_id.in_(list(planned)), sends.c.state.not_in(_FREE)
         )
         if planned:
             for batch_id, number in connection.execute(done.group_by(sends.c.batch_id)):
@@ -437,7 +457,7 @@ class Overview:
 
     def timeline(self, account: str, dedupe_scope: str, steps: int) -> Timeline | None:
         """
-        Count when the sends of a scope were posted.
+        Count when the sends of a scope were posted: the last :data:`CHARTED` of them.
 
         :param account: whose scope it is.
         :param dedupe_scope: its name.
@@ -448,19 +468,28 @@ class Overview:
         first_one, last_one = (
             select(of(sends.c.posted_at)).where(*here, sends.c.posted_at.is_not(None)) for of in (func.min, func.max)
         )
+        cut = (
+            select(sends.c.posted_at)
+            .where(*here, sends.c.posted_at.is_not(None))
+            .order_by(sends.c.posted_at.desc())
+            .offset(CHARTED - 1)
+            .limit(1)
+        )
 
         def work(connection: Connection) -> Timeline | None:
             # Two statements, each of which an index answers at once.
             first, last = connection.execute(first_one).scalar(), connection.execute(last_one).scalar()
             if first is None or last is None:
                 return None
-            width = max((float(last) - float(first)) / steps * 1.000_001, 0.001)
-            step = whole((sends.c.posted_at - float(first)) / width).label("step")
-            posted = select(step, func.count()).where(*here, sends.c.posted_at.is_not(None)).group_by("step")
+            earliest = connection.execute(cut).scalar()
+            begins = float(first) if earliest is None else float(earliest)
+            width = max((float(last) - begins) / steps * 1.000_001, 0.001)
+            step = whole((sends.c.posted_at - begins) / width).label("step")
+            posted = select(step, func.count()).where(*here, sends.c.posted_at >= begins).group_by("step")
             counts = [0] * steps
             for number, count_ in connection.execute(posted):
                 counts[min(int(number), steps - 1)] += count_
-            return Timeline(float(first), width, counts)
+            return Timeline(begins, width, counts, begins > float(first))
 
         return self._read(work)
 
@@ -472,9 +501,9 @@ class Overview:
         *,
         after: tuple[float, str] | None = None,
         limit: int,
-    ) -> list[tuple[Ran, Counter[State]]]:
+    ) -> list[Ran]:
         """
-        Read a page of a scope's batches, the newest first, and the sends of each by state.
+        Read a page of a scope's batches, the newest first.
 
         :param account: whose scope it is.
         :param dedupe_scope: its name.
@@ -487,9 +516,25 @@ class Overview:
             made, batch_id = batches.c.created_at, batches.c.batch_id
             these.append(or_(made < after[0], and_(made == after[0], batch_id < after[1])))
         query = _ran().where(*these).order_by(batches.c.created_at.desc(), batches.c.batch_id.desc()).limit(limit)
-        return self._read(
-            lambda connection: _with_states(connection, [_ran_of(row) for row in connection.execute(query)])
-        )
+        return self._read(lambda connection: [_ran_of(row) for row in connection.execute(query)])
+
+    def states_of(self, found: Sequence[Ran]) -> dict[str, Counter[State]]:
+        """
+        Count the sends of some batches by state.
+
+        :param found: the batches.
+        :return: by batch id.
+        """
+        states: dict[str, Counter[State]] = {ran.batch_id: Counter() for ran in found}
+        query = select(sends.c.batch_id, sends.c.state, func.count()).where(sends.c.batch_id.in_(list(states)))
+        query = query.group_by(sends.c.batch_id, sends.c.state)
+
+        def work(connection: Connection) -> dict[str, Counter[State]]:
+            for batch_id, state, number in connection.execute(query):
+                states[batch_id][State(state)] = number
+            return states
+
+        return self._read(work) if found else {}
 
     def of_run(
         self, dag_id: str, run_id: str, task_id: str | None = None, map_index: int | None = None, *, limit: int
@@ -704,6 +749,11 @@ def position(campaign: Campaign, sort: str) -> tuple[float, str]:
     return campaign.created_at if last is None else last, campaign.dedupe_scope
 
 
+def _seen(account: str, dedupe_scope: str, readable: Readable) -> Any:
+    here = (batches.c.account == account, batches.c.dedupe_scope == dedupe_scope)
+    return select(literal(1)).where(*here, *readable.these()).limit(1)
+
+
 def _working(account: str, now: float) -> ColumnElement[bool]:
     return and_(sends.c.account == account, sends.c.state.in_(_AT_WORK), sends.c.lease_until > now)
 
@@ -739,15 +789,6 @@ def _ran_of(row: Any) -> Ran:
         getattr(row, "rows_to_send", None),
         getattr(row, "results_table", None),
     )
-
-
-def _with_states(connection: Connection, found: Sequence[Ran]) -> list[tuple[Ran, Counter[State]]]:
-    states: dict[str, Counter[State]] = {ran.batch_id: Counter() for ran in found}
-    if states:
-        of = select(sends.c.batch_id, sends.c.state, func.count()).where(sends.c.batch_id.in_(list(states)))
-        for batch_id, state, number in connection.execute(of.group_by(sends.c.batch_id, sends.c.state)):
-            states[batch_id][State(state)] = number
-    return [(ran, states[ran.batch_id]) for ran in found]
 
 
 def _scope_limits(max_sends: int | None, max_cost: int | None) -> list[Limit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,9 +45,11 @@ class Viewer:
     Who asks, and what Airflow lets them do. It asks Airflow each thing once, so it lives as long as one request.
 
     :param user: as Airflow's auth manager knows them.
+    :param since: when they asked, on the monotonic clock.
     """
 
     user: BaseUser
+    since: float = field(default_factory=time.monotonic)
     _connections: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,10 @@ router = APIRouter()
 Who = Annotated[Viewer, Depends(viewer)]
 
 MOUNTED_AT = "/sendoso"
+
+_NO_CAMPAIGN = "The ledger knows no campaign of that name that you may see."
+_SELDOM = 20.0
+"""Times as long as a page's reads take passes before a live page is read again, however large a campaign is."""
 
 _CAMPAIGNS = 25
 _BATCHES = 25
@@ -88,6 +93,7 @@ def show(
     template: str,
     title: str,
     seen: Seen,
+    who: Viewer,
     *,
     section: str | None = None,
     live: float | None = None,
@@ -100,11 +106,14 @@ def show(
     :param template: the page's template.
     :param title: the page's title.
     :param seen: the account.
+    :param who: who asks.
     :param section: the name of the page in the navigation that it belongs to; ``None``: it is there itself.
-    :param live: after how many seconds the page is read again; ``None``: never.
+    :param live: after how many seconds the page is read again, or later if it takes long; ``None``: never.
     :param values: what the template shows.
     """
     root = request.scope["root_path"]
+    if live is not None:
+        live = round(max(live, _SELDOM * (time.monotonic() - who.since)), 1)
     waiting = seen.account.ledger.overview.count_open(seen.account.name, seen.readable, _COUNTED)
     html = render(
         template,
@@ -163,6 +172,7 @@ def campaigns(
         "campaigns.html",
         "Campaigns",
         seen,
+        who,
         live=3.0 if runs else 20.0,
         campaigns=[_shown(seen.readable, campaign) for campaign in shown],
         sort=sort,
@@ -187,30 +197,45 @@ def campaign(
     overview, account = seen.account.ledger.overview, seen.account.name
     found = overview.campaign(account, same_name(scope), seen.readable)
     if found is None:
-        raise HTTPException(404, "The ledger knows no campaign of that name that you may see.")
+        raise HTTPException(404, _NO_CAMPAIGN)
     start_at = None if after is None else (after, after_batch or "")
     batches = overview.batches(account, found.dedupe_scope, seen.readable, after=start_at, limit=_BATCHES + 1)
     shown = batches[:_BATCHES]
-    last = shown[-1][0] if len(batches) > _BATCHES else None
+    last = shown[-1] if len(batches) > _BATCHES else None
+    # The sends of a single batch are counted already: there may be a million.
+    states = {shown[0].batch_id: found.states} if shown and found.batches == 1 else overview.states_of(shown)
     reasons = overview.reasons(account, found.dedupe_scope)
     return show(
         request,
         "campaign.html",
         found.dedupe_scope,
         seen,
+        who,
         section="campaigns",
         live=3.0 if found.at_work else 20.0,
         campaign=found,
         last=_visible(seen.readable, found.last),
         reasons=reasons.most_common(),
         is_cut=reasons.total() >= LOOKED_AT,
+        most=LOOKED_AT,
         words=overview.words(account, found.dedupe_scope).most_common(),
-        line=overview.timeline(account, found.dedupe_scope, _STEPS),
-        batches=[(ran, states) for ran, states in shown],
-        tries=tries_of(ran for ran, _ in shown),
+        batches=[(ran, states[ran.batch_id]) for ran in shown],
+        tries=tries_of(shown),
         following=None if last is None else (last.created_at, last.batch_id),
         is_first=start_at is None,
     )
+
+
+@router.get("/campaign/chart")
+def chart(
+    request: Request, who: Who, scope: Annotated[str, Query(max_length=500)], conn: str | None = None
+) -> Response:
+    """Give a part of the page of a campaign, which takes longer than the rest and changes less."""
+    seen = choose(request, who, conn)
+    overview, account = seen.account.ledger.overview, seen.account.name
+    if not overview.may_read(account, same_name(scope), seen.readable):
+        raise HTTPException(404, _NO_CAMPAIGN)
+    return HTMLResponse(render("chart.html", line=overview.timeline(account, same_name(scope), _STEPS)))
 
 
 @router.get("/run")
@@ -275,6 +300,7 @@ def held(
         "held.html",
         "Held",
         seen,
+        who,
         sends=[(one, ledger.airflow_key(one.record.send_key)) for one in shown],
         decidable={one.record.send_key for one in shown if who.may_decide(one.ran.dag_id, seen.account.conn_id)},
         scope=scope,
@@ -287,7 +313,7 @@ def held(
 @router.get("/person")
 def person(request: Request, who: Who, conn: str | None = None) -> Response:
     """Show the form that asks for a person; the answer is made by a POST, so that no address is in an address."""
-    return show(request, "person.html", "Person", choose(request, who, conn))
+    return show(request, "person.html", "Person", choose(request, who, conn), who)
 
 
 @router.get("/account")
@@ -304,6 +330,7 @@ def account(request: Request, who: Who, conn: str | None = None) -> Response:
         "account.html",
         "Account",
         seen,
+        who,
         config=config,
         token=None if stored is None else stored[1],
         posted=posted,

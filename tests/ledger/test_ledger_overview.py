@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger import Ledger, overview
 from airflow_provider_sendoso.ledger.overview import EVERYTHING, SORTS, Readable, position
 from airflow_provider_sendoso.ledger.records import Batch, State
 from airflow_provider_sendoso.ledger.schema import batches, scopes, sends
@@ -121,7 +121,7 @@ def test_only_what_the_dags_have_sent_is_read(opened: Ledger, add: Add) -> None:
     for readable in (Readable(dag_ids=frozenset({"campaign"})), Readable(hidden=frozenset({"theirs"}))):
         assert page_by_page(opened, "name", 10, readable) == ["both", "ours"]
         assert opened.overview.campaign(ACCOUNT, "theirs", readable) is None
-        assert [ran.dag_id for ran, _ in opened.overview.batches(ACCOUNT, "both", readable, limit=9)] == ["campaign"]
+        assert [ran.dag_id for ran in opened.overview.batches(ACCOUNT, "both", readable, limit=9)] == ["campaign"]
         assert [one.ran.dag_id for one in opened.overview.open_sends(ACCOUNT, readable, limit=9)] == ["campaign"]
         assert opened.overview.count_open(ACCOUNT, readable, 9) == 1
         assert opened.overview.person(ACCOUNT, "", lambda scope: secret, readable, limit=9) == []
@@ -162,7 +162,7 @@ def test_a_campaign_adds_up(opened: Ledger, add: Add) -> None:
         assert (campaign.unpriced, campaign.at_work, campaign.lost, campaign.rate) == (3, 2, 1, 0)
         assert campaign.recipient_key == "email"
         assert campaign.last is not None
-        assert campaign.last.run_id == "7"
+        assert (campaign.last.run_id, campaign.batches) == ("7", 7)
     reasons = opened.overview.reasons(ACCOUNT, "q4")
     assert reasons == Counter(
         {(State.REFUSED, "http_422"): 2, (State.HELD, "http_500"): 1, (State.HELD, ""): 1, (State.READY, ""): 1}
@@ -205,7 +205,15 @@ def test_a_campaign_has_the_limits_of_its_tasks_and_the_plan_of_its_last_batch(o
     assert campaign.last is not None
     assert (campaign.last.rows_to_send, campaign.last_done, campaign.at_work) == (5, 1, 2)
     assert campaign.last.results_table == ("results" + "x" * 300)[:250]
-    assert campaign.rate == 1
+    assert (campaign.rate, campaign.batches) == (1, 1)
+    # As soon as there is another batch, only the newest one's sends count.
+    later = Batch("later", ACCOUNT, "q4", "email", "campaign", "gifts", "run-2", -1)
+    opened.sends.open_batch(later)
+    opened.overview.note_plan("later", 4, None)
+    campaign = opened.overview.campaign(ACCOUNT, "q4", EVERYTHING)
+    assert campaign is not None
+    assert campaign.last is not None
+    assert (campaign.last.batch_id, campaign.last_done, campaign.batches) == ("later", 0, 2)
 
 
 def test_an_accounts_budgets_are_its_counters_or_its_sends(opened: Ledger, add: Add) -> None:
@@ -225,6 +233,18 @@ def test_an_accounts_budgets_are_its_counters_or_its_sends(opened: Ledger, add: 
     by_counters = opened.overview.budgets(ACCOUNT, limits)
     assert [(used, currency) for _, _, used, currency in by_counters] == [(4, "USD"), (8_000_000, "USD")]
     assert opened.overview.rate(ACCOUNT)[0] == 4
+
+
+def test_a_timeline_of_a_large_scope_has_its_last_sends(
+    opened: Ledger, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        add("q4", State.SENT, posted_at=1000.0 + number, run_id=str(number))
+    for most, first, counted in ((4, 1006.0, 4), (10, 1000.0, 10), (11, 1000.0, 10)):
+        monkeypatch.setattr(overview, "CHARTED", most)
+        line = opened.overview.timeline(ACCOUNT, "q4", 5)
+        assert line is not None
+        assert (line.first, sum(line.counts), line.is_cut) == (first, counted, most == 4)
 
 
 def test_a_timeline_counts_every_post_once(opened: Ledger, add: Add) -> None:
@@ -279,10 +299,12 @@ def test_batches_are_read_in_pages_with_their_states(opened: Ledger, add: Add) -
     found: list[tuple[str, Counter[State]]] = []
     after = None
     while page := opened.overview.batches(ACCOUNT, "q4", EVERYTHING, after=after, limit=2):
-        found += [(ran.run_id, states) for ran, states in page]
-        after = page[-1][0].created_at, page[-1][0].batch_id
+        states = opened.overview.states_of(page)
+        found += [(ran.run_id, states[ran.batch_id]) for ran in page]
+        after = page[-1].created_at, page[-1].batch_id
     assert [run_id for run_id, _ in found] == ["4", "3", "2", "1", "0"]
     assert found[0][1] == Counter({State.SENT: 1, State.HELD: 4})
+    assert opened.overview.states_of([]) == {}
 
 
 def test_what_a_run_has_sent_is_found(opened: Ledger, add: Add) -> None:

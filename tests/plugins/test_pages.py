@@ -59,7 +59,9 @@ def test_a_campaign_is_told(login: Callable[..., Any], sendoso: Any, ledger: Any
     assert f'href="/dags/{DAG}/runs/run-1/tasks/gifts"' in page
     assert "A recipient is known by email" in text_of(page)
     assert 'aria-label="scope_max_cost: 30.00 USD of 40.00 USD used"' in page
-    assert "<path d=" in page
+    chart = who.get("/campaign/chart?scope=q4").text
+    assert "<path d=" in chart
+    assert "3 sends, from" in chart
 
 
 def test_an_account_is_told_to_who_may_see_it(login: Callable[..., Any], sendoso: Any, ledger: Any) -> None:

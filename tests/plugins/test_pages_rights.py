@@ -17,6 +17,7 @@ ADDRESSES = {
     "/": "/",
     "/campaigns": "/campaigns",
     "/campaign": "/campaign?scope=q4",
+    "/campaign/chart": "/campaign/chart?scope=q4",
     "/run": f"/run?dag_id={DAG}&run_id=run-1",
     "/held": "/held",
     "/person": "/person",
@@ -192,6 +193,7 @@ def test_campaigns_of_dags_that_one_may_not_see_are_not_there(
         for path in ("/campaigns", "/campaigns?sort=name", "/held", "/campaigns?state=held", "/campaigns?q=s"):
             assert "secret" not in who.get(path).text, path
         assert who.get("/campaign?scope=secret").status_code == 404
+        assert who.get("/campaign/chart?scope=secret").status_code == 404
         assert who.get(f"/run?dag_id={THEIR_DAG}&run_id=run-1").status_code == 403
         assert who.post("/held", **body(key)).status_code == 404
         assert "Nothing:" in who.post("/person", conn="sendoso_default", email="bob@example.com").text

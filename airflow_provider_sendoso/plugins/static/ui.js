@@ -135,6 +135,34 @@ function put(page) {
   }
 }
 
+// -- parts that take longer than the page --------------------------------------------------------------------------------
+async function load(part) {
+  let again = 30;
+  try {
+    const began = performance.now();
+    const answer = document.hidden ? null : await fetch(part.dataset.loads);
+    if (answer?.status === 401) {
+      return;  // the page itself says so
+    }
+    if (answer?.ok) {
+      const text = await answer.text();
+      again = Math.max(again, (performance.now() - began) / 50);
+      if (part.dataset.last !== text) {
+        const open = part.querySelector("details")?.open;
+        part.innerHTML = text;
+        part.dataset.last = text;
+        const details = part.querySelector("details");
+        if (details) {
+          details.open = Boolean(open);
+        }
+      }
+    }
+  } catch { /* the page itself says so */ }
+  if (document.body.dataset.live) {
+    setTimeout(load, again * 1000, part);
+  }
+}
+
 // -- forms ------------------------------------------------------------------------------------------------------------
 async function post(form) {
   const given = new FormData(form);
@@ -225,4 +253,5 @@ addEventListener("DOMContentLoaded", () => {
   if (document.body.dataset.live) {
     setTimeout(refresh, Number(document.body.dataset.live) * 1000);
   }
+  document.querySelectorAll("[data-loads]").forEach(load);
 });
