@@ -6,6 +6,7 @@ Every process of Airflow imports this module, so it imports nothing: not FastAPI
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from airflow import __version__ as airflow_version
@@ -14,8 +15,8 @@ from airflow.plugins_manager import AirflowPlugin
 PREFIX = "/sendoso"
 """Where the API server mounts the pages."""
 
-_HAS_PAGES = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 1)
-"""Airflow 3.0 cannot show the pages, and Airflow 2 cannot mount them."""
+_HAS_PAGES = [int(part) for part in re.findall(r"\d+", airflow_version)[:3]] >= [3, 1, 1]
+"""Airflow 2 cannot mount the pages, 3.0 cannot show them, and 3.1.0 does not recognise a login by its cookie."""
 
 
 class Pages:
@@ -56,7 +57,7 @@ def _views() -> list[dict[str, str]]:
 
 
 class SendosoPlugin(AirflowPlugin):
-    """*Browse › Sendoso*, and a tab on each DAG run and task instance; nothing before Airflow 3.1."""
+    """*Browse › Sendoso*, and a tab on each DAG run and task instance; nothing before Airflow 3.1.1."""
 
     name = "sendoso"
     fastapi_apps = [{"app": Pages(), "url_prefix": PREFIX, "name": "Sendoso"}] if _HAS_PAGES else []

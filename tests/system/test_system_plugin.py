@@ -237,7 +237,7 @@ def test_a_campaign_is_watched_and_decided(
     frame = ui.open("Account")
     expect(frame.get_by_role("img", name=re.compile(r"max_sends_per_day: 6\d of 500 used"))).to_be_visible()
     expect(
-        frame.get_by_role("img", name=re.compile("max_cost_per_month: 6.* USD of 1\u202f500.00 USD"))
+        frame.get_by_role("img", name=re.compile("max_cost_per_month: 6.* USD of 1.500.00 USD"))
     ).to_be_visible()
     expect(frame.get_by_text("then renewed")).to_be_visible()
     frame.get_by_role("button", name="Check the connection").click()
