@@ -27,5 +27,6 @@ with DAG("watched", schedule=None, params={"campaign": "q4 champions"}):
         scope_max_sends=100,
         scope_max_cost=2000,
         on_held="continue",
+        lease=10,
         sendoso_conn_id="watched",
     )
