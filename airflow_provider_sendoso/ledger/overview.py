@@ -38,7 +38,7 @@ T = TypeVar("T")
 PATIENCE = 2.0
 """Seconds for which a read is repeated: somebody waits for the page, and can load it again."""
 
-LOOKED_AT = 10_000
+LOOKED_AT = 5_000
 """The most rows of a scope that are read one by one; what is more is left out, and said to be."""
 
 CHARTED = 200_000

@@ -218,7 +218,7 @@ def campaign(
         reasons=reasons.most_common(),
         is_cut=reasons.total() >= LOOKED_AT,
         most=LOOKED_AT,
-        words=overview.words(account, found.dedupe_scope).most_common(),
+        words=overview.words(account, found.dedupe_scope).most_common() if found.statuses["pending"] else [],
         batches=[(ran, states[ran.batch_id]) for ran in shown],
         tries=tries_of(shown),
         following=None if last is None else (last.created_at, last.batch_id),

@@ -332,11 +332,11 @@ def test_a_campaign_is_watched_and_decided(
 
     # -- on a phone
     page.set_viewport_size({"width": 375, "height": 812})
-    page.goto(f"{ui.url}/sendoso/campaigns")
-    expect(page.get_by_role("row").filter(has_text=CAMPAIGN)).to_contain_text("60 sent")
-    assert page.locator("body").evaluate(UNREADABLE) == []
+    page.goto(f"{ui.url}/plugin/sendoso")
+    expect(ui.frame.get_by_role("row").filter(has_text=CAMPAIGN)).to_contain_text("60 sent")
+    assert ui.unreadable() == []
     shoot("ui-phone")
-    for name in ("held", "person", "account", f"campaign?scope={quote(CAMPAIGN)}"):
+    for name in ("campaigns", "held", "person", "account", f"campaign?scope={quote(CAMPAIGN)}"):
         page.goto(f"{ui.url}/sendoso/{name}")
         assert page.locator("body").evaluate(UNREADABLE) == [], name
 
