@@ -143,6 +143,7 @@ class Campaign:
     :param at_work: sends that a live process has claimed or posts.
     :param lost: sends that a process posted which has died since.
     :param rate: sends that were posted within the last minute.
+    :param rate_seconds: since the first of them.
     :param last_posted_at: epoch seconds; ``None`` before the first POST.
     :param limits: those that a task has set for the scope.
     :param batches: how many have sent in it.
@@ -161,6 +162,7 @@ class Campaign:
     at_work: int = 0
     lost: int = 0
     rate: int = 0
+    rate_seconds: float = JUST_NOW
     last_posted_at: float | None = None
     limits: list[Limit] = field(default_factory=list)
     batches: int = 0
@@ -350,9 +352,10 @@ class Overview:
                 by_scope[scope].at_work += number
             elif word == State.POSTING:
                 by_scope[scope].lost += number
-        rates = select(sends.c.dedupe_scope, func.count()).where(*here, sends.c.posted_at > now - JUST_NOW)
-        for scope, number in connection.execute(rates.group_by(sends.c.dedupe_scope)):
-            by_scope[scope].rate = number
+        lately = (*here, sends.c.posted_at > now - JUST_NOW)
+        rates = select(sends.c.dedupe_scope, func.count(), func.min(sends.c.posted_at)).where(*lately)
+        for scope, number, first in connection.execute(rates.group_by(sends.c.dedupe_scope)):
+            by_scope[scope].rate, by_scope[scope].rate_seconds = number, max(1.0, now - float(first))
         names = {spans(account, scope, now)["scope"].name: scope for scope in by_scope}
         limited = select(spending.c.name, spending.c.max_sends, spending.c.max_cost).where(
             spending.c.account == account, spending.c.name.in_(list(names))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
-from airflow_provider_sendoso.ledger.overview import JUST_NOW, Campaign, Ran, Timeline
+from airflow_provider_sendoso.ledger.overview import Campaign, Ran, Timeline
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.models import SendStatus
 from airflow_provider_sendoso.models.spending import Limit, from_millionths
@@ -204,7 +204,7 @@ def to_come(campaign: Campaign) -> int | None:
 
 def time_left(campaign: Campaign) -> str | None:
     """
-    Say how long the running batch takes, at the rate of the last minute.
+    Say how long the running batch takes, at the rate of the last minute, or since it began.
 
     :param campaign: the campaign.
     :return: ``None`` if that is not known.
@@ -212,7 +212,7 @@ def time_left(campaign: Campaign) -> str | None:
     waiting = to_come(campaign)
     if waiting is None or not campaign.rate:
         return None
-    return f"at most {duration((waiting + campaign.at_work) / (campaign.rate / JUST_NOW))} left"
+    return f"at most {duration((waiting + campaign.at_work) / (campaign.rate / campaign.rate_seconds))} left"
 
 
 def state_of(campaign: Campaign) -> tuple[str, str]:

@@ -49,6 +49,9 @@ def test_the_time_that_is_left_is_known_only_while_something_is_sent() -> None:
     assert views.time_left(campaign(at_work=10, rate=60, done=30)) == "at most 70 seconds left"
     assert views.time_left(campaign(at_work=10, rate=1, done=30)) == "at most 70 minutes left"
     assert views.time_left(campaign(at_work=10, rate=0, done=30)) is None
+    begun = campaign(at_work=10, rate=10, done=30)
+    begun.rate_seconds = 5.0
+    assert views.time_left(begun) == "at most 35 seconds left"
     assert views.time_left(campaign(rate=60, done=30)) is None
     # More than its rows, because the query has changed between two tries: nothing is left, and never less.
     assert views.to_come(campaign(at_work=10, rate=60, done=300)) == 0

@@ -206,10 +206,11 @@ def test_a_campaign_is_watched_and_decided(
     run_id = live_airflow.api("POST", f"dags/{DAG}/dagRuns", logical_date=None)["dag_run_id"]
     row = frame.get_by_role("row").filter(has_text=CAMPAIGN)
     expect(row.get_by_text("Sending", exact=True)).to_be_visible()
-    expect(row).to_contain_text("a minute")
+    expect(row).to_contain_text("in the last minute")
     expect(row).to_contain_text("3 to be decided")
     expect(row).to_contain_text("left")
     expect(row.get_by_role("img", name="scope_max_cost")).to_be_visible()
+    expect(row).to_contain_text(re.compile(r"[12]\d sent"))
     assert ui.unreadable() == []
     shoot("ui-campaigns")
 
@@ -219,6 +220,7 @@ def test_a_campaign_is_watched_and_decided(
     page.emulate_media(color_scheme="dark")
     expect(frame.locator("html")).to_have_attribute("data-theme", "dark")
     expect(frame.get_by_role("row").filter(has_text="1: running")).to_be_visible()
+    expect(frame.get_by_role("listitem").filter(has_text=re.compile(r"[2-5]\d sent"))).to_be_visible()
     assert ui.unreadable() == []
     page.set_viewport_size({"width": 1280, "height": 1250})
     shoot("ui-campaign-dark")
