@@ -171,7 +171,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=1000)
     parser.add_argument("--sends", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--starts", type=int, default=5, help="starts of the API server with and without the plugin")
     parser.add_argument("--explain", action="store_true", help="say which statements of a page take longest")
     given = parser.parse_args()

@@ -23,16 +23,17 @@ class Somebody:
     """A client of the API server with somebody's login."""
 
     client: Any
+    root: str = ""
 
     def get(self, path: str, **options: Any) -> Any:
-        return self.client.get(f"/sendoso{path}", follow_redirects=False, **options)
+        return self.client.get(f"{self.root}/sendoso{path}", follow_redirects=False, **options)
 
     def post(self, path: str, headers: dict[str, str | None] | None = None, **body: Any) -> Any:
         """Post what a page would post; a header that is ``None`` is left out."""
         given: dict[str, str | None] = {"X-Sendoso-Pages": "1", "Sec-Fetch-Site": "same-origin"}
         given |= headers or {}
         sent = {name: value for name, value in given.items() if value is not None}
-        return self.client.post(f"/sendoso{path}", json=body, headers=sent)
+        return self.client.post(f"{self.root}/sendoso{path}", json=body, headers=sent)
 
 
 @pytest.fixture(scope="session")
@@ -71,16 +72,17 @@ def login(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "ada:admin,vic:viewer,ursula:user")
     airflow_app.purge_cached_app()
     manager = airflow_app.init_auth_manager()
-    server = FastAPI()
-    server.mount(PREFIX, Pages())
-    server.add_middleware(JWTRefreshMiddleware)
+    pages = Pages()
 
-    def make(role: str | None, *, seconds: int = 3600, teams: tuple[str, ...] = ()) -> Somebody:
+    def make(role: str | None, *, seconds: int = 3600, teams: tuple[str, ...] = (), path: str = "") -> Somebody:
+        server = FastAPI(root_path=path)
+        server.mount(PREFIX, pages)
+        server.add_middleware(JWTRefreshMiddleware)
         client = TestClient(server, base_url="http://airflow.test")
         if role is not None:
             user = SimpleAuthManagerUser(username="Ada", role=role, teams=list(teams))
             client.cookies.set("_token", manager.generate_jwt(user, expiration_time_in_seconds=seconds))
-        return Somebody(client)
+        return Somebody(client, path)
 
     yield make
     airflow_app.purge_cached_app()

@@ -98,6 +98,22 @@ def test_a_run_leads_to_its_campaign(login: Callable[..., Any], make_open: Calla
     assert "Nothing yet" in none.text
 
 
+def test_where_airflow_has_a_path_every_address_has_it(
+    login: Callable[..., Any], make_open: Callable[..., Any]
+) -> None:
+    """As with a path in ``[api] base_url``."""
+    make_open("ada@example.com")
+    who = login("admin", path="/airflow")
+    for address in ("/campaigns", "/campaign?scope=q4", "/held", "/nowhere"):
+        answer = who.get(address)
+        assert answer.status_code == (404 if address == "/nowhere" else 200)
+        page = answer.text
+        found = re.findall(r'(?:href|src|data-posts|data-loads)="(/[^"]*)"', page)
+        assert found
+        assert [one for one in found if not one.startswith(("/airflow/sendoso/", "/airflow/dags/"))] == []
+    assert who.get("/").headers["location"] == "/airflow/sendoso/campaigns"
+
+
 # -- a person ----------------------------------------------------------------------------------------------------------
 
 

@@ -211,8 +211,11 @@ def test_a_campaign_is_watched_and_decided(
     expect(row).to_contain_text("left")
     expect(row.get_by_role("img", name="scope_max_cost")).to_be_visible()
     expect(row).to_contain_text(re.compile(r"[12]\d sent"))
+    expect(frame.get_by_role("navigation", name="Sendoso")).to_contain_text("3 to be decided")
     assert ui.unreadable() == []
+    page.set_viewport_size({"width": 1280, "height": 420})
     shoot("ui-campaigns")
+    page.set_viewport_size({"width": 1280, "height": 800})
 
     frame.get_by_role("link", name=CAMPAIGN).click()
     expect(frame.get_by_role("heading", name=CAMPAIGN)).to_be_visible()
