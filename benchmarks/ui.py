@@ -75,7 +75,13 @@ took = time.process_time() - began
 from airflow.plugins_manager import get_fastapi_plugins
 mounted = any(found["name"] == "Sendoso" for found in get_fastapi_plugins()[0])
 assert mounted == (sys.argv[1] == "with"), mounted
-print(json.dumps({"s": took, "mib": psutil.Process().memory_info().rss / 2**20}))
+found = {"s": took, "mib": psutil.Process().memory_info().rss / 2**20}
+if mounted:  # what the first page brings in
+    began = time.process_time()
+    from airflow_provider_sendoso.plugins.app import make_app
+    make_app()
+    found |= {"first_s": time.process_time() - began, "first_mib": psutil.Process().memory_info().rss / 2**20}
+print(json.dumps(found))
 """
 
 
@@ -164,7 +170,7 @@ def start(rounds: int) -> dict[str, dict[str, float]]:
             )
             assert done.returncode == 0, done.stderr[-3000:]
             measured.append(json.loads(done.stdout.splitlines()[-1]))
-    return {case: {key: min(one[key] for one in all_) for key in ("s", "mib")} for case, all_ in found.items()}
+    return {case: {key: min(one[key] for one in all_) for key in all_[0]} for case, all_ in found.items()}
 
 
 def main() -> int:
@@ -249,6 +255,8 @@ def main() -> int:
     print("\n| the API server's application | s of processor | MiB |\n|---|---|---|")
     for case, best in cost.items():
         print(f"| {case} the plugin | {best['s']:.3f} | {best['mib']:.1f} |")
+    opened = cost["with"]
+    print(f"| with the plugin, and a page opened | {opened['s'] + opened['first_s']:.3f} | {opened['first_mib']:.1f} |")
     return int(slowest > MOST_MS)
 
 
