@@ -63,6 +63,7 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/memory.py --rows 20000
 	$(BIN)/python benchmarks/parse.py --runs 2
 	$(BIN)/python benchmarks/pace.py --seconds 3 --case '1 x 4'
+	$(BIN)/python benchmarks/ui.py --campaigns 20 --sends 5000 --rounds 1 --starts 1
 
 test-all: test test-rest cluster
 
@@ -100,6 +101,7 @@ bench: $(READY) bench-group
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/parse.py
 	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
+	$(BIN)/python benchmarks/ui.py
 
 bench-group: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
@@ -120,7 +122,7 @@ cluster-group: $(READY)
 
 # The pictures in the docs, taken on the walks that the tests take: look at them before you commit them.
 screenshots: $(READY)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py tests/system/test_system_howto.py
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_system_ui.py tests/system/test_system_plugin.py tests/system/test_system_howto.py
 
 # The pages themselves, light, dark and on a phone, in a folder of your own.
 pictures: $(READY)

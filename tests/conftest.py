@@ -71,6 +71,7 @@ _LIVE_AIRFLOW = tuple(
         "howto",
         "kills",
         "people",
+        "plugin",
         "retries",
         "ui",
         "weekly_live",
@@ -79,7 +80,7 @@ _LIVE_AIRFLOW = tuple(
 """Files whose tests share a live Airflow: it takes half a minute to start and a gigabyte, so there is one at a time."""
 _ON_OLDEST = (
     *("batch/test_batch_results", "events/", "hooks/", "ledger/", "links/", "notifications/", "operators/"),
-    *("sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
+    *("plugins/test_plugin", "sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
     *("waiting/test_send_status", "waiting/test_waiting_for_many"),
 )
 """What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, except those

@@ -11,6 +11,7 @@ from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
 from airflow_provider_sendoso.ledger.encryption import LinkCipher
 from airflow_provider_sendoso.ledger.looks import Looks
+from airflow_provider_sendoso.ledger.overview import Overview
 from airflow_provider_sendoso.ledger.pace import LedgerPace
 from airflow_provider_sendoso.ledger.resolutions import Resolutions
 from airflow_provider_sendoso.ledger.send_lists import SendLists
@@ -39,6 +40,7 @@ class Ledger:
         self.send_lists = SendLists(self._database)
         self.cursors = Cursors(self._database)
         self.budget = Budget(self._database)
+        self.overview = Overview(self._database)
         self.tries = Tries(self.cursors)
         self.looks = Looks(self.cursors)
 

@@ -19,12 +19,14 @@ RUNS: dict[str, tuple[str, ...]] = {
     schema.accounts.name: ("SELECT", "INSERT"),
     schema.cursors.name: ("SELECT", "INSERT", "UPDATE"),
     schema.spending.name: ("SELECT", "INSERT", "UPDATE"),
+    schema.plans.name: ("SELECT", "INSERT", "UPDATE"),
 }
 """The rights that workers, the triggerer and the commands need, for each of the tables."""
 
 READS = (
     schema.accounts.name,
     schema.batches.name,
+    schema.plans.name,
     schema.resolutions.name,
     schema.scopes.name,
     schema.sends.name,

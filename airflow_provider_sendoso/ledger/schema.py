@@ -25,7 +25,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from airflow_provider_sendoso.models.statuses import LONGEST_STATUS_WORDS
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """The version of the tables below. Adding a table, an index, or a column that may be NULL raises it."""
 
 USABLE_SINCE = 4
@@ -59,6 +59,7 @@ scopes = Table(
     Column("dedupe_scope", String(LONGEST_SCOPE), primary_key=True),
     Column("recipient_key", String(190), nullable=False),
     Column("created_at", Moment, nullable=False),
+    Index("sendoso_scopes_created", "account", "created_at"),
 )
 
 batches = Table(
@@ -72,6 +73,8 @@ batches = Table(
     Column("run_id", String(250), nullable=False),
     Column("map_index", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Index("sendoso_batches_scope", "account", "dedupe_scope", "created_at"),
+    Index("sendoso_batches_run", "dag_id", "run_id"),
 )
 
 sends = Table(
@@ -113,6 +116,9 @@ sends = Table(
     Index("sendoso_sends_bound_id", "account", "bound_id", unique=True),
     Index("sendoso_sends_person", "account", "email_hash"),
     Index("sendoso_sends_posted", "account", "posted_at"),
+    Index("sendoso_sends_totals", "account", "dedupe_scope", "state", "status", "currency", "cost"),
+    Index("sendoso_sends_when", "account", "dedupe_scope", "posted_at"),
+    Index("sendoso_sends_open", "account", "state", "send_key"),
 )
 """``email_hash`` is that of the recipient's address; older releases have left it out for gifts of the catalogue. Of a
 campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and ``bound_id`` its id in Sendoso's list of
@@ -124,7 +130,9 @@ of the process that made it (see ``clocks.py``), as ``posted_at`` is by the data
 ``status_words`` has Sendoso's words for the statuses that the send has had, separated by commas, the present one last.
 A ``failed`` without words was written before version 6, to which a send on hold had failed.
 ``cost`` is the estimated cost of the last POST, in millionths of ``currency``; NULL if no cost was limited, and in rows
-that were written before version 7."""
+that were written before version 7.
+The last three indexes are there for the pages in Airflow's UI (``overview.py``), which count a million sends without
+reading their rows. They, and those of scopes and batches, are there since version 8."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -216,6 +224,17 @@ others are named after a scope, a day or a month, and are there once it was limi
 less than what the sends of that scope, day or month say, from which they are counted anew; ``counted_at`` is when they
 last were. ``max_sends`` and ``max_cost`` are the limits as a task has last set them. Costs are in millionths of
 ``currency``. Since version 7."""
+
+plans = Table(
+    "sendoso_plans",
+    metadata,
+    Column("batch_id", String(32), primary_key=True),
+    Column("rows_to_send", BigInteger, nullable=False),
+    Column("results_table", String(250)),
+    Column("noted_at", Moment, nullable=False),
+)
+"""How many rows the last try of a batch had to send, invalid ones and repeated keys left out, and where it writes its
+results. Only the pages in Airflow's UI read it. Since version 8."""
 
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),

@@ -129,6 +129,7 @@ class BatchRun(Run):
             else:
                 self.hook.ledger.sends.open_batch(batch)
                 self.hook.begin_try(self.task.this_try, self.context["ti"])
+                self._note_plan(batch, spool)
                 summary, failure = self._send(batch, spool, sender, results, failure)
             describe({"rows": summary.rows, **{outcome.value: summary.count(outcome) for outcome in RowOutcome}})
             self._report(batch, summary)
@@ -221,6 +222,12 @@ class BatchRun(Run):
         summary = Summary(batch.batch_id, batch.dedupe_scope, spool.counts(), cost, fingerprint, sent_now=sent_now)
         self.log.info("%s", summary.as_text())
         return summary
+
+    def _note_plan(self, batch: Batch, spool: BatchSpool) -> None:
+        """Let the pages in Airflow's UI say how far this batch is."""
+        counts = spool.counts()
+        rows = counts.total() - sum(counts[outcome] for outcome in _NEVER_POSTED)
+        self.hook.ledger.overview.note_plan(batch.batch_id, rows, self.plan.results_table)
 
     def _report(self, batch: Batch, summary: Summary) -> None:
         """Report the batch to assets and lineage; the report of a dry run says that nothing was sent."""

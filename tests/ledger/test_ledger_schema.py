@@ -18,12 +18,14 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.ddl import ddl
+from airflow_provider_sendoso.ledger.overview import EVERYTHING
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, USABLE_SINCE, identity, metadata
 from airflow_provider_sendoso.ledger.spending import Capped, Fit
 from airflow_provider_sendoso.models import Item, Kind, StatusReport
 from airflow_provider_sendoso.models.spending import SpendingLimits
 
+OF_PAGES = ("totals", "when", "open")
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
 
@@ -155,7 +157,7 @@ def test_what_a_ledger_of_version_6_has_sent_counts_in_limits(opened: Ledger, ur
 
     def take_back(connection: Any) -> None:
         connection.execute(text("DROP TABLE sendoso_spending"))
-        for index in ("sendoso_sends_person", "sendoso_sends_posted"):
+        for index in ("sendoso_sends_person", "sendoso_sends_posted", "sendoso_sends_totals"):
             of = " ON sendoso_sends" if connection.dialect.name == "mysql" else ""
             connection.execute(text(f"DROP INDEX {index}{of}"))
         for column in ("cost", "currency"):
@@ -173,6 +175,34 @@ def test_what_a_ledger_of_version_6_has_sent_counts_in_limits(opened: Ledger, ur
         upgraded.sends.begin_post(claim, 60, fit=Fit(SpendingLimits(scope_max_sends=1), "", {}))
     with pytest.raises(Capped):
         upgraded.sends.begin_post(claim, 60, fit=Fit(SpendingLimits(min_days_between_gifts=90), "", {}))
+    upgraded._database.engine.dispose()
+
+
+def test_what_a_ledger_of_version_7_has_sent_is_shown(opened: Ledger, url: str) -> None:
+    opened.sends.open_batch(BATCH)
+    (claim,) = opened.sends.claim(
+        BATCH, "owner", 60, [Wanted("one", "payload", Item("gift"), None, kind=Kind.GIFT)]
+    ).values()
+    assert isinstance(claim, Claim)
+    opened.sends.begin_post(claim, 60)
+    opened.sends.finish(claim, State.SENT, send_id="id-1")
+    new = layout(opened)
+
+    def take_back(connection: Any) -> None:
+        connection.execute(text("DROP TABLE sendoso_plans"))
+        for table, names in (("scopes", ("created",)), ("batches", ("scope", "run")), ("sends", OF_PAGES)):
+            for name in names:
+                of = f" ON sendoso_{table}" if connection.dialect.name == "mysql" else ""
+                connection.execute(text(f"DROP INDEX sendoso_{table}_{name}{of}"))
+        connection.execute(text("UPDATE sendoso_ledger SET tables_version = 7"))
+
+    opened._database.run(take_back)
+    upgraded = ledger_workers.open_ledger(url)
+    assert layout(upgraded) == new
+    (campaign,) = upgraded.overview.campaigns("account", EVERYTHING, limit=2)
+    assert campaign.states == {State.SENT: 1}
+    assert campaign.last is not None
+    assert (campaign.last.run_id, campaign.last.rows_to_send) == ("run", None)
     upgraded._database.engine.dispose()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "airflow_provider_sendoso"
 
-OF_AIRFLOW = {"flask_appbuilder", "opentelemetry", "wtforms"}
-"""What Airflow brings for its own form and traces; without it there is no such form, and no trace."""
+OF_AIRFLOW = {"fastapi", "flask_appbuilder", "opentelemetry", "starlette", "wtforms"}
+"""What Airflow brings for its own form, API server and traces; without it there is no such form, page or trace."""
 
 DISTRIBUTIONS = packages_distributions()
 

@@ -75,6 +75,7 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> No
     assert {name for name in wheel.namelist() if not name.endswith(".py")} - info - licence == {
         "airflow_provider_sendoso/py.typed",
         "airflow_provider_sendoso/sandbox/page.html",
+        *(name for folder in ("static", "templates") for name in tracked(f"airflow_provider_sendoso/plugins/{folder}")),
     }
 
 

@@ -1,0 +1,65 @@
+"""The plugin as Airflow loads it: on every version, in every process, and next to nothing of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+from airflow_provider_sendoso.plugins.sendoso import SendosoPlugin
+
+LOAD = """
+import json, sys
+from airflow.plugins_manager import AirflowPlugin
+before = set(sys.modules)
+import airflow_provider_sendoso.plugins.sendoso
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_airflow_finds_the_plugin() -> None:
+    (found,) = [point for point in entry_points(group="airflow.plugins") if point.name == "sendoso"]
+    assert found.load() is SendosoPlugin
+
+
+def test_loading_it_imports_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD], capture_output=True, text=True, check=True, timeout=600
+    )
+    imported = set(json.loads(done.stdout.splitlines()[-1]))
+    ours = {f"airflow_provider_sendoso{part}" for part in ("", ".plugins", ".plugins.sendoso")}
+    assert {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names} <= ours
+
+
+def test_it_has_pages_where_airflow_can_show_them_and_nothing_elsewhere() -> None:
+    if not AIRFLOW_V_3_1_PLUS:
+        assert (SendosoPlugin.fastapi_apps, SendosoPlugin.external_views) == ([], [])
+        return
+    (app,) = SendosoPlugin.fastapi_apps
+    assert app["url_prefix"] == "/sendoso"
+    places = {view["destination"]: view["href"] for view in SendosoPlugin.external_views}
+    assert places == {
+        "nav": "sendoso/campaigns",
+        "dag_run": "sendoso/run?dag_id={DAG_ID}&run_id={RUN_ID}",
+        "task_instance": "sendoso/run?dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
+    }
+    assert len({view["url_route"] for view in SendosoPlugin.external_views}) == 3
+
+
+def test_airflow_loads_the_plugin_without_complaint() -> None:
+    """Airflow's own manager takes it as it is; what it cannot use on an older version, it does not look at."""
+    program = "from airflow import plugins_manager as m; import json\n"
+    if AIRFLOW_V_3_1_PLUS:
+        program += "info, wrong = m.get_plugin_info(), m.get_import_errors()"
+    else:
+        program += "m.ensure_plugins_loaded(); info, wrong = m.get_plugin_info(['name']), m.import_errors"
+    program += "\nprint(json.dumps([[one['name'] for one in info], wrong]))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True, timeout=600
+    )
+    names, wrong = json.loads(done.stdout.splitlines()[-1])
+    assert "sendoso" in names
+    assert wrong == {}
