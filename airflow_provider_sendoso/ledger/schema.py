@@ -25,7 +25,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from airflow_provider_sendoso.models.statuses import LONGEST_STATUS_WORDS
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """The version of the tables below. Adding a table, an index, or a column that may be NULL raises it."""
 
 USABLE_SINCE = 4
@@ -106,6 +106,7 @@ sends = Table(
     Column("status_words", String(LONGEST_STATUS_WORDS)),
     Column("cost", BigInteger),
     Column("currency", String(3)),
+    Column("send_gid", String(190)),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
@@ -113,6 +114,7 @@ sends = Table(
     Index("sendoso_sends_bound_id", "account", "bound_id", unique=True),
     Index("sendoso_sends_person", "account", "email_hash"),
     Index("sendoso_sends_posted", "account", "posted_at"),
+    Index("sendoso_sends_gid", "account", "send_gid"),
 )
 """``email_hash`` is that of the recipient's address; older releases have left it out for gifts of the catalogue. Of a
 campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and ``bound_id`` its id in Sendoso's list of
@@ -124,7 +126,9 @@ of the process that made it (see ``clocks.py``), as ``posted_at`` is by the data
 ``status_words`` has Sendoso's words for the statuses that the send has had, separated by commas, the present one last.
 A ``failed`` without words was written before version 6, to which a send on hold had failed.
 ``cost`` is the estimated cost of the last POST, in millionths of ``currency``; NULL if no cost was limited, and in rows
-that were written before version 7."""
+that were written before version 7.
+``send_gid`` is the id by which Sendoso's webhooks name the send, where an answer has shown it beside another id; NULL
+in all rows of an account without webhooks."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -217,12 +221,26 @@ less than what the sends of that scope, day or month say, from which they are co
 last were. ``max_sends`` and ``max_cost`` are the limits as a task has last set them. Costs are in millionths of
 ``currency``. Since version 7."""
 
+wakeups = Table(
+    "sendoso_wakeups",
+    metadata,
+    Column("account", String(190), primary_key=True),
+    Column("svix_id", String(190), primary_key=True),
+    Column("send_gid", String(190), nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Index("sendoso_wakeups_received", "received_at"),
+)
+"""The webhooks that were received, each once: which send has changed, and when that was heard; see ``wakeups.py``,
+which deletes them after a month. ``svix_id`` is the message's id, the same whenever it is sent again. Since version
+8."""
+
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
     5: (sends.c.client, sends.c.posted_mark, identity.c.tables_version),
     6: (sends.c.status_words,),
     7: (sends.c.cost, sends.c.currency),
+    8: (sends.c.send_gid,),
 }
 """Columns by the schema version that added them. An older ledger gets them, with their indexes, when it is opened; new
 tables need no entry here."""
