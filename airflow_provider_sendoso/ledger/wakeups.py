@@ -6,8 +6,10 @@ A webhook says that a send changed and not to what (published), so nothing but i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from sqlalchemy import and_, bindparam, delete, or_, select, update
 from sqlalchemy.engine import Connection
@@ -120,6 +122,24 @@ class Wakeups:
 
         return self._database.run(work)
 
+    def gids(self, account: str, send_ids: Iterable[str]) -> dict[str, str]:
+        """
+        Read by which ids webhooks name sends.
+
+        :param account: the account of the sends.
+        :param send_ids: their ids in the ledger, or in the Send Tracker's list.
+        :return: the ``send_gid`` by those ids, as far as the ledger has it.
+        """
+        found: dict[str, str] = {}
+        columns = (sends.c.send_gid, sends.c.send_id, sends.c.bound_id)
+        for some in in_groups(list(send_ids)):
+            named = or_(sends.c.send_id.in_(some), sends.c.bound_id.in_(some))
+            query = select(*columns).where(sends.c.account == account, sends.c.send_gid.is_not(None), named)
+            asked = set(some)
+            for gid, *names in self._database.run(partial(_rows, query=query)):
+                found |= {name: gid for name in names if name in asked}
+        return found
+
     def note_gids(self, account: str, gids: Mapping[str, str]) -> None:
         """
         Store by which ids webhooks name sends; ids that the ledger does not know are left out.
@@ -144,3 +164,7 @@ class Wakeups:
                 connection.execute(statement, rows)
 
             self._database.run(work)
+
+
+def _rows(connection: Connection, query: Any) -> list[Any]:
+    return list(connection.execute(query).fetchall())

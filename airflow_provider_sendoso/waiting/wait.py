@@ -102,11 +102,20 @@ class Wait:
                 "kind that only a newer release of this provider knows. For them the status in the ledger counts.",
                 len(self.watch.not_followed),
             )
-        self.watch.rare = self.hook.rare_poll
+        self._recall_gids()
         self.watch.wake(self.listen(), now)
         self._recalled = self._up_to_date = True
         self._due = self.watch.due(self.goal, now, self.every)
         return self._due
+
+    def _recall_gids(self) -> None:
+        """Read by which ids webhooks name the sends that are new to this wait, where there are webhooks."""
+        self.watch.rare = self.hook.rare_poll
+        if self.watch.rare is None:
+            return
+        new = [send_id for send_id, send in self.watch.sends.items() if not send.named and not send.sought]
+        for send_id, gid in self.hook.ledger.wakeups.gids(self.hook.config.account, new).items():
+            self.watch.recall_gid(send_id, gid)
 
     def listen(self) -> list[Wakeup]:
         """

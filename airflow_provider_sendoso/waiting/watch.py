@@ -85,6 +85,8 @@ class Watched:
     :param not_found: whether Sendoso does not know the id.
     :param unlisted_until: epoch seconds until which the send is checked by itself, because the list did not show it.
     :param failing_since: the wait's number of answers when this send began to fail; ``None`` if it does not fail.
+    :param named: whether webhooks are known to name this send by an id that the wait knows.
+    :param sought: whether this wait has asked for it, and so for that id.
     """
 
     made_at: float
@@ -93,6 +95,8 @@ class Watched:
     not_found: bool = False
     unlisted_until: float = 0.0
     failing_since: int | None = None
+    named: bool = False
+    sought: bool = False
 
     @property
     def status(self) -> SendStatus | None:
@@ -189,7 +193,8 @@ class Watch:
 
         Sends that were never checked come first, then the newest; sends that fail while others answer come last. A
         single send is due in every round. With webhooks, those that one has named come before all others, and the
-        others are due after ``rare`` seconds at the soonest.
+        others are due after ``rare`` seconds at the soonest, unless no webhook could name them: a send is due once to
+        learn the id by which one would, and if no answer shows such an id, it is due as without webhooks.
 
         :param goal: the goal of the wait.
         :param now: epoch seconds.
@@ -250,6 +255,7 @@ class Watch:
                 if send is None:
                     continue
                 self.heard[wakeup.svix_id] = at
+                send.named = True
                 if send.asked_at is None or at > send.asked_at - _BEHIND:
                     self.woken.add(name)
                 break
@@ -263,9 +269,18 @@ class Watch:
         :param gid: ``send_gid`` of an answer; ``None`` if it shows none.
         """
         if self.rare is not None and gid is not None and self.gids.get(gid) != send_id:
-            self.gids[gid] = send_id
-            if gid != send_id:
-                self.new_gids[send_id] = gid
+            self.recall_gid(send_id, gid)
+            self.new_gids[send_id] = gid
+
+    def recall_gid(self, send_id: str, gid: str) -> None:
+        """
+        Take over from the ledger by which id webhooks name a send.
+
+        :param send_id: the send's id.
+        :param gid: the ``send_gid``.
+        """
+        self.gids[gid] = send_id
+        self.sends[send_id].named = True
 
     def _sort(self, due: list[str], first: Collection[str]) -> None:
         sends, woken = self.sends, set(first)
@@ -287,7 +302,7 @@ class Watch:
         :param now: epoch seconds.
         """
         send = self.sends[send_id]
-        send.asked_at, send.failing_since, send.not_found = now, None, False
+        send.asked_at, send.failing_since, send.not_found, send.sought = now, None, False, True
         self.woken.discard(send_id)
         if report is not None:
             if report.on_hold and not send.on_hold:
@@ -394,6 +409,10 @@ class Watch:
 def _is_due(send: Watched, now: float, every: float, rare: float | None, alone: bool) -> bool:
     if send.asked_at is None or (alone and rare is None):
         return True
+    if rare is not None and not send.named:
+        if not send.sought:
+            return True
+        rare = None
     wanted = every if alone else pause(send.status, now - send.made_at, every)
     # Rounded to the nearest round, or else a round that begins slightly early would delay the check by a whole round.
     return now - send.asked_at + every / 2 >= max(wanted, rare or 0.0)

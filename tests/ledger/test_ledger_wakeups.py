@@ -111,6 +111,15 @@ def test_a_wake_up_names_the_send_that_an_answer_has_shown_under_this_id(opened:
     }
 
 
+def test_the_ids_for_webhooks_are_read_by_either_id_of_a_send(opened: Ledger) -> None:
+    record(opened, {"send_id": "send-1"}, {"send_id": "tracking:ABC", "bound_id": "77"}, {"send_id": "send-2"})
+    opened.wakeups.note_gids("acme", {"send-1": "gid-1", "77": "gid-77"})
+    asked = ["send-1", "send-2", "tracking:ABC", "nobody"]
+    assert opened.wakeups.gids("acme", asked) == {"send-1": "gid-1", "tracking:ABC": "gid-77"}
+    assert opened.wakeups.gids("acme", ["77"]) == {"77": "gid-77"}
+    assert opened.wakeups.gids("other", asked) == {}
+
+
 def test_the_id_of_a_send_for_webhooks_is_stored_once(opened: Ledger) -> None:
     record(opened, {"send_id": "send-1"})
     opened.wakeups.note_gids("acme", {"send-1": "gid-1"})
