@@ -133,6 +133,7 @@ class Watch:
     :param gids: the sends' ids by those that webhooks name them by, as far as answers have shown them.
     :param new_gids: what the ledger does not know of it yet, the other way round.
     :param heard: the wake-ups that have woken a send, with the moment of each in epoch seconds.
+    :param tidied_at: epoch seconds when old ones were last taken out of ``heard``.
     :param walk_at: epoch seconds from which the Send Tracker's list may be read again because of a webhook.
     """
 
@@ -155,6 +156,7 @@ class Watch:
     gids: dict[str, str] = field(default_factory=dict)
     new_gids: dict[str, str] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)
+    tidied_at: float = 0.0
     walk_at: float = 0.0
 
     def add(self, send_ids: Iterable[str], now: float) -> None:
@@ -202,33 +204,30 @@ class Watch:
         """
         sends, alone = self.sends, len(self.sends) == 1
         woken = set(self.due_woken(goal, now))
-        due = [
-            send_id
-            for send_id in self.open(goal)
-            if send_id not in self.not_followed
-            and (send_id in woken or _is_due(sends[send_id], now, every, self.rare, alone))
-        ]
-        self._sort(due, woken)
-        return due
+        candidates = [send_id for send_id in self.open(goal) if send_id not in self.not_followed]
+        due = {send_id for send_id in candidates if _is_due(sends[send_id], now, every, self.rare, alone)}
+        if any(sends[send_id].named for send_id in due):
+            # All of them at once, whichever was read in between: many are read through the list, which would otherwise
+            # be read for a few of them again and again.
+            due.update(send_id for send_id in candidates if sends[send_id].named)
+        return self._sorted(due | woken, woken)
 
     def due_woken(self, goal: Goal, now: float) -> list[str]:
         """
         Return the sends to check because a webhook has named them, in the order of their priority.
 
-        Those that only the Send Tracker's list shows are left for later, if the list was read too recently.
+        Of those that only the Send Tracker's list shows, all are due, because one walk shows all; or none yet, if the
+        list was read too recently.
 
         :param goal: the goal of the wait.
         :param now: epoch seconds.
         """
         over = (name for name in self.woken if self.sends[name].not_found or goal.settled(self.sends[name].report))
         self.woken -= set(over)
-        due = [
-            name
-            for name in self.woken
-            if name not in self.not_followed and (name not in self.tracked or now >= self.walk_at)
-        ]
-        self._sort(due, due)
-        return due
+        due = {name for name in self.woken if name not in self.not_followed and name not in self.tracked}
+        if self.wait_for_walk(now) == 0:
+            due.update(name for name in self.open(goal) if name in self.tracked and name not in self.not_followed)
+        return self._sorted(due, due)
 
     def wait_for_walk(self, now: float) -> float | None:
         """
@@ -247,10 +246,11 @@ class Watch:
         :param wakeups: the wake-ups; those that were noted before wake nothing again.
         :param now: epoch seconds.
         """
-        names = self.gids | {send.bound_id: name for name, send in self.tracked.items() if send.bound_id is not None}
-        for wakeup in wakeups:
+        new = [wakeup for wakeup in wakeups if wakeup.svix_id not in self.heard]
+        bound = {send.bound_id: name for name, send in self.tracked.items()} if new else {}
+        for wakeup in new:
             at = now - wakeup.ago
-            for name in (names.get(known, known) for known in wakeup.names if wakeup.svix_id not in self.heard):
+            for name in (self.gids.get(known) or bound.get(known, known) for known in wakeup.names):
                 send = self.sends.get(name)
                 if send is None:
                     continue
@@ -259,7 +259,9 @@ class Watch:
                 if send.asked_at is None or at > send.asked_at - _BEHIND:
                     self.woken.add(name)
                 break
-        self.heard = {svix_id: at for svix_id, at in self.heard.items() if at > now - _HEARD_FOR}
+        if now > self.tidied_at + _HEARD_FOR:
+            self.heard = {svix_id: at for svix_id, at in self.heard.items() if at > now - _HEARD_FOR}
+            self.tidied_at = now
 
     def learn(self, send_id: str, gid: str | None) -> None:
         """
@@ -282,15 +284,16 @@ class Watch:
         self.gids[gid] = send_id
         self.sends[send_id].named = True
 
-    def _sort(self, due: list[str], first: Collection[str]) -> None:
-        sends, woken = self.sends, set(first)
-        due.sort(
+    def _sorted(self, due: Collection[str], first: Collection[str]) -> list[str]:
+        sends = self.sends
+        return sorted(
+            due,
             key=lambda name: (
                 self._odd(sends[name]),
-                name not in woken,
+                name not in first,
                 sends[name].asked_at is not None,
                 -sends[name].made_at,
-            )
+            ),
         )
 
     def note(self, send_id: str, report: StatusReport | None, now: float) -> None:

@@ -199,7 +199,8 @@ def test_a_refused_webhook_of_a_known_connection_is_counted_in_the_log_once_a_mi
         "1 webhooks for 'sendoso_default' were refused",
         "5 webhooks for 'sendoso_default' were refused",
     ]
-    assert "a_strangers_text" not in caplog.text
+    ours = [line.getMessage() for line in caplog.records if line.name.startswith("airflow_provider_sendoso")]
+    assert "a_strangers_text" not in "".join(ours)
 
 
 def test_without_a_ledger_sendoso_is_asked_to_send_again(
@@ -312,11 +313,12 @@ async def test_a_hundred_webhooks_at_once_are_one_look_up() -> None:
 
 
 async def test_it_answers_wherever_it_is_mounted() -> None:
+    app = make_app(Endpoints(Looked()))
+    assert await call(app, Webhook(), "real", root="/airflow/sendoso") == 204
+    pytest.importorskip("starlette", reason="Airflow 3 brings it")
     from starlette.applications import Starlette
     from starlette.routing import Mount
 
-    app = make_app(Endpoints(Looked()))
-    assert await call(app, Webhook(), "real", root="/airflow/sendoso") == 204
     inner = Starlette(routes=[Mount("/webhooks", app=app)])
     outer = Starlette(routes=[Mount("/sendoso/webhooks", app=app), Mount("/other", app=inner)])
     with serving(outer) as served:

@@ -1,4 +1,7 @@
-"""Mounts the receiver of webhooks in Airflow's API server, at ``/sendoso/webhooks/<conn_id>``."""
+"""Mounts the receiver of webhooks in Airflow's API server, at ``/sendoso/webhooks/<conn_id>``.
+
+Every process of Airflow imports this module at its start, so it imports nearly nothing.
+"""
 
 from __future__ import annotations
 
