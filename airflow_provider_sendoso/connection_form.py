@@ -107,6 +107,22 @@ FIELDS: dict[str, dict[str, Any]] = {
         "another number. Empty: no limit.",
         "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 36500},
     },
+    "webhook_secret": {
+        "label": "Webhook secret",
+        "description": (
+            "Where Sendoso's webhooks are received: the signing secret from their portal, like whsec_…; while it is "
+            "rotated, both, with a blank between them. Empty: no webhook is accepted."
+        ),
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "poll_with_webhooks": {
+        "label": "Poll with webhooks (seconds)",
+        "description": (
+            "With a webhook secret: after so long a send that no webhook has named is looked at all the same, from 60 "
+            "to 86400. Empty: 3600."
+        ),
+        "schema": {"type": ["number", "null"], "minimum": 60, "maximum": 86400},
+    },
     "via_from": {
         "label": "Sent via",
         "description": "The application that campaign sends name as their origin. Empty: Airflow. Keep it constant.",

@@ -5,6 +5,9 @@ one by one, and one trigger for each send. Ten thousand of these would take hour
 extrapolated, which the table says:
 
     python benchmarks/wait.py --sends 10000 --few 300 --ledger sqlite
+
+At the end, the requests of a week of waiting, with webhooks and without: the wait's own rules in virtual time, against
+a Sendoso that is made up and answers at once.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -181,13 +185,123 @@ def measure(case: str, sends: int, sandbox: Any) -> dict[str, Any]:
     return figures | {"requests": len(asked), "429": sum(request.status == 429 for request in asked)}
 
 
+# -- a week, in virtual time -------------------------------------------------------------------------------------------
+
+DAY = 86_400.0
+POKE = 300.0
+"""Seconds between two rounds: the sensor's default."""
+LOOK = 5.0
+"""Seconds between two looks for webhooks."""
+
+
+class MadeUp:
+    """Sends that are made at once, and are processed, shipped and delivered in the course of a week."""
+
+    def __init__(self, count: int, campaign: bool) -> None:
+        random = Random(20)
+        self.campaign = campaign
+        self.steps = []
+        for _ in range(count):
+            processed, on_its_way = random.uniform(0.2, 1.5) * DAY, random.uniform(0.5, 2) * DAY
+            shipped = processed + on_its_way
+            steps = (0.0, processed, shipped, min(6.9 * DAY, shipped + random.uniform(1, 4) * DAY))
+            self.steps.append(steps)
+        self.now = 0.0
+        self.requests = 0
+
+    def changes(self) -> list[tuple[float, int]]:
+        return sorted((at, number) for number, steps in enumerate(self.steps) for at in steps[1:])
+
+    def row(self, number: int) -> dict[str, Any]:
+        passed = sum(at <= self.now for at in self.steps[number])
+        status = ("pending", "processing", "shipped", "delivered")[passed - 1]
+        name = {"id": 50_000 + number} if self.campaign else {"id": f"send-{number}"}
+        return name | {"send_gid": f"gid-{number}", "status": status, "created_at": "2026-11-01T00:00:00Z"}
+
+    def answer(self, request: Any) -> Any:
+        from airflow_provider_sendoso.client.answers import Answer
+
+        self.requests += 1
+        page = request.params.get("page")
+        if page is None:
+            body: Any = {"send": self.row(int(request.path.rpartition("-")[2]))}
+        else:
+            newest = range(len(self.steps) - 1 - 100 * (page - 1), -1, -1)[:100]
+            body = {"sends": [self.row(number) for number in newest], "total_count": len(self.steps)}
+        return Answer(200, {}, json.dumps(body).encode())
+
+
+def wait_a_week(count: int, *, campaign: bool, rare: float | None) -> dict[str, float]:
+    """Run the rounds of a wait until all sends have arrived; counts requests, and the seconds until that was known."""
+    from airflow_provider_sendoso.client.tracker import Tracked
+    from airflow_provider_sendoso.ledger.wakeups import Wakeup
+    from airflow_provider_sendoso.waiting.goal import Goal
+    from airflow_provider_sendoso.waiting.rounds import look
+    from airflow_provider_sendoso.waiting.watch import Watch
+
+    sendoso, goal = MadeUp(count, campaign), Goal.parse(["delivered"], ["failed"])
+    watch = Watch(rare=rare)
+    names = [str(50_000 + number) if campaign else f"send-{number}" for number in range(count)]
+    watch.add(names, 0.0)
+    if campaign:
+        watch.tracked = {name: Tracked(name, "101", "", 0.0, name) for name in names}
+    changes, told, everything_at = sendoso.changes() if rare is not None else [], 0, 0.0
+    known: dict[str, float] = {}
+    open_sends = set(names)
+    while open_sends:
+        walk_in = watch.wait_for_walk(sendoso.now)
+        woken_at = LOOK * (1 + changes[told][0] // LOOK) if told < len(changes) else float("inf")
+        walk_at = float("inf") if walk_in is None else sendoso.now + max(walk_in, LOOK)
+        sendoso.now = min(everything_at, woken_at, walk_at)
+        heard = []
+        while told < len(changes) and changes[told][0] <= sendoso.now:
+            at, number = changes[told]
+            heard.append(Wakeup("acme", f"msg-{told}", f"gid-{number}", sendoso.now - at))
+            told += 1
+        watch.wake(heard, sendoso.now)
+        if sendoso.now >= everything_at:
+            everything_at += POKE
+            due = watch.due(goal, sendoso.now, POKE)
+        else:
+            due = watch.due_woken(goal, sendoso.now)
+        steps = look(watch, due, lambda: sendoso.now)
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(sendoso.answer(request))
+        except StopIteration:
+            pass
+        for name in [name for name in due if name in open_sends and goal.settled(watch.sends[name].report)]:
+            open_sends.discard(name)
+            known[name] = sendoso.now
+    late = sorted(known[name] - sendoso.steps[number][-1] for number, name in enumerate(names))
+    return {"requests": sendoso.requests, "median": late[len(late) // 2], "longest": late[-1]}
+
+
+def show_week(count: int) -> None:
+    print(f"\nA week of waiting, in virtual time, a round in {POKE:.0f} s:\n")
+    columns = ("sends", "webhooks", "requests", "s until a delivery is known, median and longest")
+    print(f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", sep="\n")
+    for number in sorted({1, min(100, count), count}):
+        for campaign in (False, True):
+            for rare, title in ((None, "none"), (3600.0, "polled hourly"), (DAY, "polled daily")):
+                found = wait_a_week(number, campaign=campaign, rare=rare)
+                what = f"{number} of {'a campaign' if campaign else 'the catalogue'}"
+                late = f"{found['median']:.0f}, {found['longest']:.0f}"
+                print(f"| {what} | {title} | {found['requests']} | {late} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sends", type=int, default=10_000)
     parser.add_argument("--few", type=int, default=300, help="sends of what is extrapolated")
     parser.add_argument("--ledger", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--worker", choices=list(CASES), help=argparse.SUPPRESS)
+    parser.add_argument("--week-only", action="store_true", help="leave out what is measured in real time")
     arguments = parser.parse_args()
+    if arguments.week_only:
+        show_week(arguments.sends)
+        return
     if arguments.worker:
         print(json.dumps(asyncio.run(work(arguments.worker, arguments.sends))))
         return
@@ -213,6 +327,7 @@ def main() -> None:
                 forget()
                 found[case] = measure(case, arguments.sends if case == "list" else arguments.few, sandbox)
     show(found, arguments.sends, arguments.few, arguments.ledger)
+    show_week(arguments.sends)
 
 
 def show(found: dict[str, dict[str, Any]], sends: int, few: int, ledger: str) -> None:

@@ -74,6 +74,7 @@ _LIVE_AIRFLOW = tuple(
         "plugin",
         "retries",
         "ui",
+        "webhooks",
         "weekly_live",
     )
 )
@@ -81,7 +82,7 @@ _LIVE_AIRFLOW = tuple(
 _ON_OLDEST = (
     *("batch/test_batch_results", "events/", "hooks/", "ledger/", "links/", "notifications/", "operators/"),
     *("plugins/test_plugin", "sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
-    *("waiting/test_send_status", "waiting/test_waiting_for_many"),
+    *("waiting/test_send_status", "waiting/test_waiting_for_many", "webhooks/test_webhook_server"),
 )
 """What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, except those
 among them that are slow, or another round, on MySQL or SQLite, of what is tried on PostgreSQL, whose driver is another

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
@@ -134,6 +135,12 @@ def _examples(arguments: argparse.Namespace) -> None:
     examples(arguments.copy_to, arguments.only, overwrite=arguments.overwrite)
 
 
+def _webhooks(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.webhooks.server import serve
+
+    serve(arguments.host, arguments.port, partial(print, flush=True))
+
+
 def _ddl(arguments: argparse.Namespace) -> None:
     from airflow_provider_sendoso.cli.ledger import print_ddl
 
@@ -179,6 +186,15 @@ COMMANDS: tuple[_Command | _Group, ...] = (
                 {"action": "store_true", "help": "need no ledger: print the connection as JSON, secrets included"},
             ),
             _Option("--timeout", {"type": float, "default": 300.0, "help": "seconds to wait (%(default)s)"}),
+        ),
+    ),
+    _Command(
+        "webhooks",
+        "receive Sendoso's webhooks, where Airflow's API server does not",
+        _webhooks,
+        (
+            _Option("--host", {"default": "127.0.0.1", "help": "the interface to listen on (%(default)s)"}),
+            _Option("--port", {"type": int, "default": 8767, "help": "the port; 0 takes any (%(default)s)"}),
         ),
     ),
     _Command("revoke", "revoke the stored tokens, and forget them", _revoke, (_CONN_ID,)),

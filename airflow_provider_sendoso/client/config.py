@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -32,6 +34,33 @@ _Float = Annotated[float, BeforeValidator(_no_truth)]
 _Int = Annotated[int, BeforeValidator(_no_truth)]
 _Amount = Annotated[Decimal, BeforeValidator(_no_truth)]
 
+_SHORTEST_SECRET = 16
+"""Bytes of a webhook secret; those of Svix have 24."""
+
+
+def _webhook_secrets(value: Any) -> tuple[str, ...]:
+    """Take apart the secrets, of which there are two while one replaces the other."""
+    parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(map(_is_webhook_secret, parts)):
+        raise PydanticCustomError(
+            "webhook_secret",
+            "Input should be the signing secret from the webhooks' portal, which begins with whsec_, or several of "
+            "them with blanks between them",
+        )
+    return tuple(parts)
+
+
+def _is_webhook_secret(secret: Any) -> bool:
+    if not isinstance(secret, str) or not secret.startswith("whsec_"):
+        return False
+    try:
+        return len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= _SHORTEST_SECRET
+    except ValueError:
+        return False
+
+
+_WebhookSecrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_webhook_secrets)]
+
 
 class ClientConfig(BaseModel):
     """
@@ -54,6 +83,9 @@ class ClientConfig(BaseModel):
     :param max_cost_per_month: the highest estimated cost of the account in a month (UTC), by all that send.
     :param min_days_between_gifts: days for which a person who was sent anything of the account is sent nothing more,
         unless a task sets another number.
+    :param webhook_secret: the signing secrets of Sendoso's webhooks (published); with several, any of them is right.
+    :param poll_with_webhooks: seconds after which a send that no webhook has named is looked at all the same; without
+        ``webhook_secret`` it has no meaning.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -75,6 +107,8 @@ class ClientConfig(BaseModel):
     max_sends_per_day: _Int | None = Field(default=None, ge=0)
     max_cost_per_month: _Amount | None = Field(default=None, ge=0, allow_inf_nan=False)
     min_days_between_gifts: _Float | None = Field(default=None, ge=0, le=36_500)
+    webhook_secret: _WebhookSecrets = ()
+    poll_with_webhooks: _Float = Field(default=3600.0, ge=60, le=86_400)
 
     @property
     def client(self) -> tuple[str, ...]:

@@ -141,6 +141,7 @@ class Reading:
     :param reach: epoch seconds of the newest row of the page that was read last.
     :param oldest: epoch seconds of the oldest row.
     :param cut: whether the poll reached its limit of pages; older rows are then given up.
+    :param pages: the number of pages, each a request.
     """
 
     rows: dict[str, ListedRow] = field(default_factory=dict)
@@ -151,6 +152,7 @@ class Reading:
     reach: float = float("inf")
     oldest: float = float("inf")
     cut: bool = False
+    pages: int = 0
 
     def add(self, rows: Sequence[ListedRow]) -> None:
         """
@@ -460,18 +462,17 @@ def poll(
     name = OBJECTS[question.object]
     listing = listing_of(name, object_request(name))
     reading = Reading()
-    pages = 0
     while not cursor.is_answered(question, reading, clock()):
-        if pages == MOST_PAGES:
+        if reading.pages == MOST_PAGES:
             _stop(cursor, question, reading, clock())
             break
         answer = yield listing.next_request()
         items = listing.read(answer.json)
-        if not pages:
+        if not reading.pages:
             reading.total = listing.total
         reading.add([row for item in items if (row := _row(question, item)) is not None])
         reading.whole = listing.done
-        pages += 1
+        reading.pages += 1
     return reading
 
 

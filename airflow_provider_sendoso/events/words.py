@@ -29,6 +29,7 @@ OBJECTS: Mapping[str, str] = {
 """The list's name in the API by object that can be polled; the first three are those of Cloud Elements (seed)."""
 
 SENDS = ("sends", "campaign_sends")
+"""The objects whose changes Sendoso's webhooks tell of (published)."""
 
 STATUSES = ("pending", "processing", "shipped", "delivered", "failed", "returned")
 

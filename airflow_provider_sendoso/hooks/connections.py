@@ -134,6 +134,7 @@ def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession
     mask_secret(secret)
     if config.refresh_token is not None:
         mask_secret(config.refresh_token.get_secret_value())
+    mask_webhook_secrets(config)
     interval = SPACING / config.requests_per_second
     if ledger is not None:
         ledger.accounts.check(config.account, ledger.client_hash((config.client_id,)), named=config.names_account)
@@ -145,6 +146,12 @@ def _open_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession
         # Without a ledger the next refresh token would be lost when this process ends.
         raise SendosoConfigError(f"grant_type=refresh_token needs a ledger. {no_ledger(config.ledger_conn_id)}")
     return SendosoSession(config, MemoryTokenStore(), LocalPace(interval), mask=mask_secret)
+
+
+def mask_webhook_secrets(config: ClientConfig) -> None:
+    """Have Airflow mask each secret of the webhooks: of several in one field it knows only the whole text."""
+    for secret in config.webhook_secret:
+        mask_secret(secret.get_secret_value())
 
 
 def no_ledger(conn_id: str) -> str:

@@ -33,6 +33,16 @@ class Recorded(ABC):
     def _ledger(self) -> Ledger | None:
         """The ledger; ``None`` if the connection has none."""
 
+    @property
+    def rare_poll(self) -> float | None:
+        """
+        Seconds after which a send is looked at that no webhook has named; ``None`` where none can be heard of.
+
+        Webhooks are heard of where the connection has their secret, and a ledger, in which the receiver stores them.
+        """
+        config = self.config
+        return config.poll_with_webhooks if config.webhook_secret and self._ledger is not None else None
+
     def recorded_send_ids(self, *, batch_id: str | None = None, dedupe_scope: str | None = None) -> list[str]:
         """
         Read from the ledger the ids of the sends of a batch or of a scope.
@@ -90,6 +100,16 @@ class Recorded(ABC):
                 for send_id, status in statuses.items()
             }
             self._ledger.sends.note_statuses(self.config.account, reports)
+
+    def note_gids(self, gids: Mapping[str, str]) -> None:
+        """
+        Write into the ledger by which ids webhooks name sends; without a ledger, do nothing.
+
+        :param gids: the ``send_gid`` by send id.
+        :raises SendosoLedgerError: if the ledger's database does not answer.
+        """
+        if self._ledger is not None:
+            self._ledger.wakeups.note_gids(self.config.account, gids)
 
     def keep_list(self, send_ids: Sequence[str], seconds: float) -> str | None:
         """

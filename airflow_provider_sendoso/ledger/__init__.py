@@ -18,6 +18,7 @@ from airflow_provider_sendoso.ledger.send_lists import SendLists
 from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.ledger.tokens import LedgerTokenStore
 from airflow_provider_sendoso.ledger.tries import Tries
+from airflow_provider_sendoso.ledger.wakeups import Wakeups
 from airflow_provider_sendoso.models import normalise_key
 
 
@@ -43,6 +44,7 @@ class Ledger:
         self.overview = Overview(self._database)
         self.tries = Tries(self.cursors)
         self.looks = Looks(self.cursors)
+        self.wakeups = Wakeups(self._database)
 
     def say_waiting(self) -> None:
         """Log, every few seconds, that threads of this process wait for the database; see :class:`Outages`."""

@@ -20,8 +20,9 @@ RUNS: dict[str, tuple[str, ...]] = {
     schema.cursors.name: ("SELECT", "INSERT", "UPDATE"),
     schema.spending.name: ("SELECT", "INSERT", "UPDATE"),
     schema.plans.name: ("SELECT", "INSERT", "UPDATE"),
+    schema.wakeups.name: ("SELECT", "INSERT", "DELETE"),
 }
-"""The rights that workers, the triggerer and the commands need, for each of the tables."""
+"""The rights that workers, the triggerer, the receiver of webhooks and the commands need, for each of the tables."""
 
 READS = (
     schema.accounts.name,

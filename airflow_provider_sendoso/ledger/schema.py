@@ -109,6 +109,7 @@ sends = Table(
     Column("status_words", String(LONGEST_STATUS_WORDS)),
     Column("cost", BigInteger),
     Column("currency", String(3)),
+    Column("send_gid", String(190)),
     Index("sendoso_sends_batch", "batch_id", "state"),
     Index("sendoso_sends_scope", "account", "dedupe_scope", "state"),
     Index("sendoso_sends_owner", "owner", "state"),
@@ -119,6 +120,7 @@ sends = Table(
     Index("sendoso_sends_totals", "account", "dedupe_scope", "state", "status", "currency", "cost"),
     Index("sendoso_sends_when", "account", "dedupe_scope", "posted_at"),
     Index("sendoso_sends_open", "account", "state", "send_key"),
+    Index("sendoso_sends_gid", "account", "send_gid"),
 )
 """``email_hash`` is that of the recipient's address; older releases have left it out for gifts of the catalogue. Of a
 campaign send ``touch_id`` is the campaign, ``send_id`` its tracking code, and ``bound_id`` its id in Sendoso's list of
@@ -131,8 +133,10 @@ of the process that made it (see ``clocks.py``), as ``posted_at`` is by the data
 A ``failed`` without words was written before version 6, to which a send on hold had failed.
 ``cost`` is the estimated cost of the last POST, in millionths of ``currency``; NULL if no cost was limited, and in rows
 that were written before version 7.
-The last three indexes are there for the pages in Airflow's UI (``overview.py``), which count a million sends without
-reading their rows. They, and those of scopes and batches, are there since version 8."""
+``send_gid`` is the id by which Sendoso's webhooks name the send, where an answer has shown it beside another id; NULL
+in all rows of an account without webhooks.
+The indexes named totals, when and open are there for the pages in Airflow's UI (``overview.py``), which count a million
+sends without reading their rows. They, and those of scopes and batches, are there since version 8."""
 
 resolutions = Table(
     "sendoso_resolutions",
@@ -236,12 +240,26 @@ plans = Table(
 """How many rows the last try of a batch had to send, invalid ones and repeated keys left out, and where it writes its
 results. Only the pages in Airflow's UI read it. Since version 8."""
 
+wakeups = Table(
+    "sendoso_wakeups",
+    metadata,
+    Column("account", String(190), primary_key=True),
+    Column("svix_id", String(190), primary_key=True),
+    Column("send_gid", String(190), nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Index("sendoso_wakeups_received", "received_at"),
+)
+"""The webhooks that were received, each once: which send has changed, and when that was heard; see ``wakeups.py``,
+which deletes them after a month. ``svix_id`` is the message's id, the same whenever it is sent again. Since version
+8."""
+
 ADDED: dict[int, tuple[Column[Any], ...]] = {
     2: (sends.c.resend_of,),
     4: (sends.c.touch_id, sends.c.email_hash, sends.c.bound_id, sends.c.kind, sends.c.link_ciphertext),
     5: (sends.c.client, sends.c.posted_mark, identity.c.tables_version),
     6: (sends.c.status_words,),
     7: (sends.c.cost, sends.c.currency),
+    8: (sends.c.send_gid,),
 }
 """Columns by the schema version that added them. An older ledger gets them, with their indexes, when it is opened; new
 tables need no entry here."""

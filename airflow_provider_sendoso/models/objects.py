@@ -105,6 +105,10 @@ class SendosoObject(BaseModel):
         return ((name, getattr(self, name)) for name, field in type(self).model_fields.items() if field.repr)
 
 
+LONGEST_GID = 190
+"""Characters of a ``send_gid``: the longest text that every database can have as a key."""
+
+
 class Send(SendosoObject):
     """A send, as the API returned it; undeclared fields are kept as attributes."""
 
@@ -124,6 +128,13 @@ class Send(SendosoObject):
         listed = updates if isinstance(updates, list) else []
         past = [update.get("status") for update in listed if isinstance(update, Mapping)]
         return StatusReport.of(self.status, self.status_word, [word for word in past if isinstance(word, str)])
+
+    @property
+    def gid(self) -> str | None:
+        """The id by which a webhook names the send: ``send_gid`` (published for the Send Tracker's list)."""
+        gid = (self.model_extra or {}).get("send_gid")
+        text = str(gid).strip() if isinstance(gid, str | int) and not isinstance(gid, bool) else ""
+        return text if 0 < len(text) <= LONGEST_GID and text.isprintable() else None
 
     @property
     def on_hold(self) -> bool:

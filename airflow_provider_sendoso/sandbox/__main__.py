@@ -11,6 +11,7 @@ from pathlib import Path
 
 from airflow_provider_sendoso.sandbox.connection import export_line
 from airflow_provider_sendoso.sandbox.server import Sandbox
+from airflow_provider_sendoso.sandbox.webhooks import SECRET
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--client-id", default="sandbox", help="the connection's login")
     parser.add_argument("--client-secret", default="sandbox", help="the connection's password")
     parser.add_argument("--token-lifetime", type=_duration, default=7200.0, help="seconds a token is valid")
+    parser.add_argument(
+        "--webhook-url", default=argparse.SUPPRESS, metavar="URL", help="post a webhook there when a send changes"
+    )
+    parser.add_argument("--webhook-secret", default=SECRET, help="what webhooks are signed with")
     return parser
 
 

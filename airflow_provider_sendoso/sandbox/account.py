@@ -100,6 +100,7 @@ class Account:
         body = send.body
         return {
             "id": send.id,
+            "send_gid": gid_of(send.id),
             "gift_id": body["gift_id"],
             "variant_id": body.get("variant_id"),
             "status": updates[-1][0],
@@ -108,6 +109,11 @@ class Account:
             "metadata": body.get("metadata") or {},
             "status_updates": [{"status": status, "occurred_at": iso(when)} for status, when in updates],
         }
+
+    def changes(self) -> list[tuple[str, list[tuple[str, float]]]]:
+        """Return, for the webhooks, the ``send_gid`` and the statuses of every send."""
+        now = self._clock()
+        return [(gid_of(send.id), self._updates(send, now)) for send in self._sends.values()]
 
     def counts(self) -> dict[str, int]:
         """Count the sends by status; all six statuses are in the result."""
@@ -135,6 +141,16 @@ class Account:
 
     def _updates(self, send: Send, now: float) -> list[tuple[str, float]]:
         return status_updates(send.body["email"], send.accepted_at, self._step, now, send.finished)
+
+
+def gid_of(send_id: str | int) -> str:
+    """
+    Return the id by which webhooks name a send; that it differs from its other id, and that gift sends have one, is
+    inferred.
+
+    :param send_id: its id
+    """
+    return f"sandbox-{send_id}"
 
 
 def _from_record(record: dict[str, Any]) -> Send:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from airflow_provider_sendoso.sandbox.campaign_validation import read_campaign_s
 from airflow_provider_sendoso.sandbox.campaigns import Campaigns
 from airflow_provider_sendoso.sandbox.catalogue import CATALOGUE, filter_gifts
 from airflow_provider_sendoso.sandbox.fault_effects import Answer, Dropped, drop, enact, throttled
-from airflow_provider_sendoso.sandbox.faults import Faults
+from airflow_provider_sendoso.sandbox.faults import WEBHOOK_OPTIONS, Fault, Faults
 from airflow_provider_sendoso.sandbox.marketplace import list_products, read_product_send, read_smart_send, recommend
 from airflow_provider_sendoso.sandbox.organisation import TOTALS, Organisation, collection_of
 from airflow_provider_sendoso.sandbox.pace import Pace
@@ -31,6 +32,8 @@ from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from airflow_provider_sendoso.sandbox.traffic import Received, Traffic
 from airflow_provider_sendoso.sandbox.validation import read_gift_send, read_object
 from airflow_provider_sendoso.sandbox.visitors import why_turned_away
+from airflow_provider_sendoso.sandbox.webhook_delivery import Webhooks
+from airflow_provider_sendoso.sandbox.webhooks import RETRIES, SECRET
 
 _SCOPES = {"marketplace": "marketplace", "smartsend": "smartsend"}
 """The scope that a token needs (published), by the first part of the path below ``/api/v3``."""
@@ -50,6 +53,9 @@ class App:
     :param marketplace_pace: the rate at which each client may call the marketplace and SmartSend
     :param retry_after: seconds in the ``Retry-After`` of a 429; ``None`` leaves the header out
     :param host: the interface on which the sandbox listens
+    :param webhook_url: the address that webhooks are posted to; ``None`` for none
+    :param webhook_secret: the secret with which they are signed
+    :param webhook_retries: seconds before each try to deliver one
     """
 
     account: Account
@@ -59,13 +65,28 @@ class App:
     marketplace_pace: Pace
     retry_after: int | None = 1
     host: str = "127.0.0.1"
+    webhook_url: str | None = None
+    webhook_secret: str = SECRET
+    webhook_retries: Sequence[float] = RETRIES
     organisation: Organisation = field(default_factory=Organisation)
     faults: Faults = field(default_factory=lambda: Faults(time.monotonic))
+    webhook_faults: Faults = field(default_factory=lambda: Faults(time.monotonic, WEBHOOK_OPTIONS))
     traffic: Traffic = field(default_factory=Traffic)
+
+    def __post_init__(self) -> None:
+        """Make the webhooks, which tell of both kinds of sends."""
+        self.webhooks = Webhooks(
+            lambda: [*self.account.changes(), *self.campaigns.changes()],
+            self.webhook_faults,
+            self.webhook_url,
+            self.webhook_secret,
+            self.webhook_retries,
+        )
 
     def build(self) -> web.Application:
         """Make the web application, which can be used once, in one event loop."""
         app = web.Application(middlewares=[self._middleware])
+        app.cleanup_ctx.append(self._deliver)
         app.add_routes(
             [
                 web.post("/oauth/token", self._token),
@@ -93,6 +114,10 @@ class App:
                 web.get("/sandbox/faults", self._list_faults),
                 web.post("/sandbox/faults", self._add_fault),
                 web.delete("/sandbox/faults", self._clear_faults),
+                web.get("/sandbox/webhooks", self._show_webhooks),
+                web.post("/sandbox/webhooks", self._subscribe),
+                web.delete("/sandbox/webhooks", self._unsubscribe),
+                web.post("/sandbox/webhooks/replay", self._replay),
             ]
         )
         return app
@@ -110,7 +135,8 @@ class App:
             "counts": {status: count + campaign_counts[status] for status, count in self.account.counts().items()},
             **self.traffic.summary(),
             "duplicates": len(self.duplicates()),
-            "faults": self.faults.as_json(),
+            "faults": self.faults.as_json() + self.webhook_faults.as_json(),
+            "webhooks": self.webhooks.as_json(),
         }
 
     def duplicates(self) -> dict[tuple[str, str], int]:
@@ -153,7 +179,7 @@ class App:
         """Reset everything to its initial state."""
         for part in (
             *(self.account, self.campaigns, self.tokens, self.pace, self.marketplace_pace),
-            *(self.organisation, self.faults, self.traffic),
+            *(self.organisation, self.faults, self.webhook_faults, self.traffic, self.webhooks),
         ):
             part.clear()
 
@@ -349,19 +375,60 @@ class App:
         self.reset()
         return web.json_response(self.state())
 
+    def add_fault(self, name: Any, **options: Any) -> Fault:
+        """
+        Set a fault of requests, or one of webhooks.
+
+        :param name: a key of ``OPTIONS`` or of ``WEBHOOK_OPTIONS``
+        :param options: as for :meth:`Faults.add`
+        :raises ValueError: if the options are wrong
+        """
+        return (self.webhook_faults if name in WEBHOOK_OPTIONS else self.faults).add(name, **options)
+
+    async def _deliver(self, app: web.Application) -> AsyncIterator[None]:
+        """Deliver webhooks for as long as the application runs."""
+        delivering = asyncio.create_task(self.webhooks.run())
+        yield
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
+
+    async def _show_webhooks(self, request: web.Request) -> web.Response:
+        return web.json_response(self.webhooks.as_json())
+
+    async def _subscribe(self, request: web.Request) -> web.Response:
+        from_page = request.content_type == "application/x-www-form-urlencoded"
+        asked = dict(await request.post()) if from_page else read_object(await request.read())
+        url, secret = (str(asked.get(name) or "") for name in ("url", "secret"))
+        try:
+            self.webhooks.subscribe(url, secret or None)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from error
+        if from_page:
+            raise web.HTTPSeeOther("/")
+        return web.json_response(self.webhooks.as_json(), status=201)
+
+    async def _unsubscribe(self, request: web.Request) -> web.Response:
+        self.webhooks.subscribe(None)
+        return web.json_response(self.webhooks.as_json())
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        self.webhooks.replay()
+        return web.json_response(self.webhooks.as_json(), status=202)
+
     async def _list_faults(self, request: web.Request) -> web.Response:
-        return web.json_response({"faults": self.faults.as_json()})
+        return web.json_response({"faults": self.faults.as_json() + self.webhook_faults.as_json()})
 
     async def _add_fault(self, request: web.Request) -> web.Response:
         asked = read_object(await request.read())
         try:
-            fault = self.faults.add(asked.pop("fault", None), **asked)
+            fault = self.add_fault(asked.pop("fault", None), **asked)
         except (TypeError, ValueError) as error:
             raise Refusal(400, str(error)) from error
         return web.json_response(fault.as_json(time.monotonic()), status=201)
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
         self.faults.clear()
+        self.webhook_faults.clear()
         return web.json_response({"faults": []})
 
 

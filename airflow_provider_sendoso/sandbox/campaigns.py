@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from airflow_provider_sendoso.sandbox.account import gid_of
 from airflow_provider_sendoso.sandbox.campaign_validation import is_in_us
 from airflow_provider_sendoso.sandbox.journal import CAMPAIGN, Journal
 from airflow_provider_sendoso.sandbox.statuses import (
@@ -174,7 +175,7 @@ class Campaigns:
         body = send.body
         return {
             "id": send.id,
-            "send_gid": f"sandbox-{send.id}",
+            "send_gid": gid_of(send.id),
             "type": send.touch["delivery_type"],
             "subtype": "egift" if send.touch["delivery_type"] == "email" else "inventoried",
             "currency": send.touch["currency"],
@@ -191,6 +192,11 @@ class Campaigns:
             "sent_via": body["via_from"],
             "status_updates": [{"status": status, "occurred_at": iso(when)} for status, when in updates],
         }
+
+    def changes(self) -> list[tuple[str, list[tuple[str, float]]]]:
+        """Return, for the webhooks, the ``send_gid`` and the statuses of every send that was accepted."""
+        now = self._clock()
+        return [(gid_of(send.id), self._updates(send, now)) for send in self._sends]
 
     def state(self) -> list[dict[str, Any]]:
         """Return every accepted send as JSON, newest first, with its tracking code and its status among the six."""

@@ -20,13 +20,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "redirect": {"location": "/"},
 }
 
+# Those of the webhooks that the sandbox sends.
+WEBHOOK_OPTIONS: dict[str, dict[str, Any]] = {
+    "webhook_late": {"delay": 1.0},
+    "webhook_lost": {},
+    "webhook_out_of_order": {},
+    "webhook_replay": {"delay": 1.0},
+    "webhook_twice": {},
+    "webhook_wrong_signature": {},
+}
+
 
 @dataclass
 class Fault:
     """
     A fault, and the requests that it applies to.
 
-    :param name: a key of ``OPTIONS``
+    :param name: a key of ``OPTIONS``, or of ``WEBHOOK_OPTIONS``
     :param times: the number of requests to which the fault still applies; without meaning if ``until`` is set
     :param until: the moment at which the fault ends, in monotonic seconds; ``None`` if it does not end by time
     :param method: the only method to which the fault applies; ``None`` for all
@@ -81,10 +91,12 @@ class Faults:
     The faults that are set; to a request applies the one that was set first.
 
     :param clock: returns the time in monotonic seconds
+    :param known: every fault with its options and their defaults
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], known: dict[str, dict[str, Any]] = OPTIONS) -> None:
         self._clock = clock
+        self._known = known
         self._faults: list[Fault] = []
 
     def add(
@@ -107,14 +119,14 @@ class Faults:
         :param options: the options of the fault
         :raises ValueError: if the options are wrong
         """
-        _check(name, times, seconds, method, path, options)
+        _check(self._known, name, times, seconds, method, path, options)
         fault = Fault(
             name=name,
             times=times,
             until=None if seconds is None else self._clock() + seconds,
             method=method and method.upper(),
             path=path,
-            options=OPTIONS[name] | options,
+            options=self._known[name] | options,
         )
         self._faults.append(fault)
         return fault
@@ -148,6 +160,7 @@ class Faults:
 
 
 def _check(
+    known: dict[str, dict[str, Any]],
     name: object,
     times: object,
     seconds: object,
@@ -156,9 +169,9 @@ def _check(
     options: dict[str, Any],
 ) -> None:
     """Refuse options that would otherwise fail later, during a request."""
-    if not isinstance(name, str) or name not in OPTIONS:
-        raise ValueError(f"unknown fault {name!r}; there are {', '.join(OPTIONS)}")
-    if unknown := options.keys() - OPTIONS[name].keys():
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"unknown fault {name!r}; there are {', '.join(known)}")
+    if unknown := options.keys() - known[name].keys():
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}")
     if not isinstance(times, int) or times < 1:
         raise ValueError("times must be a whole number from 1")

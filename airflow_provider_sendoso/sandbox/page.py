@@ -83,6 +83,9 @@ def render(
         only="" if only is None else _only(only, found=bool(listed)),
         sends=_sends(listed, repeats) if listed or only is None else "",
         faults=_faults(state["faults"]),
+        webhooks=_webhooks(state["webhooks"]),
+        webhook_url=escape(state["webhooks"]["url"] or ""),
+        webhook_secret=escape(state["webhooks"]["secret"]),
         fault_line=escape(f"curl -d '{_EXAMPLE_FAULT}' {url}/sandbox/faults"),
         export_line=escape(export_line(url, login, password)),
         gifts="".join(_gift(gift) for gift in gifts),
@@ -230,6 +233,17 @@ def _fault(fault: dict[str, Any]) -> str:
     shown = ("fault", "times", "seconds", "method", "path")
     options = _chips((key, value) for key, value in fault.items() if key not in shown)
     return f"<li><code>{escape(fault['fault'])}</code> {left} · {escape(where)} {options}</li>"
+
+
+def _webhooks(webhooks: dict[str, Any]) -> str:
+    if webhooks["url"] is None:
+        return '<p class="empty">Nobody has subscribed.</p>'
+    lines = "".join(
+        f"<li><code>{escape(one['id'])}</code> {escape(one['send_gid'])} · "
+        f"{'no answer' if one['status'] is None else one['status']} {escape(one['fault'] or '')}</li>"
+        for one in webhooks["last"]
+    )
+    return f'<p>{webhooks["deliveries"]:,} deliveries; the last:</p><ul class="faults">{lines}</ul>'
 
 
 def _gift(gift: Gift) -> str:

@@ -21,6 +21,7 @@ from airflow_provider_sendoso.sandbox.pace import Pace
 from airflow_provider_sendoso.sandbox.tokens import Tokens
 from airflow_provider_sendoso.sandbox.tracker import CampaignSend
 from airflow_provider_sendoso.sandbox.traffic import Received
+from airflow_provider_sendoso.sandbox.webhooks import RETRIES, SECRET, Attempt
 
 _T = TypeVar("_T")
 
@@ -47,8 +48,12 @@ class Sandbox:
     :param client_secret: the secret of that client
     :param token_lifetime: seconds for which an access token is valid (seed, published: 7200)
     :param order: the order of the Send Tracker's list, ``newest_first`` (inferred) or ``oldest_first``
+    :param webhook_url: the address to which webhooks are posted; ``None`` for none
+    :param webhook_secret: the secret with which they are signed, ``whsec_`` and a key as base64
+    :param webhook_retries: seconds before each try to deliver one
     :raises OSError: if the state file cannot be opened
-    :raises ValueError: if the state file holds something else, or there is no such order
+    :raises ValueError: if the state file holds something else, there is no such order, or address or secret of the
+        webhooks are wrong
     """
 
     def __init__(
@@ -65,6 +70,9 @@ class Sandbox:
         client_secret: str = "sandbox",  # noqa: S107  (it guards nothing)
         token_lifetime: float = 7200.0,
         order: str = "newest_first",
+        webhook_url: str | None = None,
+        webhook_secret: str = SECRET,
+        webhook_retries: Sequence[float] = RETRIES,
     ) -> None:
         self.host = host
         self.port = port
@@ -77,6 +85,9 @@ class Sandbox:
             marketplace_pace=Pace(marketplace_rate, 60.0),
             retry_after=retry_after,
             host=host,
+            webhook_url=webhook_url,
+            webhook_secret=webhook_secret,
+            webhook_retries=webhook_retries,
         )
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -189,7 +200,7 @@ class Sandbox:
         **options: Any,
     ) -> None:
         """
-        Set a fault; ``faults.OPTIONS`` has the names and their options.
+        Set a fault; ``faults.OPTIONS`` has the names and their options, ``faults.WEBHOOK_OPTIONS`` those of webhooks.
 
         :param name: the name of the fault
         :param times: the number of matching requests to which the fault applies
@@ -199,11 +210,31 @@ class Sandbox:
         :param options: the options of the fault
         :raises ValueError: if an argument is not valid
         """
-        self._ask(lambda: self._app.faults.add(name, times, seconds, method, path, **options))
+        self._ask(lambda: self._app.add_fault(name, times=times, seconds=seconds, method=method, path=path, **options))
 
     def clear_faults(self) -> None:
         """Remove all faults."""
         self._ask(self._app.faults.clear)
+        self._ask(self._app.webhook_faults.clear)
+
+    def subscribe(self, url: str | None, secret: str | None = None) -> None:
+        """
+        Post a webhook for every change of a send from now on.
+
+        :param url: the address; ``None`` ends the subscription
+        :param secret: the secret with which they are signed; ``None``: the present one
+        :raises ValueError: if address or secret are wrong
+        """
+        self._ask(lambda: self._app.webhooks.subscribe(url, secret))
+
+    def replay_webhooks(self) -> None:
+        """Deliver every webhook once more, under its id and signed now, as a person does in Svix's portal."""
+        self._ask(self._app.webhooks.replay)
+
+    @property
+    def webhooks(self) -> list[Attempt]:
+        """Every delivery of a webhook that was tried, oldest first."""
+        return self._ask(lambda: list(self._app.webhooks.attempts))
 
     def revoke_tokens(self) -> None:
         """Make every access token invalid."""

@@ -66,6 +66,7 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
         self.sendoso_conn_id = sendoso_conn_id
         self._until: float | None = None
         self.this_try: ThisTry | None = None
+        self._poll_at = 0.0
 
     @cached_property
     def hook(self) -> SendosoHook:
@@ -107,6 +108,36 @@ class WaitingSensor(RendersAuthorsTemplates, BaseSensorOperator):
     def _wait_in_triggerer(self, context: Context) -> Any:
         """Look once, and defer unless the wait is over."""
         raise NotImplementedError
+
+    # -- webhooks ------------------------------------------------------------------------------------------------------
+
+    def _get_next_poke_interval(self, *arguments: Any, **named: Any) -> float:
+        """Return the seconds until the next poke: a few, where webhooks are heard of between two polls."""
+        usual: float = super()._get_next_poke_interval(*arguments, **named)
+        # In mode "reschedule" each poke is a new process, and with a back-off Airflow counts the pokes.
+        if self.reschedule or self.exponential_backoff or not self._hears():
+            return usual
+        from airflow_provider_sendoso.waiting.wakeups import LOOK_EVERY
+
+        return min(usual, LOOK_EVERY)
+
+    def _hears(self) -> bool:
+        """Return whether this sensor can hear of webhooks; of a connection that is wrong the poke tells."""
+        try:
+            return self.hook.rare_poll is not None
+        except SendosoError:
+            return False
+
+    def _is_time(self, every: float) -> bool:
+        """
+        Return whether it is time for a poll, as every poke is where there are no webhooks to hear of.
+
+        :param every: seconds between two polls.
+        """
+        if not self.reschedule and not self.exponential_backoff and self._hears() and time.monotonic() < self._poll_at:
+            return False
+        self._poll_at = time.monotonic() + every
+        return True
 
     # -- the deadline --------------------------------------------------------------------------------------------------
 

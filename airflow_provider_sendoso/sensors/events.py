@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_sendoso.events.differences import Question
     from airflow_provider_sendoso.events.polling import EventWait
+    from airflow_provider_sendoso.waiting.wakeups import Ear
 
 # Heavy imports are in the methods that need them, because Airflow parses a DAG file every few seconds.
 
@@ -70,6 +71,9 @@ class SendosoEventSensor(WaitingSensor):
         self.since = since
         self.cursor_name = cursor_name
         self._failures = 0
+        self._ear: Ear | None = None
+        self._woken = False
+        self._rest_until = 0.0
 
     def _begin(self, context: Context) -> None:
         from airflow_provider_sendoso.events.polling import check_host
@@ -102,8 +106,12 @@ class SendosoEventSensor(WaitingSensor):
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poll once."""
-        from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
+        """Poll once, if it is time for it or a webhook has named a send."""
+        from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES, walk_pause
+
+        if not self._calls_for_poll():
+            return self._nothing_yet(context)
+        began = time.monotonic()
 
         wait = self._wait(context)
         until = time.monotonic() + self.timeout
@@ -113,7 +121,11 @@ class SendosoEventSensor(WaitingSensor):
                 raise AirflowSensorTimeout(f"After {self.timeout:g} s the list of {self.object} is not read yet.")
 
         try:
-            report = wait.recall() or wait.conclude(self.hook.session.walk(wait.begin(), check))
+            report = wait.recall()
+            if report is None:
+                reading = self.hook.session.walk(wait.begin(), check)
+                self._rest_until = began + walk_pause(reading.pages)
+                report = wait.conclude(reading)
         except TRANSIENT_ERRORS as error:
             # In mode "reschedule" every poll is a new process and cannot count; only the timeout ends that wait.
             self._failures += 1
@@ -123,11 +135,35 @@ class SendosoEventSensor(WaitingSensor):
             return PokeReturnValue(is_done=False)
         self._failures = 0
         if report is None:
-            if self._is_late(context):
-                raise AirflowSensorTimeout(f"After {self.timeout:g} s there is nothing new of {self.object}.")
-            return PokeReturnValue(is_done=False)
+            return self._nothing_yet(context)
         self._say(report)
         return PokeReturnValue(is_done=True, xcom_value=report)
+
+    def _nothing_yet(self, context: Context) -> PokeReturnValue:
+        if self._is_late(context):
+            raise AirflowSensorTimeout(f"After {self.timeout:g} s there is nothing new of {self.object}.")
+        return PokeReturnValue(is_done=False)
+
+    def _calls_for_poll(self) -> bool:
+        """Return whether to poll now: the time has come, or a send has changed and the list was not read just now."""
+        from airflow_provider_sendoso.events.words import SENDS
+        from airflow_provider_sendoso.waiting.wakeups import Ear
+
+        rare = self.hook.rare_poll if self.object in SENDS else None
+        every = max(float(self.poke_interval), rare or 0.0)
+        is_time = self._is_time(every)
+        if rare is None:
+            return is_time
+        try:
+            self._ear = self._ear or Ear(self.hook.ledger, self.hook.config.account)
+            self._woken |= bool(self._ear.listen())
+        except TRANSIENT_ERRORS as error:
+            self.log.warning("Could not look for webhooks; the next poll does without: %s", error)
+        if is_time or (self._woken and not self._failures and time.monotonic() >= self._rest_until):
+            self._woken = False
+            self._poll_at = time.monotonic() + every
+            return True
+        return False
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """

@@ -63,7 +63,8 @@ class SendStatusSensor(WaitingSensor):
     A single send is checked every ``poke_interval``. Of several sends, a shipped one is checked at every twelfth poll
     (hourly, by default), any other after a quarter of its age, but not more often than at every second poll and not
     less often than hourly. The list of sends is read instead where that takes fewer requests. Statuses are stored in
-    the ledger for the sends that it knows.
+    the ledger for the sends that it knows. Where the connection receives webhooks, a send is checked within seconds
+    after one has named it, and otherwise after the connection's ``poll_with_webhooks`` at the soonest.
 
     :param send_id: one id, or a list of ids; for a campaign's send ``tracking:<code>`` or its id (templated). Give
         exactly one of ``send_id``, ``batch_id`` and ``dedupe_scope``.
@@ -186,30 +187,48 @@ class SendStatusSensor(WaitingSensor):
             raise
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Check the sends that are due."""
-        look = self._look(context, patient=True)
+        """Check the sends that are due, or between two polls those that webhooks have named."""
+        if self._is_time(float(self.poke_interval)):
+            look = self._look(context, patient=True)
+        elif self._is_woken():
+            look = self._look(context, patient=True, woken=True)
+        else:
+            look = PokeReturnValue(is_done=False)
         if not look and self._is_late(context):
             raise self._timed_out(self._wait.watch.report(self._wait.goal, named=self._wait.named))
         return look
 
-    def _look(self, context: Context, *, patient: bool) -> PokeReturnValue:
+    def _is_woken(self) -> bool:
+        """Return whether webhooks have named sends that are waited for."""
+        if self._wait.watch.dead_rounds:
+            return False  # while Sendoso does not answer, webhooks must not make the wait give up sooner
+        try:
+            return bool(self._wait.recall_woken(self._wait.listen()))
+        except TRANSIENT_ERRORS as error:
+            self.log.warning("Could not look for webhooks; the next poll does without: %s", error)
+            return False
+
+    def _look(self, context: Context, *, patient: bool, woken: bool = False) -> PokeReturnValue:
         """
         Check the sends that are due.
 
         :param context: the task's context, for the link to sends on hold.
         :param patient: whether to check them if they are many; if not, that is left to the triggerer, which needs no
             worker.
+        :param woken: whether only those are due that :meth:`_is_woken` has found.
         """
         from airflow_provider_sendoso.waiting.rounds import FEW
 
         wait = self._wait
         wait.goal.check_host(self.hook.config.base_url)
         try:
-            due = wait.recall()
+            due = [] if woken else wait.recall()
             if patient or len(due) <= FEW:
                 self._ask(wait, self.hook.session)
         except TRANSIENT_ERRORS as error:
             wait.watch.fail_round(error)
+        if woken and not wait.has_open:
+            return self._look(context, patient=patient)  # has the ledger more sends by now?
         wait.complain()
         # In mode "reschedule" every poke is a new process, which cannot count; there only the timeout ends the wait.
         over = wait.is_over()

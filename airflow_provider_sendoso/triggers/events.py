@@ -8,9 +8,10 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
@@ -18,13 +19,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_sendoso import DEFAULT_CONN_ID
 from airflow_provider_sendoso.arguments.values import moment
-from airflow_provider_sendoso.events.words import check_words, listed
+from airflow_provider_sendoso.events.words import SENDS, check_words, listed
 from airflow_provider_sendoso.exceptions import TRANSIENT_ERRORS, SendosoError
 
 if TYPE_CHECKING:
     from airflow_provider_sendoso.client.async_session import AsyncSendosoSession
     from airflow_provider_sendoso.events.differences import Cursor, Question, Reading
     from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.waiting.wakeups import Subscription
 
 # Heavy imports are in the methods that need them, because a DAG file with an asset watcher imports this module.
 
@@ -89,6 +91,7 @@ class SendosoEventTrigger(BaseEventTrigger):
         self.poke_interval = poke_interval
         self.sendoso_conn_id = sendoso_conn_id
         self._kept: tuple[Any, _Place] | None = None
+        self._pages: int | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which another process rebuilds the trigger."""
@@ -98,10 +101,16 @@ class SendosoEventTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll forever, without sharing the poll."""
-        while True:
-            async for event in self._poll(None):
-                yield event
-            await asyncio.sleep(self._every)
+        pauses = _Pauses(self)
+        try:
+            while True:
+                await pauses.begin()
+                self._pages = None
+                async for event in self._poll(None):
+                    yield event
+                await pauses.sleep(self._pages)
+        finally:
+            await pauses.end()
 
     # -- one poll for many triggers, on Airflow 3.3 and newer ---------------------------------------------------------
 
@@ -124,19 +133,26 @@ class SendosoEventTrigger(BaseEventTrigger):
 
         trigger = cls(**kwargs)
         cursor = Cursor()
-        while True:
-            try:
-                kinds = ["created", "status_changed"] if "status_changed" in trigger.events else ["created"]
-                question = Question.parse(trigger.object, kinds)
-                async with _session(trigger.sendoso_conn_id) as (_, session):
-                    reading = await _read(session, cursor, question)
-                everything = max(2, 2 * len(reading.rows))
-                cursor = (await asyncio.to_thread(cursor.take, question, reading, time.time(), everything)).cursor
-            except Exception as error:
-                _complain(trigger, error)
-            else:
-                yield reading
-            await asyncio.sleep(trigger._every)
+        pauses = _Pauses(trigger)
+        try:
+            while True:
+                await pauses.begin()
+                pages = None
+                try:
+                    kinds = ["created", "status_changed"] if "status_changed" in trigger.events else ["created"]
+                    question = Question.parse(trigger.object, kinds)
+                    async with _session(trigger.sendoso_conn_id) as (_, session):
+                        reading = await _read(session, cursor, question)
+                    pages = reading.pages
+                    everything = max(2, 2 * len(reading.rows))
+                    cursor = (await asyncio.to_thread(cursor.take, question, reading, time.time(), everything)).cursor
+                except Exception as error:
+                    _complain(trigger, error)
+                else:
+                    yield reading
+                await pauses.sleep(pages)
+        finally:
+            await pauses.end()
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Reading]) -> AsyncIterator[TriggerEvent]:
         """
@@ -167,6 +183,7 @@ class SendosoEventTrigger(BaseEventTrigger):
                 cursor = place.cursor
                 if reading is None or not cursor.is_answered(question, reading, time.time()):
                     reading = await _read(session, cursor, question)
+                    self._pages = reading.pages
         except Exception as error:
             _complain(self, error)
             return
@@ -319,6 +336,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
         self.poke_interval = poke_interval
         self.deadline = deadline
         self.sendoso_conn_id = sendoso_conn_id
+        self._pages = 1
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which another process rebuilds the trigger."""
@@ -350,13 +368,16 @@ class SendosoEventWaitTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         from airflow_provider_sendoso.events.differences import Question
         from airflow_provider_sendoso.events.polling import EventWait
+        from airflow_provider_sendoso.waiting.wakeups import sleep_until_poll, subscribe
         from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
         question = replace(Question.parse(self.object, self.events, self.statuses), since=self.since)
         failures = 0
-        async with _session(self.sendoso_conn_id) as (hook, session):
+        async with _session(self.sendoso_conn_id) as (hook, session), subscribe(hook) as subscription:
+            every = _every(hook, self.object, self.poke_interval)
             wait = EventWait(hook, question, self.cursor_name, self.run_name)
             while True:
+                began, self._pages = monotonic(), 1
                 try:
                     report = await self._poll(wait, session)
                 except TRANSIENT_ERRORS as error:
@@ -371,7 +392,10 @@ class SendosoEventWaitTrigger(BaseTrigger):
                 left = self.deadline - time.time()
                 if left <= 0:
                     return {"status": "timeout"}
-                await asyncio.sleep(min(max(self.poke_interval, _SHORTEST_PAUSE), left))
+                if failures or self.object not in SENDS:
+                    await asyncio.sleep(min(max(self.poke_interval, _SHORTEST_PAUSE), left))
+                else:
+                    await sleep_until_poll(subscription, began, self._pages, min(every, left))
 
     async def _poll(self, wait: Any, session: AsyncSendosoSession) -> dict[str, Any] | None:
         report: dict[str, Any] | None = await asyncio.to_thread(wait.recall)
@@ -381,10 +405,71 @@ class SendosoEventWaitTrigger(BaseTrigger):
         try:
             async with asyncio.timeout(left if left > 0 else _LAST_POLL):
                 reading = await session.walk(wait.begin())
+                self._pages = reading.pages
         except TimeoutError:
             return None
         found: dict[str, Any] | None = await asyncio.to_thread(wait.conclude, reading)
         return found
+
+
+class _Pauses:
+    """
+    The pauses of a trigger that polls for ever: they end with time, or where there are webhooks, when one comes.
+
+    :param trigger: the trigger, whose connection may change at any time.
+    """
+
+    def __init__(self, trigger: SendosoEventTrigger) -> None:
+        self._trigger = trigger
+        self._began = 0.0
+        self._of: Any = None
+        self._subscription: Subscription | None = None
+        self._every: float | None = None
+        self._open = AsyncExitStack()
+
+    async def begin(self) -> None:
+        """Begin a poll: from now on webhooks call for the next one."""
+        self._began = monotonic()
+        if self._trigger.object not in SENDS:
+            return
+        from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+        from airflow_provider_sendoso.waiting.wakeups import subscribe
+
+        try:
+            hook = SendosoHook(self._trigger.sendoso_conn_id)
+            await hook.aprepare()
+            if hook.config != self._of or self._subscription is None:
+                await self.end()
+                self._subscription = await self._open.enter_async_context(subscribe(hook))
+                self._of = hook.config
+            rare = hook.rare_poll
+            self._every = None if rare is None else _every(hook, self._trigger.object, self._trigger._every)
+        except Exception:
+            self._every = None  # the poll has the same problem, and tells of it
+
+    async def sleep(self, pages: int | None) -> None:
+        """
+        Sleep until the next poll.
+
+        :param pages: the requests of the last one; ``None`` if it has failed, and is to be repeated soon.
+        """
+        if pages is None or self._every is None or self._subscription is None:
+            await asyncio.sleep(self._trigger._every)
+            return
+        from airflow_provider_sendoso.waiting.wakeups import sleep_until_poll
+
+        await sleep_until_poll(self._subscription, self._began, pages, self._every)
+
+    async def end(self) -> None:
+        """Stop to hear of webhooks."""
+        self._subscription = None
+        await self._open.aclose()
+
+
+def _every(hook: SendosoHook, object: str, poke_interval: float) -> float:
+    """Return the seconds between two polls of a list of which no webhook has told."""
+    rare = hook.rare_poll if object in SENDS else None
+    return max(poke_interval, _SHORTEST_PAUSE, rare or 0.0)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -16,8 +17,10 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.triggers.events import SendosoEventTrigger
 from airflow_provider_sendoso.waiting.goal import Goal, status_line
 from airflow_provider_sendoso.waiting.wait import Wait
+from airflow_provider_sendoso.waiting.wakeups import Subscription, subscribe
 
 if TYPE_CHECKING:
+    from airflow_provider_sendoso.ledger.wakeups import Wakeup
     from airflow_provider_sendoso.runs.results_refresh import ResultsRefresh
 
 __all__ = ["SendStatusTrigger", "SendosoEventTrigger"]
@@ -41,8 +44,8 @@ class SendStatusTrigger(BaseTrigger):
     The event's ``status`` is ``settled`` or ``timeout`` with a ``report``, or ``error`` with ``message`` and
     ``retryable``.
 
-    A round checks only the sends that are due (see ``SendStatusSensor``). Give exactly one of the first four
-    parameters.
+    A round checks only the sends that are due (see ``SendStatusSensor``). With webhooks there is a round between, for
+    the sends that one has named. Give exactly one of the first four parameters.
 
     :param send_ids: the sends' ids.
     :param list_id: id of a list of sends that the hook has stored in the ledger; used if the sends are many.
@@ -131,9 +134,16 @@ class SendStatusTrigger(BaseTrigger):
         )
         results = self._results(hook)
         told, told_at = "", 0.0
-        async with shared_session(hook.session) as session:
+        heard: list[Wakeup] | None = None
+        every_send_at = 0.0
+        async with shared_session(hook.session) as session, subscribe(hook) as subscription:
             while True:
-                await self._round(wait, session)
+                if heard is None:
+                    every_send_at = time.monotonic() + wait.every
+                await self._round(wait, session, heard)
+                if heard is not None and not wait.has_open:
+                    heard = None  # what the ledger knows of is over: has it more sends by now?
+                    continue
                 wait.complain()
                 # In a thread, because a round of thousands of sends would hold up the other triggers.
                 report = await asyncio.to_thread(wait.watch.report, goal, named=wait.named)
@@ -149,7 +159,7 @@ class SendStatusTrigger(BaseTrigger):
                 if results is not None:
                     await asyncio.to_thread(results.write_on_the_way, report, wait.watch.changes)
                     left = max(0.0, self.deadline - time.time())
-                await asyncio.sleep(min(wait.every, left))
+                heard = await self._pause(wait, subscription, min(every_send_at - time.monotonic(), left))
 
     def _results(self, hook: SendosoHook) -> ResultsRefresh | None:
         # Imported here, because a DAG file may import this module, and few waits have such a table.
@@ -159,10 +169,35 @@ class SendStatusTrigger(BaseTrigger):
             return None
         return ResultsRefresh(hook, self.results_table, str(self.conn_id), self.batch_id, self.dedupe_scope)
 
-    async def _round(self, wait: Wait, session: AsyncSendosoSession) -> None:
-        """Check the sends that are due, and stop at the deadline; write to the ledger the statuses read by then."""
+    async def _pause(self, wait: Wait, subscription: Subscription, seconds: float) -> list[Wakeup] | None:
+        """
+        Wait until it is time to look at every send, or until webhooks have named some.
+
+        :return: what was heard, for a round of these sends alone; ``None`` if the time is over.
+        """
+        if wait.watch.dead_rounds:
+            # While Sendoso does not answer, webhooks must not make the wait give up sooner than without them.
+            await asyncio.sleep(seconds)
+            return None
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            walk_in = wait.watch.wait_for_walk(time.time())
+            soon = walk_in is not None and walk_in < left
+            heard = await subscription.wait(min(left, walk_in or 0.0) if soon else left)
+            if heard or soon:
+                return heard
+        return None
+
+    async def _round(self, wait: Wait, session: AsyncSendosoSession, heard: Sequence[Wakeup] | None = None) -> None:
+        """
+        Check the sends that are due, and stop at the deadline; write to the ledger the statuses read by then.
+
+        :param heard: what webhooks have said, for a round of these sends alone; ``None``: of all that are due.
+        """
         try:
-            await asyncio.to_thread(wait.recall)
+            due = await asyncio.to_thread(wait.recall if heard is None else partial(wait.recall_woken, heard))
+            if heard is not None and not due:
+                return  # they named sends of others
         except TRANSIENT_ERRORS as error:
             wait.watch.fail_round(error)
             return

@@ -20,7 +20,7 @@ from airflow_provider_sendoso.exceptions import (
     SendosoNotFoundError,
 )
 from airflow_provider_sendoso.models import tracking_code
-from airflow_provider_sendoso.waiting.watch import ALL_NOT_FOUND, Watch
+from airflow_provider_sendoso.waiting.watch import ALL_NOT_FOUND, Watch, walk_pause
 
 FEW = 10
 """Sends that are asked one by one: for more, the list is tried, a hundred to a page."""
@@ -83,6 +83,7 @@ def look(watch: Watch, due: Sequence[str], clock: Callable[[], float] = time.tim
         else:
             watch.answers += 1
             watch.note(send_id, send.report, clock())
+            watch.learn(send_id, send.gid)
             in_a_row = 0
     yield from _track_unknown(watch, unknown, clock)
     watch.end_round(before, failed, error)
@@ -95,9 +96,11 @@ def _track(watch: Watch, tracked: Sequence[Tracked], clock: Callable[[], float])
         yield from tracker.walk()
     finally:
         watch.answers += tracker.answers
+        watch.walk_at = clock() + walk_pause(tracker.answers)
     for send in tracked:
         found = tracker.seen.get(send.name)
         watch.note(send.name, None if found is None else found.report, clock())
+        watch.learn(send.name, None if found is None else found.gid)
         (watch.not_listed.add if found is None and send.bound_id else watch.not_listed.discard)(send.name)
     if tracker.candidates:
         watch.walked.append(tracker)
@@ -128,6 +131,7 @@ def _track_unknown(
         else:
             watch.tracked[send.name] = send
             watch.note(send.name, found.report, clock())
+            watch.learn(send.name, found.gid)
 
 
 def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Generator[Request, Answer, set[str]]:
@@ -158,6 +162,7 @@ def _walk(watch: Watch, due: Sequence[str], clock: Callable[[], float]) -> Gener
                 send = read_send(item) if send_id in wanted else None
                 if send is not None and send.status is not None:
                     watch.note(send_id, send.report, clock())
+                    watch.learn(send_id, send.gid)
                     wanted.remove(send_id)
                     seen.add(send_id)
     except TRANSIENT_ERRORS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 
 from airflow_provider_sendoso.client.answers import Answer
@@ -18,9 +18,11 @@ from airflow_provider_sendoso.client.tracker import NO_TOUCH, Tracked
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import SendProgress
+from airflow_provider_sendoso.ledger.wakeups import Wakeup
 from airflow_provider_sendoso.models import StatusReport, on_hold_warning
 from airflow_provider_sendoso.waiting.goal import Goal
 from airflow_provider_sendoso.waiting.rounds import look
+from airflow_provider_sendoso.waiting.wakeups import Ear
 from airflow_provider_sendoso.waiting.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,8 @@ class Wait:
     """
     The sends of a wait, and the round that is due. Exactly one of the last four parameters is given.
 
-    :meth:`recall` and :meth:`write` block while they read and write the ledger; the other methods do not block.
+    :meth:`recall`, :meth:`listen` and :meth:`write` block while they read and write the ledger; the other methods do
+    not block.
 
     :param hook: the hook, with its connections resolved.
     :param goal: the goal of the wait.
@@ -69,10 +72,11 @@ class Wait:
         self._keys: dict[str, str] = {}
         self._written_at = time.monotonic()
         self._said_not_listed = False
+        self._ear: Ear | None = None
 
     def recall(self) -> list[str]:
         """
-        Read the sends and their statuses from the ledger.
+        Read the sends and their statuses from the ledger, and with webhooks which of the sends these have named.
 
         :return: the sends that are due.
         :raises SendosoError: if the ledger cannot be read.
@@ -98,9 +102,55 @@ class Wait:
                 "kind that only a newer release of this provider knows. For them the status in the ledger counts.",
                 len(self.watch.not_followed),
             )
+        self._recall_gids()
+        self.watch.wake(self.listen(), now)
         self._recalled = self._up_to_date = True
         self._due = self.watch.due(self.goal, now, self.every)
         return self._due
+
+    def _recall_gids(self) -> None:
+        """Read by which ids webhooks name the sends that are new to this wait, where there are webhooks."""
+        self.watch.rare = self.hook.rare_poll
+        if self.watch.rare is None:
+            return
+        new = [send_id for send_id, send in self.watch.sends.items() if not send.named and not send.sought]
+        for send_id, gid in self.hook.ledger.wakeups.gids(self.hook.config.account, new).items():
+            self.watch.recall_gid(send_id, gid)
+
+    def listen(self) -> list[Wakeup]:
+        """
+        Read from the ledger which sends webhooks have named since the last call.
+
+        :return: nothing where the connection receives no webhooks.
+        :raises SendosoLedgerError: if the ledger cannot be read.
+        """
+        rare = self.hook.rare_poll
+        if rare is None:
+            return []
+        if self._ear is None:
+            # What was named before a send's last check is of no interest, and after so long every send is checked.
+            self._ear = Ear(self.hook.ledger, self.hook.config.account, reach=rare + 2 * self.every)
+        return self._ear.listen()
+
+    def recall_woken(self, wakeups: Iterable[Wakeup]) -> list[str]:
+        """
+        Take only the sends that webhooks have named for the next round, without reading the ledger.
+
+        Once no send is open, :meth:`recall` has to tell whether there are more by now.
+
+        :param wakeups: what was heard since the last call.
+        :return: the sends that are due.
+        """
+        now = time.time()
+        self._up_to_date = False
+        self.watch.wake(wakeups, now)
+        self._due = self.watch.due_woken(self.goal, now)
+        return self._due
+
+    @property
+    def has_open(self) -> bool:
+        """Whether the status of a send that the wait knows can still change the result."""
+        return bool(self.watch.open(self.goal))
 
     def begin(self) -> Generator[Request, Answer, None]:
         """Begin the round for the sends that :meth:`recall` returned."""
@@ -120,6 +170,9 @@ class Wait:
             news, self.watch.news = self.watch.news, {}
             if news:
                 self.hook.note_statuses(news)
+            if gids := self.watch.new_gids:
+                self.hook.note_gids(gids)
+                self.watch.new_gids = {}
         except SendosoLedgerError as error:
             log.warning("%d statuses are not in the ledger yet: %s", len(news), error)
             self.watch.news = news | self.watch.news
@@ -162,6 +215,7 @@ class Wait:
                 if bindings.bind(self._keys[name], send.id):
                     self.watch.tracked[name] = replace(mine, bound_id=send.id)
                     self.watch.note(name, send.report, time.time())
+                    self.watch.learn(name, send.gid)
                 else:
                     self._recalled = False  # another process has bound it: read the binding from the ledger
 

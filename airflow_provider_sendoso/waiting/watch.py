@@ -6,7 +6,7 @@ A wait consists of rounds. A round checks only the sends that are *due*, by thei
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from airflow_provider_sendoso.client.tracker import Tracked, Tracker
 from airflow_provider_sendoso.exceptions import (
     SendosoError,
 )
+from airflow_provider_sendoso.ledger.wakeups import Wakeup
 from airflow_provider_sendoso.models import SendStatus, StatusReport
 from airflow_provider_sendoso.waiting.goal import Goal
 
@@ -32,6 +33,28 @@ _ROUNDS_SHIPPED = 12  # an hour, at the default poke_interval of five minutes
 _ROUNDS_AT_LEAST = 2
 _OF_ITS_AGE = 0.25
 ALL_NOT_FOUND = 20
+
+_PAUSE_PER_PAGE = 36.0
+"""Seconds for each page of a list, before it is read again because of webhooks: no more than 100 requests an hour."""
+
+_BEHIND = 30.0
+"""Seconds by which a wake-up may be older than the last check and still call for another: the clocks of ledger and
+process differ, and a check takes its time."""
+
+_HEARD_FOR = 2 * 86_400.0
+"""Seconds for which a wait knows which wake-ups it has heard: longer than any look reaches back."""
+
+
+def walk_pause(pages: int) -> float:
+    """
+    Return the seconds after which a list may be read again because a webhook has named one of its sends.
+
+    There is no request for a single campaign send (none is published), so each wake-up would cost a walk through the
+    list, and a wait for thousands of them more requests than without webhooks.
+
+    :param pages: the requests of the last walk.
+    """
+    return max(1, pages) * _PAUSE_PER_PAGE
 
 
 def pause(status: SendStatus | None, age: float, every: float) -> float:
@@ -62,6 +85,8 @@ class Watched:
     :param not_found: whether Sendoso does not know the id.
     :param unlisted_until: epoch seconds until which the send is checked by itself, because the list did not show it.
     :param failing_since: the wait's number of answers when this send began to fail; ``None`` if it does not fail.
+    :param named: whether webhooks are known to name this send by an id that the wait knows.
+    :param sought: whether this wait has asked for it, and so for that id.
     """
 
     made_at: float
@@ -70,6 +95,8 @@ class Watched:
     not_found: bool = False
     unlisted_until: float = 0.0
     failing_since: int | None = None
+    named: bool = False
+    sought: bool = False
 
     @property
     def status(self) -> SendStatus | None:
@@ -101,6 +128,13 @@ class Watch:
     :param changes: number of answers that changed what is known of a send.
     :param put_on_hold: the sends that Sendoso has put on hold since this was last logged.
     :param walked: walks through the Send Tracker's list whose rows are still to be bound to sends in the ledger.
+    :param rare: with webhooks, the seconds after which a send is due that none has named; ``None``: there are none.
+    :param woken: the sends that a webhook has named since they were last checked.
+    :param gids: the sends' ids by those that webhooks name them by, as far as answers have shown them.
+    :param new_gids: what the ledger does not know of it yet, the other way round.
+    :param heard: the wake-ups that have woken a send, with the moment of each in epoch seconds.
+    :param tidied_at: epoch seconds when old ones were last taken out of ``heard``.
+    :param walk_at: epoch seconds from which the Send Tracker's list may be read again because of a webhook.
     """
 
     sends: dict[str, Watched] = field(default_factory=dict)
@@ -117,6 +151,13 @@ class Watch:
     not_listed: set[str] = field(default_factory=set)
     digest: Callable[[str], str] = str
     walked: list[Tracker] = field(default_factory=list)
+    rare: float | None = None
+    woken: set[str] = field(default_factory=set)
+    gids: dict[str, str] = field(default_factory=dict)
+    new_gids: dict[str, str] = field(default_factory=dict)
+    heard: dict[str, float] = field(default_factory=dict)
+    tidied_at: float = 0.0
+    walk_at: float = 0.0
 
     def add(self, send_ids: Iterable[str], now: float) -> None:
         """
@@ -153,20 +194,107 @@ class Watch:
         Return the sends to check in this round, in the order of their priority.
 
         Sends that were never checked come first, then the newest; sends that fail while others answer come last. A
-        single send is due in every round.
+        single send is due in every round. With webhooks, those that one has named come before all others, and the
+        others are due after ``rare`` seconds at the soonest, unless no webhook could name them: a send is due once to
+        learn the id by which one would, and if no answer shows such an id, it is due as without webhooks.
 
         :param goal: the goal of the wait.
         :param now: epoch seconds.
         :param every: seconds between two rounds.
         """
         sends, alone = self.sends, len(self.sends) == 1
-        due = [
-            send_id
-            for send_id in self.open(goal)
-            if send_id not in self.not_followed and (alone or _is_due(sends[send_id], now, every))
-        ]
-        due.sort(key=lambda name: (self._odd(sends[name]), sends[name].asked_at is not None, -sends[name].made_at))
-        return due
+        woken = set(self.due_woken(goal, now))
+        candidates = [send_id for send_id in self.open(goal) if send_id not in self.not_followed]
+        due = {send_id for send_id in candidates if _is_due(sends[send_id], now, every, self.rare, alone)}
+        if any(sends[send_id].named for send_id in due):
+            # All of them at once, whichever was read in between: many are read through the list, which would otherwise
+            # be read for a few of them again and again.
+            due.update(send_id for send_id in candidates if sends[send_id].named)
+        return self._sorted(due | woken, woken)
+
+    def due_woken(self, goal: Goal, now: float) -> list[str]:
+        """
+        Return the sends to check because a webhook has named them, in the order of their priority.
+
+        Of those that only the Send Tracker's list shows, all are due, because one walk shows all; or none yet, if the
+        list was read too recently.
+
+        :param goal: the goal of the wait.
+        :param now: epoch seconds.
+        """
+        over = (name for name in self.woken if self.sends[name].not_found or goal.settled(self.sends[name].report))
+        self.woken -= set(over)
+        due = {name for name in self.woken if name not in self.not_followed and name not in self.tracked}
+        if self.wait_for_walk(now) == 0:
+            due.update(name for name in self.open(goal) if name in self.tracked and name not in self.not_followed)
+        return self._sorted(due, due)
+
+    def wait_for_walk(self, now: float) -> float | None:
+        """
+        Return the seconds until the Send Tracker's list may be read for sends that webhooks have named.
+
+        :param now: epoch seconds.
+        :return: ``None`` if no such send waits for it.
+        """
+        waiting = any(name in self.tracked and name not in self.not_followed for name in self.woken)
+        return max(0.0, self.walk_at - now) if waiting else None
+
+    def wake(self, wakeups: Iterable[Wakeup], now: float) -> None:
+        """
+        Note which sends webhooks have named since their last check.
+
+        :param wakeups: the wake-ups; those that were noted before wake nothing again.
+        :param now: epoch seconds.
+        """
+        new = [wakeup for wakeup in wakeups if wakeup.svix_id not in self.heard]
+        bound = {send.bound_id: name for name, send in self.tracked.items()} if new else {}
+        for wakeup in new:
+            at = now - wakeup.ago
+            for name in (self.gids.get(known) or bound.get(known, known) for known in wakeup.names):
+                send = self.sends.get(name)
+                if send is None:
+                    continue
+                self.heard[wakeup.svix_id] = at
+                send.named = True
+                if send.asked_at is None or at > send.asked_at - _BEHIND:
+                    self.woken.add(name)
+                break
+        if now > self.tidied_at + _HEARD_FOR:
+            self.heard = {svix_id: at for svix_id, at in self.heard.items() if at > now - _HEARD_FOR}
+            self.tidied_at = now
+
+    def learn(self, send_id: str, gid: str | None) -> None:
+        """
+        Note by which id webhooks name a send, where there are webhooks.
+
+        :param send_id: the send's id.
+        :param gid: ``send_gid`` of an answer; ``None`` if it shows none.
+        """
+        if self.rare is not None and gid is not None and self.gids.get(gid) != send_id:
+            self.recall_gid(send_id, gid)
+            self.new_gids[send_id] = gid
+
+    def recall_gid(self, send_id: str, gid: str) -> None:
+        """
+        Take over from the ledger by which id webhooks name a send.
+
+        :param send_id: the send's id.
+        :param gid: the ``send_gid``.
+        """
+        self.gids[gid] = send_id
+        self.sends[send_id].named = True
+
+    def _sorted(self, due: Collection[str], first: Collection[str]) -> list[str]:
+        sends = self.sends
+        return sorted(
+            due,
+            key=lambda name: (
+                self._odd(sends[name]),
+                name not in first,
+                sends[name].asked_at is not None,
+                -sends[name].made_at,
+            ),
+        )
 
     def note(self, send_id: str, report: StatusReport | None, now: float) -> None:
         """
@@ -177,7 +305,8 @@ class Watch:
         :param now: epoch seconds.
         """
         send = self.sends[send_id]
-        send.asked_at, send.failing_since, send.not_found = now, None, False
+        send.asked_at, send.failing_since, send.not_found, send.sought = now, None, False, True
+        self.woken.discard(send_id)
         if report is not None:
             if report.on_hold and not send.on_hold:
                 self.put_on_hold.append(send_id)
@@ -280,11 +409,16 @@ class Watch:
         return send.failing_since is not None and self.answers > send.failing_since
 
 
-def _is_due(send: Watched, now: float, every: float) -> bool:
-    if send.asked_at is None:
+def _is_due(send: Watched, now: float, every: float, rare: float | None, alone: bool) -> bool:
+    if send.asked_at is None or (alone and rare is None):
         return True
+    if rare is not None and not send.named:
+        if not send.sought:
+            return True
+        rare = None
+    wanted = every if alone else pause(send.status, now - send.made_at, every)
     # Rounded to the nearest round, or else a round that begins slightly early would delay the check by a whole round.
-    return now - send.asked_at + every / 2 >= pause(send.status, now - send.made_at, every)
+    return now - send.asked_at + every / 2 >= max(wanted, rare or 0.0)
 
 
 def _word(send: Watched) -> str:

@@ -388,3 +388,51 @@ class TestUnreadable:
         with pytest.raises(SendosoConfigError, match=f"of type '{conn_type}', not sendoso") as caught:
             _ = SendosoHook("my_sendoso").config
         assert "s3cr3t" not in str(caught.value)
+
+
+class TestWebhooks:
+    GOOD, OTHER = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_dGhlIHNlY3JldCBvZiB0aGVzZSB0ZXN0cw=="
+
+    @pytest.mark.parametrize(
+        "given",
+        [f"{GOOD} {OTHER}", f" {GOOD},{OTHER}\n", f"{GOOD}\n{OTHER}", [GOOD, OTHER]],
+        ids=["blank", "comma", "lines", "list"],
+    )
+    def test_several_secrets_are_taken_apart(self, given: object) -> None:
+        secrets = resolve(extra={"webhook_secret": given}).webhook_secret
+        assert [secret.get_secret_value() for secret in secrets] == [self.GOOD, self.OTHER]
+
+    @pytest.mark.parametrize("given", [None, ""])
+    def test_without_a_secret_there_are_none(self, given: object) -> None:
+        config = resolve(extra={"webhook_secret": given, "poll_with_webhooks": None})
+        assert (config.webhook_secret, config.poll_with_webhooks) == ((), 3600.0)
+
+    @pytest.mark.parametrize(
+        "given",
+        ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_c2hvcnQ=", "whsec_a b", "whsec_%2B%2F", 5, True, [5], {}],
+    )
+    def test_anything_else_is_an_error_that_does_not_show_it(self, given: object) -> None:
+        with pytest.raises(SendosoConfigError, match=r"'webhook_secret': .*signing secret.*whsec_") as caught:
+            resolve(extra={"webhook_secret": given})
+        assert len(str(given)) < 8 or str(given) not in shown(caught.value)
+
+    def test_one_wrong_secret_beside_a_right_one_is_an_error(self) -> None:
+        with pytest.raises(SendosoConfigError) as caught:
+            resolve(extra={"webhook_secret": f"{self.GOOD} {self.OTHER[:-3]}"})
+        assert self.GOOD not in shown(caught.value)
+        assert self.OTHER[:-3] not in shown(caught.value)
+
+    @pytest.mark.parametrize("given", [0, 59, 86_401, "soon", True])
+    def test_the_rare_poll_is_from_a_minute_to_a_day(self, given: object) -> None:
+        with pytest.raises(SendosoConfigError, match="'poll_with_webhooks'"):
+            resolve(extra={"poll_with_webhooks": given})
+
+    def test_a_secret_survives_a_uri_that_is_percent_encoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        uri = f"sendoso://id:{SECRETS[0]}@app.sendoso.com/?webhook_secret={quote(self.OTHER, safe='')}"
+        monkeypatch.setenv("AIRFLOW_CONN_MY_SENDOSO", uri)
+        (secret,) = SendosoHook("my_sendoso").config.webhook_secret
+        assert secret.get_secret_value() == self.OTHER
+
+    def test_no_secret_is_in_a_repr(self) -> None:
+        config = resolve(extra={"webhook_secret": self.GOOD})
+        assert self.GOOD not in f"{config!r}{config}{config.model_dump()}"

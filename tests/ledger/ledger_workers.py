@@ -217,3 +217,10 @@ def send_to_one_person(url: str, scopes: Sequence[str], first_limit: bool) -> li
         except SendosoLimitError:
             found.append("limited")
     return found
+
+
+def note_wakeups(url: str, count: int) -> None:
+    """Receive the same webhooks as other processes."""
+    ledger = open_ledger(url)
+    for number in range(count):
+        ledger.wakeups.note("acme", f"msg_{number}", "gid")

@@ -150,12 +150,18 @@ def everything(sendoso: Sandbox, engine: Engine) -> None:
     assert cursors.write("events", 0, "1")
     assert cursors.write("events", 1, "2")
     assert cursors.read("events").text == "2"
+    hook.ledger.wakeups.note(hook.config.account, "msg_1", "gid-1")
+    hook.note_gids({"send-1": "gid-1"})
+    assert [wakeup.svix_id for wakeup in hook.ledger.wakeups.recent(60.0)] == ["msg_1"]
 
 
 def test_grants_name_every_table_of_the_schema() -> None:
     assert RUNS.keys() == schema.metadata.tables.keys()
     assert {schema.identity.name, schema.tokens.name}.isdisjoint(READS), "keys and tokens are nobody's to read"
-    assert [table for table, granted in RUNS.items() if "DELETE" in granted] == [schema.lists.name]
+    assert [table for table, granted in RUNS.items() if "DELETE" in granted] == [
+        schema.lists.name,
+        schema.wakeups.name,
+    ]
 
 
 @on_each

@@ -206,6 +206,33 @@ def test_what_a_ledger_of_version_7_has_sent_is_shown(opened: Ledger, url: str) 
     upgraded._database.engine.dispose()
 
 
+def test_a_ledger_of_version_7_hears_of_webhooks_and_its_sends_have_no_id_for_them_yet(
+    opened: Ledger, url: str
+) -> None:
+    (claim,) = opened.sends.claim(
+        BATCH, "owner", 60, [Wanted("one", "payload", Item("gift"), None, kind=Kind.GIFT)]
+    ).values()
+    assert isinstance(claim, Claim)
+    opened.sends.begin_post(claim, 60)
+    opened.sends.finish(claim, State.SENT, send_id="id-1")
+
+    def take_back(connection: Any) -> None:
+        connection.execute(text("DROP TABLE sendoso_wakeups"))
+        of = " ON sendoso_sends" if connection.dialect.name == "mysql" else ""
+        connection.execute(text(f"DROP INDEX sendoso_sends_gid{of}"))
+        connection.execute(text("ALTER TABLE sendoso_sends DROP COLUMN send_gid"))
+        connection.execute(text("UPDATE sendoso_ledger SET tables_version = 7"))
+
+    opened._database.run(take_back)
+    upgraded = ledger_workers.open_ledger(url)
+    assert layout(upgraded)["sendoso_wakeups"]
+    upgraded.wakeups.note("account", "msg_1", "gid-1")
+    assert [wakeup.names for wakeup in upgraded.wakeups.recent(60)] == [("gid-1",)]
+    upgraded.wakeups.note_gids("account", {"id-1": "gid-1"})
+    assert [wakeup.names for wakeup in upgraded.wakeups.recent(60)] == [("gid-1", "id-1")]
+    upgraded._database.engine.dispose()
+
+
 def test_eight_processes_that_upgrade_a_ledger_at_once_lose_nothing(
     version_1: Ledger, url: str, at_once: Callable[..., list[Any]]
 ) -> None:
