@@ -206,7 +206,7 @@ def test_campaigns_of_dags_that_one_may_not_see_are_not_there(
 def test_a_dag_that_airflow_has_no_more_is_seen_and_decided_by_who_has_the_connection(
     login: Callable[..., Any], make_open: Callable[..., Any]
 ) -> None:
-    (key,) = make_open("bob@example.com", scope="old")
+    (key,) = make_open("bob@example.com", scope="old", batch_id="batch-1")
     sent_by("batch-1", "deleted")
     assert login("user").get("/campaign?scope=old").status_code == 404
     assert login("op").get("/campaign?scope=old").status_code == 200
