@@ -23,7 +23,7 @@ class Warehouse:
 
     def __init__(self, server: Postgres, chance: random.Random) -> None:
         self._server = server
-        self._scopes = scopes(chance, PEOPLE, INVITED, RUNS, all_kinds=False)
+        self._scopes = scopes(chance, PEOPLE, INVITED, RUNS, all_kinds=False, limited=False)
         self._everybody: dict[str, set[str]] = {}
         with server.database(_DATABASE) as database:
             database.execute(

@@ -70,17 +70,19 @@ def scopes(
     runs: int = _RUNS,
     *,
     all_kinds: bool = True,
+    limited: bool = True,
 ) -> Iterator[Scope]:
     """
     Make one scope after the other, without end.
 
-    Every second one has a limit that is reached. In the others, the second run has a scope of its own, in which whoever
-    was sent a gift by the other runs, or may have been, is capped; and the other way round.
+    Where they are limited, every second one has a limit that is reached. In the others, the second run has a scope of
+    its own, in which whoever was sent a gift by the other runs, or may have been, is capped; and the other way round.
 
     :param chance: decides who is invited to what.
     :param people: in one scope.
     :param invited: how many of them each DAG run invites.
     :param runs: DAG runs over one scope.
+    :param limited: whether the DAG that sends keeps ``MIN_DAYS`` between two gifts, and the limits of its runs.
     :param all_kinds: whether some are sent a product of the marketplace, or what SmartSend picks.
     """
     for scope in itertools.count(1):
@@ -90,10 +92,10 @@ def scopes(
             Batch(f"s{scope}-r{n}", f"scope-{scope}", sorted(chance.sample(emails, invited)))
             for n in range(1, runs + 1)
         ]
-        if scope % 2:
+        if limited and scope % 2:
             for batch in batches:
                 batch.scope_max_sends = MOST_SENDS
-        else:
+        elif limited:
             batches[1].dedupe_scope += "-again"
         yield Scope(rows, batches)
 
