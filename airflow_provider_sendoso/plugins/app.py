@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.datastructures import MutableHeaders
@@ -89,6 +89,3 @@ def _answer(request: Request, status: int, text: str) -> Response:
     # Without a login there is no style either.
     airflow = root.removesuffix(pages.MOUNTED_AT)
     return HTMLResponse(render("error.html", title=title, text=text, status=status, root=root, airflow=airflow), status)
-
-
-__all__ = ["HTTPException", "make_app"]
