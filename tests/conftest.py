@@ -252,9 +252,11 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_it
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "bucket"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The connection of an empty ledger database, on each database that a ledger can be."""
+    """The connection of an empty ledger, in each place that a ledger can be."""
+    if request.param == "bucket":
+        return {"conn_type": "generic", "extra": {"ledger": f"file://{tmp_path}/bucket"}}
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     make = request.getfixturevalue("postgres_database" if request.param == "postgresql" else "mysql_database")

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.hooks.ledger_bucket import BUCKET_TYPES, open_bucket
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -68,10 +69,14 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
     :raises SendosoConfigError: if the connection has another type, or a key in its extra that a ledger must not have. A
         key that the driver does not know is refused when the engine connects.
     """
+    if connection.conn_type in BUCKET_TYPES:
+        from airflow_provider_sendoso.ledger.bucket.engine import make_engine as make_bucket_engine
+
+        return make_bucket_engine(open_bucket(conn_id, connection), **_LOGGING)
     if connection.conn_type not in ("postgres", "mysql", "sqlite"):
         raise SendosoConfigError(
-            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, or "
-            "sqlite for a single machine. Nothing was sent."
+            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, "
+            f"{', '.join(BUCKET_TYPES)} for a bucket, or sqlite for a single machine. Nothing was sent."
         )
     extra: dict[str, Any] = dict(connection.extra_dejson)
     for name in sorted(extra):

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,14 +17,17 @@ from sqlalchemy import inspect, select, text, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
-from sqlalchemy.schema import CreateColumn, Table
+from sqlalchemy.schema import Table
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
+from airflow_provider_sendoso.ledger.bucket.dialect import DRIVER
+from airflow_provider_sendoso.ledger.bucket.replica import Behind
 from airflow_provider_sendoso.ledger.outages import Outages
 from airflow_provider_sendoso.ledger.server_checks import check_server
 from airflow_provider_sendoso.ledger.sessions import prepare
+from airflow_provider_sendoso.ledger.upgrades import make_missing
 
 T = TypeVar("T")
 
@@ -79,6 +83,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
+        self._kind = DRIVER if engine.dialect.driver == DRIVER else self.dialect
         # SQLite lets one writer work, and the others sleep longer and longer. So the threads of a process take turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
         self.outages = Outages()
@@ -126,8 +131,15 @@ class Database:
 
         :param work: the statements of the transaction.
         """
-        with self._turn, self.engine.begin() as connection:
-            return work(connection)
+        with self._turn:
+            give_up = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    with self.engine.begin() as connection:
+                        return work(connection)
+                except OperationalError as error:
+                    if not isinstance(error.orig, Behind) or time.monotonic() > give_up:
+                        raise
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """
@@ -172,7 +184,7 @@ class Database:
                 f"it. {self._what_to_grant}"
             )
         return SendosoLedgerError(
-            f"The ledger ({self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent without "
+            f"The ledger ({self._kind}) could not be read or written: {_first_line(error)}. Nothing is sent without "
             "it; the task can be retried once the database answers."
         )
 
@@ -233,18 +245,7 @@ class Database:
         self._one_at_a_time(connection)
         usable_since = connection.execute(select(schema.identity.c.schema_version)).scalar_one()
         found = self._tables_version(connection, usable_since)
-        schema.metadata.create_all(connection)
-        for version in range(found + 1, schema.SCHEMA_VERSION + 1):
-            for column in schema.ADDED.get(version, ()):
-                if column.name in {there["name"] for there in inspect(connection).get_columns(column.table.name)}:
-                    continue  # added by an upgrade that was killed: on MySQL each change commits
-                added = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {added}"))
-        for table in schema.metadata.tables.values():
-            there = {index["name"] for index in inspect(connection).get_indexes(table.name)}
-            for index in table.indexes:
-                if index.name not in there:
-                    index.create(connection)
+        make_missing(connection, since=found)
         if found < schema.SCHEMA_VERSION:
             usable = max(usable_since, schema.USABLE_SINCE)
             connection.execute(

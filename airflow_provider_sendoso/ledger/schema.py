@@ -23,6 +23,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from airflow_provider_sendoso.ledger.bucket.dialect import DRIVER, NOW
 from airflow_provider_sendoso.models.statuses import LONGEST_STATUS_WORDS
 
 SCHEMA_VERSION = 8
@@ -275,6 +276,8 @@ class db_now(FunctionElement[float]):
 
 @compiles(db_now, "sqlite")
 def _sqlite_now(element: db_now, compiler: Any, **kw: Any) -> str:
+    if compiler.dialect.driver == DRIVER:
+        return f"{NOW}()"
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 

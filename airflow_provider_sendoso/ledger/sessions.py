@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger.bucket.dialect import DRIVER
 
 BUSY_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 5_000
@@ -26,6 +27,8 @@ def prepare(engine: Engine) -> None:
     :raises SendosoConfigError: for any other database, and for a SQLite one that would not outlive the process.
     """
     dialect = engine.dialect.name
+    if engine.dialect.driver == DRIVER:
+        return  # its maker has done it
     if dialect not in _PREPARE:
         raise SendosoConfigError(
             f"The ledger's database is {dialect}; use PostgreSQL, MySQL, or SQLite for a single machine."

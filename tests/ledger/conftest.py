@@ -32,9 +32,11 @@ def mysql_ledger(mysql_database: Callable[[], Any]) -> dict[str, Any]:
     return connection
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "bucket"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The connection of a ledger database without tables."""
+    if request.param == "bucket":
+        return {"conn_type": "generic", "extra": {"ledger": f"file://{tmp_path}/bucket"}}
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     connection: dict[str, Any] = request.getfixturevalue(f"{request.param}_ledger")

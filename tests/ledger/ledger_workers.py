@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from obstore.store import LocalStore
 from slots import note_slots
 from sqlalchemy import create_engine
 
@@ -17,6 +18,8 @@ from airflow_provider_sendoso.client.endpoints import me_request
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+from airflow_provider_sendoso.ledger.bucket.objects import Bucket
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.spending import Capped, Fit
@@ -40,6 +43,8 @@ class FakeTI:
 
 def ledger_url(connection: dict[str, Any]) -> str:
     """The URL of a ledger that a test has set as an Airflow connection."""
+    if connection["conn_type"] == "generic":
+        return str(connection["extra"]["ledger"])
     if connection["conn_type"] == "sqlite":
         return f"sqlite:///{connection['host']}"
     if connection["conn_type"] == "mysql":
@@ -48,6 +53,8 @@ def ledger_url(connection: dict[str, Any]) -> str:
 
 
 def open_ledger(url: str) -> Ledger:
+    if url.startswith("file://"):
+        return Ledger(make_engine(Bucket(LocalStore(url.removeprefix("file://"), mkdir=True), url), hide_parameters=True))
     return Ledger(create_engine(url, hide_parameters=True))
 
 

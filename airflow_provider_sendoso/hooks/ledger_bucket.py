@@ -1,0 +1,129 @@
+"""Opens the store of a ledger in a bucket, with the credentials that Airflow's own hook has for the connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.ledger.bucket.objects import Bucket
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+    from obstore.store import ObjectStore
+
+ADDRESS = "ledger"
+"""The key of the connection's extra that has the address."""
+
+_TIMEOUTS = {"timeout": "10s", "connect_timeout": "5s"}
+_RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+_EXAMPLES = {
+    "aws": "s3://bucket/prefix",
+    "google_cloud_platform": "gs://bucket/prefix",
+    "wasb": "abfs://container/prefix",
+    "generic": "file:///var/lib/airflow/sendoso-ledger",
+}
+
+BUCKET_TYPES = tuple(_EXAMPLES)
+"""The types of connections that a ledger in a bucket may have."""
+
+
+def open_bucket(conn_id: str, connection: Connection) -> Bucket:
+    """
+    Open the store of a ledger's connection; nothing is asked of it yet.
+
+    :param conn_id: the connection's id.
+    :param connection: a connection of one of :data:`BUCKET_TYPES`, whose extra can be read.
+    :raises SendosoConfigError: if the extra has no address, or one of another type, or a package is not installed.
+    """
+    address = str(connection.extra_dejson.get(ADDRESS) or "").strip()
+    example = _EXAMPLES[connection.conn_type]
+    parts = urlsplit(address)
+    if parts.scheme != urlsplit(example).scheme or parts.query or parts.fragment or parts.username or parts.password:
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}, so its extra has to say where "
+            f'the ledger is, like {{"{ADDRESS}": "{example}"}}. Nothing was sent.'
+        )
+    if not (parts.netloc if parts.scheme != "file" else parts.path.strip("/") and not parts.netloc):
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} has {ADDRESS!r} without a bucket, or without a path, in its extra; "
+            f"write it like {example}. Nothing was sent."
+        )
+    try:
+        store = _OPEN[parts.scheme](conn_id, connection, parts.netloc, parts.path.strip("/"))
+    except ImportError as error:
+        raise SendosoConfigError(
+            f"The ledger's connection {conn_id!r} is for a bucket, and {error.name or error} is not installed. Install "
+            f"{_PACKAGES[parts.scheme]} wherever the provider runs. Nothing was sent."
+        ) from None
+    return Bucket(store, address)
+
+
+def _s3(conn_id: str, connection: Connection, bucket: str, prefix: str) -> ObjectStore:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+    from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.store import S3Store
+
+    hook: Any = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
+    session = hook.get_session()
+    endpoint = hook.conn_config.get_service_endpoint_url("s3") or ""
+    options: dict[str, Any] = {"region": session.region_name or "us-east-1"}
+    if endpoint:
+        options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        config=options,
+        client_options=_client_options(conn_id, endpoint, hook.verify),
+        retry_config=_RETRIES,
+        credential_provider=Boto3CredentialProvider(session),
+    )
+
+
+def _gcs(conn_id: str, connection: Connection, bucket: str, prefix: str) -> ObjectStore:
+    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+    from obstore.auth.google import GoogleCredentialProvider
+    from obstore.store import GCSStore
+
+    hook = GoogleBaseHook(gcp_conn_id=conn_id)
+    return GCSStore(
+        bucket,
+        prefix=prefix or None,
+        client_options=_client_options(conn_id, "", None),
+        retry_config=_RETRIES,
+        credential_provider=GoogleCredentialProvider(hook.get_credentials()),
+    )
+
+
+def _azure(conn_id: str, connection: Connection, container: str, prefix: str) -> ObjectStore:
+    raise NotImplementedError
+
+
+def _file(conn_id: str, connection: Connection, host: str, path: str) -> ObjectStore:
+    from obstore.store import LocalStore
+
+    return LocalStore(f"/{path}", mkdir=True)
+
+
+def _client_options(conn_id: str, endpoint: str, verify: bool | str | None) -> dict[str, Any]:
+    """Return the options of the HTTP client: time limits, and what the connection says about certificates."""
+    options: dict[str, Any] = dict(_TIMEOUTS)
+    if endpoint.startswith("http://"):
+        options["allow_http"] = True
+    if verify is False:
+        options["allow_invalid_certificates"] = True
+    elif isinstance(verify, str):
+        with open(verify, "rb") as file:
+            options["root_certificate"] = file.read()
+    return options
+
+
+_OPEN: dict[str, Callable[[str, Any, str, str], Any]] = {"s3": _s3, "gs": _gcs, "abfs": _azure, "file": _file}
+_PACKAGES = {
+    "s3": "airflow-provider-sendoso[bucket] and apache-airflow-providers-amazon",
+    "gs": "airflow-provider-sendoso[bucket] and apache-airflow-providers-google",
+    "abfs": "airflow-provider-sendoso[bucket] and apache-airflow-providers-microsoft-azure",
+    "file": "airflow-provider-sendoso[bucket]",
+}

@@ -1,0 +1,22 @@
+"""The name by which SQLAlchemy, and the ledger's code, know the engine of a ledger in a bucket."""
+
+from __future__ import annotations
+
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+DRIVER = "bucket"
+"""The driver of such an engine's dialect, whose name is ``sqlite``."""
+
+NOW = "sendoso_now"
+"""The SQL function that tells the store's time."""
+
+
+class BucketDialect(SQLiteDialect_pysqlite):
+    """SQLite's dialect under another driver's name, by which the ledger knows whose clock to ask."""
+
+    driver = DRIVER
+    supports_statement_cache = True
+
+
+registry.register(f"sqlite.{DRIVER}", __name__, BucketDialect.__name__)

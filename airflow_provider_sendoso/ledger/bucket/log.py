@@ -1,0 +1,211 @@
+"""The log: one object for each transaction, numbered, created once; whoever creates the next one has committed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import chain, takewhile
+from typing import Any
+
+from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
+
+_LOG, _PACKS = "log", "packs"
+PACK = 100
+"""Entries in one pack."""
+
+_AT_ONCE = 32
+"""Objects that are asked for at the same time when there are many to read."""
+
+_ATTEMPTS = 3
+_PAUSE = 0.2
+
+Values = list[Any]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """
+    What a transaction has changed in one table.
+
+    :param columns: the names of the columns that the writer knows.
+    :param rows: the rows that were inserted or updated, as they are now.
+    :param deleted: the primary keys of the rows that were deleted.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Values]
+    deleted: Sequence[Values]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    One entry of the log.
+
+    :param nonce: a random number of the writer's, by which it recognises its own entry.
+    :param after: the nonce of the entry before; a log from which objects were taken, or to which some were added by
+        hand, is noticed by it.
+    :param at: when it was written, by the store's clock.
+    :param changes: what changed, by table.
+    """
+
+    nonce: str
+    after: str
+    at: float
+    changes: Mapping[str, Changes] = field(default_factory=dict)
+
+    def to_line(self) -> bytes:
+        """Return the entry as one line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry:
+        """
+        Read an entry.
+
+        :param line: of :meth:`to_line`.
+        """
+        found = json.loads(line)
+        changes = {table: Changes(**those) for table, those in found.pop("changes").items()}
+        return cls(**found, changes=changes)
+
+
+class LogDamaged(sqlite3.DatabaseError):
+    """Objects are missing in the log, or do not belong to it."""
+
+
+class Log:
+    """
+    The log, as far as this process has read it.
+
+    :param objects: where it is.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self.number = 0
+        self.nonce = ""
+        self._lines: list[bytes] = []
+        self._starts = True
+
+    def start_after(self, number: int, nonce: str) -> None:
+        """
+        Go on after an entry that a snapshot ends with.
+
+        :param number: that entry's.
+        :param nonce: that entry's.
+        """
+        self.number, self.nonce, self._lines = number, nonce, []
+
+    @property
+    def newest(self) -> str:
+        """The name of the object of the entry that was read or written last."""
+        return _name(_LOG, self.number)
+
+    def append(self, at: float, changes: Mapping[str, Changes]) -> bool:
+        """
+        Create the next entry.
+
+        :param at: the time by the store's clock.
+        :param changes: what the transaction has changed.
+        :return: whether the next entry is this one; otherwise it is another process's, and has to be read first.
+        :raises NotAnswered: if the store does not answer. The entry may be there; who reads on will find it.
+        """
+        entry = Entry(uuid.uuid4().hex, self.nonce, at, changes)
+        line = entry.to_line()
+        if not self._create(_name(_LOG, self.number + 1), _pack([line]), entry.nonce):
+            return False
+        self._go_on(entry, line)
+        if self.number % PACK == 0:
+            self._make_pack()
+        return True
+
+    def read_on(self) -> Iterator[Entry]:
+        """
+        Read the entries that other processes have written, until there are no more.
+
+        :raises NotAnswered: if the store does not answer.
+        :raises LogDamaged: if an entry does not follow the one before it.
+        """
+        ahead = _AT_ONCE if self._starts else 1
+        while True:
+            in_pack = self.number % PACK
+            if in_pack == 0 and ahead == _AT_ONCE and (packs := self._read(_PACKS, range(PACK, 9 * PACK, PACK))):
+                yield from map(self._follow, chain.from_iterable(packs))
+                continue
+            wanted = min(ahead, PACK - in_pack)
+            found = self._read(_LOG, range(1, wanted + 1))
+            yield from map(self._follow, chain.from_iterable(found))
+            if len(found) < wanted:
+                self._starts = False
+                return
+            if self._starts and self.number % PACK == 0:
+                self._make_pack()  # the process that wrote the last of its entries has not done it
+            ahead = min(2 * ahead, _AT_ONCE)
+
+    def check_end(self) -> None:
+        """
+        Refuse a log that goes on after a gap: to write into the gap would make two logs.
+
+        :raises LogDamaged: if there are entries after the next one, which is missing.
+        """
+        beyond = self._objects.names(_LOG, after=_name(_LOG, self.number + 1))
+        if beyond and self._objects.read(_name(_LOG, self.number + 1)) is None:
+            raise LogDamaged(f"{_name(_LOG, self.number + 1)} is missing, and {beyond[0]} is there")
+
+    def _create(self, name: str, body: bytes, nonce: str) -> bool:
+        """Create an object; whatever the store answers, what is in the object decides whose it is."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                if self._objects.create(name, body):
+                    return True
+            except NotAnswered:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_PAUSE * 2**attempt)
+            there = self._objects.read(name)
+            if there is not None:
+                return Entry.from_line(*_unpack(there)).nonce == nonce
+        raise NotAnswered(f"{name} is said to exist, and cannot be read")
+
+    def _read(self, folder: str, steps: range) -> list[list[bytes]]:
+        """Read the lines of objects at these distances from the last entry, up to the first that is missing."""
+        found = self._objects.read_all([_name(folder, self.number + step) for step in steps])
+        return [_unpack(body) for body in takewhile(lambda body: body is not None, found) if body is not None]
+
+    def _follow(self, line: bytes) -> Entry:
+        entry = Entry.from_line(line)
+        if entry.after != self.nonce:
+            raise LogDamaged(f"{_name(_LOG, self.number + 1)} does not follow the entry before it")
+        self._go_on(entry, line)
+        return entry
+
+    def _go_on(self, entry: Entry, line: bytes) -> None:
+        if self.number % PACK == 0:
+            self._lines = []
+        self._lines.append(line)
+        self.number, self.nonce = self.number + 1, entry.nonce
+
+    def _make_pack(self) -> None:
+        """Put the last hundred entries into one object, if this process has read all of them."""
+        if len(self._lines) == PACK:
+            with suppress(NotAnswered):  # nothing depends on it; the next process that starts makes it
+                self._objects.create(_name(_PACKS, self.number), _pack(self._lines))
+
+
+def _name(folder: str, number: int) -> str:
+    return f"{folder}/{number:012d}"
+
+
+def _pack(lines: Sequence[bytes]) -> bytes:
+    return gzip.compress(b"\n".join(lines), compresslevel=6, mtime=0)
+
+
+def _unpack(body: bytes) -> list[bytes]:
+    return gzip.decompress(body).split(b"\n")

@@ -1,0 +1,140 @@
+"""The few things that the ledger asks of a store of objects, and how obstore does them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obstore.store import ObjectStore
+
+_AT_ONCE = 16
+"""Objects that are read at the same time."""
+
+
+class NotAnswered(Exception):
+    """The store did not answer, or asked to come again later; what was to be written may be there or not."""
+
+
+@dataclass(frozen=True)
+class Modified:
+    """
+    When an object was created, by the store's clock.
+
+    :param at: epoch seconds; the true moment is this one, or up to ``within`` seconds later.
+    :param within: 1 for stores that tell whole seconds, as HTTP does.
+    """
+
+    at: float
+    within: float
+
+
+class Objects(Protocol):
+    """Objects below a prefix, each created once. Reads see what was created before them; lists may be late."""
+
+    def create(self, name: str, body: bytes) -> bool:
+        """
+        Create an object.
+
+        :return: ``True`` if it was created now. ``False`` proves nothing: a client may have repeated its own request.
+        :raises NotAnswered: if the object may be there or not.
+        """
+
+    def read(self, name: str) -> bytes | None:
+        """
+        Read an object; ``None`` if there is none.
+
+        :raises NotAnswered: if the store does not say.
+        """
+
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Read several objects at the same time, as :meth:`read` does."""
+
+    def names(self, folder: str, after: str = "") -> list[str]:
+        """Return the names in a folder that come after one, sorted; those of new objects may be missing."""
+
+    def modified(self, name: str) -> Modified:
+        """Return when an object was created."""
+
+
+class Bucket:
+    """
+    Objects by obstore: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure, or a local folder.
+
+    :param store: obstore's store, whose root is the ledger's prefix.
+    :param where: the address of the ledger for messages, without credentials.
+    """
+
+    def __init__(self, store: ObjectStore, where: str) -> None:
+        self._store = store
+        self._where = where
+
+    def create(self, name: str, body: bytes) -> bool:
+        """Create an object; see :class:`Objects`."""
+        import obstore
+
+        try:
+            self._call(obstore.put, name, body, mode="create", use_multipart=False)
+        except obstore.exceptions.AlreadyExistsError:
+            return False
+        return True
+
+    def read(self, name: str) -> bytes | None:
+        """Read an object; see :class:`Objects`."""
+        import obstore
+
+        try:
+            return bytes(self._call(obstore.get, name).bytes())
+        except FileNotFoundError:
+            return None
+
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Read several objects at the same time; see :class:`Objects`."""
+        if len(names) < 2:
+            return [self.read(name) for name in names]
+        with ThreadPoolExecutor(min(_AT_ONCE, len(names))) as pool:
+            return list(pool.map(self.read, names))
+
+    def names(self, folder: str, after: str = "") -> list[str]:
+        """Return the names in a folder; see :class:`Objects`."""
+        import obstore
+
+        pages = self._call(obstore.list, prefix=folder, offset=after or None)
+        return sorted(found["path"] for page in self._pages(pages) for found in page)
+
+    def modified(self, name: str) -> Modified:
+        """Return when an object was created; see :class:`Objects`."""
+        import obstore
+
+        at = self._call(obstore.head, name)["last_modified"].timestamp()
+        return Modified(at, within=0.001 if at % 1 else 1.0)
+
+    def _pages(self, pages: Any) -> Any:
+        while page := self._call(lambda _: next(pages, None)):
+            yield page
+
+    def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        import obstore
+
+        kinds = obstore.exceptions
+        try:
+            return function(self._store, *arguments, **options)
+        except (kinds.PermissionDeniedError, kinds.UnauthenticatedError) as error:
+            raise SendosoLedgerError(
+                f"The ledger's bucket ({self._where}) refuses the credentials of its connection: {_first_line(error)}. "
+                "Nothing is sent without it. docs/bucket.md has the rights that it needs: to read, list and create objects."
+            ) from None
+        except (kinds.AlreadyExistsError, FileNotFoundError):
+            raise
+        except (kinds.BaseError, OSError) as error:
+            raise NotAnswered(f"{self._where}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -1,0 +1,220 @@
+"""The process's own copy of the ledger: a temporary SQLite database, whose commits go to the log first."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Table
+from sqlalchemy.exc import OperationalError
+
+from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.ledger.bucket import snapshots
+from airflow_provider_sendoso.ledger.bucket.clock import StoreClock
+from airflow_provider_sendoso.ledger.bucket.copied_table import CopiedTable
+from airflow_provider_sendoso.ledger.bucket.dialect import NOW
+from airflow_provider_sendoso.ledger.bucket.log import Changes, Log, LogDamaged
+from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
+from airflow_provider_sendoso.ledger.clocks import since_boot
+from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity
+
+_FRESH = 1.0
+"""Seconds after which a transaction reads the log before it begins, because the log is likely to have grown."""
+
+_CHANGED = "sendoso_changed"
+_POSITION = "sendoso_position"
+_OWN_TABLES = (
+    f"CREATE TABLE IF NOT EXISTS {_POSITION} (number INTEGER NOT NULL, nonce TEXT NOT NULL)",
+    f"INSERT INTO {_POSITION} SELECT 0, '' WHERE NOT EXISTS (SELECT 1 FROM {_POSITION})",
+    f"CREATE TEMP TABLE {_CHANGED} (name TEXT, key TEXT, PRIMARY KEY (name, key)) WITHOUT ROWID",
+)
+
+
+class Behind(sqlite3.OperationalError):
+    """Another process has committed first. The transaction was taken back, and has to run again on what is new."""
+
+
+class ReplicaConnection(sqlite3.Connection):
+    """The one connection to the database; :class:`Replica` decides what becomes of a commit."""
+
+    before_commit: Callable[[], None] | None = None
+
+    def commit(self) -> None:
+        """
+        Commit, once the log has what was changed.
+
+        :raises Behind: if the transaction has to run again.
+        :raises sqlite3.OperationalError: if the store does not answer; it may have committed.
+        """
+        if self.in_transaction and self.before_commit is not None:
+            try:
+                self.before_commit()
+            except BaseException:
+                self.rollback()
+                raise
+        super().commit()
+
+
+class Replica:
+    """
+    Keeps the database and the log the same.
+
+    The position in the log is in the database, in the same transaction as what was changed: a transaction that is
+    interrupted at any step leaves a database that is behind, which the next transaction finds out.
+
+    :param objects: the store.
+    :param tables: the ledger's tables.
+    """
+
+    def __init__(self, objects: Objects, tables: Sequence[Table]) -> None:
+        self._objects = objects
+        self._tables = {table.name: CopiedTable(table) for table in tables}
+        self._log = Log(objects)
+        self._clock = StoreClock()
+        self._read_at = self._began_at = 0.0
+        # Without a name SQLite keeps the database in a file that nobody else sees, and that is gone with the process.
+        self.connection: ReplicaConnection = sqlite3.connect(
+            "", check_same_thread=False, isolation_level=None, factory=ReplicaConnection, cached_statements=512
+        )
+        self.connection.execute("PRAGMA journal_mode = MEMORY")
+        self.connection.execute("PRAGMA synchronous = OFF")  # what is lost with this process is in the log
+        self.connection.create_function(NOW, 0, self._clock.now)
+
+    def load(self, make_tables: Callable[[], None]) -> None:
+        """
+        Read the newest snapshot, and the log from there.
+
+        :param make_tables: makes the tables, columns and indexes that the snapshot does not have.
+        :raises SendosoLedgerError: if the store does not answer, or objects are missing.
+        """
+        try:
+            snapshots.load(self._objects, self.connection)
+            make_tables()
+            for statement in _OWN_TABLES:
+                self.connection.execute(statement)
+            for table in self._tables.values():
+                table.watch(self.connection, _CHANGED)
+            loaded = self._start()
+            self._catch_up()
+            self._log.check_end()
+            if self._log.number - loaded >= snapshots.EVERY and self._knows_all_columns():
+                snapshots.save(self._objects, self.connection, self._log.number)
+        except NotAnswered as error:
+            raise _unreachable(error) from None
+        except LogDamaged as error:
+            raise _damaged(error) from None
+        self.connection.before_commit = self._publish
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether commits go to the log."""
+        return self.connection.before_commit is not None
+
+    def prepare_transaction(self) -> None:
+        """
+        Read the log before a transaction begins, unless it was read a moment ago.
+
+        :raises OperationalError: if the store does not answer.
+        :raises SendosoLedgerError: if objects are missing in the log.
+        """
+        try:
+            self._start()
+            self._began_at = since_boot()
+            if self._clock.must_be_measured:
+                self._measure_clock()
+            elif self._began_at - self._read_at > _FRESH:
+                self._catch_up()
+        except NotAnswered as error:
+            raise OperationalError("BEGIN", {}, sqlite3.OperationalError(str(error))) from None
+        except LogDamaged as error:
+            raise _damaged(error) from None
+
+    def _start(self) -> int:
+        """Go on where the database is, which may be behind the log if a transaction was interrupted."""
+        number, nonce = self.connection.execute(f"SELECT number, nonce FROM {_POSITION}").fetchone()
+        if (number, nonce) != (self._log.number, self._log.nonce):
+            self._log.start_after(number, nonce)
+        return int(number)
+
+    def _knows_all_columns(self) -> bool:
+        """Whether no newer release has written the ledger: a snapshot without its columns would lose them."""
+        row = self.connection.execute(f"SELECT max(tables_version) FROM {identity.name}").fetchone()
+        return row[0] is not None and row[0] <= SCHEMA_VERSION
+
+    def _publish(self) -> None:
+        """Append what the running transaction has changed to the log; without changes, see that it has read all."""
+        try:
+            changes = self._changes()
+            if changes:
+                if self._log.append(self._clock.now(), changes):
+                    return self._note_position()
+            elif self._read_at >= self._began_at:
+                return None
+            self.connection.rollback()
+            before = self._log.number
+            self._catch_up()
+            if changes or self._log.number > before:
+                raise Behind("another process has committed first")
+        except NotAnswered as error:
+            raise sqlite3.OperationalError(str(error)) from None
+        except LogDamaged as error:
+            raise _damaged(error) from None
+
+    def _changes(self) -> Mapping[str, Changes]:
+        keys: dict[str, list[str]] = {}
+        for name, key in self.connection.execute(f"SELECT name, key FROM {_CHANGED} ORDER BY name, key"):
+            keys.setdefault(name, []).append(key)
+        return {name: self._tables[name].changes(self.connection, those) for name, those in keys.items()}
+
+    def _note_position(self) -> None:
+        self.connection.execute(f"DELETE FROM {_CHANGED}")
+        self.connection.execute(f"UPDATE {_POSITION} SET number = ?, nonce = ?", (self._log.number, self._log.nonce))
+
+    def _measure_clock(self) -> None:
+        """Append an entry without changes, and ask the store when that was."""
+        while True:
+            self._catch_up()
+            sent_at = since_boot()
+            if self._log.append(self._clock.now(), {}):
+                break
+        with self._transaction():
+            self._note_position()
+        self._clock.measure(self._objects.modified(self._log.newest), sent_at)
+
+    def _catch_up(self) -> None:
+        """Apply what other processes have committed."""
+        began = since_boot()
+        with self._transaction():
+            for entry in self._log.read_on():
+                self._clock.is_at_least(entry.at)
+                for name, changes in entry.changes.items():
+                    if name in self._tables:  # a newer release may have more
+                        self._tables[name].apply(self.connection, changes)
+            self._note_position()
+        self._read_at = began
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.rollback()
+            raise
+        self.connection.execute("COMMIT")
+
+
+def _unreachable(error: NotAnswered) -> SendosoLedgerError:
+    return SendosoLedgerError(
+        f"The ledger's bucket does not answer: {error}. Nothing is sent without it; the task can be retried once the "
+        "bucket answers."
+    )
+
+
+def _damaged(error: LogDamaged) -> SendosoLedgerError:
+    return SendosoLedgerError(
+        f"Objects of the ledger in the bucket were deleted, restored in part, or are another ledger's: {error}. Who was "
+        "sent a gift is not known any more, so nothing is sent. Restore the objects from their versions "
+        "(docs/bucket.md)."
+    )
