@@ -1,255 +1,157 @@
-"""A model of the ledger in a bucket, before that ledger is built: objects that are created once, and never change.
-
-The layout is ``sends/<key>/<attempt>/claim``, then one object that decides the attempt (``posting`` by its owner or
-``abandoned`` by a successor, whichever is created first), then ``outcome``. An attempt that is abandoned, or whose
-outcome is that nothing was sent, is followed by the next one. Whoever is told nothing about a write reads the object
-and compares the nonce in it.
-"""
+"""The ledger in a bucket: its real code, on objects in memory whose creations and reads the world decides about."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from airflow_provider_sendoso.client.answers import Phase
-from airflow_provider_sendoso.models import METADATA_KEY
-from explorer.ledger import ANYWHERE, happen
-from explorer.scheduler import Broken, Process, World
-from explorer.sendoso import TIMEOUT, Sendoso
-from explorer.strategies import Choices
+from airflow_provider_sendoso.ledger import Ledger, group_commit
+from airflow_provider_sendoso.ledger.bucket import objects
+from airflow_provider_sendoso.ledger.bucket.clock import StoreClock
+from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
+from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+from airflow_provider_sendoso.ledger.bucket.replica import _COMMIT_TAKES, Replica
+from airflow_provider_sendoso.ledger.schema import identity, metadata
+from explorer.ledger import ANYWHERE, Store, happen
+from explorer.scheduler import EPOCH, Process
+from explorer.stdlib import here
 
-LEASE = 75.0
-SETTLE_TIME = 900.0
-_MARGIN = TIMEOUT + 5.0
-_KEY = "ada"
-_WRITE = ("acknowledgement lost", "write lost", "write late", "conflict")
-_ENDED = ("not sent", "absent")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """
-    The guards of the protocol, each of which can be left out to see that the model misses it.
-
-    :param one_decision: ``posting`` and ``abandoned`` are one object; otherwise two.
-    :param reads_back: a write without an answer is read back; otherwise it counts as done.
-    :param looks_at_lease: the lease is looked at between the decision and the POST.
-    :param waits_to_prove: absence is proven after the settle time only.
-    :param trusts_lists: a list decides which attempt is the newest; otherwise each is read.
-    """
-
-    one_decision: bool = True
-    reads_back: bool = True
-    looks_at_lease: bool = True
-    waits_to_prove: bool = True
-    trusts_lists: bool = False
+_CREATING = (*ANYWHERE, "acknowledgement lost", "write lost", "write late", "conflict", "store away")
+_CREATED = ("frozen", "frozen for long", "machine asleep")
+_REQUEST = 0.05
+"""Seconds of a request to the store."""
 
 
-class Bucket:
-    """
-    The objects of one bucket, with the moment of their creation on the store's clock.
+class Objects:
+    """The objects of one bucket, in memory."""
 
-    :param world: in which things happen.
-    """
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.objects: dict[str, tuple[Any, float]] = {}
+    def __init__(self) -> None:
+        self.bodies: dict[str, tuple[bytes, float]] = {}
         self._machine = Process("bucket")
 
-    def create(self, name: str, body: Any) -> bool | None:
-        """Create an object; ``False`` if it exists, ``None`` if nothing is known."""
-        world = self.world
-        fault = world.seam(f"create {name}: {body}", (*ANYWHERE, *_WRITE))
-        if fault in ANYWHERE:
-            happen(world, fault)
-        if fault in ("write lost", "conflict"):
-            return None
+    def create(self, name: str, body: bytes) -> bool:
+        """Create an object, unless something happens to the request or to its answer."""
+        if Store.paused:
+            return self._create(name, body)
+        world = here()
+        fault = world.seam(f"create {name}", _CREATING)
+        self._reach(fault)
+        if fault == "conflict":
+            return False  # what some clients make of a 409, which says nothing
+        if fault == "write lost":
+            raise objects.NotAnswered("no answer")
         if fault == "write late":
             world.spawn(self._machine, lambda: self._create(name, body), 20.0)
             world.sleep(10.0)
-            return None
+            raise objects.NotAnswered("no answer")
         created = self._create(name, body)
         if fault == "acknowledgement lost":
-            return None
+            raise objects.NotAnswered("no answer")
         if created:
-            happen(world, world.seam(f"going on after {name}", ("frozen", "frozen for long")))
+            happen(world, world.seam(f"going on after {name}", _CREATED))
         return created
 
-    def read(self, name: str) -> Any:
-        """Read an object; ``None`` if there is none. Reads are consistent (S3, GCS and Azure document it)."""
-        happen(self.world, self.world.seam(f"read {name}", ANYWHERE))
-        return self.objects.get(name, (None,))[0]
+    def read(self, name: str) -> bytes | None:
+        """Read an object; what was created before is there (as S3, Google and Azure document it)."""
+        if not Store.paused:
+            self._reach(here().seam(f"read {name}", (*ANYWHERE, "store away")))
+        return self.bodies.get(name, (None,))[0]
 
-    def age(self, name: str) -> float:
-        """Return the seconds since an object was created, both moments on the store's clock."""
-        return self.world.now - self.objects[name][1]
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Read objects in one go; the first of them is what a transaction depends on."""
+        return [self.read(names[0]), *(self.bodies.get(name, (None,))[0] for name in names[1:])]
 
-    def _create(self, name: str, body: Any) -> bool:
-        if name in self.objects:
+    def names(self, folder: str, after: str = "") -> list[str]:
+        """Return the names in a folder."""
+        return sorted(name for name in self.bodies if name.startswith(f"{folder}/") and name > after)
+
+    def modified(self, name: str) -> objects.Modified:
+        """Return when an object was created."""
+        return objects.Modified(self.bodies[name][1], within=0.001)
+
+    def _reach(self, fault: str) -> None:
+        world = here()
+        if fault == "store away":
+            world.database_away_until = world.now + 90.0
+        elif fault in ANYWHERE:
+            happen(world, fault)
+        if world.now < world.database_away_until:
+            raise objects.NotAnswered("503 SlowDown")
+        world.now += _REQUEST
+        if world.current is not None:
+            world.current.last_transaction = world.now
+
+    def _create(self, name: str, body: bytes) -> bool:
+        if name in self.bodies:
             return False
-        self.objects[name] = (body, self.world.now)
-        self.world.changes += 1
-        self.world.tell(f"has {name}: {body}", "bucket")
+        world = None if Store.paused else here()
+        self.bodies[name] = (body, EPOCH + (world.now if world else 0.0))
+        if world:
+            world.changes += 1
         return True
 
 
-class BucketPlay:
-    """
-    One schedule of two runs that send one gift to one person, with ``on_absent="resend"``.
+class BucketStore(Store):
+    """A ledger in a bucket, with a replica for each process."""
 
-    :param layout: the guards of the protocol.
-    :param choices: what happens.
-    """
+    def __init__(self) -> None:
+        self._objects = Objects()
+        self._ledgers: list[Ledger] = []
+        self._replicas: list[Replica] = []
+        self._used = 0
+        self._made: dict[object, Any] = {}
+        self._empty: dict[str, tuple[bytes, float]] = {}
+        self.ledger = self._open()
+        self._empty = dict(self._objects.bodies)
+        self._position = _position(self._replicas[0])
 
-    def __init__(self, layout: Layout, choices: Choices, runs: int = 2, tries: int = 2) -> None:
-        self.layout = layout
-        self.world = World(choices)
-        self.server = Sendoso(self.world)
-        self.server.know("access")
-        self.bucket = Bucket(self.world)
-        self._way: Any = self.server.transport(lambda send: _KEY)
-        self._tries = dict.fromkeys(range(runs), tries)
-        self._run_of: dict[Process, int] = {}
+    def fresh(self) -> None:
+        """Empty the bucket and all replicas, for a new world."""
+        self._used = 0
+        self._made.clear()  # a pace has slots
+        group_commit._forget_all()
+        self._objects.bodies = dict(self._empty)
+        for replica in self._replicas:
+            self._forget(replica)
 
-    def run(self) -> None:
-        """
-        Let the schedule happen, then let the faults stop and a last try of each run go through, and check.
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Read rows, outside of any schedule."""
+        Store.paused, before = True, Store.paused
+        self._replicas[0]._catch_up()
+        Store.paused = before
+        cursor = self._replicas[0].connection.execute(query)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-        :raises Broken: if an invariant is broken.
-        """
-        self.world.on_lost = self._lost
-        try:
-            for run in self._tries:
-                self._start(run)
-            self.world.run()
-            self.world.allows_faults = False
-            self.world.strategy = Choices()
-            self.world.tell("all faults stop", "")
-            for run in self._tries:
-                self.world.now += 2000.0
-                self._start(run)
-                self.world.run()
-        finally:
-            self.world.end()
-        if len(self.server.sent) > 1:
-            raise Broken(f"no gift twice: {len(self.server.sent)} were accepted")
-        attempt = self._newest()
-        outcome = self.bucket.objects.get(f"{attempt}/outcome", ("",))[0].partition(" by ")[0]
-        wanted = "SENT" if self.server.sent else "REFUSED"
-        if outcome != wanted:
-            raise Broken(
-                f"nobody lost: the outcome is {outcome or 'open'}, and Sendoso accepted {len(self.server.sent)}"
-            )
+    def _open(self) -> Ledger:
+        """Open a ledger beside the present schedule, which does not see it."""
+        present = self._objects.bodies
+        self._objects.bodies = dict(self._empty)
+        engine = make_engine(self._objects, nullcontext)
+        ledger, replica = Ledger(engine), replica_of(engine)
+        assert replica is not None
+        self._replicas.append(replica)
+        if self._empty:
+            self._forget(replica)
+            self._objects.bodies = present
+        return ledger
 
-    def _start(self, run: int, delay: float = 0.0) -> None:
-        self._tries[run] -= 1
-        process = Process(f"run {run + 1} try {-self._tries[run] + 2}")
-        self._run_of[process] = run
-        self.world.spawn(process, lambda: self._try(process.name), delay)
-
-    def _lost(self, process: Process) -> None:
-        run = self._run_of.pop(process, None)
-        if run is not None and self._tries[run] > 0:
-            self._start(run, 5.0)
-
-    # -- the protocol ----------------------------------------------------------------------------------------------
-
-    def _try(self, me: str) -> None:
-        for _ in range(40):
-            if self._step(me):
-                return
-            self.world.sleep(60.0)
-
-    def _step(self, me: str) -> bool:
-        """Do what the newest attempt asks for; return whether the send has ended."""
-        read, bucket = self.bucket.read, self.bucket
-        number = self._listed() if self.layout.trusts_lists else 1
-        while self._over(self._attempt(number)):
-            number += 1
-        attempt = self._attempt(number)
-        claim = read(f"{attempt}/claim")
-        if claim is None:
-            return self._won(f"{attempt}/claim", me) and self._post(attempt, me)
-        outcome = read(f"{attempt}/outcome")
-        if outcome is not None:
-            return True  # SENT or REFUSED
-        if read(self._decision(attempt, "posting")) is None:
-            if claim == me:
-                return self._post(attempt, me)
-            if bucket.age(f"{attempt}/claim") > LEASE:
-                self._won(self._decision(attempt, "abandoned"), f"abandoned by {me}")
-            return False
-        return self._look_for(attempt, me)
-
-    def _over(self, attempt: str) -> bool:
-        """Whether nothing was sent by an attempt, so that the next one may begin."""
-        decided = self.bucket.read(self._decision(attempt, "abandoned")) or ""
-        outcome = self.bucket.read(f"{attempt}/outcome") or ""
-        return decided.startswith("abandoned") or outcome.partition(" by ")[0] in _ENDED
-
-    def _post(self, attempt: str, me: str) -> bool:
-        began = self.world.now  # since boot, and from before the first write
-        if not self._won(self._decision(attempt, "posting"), f"posting by {me}"):
-            return False
-        if self.layout.looks_at_lease and self.world.now > began + LEASE - _MARGIN:
-            # What was decided cannot be renewed, as the object never changes: this attempt ends, and another begins.
-            self._won(f"{attempt}/outcome", f"not sent by {me}")
-            return False
-        body = {"send": {"email": _KEY, "metadata": {METADATA_KEY: _KEY}}}
-        exchange = self._way.exchange("POST", "http://127.0.0.1/api/v3/sends", params={}, json=body, auth=_bearer)
-        self.server.know("access")  # tokens are no part of this model
-        if exchange.status == 201:
-            return self._won(f"{attempt}/outcome", f"SENT by {me}")
-        if exchange.status == 422:
-            return self._won(f"{attempt}/outcome", f"REFUSED by {me}")
-        if exchange.phase is Phase.NOT_CONNECTED or exchange.status in (401, 429):
-            self._won(f"{attempt}/outcome", f"not sent by {me}")
-        return False  # otherwise nobody knows: it is looked for
-
-    def _look_for(self, attempt: str, me: str) -> bool:
-        posted_ago = self.bucket.age(self._decision(attempt, "posting"))
-        settled = not self.layout.waits_to_prove or posted_ago > max(LEASE, TIMEOUT + SETTLE_TIME)
-        for _ in range(2):
-            listed = self._way.exchange("GET", "http://127.0.0.1/api/v3/sends", params={}, json=None, auth=_bearer)
-            self.server.know("access")
-            if listed.status != 200:
-                return False
-            if listed.answer.json["sends"]:
-                return self._won(f"{attempt}/outcome", f"SENT by {me}, who found it")
-        if settled:
-            self._won(f"{attempt}/outcome", f"absent by {me}")
-        return False
-
-    def _won(self, name: str, body: str) -> bool:
-        """Create an object, and find out whether it is the one that was created first."""
-        for _ in range(5):
-            created = self.bucket.create(name, body)
-            if created or (created is None and not self.layout.reads_back):
-                return True
-            found = self.bucket.read(name)
-            if found is not None:
-                return bool(found == body)
-            self.world.sleep(1.0)
-        return False
-
-    def _attempt(self, number: int) -> str:
-        return f"sends/{_KEY}/{number}"
-
-    def _decision(self, attempt: str, what: str) -> str:
-        return f"{attempt}/{'decision' if self.layout.one_decision else what}"
-
-    def _newest(self) -> str:
-        numbers = [int(name.split("/")[2]) for name in self.bucket.objects]
-        return self._attempt(max(numbers, default=1))
-
-    def _listed(self) -> int:
-        """Return the newest attempt of a list, which is stale now and then."""
-        fault = self.world.seam("list the attempts", ("a stale list",))
-        numbers = sorted({int(name.split("/")[2]) for name in self.bucket.objects})
-        return max(numbers[:-1] if fault else numbers, default=1)
+    def _forget(self, replica: Replica) -> None:
+        """Empty a replica, and let it know nothing of the store's clock."""
+        connection = replica.connection
+        connection.execute("BEGIN")
+        for table in metadata.tables.values():
+            if table is not identity:
+                connection.execute(f"DELETE FROM {table.name}")
+        connection.execute("DELETE FROM sendoso_changed")
+        connection.execute("UPDATE sendoso_position SET number = ?, nonce = ?", self._position)
+        connection.execute("COMMIT")
+        StoreClock.__init__(replica._clock)
+        replica._read_at = replica._began_at = 0.0
+        replica.commit_takes = _COMMIT_TAKES
 
 
-def _bearer(prepared: Any) -> Any:
-    prepared.headers["Authorization"] = "Bearer access"
-    return prepared
+def _position(replica: Replica) -> tuple[int, str]:
+    number, nonce = replica.connection.execute("SELECT number, nonce FROM sendoso_position").fetchone()
+    return number, nonce

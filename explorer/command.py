@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 from math import inf
 
-from explorer.cases import CASES, LARGE_CASES, SCENARIOS, WITHOUT_A_GUARD
+from explorer.cases import CASES, LARGE_CASES, SCENARIOS
 from explorer.exploring import Explored, Explorer, Found, chosen
 from explorer.scenarios import Scenario
 from explorer.stdlib import take_over
@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> bool:
 
 def _named(name: str) -> list[Scenario]:
     """Return the scenario of a name."""
-    found = [one for one in [*SCENARIOS, *WITHOUT_A_GUARD] if one.name == name]
+    found = [one for one in SCENARIOS if one.name == name]
     if not found:
         raise SystemExit(f"There is no case {name!r}: {', '.join(one.name for one in SCENARIOS)}.")
     return found

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from explorer.bucket import BucketPlay
+from explorer.bucket import BucketStore
 from explorer.ledger import Store
 from explorer.scenarios import Play, Scenario
 from explorer.scheduler import Broken
@@ -39,18 +39,16 @@ class Explored:
 
 
 class Explorer:
-    """Takes schedules on one database."""
+    """Takes schedules, each on an empty ledger."""
 
     def __init__(self) -> None:
-        self.store = Store()
+        self._stores: dict[bool, Store] = {}
 
     def play(self, scenario: Scenario, choices: Choices) -> Found | None:
         """Take one schedule; return it if it breaks an invariant."""
-        play: Play | BucketPlay
-        if scenario.bucket is not None:
-            play = BucketPlay(scenario.bucket, choices, scenario.runs, scenario.tries)
-        else:
-            play = Play(scenario, choices, self.store)
+        if scenario.bucket not in self._stores:
+            self._stores[scenario.bucket] = BucketStore() if scenario.bucket else Store()
+        play = Play(scenario, choices, self._stores[scenario.bucket])
         try:
             play.run()
         except Broken as broken:

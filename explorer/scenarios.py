@@ -38,7 +38,6 @@ from airflow_provider_sendoso.models.spending import SpendingLimits
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.jobs import Job
 from airflow_provider_sendoso.sending.preview import preview
-from explorer.bucket import Layout
 from explorer.invariants import Tried, check
 from explorer.ledger import Store
 from explorer.scheduler import Broken, Process, World
@@ -87,7 +86,7 @@ class Scenario:
     :param max_in_flight: POSTs at once.
     :param tokens_only: whether the runs only ask for a token.
     :param lifetime: seconds of an access token.
-    :param bucket: the layout of the ledger in a bucket, whose model takes the place of the real code.
+    :param bucket: whether the ledger is in a bucket rather than in a database.
     """
 
     name: str
@@ -102,7 +101,7 @@ class Scenario:
     max_in_flight: int | None = 2
     tokens_only: bool = False
     lifetime: float = 7200.0
-    bucket: Layout | None = None
+    bucket: bool = False
 
 
 class Play:

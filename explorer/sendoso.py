@@ -31,7 +31,7 @@ _NOT_CONNECTED = Exchange(Phase.NOT_CONNECTED, error="ConnectionRefusedError")
 _BEFORE = ("not connected", "429", "401", "503 before", "request lost", "outage")
 _POST = ("503 after", "answer lost", "killed after acceptance", "listed late", "accepted late", "refused")
 _READ = ("a list without its newest send",)
-_LOSES_A_GRANT = ("request lost", "database away")
+_LOSES_A_GRANT = ("request lost", "database away", "store away")
 """Faults after which a grant may not be stored, beside what stops its process."""
 
 

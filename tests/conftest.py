@@ -41,6 +41,7 @@ from sqlalchemy.pool import Pool  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mysql_server  # noqa: E402
+from buckets import folder_ledger  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from airflow_provider_sendoso.models import Item, Kind  # noqa: E402
@@ -149,7 +150,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what is another round as slow, select by Airflow's version, and put first what takes long."""
     ids = {item.nodeid for item in items}
     for item in items:
-        on_postgresql = item.nodeid.replace("sqlite", "postgresql")
+        on_postgresql = item.nodeid.replace("sqlite", "postgresql").replace("bucket", "postgresql")
         if item.nodeid.startswith(_ANOTHER_ROUND) and on_postgresql != item.nodeid and on_postgresql in ids:
             item.add_marker(pytest.mark.slow)
     only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
@@ -256,7 +257,7 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The connection of an empty ledger, in each place that a ledger can be."""
     if request.param == "bucket":
-        return {"conn_type": "generic", "extra": {"ledger": f"file://{tmp_path}/bucket"}}
+        return folder_ledger(tmp_path)
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     make = request.getfixturevalue("postgres_database" if request.param == "postgresql" else "mysql_database")

@@ -45,6 +45,10 @@ _PATIENCE = 3
 class Pace(Protocol):
     """Hands out slots."""
 
+    @property
+    def lead(self) -> float:
+        """Seconds before its slot at which a call has to begin what it commits before it; 0 where that takes no time."""
+
     def queue(self) -> float:
         """Enter the queue of polls; return the seconds until this poll's turn, 0 while no sends are waiting."""
 
@@ -79,6 +83,8 @@ class LocalPace:
         self._interval = interval
         self._free_at = 0.0
         self._lock = threading.Lock()
+
+    lead = 0.0
 
     def queue(self) -> float:
         """Never wait: without a ledger there are no sends."""

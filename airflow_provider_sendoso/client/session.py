@@ -245,7 +245,7 @@ class SendosoSession:
             if minute is None or minute.lateness > SLOT_KEEPS:
                 minute = self._await_minute_pace(request, poll=poll, sleep=sleep)
             with self._turns[poll]:
-                turn = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep, lead=lead)
+                turn = wait_for_slot(self.pace, poll=poll, sleep=sleep or self.sleep, lead=max(lead, self.pace.lead))
             self._crowded = not turn.at_once
             if minute is not None and minute.lateness > SLOT_KEEPS and lead != _LEADS[-1]:
                 continue  # the account had to wait, and calls that waited with it must not come all at once

@@ -71,8 +71,10 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
     """
     if connection.conn_type in BUCKET_TYPES:
         from airflow_provider_sendoso.ledger.bucket.engine import make_engine as make_bucket_engine
+        from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 
-        return make_bucket_engine(open_bucket(conn_id, connection), **_LOGGING)
+        bucket = open_bucket(conn_id, connection)
+        return make_bucket_engine(bucket, MachineTurn(bucket.where), **_LOGGING)
     if connection.conn_type not in ("postgres", "mysql", "sqlite"):
         raise SendosoConfigError(
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, "

@@ -6,6 +6,8 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_sendoso.ledger.accounts import Accounts
 from airflow_provider_sendoso.ledger.bindings import Bindings
+from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
+from airflow_provider_sendoso.ledger.bucket.pace import BucketPace
 from airflow_provider_sendoso.ledger.budget import Budget
 from airflow_provider_sendoso.ledger.cursors import Cursors
 from airflow_provider_sendoso.ledger.database import Database, Identity
@@ -126,4 +128,6 @@ class Ledger:
         """
         # No account begins with a blank, so no other account has the row of a further pace.
         row = account if not of else f" {of} {self.identity.digest('pace', account)}"
+        if replica := replica_of(self._database.engine):
+            return BucketPace(self._database, replica, row, interval, poll_share)
         return LedgerPace(self._database, row, interval, poll_share)

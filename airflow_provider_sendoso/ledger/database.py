@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import secrets
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,8 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
-from airflow_provider_sendoso.ledger.bucket.dialect import DRIVER
-from airflow_provider_sendoso.ledger.bucket.replica import Behind
+from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
 from airflow_provider_sendoso.ledger.outages import Outages
 from airflow_provider_sendoso.ledger.server_checks import check_server
 from airflow_provider_sendoso.ledger.sessions import prepare
@@ -83,7 +81,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
-        self._kind = DRIVER if engine.dialect.driver == DRIVER else self.dialect
+        self._replica = replica_of(engine)
         # SQLite lets one writer work, and the others sleep longer and longer. So the threads of a process take turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
         self.outages = Outages()
@@ -131,15 +129,13 @@ class Database:
 
         :param work: the statements of the transaction.
         """
+
+        def transaction() -> T:
+            with self.engine.begin() as connection:
+                return work(connection)
+
         with self._turn:
-            give_up = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    with self.engine.begin() as connection:
-                        return work(connection)
-                except OperationalError as error:
-                    if not isinstance(error.orig, Behind) or time.monotonic() > give_up:
-                        raise
+            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """
@@ -184,8 +180,8 @@ class Database:
                 f"it. {self._what_to_grant}"
             )
         return SendosoLedgerError(
-            f"The ledger ({self._kind}) could not be read or written: {_first_line(error)}. Nothing is sent without "
-            "it; the task can be retried once the database answers."
+            f"The ledger ({'bucket' if self._replica else self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent without "
+            f"it; the task can be retried once the {'bucket' if self._replica else 'database'} answers."
         )
 
     def _open(self, connection: Connection) -> Identity | None:

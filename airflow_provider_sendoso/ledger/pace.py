@@ -38,16 +38,18 @@ class LedgerPace:
         self._account = account
         self._this_row = pace.c.account == account
         # Built once: these statements run ten times a second, and building them costs more than running them.
-        slot = _later(pace.c.tat, db_now())
-        self._take = {
-            True: self._step(pace.c.slot, slot=slot, tat=slot + interval),
-            False: self._step(pace.c.slot, slot=slot, send_at=slot, tat=slot + interval),
-        }
+        self._interval = interval
+        self._take = {poll: self._take_slots(poll=poll) for poll in (True, False)}
         is_free = pace.c.tat <= db_now()
         self._take_free = self._move(slot=db_now(), send_at=db_now(), tat=db_now() + interval).where(is_free)
         self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
         turn = _later(pace.c.poll_tat, db_now())
         self._line_up = self._step(pace.c.poll_slot, poll_slot=turn, poll_tat=turn + poll_share * interval)
+
+    @property
+    def lead(self) -> float:
+        """Seconds that a commit takes, where that is too long to be left out of account."""
+        return 0.0
 
     def queue(self) -> float:
         """Queue a poll; return the seconds until its turn, 0 while no sends are waiting."""
@@ -62,11 +64,7 @@ class LedgerPace:
     def reserve(self, *, poll: bool) -> float:
         """Take the account's next slot; return the seconds until that slot, negative if it is over."""
 
-        def work(connection: Connection) -> float:
-            return max(0.0, self._run(connection, self._take[poll])) + time.monotonic()
-
-        # The commit takes time as well, and so does this thread until it runs again.
-        return self._database.run(work) - time.monotonic()
+        return self._seconds_until(self._take[poll])
 
     def take(self, send: SlotCommit) -> bool:
         """
@@ -89,6 +87,27 @@ class LedgerPace:
         """Block all requests of the account for a number of seconds."""
         push = self._step(pace.c.slot, tat=_later(pace.c.tat, db_now() + seconds))
         self._database.run(lambda connection: self._run(connection, push))
+
+    def _seconds_until(self, step: list[Executable]) -> float:
+        """Take slots; return the seconds until the first of them."""
+
+        def work(connection: Connection) -> float:
+            return max(0.0, self._run(connection, step)) + time.monotonic()
+
+        # The commit takes time as well, and so does this thread until it runs again.
+        return self._database.run(work) - time.monotonic()
+
+    def _take_slots(self, *, poll: bool, count: int = 1, ahead: float = 0.0) -> list[Executable]:
+        """
+        Build the statements that take the next slots.
+
+        :param poll: whether they are for polls.
+        :param count: how many slots, one after the other.
+        :param ahead: seconds from now before which the first of them does not come up.
+        """
+        slot = _later(pace.c.tat, db_now() + ahead if ahead else db_now())
+        for_sends = {} if poll else {"send_at": slot}
+        return self._step(pace.c.slot, slot=slot, **for_sends, tat=slot + count * self._interval)
 
     def _step(self, due: Any, **values: Any) -> list[Executable]:
         """Build the statements that update the row, and then read the seconds until ``due``."""

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.ledger.bucket.dialect import DRIVER
+from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
 
 BUSY_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 5_000
@@ -27,7 +27,7 @@ def prepare(engine: Engine) -> None:
     :raises SendosoConfigError: for any other database, and for a SQLite one that would not outlive the process.
     """
     dialect = engine.dialect.name
-    if engine.dialect.driver == DRIVER:
+    if replica_of(engine) is not None:
         return  # its maker has done it
     if dialect not in _PREPARE:
         raise SendosoConfigError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.cases import CASES, WITHOUT_A_GUARD
+from explorer.cases import CASES
 from mutants.guards import GUARDS
 from mutants.trees import ROOT, environment_of, tree_without
 
@@ -77,9 +77,3 @@ def test_a_guard_that_is_missing_is_found_and_its_story_can_be_told_again(name: 
     assert f"BROKEN: {broken[1]}" in again.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", [scenario.name for scenario in WITHOUT_A_GUARD])
-def test_the_model_of_the_bucket_shows_what_each_of_its_guards_is_for(case: str) -> None:
-    ran = explore("--case", case, "--seconds", "20", "--stop-at-first")
-    assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert "BROKEN: " in ran.stdout

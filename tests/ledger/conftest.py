@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import folder_ledger
 from sqlalchemy import create_engine, update
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -36,7 +37,7 @@ def mysql_ledger(mysql_database: Callable[[], Any]) -> dict[str, Any]:
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The connection of a ledger database without tables."""
     if request.param == "bucket":
-        return {"conn_type": "generic", "extra": {"ledger": f"file://{tmp_path}/bucket"}}
+        return folder_ledger(tmp_path)
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     connection: dict[str, Any] = request.getfixturevalue(f"{request.param}_ledger")

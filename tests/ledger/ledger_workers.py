@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from obstore.store import LocalStore
+from buckets import folder_address, folder_engine
 from slots import note_slots
 from sqlalchemy import create_engine
 
@@ -18,8 +18,6 @@ from airflow_provider_sendoso.client.endpoints import me_request
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
-from airflow_provider_sendoso.ledger.bucket.engine import make_engine
-from airflow_provider_sendoso.ledger.bucket.objects import Bucket
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.spending import Capped, Fit
@@ -43,8 +41,8 @@ class FakeTI:
 
 def ledger_url(connection: dict[str, Any]) -> str:
     """The URL of a ledger that a test has set as an Airflow connection."""
-    if connection["conn_type"] == "generic":
-        return str(connection["extra"]["ledger"])
+    if address := folder_address(connection):
+        return address
     if connection["conn_type"] == "sqlite":
         return f"sqlite:///{connection['host']}"
     if connection["conn_type"] == "mysql":
@@ -54,7 +52,7 @@ def ledger_url(connection: dict[str, Any]) -> str:
 
 def open_ledger(url: str) -> Ledger:
     if url.startswith("file://"):
-        return Ledger(make_engine(Bucket(LocalStore(url.removeprefix("file://"), mkdir=True), url), hide_parameters=True))
+        return Ledger(folder_engine(url))
     return Ledger(create_engine(url, hide_parameters=True))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import folder_ledger
 from sqlalchemy import create_engine, update
 from tenacity import wait_none
 
@@ -34,9 +35,11 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SendosoSession, "__init__", with_short_sleeps)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """A ledger database without tables; on PostgreSQL the server's own, because making another takes long."""
+    if request.param == "bucket":
+        return folder_ledger(tmp_path)
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     socket_dir = request.getfixturevalue("postgres_socket_dir")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import folder_address, folder_engine, folder_ledger
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
@@ -71,9 +72,11 @@ def one_mysql_database(mysql_database: Callable[[], Any]) -> Callable[[], dict[s
     return empty
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The connection of an empty ledger database, on each database that a ledger can be."""
+    """The connection of an empty ledger, in each place that a ledger can be."""
+    if request.param == "bucket":
+        return folder_ledger(tmp_path)
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     empty: Callable[[], dict[str, Any]] = request.getfixturevalue(
@@ -85,6 +88,8 @@ def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[st
 @pytest.fixture
 def ledger_url(ledger: dict[str, Any]) -> str:
     """The empty ledger, for SQLAlchemy."""
+    if address := folder_address(ledger):
+        return address
     if ledger["conn_type"] == "sqlite":
         return f"sqlite:///{ledger['host']}"
     if ledger["conn_type"] == "mysql":
@@ -98,7 +103,8 @@ def make_engine(ledger_url: str) -> Iterator[Callable[[], Engine]]:
     engines: list[Engine] = []
 
     def make() -> Engine:
-        engines.append(create_engine(ledger_url, hide_parameters=True))
+        in_folder = ledger_url.startswith("file://")
+        engines.append(folder_engine(ledger_url) if in_folder else create_engine(ledger_url, hide_parameters=True))
         return engines[-1]
 
     yield make

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from buckets import folder_ledger
 from watchers import Onlooker, fire, gets, largest_effort, trigger
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError, SendosoStatusError
@@ -35,8 +36,10 @@ def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_sendoso.triggers.sendoso._SHORTEST_PAUSE", 0.02)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    if request.param == "bucket":
+        return folder_ledger(tmp_path)
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     connection: dict[str, Any] = request.getfixturevalue("postgres_database")().connection

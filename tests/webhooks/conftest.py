@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 import uvicorn
+from buckets import folder_ledger
 from sqlalchemy import event, select
 from sqlalchemy.engine import Engine
 
@@ -28,9 +29,11 @@ SECRET = "whsec_" + base64.b64encode(b"the secret of these tests").decode()
 OTHER = "whsec_" + base64.b64encode(b"another, for the rotation").decode()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
 def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """An empty ledger; what differs between databases is tried on MySQL by tests/ledger."""
+    if request.param == "bucket":
+        return folder_ledger(tmp_path)
     if request.param == "sqlite":
         return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
     connection: dict[str, Any] = request.getfixturevalue("postgres_database")().connection

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Engine
+
+if TYPE_CHECKING:
+    from airflow_provider_sendoso.ledger.bucket.replica import Replica
 
 DRIVER = "bucket"
 """The driver of such an engine's dialect, whose name is ``sqlite``."""
@@ -17,6 +23,12 @@ class BucketDialect(SQLiteDialect_pysqlite):
 
     driver = DRIVER
     supports_statement_cache = True
+    replica: Replica | None = None
+
+
+def replica_of(engine: Engine) -> Replica | None:
+    """Return the replica that an engine runs on; ``None`` if its ledger is not in a bucket."""
+    return engine.dialect.replica if isinstance(engine.dialect, BucketDialect) else None
 
 
 registry.register(f"sqlite.{DRIVER}", __name__, BucketDialect.__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import create_engine, event
@@ -14,19 +15,23 @@ from airflow_provider_sendoso.ledger import schema
 from airflow_provider_sendoso.ledger.bucket.dialect import DRIVER
 from airflow_provider_sendoso.ledger.bucket.objects import Objects
 from airflow_provider_sendoso.ledger.bucket.replica import Replica
+from airflow_provider_sendoso.ledger.bucket.turns import Turn
 from airflow_provider_sendoso.ledger.upgrades import make_missing
 
-def make_engine(objects: Objects, **options: Any) -> Engine:
+
+def make_engine(objects: Objects, turn: Turn = nullcontext, **options: Any) -> Engine:
     """
     Make the engine of a ledger in a bucket, and read the ledger.
 
     :param objects: the store.
+    :param turn: what a transaction takes before it begins; see :class:`MachineTurn`.
     :param options: further ones for SQLAlchemy.
     :raises SendosoLedgerError: if the store does not answer, or objects are missing in it.
     """
-    replica = Replica(objects, list(schema.metadata.tables.values()))
+    replica = Replica(objects, list(schema.metadata.tables.values()), turn)
     engine = create_engine(f"sqlite+{DRIVER}://", creator=lambda: replica.connection, poolclass=StaticPool, **options)
 
+    engine.dialect.replica = replica  # type: ignore[attr-defined]
     process = os.getpid()
 
     def make_tables() -> None:

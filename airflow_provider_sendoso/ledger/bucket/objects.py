@@ -73,7 +73,7 @@ class Bucket:
 
     def __init__(self, store: ObjectStore, where: str) -> None:
         self._store = store
-        self._where = where
+        self.where = where
 
     def create(self, name: str, body: bytes) -> bool:
         """Create an object; see :class:`Objects`."""
@@ -127,13 +127,13 @@ class Bucket:
             return function(self._store, *arguments, **options)
         except (kinds.PermissionDeniedError, kinds.UnauthenticatedError) as error:
             raise SendosoLedgerError(
-                f"The ledger's bucket ({self._where}) refuses the credentials of its connection: {_first_line(error)}. "
+                f"The ledger's bucket ({self.where}) refuses the credentials of its connection: {_first_line(error)}. "
                 "Nothing is sent without it. docs/bucket.md has the rights that it needs: to read, list and create objects."
             ) from None
         except (kinds.AlreadyExistsError, FileNotFoundError):
             raise
         except (kinds.BaseError, OSError) as error:
-            raise NotAnswered(f"{self._where}: {_first_line(error)}") from None
+            raise NotAnswered(f"{self.where}: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from sqlalchemy import Table
 from sqlalchemy.exc import OperationalError
@@ -16,11 +18,20 @@ from airflow_provider_sendoso.ledger.bucket.copied_table import CopiedTable
 from airflow_provider_sendoso.ledger.bucket.dialect import NOW
 from airflow_provider_sendoso.ledger.bucket.log import Changes, Log, LogDamaged
 from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
+from airflow_provider_sendoso.ledger.bucket.turns import Turn
 from airflow_provider_sendoso.ledger.clocks import since_boot
 from airflow_provider_sendoso.ledger.schema import SCHEMA_VERSION, identity
 
+T = TypeVar("T")
+
 _FRESH = 1.0
 """Seconds after which a transaction reads the log before it begins, because the log is likely to have grown."""
+
+_COMMIT_TAKES = 0.1
+"""What is assumed of the first transaction, in seconds."""
+
+_WEIGHT = 0.2
+"""How much the last one counts."""
 
 _CHANGED = "sendoso_changed"
 _POSITION = "sendoso_position"
@@ -55,6 +66,10 @@ class ReplicaConnection(sqlite3.Connection):
                 raise
         super().commit()
 
+    def close(self) -> None:
+        """Take back what is open, and stay: SQLAlchemy closes a connection in which a thread was interrupted."""
+        self.rollback()
+
 
 class Replica:
     """
@@ -65,14 +80,20 @@ class Replica:
 
     :param objects: the store.
     :param tables: the ledger's tables.
+    :param turn: what a transaction takes before it begins.
     """
 
-    def __init__(self, objects: Objects, tables: Sequence[Table]) -> None:
+    def __init__(self, objects: Objects, tables: Sequence[Table], turn: Turn) -> None:
+        self._turn = turn
         self._objects = objects
         self._tables = {table.name: CopiedTable(table) for table in tables}
         self._log = Log(objects)
         self._clock = StoreClock()
         self._read_at = self._began_at = 0.0
+        self._appended = 0
+        self.commit_takes = _COMMIT_TAKES
+        """Seconds that the last transactions that changed something took, with what they had to do again, and as much
+        again because the next one may take longer."""
         # Without a name SQLite keeps the database in a file that nobody else sees, and that is gone with the process.
         self.connection: ReplicaConnection = sqlite3.connect(
             "", check_same_thread=False, isolation_level=None, factory=ReplicaConnection, cached_statements=512
@@ -105,6 +126,36 @@ class Replica:
         except LogDamaged as error:
             raise _damaged(error) from None
         self.connection.before_commit = self._publish
+
+    def run(self, transaction: Callable[[], T], patience: float) -> T:
+        """
+        Run a transaction until it has seen everything that was committed before it.
+
+        :param transaction: may run several times.
+        :param patience: seconds after which it is not repeated any more.
+        :raises sqlalchemy.exc.OperationalError: if others have committed first for so long, or the store does not answer.
+        """
+        began, before = time.monotonic(), self._appended
+        give_up = began + patience
+        while True:
+            try:
+                with self._turn():
+                    result = transaction()
+                if self._appended > before:
+                    self.commit_takes += _WEIGHT * (2 * (time.monotonic() - began) - self.commit_takes)
+                return result
+            except OperationalError as error:
+                if not isinstance(error.orig, Behind) or time.monotonic() > give_up:
+                    raise
+            except Exception:
+                if time.monotonic() > give_up or not self._was_behind():
+                    raise
+
+    def _was_behind(self) -> bool:
+        """Whether the transaction that has just failed did so without what another process had committed."""
+        with suppress(NotAnswered, LogDamaged):
+            return self._read_at < self._began_at and self._catch_up()
+        return False
 
     @property
     def is_loaded(self) -> bool:
@@ -146,16 +197,13 @@ class Replica:
         """Append what the running transaction has changed to the log; without changes, see that it has read all."""
         try:
             changes = self._changes()
-            if changes:
-                if self._log.append(self._clock.now(), changes):
-                    return self._note_position()
-            elif self._read_at >= self._began_at:
-                return None
-            self.connection.rollback()
-            before = self._log.number
-            self._catch_up()
-            if changes or self._log.number > before:
-                raise Behind("another process has committed first")
+            if changes and self._log.append(self._clock.now(), changes):
+                self._note_position()
+                self._appended += 1
+            elif changes or self._read_at < self._began_at:
+                self.connection.rollback()
+                if self._catch_up() or changes:
+                    raise Behind("another process has committed first")
         except NotAnswered as error:
             raise sqlite3.OperationalError(str(error)) from None
         except LogDamaged as error:
@@ -182,9 +230,9 @@ class Replica:
             self._note_position()
         self._clock.measure(self._objects.modified(self._log.newest), sent_at)
 
-    def _catch_up(self) -> None:
-        """Apply what other processes have committed."""
-        began = since_boot()
+    def _catch_up(self) -> bool:
+        """Apply what other processes have committed; return whether there was anything."""
+        began, before = since_boot(), self._start()
         with self._transaction():
             for entry in self._log.read_on():
                 self._clock.is_at_least(entry.at)
@@ -193,6 +241,7 @@ class Replica:
                         self._tables[name].apply(self.connection, changes)
             self._note_position()
         self._read_at = began
+        return self._log.number > before
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

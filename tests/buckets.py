@@ -1,0 +1,29 @@
+"""Ledgers in a bucket, for tests: a folder of this machine, or a store of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from obstore.store import LocalStore
+from sqlalchemy.engine import Engine
+
+from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+from airflow_provider_sendoso.ledger.bucket.objects import Bucket
+from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
+
+
+def folder_ledger(folder: Path) -> dict[str, Any]:
+    """The connection of an empty ledger below a folder."""
+    return {"conn_type": "generic", "extra": {"ledger": f"file://{folder}/ledger"}}
+
+
+def folder_address(connection: dict[str, Any]) -> str | None:
+    """The address of such a connection; ``None`` for a database's."""
+    return str(connection["extra"]["ledger"]) if connection["conn_type"] == "generic" else None
+
+
+def folder_engine(address: str) -> Engine:
+    """What the hook makes of the connection, without Airflow."""
+    bucket = Bucket(LocalStore(address.removeprefix("file://"), mkdir=True), address)
+    return make_engine(bucket, MachineTurn(address), hide_parameters=True)
