@@ -7,10 +7,11 @@ import json
 import sqlite3
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import Any
 
 from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
@@ -137,17 +138,30 @@ class Log:
         while True:
             in_pack = self.number % PACK
             if in_pack == 0 and ahead == _AT_ONCE and (packs := self._read(_PACKS, range(PACK, 9 * PACK, PACK))):
-                yield from map(self._follow, chain.from_iterable(packs))
+                yield from map(self._follow, _lines(packs))
                 continue
             wanted = min(ahead, PACK - in_pack)
             found = self._read(_LOG, range(1, wanted + 1))
-            yield from map(self._follow, chain.from_iterable(found))
+            yield from map(self._follow, _lines(found))
             if len(found) < wanted:
                 self._starts = False
                 return
             if self._starts and self.number % PACK == 0:
                 self._make_pack()  # the process that wrote the last of its entries has not done it
             ahead = min(2 * ahead, _AT_ONCE)
+
+    def check_start(self) -> None:
+        """
+        Refuse a snapshot that is not of this log, or a log whose beginning was deleted.
+
+        :raises LogDamaged: if the entry that the snapshot ends with is missing, or is another one.
+        """
+        name = self.newest
+        there = self._objects.read(name)
+        if there is None:
+            raise LogDamaged(f"{name} is missing, and there is a snapshot of it")
+        if _read_entry(name, _unpack(name, there)[0]).nonce != self.nonce:
+            raise LogDamaged(f"{name} is not the entry that the snapshot was made after")
 
     def check_end(self) -> None:
         """
@@ -171,26 +185,27 @@ class Log:
                 time.sleep(_PAUSE * 2**attempt)
             there = self._objects.read(name)
             if there is not None:
-                return Entry.from_line(*_unpack(there)).nonce == nonce
+                return _read_entry(name, _unpack(name, there)[0]).nonce == nonce
         raise NotAnswered(f"{name} is said to exist, and cannot be read")
 
-    def _read(self, folder: str, steps: range) -> list[list[bytes]]:
-        """Read the lines of objects at these distances from the last entry, up to the first that is missing."""
-        found = self._objects.read_all([_name(folder, self.number + step) for step in steps])
-        return [_unpack(body) for body in takewhile(lambda body: body is not None, found) if body is not None]
+    def _read(self, folder: str, steps: range) -> list[tuple[str, bytes]]:
+        """Read the objects at these distances from the last entry, up to the first that is missing."""
+        names = [_name(folder, self.number + step) for step in steps]
+        found = takewhile(lambda pair: pair[1] is not None, zip(names, self._objects.read_all(names), strict=True))
+        return [(name, body) for name, body in found if body is not None]
 
     def _follow(self, line: bytes) -> Entry:
-        entry = Entry.from_line(line)
+        entry = _read_entry(_name(_LOG, self.number + 1), line)
         if entry.after != self.nonce:
             raise LogDamaged(f"{_name(_LOG, self.number + 1)} does not follow the entry before it")
         self._go_on(entry, line)
         return entry
 
     def _go_on(self, entry: Entry, line: bytes) -> None:
-        if self.number % PACK == 0:
-            self._lines = []
-        self._lines.append(line)
+        before = [] if self.number % PACK == 0 else self._lines
+        # In this order: a thread that is interrupted here has read on, and begins anew without lines.
         self.number, self.nonce = self.number + 1, entry.nonce
+        self._lines = [*before, line]
 
     def _make_pack(self) -> None:
         """Put the last hundred entries into one object, if this process has read all of them."""
@@ -207,5 +222,21 @@ def _pack(lines: Sequence[bytes]) -> bytes:
     return gzip.compress(b"\n".join(lines), compresslevel=6, mtime=0)
 
 
-def _unpack(body: bytes) -> list[bytes]:
-    return gzip.decompress(body).split(b"\n")
+def _unpack(name: str, body: bytes) -> list[bytes]:
+    try:
+        return gzip.decompress(body).split(b"\n")
+    except (OSError, EOFError, zlib.error):
+        raise LogDamaged(f"{name} is no object of a ledger") from None
+
+
+def _lines(found: Sequence[tuple[str, bytes]]) -> Iterator[bytes]:
+    """Unpack objects one at a time."""
+    for name, body in found:
+        yield from _unpack(name, body)
+
+
+def _read_entry(name: str, line: bytes) -> Entry:
+    try:
+        return Entry.from_line(line)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise LogDamaged(f"{name} is no entry of a ledger") from None

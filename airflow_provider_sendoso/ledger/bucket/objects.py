@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 16
 """Objects that are read at the same time."""
 
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+"""What S3, Google and Azure answer if the whole bucket is missing; they do so with the status of a missing object."""
+
 
 class NotAnswered(Exception):
     """The store did not answer, or asked to come again later; what was to be written may be there or not."""
@@ -92,7 +95,7 @@ class Bucket:
         try:
             return bytes(self._call(obstore.get, name).bytes())
         except FileNotFoundError:
-            return None
+            return None  # the bucket is there, or it would not have answered so
 
     def read_all(self, names: Sequence[str]) -> list[bytes | None]:
         """Read several objects at the same time; see :class:`Objects`."""
@@ -130,9 +133,13 @@ class Bucket:
                 f"The ledger's bucket ({self.where}) refuses the credentials of its connection: {_first_line(error)}. "
                 "Nothing is sent without it. docs/bucket.md has the rights that it needs: to read, list and create objects."
             ) from None
-        except (kinds.AlreadyExistsError, FileNotFoundError):
+        except kinds.AlreadyExistsError:
             raise
         except (kinds.BaseError, OSError) as error:
+            if any(code in str(error) for code in _NO_BUCKET):
+                raise NotAnswered(f"{self.where}: there is no such bucket") from None
+            if isinstance(error, FileNotFoundError) and function is obstore.get:
+                raise
             raise NotAnswered(f"{self.where}: {_first_line(error)}") from None
 
 

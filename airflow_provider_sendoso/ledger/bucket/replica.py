@@ -117,6 +117,8 @@ class Replica:
             for table in self._tables.values():
                 table.watch(self.connection, _CHANGED)
             loaded = self._start()
+            if loaded:
+                self._log.check_start()
             self._catch_up()
             self._log.check_end()
             if self._log.number - loaded >= snapshots.EVERY and self._knows_all_columns():
@@ -183,6 +185,7 @@ class Replica:
 
     def _start(self) -> int:
         """Go on where the database is, which may be behind the log if a transaction was interrupted."""
+        self.connection.rollback()  # a thread may have been interrupted before it could
         number, nonce = self.connection.execute(f"SELECT number, nonce FROM {_POSITION}").fetchone()
         if (number, nonce) != (self._log.number, self._log.nonce):
             self._log.start_after(number, nonce)
@@ -245,13 +248,13 @@ class Replica:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
         try:
+            self.connection.execute("BEGIN IMMEDIATE")
             yield
+            self.connection.execute("COMMIT")
         except BaseException:
             self.connection.rollback()
             raise
-        self.connection.execute("COMMIT")
 
 
 def _unreachable(error: NotAnswered) -> SendosoLedgerError:

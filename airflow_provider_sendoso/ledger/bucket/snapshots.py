@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import shutil
 import sqlite3
+import zlib
 from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from airflow_provider_sendoso.ledger.bucket.log import LogDamaged
 from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
 
 _FOLDER = "snapshots"
@@ -24,6 +26,7 @@ def load(objects: Objects, connection: sqlite3.Connection) -> None:
     :param objects: the store.
     :param connection: to the database.
     :raises NotAnswered: if the store does not answer.
+    :raises LogDamaged: if the object is no snapshot.
     """
     names = objects.names(_FOLDER)
     body = objects.read(names[-1]) if names else None
@@ -31,9 +34,13 @@ def load(objects: Objects, connection: sqlite3.Connection) -> None:
         return
     with TemporaryDirectory(prefix="sendoso-ledger-") as folder:
         file = Path(folder, "snapshot.db")
-        file.write_bytes(gzip.decompress(body))
-        with closing(sqlite3.connect(file)) as snapshot:
-            snapshot.backup(connection)
+        try:
+            file.write_bytes(gzip.decompress(body))
+            with closing(sqlite3.connect(file)) as snapshot:
+                snapshot.execute("PRAGMA schema_version")
+                snapshot.backup(connection)
+        except (gzip.BadGzipFile, EOFError, zlib.error, sqlite3.DatabaseError):
+            raise LogDamaged(f"{names[-1]} is no snapshot of a ledger") from None
 
 
 def save(objects: Objects, connection: sqlite3.Connection, number: int) -> None:
