@@ -118,6 +118,8 @@ def test_32_processes_at_once_that_send_to_one_person_in_scopes_of_their_own_sen
     assert len(gone_out(opened)) == 1
 
 
+# In a bucket nobody waits: who is overtaken decides again (test_bucket_limits.py).
+@pytest.mark.parametrize("ledger_connection", ["sqlite", "postgresql", "mysql"], indirect=True)
 @pytest.mark.parametrize(
     "limits", [{"min_days_between_gifts": 90}, {"scope_max_sends": 2}], ids=lambda one: next(iter(one))
 )

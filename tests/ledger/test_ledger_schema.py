@@ -29,6 +29,10 @@ OF_PAGES = ("totals", "when", "open")
 BATCH = Batch("batch", "account", "q4", "email", "dag", "task", "run", -1)
 
 
+on_sql = pytest.mark.parametrize("ledger_connection", ["sqlite", "postgresql", "mysql"], indirect=True)
+"""Tables that were altered by hand; those of a bucket are each process's own (``test_bucket_schema.py``)."""
+
+
 def test_eight_processes_that_open_a_new_database_at_once_create_one_ledger(
     url: str, at_once: Callable[..., list[Any]]
 ) -> None:
@@ -100,6 +104,7 @@ def layout(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+@on_sql
 def test_a_ledger_of_version_1_is_upgraded_in_place(version_1: Ledger, url: str) -> None:
     upgraded = ledger_workers.open_ledger(url)
     assert upgraded.identity == version_1.identity
@@ -114,6 +119,7 @@ def test_a_ledger_of_version_1_is_upgraded_in_place(version_1: Ledger, url: str)
     assert ledger_workers.open_ledger(url).identity == version_1.identity
 
 
+@on_sql
 def test_an_upgraded_ledger_looks_like_a_new_one(url: str, request: pytest.FixtureRequest, opened: Ledger) -> None:
     new = layout(opened)
     request.getfixturevalue("version_1")
@@ -121,6 +127,7 @@ def test_an_upgraded_ledger_looks_like_a_new_one(url: str, request: pytest.Fixtu
     assert layout(ledger_workers.open_ledger(url)) == new
 
 
+@on_sql
 def test_a_failed_send_of_version_5_has_no_status_because_it_may_be_on_hold(opened: Ledger, url: str) -> None:
     for key, status in (("one", "failed"), ("two", "returned")):
         (claim,) = opened.sends.claim(
@@ -147,6 +154,7 @@ def test_a_failed_send_of_version_5_has_no_status_because_it_may_be_on_hold(open
     assert (one.status, one.status_word) == ("shipped", None)
 
 
+@on_sql
 def test_what_a_ledger_of_version_6_has_sent_counts_in_limits(opened: Ledger, url: str) -> None:
     (claim,) = opened.sends.claim(
         BATCH, "owner", 60, [Wanted("one", "payload", Item("gift"), None, email_hash="ada", kind=Kind.GIFT)]
@@ -178,6 +186,7 @@ def test_what_a_ledger_of_version_6_has_sent_counts_in_limits(opened: Ledger, ur
     upgraded._database.engine.dispose()
 
 
+@on_sql
 def test_what_a_ledger_of_version_7_has_sent_is_shown(opened: Ledger, url: str) -> None:
     opened.sends.open_batch(BATCH)
     (claim,) = opened.sends.claim(
@@ -206,6 +215,7 @@ def test_what_a_ledger_of_version_7_has_sent_is_shown(opened: Ledger, url: str) 
     upgraded._database.engine.dispose()
 
 
+@on_sql
 def test_a_ledger_of_version_7_hears_of_webhooks_and_its_sends_have_no_id_for_them_yet(
     opened: Ledger, url: str
 ) -> None:
@@ -233,6 +243,7 @@ def test_a_ledger_of_version_7_hears_of_webhooks_and_its_sends_have_no_id_for_th
     upgraded._database.engine.dispose()
 
 
+@on_sql
 def test_eight_processes_that_upgrade_a_ledger_at_once_lose_nothing(
     version_1: Ledger, url: str, at_once: Callable[..., list[Any]]
 ) -> None:
@@ -251,6 +262,7 @@ def by_hand(url: str) -> str:
     return engine.dialect.name
 
 
+@on_sql
 def test_the_printed_ddl_creates_the_tables_that_the_provider_creates(url: str) -> None:
     by_hand(url)
     ledger = ledger_workers.open_ledger(url)

@@ -31,6 +31,9 @@ from sqlalchemy.dialects.mysql import pymysql as _mysql  # noqa: F401
 with suppress(ImportError):  # SQLAlchemy 1.4 has psycopg2's
     from sqlalchemy.dialects.postgresql import psycopg as _dialect  # noqa: F401
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from buckets import folder_engine
+
 from airflow_provider_sendoso import crashpoints
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.endpoints import gift_send_request, me_request
@@ -45,10 +48,18 @@ PATIENCE = 300.0
 logging.disable(logging.WARNING)  # Airflow logs to stdout, where the results go
 
 
+def ledger_of(job: dict[str, Any], **options: Any) -> Ledger:
+    """Open the ledger of a job."""
+    url = job["ledger_url"]
+    if url.startswith("file://"):
+        return Ledger(folder_engine(url))
+    return Ledger(create_engine(url, hide_parameters=True, **options))
+
+
 def open_session(job: dict[str, Any]) -> SendosoSession:
     """Build what the hook builds, without the hook."""
     config = ClientConfig.from_connection("crew", schema=None, port=None, **job["connection"])
-    ledger = Ledger(create_engine(job["ledger_url"], hide_parameters=True, pool_pre_ping=True))
+    ledger = ledger_of(job, pool_pre_ping=True)
     store = ledger.tokens(config.identity, config.client_secret.get_secret_value())
     pace = ledger.pace(config.account, SPACING / config.requests_per_second, POLL_SHARE)
     pace.notes = []  # type: ignore[attr-defined]
@@ -116,7 +127,7 @@ def poll(job: dict[str, Any]) -> dict[str, Any]:
 
 def reserve(job: dict[str, Any]) -> dict[str, Any]:
     """Take slots of a pace, without waiting for them; return the moments at which they come up."""
-    ledger = Ledger(create_engine(job["ledger_url"], hide_parameters=True))
+    ledger = ledger_of(job)
     pace = ledger.pace(job["account"], job["interval"], POLL_SHARE)
     yield_start(job)
     waits = ((pace.reserve(poll=False), time.time()) for _ in range(job["slots"]))
@@ -126,7 +137,7 @@ def reserve(job: dict[str, Any]) -> dict[str, Any]:
 def open_ledger(job: dict[str, Any]) -> dict[str, Any]:
     """Open the ledger; return its identity."""
     yield_start(job)
-    return {"uuid": Ledger(create_engine(job["ledger_url"])).identity.ledger_uuid}
+    return {"uuid": ledger_of(job).identity.ledger_uuid}
 
 
 JOBS = {function.__name__: function for function in (token, send, poll, reserve, open_ledger)}

@@ -6,6 +6,8 @@ import re
 import secrets
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,10 @@ TOKEN = {"path": "/oauth/token"}
 
 # What does not depend on the database is tried on one.
 on_sqlite = pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)
+
+
+on_sql = pytest.mark.parametrize("ledger_connection", ["sqlite", "postgresql"], indirect=True)
+"""What only a database has: sessions that may not write, locks, and tables that others can see."""
 
 
 @pytest.fixture
@@ -219,6 +225,7 @@ def test_a_worker_clock_that_is_an_hour_wrong_changes_no_renewal(
 # The ledger.
 
 
+@on_sql
 def test_a_read_only_ledger_spends_no_refresh_token(
     impatient, session_on, make_config, make_engine, book, ledger_url, sandbox, token_requests
 ):
@@ -291,6 +298,7 @@ def test_the_full_ledgers_of_these_tests_refuse_a_claim_or_grant_it(impatient, s
     assert outcomes == {"full", True}
 
 
+@on_sql
 def test_a_locked_ledger_spends_no_refresh_token(
     impatient, session_on, make_config, make_engine, book, ledger, sandbox, token_requests
 ):
@@ -308,6 +316,7 @@ def test_a_locked_ledger_spends_no_refresh_token(
     assert session.token()
 
 
+@on_sql
 def test_a_missing_table_of_the_ledger_spends_no_refresh_token(
     impatient, session_on, make_config, make_engine, ledger, sandbox, token_requests
 ):
@@ -325,6 +334,7 @@ def test_a_missing_table_of_the_ledger_spends_no_refresh_token(
     assert session.token()
 
 
+@on_sql
 def test_a_missing_database_spends_no_refresh_token(
     impatient, session_on, make_config, make_engine, ledger, sandbox, token_requests
 ):
@@ -358,6 +368,7 @@ def test_a_missing_database_spends_no_refresh_token(
     assert session.token()
 
 
+@on_sql
 def test_a_ledger_that_goes_away_between_grant_and_store_is_reported_as_a_lost_refresh_token(
     impatient, make_session, make_config, make_engine, sandbox, monkeypatch, token_requests
 ):
@@ -375,6 +386,49 @@ def test_a_ledger_that_goes_away_between_grant_and_store_is_reported_as_a_lost_r
                 connection.execute(text("ALTER TABLE gone RENAME TO sendoso_tokens"))
 
     real = store.store
+    monkeypatch.setattr(store, "store", store_nothing)
+    with pytest.raises(SendosoLedgerError, match="authorise again"):
+        session.token()
+    assert token_requests() == [200]
+
+
+@contextmanager
+def away(ledger_url: str) -> Iterator[None]:
+    """Let a bucket's folder be a file, so that nothing can be read or written."""
+    folder = Path(ledger_url.removeprefix("file://"))
+    folder.rename(folder.with_suffix(".away"))
+    folder.touch()
+    yield
+    folder.unlink()
+    folder.with_suffix(".away").rename(folder)
+
+
+in_a_bucket = pytest.mark.parametrize("ledger_connection", ["bucket"], indirect=True)
+
+
+@in_a_bucket
+def test_a_bucket_that_is_away_spends_no_refresh_token(
+    impatient, session_on, make_config, book, ledger_url, sandbox, token_requests
+):
+    session = session_on(book, make_config(sandbox.issue_refresh_token()))
+    with away(ledger_url), pytest.raises(SendosoLedgerError, match=r"\(bucket\) could not be read or written"):
+        session.token()
+    assert token_requests() == []
+    assert session.token()
+
+
+@in_a_bucket
+def test_a_bucket_that_goes_away_between_grant_and_store_is_reported_as_a_lost_refresh_token(
+    impatient, make_session, make_config, ledger_url, sandbox, monkeypatch, token_requests
+):
+    session = make_session(make_config(sandbox.issue_refresh_token()))
+    store = session.tokens._store
+    real = store.store
+
+    def store_nothing(*arguments):
+        with away(ledger_url):
+            return real(*arguments)
+
     monkeypatch.setattr(store, "store", store_nothing)
     with pytest.raises(SendosoLedgerError, match="authorise again"):
         session.token()

@@ -10,7 +10,11 @@ from sqlalchemy import text
 
 PROCESSES = 64
 
-on_each_database = pytest.mark.parametrize("ledger_connection", ["sqlite", "postgresql", "mysql"], indirect=True)
+on_each_database = pytest.mark.parametrize(
+    "ledger_connection",
+    ["sqlite", "postgresql", "mysql", pytest.param("bucket", marks=pytest.mark.slow)],
+    indirect=True,
+)
 """With MySQL, which the other tests here leave out: they are long, and know no more of it than these."""
 
 

@@ -30,7 +30,7 @@ class BucketPace(LedgerPace):
     def __init__(self, database: Database, replica: Replica, account: str, interval: float, poll_share: int) -> None:
         super().__init__(database, account, interval, poll_share)
         self._replica = replica
-        self._most = max(1, int(_BLOCK / interval))
+        self._most = max(1, int(_BLOCK / interval)) if interval else 1
         self._lock = threading.Lock()
         self._slots: deque[float] = deque()  # by the monotonic clock
         self._size = 1
