@@ -7,6 +7,7 @@ import gc
 import json
 import multiprocessing
 import os
+import re
 import sqlite3
 import sys
 import tempfile
@@ -91,6 +92,8 @@ there."""
 _ALIKE_ON_OLDEST = ("events/test_event_differences", "ledger/test_ledger_states", "operators/test_full_disk")
 """Beside it, but alike on every Airflow: rules without either, the order of steps (test_ledger_machine tries it there,
 too), and Python's own SQLite on a full disk."""
+_CROWD = re.compile(r"test_\d\d_processes\w*\[(.*-)?bucket")
+"""What needs minutes of a processor in a bucket, where each of the processes has a copy of the ledger."""
 _ANOTHER_ROUND = tuple(f"tests/{name}/" for name in ("sending", "tokens", "waiting"))
 """Of these, what is tried on PostgreSQL and again on SQLite is a slow test on SQLite: only SQL differs between
 databases, and ``ledger/`` tries the SQL on each of them."""
@@ -151,7 +154,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ids = {item.nodeid for item in items}
     for item in items:
         on_postgresql = item.nodeid.replace("sqlite", "postgresql").replace("bucket", "postgresql")
-        if item.nodeid.startswith(_ANOTHER_ROUND) and on_postgresql != item.nodeid and on_postgresql in ids:
+        again = item.nodeid.startswith(_ANOTHER_ROUND) and on_postgresql != item.nodeid and on_postgresql in ids
+        if again or _CROWD.search(item.name):
             item.add_marker(pytest.mark.slow)
     only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
     if only or all_but:

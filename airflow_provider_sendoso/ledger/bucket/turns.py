@@ -17,7 +17,10 @@ Turn = Callable[[], AbstractContextManager[None]]
 """What a transaction takes before it begins, and gives back when it is over."""
 
 _LONGEST = 3.0
-"""Seconds that a process waits for its turn at most: the process that has it may be frozen."""
+"""Seconds after which nobody waits for the process that has the turn: it may be frozen."""
+
+_PATIENCE = 30.0
+"""Seconds that a process waits at most while others take their turns."""
 
 _PAUSE = 0.01
 
@@ -47,10 +50,14 @@ class MachineTurn:
 
 
 def _lock(file: IO[bytes]) -> None:
-    give_up = time.monotonic() + _LONGEST
+    """Take the turn, or give up; the file's time says since when another process has it."""
+    give_up = time.monotonic() + _PATIENCE
     while time.monotonic() < give_up:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.utime(file.fileno())
             return
         except OSError:
+            if time.time() - os.fstat(file.fileno()).st_mtime > _LONGEST:
+                return
             time.sleep(random.uniform(0, _PAUSE))
