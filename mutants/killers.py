@@ -20,7 +20,7 @@ from mutants.trees import ROOT, environment_of
 VITAL_SIGN = "runs/test_runs_from_plans.py::test_a_plan_of_a_batch_is_sent_without_an_operator"
 """A test that every mutant passes: a batch is still sent without the guard. A mutant that fails it proves nothing."""
 
-_DATABASES = {"sqlite", "postgresql", "mysql"}
+_DATABASES = {"sqlite", "postgresql", "mysql", "bucket"}
 _LONGEST_TEST = 240.0
 _EACH_MORE = 10.0
 """Seconds after which tests are ended, and how many more each of them has."""

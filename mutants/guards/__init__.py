@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutants.guard import Guard
-from mutants.guards import absence, accounts, answers, claims, limits, posting, tokens
+from mutants.guards import absence, accounts, answers, bucket, claims, limits, posting, tokens
 
 PARTS: dict[str, tuple[Guard, ...]] = {
     "Claims and transitions": claims.GUARDS,
@@ -13,6 +13,7 @@ PARTS: dict[str, tuple[Guard, ...]] = {
     "What a run may send": limits.GUARDS,
     "Tokens": tokens.GUARDS,
     "Accounts and the database": accounts.GUARDS,
+    "A ledger in a bucket": bucket.GUARDS,
 }
 
 GUARDS: tuple[Guard, ...] = tuple(guard for part in PARTS.values() for guard in part)

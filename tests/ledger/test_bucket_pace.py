@@ -1,4 +1,4 @@
-"""The pace of a ledger in a bucket: a commit takes longer than a slot is usable, so slots are taken ahead, in blocks."""
+"""The pace of a ledger in a bucket: a commit takes longer than a slot is usable, so slots are taken ahead in blocks."""
 
 from __future__ import annotations
 

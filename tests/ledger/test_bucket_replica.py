@@ -257,7 +257,12 @@ def test_a_value_that_changes_nothing_is_no_entry(bucket: ShakyBucket, two: tupl
 
 
 @pytest.mark.parametrize(
-    "happens", ["alone", "overtaken", *(pytest.param(one, marks=pytest.mark.slow) for one in ("behind", "unacknowledged", "first"))]
+    "happens",
+    [
+        "alone",
+        "overtaken",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("behind", "unacknowledged", "first")),
+    ],
 )
 def test_a_thread_that_is_interrupted_at_any_step_leaves_a_replica_that_is_right(
     bucket: ShakyBucket, interrupt_at: Callable[..., bool], happens: str
@@ -361,7 +366,7 @@ def test_a_bucket_that_does_not_answer_is_an_error_that_says_so(
     bucket.away = True
     with pytest.raises(SendosoLedgerError, match=r"The ledger \(bucket\) could not be read or written: .*SlowDown"):
         two[0]._database.run(add_one)
-    with pytest.raises(SendosoLedgerError, match="does not answer: 503 SlowDown.*can be retried"):
+    with pytest.raises(SendosoLedgerError, match=r"does not answer: 503 SlowDown.*can be retried"):
         open_replica(bucket)
     bucket.away = False
     assert two[0]._database.run(add_one) == 2
@@ -387,7 +392,7 @@ def test_entries_that_were_written_into_a_gap_are_refused_by_who_has_read_the_ot
     bucket.delete(f"log/{number:012d}")
     other._database.run(add_one)  # it has not read the one that was deleted
     other._database.run(add_one)
-    with pytest.raises(SendosoLedgerError, match="does not follow the entry before it.*Restore the objects"):
+    with pytest.raises(SendosoLedgerError, match=r"does not follow the entry before it.*Restore the objects"):
         one._database.run(add_one)
 
 

@@ -48,9 +48,7 @@ def frozen(tmp_path: Path, forkserver: ForkServerContext) -> Iterator[int]:
     process.join()
 
 
-def test_a_frozen_process_keeps_the_turn_no_longer_than_its_limit(
-    frozen: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_frozen_process_keeps_the_turn_no_longer_than_its_limit(frozen: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_LONGEST", 0.3)
     began = time.monotonic()
     with MachineTurn(ADDRESS)():
