@@ -63,7 +63,6 @@ class LedgerPace:
 
     def reserve(self, *, poll: bool) -> float:
         """Take the account's next slot; return the seconds until that slot, negative if it is over."""
-
         return self._seconds_until(self._take[poll])
 
     def take(self, send: SlotCommit) -> bool:

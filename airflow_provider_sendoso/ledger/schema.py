@@ -33,6 +33,10 @@ USABLE_SINCE = 4
 """The oldest version whose code may still read and write these tables, while workers are upgraded one by one. A change
 that such code would read wrongly, or write wrongly, raises it to that change's version."""
 
+MOVED, COPYING = 9999, 9998
+"""What ``schema_version`` says of a ledger that was moved to another store, and of one that is not complete there yet:
+newer than any release knows, so that none uses it."""
+
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
 

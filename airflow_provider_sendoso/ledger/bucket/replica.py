@@ -133,7 +133,8 @@ class Replica:
 
         :param transaction: may run several times.
         :param patience: seconds after which it is not repeated any more.
-        :raises sqlalchemy.exc.OperationalError: if others have committed first for so long, or the store does not answer.
+        :raises sqlalchemy.exc.OperationalError: if others have committed first all that time, or the store does not
+            answer.
         """
         began, before = time.monotonic(), self._appended
         give_up = began + patience
@@ -263,7 +264,7 @@ def _unreachable(error: NotAnswered) -> SendosoLedgerError:
 
 def _damaged(error: LogDamaged) -> SendosoLedgerError:
     return SendosoLedgerError(
-        f"Objects of the ledger in the bucket were deleted, restored in part, or are another ledger's: {error}. Who was "
-        "sent a gift is not known any more, so nothing is sent. Restore the objects from their versions "
+        f"Objects of the ledger in the bucket were deleted, restored in part, or are another ledger's: {error}. Who "
+        "was sent a gift is not known any more, so nothing is sent. Restore the objects from their versions "
         "(docs/bucket.md)."
     )
