@@ -91,6 +91,7 @@ class Replica:
         self._clock = StoreClock()
         self._read_at = self._began_at = 0.0
         self._appended = 0
+        self._found_something = False
         self.commit_takes = _COMMIT_TAKES
         """Seconds that the last transactions that changed something took, with what they had to do again, and as much
         again because the next one may take longer."""
@@ -119,6 +120,7 @@ class Replica:
             loaded = self._start()
             self._catch_up()
             self._log.check_end()
+            self._found_something = self._log.number > 0
             if self._log.number - loaded >= snapshots.EVERY and self._knows_all_columns():
                 snapshots.save(self._objects, self.connection, self._log.number)
         except NotAnswered as error:
@@ -157,6 +159,11 @@ class Replica:
         with suppress(NotAnswered, LogDamaged):
             return self._read_at < self._began_at and self._catch_up()
         return False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was nothing in the log when it was read."""
+        return not self._found_something
 
     @property
     def is_loaded(self) -> bool:
