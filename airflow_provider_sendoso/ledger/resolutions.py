@@ -159,12 +159,11 @@ class Resolutions:
         return [resolution_of(row) for row in rows]
 
 
-def resolution_of(row: Any, prefix: str = "") -> Resolution:
+def resolution_of(row: Any) -> Resolution:
     """
     Make a decision of a row.
 
-    :param row: with the columns of ``sendoso_resolutions``.
-    :param prefix: what their names begin with.
+    :param row: of ``sendoso_resolutions``.
     """
-    of = {name: getattr(row, prefix + name) for name in (field.name for field in fields(Resolution))}
+    of = {field.name: getattr(row, field.name) for field in fields(Resolution)}
     return Resolution(**of | {"from_state": State(of["from_state"]), "to_state": State(of["to_state"])})

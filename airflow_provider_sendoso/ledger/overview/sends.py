@@ -92,34 +92,32 @@ class SeenSends(Reads):
         :param dedupe_scope: only those of a scope.
         :param limit: the most sends to read.
         """
-        later = resolutions.alias()
-        # As in `Resolutions.resolve`: the newest decision about the send, and about this attempt of it.
-        newest = select(func.max(later.c.resolved_at)).where(later.c.send_key == sends.c.send_key)
         these = [
             sends.c.account == account,
             sends.c.state == State.READY,
-            resolutions.c.to_state == State.READY,
+            # As in `Resolutions.resolve`: each claim is another attempt, so this is the last decision.
             resolutions.c.attempt == sends.c.attempt,
-            resolutions.c.resolved_at == newest.correlate(sends).scalar_subquery(),
-            *readable.these(),
+            resolutions.c.to_state == State.READY,
         ]
         if dedupe_scope is not None:
             these.append(sends.c.dedupe_scope == dedupe_scope)
-        of = [column.label(f"decision_{column.name}") for column in resolutions.c]
-        query = (
-            select_sends()
-            .join(resolutions, resolutions.c.send_key == sends.c.send_key)
-            .add_columns(*of)
-            .where(*these)
-            .order_by(resolutions.c.resolved_at.desc(), sends.c.send_key)
-            .limit(limit)
-        )
+        last = select(resolutions).join(sends, sends.c.send_key == resolutions.c.send_key)
+        if conditions := readable.these():
+            last = last.join(batches, batches.c.batch_id == sends.c.batch_id).where(*conditions)
+        last = last.where(*these).order_by(resolutions.c.resolved_at.desc(), resolutions.c.send_key).limit(limit)
 
         def work(connection: Connection) -> list[Decided]:
             now = now_on(connection)
+            found = {row.send_key: resolution_of(row) for row in connection.execute(last)}
+            rows = {
+                row.send_key: row
+                for some in in_groups(list(found))
+                for row in connection.execute(select_sends().where(sends.c.send_key.in_(some)))
+            }
             return [
-                Decided(Open(record_of(row, now), ran_of(row)), resolution_of(row, "decision_"))
-                for row in connection.execute(query)
+                Decided(Open(record_of(rows[key], now), ran_of(rows[key])), decision)
+                for key, decision in found.items()
+                if key in rows
             ]
 
         return self._read(work)
