@@ -140,7 +140,7 @@ A ``failed`` without words was written before version 6, to which a send on hold
 that were written before version 7.
 ``send_gid`` is the id by which Sendoso's webhooks name the send, where an answer has shown it beside another id; NULL
 in all rows of an account without webhooks.
-The indexes named totals, when and open are there for the pages in Airflow's UI (``overview.py``), which count a million
+The indexes named totals, when and open are there for the pages in Airflow's UI (``overview/``), which count a million
 sends without reading their rows. They, and those of scopes and batches, are there since version 8."""
 
 resolutions = Table(
