@@ -1,6 +1,6 @@
-"""A ledger in a bucket whose store answers after 50 ms, against one in SQLite: speed, requests, and how long it opens.
+"""A ledger in a bucket whose store answers after 50 ms, against one in SQLite: speed, requests, time to open.
 
-The store is a folder behind a delay, so the figures are those of a store with that latency and nothing else. Run it with
+The store is a folder behind a delay, so the figures are those of a store with that latency and nothing else. Run
 
     python benchmarks/bucket.py --sends 1000 --stored 100000
 """
@@ -98,31 +98,37 @@ def sends(count: int, rounds: int, directory: Path) -> None:
         asked = made[-1]
         ratios.append(of_sqlite / of_bucket)
         costs.append(asked.cost() / count * 100_000)
-        print(f"| as fast as it can, {batch.WIDTH} in flight | {count / of_bucket:.1f} a second | {ratios[-1]:.2f} of SQLite |")
-        print(f"| requests to the store for a send | {per_send(asked, count)} | {costs[-1]:.2f} USD for 100,000 sends |")
-    print(f"| the same, median | | {statistics.median(ratios):.2f} of SQLite |", flush=True)
+        row("as fast as it can, 16 in flight", f"{count / of_bucket:.1f} a second", f"{ratios[-1]:.2f} of SQLite")
+        row("requests for a send", per_send(asked, count), f"{costs[-1]:.2f} USD for 100,000 sends")
+    row("the same, median", "", f"{statistics.median(ratios):.2f} of SQLite")
+
+
+def row(*cells: str) -> None:
+    print("|", " | ".join(cells), "|", flush=True)
 
 
 def per_send(asked: Slow, count: int) -> str:
-    return ", ".join(f"{number / count:.2f} {what}" for what, number in sorted(asked.asked.items()))
+    return ", ".join(f"{number / count:.3g} {what}" for what, number in sorted(asked.asked.items()))
 
 
 def paced(count: int, directory: Path) -> None:
     with batch.sandbox(10) as url, slow_bucket() as made:
         spent = batch.ours(url, connection(f"{directory}/paced"), count, 10, None)
-    print(f"| at 10 a second | {count / spent:.2f} a second | {count / spent / 10:.3f} of the ceiling |")
-    print(f"| requests for a send at that rate | {per_send(made[-1], count)} | {made[-1].cost() / count * 1e5:.2f} USD for 100,000 sends |", flush=True)
+    cost = made[-1].cost() / count * 100_000
+    row("at 10 a second", f"{count / spent:.2f} a second", f"{count / spent / 10:.3f} of the ceiling")
+    row("requests for a send at that rate", per_send(made[-1], count), f"{cost:.2f} USD for 100,000 sends")
 
 
 def stored(count: int, directory: Path) -> None:
     """Open a ledger with many sends, with and without a snapshot, and read a whole scope."""
+    from obstore.store import LocalStore
+
     from airflow_provider_sendoso.ledger import Ledger
     from airflow_provider_sendoso.ledger.bucket import snapshots
     from airflow_provider_sendoso.ledger.bucket.engine import make_engine
     from airflow_provider_sendoso.ledger.bucket.objects import Bucket
     from airflow_provider_sendoso.ledger.records import Batch, Wanted
     from airflow_provider_sendoso.models import Item, Kind
-    from obstore.store import LocalStore
 
     folder = f"{directory}/stored"
     where = Bucket(LocalStore(folder, mkdir=True), folder)
@@ -144,8 +150,8 @@ def stored(count: int, directory: Path) -> None:
         states = opened.sends.states(dedupe_scope="scope")
         assert sum(states.values()) == count
         snapshots.EVERY = before
-        print(f"| {what}, {count:,} sends | {spent:.1f} s | {dict(slow.asked)} |")
-        print(f"| count a scope of {count:,} | {time.process_time() - cpu:.2f} s of a processor | |", flush=True)
+        row(f"{what}, {count:,} sends", f"{spent:.1f} s", per_send(slow, 1))
+        row(f"count a scope of {count:,}", f"{time.process_time() - cpu:.2f} s of a processor", "")
 
     opens("open it from the log alone", 10**9)
     opens("open it, and make a snapshot", 1)

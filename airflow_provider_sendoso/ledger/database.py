@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -144,8 +145,9 @@ class Database:
             with self.engine.begin() as connection:
                 return work(connection)
 
+        asked = time.monotonic()
         with self._turn:
-            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE)
+            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE, asked)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """
