@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: cluster cluster-group screenshots pictures clean
 
 demo: $(READY)
-	$(BIN)/python -m demo $(if $(KILL),--kill)
+	$(BIN)/python -m demo $(if $(KILL),--kill) $(if $(filter bucket,$(LEDGER)),--bucket)
 
 # The tests wait more than they compute, so there are two workers to a core.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')

@@ -4,6 +4,7 @@ Run the demo: ``make demo``, or ``python -m demo``.
 A warehouse table of 25 people, the DAG ``dags_examples/champions_campaign.py`` in a real Airflow, and a local Sendoso
 that takes the gifts. The DAG is run twice, and the second run sends nobody a second gift. ``make demo KILL=1`` instead
 kills the task in the middle, with ``kill -9``, and tries it again, with a ledger and a Sendoso that are new each time.
+With ``LEDGER=bucket`` the ledger is not in PostgreSQL but in a bucket, which is a folder here.
 Everything it keeps is in ``.demo``.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from obstore.store import LocalStore
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Engine
+
+from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+from airflow_provider_sendoso.ledger.bucket.objects import Bucket
 from demo.people import fill_warehouse, read_people
 from demo.report import Summary, read_ledger, table
 from demo.services import ROOT, Airflow, DemoError, Interrupted, Postgres, Sandbox, Stop, postgres, sandbox
@@ -42,12 +50,14 @@ class Demo:
 
     :param directory: where everything is kept.
     :param kill: whether the task is killed in the middle and tried again.
+    :param bucket: whether the ledger is in a bucket.
     """
 
-    def __init__(self, directory: Path, *, kill: bool = False) -> None:
+    def __init__(self, directory: Path, *, kill: bool = False, bucket: bool = False) -> None:
         self._directory = directory
         self._kill = kill
         self._ledger = "killed_ledger" if kill else "ledger"
+        self._folder = directory / "bucket" / self._ledger if bucket else None
         self._started = self._said = time.monotonic()
         self._stop = Stop()
         self._begun = False
@@ -72,14 +82,15 @@ class Demo:
             self._stop.check()
             with closing(server.database("warehouse")) as warehouse:
                 fill_warehouse(warehouse)
-            state = self._directory / ("killed.jsonl" if self._kill else "sandbox.jsonl")
+            name = "killed" if self._kill else "sandbox"
+            state = self._directory / f"{name}{'-bucket' if self._folder else ''}.jsonl"
             if self._kill:
-                server.empty_database(self._ledger)
+                self._forget_ledger(server)
                 state.unlink(missing_ok=True)
-            server.database(self._ledger).close()
-            self._say(
-                f"PostgreSQL runs: a warehouse with {len(read_people())} people in the table champions, and a ledger"
-            )
+            if self._folder is None:
+                server.database(self._ledger).close()
+            place = "in PostgreSQL" if self._folder is None else f"in the folder {_shown(self._folder)}"
+            self._say(f"A warehouse with {len(read_people())} people in the table champions; the ledger is {place}")
             sendoso = stack.enter_context(sandbox(state, STEP))
             self._stop.check()
             before = len(sendoso.state()["sends"])
@@ -137,7 +148,7 @@ class Demo:
     def _airflow(self, server: Postgres, sendoso: Sandbox) -> Airflow:
         connections = {
             "warehouse": server.airflow_connection("warehouse"),
-            "sendoso_ledger": server.airflow_connection(self._ledger),
+            "sendoso_ledger": self._ledger_connection(server),
             "sendoso_default": sendoso.airflow_connection(),
         }
         home = self._directory / "airflow"
@@ -149,6 +160,22 @@ class Demo:
                 raise DemoError("Airflow could not make its database.")
             migrated.write_text(version("apache-airflow"))
         return airflow
+
+    def _ledger_connection(self, server: Postgres) -> dict[str, Any]:
+        if self._folder is None:
+            return server.airflow_connection(self._ledger)
+        return {"conn_type": "generic", "extra": {"ledger": f"file://{self._folder.resolve()}"}}
+
+    def _forget_ledger(self, server: Postgres) -> None:
+        if self._folder is None:
+            server.empty_database(self._ledger)
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _ledger_engine(self, server: Postgres) -> Engine:
+        if self._folder is not None:
+            return make_engine(Bucket(LocalStore(self._folder), str(self._folder)))
+        return create_engine(f"postgresql+psycopg://postgres@/{self._ledger}?host={server.socket_dir}")
 
     def _run_dag(self, airflow: Airflow, sendoso: Sandbox) -> bool:
         self._say(f"Airflow runs the DAG: airflow dags test {DAG_ID}")
@@ -178,8 +205,7 @@ class Demo:
         summary = Summary.read(self.log.read_text(errors="replace"))
         if summary is None:
             raise DemoError("The batch did not get as far as its summary.")
-        with closing(server.database(self._ledger)) as database:
-            ledger = read_ledger(database, summary.scope)
+        ledger = read_ledger(self._ledger_engine(server), summary.scope)
         sent = sum(state == "SENT" for state, _, _ in ledger.values())
         self._say("The DAG run is over")
         print()
@@ -230,11 +256,12 @@ def main() -> int:
     """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo", description="Show the provider at work, on this machine.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".demo", help="where to keep everything")
+    parser.add_argument("--bucket", action="store_true", help="keep the ledger in a bucket, which is a folder here")
     parser.add_argument("--kill", action="store_true", help="kill the task in the middle, and try it again")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # not every terminal can show every name
     arguments = parser.parse_args()
-    demo = Demo(arguments.directory.resolve(), kill=arguments.kill)
+    demo = Demo(arguments.directory.resolve(), kill=arguments.kill, bucket=arguments.bucket)
     try:
         demo.run()
     except Interrupted as interrupted:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
+from sqlalchemy import text
+from sqlalchemy.engine import Engine
 
 # The lines of BatchSendOperator; a row that is invalid was never posted, so only the log knows about it.
 _SUMMARY = re.compile(r"(?P<counts>\d+ rows: sent .*?)\. Scope '(?P<scope>.*?)', batch \w+\.")
@@ -52,15 +53,17 @@ class Summary:
         return int(found[1]) if found else 0
 
 
-def read_ledger(database: psycopg.Connection, scope: str) -> dict[str, tuple[str, str | None, str | None]]:
+def read_ledger(engine: Engine, scope: str) -> dict[str, tuple[str, str | None, str | None]]:
     """
     Read state, reason and send ID of every send of a campaign, by row reference.
 
-    :param database: the ledger.
+    :param engine: the ledger's.
     :param scope: the campaign.
     """
-    query = "SELECT row_ref, state, reason, send_id FROM sendoso_sends WHERE dedupe_scope = %s"
-    return {row_ref: (state, reason, send_id) for row_ref, state, reason, send_id in database.execute(query, [scope])}
+    query = text("SELECT row_ref, state, reason, send_id FROM sendoso_sends WHERE dedupe_scope = :scope")
+    with engine.begin() as connection:
+        rows = connection.execute(query, {"scope": scope}).all()
+    return {row_ref: (state, reason, send_id) for row_ref, state, reason, send_id in rows}
 
 
 def table(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from airflow_provider_sendoso.client.oauth import SENDING_SCOPE
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoError
+from airflow_provider_sendoso.hooks.bucket_settings import bad_settings
+from airflow_provider_sendoso.hooks.ledger_bucket import BUCKET_TYPES
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 
 Say = Callable[[str], None]
@@ -49,7 +51,10 @@ def _connection(hook: SendosoHook) -> str:
 
 
 def _ledger(hook: SendosoHook) -> str:
-    return f"{hook.config.ledger_conn_id!r} answers, and is {hook.ledger.identity.ledger_uuid}"
+    found = f"{hook.config.ledger_conn_id!r} answers, and is {hook.ledger.identity.ledger_uuid}"
+    connection = hook.get_connection(hook.config.ledger_conn_id)
+    settings = bad_settings(hook.config.ledger_conn_id, connection) if connection.conn_type in BUCKET_TYPES else []
+    return " ".join([found, *(f"Its bucket: {sentence}" for sentence in settings)])
 
 
 def _token(hook: SendosoHook) -> str:

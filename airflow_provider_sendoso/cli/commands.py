@@ -141,6 +141,12 @@ def _webhooks(arguments: argparse.Namespace) -> None:
     serve(arguments.host, arguments.port, partial(print, flush=True))
 
 
+def _copy(arguments: argparse.Namespace) -> None:
+    from airflow_provider_sendoso.cli.ledger import copy
+
+    copy(arguments.source, arguments.target)
+
+
 def _ddl(arguments: argparse.Namespace) -> None:
     from airflow_provider_sendoso.cli.ledger import print_ddl
 
@@ -261,6 +267,15 @@ COMMANDS: tuple[_Command | _Group, ...] = (
                     _Option("--why", {"required": True, "help": "how you know; is recorded, so name nobody"}),
                     _Option("--by", {"help": "who you are; is recorded (the user of the operating system)"}),
                     _Option("--yes", {"action": "store_true", "help": "do not ask before a whole batch or scope"}),
+                ),
+            ),
+            _Command(
+                "copy",
+                "move a ledger to another database or bucket; nothing may be sending meanwhile",
+                _copy,
+                (
+                    _Option("--from", {"dest": "source", "required": True, "help": "the ledger's connection now"}),
+                    _Option("--to", {"dest": "target", "required": True, "help": "the connection of its new place"}),
                 ),
             ),
             _Command(

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
+from airflow_provider_sendoso.hooks.connections import ledger_engine
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger, decisions, grants
+from airflow_provider_sendoso.ledger.copying import Move
 from airflow_provider_sendoso.ledger.ddl import DIALECTS, ddl
 from airflow_provider_sendoso.ledger.records import Record
 from airflow_provider_sendoso.models import normalise_key
@@ -269,6 +271,20 @@ def print_ddl(dialect: str, role: str | None = None, say: Say = print) -> None:
         raise SendosoConfigError("There are no roles on 'sqlite': who may write to the file may do everything.")
     for purpose, statements in grants.grants(dialect, role):
         say("\n".join((f"-- {purpose}", *statements, "")))
+
+
+def copy(from_conn_id: str, to_conn_id: str, say: Say = print) -> None:
+    """
+    Move a ledger to another database or bucket.
+
+    :param from_conn_id: the connection of the ledger as it is.
+    :param to_conn_id: the connection of an empty database or bucket, or of one that an earlier call has begun to fill.
+    :param say: shows a line.
+    :raises SendosoError: as :meth:`~airflow_provider_sendoso.ledger.copying.Move.run` says.
+    """
+    if from_conn_id == to_conn_id:
+        raise SendosoConfigError("--from and --to are the same connection. Nothing was changed.")
+    Move(ledger_engine(from_conn_id), ledger_engine(to_conn_id)).run(say)
 
 
 def _open(conn_id: str) -> tuple[Ledger, str]:

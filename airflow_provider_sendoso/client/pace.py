@@ -47,7 +47,7 @@ class Pace(Protocol):
 
     @property
     def lead(self) -> float:
-        """Seconds before its slot at which a call has to begin what it commits before it; 0 where that takes no time."""
+        """Seconds before its slot at which a call begins what it commits before it; 0 where that takes no time."""
 
     def queue(self) -> float:
         """Enter the queue of polls; return the seconds until this poll's turn, 0 while no sends are waiting."""

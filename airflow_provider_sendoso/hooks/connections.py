@@ -7,18 +7,19 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import mask_secret
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.pace import MINUTE_INTERVAL, POLL_SHARE, SPACING, LocalPace
 from airflow_provider_sendoso.client.tokens import MemoryTokenStore
-from airflow_provider_sendoso.connection_ids import IN_ENVIRONMENT
+from airflow_provider_sendoso.connection_ids import IN_ENVIRONMENT, has_to_exist
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.hooks.ledger_engine import make_engine
 from airflow_provider_sendoso.ledger import Ledger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+    from sqlalchemy.engine import Engine
 
     from airflow_provider_sendoso.client.session import SendosoSession
 
@@ -110,6 +111,19 @@ def open_ledger(conn_id: str, connection: Connection) -> Ledger:
         if uri not in _ledgers:
             _ledgers[uri] = Ledger(make_engine(conn_id, connection))
         return _ledgers[uri]
+
+
+def ledger_engine(conn_id: str) -> Engine:
+    """
+    Make the engine of a ledger's connection, without opening the ledger.
+
+    :param conn_id: the ledger's connection.
+    :raises SendosoConfigError: if there is no such connection, or it cannot be a ledger's.
+    """
+    with has_to_exist(conn_id):
+        connection = BaseHook.get_connection(conn_id)
+    check_extra(conn_id, connection)
+    return make_engine(conn_id, connection)
 
 
 def shared_session(config: ClientConfig, ledger: Ledger | None) -> SendosoSession:

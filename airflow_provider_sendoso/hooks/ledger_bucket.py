@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 ADDRESS = "ledger"
 """The key of the connection's extra that has the address."""
 
-_TIMEOUTS = {"timeout": "10s", "connect_timeout": "5s"}
-_RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 _EXAMPLES = {
     "aws": "s3://bucket/prefix",
     "google_cloud_platform": "gs://bucket/prefix",
@@ -39,9 +38,9 @@ def open_bucket(conn_id: str, connection: Connection) -> Bucket:
     :raises SendosoConfigError: if the extra has no address, or one of another type, or a package is not installed.
     """
     address = str(connection.extra_dejson.get(ADDRESS) or "").strip()
-    example = _EXAMPLES[connection.conn_type]
+    example = _EXAMPLES[str(connection.conn_type)]
     parts = urlsplit(address)
-    if parts.scheme != urlsplit(example).scheme or parts.query or parts.fragment or parts.username or parts.password:
+    if parts.scheme != urlsplit(example).scheme or parts.query or parts.fragment or parts.password:
         raise SendosoConfigError(
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}, so its extra has to say where "
             f'the ledger is, like {{"{ADDRESS}": "{example}"}}. Nothing was sent.'
@@ -69,36 +68,63 @@ def _s3(conn_id: str, connection: Connection, bucket: str, prefix: str) -> Objec
     hook: Any = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
     session = hook.get_session()
     endpoint = hook.conn_config.get_service_endpoint_url("s3") or ""
-    options: dict[str, Any] = {"region": session.region_name or "us-east-1"}
+    options: Any = {"region": session.region_name or "us-east-1"}
     if endpoint:
         options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
     return S3Store(
         bucket,
         prefix=prefix or None,
         config=options,
-        client_options=_client_options(conn_id, endpoint, hook.verify),
+        client_options=_client_options(endpoint, hook.verify),
         retry_config=_RETRIES,
         credential_provider=Boto3CredentialProvider(session),
     )
 
 
 def _gcs(conn_id: str, connection: Connection, bucket: str, prefix: str) -> ObjectStore:
-    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from google.auth.credentials import AnonymousCredentials  # type: ignore[import-not-found,import-untyped,unused-ignore]
     from obstore.auth.google import GoogleCredentialProvider
     from obstore.store import GCSStore
 
-    hook = GoogleBaseHook(gcp_conn_id=conn_id)
+    credentials = GoogleBaseHook(gcp_conn_id=conn_id).get_credentials()
+    endpoint = str(connection.extra_dejson.get("endpoint_url") or "")
+    config: Any = {"base_url": endpoint} if endpoint else {}
+    anonymous = isinstance(credentials, AnonymousCredentials)
     return GCSStore(
         bucket,
         prefix=prefix or None,
-        client_options=_client_options(conn_id, "", None),
+        config=config | ({"skip_signature": True} if anonymous else {}),
+        client_options=_client_options(endpoint),
         retry_config=_RETRIES,
-        credential_provider=GoogleCredentialProvider(hook.get_credentials()),
+        credential_provider=None if anonymous else GoogleCredentialProvider(credentials),
     )
 
 
 def _azure(conn_id: str, connection: Connection, container: str, prefix: str) -> ObjectStore:
-    raise NotImplementedError
+    from airflow.providers.microsoft.azure.hooks.wasb import WasbHook  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from obstore.store import AzureStore
+
+    client: Any = WasbHook(wasb_conn_id=conn_id).get_conn()
+    endpoint = str(client.primary_endpoint).partition("?")[0].rstrip("/")
+    config: Any = {"account_name": client.account_name, "endpoint": endpoint}
+    credential, provider = client.credential, None
+    if hasattr(credential, "account_key"):
+        config["account_key"] = credential.account_key
+    elif sas := getattr(credential, "signature", None) or urlsplit(client.url).query:
+        config["sas_key"] = sas.lstrip("?")
+    else:
+        from obstore.auth.azure import AzureCredentialProvider
+
+        provider = AzureCredentialProvider(credential)
+    return AzureStore(
+        container.partition("@")[0],
+        prefix=prefix or None,
+        config=config,
+        client_options=_client_options(endpoint),
+        retry_config=_RETRIES,
+        credential_provider=provider,
+    )
 
 
 def _file(conn_id: str, connection: Connection, host: str, path: str) -> ObjectStore:
@@ -107,9 +133,9 @@ def _file(conn_id: str, connection: Connection, host: str, path: str) -> ObjectS
     return LocalStore(f"/{path}", mkdir=True)
 
 
-def _client_options(conn_id: str, endpoint: str, verify: bool | str | None) -> dict[str, Any]:
+def _client_options(endpoint: str, verify: bool | str | None = None) -> Any:
     """Return the options of the HTTP client: time limits, and what the connection says about certificates."""
-    options: dict[str, Any] = dict(_TIMEOUTS)
+    options: dict[str, Any] = {"timeout": "10s", "connect_timeout": "5s"}
     if endpoint.startswith("http://"):
         options["allow_http"] = True
     if verify is False:
@@ -122,8 +148,8 @@ def _client_options(conn_id: str, endpoint: str, verify: bool | str | None) -> d
 
 _OPEN: dict[str, Callable[[str, Any, str, str], Any]] = {"s3": _s3, "gs": _gcs, "abfs": _azure, "file": _file}
 _PACKAGES = {
-    "s3": "airflow-provider-sendoso[bucket] and apache-airflow-providers-amazon",
-    "gs": "airflow-provider-sendoso[bucket] and apache-airflow-providers-google",
-    "abfs": "airflow-provider-sendoso[bucket] and apache-airflow-providers-microsoft-azure",
+    "s3": "airflow-provider-sendoso[bucket,amazon]",
+    "gs": "airflow-provider-sendoso[bucket,google]",
+    "abfs": "airflow-provider-sendoso[bucket,microsoft-azure]",
     "file": "airflow-provider-sendoso[bucket]",
 }

@@ -17,6 +17,8 @@ from airflow_provider_sendoso.hooks.ledger_bucket import BUCKET_TYPES, open_buck
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+log = logging.getLogger(__name__)
+
 _LOGGING: dict[str, Any] = {"hide_parameters": True, "logging_name": "sendoso_ledger"}
 # At DEBUG, SQLAlchemy logs the rows that it reads, and the ledger's hash key is in one of them.
 logging.getLogger("sqlalchemy.engine.Engine.sendoso_ledger").addFilter(lambda record: record.levelno > logging.DEBUG)
@@ -70,11 +72,7 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
         key that the driver does not know is refused when the engine connects.
     """
     if connection.conn_type in BUCKET_TYPES:
-        from airflow_provider_sendoso.ledger.bucket.engine import make_engine as make_bucket_engine
-        from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
-
-        bucket = open_bucket(conn_id, connection)
-        return make_bucket_engine(bucket, MachineTurn(bucket.where), **_LOGGING)
+        return _bucket_engine(conn_id, connection)
     if connection.conn_type not in ("postgres", "mysql", "sqlite"):
         raise SendosoConfigError(
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}; use postgres, mysql, "
@@ -114,6 +112,22 @@ def make_engine(conn_id: str, connection: Connection) -> Engine:
     ping = connection.conn_type == "mysql"
     engine = create_engine(url, **_LOGGING, pool_pre_ping=ping, connect_args=arguments)
     _connect_with(engine, conn_id, connection, hook)
+    return engine
+
+
+def _bucket_engine(conn_id: str, connection: Connection) -> Engine:
+    """Open a ledger in a bucket; if there is none yet, warn of settings of the bucket that endanger it."""
+    from airflow_provider_sendoso.hooks.bucket_settings import bad_settings
+    from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
+    from airflow_provider_sendoso.ledger.bucket.engine import make_engine as make_bucket_engine
+    from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
+
+    bucket = open_bucket(conn_id, connection)
+    engine = make_bucket_engine(bucket, MachineTurn(bucket.where), **_LOGGING)
+    replica = replica_of(engine)
+    if replica is not None and replica.is_new:
+        for sentence in bad_settings(conn_id, connection):
+            log.warning("The new ledger's bucket (%s): %s", bucket.where, sentence)
     return engine
 
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -35,6 +36,16 @@ PATIENCE = 10.0
 _OPEN_PATIENCE = 2.0
 """The same for opening the ledger: there, a missing database is more likely than a busy one."""
 
+_NOT_HERE = {
+    schema.MOVED: (
+        "This ledger was moved to another store (airflow sendoso ledger copy): what is sent is remembered there. Let "
+        "the ledger's connection lead there. Nothing was sent."
+    ),
+    schema.COPYING: (
+        "This ledger is being copied from another store, and does not know everybody yet. Run airflow sendoso ledger "
+        "copy again, until it says that the ledger is open. Nothing was sent."
+    ),
+}
 _SINCE_VERSION_1 = (schema.identity.c.schema_version, schema.identity.c.ledger_uuid, schema.identity.c.hash_key)
 _CREATE_LOCK = 0x53454E44  # any number, the same in every process
 _CREATE_PATIENCE_S = 10
@@ -134,8 +145,9 @@ class Database:
             with self.engine.begin() as connection:
                 return work(connection)
 
+        asked = time.monotonic()
         with self._turn:
-            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE)
+            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE, asked)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """
@@ -179,9 +191,10 @@ class Database:
                 f"The role of the ledger's connection lacks a right ({_first_line(error)}). Nothing is sent without "
                 f"it. {self._what_to_grant}"
             )
+        store, kind = ("bucket", "bucket") if self._replica else ("database", self.dialect)
         return SendosoLedgerError(
-            f"The ledger ({'bucket' if self._replica else self.dialect}) could not be read or written: {_first_line(error)}. Nothing is sent without "
-            f"it; the task can be retried once the {'bucket' if self._replica else 'database'} answers."
+            f"The ledger ({kind}) could not be read or written: {_first_line(error)}. Nothing is sent without it; the "
+            f"task can be retried once the {store} answers."
         )
 
     def _open(self, connection: Connection) -> Identity | None:
@@ -194,6 +207,8 @@ class Database:
             row = connection.execute(select(*_SINCE_VERSION_1)).one()
         if self._tables_version(connection, row.schema_version) < schema.SCHEMA_VERSION:
             return None
+        if row.schema_version in _NOT_HERE:
+            raise SendosoConfigError(_NOT_HERE[row.schema_version])
         if row.schema_version > schema.SCHEMA_VERSION:
             raise SendosoConfigError(
                 f"The ledger has schema version {row.schema_version}; this version of airflow-provider-sendoso knows "

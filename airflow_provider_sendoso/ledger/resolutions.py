@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import select, update
@@ -156,15 +156,14 @@ class Resolutions:
         """
         query = select(resolutions).where(resolutions.c.send_key == send_key).order_by(resolutions.c.resolved_at)
         rows = self._database.run(lambda connection: connection.execute(query).fetchall())
-        return [
-            Resolution(
-                row.send_key,
-                State(row.from_state),
-                State(row.to_state),
-                row.send_id,
-                row.resolved_by,
-                row.why,
-                row.resolved_at,
-            )
-            for row in rows
-        ]
+        return [resolution_of(row) for row in rows]
+
+
+def resolution_of(row: Any) -> Resolution:
+    """
+    Make a decision of a row.
+
+    :param row: of ``sendoso_resolutions``.
+    """
+    of = {field.name: getattr(row, field.name) for field in fields(Resolution)}
+    return Resolution(**of | {"from_state": State(of["from_state"]), "to_state": State(of["to_state"])})

@@ -33,6 +33,10 @@ USABLE_SINCE = 4
 """The oldest version whose code may still read and write these tables, while workers are upgraded one by one. A change
 that such code would read wrongly, or write wrongly, raises it to that change's version."""
 
+MOVED, COPYING = 9999, 9998
+"""What ``schema_version`` says of a ledger that was moved to another store, and of one that is not complete there yet:
+newer than any release knows, so that none uses it."""
+
 LONGEST_SCOPE = 500
 """Characters of a ``dedupe_scope``."""
 
@@ -136,7 +140,7 @@ A ``failed`` without words was written before version 6, to which a send on hold
 that were written before version 7.
 ``send_gid`` is the id by which Sendoso's webhooks name the send, where an answer has shown it beside another id; NULL
 in all rows of an account without webhooks.
-The indexes named totals, when and open are there for the pages in Airflow's UI (``overview.py``), which count a million
+The indexes named totals, when and open are there for the pages in Airflow's UI (``overview/``), which count a million
 sends without reading their rows. They, and those of scopes and batches, are there since version 8."""
 
 resolutions = Table(

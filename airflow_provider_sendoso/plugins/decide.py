@@ -140,6 +140,8 @@ def decide(request: Request, who: Who, body: DecisionBody) -> Response:
     gone = {record.send_key for record in skipped}
     html = render(
         "decided.html",
+        root=request.scope["root_path"],
+        conn=seen.account.conn_id,
         tally=tally,
         decision=decision,
         decided=[key for key in shown if key not in gone],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -125,14 +124,9 @@ def show(
         seen=seen,
         live=live,
         waiting=f"{_COUNTED}+" if waiting >= _COUNTED else waiting,
-        version=_version(),
         **values,
     )
     return HTMLResponse(html)
-
-
-def _version() -> str:
-    return hashlib.sha256(b"".join((static(name) or (b"", ""))[0] for name in ("ui.css", "ui.js"))).hexdigest()[:12]
 
 
 @router.get("/")
@@ -218,7 +212,6 @@ def campaign(
         reasons=reasons.most_common(),
         is_cut=reasons.total() >= LOOKED_AT,
         most=LOOKED_AT,
-        words=overview.words(account, found.dedupe_scope).most_common() if found.statuses["pending"] else [],
         batches=[(ran, states[ran.batch_id]) for ran in shown],
         tries=tries_of(shown),
         following=None if last is None else (last.created_at, last.batch_id),
@@ -275,7 +268,6 @@ def run(
         airflow=root.removesuffix(MOUNTED_AT),
         scopes=[(conn, ran) for (conn, _), (_, ran) in scopes.items()],
         live=5.0,
-        version=_version(),
     )
     return HTMLResponse(html)
 
@@ -295,6 +287,13 @@ def held(
         seen.account.name, seen.readable, dedupe_scope=scope or None, after=after, limit=_OPEN + 1
     )
     shown = found[:_OPEN]
+    # What can be taken back is below the first page of what is open.
+    can_be_undone = (
+        ledger.overview.decided_sends(seen.account.name, seen.readable, dedupe_scope=scope or None, limit=_OPEN + 1)
+        if not after
+        else []
+    )
+    decided = can_be_undone[:_OPEN]
     return show(
         request,
         "held.html",
@@ -302,7 +301,13 @@ def held(
         seen,
         who,
         sends=[(one, ledger.airflow_key(one.record.send_key)) for one in shown],
-        decidable={one.record.send_key for one in shown if who.may_decide(one.ran.dag_id, seen.account.conn_id)},
+        decided=[(one, ledger.airflow_key(one.open.record.send_key)) for one in decided],
+        are_more_decided=len(can_be_undone) > _OPEN,
+        decidable={
+            one.record.send_key
+            for one in (*shown, *(one.open for one in decided))
+            if who.may_decide(one.ran.dag_id, seen.account.conn_id)
+        },
         scope=scope,
         following=shown[-1].record.send_key if len(found) > _OPEN else None,
         is_first=not after,
@@ -336,7 +341,7 @@ def account(request: Request, who: Who, conn: str | None = None) -> Response:
         posted=posted,
         free_in=free_in,
         budgets=[
-            (said, views.budget(limit, used, currency))
+            (said, limit.name, None if used is None else views.budget(limit, used, currency))
             for limit, said, used, currency in overview.budgets(seen.account.name, config.spending)
         ],
         ledger=overview.versions(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": views.number, "utc": views.utc, "duration": views.duration}
-    environment.globals |= {"views": views}
+    environment.globals |= {"views": views, "version": _version()}
     return environment
+
+
+def _version() -> str:
+    """Return what changes with style and script, so that a browser loads them anew after an upgrade."""
+    return hashlib.sha256(b"".join((static(name) or (b"", ""))[0] for name in ("ui.css", "ui.js"))).hexdigest()[:12]
 
 
 def render(template: str, **values: Any) -> str:

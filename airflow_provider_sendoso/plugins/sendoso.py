@@ -5,32 +5,19 @@ Every process of Airflow imports this module, so it imports nothing: not FastAPI
 
 from __future__ import annotations
 
-import asyncio
-import re
 from typing import Any
 
-from airflow import __version__ as airflow_version
 from airflow.plugins_manager import AirflowPlugin
+
+from airflow_provider_sendoso.mounting import Lazy, takes_plugins
 
 PREFIX = "/sendoso"
 """Where the API server mounts the pages."""
 
-_HAS_PAGES = [int(part) for part in re.findall(r"\d+", airflow_version)[:3]] >= [3, 1, 1]
-"""Airflow 2 cannot mount the pages, 3.0 cannot show them, and 3.1.0 does not recognise a login by its cookie."""
 
-
-class Pages:
-    """The pages, as an ASGI application that is made at the first request."""
-
-    def __init__(self) -> None:
-        self._app: Any = None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request."""
-        if self._app is None:
-            # In a thread, because importing what the pages need takes a while; twice is no harm.
-            self._app = await asyncio.to_thread(_make_app)
-        await self._app(scope, receive, send)
+def pages() -> Lazy:
+    """Return the pages, as an ASGI application."""
+    return Lazy(_make_app)
 
 
 def _make_app() -> Any:
@@ -60,5 +47,5 @@ class SendosoPlugin(AirflowPlugin):
     """*Browse › Sendoso*, and a tab on each DAG run and task instance; nothing before Airflow 3.1.1."""
 
     name = "sendoso"
-    fastapi_apps = [{"app": Pages(), "url_prefix": PREFIX, "name": "Sendoso"}] if _HAS_PAGES else []
-    external_views = _views() if _HAS_PAGES else []
+    fastapi_apps = [{"app": pages(), "url_prefix": PREFIX, "name": "Sendoso"}] if takes_plugins() else []
+    external_views = _views() if takes_plugins() else []

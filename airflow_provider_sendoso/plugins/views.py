@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -185,8 +186,11 @@ def statuses(campaign: Campaign) -> Bar:
 
     :param campaign: the campaign.
     """
-    known = [(status.value, campaign.statuses[status.value], f"status-{status.value}") for status in SendStatus]
-    return make_bar([*known, ("no status yet", campaign.statuses[""], "ready")])
+    on_hold = campaign.on_hold.total()
+    numbers = campaign.statuses - Counter({SendStatus.PENDING.value: on_hold})
+    known = [(status.value, numbers[status.value], f"status-{status.value}") for status in SendStatus]
+    name = "or more on hold" if campaign.is_on_hold_cut else "on hold"
+    return make_bar([*known, (name, on_hold, "held"), ("no status yet", campaign.statuses[""], "ready")])
 
 
 def to_come(campaign: Campaign) -> int | None:

@@ -34,6 +34,6 @@ class Concurrency:
         """
         Record the duration of an answered POST; time-outs are not recorded, so that an outage does not raise the limit.
 
-        :param latency: seconds from its slot until its outcome was recorded.
+        :param latency: seconds from the commit before its slot until its outcome was recorded.
         """
         self._latency += _WEIGHT * (latency - self._latency)

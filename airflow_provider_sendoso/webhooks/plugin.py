@@ -8,38 +8,33 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from airflow import __version__ as _airflow
 from airflow.plugins_manager import AirflowPlugin
+
+from airflow_provider_sendoso.mounting import Lazy, takes_plugins
 
 PREFIX = "/sendoso/webhooks"
 
-_MOUNTS_SINCE = (3, 1)
-"""The first Airflow whose API server this is tried on; before 3.0 the UI is no ASGI application at all."""
 
-_receivers: list[Any] = []
-
-
-async def receiver(scope: Any, receive: Any, send: Any) -> None:
-    """Answer a request; the first one imports what that needs."""
-    if not _receivers:
-        from airflow_provider_sendoso.webhooks.app import make_app
-
-        _receivers.append(make_app())
-    await _receivers[0](scope, receive, send)
+def receiver() -> Lazy:
+    """Return the receiver, as an ASGI application."""
+    return Lazy(_make_app)
 
 
-def mounts(airflow: str = _airflow) -> list[dict[str, Any]]:
+def _make_app() -> Any:
+    from airflow_provider_sendoso.webhooks.app import make_app
+
+    return make_app()
+
+
+def mounts() -> list[dict[str, Any]]:
     """
-    Return what Airflow's API server mounts: nothing on an Airflow before 3.1, and without the extra ``webhooks``.
+    Return what Airflow's API server mounts: nothing on an Airflow before 3.1.1, and without the extra ``webhooks``.
 
     So there is no route that anybody can call where nobody has asked for one.
-
-    :param airflow: the version of Airflow.
     """
-    major, minor = airflow.split(".")[:2]
-    if (int(major), int(minor)) < _MOUNTS_SINCE or find_spec("standardwebhooks") is None:
+    if not takes_plugins() or find_spec("standardwebhooks") is None:
         return []
-    return [{"app": receiver, "url_prefix": PREFIX, "name": "Sendoso webhooks"}]
+    return [{"app": receiver(), "url_prefix": PREFIX, "name": "Sendoso webhooks"}]
 
 
 class SendosoWebhooksPlugin(AirflowPlugin):

@@ -1,4 +1,4 @@
-"""Serves the receiver on its own: beside an API server that is not to be reached, or on an Airflow before 3.1."""
+"""Serves the receiver on its own: beside an API server that is not to be reached, or on an Airflow before 3.1.1."""
 
 from __future__ import annotations
 

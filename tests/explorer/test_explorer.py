@@ -75,5 +75,3 @@ def test_a_guard_that_is_missing_is_found_and_its_story_can_be_told_again(name: 
         again = explore("--case", case, "--choices", choices[1], tree=tree)
     assert again.returncode == 1
     assert f"BROKEN: {broken[1]}" in again.stdout
-
-

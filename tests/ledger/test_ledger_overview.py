@@ -8,13 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, literal, select, update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
-from airflow_provider_sendoso.ledger import Ledger, overview
-from airflow_provider_sendoso.ledger.overview import EVERYTHING, SORTS, Readable, position
+from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.overview import EVERYTHING, SORTS, Readable, campaigns, details, position
+from airflow_provider_sendoso.ledger.overview import account as figures
 from airflow_provider_sendoso.ledger.records import Batch, State
-from airflow_provider_sendoso.ledger.schema import batches, scopes, sends
+from airflow_provider_sendoso.ledger.schema import batches, resolutions, scopes, sends
 from airflow_provider_sendoso.ledger.spending import Fit
 from airflow_provider_sendoso.ledger.statements import now_on
 from airflow_provider_sendoso.models import Item, Kind, StatusReport
@@ -161,13 +162,13 @@ def test_a_campaign_adds_up(opened: Ledger, add: Add) -> None:
         assert (campaign.spent, campaign.reserved) == (Counter(USD=7_500_000, EUR=1_000_000), Counter(USD=2_000_000))
         assert (campaign.unpriced, campaign.at_work, campaign.lost, campaign.rate) == (3, 2, 1, 0)
         assert campaign.recipient_key == "email"
+        assert campaign.on_hold == Counter()  # paused is not on hold
         assert campaign.last is not None
         assert (campaign.last.run_id, campaign.batches) == ("7", 7)
     reasons = opened.overview.reasons(ACCOUNT, "q4")
     assert reasons == Counter(
         {(State.REFUSED, "http_422"): 2, (State.HELD, "http_500"): 1, (State.HELD, ""): 1, (State.READY, ""): 1}
     )
-    assert opened.overview.words(ACCOUNT, "q4") == Counter()  # paused is not on hold
 
 
 def test_sends_on_hold_are_counted_by_sendosos_words(opened: Ledger, add: Add) -> None:
@@ -179,7 +180,34 @@ def test_sends_on_hold_are_counted_by_sendosos_words(opened: Ledger, add: Add) -
         status_words=StatusReport.of("pending", "Pending Approval", ["Initiated"]).stored_words,
         run_id="2",
     )
-    assert opened.overview.words(ACCOUNT, "q4") == Counter({"Insufficient Funds": 2, "Pending Approval": 1})
+    add("q5", State.SENT, State.SENT, status="pending", status_words="Initiated")
+    add("q5", State.SENT, status="pending", status_words="Pending Approval", run_id="2")
+    add("q5", State.SENT, status="shipped", status_words="Pending Approval,Shipped", run_id="3")
+    add("q5", State.HELD, status="pending", status_words="Pending Approval", run_id="4")
+    add("q6", State.SENT)
+    expected = {
+        "q4": Counter({"Insufficient Funds": 2, "Pending Approval": 1}),
+        "q5": Counter({"Pending Approval": 1}),
+        "q6": Counter(),
+    }
+    found = opened.overview.campaigns(ACCOUNT, EVERYTHING, limit=9)
+    assert {one.dedupe_scope: one.on_hold for one in found} == expected
+    for name, on_hold in expected.items():
+        one = opened.overview.campaign(ACCOUNT, name, EVERYTHING)
+        assert one is not None
+        assert (one.on_hold, one.is_on_hold_cut) == (on_hold, False)
+
+
+def test_of_very_many_that_wait_some_are_looked_at(opened: Ledger, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaigns, "LOOKED_AT", 4)
+    monkeypatch.setattr(campaigns, "_READ_OF_EACH", 2)
+    for name, number in (("q4", 5), ("q5", 2)):
+        add(name, *[State.SENT] * number, status="pending", status_words="Pending Approval")
+    found = opened.overview.campaigns(ACCOUNT, EVERYTHING, sort="name", limit=9)
+    assert [(one.on_hold.total(), one.is_on_hold_cut) for one in found] == [(2, True), (2, False)]
+    one = opened.overview.campaign(ACCOUNT, "q4", EVERYTHING)
+    assert one is not None
+    assert (one.on_hold.total(), one.is_on_hold_cut) == (4, True)
 
 
 def test_a_campaign_has_the_limits_of_its_tasks_and_the_plan_of_its_last_batch(opened: Ledger) -> None:
@@ -235,13 +263,25 @@ def test_an_accounts_budgets_are_its_counters_or_its_sends(opened: Ledger, add: 
     assert opened.overview.rate(ACCOUNT)[0] == 4
 
 
+def test_very_many_sends_of_a_limit_that_is_new_are_not_added_up(
+    opened: Ledger, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("q4", *[State.SENT] * 3, posted_at=None, cost=2_000_000, currency="USD")
+    opened._database.run(lambda connection: connection.execute(update(sends).values(posted_at=now_on(connection))))
+    limits = SpendingLimits(max_sends_per_day=10)
+    for most, used in ((2, None), (3, 3)):
+        monkeypatch.setattr(figures, "ADDED_UP", most)
+        ((_, _, found, _),) = opened.overview.budgets(ACCOUNT, limits)
+        assert found == used
+
+
 def test_a_timeline_of_a_large_scope_has_its_last_sends(
     opened: Ledger, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(10):
         add("q4", State.SENT, posted_at=1000.0 + number, run_id=str(number))
     for most, first, counted in ((4, 1006.0, 4), (10, 1000.0, 10), (11, 1000.0, 10)):
-        monkeypatch.setattr(overview, "CHARTED", most)
+        monkeypatch.setattr(details, "CHARTED", most)
         line = opened.overview.timeline(ACCOUNT, "q4", 5)
         assert line is not None
         assert (line.first, sum(line.counts), line.is_cut) == (first, counted, most == 4)
@@ -280,6 +320,49 @@ def test_open_sends_are_read_in_pages_and_none_is_changed(opened: Ledger, add: A
     assert opened.overview.open_sends("other", EVERYTHING, limit=9) == []
     ran = opened.overview.batches_of([only.record])
     assert ran[only.record.batch_id] == only.ran
+
+
+def test_what_was_said_not_to_have_gone_out_is_read_until_somebody_claims_it(opened: Ledger, add: Add) -> None:
+    first, second, other = add("q4", State.UNKNOWN, State.HELD, State.UNKNOWN, lease_until=0.0)
+    (theirs,) = add("theirs", State.UNKNOWN, lease_until=0.0, dag_id="theirs")
+    add("q4", State.READY, run_id="never decided")
+    (later,) = add("q4", State.READY, run_id="claimed and given back", attempt=2)
+
+    def decide(key: str, to_state: State, why: str) -> bool:
+        record = opened.sends.read([key])[key]
+        return opened.resolutions.resolve(record, to_state, resolved_by="ada", why=why)
+
+    for key in (first, second, theirs):
+        assert decide(key, State.READY, f"about {key}")
+    assert decide(other, State.SENT, "found")
+    # The newest decision about another attempt says nothing of this one.
+    of_another_attempt = insert(resolutions).from_select(
+        [column.name for column in resolutions.c],
+        select(
+            *(
+                {"send_key": literal(later), "resolution_id": literal("x")}.get(column.name, column)
+                for column in resolutions.c
+            )
+        ).where(resolutions.c.send_key == first),
+    )
+    opened._database.run(lambda connection: connection.execute(of_another_attempt))
+
+    ours = Readable(hidden=frozenset({"theirs"}))
+    found = opened.overview.decided_sends(ACCOUNT, ours, limit=9)
+    assert [one.open.record.send_key for one in found] == [second, first]
+    assert [one.decision for one in found] == [opened.resolutions.history(key)[-1] for key in (second, first)]
+    assert found[0].open.ran.dag_id == "campaign"
+    assert len(opened.overview.decided_sends(ACCOUNT, EVERYTHING, limit=9)) == 3
+    assert len(opened.overview.decided_sends(ACCOUNT, EVERYTHING, limit=2)) == 2
+    (only,) = opened.overview.decided_sends(ACCOUNT, EVERYTHING, dedupe_scope="theirs", limit=9)
+    assert only.open.record.send_key == theirs
+    assert opened.overview.decided_sends("other", EVERYTHING, limit=9) == []
+    # What is listed can be taken back, once.
+    assert decide(first, State.SENT, "there after all")
+    opened._database.run(
+        lambda connection: connection.execute(update(sends).where(sends.c.send_key == second).values(state="CLAIMED"))
+    )
+    assert opened.overview.decided_sends(ACCOUNT, ours, limit=9) == []
 
 
 def test_a_person_is_found_by_the_hash_or_by_the_keys(opened: Ledger, add: Add) -> None:

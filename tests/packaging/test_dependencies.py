@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "airflow_provider_sendoso"
 
-OF_AIRFLOW = {"fastapi", "flask_appbuilder", "opentelemetry", "starlette", "wtforms"}
-"""What Airflow brings for its own form, API server and traces; without it there is no such form, page or trace."""
+OF_AIRFLOW = {"fastapi", "flask_appbuilder", "google", "opentelemetry", "starlette", "wtforms"}
+"""What Airflow brings for its own form, API server, traces and connections to Google; without it there are none."""
 
 DISTRIBUTIONS = packages_distributions()
 
@@ -34,7 +34,7 @@ def distribution(module: str) -> str | None:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names | OF_AIRFLOW | {PACKAGE.name}:
         return None
-    if provider := re.match(r"airflow\.providers\.(common\.\w+|\w+)", module):
+    if provider := re.match(r"airflow\.providers\.((?:common|microsoft)\.\w+|\w+)", module):
         return f"apache-airflow-providers-{provider[1].replace('.', '-')}"
     if top == "airflow":
         return "apache-airflow"

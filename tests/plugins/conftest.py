@@ -66,17 +66,17 @@ def login(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     from fastapi import FastAPI
     from starlette.testclient import TestClient
 
-    from airflow_provider_sendoso.plugins.sendoso import PREFIX, Pages
+    from airflow_provider_sendoso.plugins.sendoso import PREFIX, pages
 
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "0" * 64)
     monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "ada:admin,vic:viewer,ursula:user")
     airflow_app.purge_cached_app()
     manager = airflow_app.init_auth_manager()
-    pages = Pages()
+    app = pages()
 
     def make(role: str | None, *, seconds: int = 3600, teams: tuple[str, ...] = (), path: str = "") -> Somebody:
         server = FastAPI(root_path=path)
-        server.mount(PREFIX, pages)
+        server.mount(PREFIX, app)
         server.add_middleware(JWTRefreshMiddleware)
         client = TestClient(server, base_url="http://airflow.test")
         if role is not None:

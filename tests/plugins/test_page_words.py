@@ -45,6 +45,17 @@ def test_a_bar_has_every_send_once_and_what_is_to_come() -> None:
     assert views.make_bar([("nothing", 0, "sent")]).said == "nothing yet"
 
 
+def test_what_is_on_hold_is_not_pending_as_well() -> None:
+    given = campaign(SENT=9)
+    given.statuses.update({"pending": 5, "shipped": 3, "": 1})
+    assert views.statuses(given).said == "5 pending, 3 shipped, 1 no status yet"
+    given.on_hold.update({"Pending Approval": 1, "Insufficient Funds": 1})
+    bar = views.statuses(given)
+    assert (bar.said, bar.total) == ("3 pending, 3 shipped, 2 on hold, 1 no status yet", 9)
+    given.is_on_hold_cut = True
+    assert "2 or more on hold" in views.statuses(given).said
+
+
 def test_the_time_that_is_left_is_known_only_while_something_is_sent() -> None:
     assert views.time_left(campaign(at_work=10, rate=60, done=30)) == "at most 70 seconds left"
     assert views.time_left(campaign(at_work=10, rate=1, done=30)) == "at most 70 minutes left"

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger, decisions
+from airflow_provider_sendoso.ledger.overview import account as figures
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.ledger.schema import sends
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
@@ -279,6 +280,94 @@ def test_a_send_whose_process_has_died_is_shown_and_decided(
     who = login("user")
     assert 'data-state="POSTING"' in who.get("/held").text
     assert "1 recorded as not sent" in decide(who, key, state="POSTING", resolution="not_sent").text
+
+
+def test_what_was_said_not_to_have_gone_out_is_taken_back(
+    login: Callable[..., Any], make_open: Callable[..., Any]
+) -> None:
+    key, other = make_open("ada@example.com", "bob@example.com")
+    who = login("user")
+    assert "Said not to have gone out" not in who.get("/held").text
+    answer = decide(who, key, resolution="not_sent", why="not in the list")
+    assert '<a href="/sendoso/held?conn=sendoso_default">' in answer.text
+    page = who.get("/held").text
+    assert "Said not to have gone out" in page
+    assert re.search(f'value="{key}" data-state="READY" data-attempt="1"', page)
+    assert "by Ada: not in the list" in text_of(page)
+    assert "Said not to have gone out" in who.get("/held?scope=q4").text
+    assert "Said not to have gone out" not in who.get("/held?scope=q5").text
+    assert "Said not to have gone out" not in who.get(f"/held?after={'0' * 64}").text
+    assert "1 recorded as sent" in decide(who, key, state="READY", why="there after all").text
+    book = ledger_of()
+    assert book.sends.read([key])[key].state is State.SENT
+    assert [(one.from_state, one.to_state, one.why) for one in book.resolutions.history(key)] == [
+        (State.UNKNOWN, State.READY, "not in the list"),
+        (State.READY, State.SENT, "there after all"),
+    ]
+    assert "Said not to have gone out" not in who.get("/held").text
+    # Once more is too late, as is to say again that it did not go out.
+    for state, resolution in (("READY", "sent"), ("SENT", "not_sent")):
+        assert "0 recorded" in decide(who, key, state=state, resolution=resolution).text
+    assert len(book.resolutions.history(key)) == 2
+    assert book.sends.read([other])[other].state is State.UNKNOWN
+
+
+def test_an_undone_decision_has_its_send_id_checked_too(
+    login: Callable[..., Any], make_open: Callable[..., Any]
+) -> None:
+    (key,) = make_open("ada@example.com")
+    who = login("user")
+    decide(who, key, resolution="not_sent")
+    wrong = decide(who, key, state="READY", send_id="no-such-id")
+    assert (wrong.status_code, "does not know the send id" in wrong.json()["detail"]) == (409, True)
+    assert ledger_of().sends.read([key])[key].state is State.READY
+
+
+def test_what_a_run_has_claimed_is_not_taken_back(login: Callable[..., Any], make_open: Callable[..., Any]) -> None:
+    (key,) = make_open("ada@example.com")
+    who = login("user")
+    decide(who, key, resolution="not_sent")
+    book = ledger_of()
+    claimed = update(sends).values(state=State.CLAIMED, attempt=2, owner="run")
+    book._database.run(lambda connection: connection.execute(claimed))
+    assert "Said not to have gone out" not in who.get("/held").text
+    answer = text_of(decide(who, key, state="READY").text)
+    assert "0 recorded as sent" in answer
+    assert f"{key[:12]} is about to be sent: decided by Ada" in answer
+    # Given back without a POST it is free, and nobody has decided about this attempt.
+    freed = update(sends).values(state=State.READY)
+    book._database.run(lambda connection: connection.execute(freed))
+    assert "Said not to have gone out" not in who.get("/held").text
+    assert "0 recorded" in decide(who, key, state="READY", attempt=2).text
+    assert book.sends.read([key])[key].state is State.READY
+
+
+def test_what_is_on_hold_is_told_in_the_list(login: Callable[..., Any], make_open: Callable[..., Any]) -> None:
+    make_open("ada@example.com", "bob@example.com")
+    held = update(sends).values(state=State.SENT, status="pending", status_words="Pending Approval")
+    ledger_of()._database.run(lambda connection: connection.execute(held))
+    who = login("viewer")
+    assert "2 on hold" in text_of(who.get("/campaigns").text)
+    page = text_of(who.get("/campaign?scope=q4").text)
+    assert "On hold at Sendoso until somebody there decides: 2 Pending Approval." in page
+
+
+def test_a_limit_that_nothing_has_counted_is_told(
+    login: Callable[..., Any],
+    make_open: Callable[..., Any],
+    sendoso: Any,
+    set_connection: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_open("ada@example.com", "bob@example.com")
+    limited = {"conn_type": "sendoso", "host": sendoso.url, "login": "sandbox", "password": "sandbox"}
+    set_connection("sendoso_default", limited | {"extra": {"max_sends_per_day": 9}})
+    who = login("op")
+    assert 'aria-label="max_sends_per_day: 2 of 9 used"' in who.get("/account").text
+    monkeypatch.setattr(figures, "ADDED_UP", 1)
+    page = text_of(who.get("/account").text)
+    assert "max_sends_per_day" in page
+    assert "Not counted yet" in page
 
 
 # -- bad input

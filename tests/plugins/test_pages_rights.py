@@ -109,6 +109,27 @@ def test_a_viewers_decision_is_refused(login: Callable[..., Any], make_open: Cal
     assert SendosoHook().ledger.resolutions.history(key) == []
 
 
+def test_a_viewer_sees_what_was_decided_and_takes_nothing_back(
+    login: Callable[..., Any], make_open: Callable[..., Any]
+) -> None:
+    (key,) = make_open("ada@example.com")
+    assert login("user").post("/held", **body(key)).status_code == 200
+    who = login("viewer")
+    held = who.get("/held").text
+    assert "Said not to have gone out" in held
+    assert key in held
+    assert "<button" not in held
+    assert "checkbox" not in held
+    undo = {"resolution": "sent", "sends": [{"key": key, "state": "READY", "attempt": 1}]}
+    answer = who.post("/held", **body(key, **undo))
+    assert answer.status_code == 403
+    assert login(None).post("/held", **body(key, **undo)).status_code in (401, 403)
+    forged = login("user").post("/held", headers={"Sec-Fetch-Site": "cross-site"}, **body(key, **undo))
+    assert forged.status_code == 403
+    assert state(key) is State.READY
+    assert len(SendosoHook().ledger.resolutions.history(key)) == 1
+
+
 def test_a_viewer_may_not_test_a_connection(login: Callable[..., Any], make_open: Callable[..., Any]) -> None:
     make_open("ada@example.com")
     assert login("viewer").post("/account/check", conn="sendoso_default").status_code == 403

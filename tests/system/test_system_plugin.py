@@ -315,7 +315,31 @@ def test_a_campaign_is_watched_and_decided(
     expect(old.get_by_role("status")).to_contain_text("had changed since this page was loaded")
     expect(old.get_by_role("status")).to_contain_text("decided by ada")
 
-    # A run finds the other two at Sendoso, and sends the one that was decided.
+    # -- another is decided wrongly, which is taken back
+    wrong = frame.get_by_role("region", name="Held sends").get_by_role("checkbox", name="C-").first
+    name = wrong.get_attribute("aria-label") or ""
+    wrong.check()
+    frame.get_by_label("It did not").check()
+    frame.get_by_label("How you know").fill("Looked in the wrong list")
+    frame.get_by_role("button", name="Record for 1 chosen").click()
+    frame.get_by_role("status").get_by_role("link", name="this page, loaded again").click()
+    free = frame.get_by_role("region", name="Said not to have gone out", exact=True)
+    expect(free.get_by_role("row").filter(has_text="C-")).to_have_count(2)
+    expect(free.get_by_role("row").filter(has_text=name)).to_contain_text("by ada: Looked in the wrong list")
+    free.get_by_role("checkbox", name=name, exact=True).check()
+    free.get_by_label("How you know").fill("It is in the tracker")
+    expect(free.get_by_role("button", name="Record as sent: 1 chosen")).to_be_enabled()
+    expect(frame.get_by_role("button", name="Record for 0 chosen")).to_be_enabled()
+    assert ui.unreadable() == []
+    page.set_viewport_size({"width": 1280, "height": 1150})
+    free.scroll_into_view_if_needed()
+    shoot("ui-held-taken-back")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    free.get_by_role("button", name="Record as sent: 1 chosen").click()
+    expect(frame.get_by_role("status")).to_contain_text("1 recorded as sent.")
+    expect(free.get_by_role("row").filter(has_text="C-")).to_have_count(1)
+
+    # A run finds the last one at Sendoso, and sends the one that was decided first.
     sandbox.clear_faults()
     task = {"task_ids": ["gifts"], "dag_run_id": run_id}
     live_airflow.api("POST", f"dags/{DAG}/clearTaskInstances", dry_run=False, only_failed=False, **task)
@@ -324,15 +348,16 @@ def test_a_campaign_is_watched_and_decided(
         lambda: live_airflow.api("GET", f"dags/{DAG}/dagRuns/{run_id}")["state"] == "success", "the run is over"
     )
     frame.get_by_label("All sends of this page").check()
-    frame.get_by_label("It went out").check()
-    frame.get_by_label("How you know").fill("Found in the list")
-    frame.get_by_role("button", name="Record for 2 chosen").click()
-    expect(frame.get_by_role("status")).to_contain_text("2 had changed since this page was loaded")
+    frame.get_by_label("It went out:").check()
+    frame.locator("#why").fill("Found in the list")
+    frame.get_by_role("button", name="Record for 1 chosen").click()
+    expect(frame.get_by_role("status")).to_contain_text("1 had changed since this page was loaded")
     expect(frame.get_by_role("status")).to_contain_text("found at Sendoso by a run")
     with psycopg.connect(host=ledger.socket_dir, user="postgres", dbname=ledger.name) as database:
         decided = database.execute("SELECT to_state, resolved_by, why FROM sendoso_resolutions").fetchall()
     assert ("READY", "ada", "Not in Sendoso's list of sends") in decided
-    assert sorted(by for _, by, _ in decided) == ["ada", "reconcile", "reconcile"]
+    assert ("SENT", "ada", "It is in the tracker") in decided
+    assert sorted(by for _, by, _ in decided) == ["ada", "ada", "ada", "reconcile"]
     assert sandbox.duplicates() == {}
 
     # -- on a phone

@@ -88,30 +88,23 @@ def test_the_plugin_imports_nothing_but_itself_at_the_start_of_airflow(tmp_path:
     )
     told = json.loads(done.stdout.splitlines()[-1])
     ours = {name.removeprefix("airflow_provider_sendoso") for name in told["new"]}
-    assert ours - {""} == {".webhooks", ".webhooks.plugin"}
-
-
-@pytest.mark.parametrize(
-    ("airflow", "mounted"),
-    [("2.11.2", 0), ("3.0.6", 0), ("3.1.0", 1), ("3.3.2", 1), ("3.4.0b1", 1), ("10.0.0", 1)],
-)
-def test_the_plugin_is_inert_before_airflow_3_1(airflow: str, mounted: int) -> None:
-    from airflow_provider_sendoso.webhooks import plugin
-
-    assert len(plugin.mounts(airflow)) == mounted
+    assert ours - {""} == {".mounting", ".webhooks", ".webhooks.plugin"}
 
 
 def test_the_plugin_is_inert_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_sendoso.webhooks import plugin
 
+    monkeypatch.setattr(plugin, "takes_plugins", lambda: True)
+    assert [mounted["url_prefix"] for mounted in plugin.mounts()] == ["/sendoso/webhooks"]
     monkeypatch.setattr(plugin, "find_spec", lambda name: None)
-    assert plugin.mounts("3.3.2") == []
+    assert plugin.mounts() == []
 
 
-async def test_the_plugin_makes_the_receiver_at_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_provider_sendoso.webhooks import plugin
+async def test_the_plugin_makes_the_receiver_at_the_first_request() -> None:
+    from airflow_provider_sendoso.webhooks.plugin import receiver
 
-    monkeypatch.setattr(plugin, "_receivers", [])
+    app = receiver()
+    assert app._app is None
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -119,9 +112,9 @@ async def test_the_plugin_makes_the_receiver_at_the_first_request(monkeypatch: p
 
     scope = {"type": "http", "method": "GET", "path": "/sendoso/webhooks/x", "headers": []}
     for _ in range(2):
-        await plugin.receiver(scope, None, send)
+        await app(scope, None, send)
     assert [message["status"] for message in sent if "status" in message] == [405, 405]
-    assert [type(made) for made in plugin._receivers] == [type(make_app())]
+    assert isinstance(app._app, type(make_app()))
 
 
 def test_airflow_knows_the_plugin_by_its_entry_point() -> None:

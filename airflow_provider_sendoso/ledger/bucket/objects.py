@@ -130,8 +130,8 @@ class Bucket:
             return function(self._store, *arguments, **options)
         except (kinds.PermissionDeniedError, kinds.UnauthenticatedError) as error:
             raise SendosoLedgerError(
-                f"The ledger's bucket ({self.where}) refuses the credentials of its connection: {_first_line(error)}. "
-                "Nothing is sent without it. docs/bucket.md has the rights that it needs: to read, list and create objects."
+                f"The ledger's bucket ({self.where}) refuses the connection's credentials: {_first_line(error)}. "
+                "Nothing is sent without it. It needs the rights to read, list and create objects (docs/bucket.md)."
             ) from None
         except kinds.AlreadyExistsError:
             raise

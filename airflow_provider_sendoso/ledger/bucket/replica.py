@@ -33,6 +33,8 @@ _COMMIT_TAKES = 0.1
 _WEIGHT = 0.2
 """How much the last one counts."""
 
+_SPARE = 3.0
+
 _CHANGED = "sendoso_changed"
 _POSITION = "sendoso_position"
 _OWN_TABLES = (
@@ -91,9 +93,11 @@ class Replica:
         self._clock = StoreClock()
         self._read_at = self._began_at = 0.0
         self._appended = 0
+        self._found_something = False
         self.commit_takes = _COMMIT_TAKES
-        """Seconds that the last transactions that changed something took, with what they had to do again, and as much
-        again because the next one may take longer."""
+        """Seconds in which a transaction that changes something is sure to be committed: three times what the last ones
+        took from the moment when their threads asked, with what they had to do again. The next one may take longer, and
+        its thread may have to wait for a group's (``group_commit.py``)."""
         # Without a name SQLite keeps the database in a file that nobody else sees, and that is gone with the process.
         self.connection: ReplicaConnection = sqlite3.connect(
             "", check_same_thread=False, isolation_level=None, factory=ReplicaConnection, cached_statements=512
@@ -121,6 +125,7 @@ class Replica:
                 self._log.check_start()
             self._catch_up()
             self._log.check_end()
+            self._found_something = self._log.number > 0
             if self._log.number - loaded >= snapshots.EVERY and self._knows_all_columns():
                 snapshots.save(self._objects, self.connection, self._log.number)
         except NotAnswered as error:
@@ -129,22 +134,23 @@ class Replica:
             raise _damaged(error) from None
         self.connection.before_commit = self._publish
 
-    def run(self, transaction: Callable[[], T], patience: float) -> T:
+    def run(self, transaction: Callable[[], T], patience: float, asked: float) -> T:
         """
         Run a transaction until it has seen everything that was committed before it.
 
         :param transaction: may run several times.
         :param patience: seconds after which it is not repeated any more.
-        :raises sqlalchemy.exc.OperationalError: if others have committed first for so long, or the store does not answer.
+        :param asked: when its thread asked for it, in monotonic seconds; it may have waited for other threads since.
+        :raises sqlalchemy.exc.OperationalError: if others have committed first all that time, or the store does not
+            answer.
         """
-        began, before = time.monotonic(), self._appended
-        give_up = began + patience
+        before, give_up = self._appended, time.monotonic() + patience
         while True:
             try:
                 with self._turn():
                     result = transaction()
                 if self._appended > before:
-                    self.commit_takes += _WEIGHT * (2 * (time.monotonic() - began) - self.commit_takes)
+                    self.commit_takes += _WEIGHT * (_SPARE * (time.monotonic() - asked) - self.commit_takes)
                 return result
             except OperationalError as error:
                 if not isinstance(error.orig, Behind) or time.monotonic() > give_up:
@@ -158,6 +164,11 @@ class Replica:
         with suppress(NotAnswered, LogDamaged):
             return self._read_at < self._began_at and self._catch_up()
         return False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was nothing in the log when it was read."""
+        return not self._found_something
 
     @property
     def is_loaded(self) -> bool:
@@ -266,7 +277,7 @@ def _unreachable(error: NotAnswered) -> SendosoLedgerError:
 
 def _damaged(error: LogDamaged) -> SendosoLedgerError:
     return SendosoLedgerError(
-        f"Objects of the ledger in the bucket were deleted, restored in part, or are another ledger's: {error}. Who was "
-        "sent a gift is not known any more, so nothing is sent. Restore the objects from their versions "
+        f"Objects of the ledger in the bucket were deleted, restored in part, or are another ledger's: {error}. Who "
+        "was sent a gift is not known any more, so nothing is sent. Restore the objects from their versions "
         "(docs/bucket.md)."
     )

@@ -106,7 +106,7 @@ async function refresh() {
         again = Number(page.body.dataset.live) || again;
         put(page);
       } else {
-        const why = page.querySelector("[role=alert]")?.textContent ?? `Airflow answered ${answer.status}.`;
+        const why = page.querySelector("main [role=alert]")?.textContent ?? `Airflow answered ${answer.status}.`;
         notice(`This page is not up to date. ${why}`);
         again = 10;
       }
@@ -172,7 +172,7 @@ async function post(form) {
       body[name] = value;
     }
   }
-  if (form.id === "decide") {
+  if ("decides" in form.dataset) {
     const chosen = [...form.querySelectorAll("input[name=send]:checked")];
     if (!chosen.length) {
       return "<p>Choose a send first.</p>";
@@ -233,9 +233,8 @@ addEventListener("submit", async (event) => {
 });
 
 function count() {
-  const place = document.getElementById("chosen");
-  if (place) {
-    place.textContent = document.querySelectorAll("input[name=send]:checked").length;
+  for (const place of document.querySelectorAll("[data-chosen]")) {
+    place.textContent = place.closest("form").querySelectorAll("input[name=send]:checked").length;
   }
 }
 
@@ -243,8 +242,8 @@ addEventListener("change", (event) => {
   if ("submits" in event.target.dataset) {
     event.target.form.requestSubmit();
   }
-  if (event.target.id === "all") {
-    document.querySelectorAll("input[name=send]").forEach((box) => { box.checked = event.target.checked; });
+  if ("all" in event.target.dataset) {
+    event.target.form.querySelectorAll("input[name=send]").forEach((box) => { box.checked = event.target.checked; });
   }
   count();
 });
