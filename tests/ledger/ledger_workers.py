@@ -6,13 +6,15 @@ import json
 import os
 import random
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from buckets import folder_address, folder_engine
 from slots import note_slots
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, insert, select, update
+from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.client.endpoints import me_request
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError, SendosoLimitError
@@ -20,6 +22,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
+from airflow_provider_sendoso.ledger.schema import cursors
 from airflow_provider_sendoso.ledger.spending import Capped, Fit
 from airflow_provider_sendoso.models import Item, Kind
 from airflow_provider_sendoso.models.spending import Price, SpendingLimits
@@ -229,3 +232,20 @@ def note_wakeups(url: str, count: int) -> None:
     ledger = open_ledger(url)
     for number in range(count):
         ledger.wakeups.note("acme", f"msg_{number}", "gid")
+
+
+def count_up(url: str, times: int) -> None:
+    """Add one to a number, and note that in the same transaction, again and again."""
+    database = open_ledger(url)._database
+    empty = {"position": "", "updated_at": 0.0}
+
+    def work(connection: Connection) -> None:
+        known = connection.execute(select(cursors.c.version).where(cursors.c.name == "count")).scalar()
+        if known is None:
+            connection.execute(insert(cursors).values(name="count", version=1, **empty))
+        else:
+            connection.execute(update(cursors).where(cursors.c.name == "count").values(version=known + 1))
+        connection.execute(insert(cursors).values(name=uuid.uuid4().hex, version=(known or 0) + 1, **empty))
+
+    for _ in range(times):
+        database.run(work)
