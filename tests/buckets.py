@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from obstore.store import LocalStore
 from sqlalchemy.engine import Engine
 
@@ -16,6 +17,15 @@ from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 def folder_ledger(folder: Path) -> dict[str, Any]:
     """The connection of an empty ledger below a folder."""
     return {"conn_type": "generic", "extra": {"ledger": f"file://{folder}/ledger"}}
+
+
+SQLITE_OR_BUCKET = ["sqlite", pytest.param("bucket", marks=pytest.mark.slow)]
+"""Where tests that are not about the ledger have one: a file, and in another round a bucket."""
+
+
+def small_ledger(kind: str, folder: Path) -> dict[str, Any]:
+    """The connection of an empty ledger of one of :data:`SQLITE_OR_BUCKET`."""
+    return folder_ledger(folder) if kind == "bucket" else {"conn_type": "sqlite", "host": str(folder / "ledger.db")}
 
 
 def folder_address(connection: dict[str, Any]) -> str | None:

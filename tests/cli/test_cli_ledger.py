@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from airflow.cli import cli_parser
+from buckets import SQLITE_OR_BUCKET, small_ledger
 from sqlalchemy import update
 
 import airflow_provider_sendoso
@@ -34,10 +35,10 @@ from airflow_provider_sendoso.sandbox import Sandbox
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 
 
-@pytest.fixture
-def ledger_connection(tmp_path: Path) -> dict[str, Any]:
+@pytest.fixture(params=SQLITE_OR_BUCKET)
+def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """One database only, because the commands do not depend on the ledger's database."""
-    return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    return small_ledger(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -372,6 +372,29 @@ def test_a_bucket_that_does_not_answer_is_an_error_that_says_so(
     assert two[0]._database.run(add_one) == 2
 
 
+def test_a_machine_without_room_for_its_copy_sends_nothing_until_it_has_some(
+    bucket: ShakyBucket, two: tuple[Ledger, Ledger], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    one._database.run(add_one)
+    replica = replica_of(one)
+    (pages,) = replica.connection.execute("PRAGMA page_count").fetchone()
+    replica.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    long = {"name": "long", "version": 1, "position": "x" * 100_000, "updated_at": 0.0}
+    other._database.run(lambda connection: connection.execute(insert(cursors).values(long)))
+    with pytest.raises(SendosoLedgerError, match=r"\(bucket\) could not be read or written: .*full"):
+        one._database.run(add_one)
+    with pytest.raises(SendosoLedgerError, match=r"\(bucket\) could not be read or written: .*full"):
+        one._database.run(lambda connection: connection.execute(insert(cursors).values(long | {"name": "longer"})))
+    replica.connection.execute("PRAGMA max_page_count = 1000000")
+    assert one._database.run(add_one) == 2
+    same_everywhere(bucket, replica, replica_of(other))
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    bucket.put("snapshots/000000000001", b"")
+    with pytest.raises(SendosoLedgerError, match=r"This machine's copy of the ledger.*room for temporary files"):
+        open_replica(bucket)
+
+
 @pytest.mark.parametrize("deleted", [1, 3])
 def test_a_log_with_a_hole_is_refused_when_it_is_opened(
     bucket: ShakyBucket, two: tuple[Ledger, Ledger], deleted: int
@@ -438,8 +461,8 @@ def test_a_transaction_that_is_overtaken_for_too_long_is_an_error(
 
 def test_the_clock_of_the_ledger_is_not_the_machines(bucket: ShakyBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose clock is a day behind takes no lease for lapsed, and gives none that lapses at once."""
-    ledger, _ = open_replica(bucket)
     there = time.time()
     monkeypatch.setattr(time, "time", lambda: there - 86_400)
+    ledger, _ = open_replica(bucket)
     now = ledger._database.run(lambda connection: connection.execute(select(db_now())).scalar_one())
     assert abs(now - there) < 60

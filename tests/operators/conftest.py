@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from buckets import SQLITE_OR_BUCKET, small_ledger
 from tenacity import wait_none
 
 from airflow_provider_sendoso.operators.sendoso import BatchSendOperator, SendGiftOperator
@@ -28,10 +29,10 @@ def ti() -> type[FakeTI]:
     return FakeTI
 
 
-@pytest.fixture
-def ledger_connection(tmp_path: Path) -> dict[str, Any]:
+@pytest.fixture(params=SQLITE_OR_BUCKET)
+def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """One database only, because operators do not depend on the ledger's database; the ledger's tests run on each."""
-    return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    return small_ledger(request.param, tmp_path)
 
 
 @pytest.fixture(autouse=True)

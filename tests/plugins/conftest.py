@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from buckets import SQLITE_OR_BUCKET, small_ledger
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pages_airflow import DAG, TEAM, THEIR_DAG
@@ -101,7 +102,7 @@ def theirs(airflow_database: None) -> Iterator[None]:
         session.query(Connection).filter(Connection.conn_id == "sendoso_default").delete()
 
 
-@pytest.fixture(params=["sqlite"])
-def ledger_connection(tmp_path: Path) -> dict[str, Any]:
+@pytest.fixture(params=SQLITE_OR_BUCKET)
+def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The rights and the words are the same on each database; what is read is tried in ``tests/ledger``."""
-    return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+    return small_ledger(request.param, tmp_path)

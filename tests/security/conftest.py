@@ -7,6 +7,7 @@ case, quoted or URL-encoded.
 
 from __future__ import annotations
 
+import gzip
 import html
 import io
 import logging
@@ -14,11 +15,13 @@ import re
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from buckets import folder_address, folder_engine, folder_ledger
 from sqlalchemy import create_engine, text
 from tenacity import wait_none
 
@@ -80,9 +83,10 @@ def revealed(kept: str) -> str:
 class Marked:
     """A Sendoso, a ledger and a warehouse with marked values, and all text that somebody could read afterwards."""
 
-    def __init__(self, sandbox: Sandbox, ledger: Any, warehouse: Any) -> None:
+    def __init__(self, sandbox: Sandbox, ledger_url: str, warehouse: Any) -> None:
         self.sandbox = sandbox
-        self._ledger = create_engine(ledger.url)
+        self._objects = Path(ledger_url.removeprefix("file://")) if ledger_url.startswith("file://") else None
+        self._ledger_url = ledger_url
         self._warehouse = create_engine(warehouse.url)
         self.kept: list[str] = []
 
@@ -143,16 +147,21 @@ class Marked:
         return {token[:24] for token in (*issued._tokens, *issued._refresh_tokens, *issued._revoked)}
 
     def databases(self) -> str:
-        """All rows of the ledger, and of the results."""
-        with self._ledger.connect() as connection:
-            rows = [row for table in metadata.sorted_tables for row in connection.execute(table.select())]
+        """All rows of the ledger, and of the results, and what is in its objects."""
+        ledger = (folder_engine if self._objects else create_engine)(self._ledger_url)
+        with ledger.begin() as connection:
+            rows: list[Any] = [row for table in metadata.sorted_tables for row in connection.execute(table.select())]
+        ledger.dispose()
+        if self._objects:
+            objects = [gzip.decompress(file.read_bytes()) for file in self._objects.rglob("*") if file.is_file()]
+            assert objects
+            rows += objects
         with self._warehouse.connect() as connection:
             if connection.dialect.has_table(connection, "sendoso_results"):
                 rows += connection.execute(text("SELECT * FROM sendoso_results")).all()
         return repr(rows)
 
     def close(self) -> None:
-        self._ledger.dispose()
         self._warehouse.dispose()
 
 
@@ -173,8 +182,21 @@ def empty(database: Any) -> None:
         connection.execute("CREATE SCHEMA public")
 
 
+@pytest.fixture(params=["database", pytest.param("bucket", marks=pytest.mark.slow)])
+def marked_ledger(
+    request: pytest.FixtureRequest, two_databases: list[Any], tmp_path: Path
+) -> tuple[dict[str, Any], str]:
+    """The connection of an empty ledger, with a marked password, and its URL."""
+    connection, url = two_databases[0].connection, two_databases[0].url
+    if request.param == "bucket":
+        connection = folder_ledger(tmp_path)
+        url = str(folder_address(connection))
+    return connection | {"password": f"{MARK}ledgerpassword"}, url
+
+
 @pytest.fixture
 def marked(
+    marked_ledger: tuple[dict[str, Any], str],
     sandbox_with_secret: Sandbox,
     two_databases: list[Any],
     set_connection: Callable[..., None],
@@ -187,12 +209,12 @@ def marked(
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.DEFAULT_PUSH_BACK", 0.02)
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.MINUTE_PUSH_BACK", 0.02)
     monkeypatch.setattr("airflow_provider_sendoso.hooks.connections.MINUTE_INTERVAL", 0.02)
-    ledger, warehouse = two_databases
+    _, warehouse = two_databases
     for database in two_databases:
         empty(database)
-    set_connection("sendoso_ledger", ledger.connection | {"password": f"{MARK}ledgerpassword"})
+    set_connection("sendoso_ledger", marked_ledger[0])
     set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
-    world = Marked(sandbox_with_secret, ledger, warehouse)
+    world = Marked(sandbox_with_secret, marked_ledger[1], warehouse)
     logging.getLogger("airflow_provider_sendoso").debug("The logs of the test begin.")
     capfd.readouterr()
     yield world

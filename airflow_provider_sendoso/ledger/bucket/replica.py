@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from sqlalchemy import Table
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger.bucket import snapshots
@@ -132,6 +132,8 @@ class Replica:
             raise _unreachable(error) from None
         except LogDamaged as error:
             raise _damaged(error) from None
+        except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+            raise _no_room(error) from None
         self.connection.before_commit = self._publish
 
     def run(self, transaction: Callable[[], T], patience: float, asked: float) -> T:
@@ -193,6 +195,8 @@ class Replica:
             raise OperationalError("BEGIN", {}, sqlite3.OperationalError(str(error))) from None
         except LogDamaged as error:
             raise _damaged(error) from None
+        except sqlite3.Error as error:
+            raise OperationalError("BEGIN", {}, error) from None
 
     def _start(self) -> int:
         """Go on where the database is, which may be behind the log if a transaction was interrupted."""
@@ -272,6 +276,13 @@ def _unreachable(error: NotAnswered) -> SendosoLedgerError:
     return SendosoLedgerError(
         f"The ledger's bucket does not answer: {error}. Nothing is sent without it; the task can be retried once the "
         "bucket answers."
+    )
+
+
+def _no_room(error: Exception) -> SendosoLedgerError:
+    return SendosoLedgerError(
+        f"This machine's copy of the ledger (bucket) could not be read or written: {type(error).__name__}: {error}. "
+        "Nothing is sent without it; the task can be retried once there is room for temporary files."
     )
 
 

@@ -45,18 +45,17 @@ def load(objects: Objects, connection: sqlite3.Connection) -> None:
 
 def save(objects: Objects, connection: sqlite3.Connection, number: int) -> None:
     """
-    Make a snapshot; nothing depends on it, so a store that does not answer does not matter.
+    Make a snapshot; nothing depends on it, so a store that does not answer, or a full disk, does not matter.
 
     :param objects: the store.
     :param connection: to the database, without a transaction.
     :param number: the entry of the log after which the database is.
     """
-    with TemporaryDirectory(prefix="sendoso-ledger-") as folder:
+    with suppress(NotAnswered, OSError, sqlite3.Error), TemporaryDirectory(prefix="sendoso-ledger-") as folder:
         file, packed = Path(folder, "snapshot.db"), Path(folder, "snapshot.gz")
         with closing(sqlite3.connect(file)) as snapshot:
             connection.backup(snapshot)
             snapshot.execute("VACUUM")
         with file.open("rb") as source, gzip.open(packed, "wb", compresslevel=1) as target:
             shutil.copyfileobj(source, target)
-        with suppress(NotAnswered):
-            objects.create(f"{_FOLDER}/{number:012d}", packed.read_bytes())
+        objects.create(f"{_FOLDER}/{number:012d}", packed.read_bytes())
