@@ -48,11 +48,19 @@ def ledger_connection(address_and_front: tuple[str, Front]) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are a tenth as long, and a request times out after a second and a half."""
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are a tenth as long."""
     monkeypatch.setattr(logs, "_PAUSE", 0.02)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request times out after a second and a half."""
     options = ledger_bucket._client_options
-    hurried = lambda *arguments: options(*arguments) | {"timeout": "1500ms"}  # noqa: E731
+
+    def hurried(*arguments: Any) -> dict[str, Any]:
+        return dict(options(*arguments), timeout="1500ms")
+
     monkeypatch.setattr(ledger_bucket, "_client_options", hurried)
 
 
@@ -89,8 +97,11 @@ def test_whatever_s3_answers_to_a_write_everybody_is_sent_one_gift(
     sendoso: Sandbox,
     states: Callable[[], dict[str, int]],
     fault: str,
+    request: pytest.FixtureRequest,
     skip: int,
 ) -> None:
+    if "delay" in BAD_DAY[fault]:
+        request.getfixturevalue("impatient")
     front.fault(*PUT, skip=skip, **BAD_DAY[fault])
     assert send() == ALL_SENT
     assert not front.faults, "it has not happened"
