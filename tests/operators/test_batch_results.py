@@ -336,6 +336,7 @@ def test_a_results_table_that_cannot_be_written_is_refused_before_the_first_send
     assert sendoso.requests == []
 
 
+@pytest.mark.parametrize("ledger_connection", ["sqlite"], indirect=True)  # a bucket is no warehouse
 def test_ledger_and_results_may_be_one_sqlite_file(
     sendoso: Sandbox, ledger: dict[str, Any], written: Make, execute: Execute, set_connection: Any
 ) -> None:
