@@ -6,6 +6,7 @@ import gzip
 import shutil
 import sqlite3
 from contextlib import closing, suppress
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,7 +32,8 @@ def load(objects: Objects, connection: sqlite3.Connection) -> None:
         return
     with TemporaryDirectory(prefix="sendoso-ledger-") as folder:
         file = Path(folder, "snapshot.db")
-        file.write_bytes(gzip.decompress(body))
+        with gzip.open(BytesIO(body)) as source, file.open("wb") as target:
+            shutil.copyfileobj(source, target)
         with closing(sqlite3.connect(file)) as snapshot:
             snapshot.backup(connection)
 
