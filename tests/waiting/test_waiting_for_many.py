@@ -7,7 +7,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,11 +35,8 @@ def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    if request.param == "sqlite":
-        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    connection: dict[str, Any] = request.getfixturevalue("postgres_database")().connection
-    return connection
+def ledger_connection(request: pytest.FixtureRequest, empty_ledger: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return empty_ledger(request.param)
 
 
 # What does not depend on the database is tried on one.
