@@ -14,12 +14,15 @@ import re
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from ledger_places import SharedDatabase
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Engine
 from tenacity import wait_none
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -80,10 +83,10 @@ def revealed(kept: str) -> str:
 class Marked:
     """A Sendoso, a ledger and a warehouse with marked values, and all text that somebody could read afterwards."""
 
-    def __init__(self, sandbox: Sandbox, ledger: Any, warehouse: Any) -> None:
+    def __init__(self, sandbox: Sandbox, ledger: Engine, warehouse: Engine) -> None:
         self.sandbox = sandbox
-        self._ledger = create_engine(ledger.url)
-        self._warehouse = create_engine(warehouse.url)
+        self._ledger = ledger
+        self._warehouse = warehouse
         self.kept: list[str] = []
 
     def fill(self, *numbers: int, **changes: str | None) -> None:
@@ -156,10 +159,25 @@ class Marked:
         self._warehouse.dispose()
 
 
-@pytest.fixture(scope="session")
-def two_databases(postgres_database: Callable[[], Any]) -> list[Any]:
+@dataclass(frozen=True)
+class Databases:
     """Of all these tests: to make and delete two for each of them would take longer than the tests."""
-    return [postgres_database(), postgres_database()]
+
+    ledger: SharedDatabase
+    warehouse: Any
+    engines: list[Engine]
+    """Of the ledger and the warehouse, which know by heart the statements that read all rows."""
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_database: Callable[[], Any]) -> Iterator[Databases]:
+    both = [postgres_database(), postgres_database()]
+    engines = [create_engine(database.url, pool_pre_ping=True) for database in both]
+    ledger = SharedDatabase(lambda: both[0])
+    yield Databases(ledger, both[1], engines)
+    ledger.close()
+    for engine in engines:
+        engine.dispose()
 
 
 def empty(database: Any) -> None:
@@ -176,7 +194,7 @@ def empty(database: Any) -> None:
 @pytest.fixture
 def marked(
     sandbox_with_secret: Sandbox,
-    two_databases: list[Any],
+    databases: Databases,
     set_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     logged: Callable[[], str],
@@ -187,12 +205,11 @@ def marked(
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.DEFAULT_PUSH_BACK", 0.02)
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.MINUTE_PUSH_BACK", 0.02)
     monkeypatch.setattr("airflow_provider_sendoso.hooks.connections.MINUTE_INTERVAL", 0.02)
-    ledger, warehouse = two_databases
-    for database in two_databases:
-        empty(database)
-    set_connection("sendoso_ledger", ledger.connection | {"password": f"{MARK}ledgerpassword"})
-    set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
-    world = Marked(sandbox_with_secret, ledger, warehouse)
+    ledger = databases.ledger.empty_ledger()
+    empty(databases.warehouse)
+    set_connection("sendoso_ledger", ledger | {"password": f"{MARK}ledgerpassword"})
+    set_connection("warehouse", databases.warehouse.connection | {"password": f"{MARK}warehousepassword"})
+    world = Marked(sandbox_with_secret, *databases.engines)
     logging.getLogger("airflow_provider_sendoso").debug("The logs of the test begin.")
     capfd.readouterr()
     yield world
