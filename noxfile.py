@@ -55,6 +55,15 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *(session.posargs or suites))
 
 
+@nox.session
+def clouds(session: nox.Session) -> None:
+    """Try a ledger in a bucket with Airflow's providers of all clouds, whose packages no other test needs."""
+    session.env["UV_SYSTEM_CERTS"] = "1"
+    extras = ".[bucket,amazon,google,microsoft-azure,postgres,mysql]"
+    session.install("--constraints", "constraints/clouds.txt", "--editable", extras, "--group", "clouds")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/hooks/test_ledger_clouds.py"]))
+
+
 def run_tests(session: nox.Session, airflow: str) -> None:
     """Install what the tests need with the versions of this Airflow, and run them."""
     constraints = f"constraints/airflow-{airflow}.txt"

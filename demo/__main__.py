@@ -22,12 +22,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from obstore.store import LocalStore
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
 
-from airflow_provider_sendoso.ledger.bucket.engine import make_engine
-from airflow_provider_sendoso.ledger.bucket.objects import Bucket
 from demo.people import fill_warehouse, read_people
 from demo.report import Summary, read_ledger, table
 from demo.services import ROOT, Airflow, DemoError, Interrupted, Postgres, Sandbox, Stop, postgres, sandbox
@@ -174,6 +171,12 @@ class Demo:
 
     def _ledger_engine(self, server: Postgres) -> Engine:
         if self._folder is not None:
+            # Imported here, because they import Airflow, which takes seconds and logs what PostgreSQL's starter does.
+            from obstore.store import LocalStore
+
+            from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+            from airflow_provider_sendoso.ledger.bucket.objects import Bucket
+
             return make_engine(Bucket(LocalStore(self._folder), str(self._folder)))
         return create_engine(f"postgresql+psycopg://postgres@/{self._ledger}?host={server.socket_dir}")
 

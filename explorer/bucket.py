@@ -55,7 +55,8 @@ class Objects:
     def read(self, name: str) -> bytes | None:
         """Read an object; what was created before is there (as S3, Google and Azure document it)."""
         if not Store.paused:
-            self._reach(here().seam(f"read {name}", (*ANYWHERE, "store away")))
+            # Only creations have an order; what was read too early is noticed there.
+            self._reach(here().seam(f"read {name}", (*ANYWHERE, "store away"), hands_over=False))
         return self.bodies.get(name, (None,))[0]
 
     def read_all(self, names: Sequence[str]) -> list[bytes | None]:

@@ -158,17 +158,18 @@ class World:
         """Let a waiting thread go on."""
         thread.wakes_at = self.now
 
-    def seam(self, where: str, faults: Sequence[str]) -> str:
+    def seam(self, where: str, faults: Sequence[str], *, hands_over: bool = True) -> str:
         """
         Hand over, perhaps, and then say which fault happens here; ``""`` for none.
 
         :param where: what is about to happen, for the story.
         :param faults: the faults that can happen here, but for those that happen to a process anywhere.
+        :param hands_over: whether another thread may go on first; otherwise only faults happen here.
         """
         thread = self._alive()
         if thread.idle > 2 and thread.seen == self.changes:
             return ""  # it looks once more at what has not changed: what happens here could as well happen before
-        options = [thread, *self._others(thread)]
+        options = [thread, *(self._others(thread) if hands_over else ())]
         if len(options) > 1:
             chosen = self.strategy.choose("switch", options)
             if chosen:

@@ -7,7 +7,6 @@ import gc
 import json
 import multiprocessing
 import os
-import re
 import sqlite3
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from sqlalchemy.pool import Pool  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parent))
 import mysql_server  # noqa: E402
 from buckets import folder_ledger  # noqa: E402
+from ledger_places import LEDGER_KINDS, SharedDatabase  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from airflow_provider_sendoso.models import Item, Kind  # noqa: E402
@@ -58,11 +58,14 @@ if TYPE_CHECKING:
 _PATIENCE = 60_000
 """Milliseconds that a browser waits for something to be seen, on a machine that is busy with something else."""
 _LONG_FIRST = tuple(
-    f"tests/{name}/"
-    for name in ("docs", "explorer", "observability", "packaging", "security", "sending", "soak", "system", "tokens")
+    f"tests/{name}"
+    for name in (
+        *("system/", "explorer/", "security/", "docs/", "observability/", "packaging/", "sending/", "soak/", "tokens/"),
+        *("webhooks/", "ledger/test_ledger_limits", "ledger/test_ledger_machine", "ledger/test_ledger_runs"),
+    )
 )
 """What waits for other processes most of the time begins first, and what is long in one file, so that no worker is left
-alone with it at the end."""
+alone with it at the end: in this order."""
 _LIVE_AIRFLOW = tuple(
     f"tests/system/test_system_{name}.py"
     for name in (
@@ -81,6 +84,11 @@ _LIVE_AIRFLOW = tuple(
     )
 )
 """Files whose tests share a live Airflow: it takes half a minute to start and a gigabyte, so there is one at a time."""
+_ONE_AIRFLOW = tuple(
+    f"tests/system/test_system_{name}.py"
+    for name in ("dags_test", "mapped", "marketplace", "parsing", "provider", "runs", "two_gifts", "weekly")
+)
+"""Files whose DAG runs share the database and the process of an Airflow: to make these takes ten seconds."""
 _ON_OLDEST = (
     *("batch/test_batch_results", "events/", "hooks/", "ledger/", "links/", "notifications/", "operators/"),
     *("plugins/test_plugin", "sending/test_egift_links", "sending/test_sending_outcomes", "test_retries"),
@@ -89,14 +97,36 @@ _ON_OLDEST = (
 """What leans on Airflow or SQLAlchemy, and so may differ on the oldest Airflow: the tests of ``--oldest``, except those
 among them that are slow, or another round, on MySQL or SQLite, of what is tried on PostgreSQL, whose driver is another
 there."""
-_ALIKE_ON_OLDEST = ("events/test_event_differences", "ledger/test_ledger_states", "operators/test_full_disk")
+_ALIKE_ON_OLDEST = (
+    *("events/test_event_differences", "ledger/test_ledger_states", "operators/test_batch_spending"),
+    *("operators/test_full_disk", "operators/test_gifts_that_do_not_exist", "operators/test_spending_limits"),
+    *("operators/test_what_is_not_posted", "operators/test_what_went_out"),
+)
 """Beside it, but alike on every Airflow: rules without either, the order of steps (test_ledger_machine tries it there,
-too), and Python's own SQLite on a full disk."""
-_CROWD = re.compile(r"test_\d\d_processes\w*\[(.*-)?bucket")
-"""What needs minutes of a processor in a bucket, where each of the processes has a copy of the ledger."""
-_ANOTHER_ROUND = tuple(f"tests/{name}/" for name in ("sending", "tokens", "waiting"))
-"""Of these, what is tried on PostgreSQL and again on SQLite is a slow test on SQLite: only SQL differs between
-databases, and ``ledger/`` tries the SQL on each of them."""
+too), Python's own SQLite on a full disk, and what a run decides before or between its statements, which are those that
+tests/ledger tries."""
+_ANOTHER_ROUND = tuple(f"tests/{name}" for name in ("sending/", "tokens/", "waiting/", "webhooks/test_woken_waits"))
+"""Of these, what is tried on SQLite and again on PostgreSQL is a slow test on one of them: only SQL differs between
+databases, and ``ledger/`` tries the SQL on each. SQLite takes half of a processor's time, so it stays."""
+_TOGETHER = tuple(
+    f"tests/{name}"
+    for name in (
+        "sending/test_claims_of_other_runs",
+        "sending/test_sending_concurrency",
+        "sending/test_sending_crash_points",
+        "sending/test_shared_looks",
+        "sending/test_superseded_tries",
+        "sending/test_two_gifts",
+        "tokens/test_pace_shared",
+        "tokens/test_tokens_interrupted",
+        "tokens/test_tokens_one_request",
+    )
+)
+"""Among them, what several processes or threads do at once, or one that is killed. SQLite lets one transaction begin
+after the other, and so PostgreSQL stays, where they meet. On the oldest Airflow it always stays, for its driver."""
+
+_IN_A_BUCKET = "tests/sending/test_sending_crash_points"
+"""The rounds with a ledger in a bucket that ``make test`` takes, beside those of ``tests/ledger``."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -129,23 +159,52 @@ def _place(item: pytest.Item) -> str:
     return item.path.relative_to(item.config.rootpath).as_posix()
 
 
+def _leans_on_airflow(place: str) -> bool:
+    name = place.removeprefix("tests/")
+    return name.startswith(_ON_OLDEST) and not name.startswith(_ALIKE_ON_OLDEST)
+
+
 def _is_for_oldest(item: pytest.Item) -> bool:
-    place = _place(item).removeprefix("tests/")
-    another_round = "mysql" in item.name or (place.startswith(("ledger/", "sending/")) and "sqlite" in item.name)
-    leans = place.startswith(_ON_OLDEST) and not place.startswith(_ALIKE_ON_OLDEST)
-    return leans and item.get_closest_marker("slow") is None and not another_round
+    place = _place(item)
+    apart = place.startswith(("tests/ledger/", "tests/sending/"))
+    another_round = "mysql" in item.name or "bucket" in item.name or (apart and "sqlite" in item.name)
+    return _leans_on_airflow(place) and item.get_closest_marker("slow") is None and not another_round
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--oldest`` each worker reads only the files that have such a test: to read all takes ten seconds."""
+    if not config.getoption("--oldest") or not collection_path.name.startswith("test_") or collection_path.is_dir():
+        return None
+    return None if _leans_on_airflow(collection_path.relative_to(config.rootpath).as_posix()) else True
 
 
 class _FilesAndLiveAirflow(LoadScopeScheduling):
-    """Gives each worker whole files, for their fixtures; all that needs a live Airflow goes to one worker."""
+    """Gives each worker whole files, for their fixtures; all files that share an Airflow go to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
-        return "live Airflow" if file.startswith(_LIVE_AIRFLOW) else file
+        if file.startswith(_LIVE_AIRFLOW):
+            return "live Airflow"
+        return "one Airflow" if file.startswith(_ONE_AIRFLOW) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return _FilesAndLiveAirflow(config, log)
+
+
+def _turn(place: str) -> int:
+    if place.startswith(_LIVE_AIRFLOW):
+        return -1
+    return next((turn for turn, first in enumerate(_LONG_FIRST) if place.startswith(first)), len(_LONG_FIRST))
+
+
+def _other_round(config: pytest.Config, place: str) -> str:
+    """Return the round that a slow one repeats on SQLite, PostgreSQL or a bucket; the test itself if it is not slow."""
+    if "bucket" in place:
+        return place if place.startswith(_IN_A_BUCKET) else place.replace("bucket", "sqlite")
+    oldest = config.getoption("--oldest") or config.getoption("--not-oldest")
+    slow = "sqlite" if oldest or place.startswith(_TOGETHER) else "postgresql"
+    return place.replace(slow, "postgresql" if slow == "sqlite" else "sqlite")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -153,16 +212,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what is another round as slow, select by Airflow's version, and put first what takes long."""
     ids = {item.nodeid for item in items}
     for item in items:
-        on_postgresql = item.nodeid.replace("sqlite", "postgresql").replace("bucket", "postgresql")
-        again = item.nodeid.startswith(_ANOTHER_ROUND) and on_postgresql != item.nodeid and on_postgresql in ids
-        if again or _CROWD.search(item.name):
+        other = _other_round(config, item.nodeid)
+        if item.nodeid.startswith(_ANOTHER_ROUND) and other != item.nodeid and other in ids:
             item.add_marker(pytest.mark.slow)
     only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
     if only or all_but:
         chosen = {item: _is_for_oldest(item) == bool(only) for item in items}
         config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
         items[:] = [item for item in items if chosen[item]]
-    items.sort(key=lambda item: [not _place(item).startswith(first) for first in (_LIVE_AIRFLOW, _LONG_FIRST)])
+    items.sort(key=lambda item: _turn(_place(item)))
 
 
 @event.listens_for(Pool, "checkout")
@@ -246,6 +304,42 @@ def mysql_database(mysql_running: mysql_server.Restarting) -> Callable[[], mysql
     return lambda: mysql_server.make_database(mysql_running.socket())
 
 
+@pytest.fixture(scope="session")
+def postgresql_ledgers(postgres_database: Callable[[], PostgresDatabase]) -> Iterator[SharedDatabase]:
+    """The PostgreSQL database that tests have their ledgers in."""
+    database = SharedDatabase(postgres_database)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def mysql_ledgers(mysql_running: mysql_server.Restarting) -> Iterator[SharedDatabase]:
+    """The MySQL database that tests have their ledgers in."""
+    database = SharedDatabase(lambda: mysql_server.make_database(mysql_running.socket()), mysql_running.answers)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def empty_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """
+    Makes the connection of an empty ledger on one of ``LEDGER_KINDS``.
+
+    All fixtures named ``ledger_connection`` call this: another kind of ledger is added here, and to ``LEDGER_KINDS``.
+    """
+
+    def make(kind: str, *, tables: bool = True) -> dict[str, Any]:
+        """With ``tables=False`` as it is before it was ever opened; a new SQLite file always is."""
+        if kind == "sqlite":
+            return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
+        if kind == "bucket":
+            return folder_ledger(tmp_path)
+        database: SharedDatabase = request.getfixturevalue(f"{kind}_ledgers")
+        return database.empty_ledger() if tables else database.without_tables()
+
+    return make
+
+
 @pytest.fixture
 def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets an Airflow connection the way users do: ``set_connection("my_conn", {...} or "uri")``."""
@@ -257,16 +351,10 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_it
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql", "bucket"])
-def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The connection of an empty ledger, in each place that a ledger can be."""
-    if request.param == "bucket":
-        return folder_ledger(tmp_path)
-    if request.param == "sqlite":
-        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    make = request.getfixturevalue("postgres_database" if request.param == "postgresql" else "mysql_database")
-    connection: dict[str, Any] = make().connection
-    return connection
+@pytest.fixture(params=LEDGER_KINDS)
+def ledger_connection(request: pytest.FixtureRequest, empty_ledger: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The connection of an empty ledger, on each database that a ledger can be."""
+    return empty_ledger(request.param)
 
 
 @pytest.fixture(autouse=True, scope="session")

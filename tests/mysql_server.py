@@ -93,10 +93,14 @@ class Restarting:
 
     def socket(self) -> str:
         """Return the socket of a server that answers."""
-        if self._socket is None or not _answers(Path(self._socket)):
+        if self._socket is None or not self.answers():
             self._running.close()  # says why it has ended
             self._socket = self._running.enter_context(running(self._server))
         return self._socket
+
+    def answers(self) -> bool:
+        """Say whether the server that was last started still answers."""
+        return self._socket is not None and _answers(Path(self._socket))
 
     def stop(self) -> None:
         """Stop the server."""

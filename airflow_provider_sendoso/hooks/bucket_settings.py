@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from airflow_provider_sendoso.hooks.ledger_bucket import ADDRESS
+from airflow_provider_sendoso.hooks.ledger_bucket import read_address
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+_TIMEOUT = 5
+"""Seconds to read them; a task is waiting."""
 
 _UNVERSIONED = "It keeps no versions: what somebody deletes is gone, and gifts would be sent again. Switch it on."
 _EXPIRES = "A lifecycle rule deletes objects of the ledger ({}): gifts would be sent again. Leave its prefix out."
@@ -26,7 +28,7 @@ def bad_settings(conn_id: str, connection: Connection) -> list[str]:
         :data:`~airflow_provider_sendoso.hooks.ledger_bucket.BUCKET_TYPES`, with an address.
     :return: a sentence for each setting that endangers the ledger, or that could not be read; empty for a folder.
     """
-    parts = urlsplit(str(connection.extra_dejson[ADDRESS]).strip())
+    parts = read_address(conn_id, connection)
     read = {"s3": _s3, "gs": _gcs, "abfs": _azure}.get(parts.scheme)
     if read is None:
         return []
@@ -75,7 +77,7 @@ def _gcs(conn_id: str, name: str, prefix: str) -> Iterator[str]:
         GCSHook,
     )
 
-    bucket: Any = GCSHook(gcp_conn_id=conn_id).get_conn().get_bucket(name)
+    bucket: Any = GCSHook(gcp_conn_id=conn_id).get_conn().get_bucket(name, timeout=_TIMEOUT, retry=None)
     if not bucket.versioning_enabled:
         yield _UNVERSIONED
     for rule in bucket.lifecycle_rules:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger.bucket.objects import Bucket
@@ -29,17 +29,16 @@ BUCKET_TYPES = tuple(_EXAMPLES)
 """The types of connections that a ledger in a bucket may have."""
 
 
-def open_bucket(conn_id: str, connection: Connection) -> Bucket:
+def read_address(conn_id: str, connection: Connection) -> SplitResult:
     """
-    Open the store of a ledger's connection; nothing is asked of it yet.
+    Read where the ledger is.
 
     :param conn_id: the connection's id.
     :param connection: a connection of one of :data:`BUCKET_TYPES`, whose extra can be read.
-    :raises SendosoConfigError: if the extra has no address, or one of another type, or a package is not installed.
+    :raises SendosoConfigError: if the extra has no address, or one of another type.
     """
-    address = str(connection.extra_dejson.get(ADDRESS) or "").strip()
+    parts = urlsplit(str(connection.extra_dejson.get(ADDRESS) or "").strip())
     example = _EXAMPLES[str(connection.conn_type)]
-    parts = urlsplit(address)
     if parts.scheme != urlsplit(example).scheme or parts.query or parts.fragment or parts.password:
         raise SendosoConfigError(
             f"The ledger's connection {conn_id!r} is of type {connection.conn_type!r}, so its extra has to say where "
@@ -50,6 +49,18 @@ def open_bucket(conn_id: str, connection: Connection) -> Bucket:
             f"The ledger's connection {conn_id!r} has {ADDRESS!r} without a bucket, or without a path, in its extra; "
             f"write it like {example}. Nothing was sent."
         )
+    return parts
+
+
+def open_bucket(conn_id: str, connection: Connection) -> Bucket:
+    """
+    Open the store of a ledger's connection; nothing is asked of it yet.
+
+    :param conn_id: the connection's id.
+    :param connection: as for :func:`read_address`.
+    :raises SendosoConfigError: as :func:`read_address`, or if a package is not installed.
+    """
+    parts = read_address(conn_id, connection)
     try:
         store = _OPEN[parts.scheme](conn_id, connection, parts.netloc, parts.path.strip("/"))
     except ImportError as error:
@@ -57,7 +68,7 @@ def open_bucket(conn_id: str, connection: Connection) -> Bucket:
             f"The ledger's connection {conn_id!r} is for a bucket, and {error.name or error} is not installed. Install "
             f"{_PACKAGES[parts.scheme]} wherever the provider runs. Nothing was sent."
         ) from None
-    return Bucket(store, address)
+    return Bucket(store, parts.geturl())
 
 
 def _s3(conn_id: str, connection: Connection, bucket: str, prefix: str) -> ObjectStore:
@@ -89,16 +100,19 @@ def _gcs(conn_id: str, connection: Connection, bucket: str, prefix: str) -> Obje
 
     credentials = GoogleBaseHook(gcp_conn_id=conn_id).get_credentials()
     endpoint = str(connection.extra_dejson.get("endpoint_url") or "")
-    config: Any = {"base_url": endpoint} if endpoint else {}
-    anonymous = isinstance(credentials, AnonymousCredentials)
+    anonymous = isinstance(credentials, AnonymousCredentials)  # of an emulator
     return GCSStore(
         bucket,
         prefix=prefix or None,
-        config=config | ({"skip_signature": True} if anonymous else {}),
+        config={"base_url": endpoint} if endpoint else None,
         client_options=_client_options(endpoint),
         retry_config=_RETRIES,
-        credential_provider=None if anonymous else GoogleCredentialProvider(credentials),
+        credential_provider=_no_credentials if anonymous else GoogleCredentialProvider(credentials),
     )
+
+
+def _no_credentials() -> Any:
+    return {"token": "anonymous", "expires_at": None}
 
 
 def _azure(conn_id: str, connection: Connection, container: str, prefix: str) -> ObjectStore:

@@ -116,6 +116,7 @@ def test_scopes_outlive_the_store_and_tokens_of_an_older_release_have_none() -> 
     assert tokens.granted(Grant("t-2", 60.0)).scope is None
 
 
+@pytest.mark.slow
 def test_as_a_process_it_exits_with_an_error(sendoso: Sandbox) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(airflow_provider_sendoso.__file__).parents[1])}
     command = [sys.executable, "-W", "ignore", "-m", "airflow_provider_sendoso", "check"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,19 +14,25 @@ PACKAGE = Path(airflow_provider_sendoso.__file__).parent
 
 def texts() -> set[str]:
     """Every string in the package, whether it is the message of an error or not."""
-    return {text for tree in _trees() for node in ast.walk(tree) if (text := _text(node))}
+    return {text for node in _nodes() if (text := _text(node))}
 
 
 def raised() -> set[str]:
     """The messages that are written literally where an error is raised."""
     return {
         text
-        for tree in _trees()
-        for node in ast.walk(tree)
+        for node in _nodes()
         if isinstance(node, ast.Call) and _is_error(node.func)
         for argument in node.args
         if (text := _text(argument)) and " " in text
     }
+
+
+@functools.cache
+def _nodes() -> list[ast.AST]:
+    """What a message can be or stands in, of the whole package: each worker reads it when it collects the tests."""
+    kinds = (ast.Call, ast.Constant, ast.JoinedStr)
+    return [node for tree in _trees() for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
 def _trees() -> Iterator[ast.Module]:

@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from blocks import ROOT, Block, blocks
 
 from airflow_provider_sendoso.cli import commands
+from airflow_provider_sendoso.hooks.ledger_bucket import BUCKET_TYPES, read_address
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.operators.ledger import ResolveHeldOperator
 from airflow_provider_sendoso.operators.sendoso import (
@@ -191,7 +192,11 @@ def check_connection(variable: str, value: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv(variable, value)
     conn_id = variable.removeprefix("AIRFLOW_CONN_").lower()
     if conn_id == "sendoso_ledger":
-        assert SendosoHook.get_connection(conn_id).conn_type in ("postgres", "mysql", "sqlite")
+        connection = SendosoHook.get_connection(conn_id)
+        if connection.conn_type in BUCKET_TYPES:
+            read_address(conn_id, connection)
+        else:
+            assert connection.conn_type in ("postgres", "mysql", "sqlite")
     else:
         config = SendosoHook(conn_id).config
         whose = (config.base_url, config.client_id)

@@ -9,42 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import folder_ledger
-from sqlalchemy import create_engine, update
+from sqlalchemy import update
 
 sys.path.insert(0, str(Path(__file__).parent))
 import ledger_workers
+from ledger_places import LEDGER_KINDS
 
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.schema import metadata, sends
+from airflow_provider_sendoso.ledger.schema import sends
 
 
-@pytest.fixture(scope="session")
-def postgresql_ledger(postgres_socket_dir: str) -> dict[str, Any]:
-    """The server's default database, because making one for every test takes longer than the tests."""
-    return {"conn_type": "postgres", "host": postgres_socket_dir, "login": "postgres", "schema": "postgres"}
-
-
-@pytest.fixture(scope="session")
-def mysql_ledger(mysql_database: Callable[[], Any]) -> dict[str, Any]:
-    """One database for all of these tests."""
-    connection: dict[str, Any] = mysql_database().connection
-    return connection
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "mysql", "bucket"])
-def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The connection of a ledger database without tables."""
-    if request.param == "bucket":
-        return folder_ledger(tmp_path)
-    if request.param == "sqlite":
-        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    connection: dict[str, Any] = request.getfixturevalue(f"{request.param}_ledger")
-    engine = create_engine(ledger_workers.ledger_url(connection))
-    metadata.drop_all(engine)
-    engine.dispose()
-    return connection
+@pytest.fixture(params=LEDGER_KINDS)
+def ledger_connection(request: pytest.FixtureRequest, empty_ledger: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The connection of a ledger database, without tables for those tests that open it themselves."""
+    return empty_ledger(request.param, tables="opened" in request.fixturenames)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 import ledger_workers
 import pytest
+from ledger_places import LEDGER_KINDS
 from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import OperationalError
 
@@ -86,8 +87,15 @@ def gone_out(ledger: Ledger) -> list[Any]:
 # -- however many at once ----------------------------------------------------------------------------------------------
 
 
+def quick_on(kind: str) -> pytest.MarkDecorator:
+    """So many processes take several seconds of a processor: on one of the servers here, on the others in test-slow."""
+    slow = [pytest.param(other, marks=pytest.mark.slow) for other in LEDGER_KINDS if other != kind]
+    return pytest.mark.parametrize("ledger_connection", [kind, *slow], indirect=True)
+
+
 # One limit of the scope and one of the account, of sends and of money; the other two are slow tests.
 @pytest.mark.parametrize("most", [pytest.param("scope_max_sends", marks=pytest.mark.slow), "max_sends_per_day"])
+@quick_on("postgresql")
 def test_64_processes_at_once_use_a_number_of_sends_up_and_never_pass_it(
     opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
 ) -> None:
@@ -97,6 +105,7 @@ def test_64_processes_at_once_use_a_number_of_sends_up_and_never_pass_it(
 
 
 @pytest.mark.parametrize("most", ["scope_max_cost", pytest.param("max_cost_per_month", marks=pytest.mark.slow)])
+@quick_on("mysql")
 def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
     opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
 ) -> None:
@@ -109,6 +118,7 @@ def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
 
 
 @pytest.mark.parametrize("first_limit", [False, True], ids=["of a person", "the first of a day"])
+@quick_on("postgresql")
 def test_32_processes_at_once_that_send_to_one_person_in_scopes_of_their_own_send_one_gift(
     opened: Ledger, url: str, first_limit: bool, at_once: Callable[..., list[Any]]
 ) -> None:

@@ -15,6 +15,7 @@ import re
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ import psycopg
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from buckets import folder_address, folder_engine, folder_ledger
+from ledger_places import SharedDatabase
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Engine
 from tenacity import wait_none
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
@@ -83,11 +86,10 @@ def revealed(kept: str) -> str:
 class Marked:
     """A Sendoso, a ledger and a warehouse with marked values, and all text that somebody could read afterwards."""
 
-    def __init__(self, sandbox: Sandbox, ledger_url: str, warehouse: Any) -> None:
+    def __init__(self, sandbox: Sandbox, ledger: Engine | str, warehouse: Engine) -> None:
         self.sandbox = sandbox
-        self._objects = Path(ledger_url.removeprefix("file://")) if ledger_url.startswith("file://") else None
-        self._ledger_url = ledger_url
-        self._warehouse = create_engine(warehouse.url)
+        self._ledger = ledger
+        self._warehouse = warehouse
         self.kept: list[str] = []
 
     def fill(self, *numbers: int, **changes: str | None) -> None:
@@ -147,28 +149,45 @@ class Marked:
         return {token[:24] for token in (*issued._tokens, *issued._refresh_tokens, *issued._revoked)}
 
     def databases(self) -> str:
-        """All rows of the ledger, and of the results, and what is in its objects."""
-        ledger = (folder_engine if self._objects else create_engine)(self._ledger_url)
+        """All rows of the ledger, and of the results; in a bucket, what is in its objects, too."""
+        ledger = folder_engine(self._ledger) if isinstance(self._ledger, str) else self._ledger
         with ledger.begin() as connection:
             rows: list[Any] = [row for table in metadata.sorted_tables for row in connection.execute(table.select())]
-        ledger.dispose()
-        if self._objects:
-            objects = [gzip.decompress(file.read_bytes()) for file in self._objects.rglob("*") if file.is_file()]
-            assert objects
-            rows += objects
+        if isinstance(self._ledger, str):
+            ledger.dispose()
+            files = [file for file in Path(self._ledger.removeprefix("file://")).rglob("*") if file.is_file()]
+            rows += [gzip.decompress(file.read_bytes()) for file in files]
+            assert files
         with self._warehouse.connect() as connection:
             if connection.dialect.has_table(connection, "sendoso_results"):
                 rows += connection.execute(text("SELECT * FROM sendoso_results")).all()
         return repr(rows)
 
     def close(self) -> None:
+        if not isinstance(self._ledger, str):
+            self._ledger.dispose()
         self._warehouse.dispose()
 
 
-@pytest.fixture(scope="session")
-def two_databases(postgres_database: Callable[[], Any]) -> list[Any]:
+@dataclass(frozen=True)
+class Databases:
     """Of all these tests: to make and delete two for each of them would take longer than the tests."""
-    return [postgres_database(), postgres_database()]
+
+    ledger: SharedDatabase
+    warehouse: Any
+    engines: list[Engine]
+    """Of the ledger and the warehouse, which know by heart the statements that read all rows."""
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_database: Callable[[], Any]) -> Iterator[Databases]:
+    both = [postgres_database(), postgres_database()]
+    engines = [create_engine(database.url, pool_pre_ping=True) for database in both]
+    ledger = SharedDatabase(lambda: both[0])
+    yield Databases(ledger, both[1], engines)
+    ledger.close()
+    for engine in engines:
+        engine.dispose()
 
 
 def empty(database: Any) -> None:
@@ -184,21 +203,22 @@ def empty(database: Any) -> None:
 
 @pytest.fixture(params=["database", pytest.param("bucket", marks=pytest.mark.slow)])
 def marked_ledger(
-    request: pytest.FixtureRequest, two_databases: list[Any], tmp_path: Path
-) -> tuple[dict[str, Any], str]:
-    """The connection of an empty ledger, with a marked password, and its URL."""
-    connection, url = two_databases[0].connection, two_databases[0].url
+    request: pytest.FixtureRequest, databases: Databases, tmp_path: Path
+) -> tuple[dict[str, Any], Engine | str]:
+    """The connection of an empty ledger, with a marked password, and where its rows are read."""
     if request.param == "bucket":
         connection = folder_ledger(tmp_path)
-        url = str(folder_address(connection))
-    return connection | {"password": f"{MARK}ledgerpassword"}, url
+        where: Engine | str = str(folder_address(connection))
+    else:
+        connection, where = databases.ledger.empty_ledger(), databases.engines[0]
+    return connection | {"password": f"{MARK}ledgerpassword"}, where
 
 
 @pytest.fixture
 def marked(
-    marked_ledger: tuple[dict[str, Any], str],
+    marked_ledger: tuple[dict[str, Any], Engine | str],
     sandbox_with_secret: Sandbox,
-    two_databases: list[Any],
+    databases: Databases,
     set_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     logged: Callable[[], str],
@@ -209,12 +229,10 @@ def marked(
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.DEFAULT_PUSH_BACK", 0.02)
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.MINUTE_PUSH_BACK", 0.02)
     monkeypatch.setattr("airflow_provider_sendoso.hooks.connections.MINUTE_INTERVAL", 0.02)
-    _, warehouse = two_databases
-    for database in two_databases:
-        empty(database)
+    empty(databases.warehouse)
     set_connection("sendoso_ledger", marked_ledger[0])
-    set_connection("warehouse", warehouse.connection | {"password": f"{MARK}warehousepassword"})
-    world = Marked(sandbox_with_secret, marked_ledger[1], warehouse)
+    set_connection("warehouse", databases.warehouse.connection | {"password": f"{MARK}warehousepassword"})
+    world = Marked(sandbox_with_secret, marked_ledger[1], databases.engines[1])
     logging.getLogger("airflow_provider_sendoso").debug("The logs of the test begin.")
     capfd.readouterr()
     yield world

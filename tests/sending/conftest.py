@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import folder_ledger
-from sqlalchemy import create_engine, update
+from sqlalchemy import update
 from tenacity import wait_none
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,35 +17,33 @@ from trying import SCOPE, Try, one_try, sendoso_connection
 
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
-from airflow_provider_sendoso.ledger.schema import cursors, metadata, sends
+from airflow_provider_sendoso.ledger.schema import cursors, sends
 from airflow_provider_sendoso.sandbox import Sandbox
 
 
+@pytest.fixture
+def shortened() -> float:
+    """What pauses are divided by: less where a test waits for a lease to lapse, or it would ask without a pause."""
+    return 1000.0
+
+
 @pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def hurry(monkeypatch: pytest.MonkeyPatch, shortened: float) -> None:
     """Pauses before a request are a thousandth as long, and no search for lost sends serves a later try."""
     monkeypatch.setattr("airflow_provider_sendoso.sending.reconciling._SERVES", 0.0)
     monkeypatch.setattr("airflow_provider_sendoso.client.retrying.backoff", wait_none())
     make = SendosoSession.__init__
 
     def with_short_sleeps(self: SendosoSession, *args: Any, **kwargs: Any) -> None:
-        make(self, *args, **kwargs, sleep=lambda seconds: time.sleep(seconds / 1000))
+        make(self, *args, **kwargs, sleep=lambda seconds: time.sleep(seconds / shortened))
 
     monkeypatch.setattr(SendosoSession, "__init__", with_short_sleeps)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "bucket"])
-def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """A ledger database without tables; on PostgreSQL the server's own, because making another takes long."""
-    if request.param == "bucket":
-        return folder_ledger(tmp_path)
-    if request.param == "sqlite":
-        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    socket_dir = request.getfixturevalue("postgres_socket_dir")
-    engine = create_engine(f"postgresql://postgres@/postgres?host={socket_dir}")
-    metadata.drop_all(engine)
-    engine.dispose()
-    return {"conn_type": "postgres", "host": socket_dir, "login": "postgres", "schema": "postgres"}
+def ledger_connection(request: pytest.FixtureRequest, empty_ledger: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The connection of an empty ledger; what differs on MySQL is SQL, and ``tests/ledger`` tries that."""
+    return empty_ledger(request.param)
 
 
 @pytest.fixture

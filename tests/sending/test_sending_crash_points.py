@@ -92,9 +92,9 @@ WHILE_LOOKING = [Kill("found", {"SENT": 4, "UNKNOWN": 1}, 4, ONE_HELD, width) fo
 def killed(sendoso: Sandbox, ledger: dict[str, Any], forkserver: ForkServerContext) -> Callable[[Kill], None]:
     """Runs a try in a process of its own, until it has killed itself."""
 
-    def run(kill: Kill, **changes: Any) -> None:
+    def run(kill: Kill, timeout: float = TIMEOUT, **changes: Any) -> None:
         connections = {
-            "sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=TIMEOUT, scope=SCOPES),
+            "sendoso_default": sendoso_connection(sendoso, requests_per_second=1000, timeout=timeout, scope=SCOPES),
             "sendoso_ledger": ledger,
         }
         for delay in kill.answers:
@@ -291,12 +291,13 @@ def test_a_try_that_is_killed_while_it_looks_for_unknown_sends_keeps_a_limit(
     the_limit_is_kept_and_used_up(sendoso, send, an_hour_later, kill.states, kill.accepted)
 
 
+@pytest.mark.parametrize("shortened", [10.0], ids=["patiently"])
 def test_a_try_that_ends_at_its_limit_has_found_what_the_killed_one_had_posted(
     sendoso: Sandbox, send: Callable[..., Try], killed: Callable[..., None]
 ) -> None:
     """At once after the kill, while the lease of what the killed try was posting lasts."""
-    limit = {"scope_max_sends": 3}
-    killed(Kill("posted:3", {}, 3, {}), **limit)
+    limit = {"scope_max_sends": 3, "lease": 10}
+    killed(Kill("posted:3", {}, 3, {}), timeout=10, **limit)  # the lease of a POST is longer than its time-out
     assert send(**limit) == Try("SendosoLimitError", {"sent": 3, "not_reached": 2})
     assert len(sendoso.sends) == 3
 

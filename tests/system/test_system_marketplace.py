@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 DATE = "2026-01-05T05:00:00+00:00"
 RENEWALS = [
     ("C-1", "Zoë", "Brennecke", "zoe@example.com", "GB"),
@@ -25,6 +27,7 @@ def with_scopes(here: Any) -> dict[str, str]:
     return environment
 
 
+@pytest.mark.slow
 def test_the_products_are_landed_and_a_second_run_changes_nothing(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     run = airflow.run("marketplace_catalogue", DATE, with_scopes(here))

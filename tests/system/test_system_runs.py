@@ -73,6 +73,7 @@ def test_campaign_reaches_each_recipient_once_and_waits_in_the_trigger(airflow: 
     assert (arrived["sends"], arrived["reached"], arrived["counts"]) == (3, 3, {"delivered": 3})
 
 
+@pytest.mark.slow
 def test_campaign_takes_names_message_and_gift_from_where_the_dag_says(airflow: Any, champions: Any) -> None:
     airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
 
@@ -105,6 +106,7 @@ def test_cleared_run_sends_no_gift_again_and_counts_the_gifts_as_its_own(airflow
     assert champions.emails() == REACHED
 
 
+@pytest.mark.slow
 def test_a_new_row_in_the_table_is_sent_by_the_next_run(airflow: Any, champions: Any) -> None:
     airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     champions.execute(
@@ -117,6 +119,7 @@ def test_a_new_row_in_the_table_is_sent_by_the_next_run(airflow: Any, champions:
     assert champions.emails() == sorted([*REACHED, "kahu@example.net"])
 
 
+@pytest.mark.slow
 def test_another_campaign_is_another_gift(airflow: Any, champions: Any) -> None:
     airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
     run = airflow.run("champions_campaign", "2026-01-02T00:00:00+00:00", champions.environment, {"campaign": "spring"})
@@ -135,6 +138,7 @@ def test_nothing_personal_is_left_in_log_xcom_and_ledger(airflow: Any, champions
     assert [cell for cell in personal if re.search(rf"\b{re.escape(cell.casefold())}\b", kept)] == []
 
 
+@pytest.mark.slow
 def test_results_tell_who_has_not_received_a_gift_without_naming_them(airflow: Any, champions: Any) -> None:
     champions.sendoso.fault("status", method="POST", path="/api/v3/sends", status=422)
     run = airflow.run("campaign_results", "2026-01-01T00:00:00+00:00", champions.environment)
@@ -156,6 +160,7 @@ def test_results_tell_who_has_not_received_a_gift_without_naming_them(airflow: A
     assert references(again) == missing
 
 
+@pytest.mark.slow
 def test_sends_land_beside_the_customers_without_other_personal_data(airflow: Any, world: Callable[..., Any]) -> None:
     here = with_champions(world())
     here.execute("UPDATE champions SET email = 'OLD7@example.com' WHERE customer_id = 'C-2'")
@@ -221,6 +226,7 @@ def test_a_success_callback_sends_once_however_often_the_run_is_cleared(
     assert "nobody@example" not in run.log
 
 
+@pytest.mark.slow
 def test_the_catalogue_chooses_the_gift(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     run = airflow.run("choose_a_gift", "2026-01-01T00:00:00+00:00", here.environment, {"max_price": 30})
@@ -260,6 +266,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 def test_rewards_are_fulfilled_once_each_and_marked(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     here.execute(
@@ -291,6 +298,7 @@ def test_rewards_are_fulfilled_once_each_and_marked(airflow: Any, world: Callabl
     assert len(here.sendoso.campaign_sends()) == 5
 
 
+@pytest.mark.slow
 def test_returned_gifts_are_replaced_from_the_results(airflow: Any, champions: Any) -> None:
     airflow.run("campaign_results", "2026-01-01T00:00:00+00:00", champions.environment)
     champions.execute("UPDATE sendoso_results SET status = 'returned' WHERE row_ref IN ('C-1', 'C-2')")
@@ -315,6 +323,7 @@ def test_returned_gifts_are_replaced_from_the_results(airflow: Any, champions: A
     assert [send.body["email"] for send in champions.sendoso.sends].count("new@example.com") == 1
 
 
+@pytest.mark.slow
 def test_links_are_made_once_and_stay_in_the_database(airflow: Any, champions: Any) -> None:
     run = airflow.run("egift_links", "2026-01-01T00:00:00+00:00", champions.environment)
 
@@ -353,6 +362,7 @@ def test_mapped_gifts_are_sent_once_each(airflow: Any, world: Callable[..., Any]
     assert here.posts() == 3
 
 
+@pytest.mark.slow
 def test_shards_of_a_batch_take_their_recipients_from_a_task_and_share_a_scope(
     airflow: Any, world: Callable[..., Any]
 ) -> None:
@@ -368,6 +378,7 @@ def test_shards_of_a_batch_take_their_recipients_from_a_task_and_share_a_scope(
     assert "first_name from first_name, last_name from last_name, email from email, gift_id from argument" in run.log
 
 
+@pytest.mark.slow
 def test_all_tasks_of_a_quarter_share_one_budget_and_a_person_gets_one_gift(
     airflow: Any, world: Callable[..., Any]
 ) -> None:
@@ -386,6 +397,7 @@ def test_all_tasks_of_a_quarter_share_one_budget_and_a_person_gets_one_gift(
     assert here.posts() == 4
 
 
+@pytest.mark.slow
 def test_held_sends_are_listed_and_resolved_with_a_form(airflow: Any, champions: Any) -> None:
     champions.sendoso.fault("error_before", method="POST", path="/api/v3/sends")
     held = airflow.run("champions_campaign", "2026-01-01T00:00:00+00:00", champions.environment)
@@ -496,6 +508,7 @@ def test_the_commands_find_connections_that_were_made_in_the_ui(airflow: Any, tm
     assert "The connection 'made_in_u1' does not exist" in missing.stderr
 
 
+@pytest.mark.slow
 def test_the_check_fails_with_what_is_wrong_in_the_connection(airflow: Any, world: Callable[..., Any]) -> None:
     here = world()
     wrong = {"conn_type": "sendoso", "host": here.sendoso.url, "login": "sandbox", "password": "wr0ng-s3cret"}
@@ -507,6 +520,7 @@ def test_the_check_fails_with_what_is_wrong_in_the_connection(airflow: Any, worl
     assert "wr0ng-s3cret" not in run.log
 
 
+@pytest.mark.slow
 def test_a_new_campaign_ends_the_wait_and_the_next_run_waits_for_the_next_one(
     airflow: Any, world: Callable[..., Any]
 ) -> None:

@@ -7,13 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import folder_address, folder_engine, folder_ledger
+from buckets import folder_address, folder_engine
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
@@ -22,7 +21,7 @@ from airflow_provider_sendoso.client.config import ClientConfig
 from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
 from airflow_provider_sendoso.client.session import SendosoSession
 from airflow_provider_sendoso.client.tokens import TokenManager
-from airflow_provider_sendoso.ledger import Ledger, schema
+from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.sandbox import Sandbox
 
 ROOT = Path(airflow_provider_sendoso.__file__).parents[1]
@@ -35,54 +34,10 @@ def environment() -> Callable[..., dict[str, str]]:
     return lambda **more: {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
-@pytest.fixture(scope="session")
-def one_postgres_database(postgres_socket_dir: str) -> Callable[[], dict[str, Any]]:
-    """Empties the one database of these tests: a new one for each of them keeps the server busy for minutes."""
-    name = f"tokens_{uuid.uuid4().hex}"
-
-    def url(database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={postgres_socket_dir}"
-
-    admin = create_engine(url("postgres"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-
-    def empty() -> dict[str, Any]:
-        engine = create_engine(url(name))
-        schema.metadata.drop_all(engine)
-        engine.dispose()
-        return {"conn_type": "postgres", "host": postgres_socket_dir, "login": "postgres", "schema": name}
-
-    return empty
-
-
-@pytest.fixture(scope="session")
-def one_mysql_database(mysql_database: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
-    """Empties the one MySQL database of these tests."""
-    database = mysql_database()
-
-    def empty() -> dict[str, Any]:
-        engine = create_engine(database.url)
-        schema.metadata.drop_all(engine)
-        engine.dispose()
-        connection: dict[str, Any] = database.connection
-        return connection
-
-    return empty
-
-
 @pytest.fixture(params=["sqlite", "postgresql", "bucket"])
-def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The connection of an empty ledger, in each place that a ledger can be."""
-    if request.param == "bucket":
-        return folder_ledger(tmp_path)
-    if request.param == "sqlite":
-        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    empty: Callable[[], dict[str, Any]] = request.getfixturevalue(
-        "one_postgres_database" if request.param == "postgresql" else "one_mysql_database"
-    )
-    return empty()
+def ledger_connection(request: pytest.FixtureRequest, empty_ledger: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The connection of an empty ledger; the tests that need MySQL, too, say so."""
+    return empty_ledger(request.param)
 
 
 @pytest.fixture

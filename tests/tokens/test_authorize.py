@@ -601,6 +601,7 @@ def test_tokens_from_before_a_change_of_the_connection_are_reported(
 # Airflow's own command line.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2's CLI does not load commands of providers")
 def test_airflow_lists_the_commands(environment):
     airflow = Path(sys.executable).with_name("airflow")

@@ -7,12 +7,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from buckets import folder_ledger
 from watchers import Onlooker, fire, gets, largest_effort, trigger
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError, SendosoStatusError
@@ -37,13 +35,8 @@ def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "bucket"])
-def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    if request.param == "bucket":
-        return folder_ledger(tmp_path)
-    if request.param == "sqlite":
-        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    connection: dict[str, Any] = request.getfixturevalue("postgres_database")().connection
-    return connection
+def ledger_connection(request: pytest.FixtureRequest, empty_ledger: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return empty_ledger(request.param)
 
 
 # What does not depend on the database is tried on one.

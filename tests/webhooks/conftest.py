@@ -11,13 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import uvicorn
-from buckets import folder_ledger
 from sqlalchemy import event, select
 from sqlalchemy.engine import Engine
 
@@ -30,14 +28,9 @@ OTHER = "whsec_" + base64.b64encode(b"another, for the rotation").decode()
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "bucket"])
-def ledger_connection(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+def ledger_connection(request: pytest.FixtureRequest, empty_ledger: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """An empty ledger; what differs between databases is tried on MySQL by tests/ledger."""
-    if request.param == "bucket":
-        return folder_ledger(tmp_path)
-    if request.param == "sqlite":
-        return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
-    connection: dict[str, Any] = request.getfixturevalue("postgres_database")().connection
-    return connection
+    return empty_ledger(request.param)
 
 
 @dataclass

@@ -109,7 +109,8 @@ class Bucket:
         import obstore
 
         pages = self._call(obstore.list, prefix=folder, offset=after or None)
-        return sorted(found["path"] for page in self._pages(pages) for found in page)
+        # Not every store obeys the offset: Azure begins with the first name.
+        return sorted(found["path"] for page in self._pages(pages) for found in page if found["path"] > after)
 
     def modified(self, name: str) -> Modified:
         """Return when an object was created; see :class:`Objects`."""

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import zlib
 from contextlib import closing, suppress
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,7 +36,8 @@ def load(objects: Objects, connection: sqlite3.Connection) -> None:
     with TemporaryDirectory(prefix="sendoso-ledger-") as folder:
         file = Path(folder, "snapshot.db")
         try:
-            file.write_bytes(gzip.decompress(body))
+            with gzip.open(BytesIO(body)) as source, file.open("wb") as target:
+                shutil.copyfileobj(source, target)
             with closing(sqlite3.connect(file)) as snapshot:
                 snapshot.execute("PRAGMA schema_version")
                 snapshot.backup(connection)
