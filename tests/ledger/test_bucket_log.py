@@ -154,7 +154,9 @@ def test_an_entry_of_another_ledger_is_refused(bucket: ShakyBucket) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"text", gzip.compress(b"text"), gzip.compress(b"[]"), gzip.compress(b"{}"), gzip.compress(b"")[:9]]
+    "body",
+    [b"", b"text", gzip.compress(b"text"), gzip.compress(b"[]"), gzip.compress(b"{}"), gzip.compress(b"text")[:9]],
+    ids=["empty", "text", "packed text", "a list", "no fields", "cut off"],
 )
 def test_an_object_that_is_no_entry_is_refused(bucket: ShakyBucket, body: bytes) -> None:
     write(Log(bucket), "a")

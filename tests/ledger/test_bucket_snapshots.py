@@ -126,7 +126,11 @@ def _die_in_a_snapshot(address: str) -> None:
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [b"text", gzip.compress(b"text" * 1000), gzip.compress(b"text")[:9]])
+@pytest.mark.parametrize(
+    "body",
+    [b"text", gzip.compress(b"text" * 1000), gzip.compress(b"text")[:9]],
+    ids=["text", "packed text", "cut off"],
+)
 def test_an_object_that_is_no_snapshot_is_refused(bucket: ShakyBucket, body: bytes) -> None:
     bucket.put("snapshots/999999999999", body)
     with pytest.raises(SendosoLedgerError, match="snapshots/999999999999 is no snapshot"):

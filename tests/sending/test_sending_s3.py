@@ -111,7 +111,9 @@ def test_whatever_s3_answers_to_a_write_everybody_is_sent_one_gift(
     assert states() == {"SENT": 5}
 
 
-@pytest.mark.parametrize("fault", [{"answer": SLOW_DOWN}, {"drop": True}, {"answer": INTERNAL}], ids=str)
+@pytest.mark.parametrize(
+    "fault", [{"answer": SLOW_DOWN}, {"drop": True}, {"answer": INTERNAL}], ids=["503", "dropped", "500"]
+)
 def test_a_lost_answer_is_looked_up_however_long_reading_takes(
     front: Front, send: Callable[..., Try], sendoso: Sandbox, fault: dict[str, Any]
 ) -> None:
