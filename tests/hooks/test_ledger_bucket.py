@@ -140,3 +140,16 @@ def test_a_folder_needs_no_credentials(connect: Callable[..., Any], tmp_path: Pa
     ledger = open_ledger(CONN_ID, connect(f"file://{tmp_path}/new/ledger", "generic"))
     assert ledger.identity.ledger_uuid
     assert (tmp_path / "new" / "ledger" / "log").is_dir()
+
+
+def test_a_store_that_overwrites_is_refused_before_it_has_a_ledger(
+    bucket: str, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+
+    put = obstore.put
+    monkeypatch.setattr(
+        obstore, "put", lambda *arguments, mode, **options: put(*arguments, mode="overwrite", **options)
+    )
+    with pytest.raises(SendosoConfigError, match="overwrites objects"):
+        open_ledger(CONN_ID, connect(f"s3://{bucket}"))
