@@ -90,7 +90,7 @@ class Bucket:
         import obstore
 
         try:
-            return bytes(self._call(obstore.get, name).bytes())
+            return bytes(self._call(lambda store: obstore.get(store, name).bytes()))
         except FileNotFoundError:
             return None
 

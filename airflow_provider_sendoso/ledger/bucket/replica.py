@@ -35,6 +35,7 @@ _WEIGHT = 0.2
 """How much the last one counts."""
 
 _SPARE = 3.0
+"""How many times what the last ones took the next one may take."""
 
 _CHANGED = "sendoso_changed"
 _POSITION = "sendoso_position"
