@@ -63,7 +63,7 @@ def test_a_ledger_is_below_its_prefix_and_two_prefixes_are_two_ledgers(
     assert first.identity != second.identity
     assert first.cursors.write("name", 0, "text")
     names = [found["Key"] for found in s3.list_objects_v2(Bucket=bucket)["Contents"]]
-    assert all(name.startswith(("airflow/one/log/", "airflow/two/log/")) for name in names)
+    assert all(name.startswith(("airflow/one/", "airflow/two/")) for name in names)
     assert len(names) >= 3
 
 
@@ -140,3 +140,14 @@ def test_a_folder_needs_no_credentials(connect: Callable[..., Any], tmp_path: Pa
     ledger = open_ledger(CONN_ID, connect(f"file://{tmp_path}/new/ledger", "generic"))
     assert ledger.identity.ledger_uuid
     assert (tmp_path / "new" / "ledger" / "log").is_dir()
+
+
+def test_a_store_that_overwrites_is_refused_before_it_has_a_ledger(
+    bucket: str, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+
+    put = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda store, name, body, **_: put(store, name, body))
+    with pytest.raises(SendosoConfigError, match="overwrites objects"):
+        open_ledger(CONN_ID, connect(f"s3://{bucket}"))

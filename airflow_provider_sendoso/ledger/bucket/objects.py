@@ -93,7 +93,7 @@ class Bucket:
         import obstore
 
         try:
-            return bytes(self._call(obstore.get, name).bytes())
+            return bytes(self._call(lambda store: obstore.get(store, name).bytes()))
         except FileNotFoundError:
             return None  # the bucket is there, or it would not have answered so
 

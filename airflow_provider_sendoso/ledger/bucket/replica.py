@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -11,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Table
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from airflow_provider_sendoso.exceptions import SendosoLedgerError
+from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger.bucket import snapshots
 from airflow_provider_sendoso.ledger.bucket.clock import StoreClock
 from airflow_provider_sendoso.ledger.bucket.copied_table import CopiedTable
@@ -34,6 +35,7 @@ _WEIGHT = 0.2
 """How much the last one counts."""
 
 _SPARE = 3.0
+"""How many times what the last ones took the next one may take."""
 
 _CHANGED = "sendoso_changed"
 _POSITION = "sendoso_position"
@@ -126,6 +128,8 @@ class Replica:
             self._catch_up()
             self._log.check_end()
             self._found_something = self._log.number > 0
+            if self.is_new:
+                self._check_store()
             if self._log.number - loaded >= snapshots.EVERY and self._knows_all_columns():
                 snapshots.save(self._objects, self.connection, self._log.number)
         except NotAnswered as error:
@@ -205,6 +209,20 @@ class Replica:
         if (number, nonce) != (self._log.number, self._log.nonce):
             self._log.start_after(number, nonce)
         return int(number)
+
+    def _check_store(self) -> None:
+        """
+        Refuse a store that ignores the condition of a creation, as some that speak S3's protocol do: of two processes
+        that commit at the same time, each would believe that it has.
+        """
+        name = f"probes/{uuid.uuid4().hex}"
+        self._objects.create(name, b"first")
+        if self._objects.create(name, b"second") or self._objects.read(name) != b"first":
+            raise SendosoConfigError(
+                "The ledger's store overwrites objects that are to be created once (If-None-Match: *), so two tasks "
+                "could send to the same person. It cannot have a ledger; nothing was sent. Use another store, or a "
+                "database."
+            )
 
     def _knows_all_columns(self) -> bool:
         """Whether no newer release has written the ledger: a snapshot without its columns would lose them."""
