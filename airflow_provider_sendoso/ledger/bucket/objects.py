@@ -90,10 +90,8 @@ class Bucket:
 
     def read(self, name: str) -> bytes | None:
         """Read an object; see :class:`Objects`."""
-        import obstore
-
         try:
-            return bytes(self._call(lambda store: obstore.get(store, name).bytes()))
+            return bytes(self._call(_get, name))
         except FileNotFoundError:
             return None  # the bucket is there, or it would not have answered so
 
@@ -139,9 +137,16 @@ class Bucket:
         except (kinds.BaseError, OSError) as error:
             if any(code in str(error) for code in _NO_BUCKET):
                 raise NotAnswered(f"{self.where}: there is no such bucket") from None
-            if isinstance(error, FileNotFoundError) and function is obstore.get:
+            if isinstance(error, FileNotFoundError) and function is _get:
                 raise
             raise NotAnswered(f"{self.where}: {_first_line(error)}") from None
+
+
+def _get(store: ObjectStore, name: str) -> Any:
+    """Read an object to its end: its body may break off."""
+    import obstore
+
+    return obstore.get(store, name).bytes()
 
 
 def _first_line(error: Exception) -> str:
