@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -144,7 +145,10 @@ def _azure(conn_id: str, connection: Connection, container: str, prefix: str) ->
 def _file(conn_id: str, connection: Connection, host: str, path: str) -> ObjectStore:
     from obstore.store import LocalStore
 
-    return LocalStore(f"/{path}", mkdir=True)
+    # Others of this machine may not read it: the first object has the key of the hashes.
+    folder = Path("/", path)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return LocalStore(folder)
 
 
 def _client_options(endpoint: str, verify: bool | str | None = None) -> Any:

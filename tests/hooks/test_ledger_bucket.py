@@ -140,6 +140,7 @@ def test_a_folder_needs_no_credentials(connect: Callable[..., Any], tmp_path: Pa
     ledger = open_ledger(CONN_ID, connect(f"file://{tmp_path}/new/ledger", "generic"))
     assert ledger.identity.ledger_uuid
     assert (tmp_path / "new" / "ledger" / "log").is_dir()
+    assert (tmp_path / "new" / "ledger").stat().st_mode & 0o077 == 0
 
 
 def test_a_store_that_overwrites_is_refused_before_it_has_a_ledger(

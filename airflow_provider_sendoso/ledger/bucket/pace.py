@@ -14,6 +14,9 @@ from airflow_provider_sendoso.models.slot_commit import SlotCommit
 _BLOCK = 1.0
 """Seconds of slots that one transaction takes at most: for so long others wait for slots that nobody may use."""
 
+_LONGEST_LEAD = 15.0
+"""Seconds that a slot is taken ahead at most: a send that waits for it is committed as POSTING, whose lease goes on."""
+
 
 class BucketPace(LedgerPace):
     """
@@ -39,7 +42,7 @@ class BucketPace(LedgerPace):
     @property
     def lead(self) -> float:
         """Seconds before its slot at which a call has to commit what comes before it."""
-        return self._replica.commit_takes
+        return min(self._replica.commit_takes, _LONGEST_LEAD)
 
     def take(self, send: SlotCommit) -> bool:
         """Take no slot: a slot that is free now is over when the commit is done."""
