@@ -79,6 +79,8 @@ class Work:
 class MeteredPace:
     """The ledger's pace, with the processor time that it takes of this process."""
 
+    lead = 0.0
+
     def __init__(self, pace) -> None:
         self._pace = pace
         self.spent = 0.0

@@ -21,6 +21,8 @@ from airflow_provider_sendoso.models.slot_commit import SlotCommit
 class FreePace:
     """A pace that lets every call through at once, and records its calls."""
 
+    lead = 0.0
+
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.pushed_back: list[float] = []

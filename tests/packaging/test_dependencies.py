@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "airflow_provider_sendoso"
 
-OF_AIRFLOW = {"fastapi", "flask_appbuilder", "google", "opentelemetry", "starlette", "wtforms"}
-"""What Airflow brings for its own form, API server, traces and connections to Google; without it there are none."""
+OF_AIRFLOW = {"botocore", "fastapi", "flask_appbuilder", "google", "opentelemetry", "starlette", "wtforms"}
+"""What Airflow brings for its own form, API server, traces and connections to clouds; without it there are none."""
 
 DISTRIBUTIONS = packages_distributions()
 

@@ -285,6 +285,8 @@ def test_a_process_that_slept_over_a_refusal_uses_the_tokens_that_another_has_re
 class FrozenPace:
     """A pace whose first slot comes up only when the process has been frozen and others have done what they do."""
 
+    lead = 0.0
+
     def __init__(self, pace, meanwhile) -> None:
         self._pace = pace
         self._meanwhile = [meanwhile]
