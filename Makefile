@@ -68,6 +68,7 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/parse.py --runs 2
 	$(BIN)/python benchmarks/pace.py --seconds 3 --case '1 x 4'
 	$(BIN)/python benchmarks/ui.py --campaigns 20 --sends 5000 --rounds 1 --starts 1
+	$(BIN)/python benchmarks/bucket.py --sends 100 --rounds 1 --paced-sends 30 --stored 2000
 
 test-all: test test-rest cluster
 
@@ -104,8 +105,9 @@ bench: $(READY) bench-group
 	$(BIN)/python benchmarks/validate.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/parse.py
-	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql
+	$(BIN)/python benchmarks/pace.py --ledger sqlite --ledger postgresql --ledger bucket
 	$(BIN)/python benchmarks/ui.py
+	$(BIN)/python benchmarks/bucket.py
 
 bench-group: $(READY)
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraints $(CONSTRAINTS) --group bench
