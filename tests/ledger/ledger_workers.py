@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from airflow_provider_sendoso.client.endpoints import me_request
 from airflow_provider_sendoso.exceptions import SendosoError, SendosoLedgerError, SendosoLimitError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.bucket import snapshots
+from airflow_provider_sendoso.ledger.bucket.objects import Bucket
 from airflow_provider_sendoso.ledger.database import Database
 from airflow_provider_sendoso.ledger.records import Batch, Claim, State, Wanted
 from airflow_provider_sendoso.ledger.schema import cursors
@@ -249,3 +252,15 @@ def count_up(url: str, times: int) -> None:
 
     for _ in range(times):
         database.run(work)
+
+
+def die_in_a_snapshot(url: str, every: int) -> None:
+    """Be killed in the middle of the first object that this process creates."""
+
+    def die(self: Bucket, name: str, body: bytes) -> bool:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    snapshots.EVERY = every
+    Bucket.create = die  # type: ignore[method-assign]
+    folder_engine(url)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import multiprocessing
-import os
 import signal
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import ledger_workers
 import pytest
 from buckets import folder_engine
 from shaky_bucket import ShakyBucket, of, open_replica, rows
@@ -17,7 +17,6 @@ from sqlalchemy.engine import Connection
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.bucket import snapshots
-from airflow_provider_sendoso.ledger.bucket.objects import Bucket
 from airflow_provider_sendoso.ledger.schema import cursors
 
 
@@ -98,11 +97,13 @@ def test_a_snapshot_that_is_not_answered_does_no_harm() -> None:
     assert bucket.names("snapshots") == []
 
 
-def test_a_process_that_is_killed_while_it_makes_a_snapshot_leaves_none(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_while_it_makes_a_snapshot_leaves_none(
+    tmp_path: Path, forkserver: ForkServerContext
+) -> None:
     address = f"file://{tmp_path}/ledger"
     first = folder_engine(address)
     fill(Ledger(first))
-    process = multiprocessing.get_context("fork").Process(target=_die_in_a_snapshot, args=(address,))
+    process = forkserver.Process(target=ledger_workers.die_in_a_snapshot, args=(address, snapshots.EVERY))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -112,15 +113,6 @@ def test_a_process_that_is_killed_while_it_makes_a_snapshot_leaves_none(tmp_path
     second = folder_engine(address)
     of(first)._catch_up()
     assert rows(of(second)) == rows(of(first))
-
-
-def _die_in_a_snapshot(address: str) -> None:
-    def die(self: Bucket, name: str, body: bytes) -> bool:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return False
-
-    Bucket.create = die  # type: ignore[method-assign]
-    folder_engine(address)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
