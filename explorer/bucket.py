@@ -150,6 +150,7 @@ class BucketStore(Store):
         connection.execute("COMMIT")
         StoreClock.__init__(replica._clock)
         replica._read_at = replica._began_at = 0.0
+        replica._others_write, replica._log._ahead = False, 1
         replica.commit_takes = _COMMIT_TAKES
 
 

@@ -423,7 +423,8 @@ class Sender:
             self._outage, self._answered = True, False
         elif posted.latency is not None:
             self._unknowns, self._answered = 0, True
-            self._width.saw(posted.latency + self._session.pace.lead)
+            # Where commits take long, its slot was taken with one, and POSTING was another, before the latency begins.
+            self._width.saw(posted.latency + 2 * self._session.pace.lead)
         if posted.not_recorded is not None:
             # The ledger lacks this outcome, so log key and id, with which a person can resolve the send.
             log.error("Not recorded: %s.", posted.not_recorded)

@@ -94,6 +94,7 @@ class Log:
         self.nonce = ""
         self._lines: list[bytes] = []
         self._starts = True
+        self._ahead = 1
 
     def start_after(self, number: int, nonce: str) -> None:
         """
@@ -134,7 +135,8 @@ class Log:
         :raises NotAnswered: if the store does not answer.
         :raises LogDamaged: if an entry does not follow the one before it.
         """
-        ahead = _AT_ONCE if self._starts else 1
+        # As many at once as there were last time, and some more, so that all are there with one answer.
+        ahead, before = _AT_ONCE if self._starts else self._ahead, self.number
         while True:
             in_pack = self.number % PACK
             if in_pack == 0 and ahead == _AT_ONCE and (packs := self._read(_PACKS, range(PACK, 9 * PACK, PACK))):
@@ -145,6 +147,7 @@ class Log:
             yield from map(self._follow, _lines(found))
             if len(found) < wanted:
                 self._starts = False
+                self._ahead = min(1 + 2 * (self.number - before), _AT_ONCE)
                 return
             if self._starts and self.number % PACK == 0:
                 self._make_pack()  # the process that wrote the last of its entries has not done it

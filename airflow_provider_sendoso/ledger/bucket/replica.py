@@ -95,6 +95,7 @@ class Replica:
         self._clock = StoreClock()
         self._read_at = self._began_at = 0.0
         self._appended = 0
+        self._others_write = False
         self._found_something = False
         self.commit_takes = _COMMIT_TAKES
         """Seconds in which a transaction that changes something is sure to be committed: three times what the last ones
@@ -150,14 +151,18 @@ class Replica:
         :raises sqlalchemy.exc.OperationalError: if others have committed first all that time, or the store does not
             answer.
         """
-        before, give_up = self._appended, time.monotonic() + patience
+        before = self._appended
+        # Kept while it is repeated: in between, the others of this machine would get ahead again.
+        with self._turn():
+            result = self._run(transaction, time.monotonic() + patience)
+        if self._appended > before:
+            self.commit_takes += _WEIGHT * (_SPARE * (time.monotonic() - asked) - self.commit_takes)
+        return result
+
+    def _run(self, transaction: Callable[[], T], give_up: float) -> T:
         while True:
             try:
-                with self._turn():
-                    result = transaction()
-                if self._appended > before:
-                    self.commit_takes += _WEIGHT * (_SPARE * (time.monotonic() - asked) - self.commit_takes)
-                return result
+                return transaction()
             except OperationalError as error:
                 if not isinstance(error.orig, Behind) or time.monotonic() > give_up:
                     raise
@@ -183,7 +188,7 @@ class Replica:
 
     def prepare_transaction(self) -> None:
         """
-        Read the log before a transaction begins, unless it was read a moment ago.
+        Read the log before a transaction begins, unless it was read a moment ago and nobody else was writing.
 
         :raises OperationalError: if the store does not answer.
         :raises SendosoLedgerError: if objects are missing in the log.
@@ -193,7 +198,7 @@ class Replica:
             self._began_at = since_boot()
             if self._clock.must_be_measured:
                 self._measure_clock()
-            elif self._began_at - self._read_at > _FRESH:
+            elif self._others_write or self._began_at - self._read_at > _FRESH:
                 self._catch_up()
         except NotAnswered as error:
             raise OperationalError("BEGIN", {}, sqlite3.OperationalError(str(error))) from None
@@ -278,7 +283,8 @@ class Replica:
                         self._tables[name].apply(self.connection, changes)
             self._note_position()
         self._read_at = began
-        return self._log.number > before
+        self._others_write = self._log.number > before
+        return self._others_write
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
