@@ -95,7 +95,7 @@ GUARDS: tuple[Guard, ...] = (
     _guard(
         "bucket-raised-on-old",
         "A transaction that raised runs again if it had not seen what others have committed",
-        _REPLICA + ":Replica.run",
+        _REPLICA + ":Replica._run",
         "if time.monotonic() > give_up or not self._was_behind():",
         "if give_up:",
         f"{_OF_REPLICA}::test_a_transaction_that_raised_on_what_is_old_runs_again",
