@@ -21,7 +21,7 @@ class StoreClock:
 
     def __init__(self) -> None:
         self._ahead = 0.0  # the store's clock minus that of this machine, in seconds
-        self._lowest, self._highest = -math.inf, math.inf
+        self._highest = math.inf
         self._measured_at = -math.inf
 
     def now(self) -> float:
@@ -42,9 +42,7 @@ class StoreClock:
         """
         now, first = since_boot(), self._measured_at == -math.inf
         lowest, highest = modified.at - now, modified.at + modified.within - sent_at
-        if not self.must_be_measured and max(lowest, self._lowest) <= min(highest, self._highest):
-            lowest, highest = max(lowest, self._lowest), min(highest, self._highest)
-        self._lowest, self._highest, self._measured_at = lowest, highest, now
+        self._highest, self._measured_at = highest, now
         self._ahead = min(max(self._ahead, (lowest + highest) / 2 if first else lowest), highest)
 
     def is_at_least(self, moment: float) -> None:
