@@ -1,8 +1,9 @@
 """The throughput of a batch, against what a user would otherwise write: bare requests in a thread pool.
 
 Both post the same sends to the same sandbox, which runs in its own process and answers after 50 ms. They run by turns,
-because the speed of a machine varies. So does a batch with limits of every kind, none of which is reached. Beside them,
-one mapped task for each send, in a real Airflow with a PostgreSQL ledger. Run it with
+because the speed of a machine varies. So does a batch with limits of every kind, none of which is reached. Over
+PostgreSQL, the promise by hand runs beside both: the same pool of threads, with the two transactions of each send in
+bare psycopg. Beside them, one mapped task for each send, in a real Airflow with a PostgreSQL ledger. Run it with
 
     python benchmarks/batch.py --sends 2000 --ledger sqlite --ledger postgresql
 """
@@ -72,6 +73,76 @@ def bare(url: str, count: int) -> float:
         send = {"gift_id": "gift-egift-coffee", "message": "Thank you.", **person}
         local.session.post(f"{url}/api/v3/sends", json={"send": send}, timeout=10).raise_for_status()
 
+    started = time.monotonic()
+    with ThreadPoolExecutor(WIDTH) as pool:
+        list(pool.map(post, people(count)))
+    return time.monotonic() - started
+
+
+_BEGIN = (
+    "BEGIN; SELECT set_config('lock_timeout', '5000', true), set_config('synchronous_commit', 'on', true),"
+    " set_config('idle_in_transaction_session_timeout', '15000', true)"
+)
+_TABLES = """
+DROP TABLE IF EXISTS by_hand, by_hand_account, by_hand_counter;
+CREATE TABLE by_hand (key text PRIMARY KEY, person text, state text, send_id text, lease double precision);
+CREATE TABLE by_hand_account (name text PRIMARY KEY);
+CREATE TABLE by_hand_counter (name text PRIMARY KEY, sends bigint, cost bigint);
+INSERT INTO by_hand_account VALUES ('one');
+INSERT INTO by_hand_counter VALUES ('scope', 0, 0), ('day', 0, 0), ('month', 0, 0);
+CREATE INDEX ON by_hand (person);
+"""
+_LOCK = "SELECT extract(epoch FROM clock_timestamp()) FROM by_hand_account WHERE name = 'one' FOR UPDATE"
+_LAST_GIFT = "SELECT max(lease) FROM by_hand WHERE person = %s AND key <> %s AND state = 'SENT'"
+_COUNT = (
+    "UPDATE by_hand_counter SET sends = sends + 1, cost = cost + 5 WHERE name IN ('scope', 'day', 'month')"
+    " RETURNING name, sends, cost"
+)
+_POSTING = (
+    "UPDATE by_hand SET state = 'POSTING', lease = extract(epoch FROM clock_timestamp()) + 60"
+    " WHERE key = %s AND state = 'CLAIMED'"
+)
+_SENT = "UPDATE by_hand SET state = 'SENT', send_id = %s WHERE key = %s AND state = 'POSTING'"
+
+
+def by_hand(url: str, ledger: dict[str, Any], count: int, limited: bool = False) -> float:
+    """
+    The least that keeps the promise, without a package: POSTING committed durably before a POST, its outcome after it.
+
+    POSTING is committed under a lock on the account, without which two tasks pass a limit together, and each POST has a
+    connection of its own, so that it cannot read another's answer. There is no rate, no retry, nothing to reconcile.
+    """
+    import psycopg
+    import requests
+
+    dsn = f"host={ledger['host']} user={ledger['login']} dbname={ledger['schema']}"
+    token = requests.post(f"{url}/oauth/token", json=CREDENTIALS, timeout=10).json()["access_token"]
+    local = threading.local()
+
+    def transaction(*statements: tuple[str, tuple[str, ...]]) -> None:
+        local.ledger.execute(_BEGIN)
+        for statement, values in statements:
+            changed = local.ledger.execute(statement, values, prepare=True)
+        assert changed.rowcount == 1
+        local.ledger.execute("COMMIT")
+
+    def post(person: dict[str, str]) -> None:
+        if not hasattr(local, "ledger"):
+            local.ledger = psycopg.connect(dsn, autocommit=True)
+            local.session = requests.Session()
+            local.session.headers.update({"Authorization": f"Bearer {token}", "Connection": "close"})
+        key = person["email"]
+        limits = [(_LAST_GIFT, (key, key)), (_COUNT, ())] if limited else []
+        transaction((_LOCK, ()), *limits, (_POSTING, (key,)))
+        send = {"gift_id": "gift-egift-coffee", "message": "Thank you.", **person}
+        answer = local.session.post(f"{url}/api/v3/sends", json={"send": send}, timeout=10)
+        answer.raise_for_status()
+        transaction((_SENT, (str(answer.json()["send"]["id"]), key)))
+
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(_TABLES)
+        rows = [(person["email"], person["email"]) for person in people(count)]
+        connection.cursor().executemany("INSERT INTO by_hand VALUES (%s, %s, 'CLAIMED', NULL, 0)", rows)
     started = time.monotonic()
     with ThreadPoolExecutor(WIDTH) as pool:
         list(pool.map(post, people(count)))
@@ -173,24 +244,32 @@ def ledger_of(kind: str, directory: Path) -> Iterator[dict[str, Any]]:
         server.cleanup()
 
 
-def by_turns(rounds: int, count: int, ledgers: list[dict[str, Any]]) -> tuple[list[float], list[list[float]]]:
+def by_turns(rounds: int, count: int, kind: str, ledgers: list[dict[str, Any]]) -> dict[str, list[float]]:
     """
-    How many sends a second there were in each round: of bare requests, of a batch, and of a batch with limits.
+    Measure how many sends a second each case made in each round.
 
     :param ledgers: for the batch, and for the one with limits: where nothing was ever limited, there are no counters.
     """
-    without, batches = list[float](), [list[float](), list[float]()]
+    figures: dict[str, list[float]] = {}
+
+    def note(case: str, spent: float) -> None:
+        figures.setdefault(case, []).append(count / spent)
+
     for number in range(rounds):
         with sandbox(0) as url:
             bare(url, 100)
-            without.append(count / bare(url, count))
+            note("bare", bare(url, count))
         for limited, ledger in enumerate(ledgers):
+            suffix = " with limits of every kind" if limited else ""
+            if kind == "postgresql":
+                with sandbox(0) as url:
+                    by_hand(url, ledger, 100, bool(limited))
+                    note(f"the promise by hand{suffix}", by_hand(url, ledger, count, bool(limited)))
             with sandbox(0) as url:
                 # A warm-up, as for the bare requests: what a process imports for its first sends is no cost of a send.
                 ours(url, ledger, 100, 100_000, WIDTH, f"warming up {number}", bool(limited))
-                spent = ours(url, ledger, count, 100_000, WIDTH, f"round {number}", bool(limited))
-                batches[limited].append(count / spent)
-    return without, batches
+                note(f"batch{suffix}", ours(url, ledger, count, 100_000, WIDTH, f"round {number}", bool(limited)))
+    return figures
 
 
 def spread(figures: list[float], digits: int) -> str:
@@ -218,15 +297,16 @@ def main() -> None:
         os.chmod(directory, 0o755)
         for kind in arguments.ledger or ["sqlite"]:
             with ledger_of(kind, Path(directory)) as one, ledger_of(kind, Path(directory)) as other:
-                without, batches = by_turns(arguments.rounds, arguments.sends, [one, other])
+                figures = by_turns(arguments.rounds, arguments.sends, kind, [one, other])
+            without = figures.pop("bare")
             print(f"| - | bare requests, {WIDTH} threads | {spread(without, 0)} | 1 |", flush=True)
-            for case, batch in zip(("batch", "batch with limits"), batches, strict=True):
-                ratios = [with_us / on_its_own for with_us, on_its_own in zip(batch, without, strict=True)]
-                print(f"| {kind} | {case}, {WIDTH} in flight | {spread(batch, 0)} | {spread(ratios, 2)} |", flush=True)
+            for case, sends in figures.items():
+                ratios = [figure / on_its_own for figure, on_its_own in zip(sends, without, strict=True)]
+                print(f"| {kind} | {case}, {WIDTH} in flight | {spread(sends, 0)} | {spread(ratios, 2)} |", flush=True)
             if arguments.mapped_sends and kind == "postgresql":
                 with sandbox(0) as url:
                     tasks = arguments.mapped_sends / mapped(url, arguments.mapped_sends)
-                share = statistics.median(batches[0]) / tasks
+                share = statistics.median(figures["batch"]) / tasks
                 print(f"| {kind} | mapped tasks | {tasks:.2f} | 1/{share:.0f} of the batch |", flush=True)
             with sandbox(10) as url, ledger_of(kind, Path(directory)) as ledger:
                 paced = arguments.paced_sends / ours(url, ledger, arguments.paced_sends, 10, None)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import requests
@@ -336,8 +337,7 @@ class _NotingAdapter(HTTPAdapter):
 
     def open(self, url: str, proxies: Mapping[str, str], timeout: float, used_in: float, *, post: bool) -> None:
         """Open the connection that the next request to this host takes."""
-        request = requests.Request("GET", url).prepare()
-        pool: Any = self.get_connection_with_tls_context(request, True, proxies=dict(proxies))
+        pool: Any = self.get_connection_with_tls_context(_to(url), True, proxies=dict(proxies))
         self.cert_verify(pool, url, True, None)  # type: ignore[no-untyped-call]
         connection = pool._get_conn()
         try:
@@ -362,6 +362,12 @@ class _NotingAdapter(HTTPAdapter):
         manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+
+@cache
+def _to(url: str) -> requests.PreparedRequest:
+    """Make a request that names the host: once, because preparing it takes as long as preparing a send."""
+    return requests.Request("GET", url).prepare()
 
 
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})\b")
