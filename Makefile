@@ -51,7 +51,7 @@ test-clouds: $(READY)
 	$(BIN)/nox --session clouds
 
 soak-short: $(READY)
-	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql --ledger mysql
+	$(BIN)/python -m soak --seconds 60 --ledger sqlite --ledger postgresql --ledger mysql --ledger bucket
 
 # Takes out the guards of the protocol one by one, and fails if nothing notices. ONLY='lease-*' takes some; RECORD=1 writes
 # the results and the table of docs/guarantees.md.

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = ("sqlite", "postgresql", "mysql")
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Engine
+
+KINDS = ("sqlite", "postgresql", "mysql", "bucket")
+
+_FOLDER = "file://"
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,22 @@ class LedgerDatabase:
     A ledger's database.
 
     :param connection: as an Airflow connection.
-    :param url: as SQLAlchemy has it.
+    :param url: as SQLAlchemy has it, or the folder's of a bucket.
     """
 
     connection: dict[str, Any]
     url: str
+
+    def engine(self) -> Engine:
+        """Make an engine for the ledger."""
+        if not self.url.startswith(_FOLDER):
+            return create_engine(self.url)
+        from obstore.store import LocalStore
+
+        from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+        from airflow_provider_sendoso.ledger.bucket.objects import Bucket
+
+        return make_engine(Bucket(LocalStore(self.url.removeprefix(_FOLDER)), self.url))
 
 
 @contextmanager
@@ -37,6 +53,10 @@ def ledger_database(kind: str, directory: Path) -> Iterator[LedgerDatabase]:
     if kind == "sqlite":
         path = directory / "ledger.db"
         yield LedgerDatabase({"conn_type": "sqlite", "host": str(path)}, f"sqlite:///{path}")
+        return
+    if kind == "bucket":
+        url = f"{_FOLDER}{directory}/bucket"
+        yield LedgerDatabase({"conn_type": "generic", "extra": {"ledger": url}}, url)
         return
     if kind == "mysql":
         with _mysql() as database:

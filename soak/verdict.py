@@ -6,8 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import create_engine
-
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Record, State
 from airflow_provider_sendoso.ledger.resolutions import Resolution
@@ -50,7 +48,7 @@ def judge(sandbox: Sandbox, database: LedgerDatabase, batches: Iterable[Batch]) 
     :param database: the ledger's.
     :param batches: all of them.
     """
-    engine = create_engine(database.url)
+    engine = database.engine()
     ledger = Ledger(engine)
     limits = {batch.dedupe_scope: batch.scope_max_sends for batch in batches}
     went_out = Counter(record.dedupe_scope for record in ledger.sends.records(*PERHAPS_SENT, account=ACCOUNT))

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ledger", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize("ledger", ["sqlite", "postgresql", "mysql", "bucket"])
 def test_in_a_soak_no_recipient_gets_two_gifts_and_no_recipient_is_lost(ledger: str) -> None:
     for seconds in (20, 100):  # a busy machine needs longer for as much
         command = [sys.executable, "-m", "soak", "--seconds", str(seconds), "--ledger", ledger, "--json"]

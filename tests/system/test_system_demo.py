@@ -84,9 +84,12 @@ def test_second_run_sends_nothing_and_says_why(directory: Path) -> None:
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="`make demo` runs Airflow 3, and this part runs its DagBag")
-def test_killed_task_is_tried_again_and_nobody_is_sent_a_second_gift(directory: Path) -> None:
-    for _ in range(2):  # the ledger and the Sendoso of a killed run are new each time
-        output = run(directory, "--kill")
+@pytest.mark.parametrize(("ledger", "runs"), [((), 2), (("--bucket",), 1)], ids=["postgresql", "bucket"])
+def test_killed_task_is_tried_again_and_nobody_is_sent_a_second_gift(
+    directory: Path, ledger: tuple[str, ...], runs: int
+) -> None:
+    for _ in range(runs):  # the ledger and the Sendoso of a killed run are new each time
+        output = run(directory, "--kill", *ledger)
         (found,) = re.findall(r"kill -9: no process of the task is left, and (\d+) gifts are out", output)
         out = int(found)
         assert 8 <= out < 23
