@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,28 @@ from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 def folder_ledger(folder: Path) -> dict[str, Any]:
     """The connection of an empty ledger below a folder."""
     return {"conn_type": "generic", "extra": {"ledger": f"file://{folder}/ledger"}}
+
+
+@dataclass(frozen=True)
+class FolderLedger:
+    """A ledger below a folder."""
+
+    folder: Path
+
+    @property
+    def connection(self) -> dict[str, str]:
+        """The ledger as an Airflow connection, whose extra is text, as Airflow's REST API takes it."""
+        connection = folder_ledger(self.folder)
+        return connection | {"extra": json.dumps(connection["extra"])}
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the ledger, as a process does that opens it anew."""
+        engine = folder_engine(f"file://{self.folder}/ledger")
+        try:
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.exec_driver_sql(statement)]
+        finally:
+            engine.dispose()
 
 
 SQLITE_OR_BUCKET = ["sqlite", pytest.param("bucket", marks=pytest.mark.slow)]

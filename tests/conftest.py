@@ -247,6 +247,13 @@ class PostgresDatabase:
     def url(self) -> str:
         return f"postgresql://postgres@/{self.name}?host={self.socket_dir}"
 
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        import psycopg
+
+        with psycopg.connect(host=self.socket_dir, user="postgres", dbname=self.name) as database:
+            return database.execute(statement).fetchall()
+
 
 @pytest.fixture(scope="session")
 def postgres_socket_dir() -> Iterator[str]:

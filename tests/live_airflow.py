@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 import requests
 from ports import free_ports
 
@@ -201,7 +200,7 @@ class Stage:
     Its methods are of the task ``send``, where they do not say otherwise.
 
     :param airflow: the Airflow that has the DAG.
-    :param make_database: makes an empty one.
+    :param make_ledger: makes an empty one, which has a ``connection`` and answers a ``query``.
     :param dag_id: the DAG.
     :param conn_id: by which the DAG knows Sendoso, where that is not its own name.
     :param timeout: of the connection, in seconds.
@@ -210,15 +209,15 @@ class Stage:
     def __init__(
         self,
         airflow: LiveAirflow,
-        make_database: Callable[[], Any],
+        make_ledger: Callable[[], Any],
         dag_id: str,
         conn_id: str | None = None,
         timeout: float = 60,
     ) -> None:
         self.airflow = airflow
         self.dag_id = dag_id
-        self.make_database = make_database
-        self.ledger = make_database()
+        self.make_ledger = make_ledger
+        self.ledger = make_ledger()
         self.sandbox = Sandbox(step=0, rate=0)
         self.conn_id = conn_id or dag_id
         self.ledger_conn_id = f"{self.conn_id}_ledger"
@@ -283,6 +282,11 @@ class Stage:
             dag_run_id=run_id,
         )
 
+    def delete_runs(self) -> None:
+        """Have Airflow forget all runs of the DAG."""
+        for run in self.airflow.api("GET", f"dags/{self.dag_id}/dagRuns")["dag_runs"]:
+            self.airflow.delete(f"dags/{self.dag_id}/dagRuns/{run['dag_run_id']}")
+
     def mark_failed(self, run_id: str) -> None:
         self.airflow.api("PATCH", self._task_path(run_id), new_state="failed")
 
@@ -329,5 +333,4 @@ class Stage:
         return len(decided)
 
     def ask_ledger(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(host=self.ledger.socket_dir, user="postgres", dbname=self.ledger.name) as database:
-            return database.execute(statement).fetchall()
+        return self.ledger.query(statement)

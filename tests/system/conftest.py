@@ -170,8 +170,7 @@ class World:
 
     def read_ledger(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the ledger's database."""
-        with psycopg.connect(host=self.ledger.socket_dir, user="postgres", dbname=self.ledger.name) as database:
-            return database.execute(query).fetchall()
+        return self.ledger.query(query)
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_the_plugin_is_listed_and_the_receiver_is_the_only_route_without_a_login
 
 def test_five_hundred_forged_webhooks_a_second_leave_api_server_and_ledger_alone(here: Any) -> None:
     """Half of them are for a connection whose ledger nobody has opened: whoever asks it makes its tables."""
-    fresh = here.make_database()
+    fresh = here.make_ledger()
     extra = json.dumps({"webhook_secret": SECRET, "ledger_conn_id": "flooded_ledger", "account": "flooded"})
     here._connect("flooded", conn_type="sendoso", login="a", password="b", extra=extra)
     here._connect("flooded_ledger", **fresh.connection)
