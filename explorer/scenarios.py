@@ -87,6 +87,8 @@ class Scenario:
     :param tokens_only: whether the runs only ask for a token.
     :param lifetime: seconds of an access token.
     :param bucket: whether the ledger is in a bucket rather than in a database.
+    :param late: seconds, less than the settle time, after which a late send is accepted, or is shown in the lists.
+    :param faults: the names of the faults that can happen; all of them, if it is empty.
     """
 
     name: str
@@ -102,6 +104,8 @@ class Scenario:
     tokens_only: bool = False
     lifetime: float = 7200.0
     bucket: bool = False
+    late: float = 600.0
+    faults: tuple[str, ...] = ()
 
 
 class Play:
@@ -115,8 +119,8 @@ class Play:
 
     def __init__(self, scenario: Scenario, choices: Choices, store: Store) -> None:
         self.scenario, self.choices, self.store = scenario, choices, store
-        self.world = World(choices)
-        self.server = Sendoso(self.world, scenario.lifetime)
+        self.world = World(choices, scenario.faults)
+        self.server = Sendoso(self.world, scenario.lifetime, scenario.late)
         self.tried: list[Tried] = []
         self.last_errors: list[str] = []
         self._tries = [0] * scenario.runs

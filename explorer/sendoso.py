@@ -6,18 +6,19 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
+from airflow_provider_sendoso.client.pace import SlotMissed
 from airflow_provider_sendoso.client.transport import Transport
 from airflow_provider_sendoso.models import METADATA_KEY
 from explorer.ledger import ANYWHERE, happen
-from explorer.scheduler import EPOCH, Process, World
+from explorer.scheduler import EPOCH, MOST_BEFORE_A_POST, Process, World
+from explorer.stdlib import Time
 
 TIMEOUT = 30.0
-LATE = 600.0
-"""Seconds, less than the settle time, after which a late send is accepted, or is shown in the lists."""
 
 _GIFTS, _CAMPAIGNS = "api/v3/sends", "api/v3/send"
 """Where sends are posted and listed; those of the marketplace and of SmartSend are in the second list as well."""
@@ -29,7 +30,8 @@ _NO_ANSWER = Exchange(Phase.LOST, error="Timeout")
 _NOT_CONNECTED = Exchange(Phase.NOT_CONNECTED, error="ConnectionRefusedError")
 
 _BEFORE = ("not connected", "429", "401", "503 before", "request lost", "outage")
-_POST = ("503 after", "answer lost", "killed after acceptance", "listed late", "accepted late", "refused")
+_FIRST_BYTE = "frozen at the first byte"
+_POST = (_FIRST_BYTE, "503 after", "answer lost", "killed after acceptance", "listed late", "accepted late", "refused")
 _READ = ("a list without its newest send",)
 _LOSES_A_GRANT = ("request lost", "database away", "store away")
 """Faults after which a grant may not be stored, beside what stops its process."""
@@ -55,14 +57,18 @@ class Sendoso:
 
     :param world: its clock, and who asks.
     :param lifetime: seconds that an access token works.
+    :param late: seconds after which a late send is accepted, or is shown in the lists.
     """
 
-    def __init__(self, world: World, lifetime: float = 7200.0) -> None:
+    def __init__(self, world: World, lifetime: float, late: float) -> None:
         self.world = world
+        self.late = late
         self.lifetime = lifetime
         self.sent: list[Sent] = []
         self.refused: set[str] = set()
         self.arrivals: list[float] = []
+        self.in_time: list[float] = []
+        """When the first bytes have left of requests that look at their slot just before, unless they miss three."""
         self.grants = 0
         self.refresh_token = "refresh-0"
         self.traded: dict[str, tuple[str, Process]] = {}
@@ -113,6 +119,7 @@ class Sendoso:
         params: Mapping[str, Any],
         json: Mapping[str, Any] | None,
         auth: Any,
+        over_at: float = inf,
         **more: Any,
     ) -> Exchange:
         world, path = self.world, url.partition("://")[2].partition("/")[2]
@@ -122,12 +129,19 @@ class Sendoso:
         stale = () if post or self._stale_lists else _READ
         thread = world.current
         assert thread is not None
-        thread.posts_next = post
+        thread.posts_next, thread.has_slot = post, over_at < inf
         fault = world.seam(what, (*ANYWHERE, *_BEFORE, *(_POST if post else () if json else stale)))
         if fault in ANYWHERE:
             happen(world, fault)
             fault = ""
         thread.posts_next = False
+        if Time.monotonic() > over_at:
+            self.world.tell(f"{what}: its slot is over")
+            raise SlotMissed
+        if fault == _FIRST_BYTE:
+            world.freeze(MOST_BEFORE_A_POST, suspend=False)
+        elif path != "oauth/token":
+            self.in_time.append(world.now)
         if fault == "outage":
             self._away_until = world.now + 20.0
         if fault == "not connected" or world.now < self._away_until:
@@ -158,10 +172,10 @@ class Sendoso:
             self.refused.add(key)
             return self._told(what, self._answer(422, {"message": "no such address"}), "422; refused")
         if fault == "accepted late":
-            self.world.spawn(self._machine, lambda: self._accept(path, send, key, 0.0), LATE)
+            self.world.spawn(self._machine, lambda: self._accept(path, send, key, 0.0), self.late)
             self.world.sleep(TIMEOUT)
             return self._told(what, _NO_ANSWER, "no answer; it will be accepted late")
-        made = self._accept(path, send, key, LATE if fault in ("listed late",) else 0.0)
+        made = self._accept(path, send, key, self.late if fault == "listed late" else 0.0)
         if fault == "killed after acceptance":
             self.world.kill(process)
         if fault in ("answer lost", "listed late"):

@@ -55,9 +55,10 @@ GUARDS: tuple[Guard, ...] = (
         "settle-deadline",
         "The settle time counts from the moment at which the POST has certainly ended",
         _RECONCILING + ":Reconciler.__init__",
-        "self._settled_after = session.config.timeout + settle_time",
+        "self._settled_after = longest_post(session.config.timeout) + settle_time",
         "self._settled_after = settle_time",
         f"{_OF_RECONCILING}::test_the_batch_is_deferred_until_the_settle_time_is_over_and_then_sends_again",
+        explored=True,
     ),
     guard(
         "settle-lease",
