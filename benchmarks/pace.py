@@ -39,6 +39,7 @@ class Case:
     processes: int
     threads: int
     polls: int = 0
+    poll_threads: int = 1
     stops: bool = False
     width: int = 1
 
@@ -50,7 +51,9 @@ CASES = (
     Case("4 x 1", "ours", 4, 1),
     Case("6 x 3", "ours", 6, 3),
     Case("8 x 4", "ours", 8, 4),
+    Case("18 x 1", "ours", 18, 1),
     Case("1 x 1 beside 4 sensors", "ours", 1, 1, polls=4),
+    Case("1 x 1 beside 200 sensors", "ours", 1, 1, polls=4, poll_threads=50),
     Case("4 x 1, with SIGSTOPs", "ours", 4, 1, stops=True),
     Case("1 x 1", "pyrate-limiter", 1, 1),
     Case("4 x 1", "pyrate-limiter", 4, 1),
@@ -272,7 +275,7 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[ob
         works = [
             Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width) for n in range(case.processes)
         ]
-        works += [Work("polls", sandbox.url, ledger, bucket, 1, f"poll-{n}") for n in range(case.polls)]
+        works += [Work("polls", sandbox.url, ledger, bucket, case.poll_threads, f"poll-{n}") for n in range(case.polls)]
         # One after another: they get ready at the cost of seconds of processor time each.
         workers = [start(told) for told in works]
         begun = time.monotonic()
@@ -295,7 +298,7 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[ob
         f"{len(at) / span / RATE:.1%}",
         f"{sends / len(at):.0%}" if at else "-",
         peak(at),
-        f"{sum(request.status == 429 for request in requests) / max(1, len(at)):.1%}",
+        f"{(throttled := sum(request.status == 429 for request in requests)) / max(1, len(at)):.1%} ({throttled})",
         f"{100 * sum(limiter) / span:.2f}" if limiter else "-",
         f"{100 * sum(cost['cpu'] for cost in costs) / span:.1f}",
         frozen or 0,

@@ -22,6 +22,7 @@ TOKENS = Scenario("tokens", tokens_only=True, runs=2, refresh_token=True)
 THREE = Scenario("three runs", runs=3, people=2, refresh_token=True)
 LIMITED = Scenario("limit", runs=2, people=2, max_sends=1)
 SCOPE_LIMITED = Scenario("scope limit", people=2, scope_max_sends=1)
+CAPPED = Scenario("days between gifts", kinds=(Kind.GIFT, Kind.MARKETPLACE), tries=1, min_days=30.0)
 SHORT_TOKENS = Scenario("short tokens", people=2, refresh_token=True, lifetime=60.0)
 RATE = Scenario("rate", people=4, max_in_flight=3)
 CLOCK = Scenario(
@@ -63,6 +64,7 @@ SCENARIOS = [
     THREE,
     LIMITED,
     SCOPE_LIMITED,
+    CAPPED,
     SHORT_TOKENS,
     RATE,
     CLOCK,
@@ -96,6 +98,8 @@ CASES = [
     Case(RESEND_ONE, 0, 1),
     Case(TWO, 0, 1),
     Case(SCOPE_LIMITED, 1, 0),
+    Case(CAPPED, 1, 0),
+    Case(CAPPED, 0, 1),
     Case(CAMPAIGN, 0, 1),
     Case(MARKETPLACE, 0, 1),
     Case(BUCKET_TOKENS, 1, 0),

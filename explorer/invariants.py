@@ -92,8 +92,16 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
         others = any(sent.key != key for sent in play.server.sent)
         if play.scenario.resend_absent and others and play.scenario.kinds == (Kind.GIFT,):
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
-    elif play.scenario.scope_max_sends is None or accepted or state not in (None, State.READY):
+    elif accepted or state not in _left_out(play):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")
+
+
+def _left_out(play: Play) -> tuple[State | None, ...]:
+    """In which states a row is that a limit leaves out: a claim that has lapsed may stay, as it is free."""
+    gift_of_person = play.server.sent or play.store.rows("SELECT 1 FROM sendoso_sends WHERE state = 'HELD'")
+    if play.scenario.min_days is not None and gift_of_person:
+        return None, State.READY, State.CLAIMED
+    return (None, State.READY) if play.scenario.scope_max_sends is not None else ()
 
 
 def _one_id_to_one_send(rows: Iterable[dict[str, Any]]) -> None:
@@ -117,6 +125,9 @@ def _limits(play: Play) -> None:
     of_scope = play.scenario.scope_max_sends
     if of_scope is not None and len(play.server.sent) > of_scope:
         raise Broken(f"limits: {len(play.server.sent)} were sent, with scope_max_sends={of_scope}")
+    of_person = Counter(email_of(sent.body) for sent in play.server.sent)
+    if play.scenario.min_days is not None and any(count > 1 for count in of_person.values()):
+        raise Broken("limits: a person was sent two gifts within the days between two gifts")
     most = play.scenario.max_sends
     # A try that was given up and goes on beside the next one: where the promise ends (docs/guarantees.md).
     if most is None or any(fault in _FROZEN for fault in play.world.faults):

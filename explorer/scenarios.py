@@ -83,6 +83,7 @@ class Scenario:
     :param refresh_token: whether tokens are renewed with single-use refresh tokens.
     :param max_sends: the limit of the last run's batch.
     :param scope_max_sends: the limit of the scope, which the ledger keeps.
+    :param min_days: the days between two gifts to a person.
     :param max_in_flight: POSTs at once.
     :param tokens_only: whether the runs only ask for a token.
     :param lifetime: seconds of an access token.
@@ -100,6 +101,7 @@ class Scenario:
     refresh_token: bool = False
     max_sends: int | None = None
     scope_max_sends: int | None = None
+    min_days: float | None = None
     max_in_flight: int | None = 2
     tokens_only: bool = False
     lifetime: float = 7200.0
@@ -270,7 +272,9 @@ class Play:
             settle_time=SETTLE_TIME,
             resend_absent=scenario.resend_absent,
             this_try=this_try,
-            limits=lambda: SpendingLimits(scope_max_sends=scenario.scope_max_sends),
+            limits=lambda: SpendingLimits(
+                scope_max_sends=scenario.scope_max_sends, min_days_between_gifts=scenario.min_days
+            ),
             executor=Threads(),
         )
         ledger.sends.open_batch(batch)

@@ -24,9 +24,9 @@ _SLOW = 20.0
 
 MOST_STEPS = 20_000
 MOST_BEFORE_A_POST = 100.0
-"""Seconds for which a process is frozen at most between its last look and the first byte of a POST: of its last look at
-the slot, or, where its machine sleeps or it has no slot, at the lease. For longer than lease and settle time it would post
-what another has proven absent: the one hole that is known (docs/guarantees.md)."""
+"""Seconds for which a process is frozen at most between its last look and the first byte of a POST: the look at its
+slot, or at its lease where its machine sleeps or no slot is looked at. For longer than lease and settle time it would
+post what another has proven absent: the one hole that is known (docs/guarantees.md)."""
 
 LONGEST = 7 * 86_400.0
 """Hand-overs, and seconds of the world's clock, after which a schedule counts as one that never ends."""

@@ -31,7 +31,24 @@ _NOT_CONNECTED = Exchange(Phase.NOT_CONNECTED, error="ConnectionRefusedError")
 
 _BEFORE = ("not connected", "429", "401", "503 before", "request lost", "outage")
 _FIRST_BYTE = "frozen at the first byte"
-_POST = (_FIRST_BYTE, "503 after", "answer lost", "killed after acceptance", "listed late", "accepted late", "refused")
+_ACCEPTED: dict[str, tuple[int, Any]] = {
+    "503 after": (503, {"message": "gateway"}),
+    "409 after": (409, {"message": "conflict"}),
+    "201 without an id": (201, {"message": "thanks"}),
+    "201 about another send": (201, {"id": "other", "tracking_code": "code-other", "email": "other@example.com"}),
+}
+"""Answers about a send that was accepted all the same, by the fault's name."""
+_NOT_ACCEPTED: dict[str, tuple[int, Any]] = {
+    "402 of the account": (402, {"message": "no budget"}),
+    "404 of the gift": (404, {"message": "no such gift"}),
+    "422 of a proxy": (422, None),
+}
+"""Answers about a send that was not accepted, and not because of its row."""
+_POST = (
+    *(_FIRST_BYTE, "answer lost", "killed after acceptance", "listed late", "accepted late", "refused"),
+    *_ACCEPTED,
+    *_NOT_ACCEPTED,
+)
 _READ = ("a list without its newest send",)
 _LOSES_A_GRANT = ("request lost", "database away", "store away")
 """Faults after which a grant may not be stored, beside what stops its process."""
@@ -171,6 +188,8 @@ class Sendoso:
         if fault == "refused":
             self.refused.add(key)
             return self._told(what, self._answer(422, {"message": "no such address"}), "422; refused")
+        if fault in _NOT_ACCEPTED:
+            return self._told(what, self._answer(*_NOT_ACCEPTED[fault]), fault)
         if fault == "accepted late":
             self.world.spawn(self._machine, lambda: self._accept(path, send, key, 0.0), self.late)
             self.world.sleep(TIMEOUT)
@@ -182,8 +201,8 @@ class Sendoso:
             self.world.sleep(TIMEOUT)
             return self._told(what, _NO_ANSWER, "no answer; it was accepted")
         self.world.sleep(_WAY)
-        if fault == "503 after":
-            return self._told(what, self._answer(503, {"message": "gateway"}), "503; it was accepted")
+        if fault in _ACCEPTED:
+            return self._told(what, self._answer(*_ACCEPTED[fault]), f"{fault}; it was accepted")
         body: dict[str, Any] = {"success": True, "tracking_code": f"code-{made.send_id}"}
         if path != _CAMPAIGNS:
             body = {"id": made.send_id} if path == _GIFTS else {"products": [], "send": {"id": made.send_id}}
@@ -250,7 +269,8 @@ class Sendoso:
 
     def _answer(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Exchange:
         given = {"content-type": "application/json", **(headers or {})}
-        return Exchange(Phase.ANSWERED, Answer(status, given, json.dumps(body).encode()))
+        written = "<h1>Error</h1>" if body is None else json.dumps(body)
+        return Exchange(Phase.ANSWERED, Answer(status, given, written.encode()))
 
     def _told(self, what: str, exchange: Exchange, words: str) -> Exchange:
         self.world.changes += 1
