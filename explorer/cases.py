@@ -93,21 +93,21 @@ CASES = [
     Case(ONE, 0, 1),
     Case(TWO, 1, 0),
     Case(RATE, 1, 0),
-    Case(LAST_MOMENT, 0, 2),
-    Case(DATABASES_CLOCK, 0, 2),
-    Case(RESEND_ONE, 0, 1),
-    Case(TWO, 0, 1),
     Case(SCOPE_LIMITED, 1, 0),
     Case(CAPPED, 1, 0),
-    Case(CAPPED, 0, 1),
+    Case(LAST_MOMENT, 0, 2),
+    Case(RESEND_ONE, 0, 1),
+    Case(DATABASES_CLOCK, 0, 2),
+    Case(TWO, 0, 1),
     Case(CAMPAIGN, 0, 1),
     Case(MARKETPLACE, 0, 1),
+    Case(CAPPED, 0, 1),
     Case(BUCKET_TOKENS, 1, 0),
     Case(BUCKET_TOKENS, 0, 1),
     Case(BUCKET, 0, 1),
     Case(BUCKET_TWO, 1, 0),
 ]
-"""Ordered so that those that take longest come last."""
+"""Ordered so that those that take longest come last, and a ledger in a bucket after one in a database."""
 
 LARGE_CASES = [
     Case(CLOCK, 0, 2),

@@ -75,6 +75,7 @@ GUARDS: tuple[Guard, ...] = (
         "            posted_ago = min(posted_ago, elapsed(record.posted_mark))\n",
         "            pass\n",
         f"{_TWO_GIFTS}::test_a_database_clock_that_jumps_proves_no_send_absent",
+        explored=True,
     ),
     guard(
         "settle-database-clock",

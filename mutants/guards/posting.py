@@ -44,6 +44,7 @@ GUARDS: tuple[Guard, ...] = (
         "        self._lapses_at = 0.0\n",
         "",
         f"{_GUARDS}::test_a_send_whose_slot_is_over_before_the_first_byte_takes_another",
+        explored=True,
     ),
     guard(
         "lease-after-turn",
@@ -250,6 +251,7 @@ GUARDS: tuple[Guard, ...] = (
         ".where(is_free)",
         ".where(is_free.is_not(None))",
         "ledger/test_ledger_limiter.py::test_of_sixteen_threads_one_takes_a_free_slot",
+        explored=True,
     ),
     guard(
         "stale-slot",
