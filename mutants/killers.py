@@ -86,7 +86,7 @@ def run_tests(tree: Path, tests: Sequence[str], database: str) -> Ran:
     return Ran(alive, frozenset(failed), time.monotonic() - began, output, hung)
 
 
-def explore(tree: Path, seconds: int = 120) -> Explored:
+def explore(tree: Path, seconds: int = 300) -> Explored:
     """
     Let the explorer look for a schedule that breaks an invariant.
 
