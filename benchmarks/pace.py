@@ -39,6 +39,7 @@ class Case:
     processes: int
     threads: int
     polls: int = 0
+    poll_threads: int = 1
     stops: bool = False
     width: int = 1
 
@@ -50,7 +51,9 @@ CASES = (
     Case("4 x 1", "ours", 4, 1),
     Case("6 x 3", "ours", 6, 3),
     Case("8 x 4", "ours", 8, 4),
+    Case("18 x 1", "ours", 18, 1),
     Case("1 x 1 beside 4 sensors", "ours", 1, 1, polls=4),
+    Case("1 x 1 beside 200 sensors", "ours", 1, 1, polls=4, poll_threads=50),
     Case("4 x 1, with SIGSTOPs", "ours", 4, 1, stops=True),
     Case("1 x 1", "pyrate-limiter", 1, 1),
     Case("4 x 1", "pyrate-limiter", 4, 1),
@@ -71,6 +74,8 @@ class Work:
     name: str
     width: int = 1
     """POSTs at once in one batch; 0 lets it choose."""
+    spacing: float | None = None
+    """How far apart slots are, as a multiple of 1 / rate; by default as far as the package has them."""
 
 
 # -- the worker ----------------------------------------------------------------------------------------------------
@@ -163,7 +168,7 @@ def open_session(told: Work):
         "bench", host=told.url, schema=None, port=None, login="sandbox", password="sandbox", extra={}
     )
     ledger = Ledger(engine_of(told.ledger))
-    pace = MeteredPace(ledger.pace(config.account, SPACING / RATE, POLL_SHARE))
+    pace = MeteredPace(ledger.pace(config.account, (told.spacing or SPACING) / RATE, POLL_SHARE))
     session = SendosoSession(config, ledger.tokens(config.identity, "sandbox"), pace)
     session.token()
     return session, ledger
@@ -262,7 +267,7 @@ def ledger_url(kind: str, directory: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[object]:
+def measure(case: Case, ledger: str, directory: Path, seconds: float, spacing: float | None = None) -> list[object]:
     """Run one case and count at the server."""
     from airflow_provider_sendoso.sandbox import Sandbox
 
@@ -270,9 +275,13 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[ob
         bucket = str(directory / f"bucket-{random.getrandbits(32)}.db")
         kind = "pyrate" if case.limiter == "pyrate-limiter" else "sends"
         works = [
-            Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width) for n in range(case.processes)
+            Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width, spacing)
+            for n in range(case.processes)
         ]
-        works += [Work("polls", sandbox.url, ledger, bucket, 1, f"poll-{n}") for n in range(case.polls)]
+        works += [
+            Work("polls", sandbox.url, ledger, bucket, case.poll_threads, f"poll-{n}", spacing=spacing)
+            for n in range(case.polls)
+        ]
         # One after another: they get ready at the cost of seconds of processor time each.
         workers = [start(told) for told in works]
         begun = time.monotonic()
@@ -295,7 +304,7 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[ob
         f"{len(at) / span / RATE:.1%}",
         f"{sends / len(at):.0%}" if at else "-",
         peak(at),
-        f"{sum(request.status == 429 for request in requests) / max(1, len(at)):.1%}",
+        f"{(throttled := sum(request.status == 429 for request in requests)) / max(1, len(at)):.1%} ({throttled})",
         f"{100 * sum(limiter) / span:.2f}" if limiter else "-",
         f"{100 * sum(cost['cpu'] for cost in costs) / span:.1f}",
         frozen or 0,
@@ -346,6 +355,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--ledger", action="append", choices=["sqlite", "postgresql", "bucket"])
     parser.add_argument("--case", action="append", help="only cases whose name contains this")
+    parser.add_argument("--spacing", type=float, help="how far apart slots are, as a multiple of 1 / rate")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -364,7 +374,7 @@ def main() -> None:
                 if case.limiter != "ours" and kind != "sqlite":
                     continue
                 with ledger_url(kind, Path(directory)) as url:
-                    cells = measure(case, url, Path(directory), arguments.seconds)
+                    cells = measure(case, url, Path(directory), arguments.seconds, arguments.spacing)
                 ledger = kind if case.limiter == "ours" else "-"
                 print(f"| {ledger} | {' | '.join(str(cell) for cell in cells)} |", flush=True)
 

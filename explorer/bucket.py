@@ -13,12 +13,11 @@ from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
 from airflow_provider_sendoso.ledger.bucket.engine import make_engine
 from airflow_provider_sendoso.ledger.bucket.replica import _COMMIT_TAKES, Replica
 from airflow_provider_sendoso.ledger.schema import identity, metadata
-from explorer.ledger import ANYWHERE, Store, happen
+from explorer.ledger import ANYWHERE, COMMITTED, Store, happen
 from explorer.scheduler import EPOCH, Process
 from explorer.stdlib import here
 
 _CREATING = (*ANYWHERE, "acknowledgement lost", "write lost", "write late", "conflict", "store away")
-_CREATED = ("frozen", "frozen for long", "machine asleep")
 _REQUEST = 0.05
 """Seconds of a request to the store."""
 
@@ -49,7 +48,7 @@ class Objects:
         if fault == "acknowledgement lost":
             raise objects.NotAnswered("no answer")
         if created:
-            happen(world, world.seam(f"going on after {name}", _CREATED))
+            happen(world, world.seam(f"going on after {name}", COMMITTED))
         return created
 
     def read(self, name: str) -> bytes | None:

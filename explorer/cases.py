@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_provider_sendoso.models import Kind
-from explorer.scenarios import Scenario
+from explorer.scenarios import SETTLE_TIME, Scenario
 
 ONE = Scenario("one run", runs=1)
 TWO = Scenario("two runs")
@@ -22,7 +22,28 @@ TOKENS = Scenario("tokens", tokens_only=True, runs=2, refresh_token=True)
 THREE = Scenario("three runs", runs=3, people=2, refresh_token=True)
 LIMITED = Scenario("limit", runs=2, people=2, max_sends=1)
 SCOPE_LIMITED = Scenario("scope limit", people=2, scope_max_sends=1)
+CAPPED = Scenario("days between gifts", kinds=(Kind.GIFT, Kind.MARKETPLACE), tries=1, min_days=30.0)
 SHORT_TOKENS = Scenario("short tokens", people=2, refresh_token=True, lifetime=60.0)
+RATE = Scenario("rate", people=4, max_in_flight=3)
+CLOCK = Scenario(
+    "a worker's clock",
+    people=2,
+    resend_absent=True,
+    max_in_flight=1,
+    faults=("accepted late", "clock set an hour ahead"),
+)
+DATABASES_CLOCK = replace(
+    CLOCK, name="the database's clock", runs=1, faults=("accepted late", "database's clock set an hour ahead")
+)
+LAST_MOMENT = Scenario(
+    "accepted at the last moment",
+    runs=1,
+    people=2,
+    resend_absent=True,
+    max_in_flight=1,
+    late=SETTLE_TIME - 1.0,
+    faults=("listed late", "machine asleep for a moment"),
+)
 BUCKET = Scenario("bucket", runs=1, bucket=True)
 BUCKET_TWO = Scenario("bucket, two runs", bucket=True)
 BUCKET_TOKENS = Scenario("bucket, tokens", tokens_only=True, runs=2, refresh_token=True, bucket=True)
@@ -43,7 +64,12 @@ SCENARIOS = [
     THREE,
     LIMITED,
     SCOPE_LIMITED,
+    CAPPED,
     SHORT_TOKENS,
+    RATE,
+    CLOCK,
+    DATABASES_CLOCK,
+    LAST_MOMENT,
     BUCKET,
     BUCKET_TWO,
     BUCKET_TOKENS,
@@ -66,19 +92,25 @@ CASES = [
     Case(TOKENS, 0, 1),
     Case(ONE, 0, 1),
     Case(TWO, 1, 0),
-    Case(RESEND_ONE, 0, 1),
-    Case(TWO, 0, 1),
+    Case(RATE, 1, 0),
     Case(SCOPE_LIMITED, 1, 0),
+    Case(CAPPED, 1, 0),
+    Case(LAST_MOMENT, 0, 2),
+    Case(RESEND_ONE, 0, 1),
+    Case(DATABASES_CLOCK, 0, 2),
+    Case(TWO, 0, 1),
     Case(CAMPAIGN, 0, 1),
     Case(MARKETPLACE, 0, 1),
+    Case(CAPPED, 0, 1),
     Case(BUCKET_TOKENS, 1, 0),
     Case(BUCKET_TOKENS, 0, 1),
     Case(BUCKET, 0, 1),
     Case(BUCKET_TWO, 1, 0),
 ]
-"""Ordered so that those that take longest come last."""
+"""Ordered so that those that take longest come last, and a ledger in a bucket after one in a database."""
 
 LARGE_CASES = [
+    Case(CLOCK, 0, 2),
     Case(BUCKET_TWO, 0, 1),
     Case(BUCKET_LIMITED, 1, 0),
     Case(TOKENS, 3, 0),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_sendoso.client.session import MOST_SLOTS
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.models import Kind, RowOutcome, tracking_code
 from airflow_provider_sendoso.sending import Result
@@ -32,7 +33,8 @@ class Tried:
     superseded: bool = False
 
 
-_STOPS = ("killed", "killed after acceptance", "frozen", "frozen for long", "machine asleep")
+_ASLEEP = ("machine asleep", "machine asleep for long", "machine asleep for a moment")
+_FROZEN = ("frozen", "frozen for long", "frozen at the first byte", *_ASLEEP)
 
 
 def check(play: Play) -> None:
@@ -90,8 +92,16 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
         others = any(sent.key != key for sent in play.server.sent)
         if play.scenario.resend_absent and others and play.scenario.kinds == (Kind.GIFT,):
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
-    elif play.scenario.scope_max_sends is None or accepted or state not in (None, State.READY):
+    elif accepted or state not in _left_out(play):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")
+
+
+def _left_out(play: Play) -> tuple[State | None, ...]:
+    """In which states a row is that a limit leaves out: a claim that has lapsed may stay, as it is free."""
+    gift_of_person = play.server.sent or play.store.rows("SELECT 1 FROM sendoso_sends WHERE state = 'HELD'")
+    if play.scenario.min_days is not None and gift_of_person:
+        return None, State.READY, State.CLAIMED
+    return (None, State.READY) if play.scenario.scope_max_sends is not None else ()
 
 
 def _one_id_to_one_send(rows: Iterable[dict[str, Any]]) -> None:
@@ -115,9 +125,12 @@ def _limits(play: Play) -> None:
     of_scope = play.scenario.scope_max_sends
     if of_scope is not None and len(play.server.sent) > of_scope:
         raise Broken(f"limits: {len(play.server.sent)} were sent, with scope_max_sends={of_scope}")
+    of_person = Counter(email_of(sent.body) for sent in play.server.sent)
+    if play.scenario.min_days is not None and any(count > 1 for count in of_person.values()):
+        raise Broken("limits: a person was sent two gifts within the days between two gifts")
     most = play.scenario.max_sends
     # A try that was given up and goes on beside the next one: where the promise ends (docs/guarantees.md).
-    if most is None or any(fault in _STOPS[2:] for fault in play.world.faults):
+    if most is None or any(fault in _FROZEN for fault in play.world.faults):
         return
     last = play.batches[-1].batch_id
     sent = play.store.rows(f"SELECT 1 FROM sendoso_sends WHERE batch_id = '{last}' AND state = 'SENT'")
@@ -126,22 +139,32 @@ def _limits(play: Play) -> None:
 
 
 def _rate(play: Play) -> None:
-    """No second sees more requests than the rate, but for those that a fault or a slow machine has delayed."""
+    """No second sees more requests than the rate, but for those that were late after they had looked at their slot."""
     from explorer.scenarios import RATE
 
-    arrivals = play.server.arrivals
-    most = int(RATE) + len(play.world.faults) + play.world.switches
-    for first, moment in enumerate(arrivals):
-        within = sum(1 for later in arrivals[first:] if later < moment + 1.0)
-        if within > most:
-            raise Broken(f"rate: {within} requests arrived within a second, at {moment:.3f}")
+    faults = play.world.faults
+    for what, moments, allowed in (
+        ("arrived", play.server.arrivals, len(faults) + play.world.switches),
+        # A slot is counted on a clock that stands still while the machine sleeps.
+        (
+            "looked at their slots and left",
+            play.server.in_time,
+            sum(fault in _ASLEEP for fault in faults) + (len(faults) + play.world.switches) // MOST_SLOTS,
+        ),
+    ):
+        most = int(RATE) + allowed + (play.world.db_jump > 0)
+        for first, moment in enumerate(moments):
+            within = sum(1 for later in moments[first:] if later < moment + 1.0)
+            if within > most:
+                raise Broken(f"rate: {within} requests {what} within a second, at {moment:.3f}")
 
 
 def _tokens(play: Play) -> None:
     server, faults = play.server, play.world.faults
-    if server.overlaps:
+    one_at_a_time = not play.world.db_jump  # by the database's clock a renewal's lease is over
+    if server.overlaps and one_at_a_time:
         raise Broken(f"tokens: {server.overlaps[0]}")
-    if server.burnt_for_nothing:
+    if server.burnt_for_nothing and one_at_a_time:
         raise Broken(f"tokens: {server.burnt_for_nothing[0]}")
     if server.keeps_chain and server.refresh_token != play.stored_refresh_token():
         raise Broken("tokens: the newest refresh token was stored, and is not any more")

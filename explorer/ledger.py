@@ -17,14 +17,24 @@ from explorer.stdlib import here
 
 SHORT = 130.0
 """Seconds: longer than any lease, shorter than the settle time."""
+NAP = 35.0
+"""Seconds: shorter than the time that a POST may begin after its commit."""
 LONG = 1500.0
 """Seconds: longer than lease and settle time together."""
 
-ANYWHERE = ("killed", "frozen", "frozen for long", "machine asleep", "clock set an hour ahead")
+_STOPPED = ("frozen", "frozen for long", "machine asleep", "machine asleep for long")
+"""What a process does not notice by itself."""
+
+COMMITTED = (*_STOPPED, "machine asleep for a moment")
+"""What can happen to it when it goes on after a commit."""
+
+_CLOCK, _DATABASES_CLOCK = "clock set an hour ahead", "database's clock set an hour ahead"
+
+ANYWHERE = ("killed", *_STOPPED, _CLOCK)
 """What can happen to a process at each seam."""
 
-_BEFORE = (*ANYWHERE, "database restarts", "database away")
-_AFTER = ("acknowledgement lost", "frozen", "frozen for long", "machine asleep")
+_BEFORE = (*ANYWHERE, "database restarts", "database away", _DATABASES_CLOCK)
+_AFTER = ("acknowledgement lost", *COMMITTED)
 
 
 def happen(world: World, fault: str) -> None:
@@ -38,8 +48,16 @@ def happen(world: World, fault: str) -> None:
             world.freeze(LONG, suspend=False)
         case "machine asleep":
             world.freeze(SHORT, suspend=True)
+        case "machine asleep for a moment":
+            world.freeze(NAP, suspend=True)
+        case "machine asleep for long":
+            world.freeze(LONG, suspend=True)
         case "clock set an hour ahead":
             world.process.clock_jump += 3600.0
+            world.impossible.add(_DATABASES_CLOCK)  # of two clocks that jump together, nothing is promised
+        case "database's clock set an hour ahead":
+            world.db_jump += 3600.0
+            world.impossible.add(_CLOCK)
 
 
 class _Connection(sqlite3.Connection):

@@ -83,10 +83,13 @@ class Scenario:
     :param refresh_token: whether tokens are renewed with single-use refresh tokens.
     :param max_sends: the limit of the last run's batch.
     :param scope_max_sends: the limit of the scope, which the ledger keeps.
+    :param min_days: the days between two gifts to a person.
     :param max_in_flight: POSTs at once.
     :param tokens_only: whether the runs only ask for a token.
     :param lifetime: seconds of an access token.
     :param bucket: whether the ledger is in a bucket rather than in a database.
+    :param late: seconds, less than the settle time, after which a late send is accepted, or is shown in the lists.
+    :param faults: the names of the faults that can happen; all of them, if it is empty.
     """
 
     name: str
@@ -98,10 +101,13 @@ class Scenario:
     refresh_token: bool = False
     max_sends: int | None = None
     scope_max_sends: int | None = None
+    min_days: float | None = None
     max_in_flight: int | None = 2
     tokens_only: bool = False
     lifetime: float = 7200.0
     bucket: bool = False
+    late: float = 600.0
+    faults: tuple[str, ...] = ()
 
 
 class Play:
@@ -115,8 +121,8 @@ class Play:
 
     def __init__(self, scenario: Scenario, choices: Choices, store: Store) -> None:
         self.scenario, self.choices, self.store = scenario, choices, store
-        self.world = World(choices)
-        self.server = Sendoso(self.world, scenario.lifetime)
+        self.world = World(choices, scenario.faults)
+        self.server = Sendoso(self.world, scenario.lifetime, scenario.late)
         self.tried: list[Tried] = []
         self.last_errors: list[str] = []
         self._tries = [0] * scenario.runs
@@ -266,7 +272,9 @@ class Play:
             settle_time=SETTLE_TIME,
             resend_absent=scenario.resend_absent,
             this_try=this_try,
-            limits=lambda: SpendingLimits(scope_max_sends=scenario.scope_max_sends),
+            limits=lambda: SpendingLimits(
+                scope_max_sends=scenario.scope_max_sends, min_days_between_gifts=scenario.min_days
+            ),
             executor=Threads(),
         )
         ledger.sends.open_batch(batch)

@@ -6,7 +6,7 @@ At each seam of the first four the world asks its strategy twice: who goes on, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
@@ -24,8 +24,9 @@ _SLOW = 20.0
 
 MOST_STEPS = 20_000
 MOST_BEFORE_A_POST = 100.0
-"""Seconds for which a process is frozen at most before the first byte of a POST. For longer than lease and settle time
-it would post what another has proven absent: the one hole that is known (docs/guarantees.md)."""
+"""Seconds for which a process is frozen at most between its last look and the first byte of a POST: the look at its
+slot, or at its lease where its machine sleeps or no slot is looked at. For longer than lease and settle time it would
+post what another has proven absent: the one hole that is known (docs/guarantees.md)."""
 
 LONGEST = 7 * 86_400.0
 """Hand-overs, and seconds of the world's clock, after which a schedule counts as one that never ends."""
@@ -84,6 +85,8 @@ class Thread:
         """How often it has slept since anything in the world changed: it waits for another one."""
         self.posts_next = False
         """Whether the next thing that it does is the first byte of a send's POST."""
+        self.has_slot = False
+        """Whether it looks at its slot before that, on a clock that stands still while its machine sleeps."""
         self.last_transaction = 0.0
         """When its last transaction began: it could know what was stored by then."""
 
@@ -98,15 +101,19 @@ class World:
     Everything of one schedule.
 
     :param strategy: makes the choices.
+    :param only: the names of the faults that can happen; all of them, if it is empty.
     """
 
-    def __init__(self, strategy: Strategy) -> None:
+    def __init__(self, strategy: Strategy, only: Collection[str] = ()) -> None:
         self.strategy = strategy
+        self._only = only
         self.now = 0.0
         self.db_jump = 0.0
         self.faults: list[str] = []
         self.switches = 0
         self.allows_faults = True
+        self.impossible: set[str] = set()
+        """Faults that do not happen any more."""
         self.database_away_until = 0.0
         self.story: list[tuple[float, str, str]] = []
         self.on_lost: Callable[[Process], None] = lambda process: None
@@ -178,13 +185,17 @@ class World:
                 self.now = max(self.now, options[chosen].due or 0.0)
                 self._next = options[chosen]
                 self._leave(self.now)
-        if not self.allows_faults or not faults:
+        faults = [fault for fault in faults if self._can_happen(fault)]
+        if not faults:
             return ""
         fault = faults[chosen - 1] if (chosen := self.strategy.choose("fault", ["", *faults])) else ""
         if fault:
             self.faults.append(fault)
             self.tell(f"** {fault}, at: {where}")
         return fault
+
+    def _can_happen(self, fault: str) -> bool:
+        return self.allows_faults and fault not in self.impossible and (not self._only or fault in self._only)
 
     def kill(self, process: Process) -> None:
         """Kill a process; the thread that is going unwinds if it is one of its own."""
@@ -200,8 +211,8 @@ class World:
         :param suspend: whether its machine sleeps, so that the monotonic clock stands still, too.
         """
         process = self.process
-        if seconds > MOST_BEFORE_A_POST and any(thread.posts_next for thread in process.threads):
-            seconds = MOST_BEFORE_A_POST
+        if any(thread.posts_next and (suspend or not thread.has_slot) for thread in process.threads):
+            seconds = min(seconds, MOST_BEFORE_A_POST)
         process.stopped = True
         process.frozen_until = self.now + seconds
         process.suspended += seconds if suspend else 0.0

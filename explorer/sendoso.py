@@ -6,18 +6,19 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Answer, Exchange, Phase
+from airflow_provider_sendoso.client.pace import SlotMissed
 from airflow_provider_sendoso.client.transport import Transport
 from airflow_provider_sendoso.models import METADATA_KEY
 from explorer.ledger import ANYWHERE, happen
-from explorer.scheduler import EPOCH, Process, World
+from explorer.scheduler import EPOCH, MOST_BEFORE_A_POST, Process, World
+from explorer.stdlib import Time
 
 TIMEOUT = 30.0
-LATE = 600.0
-"""Seconds, less than the settle time, after which a late send is accepted, or is shown in the lists."""
 
 _GIFTS, _CAMPAIGNS = "api/v3/sends", "api/v3/send"
 """Where sends are posted and listed; those of the marketplace and of SmartSend are in the second list as well."""
@@ -29,7 +30,25 @@ _NO_ANSWER = Exchange(Phase.LOST, error="Timeout")
 _NOT_CONNECTED = Exchange(Phase.NOT_CONNECTED, error="ConnectionRefusedError")
 
 _BEFORE = ("not connected", "429", "401", "503 before", "request lost", "outage")
-_POST = ("503 after", "answer lost", "killed after acceptance", "listed late", "accepted late", "refused")
+_FIRST_BYTE = "frozen at the first byte"
+_ACCEPTED: dict[str, tuple[int, Any]] = {
+    "503 after": (503, {"message": "gateway"}),
+    "409 after": (409, {"message": "conflict"}),
+    "201 without an id": (201, {"message": "thanks"}),
+    "201 about another send": (201, {"id": "other", "tracking_code": "code-other", "email": "other@example.com"}),
+}
+"""Answers about a send that was accepted all the same, by the fault's name."""
+_NOT_ACCEPTED: dict[str, tuple[int, Any]] = {
+    "402 of the account": (402, {"message": "no budget"}),
+    "404 of the gift": (404, {"message": "no such gift"}),
+    "422 of a proxy": (422, None),
+}
+"""Answers about a send that was not accepted, and not because of its row."""
+_POST = (
+    *(_FIRST_BYTE, "answer lost", "killed after acceptance", "listed late", "accepted late", "refused"),
+    *_ACCEPTED,
+    *_NOT_ACCEPTED,
+)
 _READ = ("a list without its newest send",)
 _LOSES_A_GRANT = ("request lost", "database away", "store away")
 """Faults after which a grant may not be stored, beside what stops its process."""
@@ -55,14 +74,18 @@ class Sendoso:
 
     :param world: its clock, and who asks.
     :param lifetime: seconds that an access token works.
+    :param late: seconds after which a late send is accepted, or is shown in the lists.
     """
 
-    def __init__(self, world: World, lifetime: float = 7200.0) -> None:
+    def __init__(self, world: World, lifetime: float, late: float) -> None:
         self.world = world
+        self.late = late
         self.lifetime = lifetime
         self.sent: list[Sent] = []
         self.refused: set[str] = set()
         self.arrivals: list[float] = []
+        self.in_time: list[float] = []
+        """When the first bytes have left of requests that look at their slot just before, unless they miss three."""
         self.grants = 0
         self.refresh_token = "refresh-0"
         self.traded: dict[str, tuple[str, Process]] = {}
@@ -113,6 +136,7 @@ class Sendoso:
         params: Mapping[str, Any],
         json: Mapping[str, Any] | None,
         auth: Any,
+        over_at: float = inf,
         **more: Any,
     ) -> Exchange:
         world, path = self.world, url.partition("://")[2].partition("/")[2]
@@ -122,12 +146,19 @@ class Sendoso:
         stale = () if post or self._stale_lists else _READ
         thread = world.current
         assert thread is not None
-        thread.posts_next = post
+        thread.posts_next, thread.has_slot = post, over_at < inf
         fault = world.seam(what, (*ANYWHERE, *_BEFORE, *(_POST if post else () if json else stale)))
         if fault in ANYWHERE:
             happen(world, fault)
             fault = ""
         thread.posts_next = False
+        if Time.monotonic() > over_at:
+            self.world.tell(f"{what}: its slot is over")
+            raise SlotMissed
+        if fault == _FIRST_BYTE:
+            world.freeze(MOST_BEFORE_A_POST, suspend=False)
+        elif path != "oauth/token":
+            self.in_time.append(world.now)
         if fault == "outage":
             self._away_until = world.now + 20.0
         if fault == "not connected" or world.now < self._away_until:
@@ -157,19 +188,21 @@ class Sendoso:
         if fault == "refused":
             self.refused.add(key)
             return self._told(what, self._answer(422, {"message": "no such address"}), "422; refused")
+        if fault in _NOT_ACCEPTED:
+            return self._told(what, self._answer(*_NOT_ACCEPTED[fault]), fault)
         if fault == "accepted late":
-            self.world.spawn(self._machine, lambda: self._accept(path, send, key, 0.0), LATE)
+            self.world.spawn(self._machine, lambda: self._accept(path, send, key, 0.0), self.late)
             self.world.sleep(TIMEOUT)
             return self._told(what, _NO_ANSWER, "no answer; it will be accepted late")
-        made = self._accept(path, send, key, LATE if fault in ("listed late",) else 0.0)
+        made = self._accept(path, send, key, self.late if fault == "listed late" else 0.0)
         if fault == "killed after acceptance":
             self.world.kill(process)
         if fault in ("answer lost", "listed late"):
             self.world.sleep(TIMEOUT)
             return self._told(what, _NO_ANSWER, "no answer; it was accepted")
         self.world.sleep(_WAY)
-        if fault == "503 after":
-            return self._told(what, self._answer(503, {"message": "gateway"}), "503; it was accepted")
+        if fault in _ACCEPTED:
+            return self._told(what, self._answer(*_ACCEPTED[fault]), f"{fault}; it was accepted")
         body: dict[str, Any] = {"success": True, "tracking_code": f"code-{made.send_id}"}
         if path != _CAMPAIGNS:
             body = {"id": made.send_id} if path == _GIFTS else {"products": [], "send": {"id": made.send_id}}
@@ -236,7 +269,8 @@ class Sendoso:
 
     def _answer(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Exchange:
         given = {"content-type": "application/json", **(headers or {})}
-        return Exchange(Phase.ANSWERED, Answer(status, given, json.dumps(body).encode()))
+        written = "<h1>Error</h1>" if body is None else json.dumps(body)
+        return Exchange(Phase.ANSWERED, Answer(status, given, written.encode()))
 
     def _told(self, what: str, exchange: Exchange, words: str) -> Exchange:
         self.world.changes += 1

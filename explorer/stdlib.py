@@ -65,8 +65,8 @@ class Time:
 
     @staticmethod
     def clock_gettime(clock: int) -> float:
-        """Return the seconds since boot."""
-        return 1000.0 + _now()
+        """Return the seconds since boot, for which the machine may have been suspended."""
+        return Time.monotonic() if clock == Time.CLOCK_MONOTONIC else 1000.0 + _now()
 
     @staticmethod
     def time() -> float:

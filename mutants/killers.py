@@ -25,6 +25,8 @@ _LONGEST_TEST = 240.0
 _EACH_MORE = 10.0
 """Seconds after which tests are ended, and how many more each of them has."""
 _GRACE = 30.0
+_LONGER = 4
+"""How much longer the explorer may take than it has of the processor, which others use as well."""
 _SEED = 1
 
 
@@ -84,7 +86,7 @@ def run_tests(tree: Path, tests: Sequence[str], database: str) -> Ran:
     return Ran(alive, frozenset(failed), time.monotonic() - began, output, hung)
 
 
-def explore(tree: Path, seconds: int = 120) -> Explored:
+def explore(tree: Path, seconds: int = 300) -> Explored:
     """
     Let the explorer look for a schedule that breaks an invariant.
 
@@ -93,7 +95,7 @@ def explore(tree: Path, seconds: int = 120) -> Explored:
     """
     command = [sys.executable, "-m", "explorer", "--seconds", str(seconds), "--seed", str(_SEED), "--stop-at-first"]
     began = time.monotonic()
-    output, _ = _run(command, tree, seconds + _GRACE)
+    output, _ = _run(command, tree, _LONGER * seconds + _GRACE)
     # One line for each of its parts; the last of them has found it.
     schedules = sum(int(count) for count in re.findall(r"(\d+) schedules", output))
     return Explored("BROKEN:" in output, schedules, time.monotonic() - began, output)

@@ -233,7 +233,7 @@ class Driver:
         run.due = time.monotonic() + self._chance.uniform(0.1, 2.0)
         if run.state == "deferred":
             # As long as the trigger may take at most.
-            run.due = time.monotonic() + TIMEOUT + SETTLE_TIME + 1.0
+            run.due = time.monotonic() + POSTING_LEASE + SETTLE_TIME + 1.0
             run.next_method = facts["next_method"]
 
     def _take_in(self, run: Run, one: Try) -> None:

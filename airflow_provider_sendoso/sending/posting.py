@@ -53,6 +53,15 @@ _RECORDED = {
 _REFUSALS = (Verdict.REFUSED, Verdict.NOT_SENT)
 
 
+def longest_post(timeout: float) -> float:
+    """
+    Return the seconds from the commit of POSTING by which its POST has ended: it begins soon, or is committed anew.
+
+    :param timeout: seconds of a request.
+    """
+    return 2 * timeout + _MARGIN
+
+
 class Halted(Exception):
     """The batch is being stopped; this send was not posted."""
 
@@ -101,7 +110,8 @@ class Poster:
         self.ledger = ledger
         self.own_gift = own_gift
         self.halted = halted
-        self.lease = max(lease, 2 * session.config.timeout + _MARGIN)
+        self.longest_post = longest_post(session.config.timeout)
+        self.lease = max(lease, self.longest_post)
         self._links = ledger.links(session.config.client_secret.get_secret_value())
         kept_logs.prepare()
 
@@ -292,8 +302,9 @@ class _Attempt:
         if self._poster.halted():
             raise Halted
         crash_point("slot-taken")
-        # Measured before the commit, so that a slow commit does not make the lease seem longer than it is.
-        self._lapses_at = since_boot() + self._poster.lease
+        # Measured before the commit, so that a slow commit does not make the lease seem longer than it is. Not all of a
+        # longer lease may be used up: the settle time begins to count when the longest POST is over.
+        self._lapses_at = since_boot() + self._poster.longest_post
         was, self._posting = self._posting, True  # even if the commit fails: its answer may have been lost
         try:
             begun = self._sends.begin_post(self.claim, self._poster.lease, transaction, self._fit)

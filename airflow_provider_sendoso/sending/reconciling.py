@@ -25,6 +25,7 @@ from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.resolutions import OPEN
 from airflow_provider_sendoso.models import Kind, Send, on_hold_warning
 from airflow_provider_sendoso.sending.kinds import KINDS
+from airflow_provider_sendoso.sending.posting import longest_post
 from airflow_provider_sendoso.sending.scanning import LONGEST_SCAN, Scan, Scanner, for_so_long
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Reconciler:
         self._session = session
         self._ledger = ledger
         self._scope = {"account": account, "dedupe_scope": dedupe_scope}
-        self._settled_after = session.config.timeout + settle_time
+        self._settled_after = longest_post(session.config.timeout) + settle_time
         self._client = ledger.client_hash(session.config.client)
 
     def run(self, *, prove: bool = False, wait: Callable[[], bool] | None = None) -> dict[str, Record]:

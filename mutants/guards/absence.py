@@ -55,9 +55,10 @@ GUARDS: tuple[Guard, ...] = (
         "settle-deadline",
         "The settle time counts from the moment at which the POST has certainly ended",
         _RECONCILING + ":Reconciler.__init__",
-        "self._settled_after = session.config.timeout + settle_time",
+        "self._settled_after = longest_post(session.config.timeout) + settle_time",
         "self._settled_after = settle_time",
         f"{_OF_RECONCILING}::test_the_batch_is_deferred_until_the_settle_time_is_over_and_then_sends_again",
+        explored=True,
     ),
     guard(
         "settle-lease",
@@ -74,6 +75,7 @@ GUARDS: tuple[Guard, ...] = (
         "            posted_ago = min(posted_ago, elapsed(record.posted_mark))\n",
         "            pass\n",
         f"{_TWO_GIFTS}::test_a_database_clock_that_jumps_proves_no_send_absent",
+        explored=True,
     ),
     guard(
         "settle-database-clock",

@@ -35,6 +35,7 @@ GUARDS: tuple[Guard, ...] = (
         "case status if 400 <= status < 500 and status not in _MAYBE_SENT:",
         "case status if 400 <= status < 500:",
         f"{_OF_OUTCOMES}::test_redirects_conflicts_and_server_errors_are_unknown",
+        explored=True,
     ),
     guard(
         "unreadable-is-unknown",
@@ -43,6 +44,7 @@ GUARDS: tuple[Guard, ...] = (
         'return PostOutcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))',
         'return PostOutcome(Verdict.NOT_SENT, "unreadable", api_words(request, answer))',
         f"{_OF_OUTCOMES}::test_a_2xx_without_an_id_is_unknown",
+        explored=True,
     ),
     guard(
         "another-send",
@@ -51,6 +53,7 @@ GUARDS: tuple[Guard, ...] = (
         "if names_another(request, answer.json):",
         "if False:",
         "sending/test_guards.py::test_an_answer_about_somebody_elses_send_is_not_taken_for_this_ones",
+        explored=True,
     ),
     guard(
         "of-the-account",
@@ -67,6 +70,7 @@ GUARDS: tuple[Guard, ...] = (
         "case status if status in _OF_THE_ACCOUNT or (status == 404 and own_gift):",
         "case status if status in _OF_THE_ACCOUNT:",
         f"{_OF_OUTCOMES}::test_not_found_stops_the_batch_for_its_own_gift_only",
+        explored=True,
     ),
     guard(
         "refused-by-sendoso",
@@ -75,6 +79,7 @@ GUARDS: tuple[Guard, ...] = (
         "case status if status in _OF_THE_ROW and isinstance(answer.json, Mapping):",
         "case status if status in _OF_THE_ROW:",
         "sending/test_guards.py::test_a_refusal_that_may_not_concern_the_row_is_tried_again",
+        explored=True,
     ),
     guard(
         "renewed-once",

@@ -120,6 +120,7 @@ GUARDS: tuple[Guard, ...] = (
         "    if total > limit.most:\n",
         "    if False:\n",
         f"{_BUDGET}::test_a_batch_sends_what_fits_in_the_order_of_its_rows_and_then_fails",
+        explored=True,
     ),
     guard(
         "budget-lock",
@@ -161,6 +162,7 @@ GUARDS: tuple[Guard, ...] = (
         "        if last_gift is not None and last_gift > now - days * DAY:\n",
         "        if False:\n",
         f"{_BUDGET}::test_two_rows_of_a_person_under_different_keys_are_one_gift",
+        explored=True,
     ),
     guard(
         "replaced-once",

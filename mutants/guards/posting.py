@@ -44,6 +44,7 @@ GUARDS: tuple[Guard, ...] = (
         "        self._lapses_at = 0.0\n",
         "",
         f"{_GUARDS}::test_a_send_whose_slot_is_over_before_the_first_byte_takes_another",
+        explored=True,
     ),
     guard(
         "lease-after-turn",
@@ -52,6 +53,7 @@ GUARDS: tuple[Guard, ...] = (
         "while since_boot() > self._lapses_at - margin:",
         "if since_boot() > self._lapses_at - margin:",
         f"{_GUARDS}::test_the_lease_is_looked_at_again_after_the_turn",
+        explored=True,
     ),
     guard(
         "lease-margin",
@@ -65,16 +67,17 @@ GUARDS: tuple[Guard, ...] = (
         "lease-from-before",
         "The lease counts from before the commit of POSTING",
         _POSTING + ":_Attempt.commit_posting",
-        "        self._lapses_at = since_boot() + self._poster.lease\n",
+        "        self._lapses_at = since_boot() + self._poster.longest_post\n",
         "",
         f"{_GUARDS}::test_the_lease_counts_from_before_the_commit",
         also=(
             Edit(
                 _POSTING + ":_Attempt.commit_posting",
                 "            raise _ClaimLost\n",
-                "            raise _ClaimLost\n        self._lapses_at = since_boot() + self._poster.lease\n",
+                "            raise _ClaimLost\n        self._lapses_at = since_boot() + self._poster.longest_post\n",
             ),
         ),
+        explored=True,
     ),
     guard(
         "lease-suspended",
@@ -83,14 +86,23 @@ GUARDS: tuple[Guard, ...] = (
         '_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)',
         "_SINCE_BOOT = time.CLOCK_MONOTONIC",
         f"{_GUARDS}::test_the_lease_goes_on_while_the_machine_sleeps",
+        explored=True,
     ),
     guard(
         "lease-length",
         "The lease of a POST is longer than the POST can take",
         _POSTING + ":Poster.__init__",
-        "self.lease = max(lease, 2 * session.config.timeout + _MARGIN)",
+        "self.lease = max(lease, self.longest_post)",
         "self.lease = max(lease, session.config.timeout + _MARGIN)",
         f"{_GUARDS}::test_the_lease_of_a_post_is_longer_than_the_post_can_take",
+    ),
+    guard(
+        "post-begins-soon",
+        "A POST begins soon after its commit, however long its lease is: the settle time counts from its end",
+        _POSTING + ":_Attempt.commit_posting",
+        "since_boot() + self._poster.longest_post",
+        "since_boot() + self._poster.lease",
+        f"{_GUARDS}::test_a_post_begins_soon_after_its_commit_however_long_its_lease_is",
     ),
     guard(
         "taken-back",
@@ -239,6 +251,7 @@ GUARDS: tuple[Guard, ...] = (
         ".where(is_free)",
         ".where(is_free.is_not(None))",
         "ledger/test_ledger_limiter.py::test_of_sixteen_threads_one_takes_a_free_slot",
+        explored=True,
     ),
     guard(
         "stale-slot",

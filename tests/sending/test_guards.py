@@ -191,6 +191,28 @@ def test_what_is_left_of_the_lease_covers_the_whole_request(
     assert len(turns) == 2
 
 
+def test_a_post_begins_soon_after_its_commit_however_long_its_lease_is(
+    bench: Bench, sendoso: Sandbox, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settle time counts from the end of the longest POST: one that began later could be listed after it."""
+    bench.poster = Poster(bench.session, bench.ledger, own_gift=True, lease=3600.0, halted=lambda: False)
+    turn, turns = bench.session.await_turn_to_send, []
+
+    def asleep_after(send: Any, **more: Any) -> None:
+        turn(send, **more)
+        turns.append(1)
+        if len(turns) == 1:
+            clock(bench.poster.longest_post)
+
+    monkeypatch.setattr(bench.session, "await_turn_to_send", asleep_after)
+    result = bench.post().result
+    assert result is not None
+    assert result.outcome == "sent"
+    assert len(turns) == 2
+    assert bench.poster.longest_post < bench.poster.lease
+    assert posts(sendoso) == 1
+
+
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no clock that counts suspension")
 def test_the_lease_goes_on_while_the_machine_sleeps(
     bench: Bench, sendoso: Sandbox, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.records import Record, State
 from airflow_provider_sendoso.ledger.schema import cursors, sends
 from airflow_provider_sendoso.sandbox import Sandbox
+from airflow_provider_sendoso.sending.posting import longest_post
 from airflow_provider_sendoso.sending.reconciling import Reconciler
 
 PEOPLE = ("ada@example.com", "bob@example.com", "cleo@example.com")
@@ -184,7 +185,7 @@ def test_while_one_task_searches_another_goes_on_or_waits_for_it(sendoso: Sandbo
         waited.append(len(waited))
         if len(waited) == 3:
             hook.ledger.resolutions.hold([record(key) for key in lost])
-            turn.end(dict.fromkeys(lost, 1), lost, lost[:2], hook.config.timeout + SETTLE)
+            turn.end(dict.fromkeys(lost, 1), lost, lost[:2], longest_post(hook.config.timeout) + SETTLE)
         return True
 
     assert set(reconciler.run(prove=True, wait=wait)) == set(lost[:2])

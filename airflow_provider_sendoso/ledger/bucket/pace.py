@@ -14,8 +14,9 @@ from airflow_provider_sendoso.models.slot_commit import SlotCommit
 _BLOCK = 1.0
 """Seconds of slots that one transaction takes at most: for so long others wait for slots that nobody may use."""
 
-_LONGEST_LEAD = 15.0
-"""Seconds that a slot is taken ahead at most: a send that waits for it is committed as POSTING, whose lease goes on."""
+_LONGEST_LEAD = 10.0
+"""Seconds that a slot is taken ahead at most: a send that waits for it is committed as POSTING, and its POST has to
+begin within ten seconds and the `timeout` of that commit."""
 
 
 class BucketPace(LedgerPace):
