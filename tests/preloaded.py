@@ -1,5 +1,5 @@
 """
-What the processes of the tests have imported before they are forked: the fixture ``forkserver`` starts with this module.
+What the processes of the tests have imported before they are forked: the fixture ``forkserver`` starts with it.
 
 A task imports much of Airflow only when it looks up a connection, or reports its lineage. What each of many processes
 would do by itself takes a quarter of a processor's second and more.
