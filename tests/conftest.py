@@ -107,10 +107,11 @@ _ALIKE_ON_OLDEST = (
     *("events/test_event_differences", "ledger/test_ledger_states", "operators/test_batch_spending"),
     *("operators/test_full_disk", "operators/test_gifts_that_do_not_exist", "operators/test_spending_limits"),
     *("operators/test_what_is_not_posted", "operators/test_what_went_out"),
+    *("ledger/test_bucket_clock", "ledger/test_bucket_kills", "ledger/test_bucket_pace", "ledger/test_bucket_turns"),
 )
 """Beside it, but alike on every Airflow: rules without either, the order of steps (test_ledger_machine tries it there,
-too), Python's own SQLite on a full disk, and what a run decides before or between its statements, which are those that
-tests/ledger tries."""
+too), Python's own SQLite on a full disk, what a run decides before or between its statements, which are those that
+tests/ledger tries, and who writes which object of a bucket when."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
