@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import json
 import multiprocessing
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -38,16 +40,20 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS  #
 from hypothesis import HealthCheck, settings  # noqa: E402
 from sqlalchemy import create_engine, event, text  # noqa: E402
 from sqlalchemy.pool import Pool  # noqa: E402
+from sqlalchemy.util import compat  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mysql_server  # noqa: E402
 from buckets import folder_ledger  # noqa: E402
-from ledger_places import LEDGER_KINDS, SharedDatabase  # noqa: E402
+from ledger_places import LEDGER_KINDS, CopiedFile, SharedDatabase  # noqa: E402
+from rounds import another_round  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from airflow_provider_sendoso.models import Item, Kind  # noqa: E402
 from airflow_provider_sendoso.sandbox import Sandbox  # noqa: E402
 
+# To look for a dialect that nobody has installed, DuckDB's, reads the metadata of some two hundred packages each time.
+compat.importlib_metadata_get = functools.cache(compat.importlib_metadata_get)
 # However busy the machine is, a test's time says nothing about the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -101,32 +107,11 @@ _ALIKE_ON_OLDEST = (
     *("events/test_event_differences", "ledger/test_ledger_states", "operators/test_batch_spending"),
     *("operators/test_full_disk", "operators/test_gifts_that_do_not_exist", "operators/test_spending_limits"),
     *("operators/test_what_is_not_posted", "operators/test_what_went_out"),
+    *("ledger/test_bucket_clock", "ledger/test_bucket_kills", "ledger/test_bucket_pace", "ledger/test_bucket_turns"),
 )
 """Beside it, but alike on every Airflow: rules without either, the order of steps (test_ledger_machine tries it there,
-too), Python's own SQLite on a full disk, and what a run decides before or between its statements, which are those that
-tests/ledger tries."""
-_ANOTHER_ROUND = tuple(f"tests/{name}" for name in ("sending/", "tokens/", "waiting/", "webhooks/test_woken_waits"))
-"""Of these, what is tried on SQLite and again on PostgreSQL is a slow test on one of them: only SQL differs between
-databases, and ``ledger/`` tries the SQL on each. SQLite takes half of a processor's time, so it stays."""
-_TOGETHER = tuple(
-    f"tests/{name}"
-    for name in (
-        "sending/test_claims_of_other_runs",
-        "sending/test_sending_concurrency",
-        "sending/test_sending_crash_points",
-        "sending/test_shared_looks",
-        "sending/test_superseded_tries",
-        "sending/test_two_gifts",
-        "tokens/test_pace_shared",
-        "tokens/test_tokens_interrupted",
-        "tokens/test_tokens_one_request",
-    )
-)
-"""Among them, what several processes or threads do at once, or one that is killed. SQLite lets one transaction begin
-after the other, and so PostgreSQL stays, where they meet. On the oldest Airflow it always stays, for its driver."""
-
-_IN_A_BUCKET = "tests/sending/test_sending_crash_points"
-"""The rounds with a ledger in a bucket that ``make test`` takes, beside those of ``tests/ledger``."""
+too), Python's own SQLite on a full disk, what a run decides before or between its statements, which are those that
+tests/ledger tries, and who writes which object of a bucket when."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -198,24 +183,14 @@ def _turn(place: str) -> int:
     return next((turn for turn, first in enumerate(_LONG_FIRST) if place.startswith(first)), len(_LONG_FIRST))
 
 
-def _other_round(config: pytest.Config, place: str) -> str:
-    """Return the round that a slow one repeats on SQLite, PostgreSQL or a bucket; the test itself if it is not slow."""
-    if "bucket" in place:
-        return place if place.startswith(_IN_A_BUCKET) else place.replace("bucket", "sqlite")
-    oldest = config.getoption("--oldest") or config.getoption("--not-oldest")
-    slow = "sqlite" if oldest or place.startswith(_TOGETHER) else "postgresql"
-    return place.replace(slow, "postgresql" if slow == "sqlite" else "sqlite")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what is another round as slow, select by Airflow's version, and put first what takes long."""
+    only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
     ids = {item.nodeid for item in items}
     for item in items:
-        other = _other_round(config, item.nodeid)
-        if item.nodeid.startswith(_ANOTHER_ROUND) and other != item.nodeid and other in ids:
+        if another_round(item.nodeid, ids, oldest=only or all_but):
             item.add_marker(pytest.mark.slow)
-    only, all_but = config.getoption("--oldest"), config.getoption("--not-oldest")
     if only or all_but:
         chosen = {item: _is_for_oldest(item) == bool(only) for item in items}
         config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
@@ -327,6 +302,12 @@ def mysql_ledgers(mysql_running: mysql_server.Restarting) -> Iterator[SharedData
     database.close()
 
 
+@pytest.fixture(scope="session")
+def sqlite_ledgers(tmp_path_factory: pytest.TempPathFactory) -> CopiedFile:
+    """The SQLite file that the tests' ledgers are copies of."""
+    return CopiedFile(tmp_path_factory.mktemp("ledger") / "ledger.db")
+
+
 @pytest.fixture
 def empty_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """
@@ -336,8 +317,10 @@ def empty_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...
     """
 
     def make(kind: str, *, tables: bool = True) -> dict[str, Any]:
-        """With ``tables=False`` as it is before it was ever opened; a new SQLite file always is."""
+        """With ``tables=False`` as it is before it was ever opened; the folder of a bucket always is."""
         if kind == "sqlite":
+            if tables:
+                request.getfixturevalue("sqlite_ledgers").empty_ledger(tmp_path / "ledger.db")
             return {"conn_type": "sqlite", "host": str(tmp_path / "ledger.db")}
         if kind == "bucket":
             return folder_ledger(tmp_path)
@@ -404,21 +387,12 @@ def forget_ledgers() -> Iterator[Callable[[], None]]:
 
 @pytest.fixture(scope="session")
 def forkserver() -> ForkServerContext:
-    """Processes that have imported what a task imports: doing that themselves takes each most of a second."""
+    """Processes that have imported what a task imports (``preloaded.py``): doing that takes each most of a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "airflow_provider_sendoso.operators.sendoso",
-            "airflow_provider_sendoso.runs.batch",
-            "airflow_provider_sendoso.runs.egift_links",
-            "airflow_provider_sendoso.hooks.sendoso",
-            "airflow_provider_sendoso.sandbox",
-            "sqlalchemy.dialects.postgresql.psycopg",
-            "sqlalchemy.dialects.mysql.pymysql",
-            "psycopg",
-            "pymysql",
-        ]
-    )
+    context.set_forkserver_preload(["preloaded"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        ensure_running()
     return context
 
 

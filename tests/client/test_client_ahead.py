@@ -14,6 +14,7 @@ import pytest
 from certificates import self_signed
 from raw_exchanges import GET, OK, POST, end_the_time_of, read_request, serving
 
+from airflow_provider_sendoso.client import pace as pace_module
 from airflow_provider_sendoso.client import transport as transport_module
 from airflow_provider_sendoso.client.answers import Phase
 from airflow_provider_sendoso.client.pace import SlotMissed, Turn
@@ -216,7 +217,9 @@ class TestARead:
         server = serve(handle)
         session = session_on(server.base_url)
         session.sleep = time.sleep
-        monkeypatch.setattr(transport_module, "_IDLE", 60.0)  # on a busy machine seconds may pass between the two
+        # On a busy machine seconds may pass between the two, and a slot be missed just before the first byte.
+        monkeypatch.setattr(transport_module, "_IDLE", 60.0)
+        monkeypatch.setattr(pace_module, "_STALE", 60.0)
         monkeypatch.setattr(pace, "reserve", lambda *, poll: 0.8)
         for _ in range(2):
             assert session.paced(GET, "t", poll=True).status == 201

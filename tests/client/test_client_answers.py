@@ -361,7 +361,12 @@ class TestTheApisWords:
         request = Request("POST", "/oauth/token", json={"client_id": "cid", "client_secret": "s3cret"})
         assert self.words(request, "cid/s3cret is wrong") == '"<client_id>/<client_secret> is wrong"'
 
-    @given(st.text(alphabet="äßéÑ漢字.*+?()[]{}|^$\\'’&-# \t", min_size=4, max_size=40).filter(str.strip))
+    # Not of backslashes alone: a tab beside them is quoted with one.
+    @given(
+        st.text(alphabet="äßéÑ漢字.*+?()[]{}|^$\\'’&-# \t", min_size=4, max_size=40).filter(
+            lambda value: value.strip(" \t\\")
+        )
+    )
     def test_no_value_of_any_text_survives(self, value):
         words = self.words(post(last_name=value), f"Name «{value}» is bad")
         assert value.strip() not in words

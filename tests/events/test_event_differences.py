@@ -112,7 +112,7 @@ CREATED = Question.parse("sends", ("created",))
 # -----------------------------------------------------------------------------------------------------------
 
 
-@given(
+what_happens = given(
     order=st.sampled_from(["newest first", "oldest first", "shuffled"]),
     counted=st.booleans(),
     per_page=st.integers(1, 7),
@@ -129,8 +129,14 @@ CREATED = Question.parse("sends", ("created",))
         max_size=6,
     ),
 )
-@settings(max_examples=300)
-def test_every_event_comes_once(
+
+
+@pytest.mark.parametrize("examples", [100, pytest.param(300, marks=pytest.mark.slow)])
+def test_every_event_comes_once(examples: int) -> None:
+    settings(max_examples=examples)(what_happens(every_event_comes_once))()
+
+
+def every_event_comes_once(
     order: str, counted: bool, per_page: int, seed: int, before: int, most: int, steps: list[Any]
 ) -> None:
     counted |= order != "newest first"  # otherwise nobody could know

@@ -87,30 +87,31 @@ def gone_out(ledger: Ledger) -> list[Any]:
 # -- however many at once ----------------------------------------------------------------------------------------------
 
 
-def quick_on(kind: str) -> pytest.MarkDecorator:
-    """So many processes take several seconds of a processor: on one of the servers here, on the others in test-slow."""
-    slow = [pytest.param(other, marks=pytest.mark.slow) for other in LEDGER_KINDS if other != kind]
-    return pytest.mark.parametrize("ledger_connection", [kind, *slow], indirect=True)
+def some_and(most: int, kind: str) -> pytest.MarkDecorator:
+    """Many processes take several seconds of a processor: a quarter of them on one server here, all in test-slow."""
+    slow = [pytest.param(each, most, marks=pytest.mark.slow) for each in LEDGER_KINDS]
+    here = pytest.param(kind, most // 4)
+    return pytest.mark.parametrize(("ledger_connection", "processes"), [here, *slow], indirect=["ledger_connection"])
 
 
 # One limit of the scope and one of the account, of sends and of money; the other two are slow tests.
 @pytest.mark.parametrize("most", [pytest.param("scope_max_sends", marks=pytest.mark.slow), "max_sends_per_day"])
-@quick_on("postgresql")
-def test_64_processes_at_once_use_a_number_of_sends_up_and_never_pass_it(
-    opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
+@some_and(64, "postgresql")
+def test_processes_at_once_use_a_number_of_sends_up_and_never_pass_it(
+    opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]], processes: int
 ) -> None:
-    runs = [(url, [f"{number}-{n}" for n in range(12)], {most: 50}, "19.90", number) for number in range(64)]
+    runs = [(url, [f"{number}-{n}" for n in range(12)], {most: 50}, "19.90", number) for number in range(processes)]
     at_once(ledger_workers.use_up, runs)
     assert len(gone_out(opened)) == 50
 
 
 @pytest.mark.parametrize("most", ["scope_max_cost", pytest.param("max_cost_per_month", marks=pytest.mark.slow)])
-@quick_on("mysql")
-def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
-    opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]]
+@some_and(64, "mysql")
+def test_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
+    opened: Ledger, url: str, most: str, at_once: Callable[..., list[Any]], processes: int
 ) -> None:
     limit = {most: Decimal("1000")}
-    runs = [(url, [f"{number}-{n}" for n in range(12)], limit, "19.90", number) for number in range(64)]
+    runs = [(url, [f"{number}-{n}" for n in range(12)], limit, "19.90", number) for number in range(processes)]
     at_once(ledger_workers.use_up, runs)
     rows = gone_out(opened)
     assert len(rows) == 50  # 995.00; a 51st would make 1014.90
@@ -118,13 +119,13 @@ def test_64_processes_at_once_use_an_amount_of_money_up_and_never_pass_it(
 
 
 @pytest.mark.parametrize("first_limit", [False, True], ids=["of a person", "the first of a day"])
-@quick_on("postgresql")
-def test_32_processes_at_once_that_send_to_one_person_in_scopes_of_their_own_send_one_gift(
-    opened: Ledger, url: str, first_limit: bool, at_once: Callable[..., list[Any]]
+@some_and(32, "postgresql")
+def test_processes_at_once_that_send_to_one_person_in_scopes_of_their_own_send_one_gift(
+    opened: Ledger, url: str, first_limit: bool, at_once: Callable[..., list[Any]], processes: int
 ) -> None:
-    runs = [(url, [f"scope {number}"], first_limit) for number in range(32)]
+    runs = [(url, [f"scope {number}"], first_limit) for number in range(processes)]
     found = Counter(word for words in at_once(ledger_workers.send_to_one_person, runs) for word in words)
-    assert found == {"posting": 1, "limited" if first_limit else "capped": 31}
+    assert found == {"posting": 1, "limited" if first_limit else "capped": processes - 1}
     assert len(gone_out(opened)) == 1
 
 

@@ -67,6 +67,7 @@ def test_four_threads_over_one_scope_send_each_recipient_one_gift(
 def test_of_two_tries_of_the_same_task_at_once_the_newer_one_sends_and_the_older_one_pushes_nothing(
     connections: dict[str, Any], sendoso: Sandbox, at_once: Callable[..., list[Any]]
 ) -> None:
+    sendoso.fault("slow", times=30, method="POST", path="/api/v3/sends", delay=0.1)  # or one could end before the other
     results = at_once(ledger_workers.send_batch, [(connections, "run-1", ledger_workers.people(30))] * 2)
     assert len(sendoso.sends) == 30
     assert sendoso.duplicates() == {}

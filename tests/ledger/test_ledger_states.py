@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -117,13 +118,14 @@ class Processes(RuleBasedStateMachine):
             assert record.state in (State.POSTING, State.UNKNOWN, State.SENT)
 
 
-def test_in_any_order_of_steps_at_most_one_post_is_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [60, pytest.param(150, marks=pytest.mark.slow)])
+def test_in_any_order_of_steps_at_most_one_post_is_accepted(tmp_path: Path, examples: int) -> None:
     ledger = Ledger(create_engine(f"sqlite:///{tmp_path / 'ledger.db'}"))
     # Without shrinking: on a database it takes minutes, and the steps that led to a second gift are few as they are.
     run_state_machine_as_test(
         lambda: Processes(ledger),
         settings=settings(
-            max_examples=150,
+            max_examples=examples,
             stateful_step_count=25,
             deadline=None,
             phases=[Phase.generate],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -16,7 +17,7 @@ PACKAGE = ROOT / "airflow_provider_sendoso"
 OF_AIRFLOW = {"botocore", "fastapi", "flask_appbuilder", "google", "opentelemetry", "starlette", "wtforms"}
 """What Airflow brings for its own form, API server, traces and connections to clouds; without it there are none."""
 
-DISTRIBUTIONS = packages_distributions()
+distributions = functools.cache(packages_distributions)
 
 
 def imports() -> Iterator[tuple[str, str]]:
@@ -38,7 +39,7 @@ def distribution(module: str) -> str | None:
         return f"apache-airflow-providers-{provider[1].replace('.', '-')}"
     if top == "airflow":
         return "apache-airflow"
-    return normalised(DISTRIBUTIONS[top][0])
+    return normalised(distributions()[top][0])
 
 
 def normalised(name: str) -> str:

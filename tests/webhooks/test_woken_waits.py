@@ -319,7 +319,8 @@ async def test_a_ledger_that_is_away_is_told_once_and_looked_into_again(
     monkeypatch.setattr(Wakeups, "recent", maybe)
     await asyncio.to_thread(hears.finish, send_id, "delivered")
     await until(lambda: any(attempt.status == 204 for attempt in hears.webhooks))
-    await asyncio.sleep(0.5)
+    await until(lambda: "Could not look for webhooks" in caplog.text)
+    await asyncio.sleep(0.5)  # for more looks
     assert caplog.text.count("Could not look for webhooks") == 1
     away[0] = False
     assert (await ended(wait))["report"]["counts"] == {"delivered": 1}
