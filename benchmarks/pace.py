@@ -144,10 +144,12 @@ def engine_of(url: str):
 
         from airflow_provider_sendoso.ledger.bucket.engine import make_engine
         from airflow_provider_sendoso.ledger.bucket.objects import Bucket
+        from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
         from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 
         folder = url.removeprefix("file://")
-        return make_engine(Slow(Bucket(LocalStore(folder, mkdir=True), folder)), MachineTurn(folder))
+        store = Slow(Bucket(LocalStore(folder, mkdir=True), folder))
+        return make_engine(store, MachineTurn(folder), Nearby(folder))
     from sqlalchemy import create_engine
 
     return create_engine(url, hide_parameters=True)

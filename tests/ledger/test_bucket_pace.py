@@ -41,9 +41,7 @@ def end_of_slots(ledger: Ledger) -> float:
 
 def test_the_first_slot_comes_up_when_the_commit_of_what_takes_it_is_done(ledger: Ledger) -> None:
     pace = pace_of(ledger, LONG)
-    replica = ledger._database._replica
-    assert replica is not None
-    replica.commit_takes = 12.0
+    ledger._database.together.takes.usual = 12.0
     assert pace.lead == 12.0
     began = time.monotonic()
     wait = pace.reserve(poll=False)
@@ -51,9 +49,7 @@ def test_the_first_slot_comes_up_when_the_commit_of_what_takes_it_is_done(ledger
 
 
 def test_a_slot_is_not_taken_so_far_ahead_that_the_lease_of_its_send_lapses(ledger: Ledger) -> None:
-    replica = ledger._database._replica
-    assert replica is not None
-    replica.commit_takes = 40.0
+    ledger._database.together.takes.usual = 40.0
     assert pace_of(ledger, LONG).lead == 15.0
 
 

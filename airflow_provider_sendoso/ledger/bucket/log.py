@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from typing import Any
 
+from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
 from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
 
 _LOG, _PACKS = "log", "packs"
@@ -86,10 +87,12 @@ class Log:
     The log, as far as this process has read it.
 
     :param objects: where it is.
+    :param nearby: what the processes of this machine have of it; ``None`` without such a place.
     """
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, nearby: Nearby | None = None) -> None:
         self._objects = objects
+        self._nearby = nearby
         self.number = 0
         self.nonce = ""
         self._lines: list[bytes] = []
@@ -121,12 +124,29 @@ class Log:
         """
         entry = Entry(uuid.uuid4().hex, self.nonce, at, changes)
         line = entry.to_line()
-        if not self._create(_name(_LOG, self.number + 1), _pack([line]), entry.nonce):
+        body = _pack([line])
+        if not self._create(_name(_LOG, self.number + 1), body, entry.nonce):
+            self._ahead = max(self._ahead, 2)  # there is one, and with the next a reader knows that there are no more
             return False
         self._go_on(entry, line)
+        if self._nearby is not None:
+            self._nearby.keep(self.number, body)
         if self.number % PACK == 0:
             self._make_pack()
         return True
+
+    def read_nearby(self) -> Iterator[Entry]:
+        """Read the entries that other processes of this machine have created or read; the store may have more."""
+        while self._nearby is not None and (body := self._nearby.read(self.number + 1)) is not None:
+            try:
+                (line,) = _unpack("", body)
+                entry = _read_entry("", line)
+            except (LogDamaged, ValueError):
+                return  # the machine may have crashed while it was written
+            if entry.after != self.nonce:
+                return  # of another ledger, which was here before this one
+            self._go_on(entry, line)
+            yield entry
 
     def read_on(self) -> Iterator[Entry]:
         """
@@ -144,6 +164,9 @@ class Log:
                 continue
             wanted = min(ahead, PACK - in_pack)
             found = self._read(_LOG, range(1, wanted + 1))
+            if self._nearby is not None and not self._starts:
+                for number, (_, body) in enumerate(found, self.number + 1):
+                    self._nearby.keep(number, body)
             yield from map(self._follow, _lines(found))
             if len(found) < wanted:
                 self._starts = False
