@@ -178,10 +178,8 @@ class Database:
             with self.engine.begin() as connection:
                 return work(connection)
 
-        if self._replica is not None:
-            return self._replica.run(transaction, PATIENCE)
         with self._turn:
-            return transaction()
+            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """

@@ -20,9 +20,7 @@ from airflow_provider_sendoso.ledger.bucket.turns import Turn
 from airflow_provider_sendoso.ledger.upgrades import make_missing
 
 
-def make_engine(
-    objects: Objects, turn: Turn = nullcontext, nearby: Nearby | None = None, **options: Any
-) -> Engine:
+def make_engine(objects: Objects, turn: Turn = nullcontext, nearby: Nearby | None = None, **options: Any) -> Engine:
     """
     Make the engine of a ledger in a bucket, and read the ledger.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,13 +83,12 @@ class Replica:
 
     def __init__(self, objects: Objects, tables: Sequence[Table], turn: Turn, nearby: Nearby | None) -> None:
         self.turn = turn
-        self._lock = threading.Lock()
         self._objects = objects
         self._tables = {table.name: CopiedTable(table) for table in tables}
         self._log = Log(objects, nearby)
         self._clock = StoreClock()
         self._read_at = self._began_at = 0.0
-        self._others_write = False
+        self._others_write = self._overtaken = False
         self._found_something = False
         # Without a name SQLite keeps the database in a file that nobody else sees, and that is gone with the process.
         self.connection: ReplicaConnection = sqlite3.connect(
@@ -137,23 +135,22 @@ class Replica:
         Run a transaction until it has seen everything that was committed before it.
 
         One that writes should have :attr:`turn` all the time: in between, the others of this machine would get ahead
-        again. The turn is taken first, so that a read does not wait for it.
+        again.
 
         :param transaction: may run several times.
         :param patience: seconds after which it is not repeated any more.
         :raises sqlalchemy.exc.OperationalError: if others have committed first all that time, or the store does not
             answer.
         """
-        with self._lock:
-            return self._run(transaction, time.monotonic() + patience)
-
-    def _run(self, transaction: Callable[[], T], give_up: float) -> T:
+        give_up = time.monotonic() + patience
+        self._overtaken = False
         while True:
             try:
                 return transaction()
             except OperationalError as error:
                 if not isinstance(error.orig, Behind) or time.monotonic() > give_up:
                     raise
+                self._overtaken = True
             except Exception:
                 if time.monotonic() > give_up or not self._was_behind():
                     raise
@@ -183,12 +180,15 @@ class Replica:
         """
         try:
             self._start()
-            self._began_at = since_boot()
             if self._clock.must_be_measured:
+                self._began_at = since_boot()
                 self._measure_clock()
                 return
-            knows_more = self._apply(self._log.read_nearby())
-            if self._others_write or not knows_more and self._began_at - self._read_at > _FRESH:
+            knows_more = self._apply(self._log.read_known())
+            if self._overtaken:
+                return  # what has overtaken it was read, and it has not begun anew
+            self._began_at = since_boot()
+            if self._others_write or (not knows_more and self._began_at - self._read_at > _FRESH):
                 self._catch_up()
         except NotAnswered as error:
             raise OperationalError("BEGIN", {}, sqlite3.OperationalError(str(error))) from None
@@ -232,9 +232,12 @@ class Replica:
             if changes and self._log.append(self._clock.now(), changes):
                 self._note_position()
                 self._read_at = sent_at  # it is the next one, so nothing else was there
-            elif changes or self._read_at < self._began_at:
+            elif changes:
+                self._others_write = True
+                raise Behind("another process has committed first")
+            elif self._read_at < self._began_at:
                 self.connection.rollback()
-                if self._catch_up() or changes:
+                if self._catch_up():
                     raise Behind("another process has committed first")
         except NotAnswered as error:
             raise sqlite3.OperationalError(str(error)) from None
@@ -266,9 +269,10 @@ class Replica:
         """Apply what other processes have committed; return whether there was anything."""
         began = since_boot()
         self._start()
-        self._others_write = self._apply(self._log.read_on())
+        found = self._apply(self._log.read_on())
+        self._others_write &= found
         self._read_at = began
-        return self._others_write
+        return found
 
     def _apply(self, entries: Iterator[Entry]) -> bool:
         """Apply the next entries of the log; return whether there was any."""
