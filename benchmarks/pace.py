@@ -143,8 +143,8 @@ def engine_of(url: str):
         from obstore.store import LocalStore
 
         from airflow_provider_sendoso.ledger.bucket.engine import make_engine
-        from airflow_provider_sendoso.ledger.bucket.objects import Bucket
         from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
+        from airflow_provider_sendoso.ledger.bucket.objects import Bucket
         from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 
         folder = url.removeprefix("file://")

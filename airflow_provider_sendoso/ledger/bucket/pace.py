@@ -24,8 +24,8 @@ class BucketPace(LedgerPace):
     """
     Hands out one account's slots from blocks.
 
-    A process that uses up its block takes one of twice the size, up to a second's slots; one that does not, takes one of
-    as many as it has used.
+    A process that uses up its block takes one of twice the size, up to a second's slots; one that does not, takes as
+    many as it has used.
 
     :param database: the ledger's database, which knows how long a commit takes.
     :param account: as for :class:`LedgerPace`, as the next two arguments are.
