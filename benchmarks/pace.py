@@ -22,10 +22,13 @@ import tempfile
 import threading
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from bucket import Slow
 
 RATE = 10
 
@@ -41,6 +44,8 @@ class Case:
     polls: int = 0
     stops: bool = False
     width: int = 1
+    apart: bool = False
+    """Whether the processes share nothing of a machine; it makes a difference to a ledger in a bucket."""
 
 
 CASES = (
@@ -49,6 +54,7 @@ CASES = (
     Case("1 x 4", "ours", 1, 4),
     Case("4 x 1", "ours", 4, 1),
     Case("6 x 3", "ours", 6, 3),
+    Case("6 x 3 on 6 machines", "ours", 6, 3, apart=True),
     Case("8 x 4", "ours", 8, 4),
     Case("1 x 1 beside 4 sensors", "ours", 1, 1, polls=4),
     Case("4 x 1, with SIGSTOPs", "ours", 4, 1, stops=True),
@@ -71,6 +77,7 @@ class Work:
     name: str
     width: int = 1
     """POSTs at once in one batch; 0 lets it choose."""
+    apart: bool = False
 
 
 # -- the worker ----------------------------------------------------------------------------------------------------
@@ -109,6 +116,8 @@ class MeteredPace:
 
 def work(told: Work) -> None:
     """Prepare, report readiness, send until told to stop, and report the cost."""
+    if told.apart:
+        tempfile.tempdir = tempfile.mkdtemp(dir=Path(told.bucket).parent)
     stop = threading.Event()
     pace = None
     if told.kind == "pyrate":
@@ -123,6 +132,8 @@ def work(told: Work) -> None:
     failed: list[object] = []
     threading.excepthook = lambda args: (sys.__excepthook__(*args[:3]), failed.append(args))
     threads = [threading.Thread(target=run, args=(number,)) for number in range(told.threads)]
+    for store in STORES:
+        store.asked.clear()
     before = resource.getrusage(resource.RUSAGE_SELF)
     for thread in threads:
         thread.start()
@@ -134,12 +145,16 @@ def work(told: Work) -> None:
         sys.exit("a thread of a worker failed")
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"cpu": cpu, "limiter_cpu": pace.spent if pace else None}), flush=True)
+    asked = dict(STORES[0].asked) if STORES else {}
+    print(json.dumps({"cpu": cpu, "limiter_cpu": pace.spent if pace else None, "asked": asked}), flush=True)
+
+
+STORES: list[Slow] = []
+"""The store of this process's ledger, if it is in a bucket."""
 
 
 def engine_of(url: str):
     if url.startswith("file://"):
-        from bucket import Slow
         from obstore.store import LocalStore
 
         from airflow_provider_sendoso.ledger.bucket.engine import make_engine
@@ -148,8 +163,8 @@ def engine_of(url: str):
         from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 
         folder = url.removeprefix("file://")
-        store = Slow(Bucket(LocalStore(folder, mkdir=True), folder))
-        return make_engine(store, MachineTurn(folder), Nearby(folder))
+        STORES.append(Slow(Bucket(LocalStore(folder, mkdir=True), folder)))
+        return make_engine(STORES[0], MachineTurn(folder), Nearby(folder))
     from sqlalchemy import create_engine
 
     return create_engine(url, hide_parameters=True)
@@ -272,7 +287,8 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[ob
         bucket = str(directory / f"bucket-{random.getrandbits(32)}.db")
         kind = "pyrate" if case.limiter == "pyrate-limiter" else "sends"
         works = [
-            Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width) for n in range(case.processes)
+            Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width, case.apart)
+            for n in range(case.processes)
         ]
         works += [Work("polls", sandbox.url, ledger, bucket, 1, f"poll-{n}") for n in range(case.polls)]
         # One after another: they get ready at the cost of seconds of processor time each.
@@ -301,7 +317,14 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float) -> list[ob
         f"{100 * sum(limiter) / span:.2f}" if limiter else "-",
         f"{100 * sum(cost['cpu'] for cost in costs) / span:.1f}",
         frozen or 0,
+        asked_for([cost["asked"] for cost in costs], sends * (ended - begun) / span),
     ]
+
+
+def asked_for(stores: list[dict[str, int]], sends: float) -> str:
+    """What a bucket was asked for, for each send."""
+    total = sum(map(Counter, stores), Counter())
+    return ", ".join(f"{number / max(1, sends):.2g} {what}" for what, number in sorted(total.items())) or "-"
 
 
 def start(told: Work) -> subprocess.Popen[str]:
@@ -355,7 +378,7 @@ def main() -> None:
         return
     os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp())
     columns = ("ledger", "limiter", "case", "requests/s", "of the rate", "sends", "peak in 1 s", "429")
-    columns += ("limiter CPU %", "CPU %", "stops")
+    columns += ("limiter CPU %", "CPU %", "stops", "the store is asked for a send")
     print(f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
@@ -363,7 +386,7 @@ def main() -> None:
             for case in CASES:
                 if arguments.case and not any(text in case.name for text in arguments.case):
                     continue
-                if case.limiter != "ours" and kind != "sqlite":
+                if (case.limiter != "ours" and kind != "sqlite") or (case.apart and kind != "bucket"):
                     continue
                 with ledger_url(kind, Path(directory)) as url:
                     cells = measure(case, url, Path(directory), arguments.seconds)
