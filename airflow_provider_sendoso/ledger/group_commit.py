@@ -39,8 +39,13 @@ class Duration:
 
     @property
     def most(self) -> float:
-        """The usual time and four times the usual distance from it, as TCP waits for an answer (RFC 6298)."""
-        return self.usual + _SPREADS * self._spread
+        """
+        Twice the usual time, and four times the usual distance from it.
+
+        TCP waits for an answer in this way (RFC 6298), and has a least time on top: what was even for long may become
+        uneven.
+        """
+        return 2 * self.usual + _SPREADS * self._spread
 
     def saw(self, seconds: float) -> None:
         """

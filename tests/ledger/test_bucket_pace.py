@@ -44,7 +44,7 @@ def end_of_slots(ledger: Ledger) -> float:
 
 def test_the_first_slot_comes_up_when_the_commit_of_what_takes_it_is_done(ledger: Ledger) -> None:
     pace = pace_of(ledger, LONG)
-    ledger._database.together.takes.usual = 12.0
+    ledger._database.together.takes.usual = 6.0
     assert pace.lead == 12.0
     began = time.monotonic()
     wait = pace.reserve(poll=False)
@@ -145,9 +145,9 @@ def test_the_time_that_a_commit_takes_follows_what_the_last_ones_took(ledger: Le
     for _ in range(60):
         takes.saw(0.5)
     assert takes.usual == pytest.approx(0.5, abs=0.01)
-    assert takes.most == pytest.approx(0.5, abs=0.03)
+    assert takes.most == pytest.approx(1.0, abs=0.03)
     takes.saw(1.5)
-    assert takes.most > 1.3
+    assert takes.most > 1.9
 
 
 def test_slots_are_taken_together_with_what_other_threads_commit(bucket: ShakyBucket, ledger: Ledger) -> None:
