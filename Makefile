@@ -68,7 +68,7 @@ bench-smoke: $(READY) bench-group
 	$(BIN)/python benchmarks/parse.py --runs 2
 	$(BIN)/python benchmarks/pace.py --seconds 3 --case '1 x 4'
 	$(BIN)/python benchmarks/ui.py --campaigns 20 --sends 5000 --rounds 1 --starts 1
-	$(BIN)/python benchmarks/bucket.py --sends 100 --rounds 1 --paced-sends 30 --stored 2000
+	$(BIN)/python benchmarks/bucket.py --sends 100 --rounds 1 --paced-sends 30 --stored 2000 --open 300
 
 test-all: test test-rest cluster
 

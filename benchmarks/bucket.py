@@ -8,6 +8,8 @@ The store is a folder behind a delay, so the figures are those of a store with t
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import os
 import statistics
 import tempfile
@@ -16,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,9 @@ import batch
 DELAY = 0.05
 PUT, GET = 5.00 / 1e6, 0.40 / 1e6
 """USD for a request to Amazon S3 Standard (published, us-east-1); a list costs as much as a PUT."""
+
+ROUND = 2.0
+"""Seconds between two rounds of a wait: short, as a round asks for the same, whatever the interval."""
 
 
 class Slow:
@@ -58,7 +64,11 @@ class Slow:
         return function(*arguments)
 
     def cost(self) -> float:
-        return (self.asked["PUT"] + self.asked["LIST"]) * PUT + self.asked["GET"] * GET
+        return cost_of(self.asked)
+
+
+def cost_of(asked: Counter[str]) -> float:
+    return (asked["PUT"] + asked["LIST"]) * PUT + asked["GET"] * GET
 
 
 @contextmanager
@@ -158,18 +168,84 @@ def stored(count: int, directory: Path) -> None:
     opens("open it from a snapshot", 10**9)
 
 
+async def rounds_of(given: dict[str, Any], made: list[Slow], count: int) -> list[Counter[str]]:
+    """Wait as a triggerer does, and count what each of the first rounds asks the store for."""
+    from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+    from airflow_provider_sendoso.triggers.sendoso import SendStatusTrigger
+
+    rounds, over = list[Counter[str]](), asyncio.Event()
+
+    class Counted(SendStatusTrigger):
+        async def _round(self, *arguments: Any) -> None:
+            await super()._round(*arguments)
+            rounds.append(sum((store.asked for store in made), Counter()))
+            if len(rounds) == count:
+                over.set()
+
+    hook = SendosoHook()
+    await hook.aprepare()
+    await asyncio.to_thread(hook.session.token)
+    await asyncio.to_thread(hook.ledger.cursors.read, "")
+    before = sum((store.asked for store in made), Counter[str]())
+    trigger = Counted(deadline=time.time() + 86_400, poke_interval=ROUND, **given)
+    waiting = asyncio.create_task(anext(trigger.run()))
+    await over.wait()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    return [after - earlier for earlier, after in pairwise([before, *rounds])]
+
+
+def waits(count: int, directory: Path) -> None:
+    """Count what a round of a wait asks the store for, and what that makes in a day."""
+    import wait
+
+    from airflow_provider_sendoso.hooks import connections
+    from airflow_provider_sendoso.sandbox import Sandbox
+
+    ids = wait.fill(directory / "open", count)
+    with Sandbox(rate=wait.RATE, step=10**6, state=directory / "open") as sandbox, slow_bucket() as made:
+        sendoso = {"conn_type": "sendoso", "host": sandbox.url, "login": "sandbox", "password": "sandbox"}
+        os.environ["AIRFLOW_CONN_SENDOSO_DEFAULT"] = json.dumps(sendoso)
+        os.environ["AIRFLOW_CONN_SENDOSO_LEDGER"] = json.dumps(connection(f"{directory}/waits"))
+        connections._ledgers.clear()
+        wait.record(ids)
+        one = asyncio.run(rounds_of({"send_ids": ids[:1]}, made, 3))
+        many = asyncio.run(rounds_of({"batch_id": "bench"}, made, 3))
+    a_day = round(86_400 / wait.POKE)
+    # The store's clock is measured every ten minutes, with an object and a look at it.
+    clock = Counter({"PUT": 144, "GET": 144})
+    for what, found in (
+        ("a round of a wait, for one send that is due", one[-1]),
+        (f"a round of a wait, for {count:,} sends that are due", many[0]),
+        (f"a round of a wait, for {count:,} sends of which none is due", many[-1]),
+    ):
+        day = Counter({kind: a_day * number for kind, number in found.items()}) + clock
+        row(what, listed(found), f"a day of such rounds: {listed(day)}, {cost_of(day):.3f} USD")
+    looks = Counter({"GET": round(86_400 / wait.LOOK)})
+    row("a day's looks for webhooks, of one triggerer", listed(looks), f"{cost_of(looks):.3f} USD")
+
+
+def listed(asked: Counter[str]) -> str:
+    return ", ".join(f"{number:,} {what}" for what, number in sorted(asked.items())) or "nothing"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sends", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--paced-sends", type=int, default=300)
     parser.add_argument("--stored", type=int, default=100_000)
+    parser.add_argument("--open", type=int, default=10_000, help="sends that a wait follows")
+    parser.add_argument("--waits-only", action="store_true", help="leave out everything but the waits")
     arguments = parser.parse_args()
     os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp())
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
     print("| what | figure | |", "|---|---|---|", sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as directory:
+        waits(arguments.open, Path(directory))
+        if arguments.waits_only:
+            return
         paced(arguments.paced_sends, Path(directory))
         sends(arguments.sends, arguments.rounds, Path(directory))
         stored(arguments.stored, Path(directory))

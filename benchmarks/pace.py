@@ -22,10 +22,13 @@ import tempfile
 import threading
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from bucket import Slow
 
 RATE = 10
 
@@ -42,6 +45,8 @@ class Case:
     poll_threads: int = 1
     stops: bool = False
     width: int = 1
+    apart: bool = False
+    """Whether the processes share nothing of a machine; it makes a difference to a ledger in a bucket."""
 
 
 CASES = (
@@ -50,6 +55,7 @@ CASES = (
     Case("1 x 4", "ours", 1, 4),
     Case("4 x 1", "ours", 4, 1),
     Case("6 x 3", "ours", 6, 3),
+    Case("6 x 3 on 6 machines", "ours", 6, 3, apart=True),
     Case("8 x 4", "ours", 8, 4),
     Case("18 x 1", "ours", 18, 1),
     Case("1 x 1 beside 4 sensors", "ours", 1, 1, polls=4),
@@ -76,6 +82,7 @@ class Work:
     """POSTs at once in one batch; 0 lets it choose."""
     spacing: float | None = None
     """How far apart slots are, as a multiple of 1 / rate; by default as far as the package has them."""
+    apart: bool = False
 
 
 # -- the worker ----------------------------------------------------------------------------------------------------
@@ -114,6 +121,8 @@ class MeteredPace:
 
 def work(told: Work) -> None:
     """Prepare, report readiness, send until told to stop, and report the cost."""
+    if told.apart:
+        tempfile.tempdir = tempfile.mkdtemp(dir=Path(told.bucket).parent)
     stop = threading.Event()
     pace = None
     if told.kind == "pyrate":
@@ -128,6 +137,8 @@ def work(told: Work) -> None:
     failed: list[object] = []
     threading.excepthook = lambda args: (sys.__excepthook__(*args[:3]), failed.append(args))
     threads = [threading.Thread(target=run, args=(number,)) for number in range(told.threads)]
+    for store in STORES:
+        store.asked.clear()
     before = resource.getrusage(resource.RUSAGE_SELF)
     for thread in threads:
         thread.start()
@@ -139,20 +150,26 @@ def work(told: Work) -> None:
         sys.exit("a thread of a worker failed")
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"cpu": cpu, "limiter_cpu": pace.spent if pace else None}), flush=True)
+    asked = dict(STORES[0].asked) if STORES else {}
+    print(json.dumps({"cpu": cpu, "limiter_cpu": pace.spent if pace else None, "asked": asked}), flush=True)
+
+
+STORES: list[Slow] = []
+"""The store of this process's ledger, if it is in a bucket."""
 
 
 def engine_of(url: str):
     if url.startswith("file://"):
-        from bucket import Slow
         from obstore.store import LocalStore
 
         from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+        from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
         from airflow_provider_sendoso.ledger.bucket.objects import Bucket
         from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 
         folder = url.removeprefix("file://")
-        return make_engine(Slow(Bucket(LocalStore(folder, mkdir=True), folder)), MachineTurn(folder))
+        STORES.append(Slow(Bucket(LocalStore(folder, mkdir=True), folder)))
+        return make_engine(STORES[0], MachineTurn(folder), Nearby(folder))
     from sqlalchemy import create_engine
 
     return create_engine(url, hide_parameters=True)
@@ -275,7 +292,7 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float, spacing: f
         bucket = str(directory / f"bucket-{random.getrandbits(32)}.db")
         kind = "pyrate" if case.limiter == "pyrate-limiter" else "sends"
         works = [
-            Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width, spacing)
+            Work(kind, sandbox.url, ledger, bucket, case.threads, f"w{n}", case.width, spacing, case.apart)
             for n in range(case.processes)
         ]
         works += [
@@ -308,7 +325,14 @@ def measure(case: Case, ledger: str, directory: Path, seconds: float, spacing: f
         f"{100 * sum(limiter) / span:.2f}" if limiter else "-",
         f"{100 * sum(cost['cpu'] for cost in costs) / span:.1f}",
         frozen or 0,
+        asked_for([cost["asked"] for cost in costs], sends * (ended - begun) / span),
     ]
+
+
+def asked_for(stores: list[dict[str, int]], sends: float) -> str:
+    """What a bucket was asked for, for each send."""
+    total = sum(map(Counter, stores), Counter())
+    return ", ".join(f"{number / max(1, sends):.2g} {what}" for what, number in sorted(total.items())) or "-"
 
 
 def start(told: Work) -> subprocess.Popen[str]:
@@ -363,7 +387,7 @@ def main() -> None:
         return
     os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp())
     columns = ("ledger", "limiter", "case", "requests/s", "of the rate", "sends", "peak in 1 s", "429")
-    columns += ("limiter CPU %", "CPU %", "stops")
+    columns += ("limiter CPU %", "CPU %", "stops", "the store is asked for a send")
     print(f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
@@ -371,7 +395,7 @@ def main() -> None:
             for case in CASES:
                 if arguments.case and not any(text in case.name for text in arguments.case):
                     continue
-                if case.limiter != "ours" and kind != "sqlite":
+                if (case.limiter != "ours" and kind != "sqlite") or (case.apart and kind != "bucket"):
                     continue
                 with ledger_url(kind, Path(directory)) as url:
                     cells = measure(case, url, Path(directory), arguments.seconds, arguments.spacing)

@@ -11,7 +11,8 @@ from airflow_provider_sendoso.ledger.bucket import objects
 from airflow_provider_sendoso.ledger.bucket.clock import StoreClock
 from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
 from airflow_provider_sendoso.ledger.bucket.engine import make_engine
-from airflow_provider_sendoso.ledger.bucket.replica import _COMMIT_TAKES, Replica
+from airflow_provider_sendoso.ledger.bucket.replica import Replica
+from airflow_provider_sendoso.ledger.group_commit import Duration
 from airflow_provider_sendoso.ledger.schema import identity, metadata
 from explorer.ledger import ANYWHERE, COMMITTED, Store, happen
 from explorer.scheduler import EPOCH, Process
@@ -114,6 +115,8 @@ class BucketStore(Store):
         self._objects.bodies = dict(self._empty)
         for replica in self._replicas:
             self._forget(replica)
+        for ledger in [self.ledger, *self._ledgers]:
+            Duration.__init__(ledger._database.together.takes)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Read rows, outside of any schedule."""
@@ -150,7 +153,6 @@ class BucketStore(Store):
         StoreClock.__init__(replica._clock)
         replica._read_at = replica._began_at = 0.0
         replica._others_write, replica._log._ahead = False, 1
-        replica.commit_takes = _COMMIT_TAKES
 
 
 def _position(replica: Replica) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from obstore.store import LocalStore
 from sqlalchemy.engine import Engine
 
 from airflow_provider_sendoso.ledger.bucket.engine import make_engine
+from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
 from airflow_provider_sendoso.ledger.bucket.objects import Bucket
 from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 
@@ -60,4 +61,4 @@ def folder_address(connection: dict[str, Any]) -> str | None:
 def folder_engine(address: str) -> Engine:
     """What the hook makes of the connection, without Airflow."""
     bucket = Bucket(LocalStore(address.removeprefix("file://"), mkdir=True), address)
-    return make_engine(bucket, MachineTurn(address), hide_parameters=True)
+    return make_engine(bucket, MachineTurn(address), Nearby(address), hide_parameters=True)

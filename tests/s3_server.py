@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import logging
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +27,8 @@ CONFLICT = (409, "ConditionalRequestConflict")
 SLOW_DOWN = (503, "SlowDown")
 INTERNAL = (500, "InternalError")
 FORBIDDEN = (403, "AccessDenied")
+EXPIRED = (400, "ExpiredToken")
+"""As Amazon documents it; others answer with 403."""
 
 
 @dataclass
@@ -66,6 +70,13 @@ class Front:
     """Method, path and status of each request."""
     stale: bool = False
     """Whether lists show what was there when this was set, and nothing newer."""
+    key_lasts: float = float("inf")
+    """Seconds for which an access key is accepted after its first use: those of a role are temporary."""
+    expired: tuple[int, str] = EXPIRED
+    role_is_lost: Callable[[], bool] = lambda: False
+    """Whether the role cannot be assumed any more."""
+    keys: dict[str, float] = field(default_factory=dict)
+    """When each access key was used first, in monotonic seconds."""
     _known: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -93,6 +104,13 @@ class Front:
                     return fault
         return None
 
+    def has_expired(self, authorization: str) -> bool:
+        """Whether the access key of a request is not accepted any more."""
+        key = authorization.partition("Credential=")[2].partition("/")[0]
+        with self._lock:
+            first = self.keys.setdefault(key, time.monotonic())
+        return time.monotonic() - first > self.key_lasts
+
     def listed(self, body: bytes) -> bytes:
         """Take out of a list what a stale one does not show."""
         ET.register_namespace("", _XML)
@@ -115,6 +133,12 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.command == "POST":  # of whoever gives keys, as S3 is asked for nothing in that way
+                self._give_key(body)
+                return
+            if front.has_expired(self.headers.get("Authorization") or ""):
+                self._fail(Fault(self.command, answer=front.expired))
+                return
             fault = front.take(self.command, self.path)
             if fault and fault.delay:
                 time.sleep(fault.delay)
@@ -130,6 +154,14 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
             self._answer(status, headers, answer)
 
         do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _serve
+
+        def _give_key(self, body: bytes) -> None:
+            if front.role_is_lost():
+                self._fail(Fault("POST", answer=FORBIDDEN))
+                return
+            status, headers, answer = self._forward(body)
+            ends = f"<Expiration>{datetime.now(UTC) + timedelta(minutes=5):%Y-%m-%dT%H:%M:%SZ}</Expiration>"
+            self._answer(status, headers, re.sub(rb"<Expiration>.*</Expiration>", ends.encode(), answer))
 
         def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
             behind = http.client.HTTPConnection(LOCALHOST, front.port, timeout=60)
@@ -147,7 +179,10 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
                 return
             assert fault.answer
             status, code = fault.answer
-            content = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            error = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>"
+            if self.command == "POST":
+                error = f"<ErrorResponse>{error}</ErrorResponse>"
+            content = f"<?xml version='1.0'?>{error}".encode()
             self._answer(status, [("Content-Type", "application/xml")], content)
 
         def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:

@@ -19,6 +19,10 @@ ADDRESS = "ledger"
 """The key of the connection's extra that has the address."""
 
 _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+_TAKEN_FOR_VALID = timedelta(minutes=6)
+"""What obstore is told about AWS's credentials. It asks for others in the last five minutes, so once a minute; and
+botocore, which it asks and which does not tell when they expire, renews them in the last ten minutes at the latest."""
+
 _EXAMPLES = {
     "aws": "s3://bucket/prefix",
     "google_cloud_platform": "gs://bucket/prefix",
@@ -89,7 +93,7 @@ def _s3(conn_id: str, connection: Connection, bucket: str, prefix: str) -> Objec
         config=options,
         client_options=_client_options(endpoint, hook.verify),
         retry_config=_RETRIES,
-        credential_provider=Boto3CredentialProvider(session),
+        credential_provider=Boto3CredentialProvider(session, ttl=_TAKEN_FOR_VALID),
     )
 
 

@@ -128,6 +128,5 @@ class Ledger:
         """
         # No account begins with a blank, so no other account has the row of a further pace.
         row = account if not of else f" {of} {self.identity.digest('pace', account)}"
-        if replica := replica_of(self._database.engine):
-            return BucketPace(self._database, replica, row, interval, poll_share)
-        return LedgerPace(self._database, row, interval, poll_share)
+        pace = LedgerPace if replica_of(self._database.engine) is None else BucketPace
+        return pace(self._database, row, interval, poll_share)

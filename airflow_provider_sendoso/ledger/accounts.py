@@ -31,7 +31,7 @@ class Accounts:
         :param named: whether the connection names the account.
         :raises SendosoConfigError: naming the other spelling, or the connection of the other client.
         """
-        self._database.run(lambda connection: _look(connection, account, client, named))
+        self._database.read(lambda connection: _look(connection, account, client, named))
 
     def register(self, account: str, client: str, conn_id: str, *, named: bool) -> None:
         """
@@ -50,7 +50,8 @@ class Accounts:
                 self._database.insert_ignore(connection, accounts, [row])
                 _look(connection, account, client, named)  # two processes may insert at once; only one row stays
 
-        self._database.run(work)
+        if not self._database.read(lambda connection: _look(connection, account, client, named)):
+            self._database.run(work)
 
 
 def _look(connection: Connection, account: str, client: str, named: bool) -> bool:

@@ -100,4 +100,4 @@ class Bindings:
             now = now_on(connection)
             return [record_of(row, now) for row in connection.execute(query).fetchall()]
 
-        return self._database.run(work)
+        return self._database.read(work)

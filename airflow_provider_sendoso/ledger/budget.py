@@ -124,7 +124,7 @@ class Budget:
                     lines.append(BudgetLine("scope", scope, count(connection, span), set_there))
             return lines
 
-        return self._database.run(work)
+        return self._database.read(work)
 
     def of_limits(self, account: str, dedupe_scope: str, limits: SpendingLimits) -> list[tuple[Limit, str, Used]]:
         """
@@ -140,7 +140,7 @@ class Budget:
             used = {period: count(connection, of[period]) for period in {limit.period for limit in limits}}
             return [(limit, of[limit.period].said, used[limit.period]) for limit in limits]
 
-        return self._database.run(work) if limits.any else []
+        return self._database.read(work) if limits.any else []
 
     def last_gifts(self, account: str, email_hashes: Iterable[str], days: float) -> dict[str, float]:
         """
@@ -158,7 +158,7 @@ class Budget:
             since = now_on(connection) - days * DAY
             return {person: float(when) for person, when in connection.execute(query.having(func.max(WHEN) > since))}
 
-        return self._database.run(work)
+        return self._database.read(work)
 
     def unpriced(self, account: str, dedupe_scope: str, limits: SpendingLimits) -> Counter[Item]:
         """
@@ -176,7 +176,7 @@ class Budget:
             )
             return Counter({Item(gift, touch): number for gift, touch, number in connection.execute(query)})
 
-        return self._database.run(work) if limits.on_cost else Counter()
+        return self._database.read(work) if limits.on_cost else Counter()
 
     def set_price(self, account: str, dedupe_scope: str, limits: SpendingLimits, item: Item, price: Price) -> None:
         """

@@ -56,7 +56,7 @@ class Cursors:
             row = connection.execute(query).first()
             return Kept(0, None) if row is None else Kept(row[0], row[1], now_on(connection) - row[2])
 
-        return self._database.run(work)
+        return self._database.read(work)
 
     def write(self, name: str, version: int, text: str) -> bool:
         """

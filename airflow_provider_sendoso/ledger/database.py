@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import secrets
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,6 +22,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
 from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
+from airflow_provider_sendoso.ledger.group_commit import GroupCommit
 from airflow_provider_sendoso.ledger.outages import Outages
 from airflow_provider_sendoso.ledger.server_checks import check_server
 from airflow_provider_sendoso.ledger.sessions import prepare
@@ -95,6 +95,9 @@ class Database:
         self._replica = replica_of(engine)
         # SQLite lets one writer work, and the others sleep longer and longer. So the threads of a process take turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
+        self._machine = nullcontext if self._replica is None else self._replica.turn
+        self.together = GroupCommit(self.in_turn, self._machine)
+        """Runs work of several threads in one transaction."""
         self.outages = Outages()
         prepare(engine)
 
@@ -129,6 +132,27 @@ class Database:
             raise self._error(error) from None
         return result
 
+    def read(self, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+        """
+        Run a transaction that writes nothing; it waits for no other process.
+
+        :param work: as for :meth:`run`.
+        :param patience: as for :meth:`run`.
+        :raises SendosoLedgerError: as :meth:`run`.
+        """
+        return self.run(work, patience, lambda: self.in_turn(work))
+
+    def run_together(self, work: Callable[[Connection], T], row: str, patience: float = PATIENCE) -> T:
+        """
+        Run a transaction, perhaps together with those of other threads.
+
+        :param work: as for :meth:`run`.
+        :param row: as for :meth:`GroupCommit.once`.
+        :param patience: as for :meth:`run`.
+        :raises SendosoLedgerError: as :meth:`run`.
+        """
+        return self.run(work, patience, lambda: self.together.once(work, row))
+
     def _say_waiting(self) -> None:
         # Log lines come from the run's own thread only, which also logs for the threads that post.
         if threading.current_thread() is threading.main_thread():
@@ -140,14 +164,22 @@ class Database:
 
         :param work: the statements of the transaction.
         """
+        with self._machine():
+            return self.in_turn(work)
+
+    def in_turn(self, work: Callable[[Connection], T]) -> T:
+        """
+        As :meth:`once`, for a caller that has the turn of this machine's processes, or writes nothing.
+
+        :param work: the statements of the transaction.
+        """
 
         def transaction() -> T:
             with self.engine.begin() as connection:
                 return work(connection)
 
-        asked = time.monotonic()
         with self._turn:
-            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE, asked)
+            return transaction() if self._replica is None else self._replica.run(transaction, PATIENCE)
 
     def insert_ignore(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """

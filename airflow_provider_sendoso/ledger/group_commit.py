@@ -1,17 +1,20 @@
 """Group commit: runs the work of several threads in one transaction, because one commit costs less than several.
 
 One thread at a time is the leader. It takes the work of all threads that wait, runs it in one transaction, and commits.
-Threads that arrive meanwhile form the next group, and the first of them leads it. If the transaction of a group fails,
-each of its threads repeats its own work in a transaction of its own, so that a thread learns only what became of its
-own work.
+Threads that arrive meanwhile form the next group, and the first of them leads it. Where processes take turns, the
+leader waits for the turn first, so that all that has come until then is in the group. If the transaction of a group
+fails, each of its threads repeats its own work in a transaction of its own, so that a thread learns only what became of
+its own work.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -20,6 +23,38 @@ T = TypeVar("T")
 
 _GLANCE = 0.05
 """Seconds between two looks of an interrupted thread at whether a leader has finished its work."""
+
+
+_FIRST_GUESS = 0.1
+_WEIGHT = 0.2
+_SPREADS = 4.0
+
+
+class Duration:
+    """How long something takes, by the last times: what is usual, and what is hardly ever exceeded."""
+
+    def __init__(self) -> None:
+        self.usual = _FIRST_GUESS
+        self._spread = 0.0
+
+    @property
+    def most(self) -> float:
+        """
+        Twice the usual time, and four times the usual distance from it.
+
+        TCP waits for an answer in this way (RFC 6298), and has a least time on top: what was even for long may become
+        uneven.
+        """
+        return 2 * self.usual + _SPREADS * self._spread
+
+    def saw(self, seconds: float) -> None:
+        """
+        Note how long it took once.
+
+        :param seconds: how long.
+        """
+        self._spread += _WEIGHT * (abs(seconds - self.usual) - self._spread)
+        self.usual += _WEIGHT * (seconds - self.usual)
 
 
 class _Part:
@@ -39,10 +74,17 @@ class GroupCommit:
     Runs work in transactions, and work of several threads in one; no other code may raise into these threads.
 
     :param once: runs one transaction.
+    :param turn: what is taken before one is run.
     """
 
-    def __init__(self, once: Callable[[Callable[[Connection], Any]], Any]) -> None:
+    def __init__(
+        self,
+        once: Callable[[Callable[[Connection], Any]], Any],
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._once = once
+        self._turn = turn
+        self.takes = Duration()
         self.forget()
         _all.add(self)
 
@@ -60,14 +102,20 @@ class GroupCommit:
         :param row: the key of the only send that the work locks; a group locks its rows in the order of their keys, so
             that two transactions do not deadlock.
         """
-        mine = _Part(work, row)
-        group = self._wait(mine)
-        if group:
-            self._commit(group)
-        result: T = mine.result if mine.committed else self._once(work)
+        mine, asked = _Part(work, row), time.monotonic()
+        with ExitStack() as turn:
+            group = self._wait(mine, turn)
+            if group:
+                self._commit(group)
+        result: T = mine.result if mine.committed else self._alone(work)
+        self.takes.saw(time.monotonic() - asked)
         return result
 
-    def _wait(self, mine: _Part) -> list[_Part]:
+    def _alone(self, work: Callable[[Connection], T]) -> T:
+        with self._turn():
+            return self._once(work)  # type: ignore[no-any-return]
+
+    def _wait(self, mine: _Part, turn: ExitStack) -> list[_Part]:
         """Wait until a leader has run the work, or until this thread leads: then return the group to run."""
         with self._lock:
             self._waiting.append(mine)
@@ -75,6 +123,8 @@ class GroupCommit:
                 self._call_next()
         try:
             mine.called.acquire()
+            if not mine.over:
+                turn.enter_context(self._turn())
         except BaseException:
             with self._lock:
                 waits = mine in self._waiting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -94,7 +95,10 @@ class LedgerPace:
             return max(0.0, self._run(connection, step)) + time.monotonic()
 
         # The commit takes time as well, and so does this thread until it runs again.
-        return self._database.run(work) - time.monotonic()
+        return self._commit(work) - time.monotonic()
+
+    def _commit(self, work: Callable[[Connection], float]) -> float:
+        return self._database.run(work)
 
     def _take_slots(self, *, poll: bool, count: int = 1, ahead: float = 0.0) -> list[Executable]:
         """

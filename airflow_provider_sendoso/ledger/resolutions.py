@@ -155,7 +155,7 @@ class Resolutions:
         :param send_key: the key of the send.
         """
         query = select(resolutions).where(resolutions.c.send_key == send_key).order_by(resolutions.c.resolved_at)
-        rows = self._database.run(lambda connection: connection.execute(query).fetchall())
+        rows = self._database.read(lambda connection: connection.execute(query).fetchall())
         return [resolution_of(row) for row in rows]
 
 

@@ -76,7 +76,7 @@ class SendLists:
         :raises SendosoLedgerError: if there is no such list; the sensor's next try stores it again.
         """
         query = select(lists.c.send_ids).where(lists.c.list_id == list_id)
-        text = self._database.run(lambda connection: connection.execute(query).scalar())
+        text = self._database.read(lambda connection: connection.execute(query).scalar())
         if text is None:
             raise SendosoLedgerError(f"The list of sends {list_id} is not in this ledger, or not any more.")
         return [str(send_id) for send_id in json.loads(text)]

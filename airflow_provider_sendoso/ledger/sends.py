@@ -15,7 +15,6 @@ from sqlalchemy.sql.dml import Update
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import clocks
 from airflow_provider_sendoso.ledger.database import PATIENCE, Database
-from airflow_provider_sendoso.ledger.group_commit import GroupCommit
 from airflow_provider_sendoso.ledger.records import (
     PERHAPS_SENT,
     Batch,
@@ -64,7 +63,6 @@ class SendLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._together = GroupCommit(database.once)
 
     def open_batch(self, batch: Batch) -> None:
         """
@@ -112,7 +110,7 @@ class SendLedger:
             or_(sends.c.state.in_(PERHAPS_SENT), may_be_posted),
         )
         query = select(sends.c.dedupe_scope, func.count()).where(*elsewhere).group_by(sends.c.dedupe_scope)
-        found = self._database.run(lambda connection: connection.execute(query).first())
+        found = self._database.read(lambda connection: connection.execute(query).first())
         if found is not None:
             scope, number = found
             raise SendosoConfigError(
@@ -128,7 +126,7 @@ class SendLedger:
     def _check_recipient_key(self, batch: Batch) -> None:
         this_scope = (scopes.c.account == batch.account, scopes.c.dedupe_scope == batch.dedupe_scope)
         query = select(scopes.c.recipient_key).where(*this_scope)
-        remembered = self._database.run(lambda connection: connection.execute(query).scalar())
+        remembered = self._database.read(lambda connection: connection.execute(query).scalar())
         if remembered is not None and remembered != batch.recipient_key:
             raise SendosoConfigError(
                 f"The scope {batch.dedupe_scope!r} identifies recipients by {remembered!r}, this task by "
@@ -390,7 +388,7 @@ class SendLedger:
         :param account: the account of the sends.
         """
         query = select(scopes.c.dedupe_scope).where(scopes.c.account == account).order_by(scopes.c.created_at)
-        return [str(name) for name in self._database.run(lambda connection: connection.execute(query).scalars().all())]
+        return [str(name) for name in self._database.read(lambda connection: connection.execute(query).scalars().all())]
 
     def scope_counts(self, account: str) -> list[ScopeCounts]:
         """
@@ -419,7 +417,7 @@ class SendLedger:
                     found[scope].last_posted_at = max(moments, default=None)
             return list(found.values())
 
-        return self._database.run(read)
+        return self._database.read(read)
 
     def batch(self, batch_id: str) -> Batch | None:
         """
@@ -429,7 +427,7 @@ class SendLedger:
         """
         of_scope = and_(scopes.c.account == batches.c.account, scopes.c.dedupe_scope == batches.c.dedupe_scope)
         query = select(batches, scopes.c.recipient_key).where(batches.c.batch_id == batch_id, of_scope)
-        row = self._database.run(lambda connection: connection.execute(query).first())
+        row = self._database.read(lambda connection: connection.execute(query).first())
         return None if row is None else Batch(**{f.name: getattr(row, f.name) for f in fields(Batch)})
 
     def batch_exists(self, account: str, batch_id: str) -> bool:
@@ -447,7 +445,7 @@ class SendLedger:
         :param where: columns and values, like ``batch_id=…`` or ``account=…, dedupe_scope=…``.
         """
         query = select(sends.c.state, func.count()).where(*_equal(where)).group_by(sends.c.state)
-        rows = self._database.run(lambda connection: connection.execute(query).fetchall())
+        rows = self._database.read(lambda connection: connection.execute(query).fetchall())
         return {State(state): count for state, count in rows}
 
     def perhaps_sent(self, batch: Batch) -> Counter[Item]:
@@ -459,7 +457,7 @@ class SendLedger:
         these = (sends.c.account == batch.account, sends.c.batch_id == batch.batch_id, sends.c.state.in_(PERHAPS_SENT))
         columns = (sends.c.kind, sends.c.gift_id, sends.c.touch_id)
         query = select(*columns, func.count()).where(*these).group_by(*columns)
-        rows = self._database.run(lambda connection: connection.execute(query).fetchall())
+        rows = self._database.read(lambda connection: connection.execute(query).fetchall())
         counts = Counter[Item]()
         for word, gift_id, touch_id, count in rows:
             kind = Kind.stored(word, of_campaign=touch_id is not None)
@@ -475,7 +473,7 @@ class SendLedger:
         """
         after = ""
         while True:
-            page = self._database.run(partial(_page, states=states, where=where, after=after))
+            page = self._database.read(partial(_page, states=states, where=where, after=after))
             yield from page
             if len(page) < _PAGE:
                 return
@@ -487,14 +485,14 @@ class SendLedger:
         return self._run(claim, partial(transit, claim=claim, statement=statement, state=state, **values), patience)
 
     def _run(self, claim: Claim, work: Callable[[Connection], bool], patience: float = PATIENCE) -> bool:
-        return self._database.run(work, patience, partial(self._together.once, work, claim.send_key))
+        return self._database.run_together(work, claim.send_key, patience)
 
     def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:
             now = now_on(connection)
             return [record_of(row, now) for row in connection.execute(select(sends).where(*where)).fetchall()]
 
-        return self._database.run(work)
+        return self._database.read(work)
 
     def _progress(self, *where: Any) -> list[tuple[str, SendProgress]]:
         """Read only the columns that a wait needs, because a wait reads thousands of rows in every round."""
@@ -522,11 +520,11 @@ class SendLedger:
                 for key, send_id, status, words, made, noted, kind, touch_id, *rest in connection.execute(query)
             ]
 
-        return self._database.run(work)
+        return self._database.read(work)
 
     def _exists(self, *where: Any) -> bool:
         query = select(literal(1)).where(*where).limit(1)
-        return self._database.run(lambda connection: connection.execute(query).first()) is not None
+        return self._database.read(lambda connection: connection.execute(query).first()) is not None
 
     def _update(self, *where: Any, **values: Any) -> None:
         self._database.run(lambda connection: connection.execute(update(sends).where(*where).values(**values)))

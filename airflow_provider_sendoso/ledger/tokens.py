@@ -61,7 +61,7 @@ class LedgerTokenStore:
             .where(tokens.c.token_key != self._token_key, tokens.c.ciphertext.is_not(None))
             .order_by(tokens.c.renew_at.desc())
         )
-        rows = self._database.run(lambda connection: connection.execute(query).all())
+        rows = self._database.read(lambda connection: connection.execute(query).all())
         return [
             f"key {key[:12]}, stored {renewals} times, due for renewal at {datetime.fromtimestamp(due, UTC):%F %R} UTC"
             for key, renewals, due in rows
@@ -70,7 +70,7 @@ class LedgerTokenStore:
     def _stored(self) -> Any:
         query = select(tokens.c.ciphertext, tokens.c.renew_at - db_now())
         here = query.where(self._this_row, tokens.c.ciphertext.is_not(None))
-        return self._database.run(lambda connection: connection.execute(here).first())
+        return self._database.read(lambda connection: connection.execute(here).first())
 
     def _decrypted(self, ciphertext: str) -> str | None:
         try:

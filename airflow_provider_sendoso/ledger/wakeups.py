@@ -120,7 +120,7 @@ class Wakeups:
             rows = connection.execute(query.where(wakeups.c.received_at > now - seconds)).fetchall()
             return [Wakeup(*row[:3], now - row[3], *row[4:]) for row in rows]
 
-        return self._database.run(work)
+        return self._database.read(work)
 
     def gids(self, account: str, send_ids: Iterable[str]) -> dict[str, str]:
         """
@@ -136,7 +136,7 @@ class Wakeups:
             named = or_(sends.c.send_id.in_(some), sends.c.bound_id.in_(some))
             query = select(*columns).where(sends.c.account == account, sends.c.send_gid.is_not(None), named)
             asked = set(some)
-            for gid, *names in self._database.run(partial(_rows, query=query)):
+            for gid, *names in self._database.read(partial(_rows, query=query)):
                 found |= {name: gid for name in names if name in asked}
         return found
 

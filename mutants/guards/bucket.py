@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from mutants.guard import Guard, guard
+from mutants.guard import Edit, Guard, guard
 
 _LOG = "ledger/bucket/log.py"
 _REPLICA = "ledger/bucket/replica.py"
@@ -12,6 +12,7 @@ _OF_LOG = "ledger/test_bucket_log.py"
 _OF_REPLICA = "ledger/test_bucket_replica.py"
 _OF_SNAPSHOTS = "ledger/test_bucket_snapshots.py"
 _OF_PACE = "ledger/test_bucket_pace.py"
+_OF_NEARBY = "ledger/test_bucket_nearby.py"
 
 _guard = partial(guard, database="bucket")
 
@@ -28,16 +29,16 @@ GUARDS: tuple[Guard, ...] = (
         "bucket-nonce",
         "An entry that is there already is a process's own only if it has its nonce",
         _LOG + ":Log._create",
-        "return _read_entry(name, _unpack(name, there)[0]).nonce == nonce",
-        "return True",
+        "is_own = _read_entry(name, _unpack(*there[0])[0]).nonce == nonce",
+        "is_own = True",
         f"{_OF_LOG}::test_an_entry_of_another_writer_is_never_taken_for_an_own_one",
     ),
     _guard(
         "bucket-read-back",
         "An entry whose creation was not answered, or refused, is read before it counts as not written",
         _LOG + ":Log._create",
-        "there = self._objects.read(name)",
-        "there = None",
+        "there = self._read_next(max(self._ahead, _FEW))",
+        "there = self._read_next(0)",
         f"{_OF_LOG}::test_whatever_is_answered_to_a_creation_the_entry_is_there_once_and_its_writers",
     ),
     _guard(
@@ -78,24 +79,31 @@ GUARDS: tuple[Guard, ...] = (
         "bucket-overtaken",
         "A transaction that another process has overtaken runs again",
         _REPLICA + ":Replica._publish",
-        '                if self._catch_up() or changes:\n                    raise Behind("another process has committed first")\n',
-        "                self._catch_up()\n",
+        '                self._others_write = True\n                raise Behind("another process has committed first")\n',
+        "                self.connection.rollback()\n                self._catch_up()\n",
         f"{_OF_REPLICA}::test_a_transaction_that_another_has_overtaken_runs_again_on_what_is_new",
         f"{_OF_REPLICA}::test_a_read_that_another_has_overtaken_runs_again",
+        also=(
+            Edit(
+                _REPLICA + ":Replica._publish",
+                '                if self._catch_up():\n                    raise Behind("another process has committed first")\n',
+                "                self._catch_up()\n",
+            ),
+        ),
     ),
     _guard(
         "bucket-reads",
         "A transaction that has only read has seen what was committed before it",
         _REPLICA + ":Replica._publish",
-        "elif changes or self._read_at < self._began_at:",
-        "elif changes:",
+        "elif self._read_at < self._began_at:",
+        "elif not self._log.number:",
         f"{_OF_REPLICA}::test_what_one_process_has_committed_another_reads_at_once",
         f"{_OF_REPLICA}::test_a_read_that_another_has_overtaken_runs_again",
     ),
     _guard(
         "bucket-raised-on-old",
         "A transaction that raised runs again if it had not seen what others have committed",
-        _REPLICA + ":Replica._run",
+        _REPLICA + ":Replica.run",
         "if time.monotonic() > give_up or not self._was_behind():",
         "if give_up:",
         f"{_OF_REPLICA}::test_a_transaction_that_raised_on_what_is_old_runs_again",
@@ -107,6 +115,39 @@ GUARDS: tuple[Guard, ...] = (
         "if (number, nonce) != (self._log.number, self._log.nonce):",
         "if not self._log.number:",
         f"{_OF_REPLICA}::test_a_thread_that_is_interrupted_at_any_step_leaves_a_replica_that_is_right",
+    ),
+    _guard(
+        "bucket-begins-anew",
+        "A transaction counts as begun before what it has not read only if it is the same one that runs again",
+        _REPLICA + ":Replica.run",
+        "        self._overtaken = False\n",
+        "",
+        f"{_OF_NEARBY}::test_a_transaction_that_was_given_up_leaves_none_after_it_on_what_is_old",
+    ),
+    _guard(
+        "bucket-nearby-follows",
+        "What is on the machine's disk is taken only if it follows what was read last",
+        _LOG + ":Log.read_known",
+        "if entry.after != self.nonce:",
+        "if not entry.nonce:",
+        f"{_OF_NEARBY}::test_entries_of_a_ledger_that_was_there_before_are_ignored",
+    ),
+    _guard(
+        "bucket-nearby-created",
+        "What is on the machine's disk was created in the log before",
+        _LOG + ":Log.append",
+        "        body = _pack([line])\n",
+        "        body = _pack([line])\n        if self._nearby is not None:\n            self._nearby.keep(self.number + 1, body)\n",
+        f"{_OF_NEARBY}::test_what_was_not_committed_is_not_nearby",
+    ),
+    _guard(
+        "bucket-nearby-own",
+        "A folder that others of the machine can write to is not used",
+        "ledger/bucket/nearby.py:Nearby._may_be_used",
+        "found.st_uid == os.getuid() and (found.st_mode & 0o170077) == 0o040000",
+        "found.st_uid == os.getuid()",
+        f"{_OF_NEARBY}::test_a_folder_that_others_can_write_to_or_read_is_not_used",
+        f"{_OF_NEARBY}::test_a_link_to_a_folder_is_not_used",
     ),
     _guard(
         "bucket-deleted-rows",

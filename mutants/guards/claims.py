@@ -310,7 +310,7 @@ GUARDS: tuple[Guard, ...] = (
         "group-own-result",
         "A thread whose group was not committed repeats its own work",
         "ledger/group_commit.py:GroupCommit.once",
-        "mine.result if mine.committed else self._once(work)",
+        "mine.result if mine.committed else self._alone(work)",
         "mine.result",
         "ledger/test_ledger_group_commit.py::test_a_group_whose_connection_is_lost_is_committed_again",
     ),

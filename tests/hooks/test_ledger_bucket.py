@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
+from botocore.credentials import RefreshableCredentials
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.hooks.bucket_settings import bad_settings
 from airflow_provider_sendoso.hooks.connections import open_ledger
+from airflow_provider_sendoso.hooks.ledger_bucket import open_bucket
 
 CONN_ID = "sendoso_ledger"
 
@@ -152,3 +155,23 @@ def test_a_store_that_overwrites_is_refused_before_it_has_a_ledger(
     monkeypatch.setattr(obstore, "put", lambda store, name, body, **_: put(store, name, body))
     with pytest.raises(SendosoConfigError, match="overwrites objects"):
         open_ledger(CONN_ID, connect(f"s3://{bucket}"))
+
+
+@pytest.mark.parametrize("minutes", [9, 10.5, 14, 16, 20, 29, 31, 59, 360])
+def test_credentials_are_never_taken_for_valid_for_longer_than_they_are(
+    connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    """Those of a machine's role are handed out with whatever time they have left."""
+    now, given = datetime.now(UTC), []
+
+    def give(lasts: float) -> dict[str, str]:
+        given.append(now + timedelta(minutes=lasts))
+        names = {"access_key": "key", "secret_key": "secret", "token": "token"}
+        return names | {"expiry_time": given[-1].isoformat()}
+
+    credentials = RefreshableCredentials.create_from_metadata(give(minutes), lambda: give(60), "sts-assume-role")
+    monkeypatch.setattr(boto3.Session, "get_credentials", lambda _: credentials)
+    made: list[Any] = []
+    monkeypatch.setattr("obstore.store.S3Store", lambda *_, credential_provider, **__: made.append(credential_provider))
+    open_bucket(CONN_ID, connect("s3://gifts/prefix"))
+    assert made[0]()["expires_at"] <= given[-1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 from shaky_bucket import ShakyBucket, open_replica
 from sqlalchemy import select
+from sqlalchemy.engine import Connection
 
 from airflow_provider_sendoso.ledger import Ledger
 from airflow_provider_sendoso.ledger.bucket.pace import BucketPace
@@ -41,9 +44,7 @@ def end_of_slots(ledger: Ledger) -> float:
 
 def test_the_first_slot_comes_up_when_the_commit_of_what_takes_it_is_done(ledger: Ledger) -> None:
     pace = pace_of(ledger, LONG)
-    replica = ledger._database._replica
-    assert replica is not None
-    replica.commit_takes = 8.0
+    ledger._database.together.takes.usual = 4.0
     assert pace.lead == 8.0
     began = time.monotonic()
     wait = pace.reserve(poll=False)
@@ -51,9 +52,7 @@ def test_the_first_slot_comes_up_when_the_commit_of_what_takes_it_is_done(ledger
 
 
 def test_a_slot_is_not_taken_so_far_ahead_that_the_lease_of_its_send_lapses(ledger: Ledger) -> None:
-    replica = ledger._database._replica
-    assert replica is not None
-    replica.commit_takes = 40.0
+    ledger._database.together.takes.usual = 40.0
     assert pace_of(ledger, LONG).lead == 10.0
 
 
@@ -121,3 +120,60 @@ def test_slots_that_nobody_used_in_time_are_over(ledger: Ledger) -> None:
 def test_an_account_without_a_limit_on_its_rate_has_no_interval(ledger: Ledger) -> None:
     pace = pace_of(ledger, 0.0)
     assert [pace.reserve(poll=False) < pace.lead + 1 for _ in range(3)] == [True] * 3
+
+
+def test_a_slot_that_comes_up_before_a_commit_is_done_is_not_used(ledger: Ledger) -> None:
+    pace = pace_of(ledger, LONG)
+    ledger._database.together.takes.usual = 5.0
+    now = time.monotonic()
+    pace._slots.extend([now + 4.0, now + 5.5, now + 7.0])
+    assert pace.reserve(poll=False) == pytest.approx(5.5, abs=0.4)
+
+
+def test_a_process_that_does_not_use_all_its_slots_takes_as_many_as_it_has_used(ledger: Ledger) -> None:
+    """Others wait for slots that nobody uses."""
+    pace = pace_of(ledger, 0.1)
+    pace._size, pace._ends = 8, time.monotonic()
+    pace._slots.extend([pace._ends - 0.2, pace._ends - 0.1, pace._ends])
+    pace.reserve(poll=False)
+    assert pace._size == 5
+    assert len(pace._slots) == 4
+
+
+def test_the_time_that_a_commit_takes_follows_what_the_last_ones_took(ledger: Ledger) -> None:
+    takes = ledger._database.together.takes
+    for _ in range(60):
+        takes.saw(0.5)
+    assert takes.usual == pytest.approx(0.5, abs=0.01)
+    assert takes.most == pytest.approx(1.0, abs=0.03)
+    takes.saw(1.5)
+    assert takes.most > 1.9
+
+
+def test_slots_are_taken_together_with_what_other_threads_commit(bucket: ShakyBucket, ledger: Ledger) -> None:
+    pace, together = pace_of(ledger, 0.1), ledger._database.together
+    pace.reserve(poll=True)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    calls = (lambda: ledger._database.run_together(hold, ""), lambda: pace.reserve(poll=True))
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(calls[0])
+        assert begun.wait(60)
+        bucket.asked.clear()
+        others = [pool.submit(calls[1]) for _ in range(3)]
+        while len(together._waiting) < 3:
+            time.sleep(0.001)
+        go_on.set()
+        for future in (first, *others):
+            future.result(60)
+    assert sum(asked.startswith("create log/") for asked in bucket.asked) == 1
+
+
+def test_the_main_thread_leads_no_others_because_airflow_interrupts_it(ledger: Ledger) -> None:
+    pace, together = pace_of(ledger, 0.1), ledger._database.together
+    together._busy = True  # whoever joined would wait
+    assert pace.reserve(poll=False) > -1.0

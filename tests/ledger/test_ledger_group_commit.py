@@ -76,7 +76,7 @@ class Queue:
 
 @pytest.fixture
 def queue(opened: Ledger, pool: ThreadPoolExecutor, claims: list[Claim]) -> Iterator[Queue]:
-    queue = Queue(opened.sends._together, pool)
+    queue = Queue(opened._database.together, pool)
     yield queue
     queue.go_on.set()
 
@@ -113,7 +113,7 @@ def test_a_transition_that_fails_does_not_fail_the_others_of_its_group(
     opened: Ledger, claims: list[Claim], queue: Queue
 ) -> None:
     def poison() -> None:
-        opened._database.run(break_it, 0.0, lambda: opened.sends._together.once(break_it, KEYS[1]))
+        opened._database.run(break_it, 0.0, lambda: opened._database.together.once(break_it, KEYS[1]))
 
     def break_it(connection: Connection) -> None:
         connection.execute(text("SELECT 1 FROM nowhere"))

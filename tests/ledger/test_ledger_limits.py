@@ -279,7 +279,7 @@ def lose_acknowledgements(opened: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ca
 
     def begin() -> None:
         monkeypatch.setattr(opened._database, "once", lose)
-        monkeypatch.setattr(opened.sends._together, "_once", lose)
+        monkeypatch.setattr(opened._database.together, "_once", lose)
 
     return begin
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import pytest
 import s3_server
-from s3_server import CONFLICT, FORBIDDEN, INTERNAL, SLOW_DOWN, Front
+from s3_server import CONFLICT, EXPIRED, FORBIDDEN, INTERNAL, SLOW_DOWN, Front
 from trying import Try, die, people, sendoso_connection
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
@@ -17,6 +18,8 @@ from airflow_provider_sendoso.hooks import connections, ledger_bucket
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.bucket import log as logs
 from airflow_provider_sendoso.ledger.bucket import snapshots
+from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.sandbox import Sandbox
 
 ALL_SENT = Try("", {"sent": 5})
@@ -169,6 +172,70 @@ def test_a_try_that_is_killed_is_finished_by_the_next(
     assert process.exitcode == -signal.SIGKILL
     an_hour_later()
     assert send().counts in ({"sent": 5}, {"sent": 4, "held": 1})
+    an_hour_later()
+    assert send(on_absent="resend", settle_time=0) == ALL_SENT
+    assert len(sendoso.sends) == 5
+
+
+# -- credentials that expire -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_a_role(
+    front: Front, ledger: dict[str, Any], set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Airflow's connection assumes a role, whose keys S3 accepts for a second and a half.
+
+    They are said to last for five minutes, and botocore renews what lasts no longer whenever it is asked. So whoever
+    asks in time has new ones.
+    """
+    role = {
+        "role_arn": "arn:aws:iam::123456789012:role/ledger",
+        "service_config": {"sts": {"endpoint_url": ledger["extra"]["endpoint_url"]}},
+    }
+    set_connection("sendoso_ledger", ledger | {"extra": ledger["extra"] | role})
+    monkeypatch.setattr(ledger_bucket, "_TAKEN_FOR_VALID", timedelta(minutes=5))  # so that it is asked each time
+    connections._ledgers.clear()
+    front.key_lasts = 1.5
+
+
+@pytest.mark.parametrize("answer", [EXPIRED, (403, "ExpiredToken")], ids=["400", "403"])
+def test_a_batch_goes_on_with_new_credentials_when_the_first_expire(
+    front: Front, send: Callable[..., Try], sendoso: Sandbox, of_a_role: None, answer: tuple[int, str]
+) -> None:
+    front.expired = answer
+    for skip in (5, 8, 11):
+        front.fault(*PUT, skip=skip, delay=1.0)
+    assert send() == ALL_SENT
+    assert send(run_id="run-2") == AGAIN
+    assert len(sendoso.sends) == 5
+    first, last = min(front.keys.values()), max(front.keys.values())
+    assert last - first > 2 * front.key_lasts, "the first would have lasted"
+    assert "access" not in front.keys, "not the role's"
+
+
+def test_a_batch_whose_credentials_cannot_be_renewed_says_so_and_the_next_try_sends_to_nobody_twice(
+    front: Front,
+    send: Callable[..., Try],
+    sendoso: Sandbox,
+    of_a_role: None,
+    an_hour_later: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    front.role_is_lost = lambda: len(sendoso.sends) >= 2
+    with monkeypatch.context() as impatient:
+        for function, patience in ((Database.run, (0.2, None)), (SendLedger._run, (0.2,))):
+            impatient.setattr(function, "__defaults__", patience)
+        impatient.setattr("airflow_provider_sendoso.ledger.sends.OUTCOME_PATIENCE", 0.2)
+        ended = send()
+    said = str(ended.raised)
+    assert "gives no credentials that are valid now" in said
+    assert "AccessDenied" in said
+    assert "its role may be assumed" in said
+    assert ended.counts in ({"sent": 1, "held": 1, "not_reached": 3}, {"sent": 2, "not_reached": 3})
+    assert len(sendoso.sends) == 2
+    front.role_is_lost = lambda: False
     an_hour_later()
     assert send(on_absent="resend", settle_time=0) == ALL_SENT
     assert len(sendoso.sends) == 5

@@ -13,6 +13,9 @@ transactions of a ledger thereby have one order, and each has seen all before it
 the statements of the ledger are the same as for SQLite, and what they decide holds: claims, limits, pace, tokens,
 decisions.
 
+The processes of one machine take turns (``turns.py``), and leave each other the newest objects in a folder
+(``nearby.py``), so that each of them may write without asking the store first. Both only save requests.
+
 A process that is told nothing about a creation reads the object and compares a random number in it, the nonce: its own
 means that it has committed. The time is the store's (``clock.py``).
 """

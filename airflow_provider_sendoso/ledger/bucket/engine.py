@@ -13,22 +13,24 @@ from sqlalchemy.pool import StaticPool
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
 from airflow_provider_sendoso.ledger.bucket.dialect import DRIVER
+from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
 from airflow_provider_sendoso.ledger.bucket.objects import Objects
 from airflow_provider_sendoso.ledger.bucket.replica import Replica
 from airflow_provider_sendoso.ledger.bucket.turns import Turn
 from airflow_provider_sendoso.ledger.upgrades import make_missing
 
 
-def make_engine(objects: Objects, turn: Turn = nullcontext, **options: Any) -> Engine:
+def make_engine(objects: Objects, turn: Turn = nullcontext, nearby: Nearby | None = None, **options: Any) -> Engine:
     """
     Make the engine of a ledger in a bucket, and read the ledger.
 
     :param objects: the store.
-    :param turn: what a transaction takes before it begins; see :class:`MachineTurn`.
+    :param turn: what a transaction that writes takes before it begins; see :class:`MachineTurn`.
+    :param nearby: where this machine's processes leave each other what they know of the log.
     :param options: further ones for SQLAlchemy.
     :raises SendosoLedgerError: if the store does not answer, or objects are missing in it.
     """
-    replica = Replica(objects, list(schema.metadata.tables.values()), turn)
+    replica = Replica(objects, list(schema.metadata.tables.values()), turn, nearby)
     engine = create_engine(f"sqlite+{DRIVER}://", creator=lambda: replica.connection, poolclass=StaticPool, **options)
 
     engine.dialect.replica = replica  # type: ignore[attr-defined]

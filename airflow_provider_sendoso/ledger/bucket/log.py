@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from typing import Any
 
+from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
 from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
 
 _LOG, _PACKS = "log", "packs"
@@ -23,6 +24,7 @@ PACK = 100
 _AT_ONCE = 32
 """Objects that are asked for at the same time when there are many to read."""
 
+_FEW = 3
 _ATTEMPTS = 3
 _PAUSE = 0.2
 
@@ -86,15 +88,18 @@ class Log:
     The log, as far as this process has read it.
 
     :param objects: where it is.
+    :param nearby: what the processes of this machine have of it; ``None`` without such a place.
     """
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, nearby: Nearby | None = None) -> None:
         self._objects = objects
+        self._nearby = nearby
         self.number = 0
         self.nonce = ""
         self._lines: list[bytes] = []
         self._starts = True
         self._ahead = 1
+        self._overtaken_by: list[tuple[str, bytes]] = []
 
     def start_after(self, number: int, nonce: str) -> None:
         """
@@ -103,7 +108,7 @@ class Log:
         :param number: that entry's.
         :param nonce: that entry's.
         """
-        self.number, self.nonce, self._lines = number, nonce, []
+        self.number, self.nonce, self._lines, self._overtaken_by = number, nonce, [], []
 
     @property
     def newest(self) -> str:
@@ -116,17 +121,34 @@ class Log:
 
         :param at: the time by the store's clock.
         :param changes: what the transaction has changed.
-        :return: whether the next entry is this one; otherwise it is another process's, and has to be read first.
+        :return: whether the next entry is this one; otherwise it is another process's, and :meth:`read_known` has it.
         :raises NotAnswered: if the store does not answer. The entry may be there; who reads on will find it.
         """
         entry = Entry(uuid.uuid4().hex, self.nonce, at, changes)
         line = entry.to_line()
-        if not self._create(_name(_LOG, self.number + 1), _pack([line]), entry.nonce):
+        body = _pack([line])
+        if not self._create(_name(_LOG, self.number + 1), body, entry.nonce):
             return False
         self._go_on(entry, line)
+        if self._nearby is not None:
+            self._nearby.keep(self.number, body)
         if self.number % PACK == 0:
             self._make_pack()
         return True
+
+    def read_known(self) -> Iterator[Entry]:
+        """Read the entries for which the store need not be asked any more; it may have others after them."""
+        yield from map(self._follow, _lines(self._overtaken_by))
+        while self._nearby is not None and (body := self._nearby.read(self.number + 1)) is not None:
+            try:
+                (line,) = _unpack("", body)
+                entry = _read_entry("", line)
+            except (LogDamaged, ValueError):
+                return  # the machine may have crashed while it was written
+            if entry.after != self.nonce:
+                return  # of another ledger, which was here before this one
+            self._go_on(entry, line)
+            yield entry
 
     def read_on(self) -> Iterator[Entry]:
         """
@@ -143,7 +165,7 @@ class Log:
                 yield from map(self._follow, _lines(packs))
                 continue
             wanted = min(ahead, PACK - in_pack)
-            found = self._read(_LOG, range(1, wanted + 1))
+            found = self._read_next(wanted)
             yield from map(self._follow, _lines(found))
             if len(found) < wanted:
                 self._starts = False
@@ -186,10 +208,22 @@ class Log:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 time.sleep(_PAUSE * 2**attempt)
-            there = self._objects.read(name)
-            if there is not None:
-                return _read_entry(name, _unpack(name, there)[0]).nonce == nonce
+            # Others may have gone on already.
+            there = self._read_next(max(self._ahead, _FEW))
+            if there:
+                is_own = _read_entry(name, _unpack(*there[0])[0]).nonce == nonce
+                if not is_own:
+                    self._overtaken_by = there
+                return is_own
         raise NotAnswered(f"{name} is said to exist, and cannot be read")
+
+    def _read_next(self, count: int) -> list[tuple[str, bytes]]:
+        """Read the next entries, at most so many, and keep them for the processes of this machine."""
+        found = self._read(_LOG, range(1, count + 1))
+        if self._nearby is not None and not self._starts:
+            for number, (_, body) in enumerate(found, self.number + 1):
+                self._nearby.keep(number, body)
+        return found
 
     def _read(self, folder: str, steps: range) -> list[tuple[str, bytes]]:
         """Read the objects at these distances from the last entry, up to the first that is missing."""
@@ -208,7 +242,7 @@ class Log:
         before = [] if self.number % PACK == 0 else self._lines
         # In this order: a thread that is interrupted here has read on, and begins anew without lines.
         self.number, self.nonce = self.number + 1, entry.nonce
-        self._lines = [*before, line]
+        self._lines, self._overtaken_by = [*before, line], []
 
     def _make_pack(self) -> None:
         """Put the last hundred entries into one object, if this process has read all of them."""

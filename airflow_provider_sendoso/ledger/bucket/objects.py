@@ -21,6 +21,10 @@ _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 """What S3, Google and Azure answer if the whole bucket is missing; they do so with the status of a missing object."""
 
 
+_PROVIDER = "credential provider: "
+"""What obstore says if it has asked for credentials, and has got an error."""
+
+
 class NotAnswered(Exception):
     """The store did not answer, or asked to come again later; what was to be written may be there or not."""
 
@@ -128,6 +132,12 @@ class Bucket:
         try:
             return function(self._store, *arguments, **options)
         except (kinds.PermissionDeniedError, kinds.UnauthenticatedError) as error:
+            _, asked_for_new, why = _first_line(error).partition(_PROVIDER)
+            if asked_for_new:
+                raise NotAnswered(
+                    f"{self.where}: Airflow's connection gives no credentials that are valid now ({why}). They are "
+                    "asked for again; see that its role may be assumed, and that who gives them can be reached"
+                ) from None
             raise SendosoLedgerError(
                 f"The ledger's bucket ({self.where}) refuses the connection's credentials: {_first_line(error)}. "
                 "Nothing is sent without it. It needs the rights to read, list and create objects (docs/bucket.md)."

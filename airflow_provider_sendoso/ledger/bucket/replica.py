@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import TypeVar
 
 from sqlalchemy import Table
@@ -17,7 +18,8 @@ from airflow_provider_sendoso.ledger.bucket import snapshots
 from airflow_provider_sendoso.ledger.bucket.clock import StoreClock
 from airflow_provider_sendoso.ledger.bucket.copied_table import CopiedTable
 from airflow_provider_sendoso.ledger.bucket.dialect import NOW
-from airflow_provider_sendoso.ledger.bucket.log import Changes, Log, LogDamaged
+from airflow_provider_sendoso.ledger.bucket.log import Changes, Entry, Log, LogDamaged
+from airflow_provider_sendoso.ledger.bucket.nearby import Nearby
 from airflow_provider_sendoso.ledger.bucket.objects import NotAnswered, Objects
 from airflow_provider_sendoso.ledger.bucket.turns import Turn
 from airflow_provider_sendoso.ledger.clocks import since_boot
@@ -27,15 +29,6 @@ T = TypeVar("T")
 
 _FRESH = 1.0
 """Seconds after which a transaction reads the log before it begins, because the log is likely to have grown."""
-
-_COMMIT_TAKES = 0.1
-"""What is assumed of the first transaction, in seconds."""
-
-_WEIGHT = 0.2
-"""How much the last one counts."""
-
-_SPARE = 3.0
-"""How many times what the last ones took the next one may take."""
 
 _CHANGED = "sendoso_changed"
 _POSITION = "sendoso_position"
@@ -84,23 +77,19 @@ class Replica:
 
     :param objects: the store.
     :param tables: the ledger's tables.
-    :param turn: what a transaction takes before it begins.
+    :param turn: what a transaction that writes takes before it begins.
+    :param nearby: where this machine's processes leave each other what they know of the log.
     """
 
-    def __init__(self, objects: Objects, tables: Sequence[Table], turn: Turn) -> None:
-        self._turn = turn
+    def __init__(self, objects: Objects, tables: Sequence[Table], turn: Turn, nearby: Nearby | None) -> None:
+        self.turn = turn
         self._objects = objects
         self._tables = {table.name: CopiedTable(table) for table in tables}
-        self._log = Log(objects)
+        self._log = Log(objects, nearby)
         self._clock = StoreClock()
         self._read_at = self._began_at = 0.0
-        self._appended = 0
-        self._others_write = False
+        self._others_write = self._overtaken = False
         self._found_something = False
-        self.commit_takes = _COMMIT_TAKES
-        """Seconds in which a transaction that changes something is sure to be committed: three times what the last ones
-        took from the moment when their threads asked, with what they had to do again. The next one may take longer, and
-        its thread may have to wait for a group's (``group_commit.py``)."""
         # Without a name SQLite keeps the database in a file that nobody else sees, and that is gone with the process.
         self.connection: ReplicaConnection = sqlite3.connect(
             "", check_same_thread=False, isolation_level=None, factory=ReplicaConnection, cached_statements=512
@@ -141,31 +130,27 @@ class Replica:
             raise _no_room(error) from None
         self.connection.before_commit = self._publish
 
-    def run(self, transaction: Callable[[], T], patience: float, asked: float) -> T:
+    def run(self, transaction: Callable[[], T], patience: float) -> T:
         """
         Run a transaction until it has seen everything that was committed before it.
 
+        One that writes should have :attr:`turn` all the time: in between, the others of this machine would get ahead
+        again.
+
         :param transaction: may run several times.
         :param patience: seconds after which it is not repeated any more.
-        :param asked: when its thread asked for it, in monotonic seconds; it may have waited for other threads since.
         :raises sqlalchemy.exc.OperationalError: if others have committed first all that time, or the store does not
             answer.
         """
-        before = self._appended
-        # Kept while it is repeated: in between, the others of this machine would get ahead again.
-        with self._turn():
-            result = self._run(transaction, time.monotonic() + patience)
-        if self._appended > before:
-            self.commit_takes += _WEIGHT * (_SPARE * (time.monotonic() - asked) - self.commit_takes)
-        return result
-
-    def _run(self, transaction: Callable[[], T], give_up: float) -> T:
+        give_up = time.monotonic() + patience
+        self._overtaken = False
         while True:
             try:
                 return transaction()
             except OperationalError as error:
                 if not isinstance(error.orig, Behind) or time.monotonic() > give_up:
                     raise
+                self._overtaken = True
             except Exception:
                 if time.monotonic() > give_up or not self._was_behind():
                     raise
@@ -188,17 +173,22 @@ class Replica:
 
     def prepare_transaction(self) -> None:
         """
-        Read the log before a transaction begins, unless it was read a moment ago and nobody else was writing.
+        Read the log before a transaction begins, unless it was read a moment ago and no other machine was writing.
 
         :raises OperationalError: if the store does not answer.
         :raises SendosoLedgerError: if objects are missing in the log.
         """
         try:
             self._start()
-            self._began_at = since_boot()
             if self._clock.must_be_measured:
+                self._began_at = since_boot()
                 self._measure_clock()
-            elif self._others_write or self._began_at - self._read_at > _FRESH:
+                return
+            knows_more = self._apply(self._log.read_known())
+            if self._overtaken:
+                return  # what has overtaken it was read, and it has not begun anew
+            self._began_at = since_boot()
+            if self._others_write or (not knows_more and self._began_at - self._read_at > _FRESH):
                 self._catch_up()
         except NotAnswered as error:
             raise OperationalError("BEGIN", {}, sqlite3.OperationalError(str(error))) from None
@@ -238,13 +228,16 @@ class Replica:
     def _publish(self) -> None:
         """Append what the running transaction has changed to the log; without changes, see that it has read all."""
         try:
-            changes = self._changes()
+            changes, sent_at = self._changes(), since_boot()
             if changes and self._log.append(self._clock.now(), changes):
                 self._note_position()
-                self._appended += 1
-            elif changes or self._read_at < self._began_at:
+                self._read_at = sent_at  # it is the next one, so nothing else was there
+            elif changes:
+                self._others_write = True
+                raise Behind("another process has committed first")
+            elif self._read_at < self._began_at:
                 self.connection.rollback()
-                if self._catch_up() or changes:
+                if self._catch_up():
                     raise Behind("another process has committed first")
         except NotAnswered as error:
             raise sqlite3.OperationalError(str(error)) from None
@@ -274,17 +267,26 @@ class Replica:
 
     def _catch_up(self) -> bool:
         """Apply what other processes have committed; return whether there was anything."""
-        began, before = since_boot(), self._start()
+        began = since_boot()
+        self._start()
+        found = self._apply(self._log.read_on())
+        self._others_write &= found
+        self._read_at = began
+        return found
+
+    def _apply(self, entries: Iterator[Entry]) -> bool:
+        """Apply the next entries of the log; return whether there was any."""
+        first = next(entries, None)
+        if first is None:
+            return False
         with self._transaction():
-            for entry in self._log.read_on():
+            for entry in chain((first,), entries):
                 self._clock.is_at_least(entry.at)
                 for name, changes in entry.changes.items():
                     if name in self._tables:  # a newer release may have more
                         self._tables[name].apply(self.connection, changes)
             self._note_position()
-        self._read_at = began
-        self._others_write = self._log.number > before
-        return self._others_write
+        return True
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

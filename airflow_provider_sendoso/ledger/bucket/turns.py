@@ -19,8 +19,9 @@ Turn = Callable[[], AbstractContextManager[None]]
 _LONGEST = 3.0
 """Seconds after which nobody waits for the process that has the turn: it may be frozen."""
 
-_PATIENCE = 30.0
-"""Seconds that a process waits at most while others take their turns."""
+_PATIENCE = 120.0
+"""Seconds that a process waits at most while others take their turns. Who goes on without its turn is slower than they
+are, and may be overtaken until it gives up."""
 
 _PAUSE = 0.01
 

@@ -95,7 +95,7 @@ class Reads:
         self._database = database
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        return self._database.run(work, PATIENCE)
+        return self._database.read(work, PATIENCE)
 
 
 def select_sender(account: str, dedupe_scope: str, readable: Readable) -> Any:
