@@ -94,3 +94,13 @@ def test_a_machine_without_a_folder_for_temporary_files_has_no_turns(monkeypatch
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
     with MachineTurn(ADDRESS)(), MachineTurn(ADDRESS)():
         pass
+
+
+def test_nobody_waits_for_a_turn_that_was_taken_before_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE", 20.0)
+    turn, began = MachineTurn(ADDRESS), time.monotonic()
+    with turn():
+        os.utime(turn._file, (time.time() + 3600, time.time() + 3600))
+        with MachineTurn(ADDRESS)():
+            waited = time.monotonic() - began
+    assert waited < turns._PATIENCE
