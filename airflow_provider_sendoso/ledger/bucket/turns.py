@@ -9,7 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -47,7 +47,11 @@ class MachineTurn:
             return
         with file:
             _lock(file)
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)  # not only closed: what was forked meanwhile has it open, too
 
 
 def _lock(file: IO[bytes]) -> None:
