@@ -124,7 +124,7 @@ def _bucket_engine(conn_id: str, connection: Connection) -> Engine:
     from airflow_provider_sendoso.ledger.bucket.turns import MachineTurn
 
     bucket = open_bucket(conn_id, connection)
-    engine = make_bucket_engine(bucket, MachineTurn(bucket.where), Nearby(bucket.where), **_LOGGING)
+    engine = make_bucket_engine(bucket, MachineTurn(bucket.place), Nearby(bucket.place), **_LOGGING)
     replica = replica_of(engine)
     if replica is not None and replica.is_new:
         for sentence in bad_settings(conn_id, connection):

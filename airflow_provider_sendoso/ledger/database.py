@@ -134,7 +134,7 @@ class Database:
 
     def read(self, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
         """
-        Run a transaction that writes nothing; it waits for no other process.
+        Run a transaction that writes nothing; it waits for no other process, unless it has to be repeated.
 
         :param work: as for :meth:`run`.
         :param patience: as for :meth:`run`.

@@ -146,6 +146,23 @@ def test_a_folder_needs_no_credentials(connect: Callable[..., Any], tmp_path: Pa
     assert (tmp_path / "new" / "ledger").stat().st_mode & 0o077 == 0
 
 
+def test_a_copy_with_the_same_address_elsewhere_is_another_place(
+    s3: Any, connect: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Or the processes of a machine would take entries of the copy for the ledger's own, which begins as it does."""
+
+    def place(address: str, conn_type: str = "aws", **extra: Any) -> str:
+        return open_bucket(CONN_ID, connect(address, conn_type, **extra)).place
+
+    assert place("s3://gifts/ledger") == place("s3://gifts/ledger")
+    assert place("s3://gifts/ledger") != place("s3://gifts/ledger", endpoint_url="http://127.0.0.1:1")
+    folder = f"file://{tmp_path}/ledger"
+    first = place(folder, "generic")
+    assert place(folder, "generic") == first
+    (tmp_path / "ledger").rename(tmp_path / "elsewhere")
+    assert place(folder, "generic") != first
+
+
 def test_a_store_that_overwrites_is_refused_before_it_has_a_ledger(
     bucket: str, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 import threading
 from contextlib import AbstractContextManager, nullcontext
@@ -160,8 +162,9 @@ def test_a_folder_that_others_can_write_to_or_read_is_not_used(tmp_path: Path, m
     assert nearby.read(1) == b"entry"
     (folder,) = tmp_path.iterdir()
     folder.chmod(mode)
-    assert Nearby(ADDRESS).read(1) is None
-    Nearby(ADDRESS).keep(2, b"entry")
+    for again in (nearby, Nearby(ADDRESS)):
+        assert again.read(1) is None
+        again.keep(2, b"entry")
     assert [file.name for file in folder.iterdir()] == ["000000000001"]
 
 
@@ -181,6 +184,41 @@ def test_the_folder_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(int(file.name) for file in tmp_path.rglob("0*")) == list(range(15, 20))
     assert Nearby(ADDRESS).read(3) is None
     assert Nearby(ADDRESS).read(19) == b"entry"
+
+
+def test_what_others_have_left_is_deleted_by_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two processes of this machine, others may have written thousands of entries."""
+    monkeypatch.setattr(module, "_KEPT", 5)
+    for number in range(10):
+        Nearby(ADDRESS).keep(number, b"entry")
+    (folder,) = tmp_path.iterdir()
+    (folder / "000000000009.4711").write_bytes(b"of a process that was kill")
+    Nearby(ADDRESS).keep(1000, b"entry")
+    assert [file.name for file in folder.iterdir()] == ["000000001000"]
+
+
+def test_a_disk_that_is_full_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nearby = Nearby(ADDRESS)
+    nearby.keep(1, b"entry")
+
+    def write_a_part(file: Path, body: bytes) -> None:
+        with file.open("wb") as begun:
+            begun.write(body[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", write_a_part)
+        nearby.keep(2, b"entry")
+    assert [file.name for file in tmp_path.rglob("0*")] == ["000000000001"]
+
+
+def test_a_folder_that_was_cleaned_away_is_made_anew(tmp_path: Path) -> None:
+    nearby = Nearby(ADDRESS)
+    nearby.keep(1, b"entry")
+    (folder,) = tmp_path.iterdir()
+    shutil.rmtree(folder)
+    nearby.keep(2, b"entry")
+    assert nearby.read(2) == b"entry"
 
 
 def test_a_machine_without_a_folder_for_temporary_files_has_nothing_nearby(

@@ -90,7 +90,36 @@ def test_a_turn_is_given_back_after_an_error(tmp_path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_that_was_forked_during_a_turn_does_not_keep_it() -> None:
+    turn = MachineTurn(ADDRESS)
+    end, begin = os.pipe()
+    with turn():
+        child = os.fork()
+        if child == 0:
+            os.close(begin)
+            os.read(end, 1)
+            os._exit(0)
+    try:
+        with turn._file.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(begin)
+        os.close(end)
+        os.waitpid(child, 0)
+
+
 def test_a_machine_without_a_folder_for_temporary_files_has_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
     with MachineTurn(ADDRESS)(), MachineTurn(ADDRESS)():
         pass
+
+
+def test_nobody_waits_for_a_turn_that_was_taken_before_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE", 20.0)
+    turn, began = MachineTurn(ADDRESS), time.monotonic()
+    with turn():
+        os.utime(turn._file, (time.time() + 3600, time.time() + 3600))
+        with MachineTurn(ADDRESS)():
+            waited = time.monotonic() - began
+    assert waited < turns._PATIENCE

@@ -25,6 +25,8 @@ _AT_ONCE = 32
 """Objects that are asked for at the same time when there are many to read."""
 
 _FEW = 3
+"""Entries that a process which was overtaken asks for at once, at least: the first may have others after it."""
+
 _ATTEMPTS = 3
 _PAUSE = 0.2
 

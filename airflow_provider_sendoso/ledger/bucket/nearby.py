@@ -19,13 +19,14 @@ class Nearby:
     It saves requests and decides nothing: what a process takes from it has to follow the entry that the process has
     read last, and whether there is a newer one only the store knows.
 
-    :param address: the ledger's.
+    :param place: what tells the ledger's store from all others. Of two ledgers with the same beginning, as a copy of a
+        bucket has it, one would take what only the other has.
     """
 
-    def __init__(self, address: str) -> None:
-        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+    def __init__(self, place: str) -> None:
+        name = hashlib.sha256(place.encode()).hexdigest()[:16]
         self._folder = Path(tempfile.gettempdir(), f"sendoso-ledger-{os.getuid()}-{name}")
-        self._is_ours = False
+        self._is_tidy = False
 
     def read(self, number: int) -> bytes | None:
         """
@@ -46,22 +47,35 @@ class Nearby:
         :param body: the object.
         """
         with suppress(OSError):
-            if not self._is_ours:
-                self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             if not self._may_be_used():
                 return
+            if not self._is_tidy:
+                self._tidy_up(number)
             file = self._file(number)
             unfinished = file.with_suffix(f".{os.getpid()}")
-            unfinished.write_bytes(body)
-            unfinished.replace(file)
+            try:
+                unfinished.write_bytes(body)
+                unfinished.replace(file)
+            except OSError:
+                unfinished.unlink(missing_ok=True)
             self._file(number - _KEPT).unlink(missing_ok=True)
 
     def _may_be_used(self) -> bool:
-        """Whether the folder is this user's alone: another one could put in what is in no log."""
-        if not self._is_ours:
-            found = self._folder.lstat()
-            self._is_ours = found.st_uid == os.getuid() and (found.st_mode & 0o170077) == 0o040000
-        return self._is_ours
+        """
+        Whether the folder is this user's alone: another one could put in what is in no log.
+
+        Asked each time: when a folder for temporary files is cleaned, another user can make one of this name.
+        """
+        found = self._folder.lstat()
+        return found.st_uid == os.getuid() and (found.st_mode & 0o170077) == 0o040000
+
+    def _tidy_up(self, number: int) -> None:
+        """Delete what is left before a gap, of entries that other machines have written while none was at work here."""
+        self._is_tidy = True
+        for file in self._folder.iterdir():
+            if file.name < self._file(number - _KEPT).name:
+                file.unlink(missing_ok=True)
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:012d}"

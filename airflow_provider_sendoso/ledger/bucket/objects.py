@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_sendoso.exceptions import SendosoLedgerError
@@ -81,6 +82,17 @@ class Bucket:
     def __init__(self, store: ObjectStore, where: str) -> None:
         self._store = store
         self.where = where
+
+    @property
+    def place(self) -> str:
+        """What tells the store from all others: the same address may be at another endpoint, account or disk, too."""
+        store: Any = self._store
+        if hasattr(store, "config"):
+            at = [str(store.config.get(name, "")) for name in ("endpoint", "base_url", "account_name")]
+        else:
+            folder = Path(store.prefix).stat()
+            at = [str(folder.st_dev), str(folder.st_ino)]
+        return " ".join([self.where, *at])
 
     def create(self, name: str, body: bytes) -> bool:
         """Create an object; see :class:`Objects`."""

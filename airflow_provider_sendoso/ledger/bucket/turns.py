@@ -9,7 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,11 +30,11 @@ class MachineTurn:
     """
     A turn that one process of this machine has at a time. It saves work and decides nothing: the log does.
 
-    :param address: the ledger's.
+    :param place: what tells the ledger's store from all others.
     """
 
-    def __init__(self, address: str) -> None:
-        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+    def __init__(self, place: str) -> None:
+        name = hashlib.sha256(place.encode()).hexdigest()[:16]
         self._file = Path(tempfile.gettempdir(), f"sendoso-ledger-{os.getuid()}-{name}.lock")
 
     @contextmanager
@@ -47,7 +47,11 @@ class MachineTurn:
             return
         with file:
             _lock(file)
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)  # not only closed: what was forked meanwhile has it open, too
 
 
 def _lock(file: IO[bytes]) -> None:
@@ -59,6 +63,7 @@ def _lock(file: IO[bytes]) -> None:
             os.utime(file.fileno())
             return
         except OSError:
-            if time.time() - os.fstat(file.fileno()).st_mtime > _LONGEST:
+            # A time to come was noted before the machine's clock was set back.
+            if abs(time.time() - os.fstat(file.fileno()).st_mtime) > _LONGEST:
                 return
             time.sleep(random.uniform(0, _PAUSE))
