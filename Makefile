@@ -18,8 +18,8 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(READY)
 	$(BIN)/python -m demo $(if $(KILL),--kill) $(if $(filter bucket,$(LEDGER)),--bucket)
 
-# The tests wait more than they compute, so there are two workers to a core.
-WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# The tests wait more than they compute, so there are three workers to a core.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 1))')
 SIDE_BY_SIDE := --numprocesses=$(WORKERS) --no-loadscope-reorder --quiet
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 

@@ -127,7 +127,7 @@ def test_stopped_demo_leaves_nothing_running(directory: Path, number: signal.Sig
 def test_second_demo_in_the_same_directory_is_refused(directory: Path) -> None:
     first = start(directory)
     assert first.stdout is not None
-    assert "PostgreSQL runs" in first.stdout.readline()
+    assert "the ledger is in PostgreSQL" in first.stdout.readline()
     second = start(directory)
     output, _ = second.communicate(timeout=180)
     first.terminate()

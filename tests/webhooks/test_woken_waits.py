@@ -334,7 +334,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, work: Callable[[int], None]) -> None:
         self.pauses: list[float] = []
-        self._work = work
+        self._work, self._sleep = work, time.sleep
         module = next(
             cls.__module__ for cls in SendStatusSensor.__mro__ if "_get_next_poke_interval" in vars(cls)
             and "airflow_provider_sendoso" not in cls.__module__
@@ -342,6 +342,9 @@ class Clock:
         monkeypatch.setattr(f"{module}.time.sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
+        if seconds < 1:
+            self._sleep(seconds)  # not a sensor's pause, but a process's that waits for its turn in a bucket
+            return
         self.pauses.append(seconds)
         self._work(len(self.pauses))
 
