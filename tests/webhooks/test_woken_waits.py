@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import SECRET, Served, Webhook, told
 
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
+from airflow_provider_sendoso.ledger.bucket import turns
 from airflow_provider_sendoso.ledger.schema import sends, wakeups
 from airflow_provider_sendoso.sandbox import Sandbox
 from airflow_provider_sendoso.sensors.sendoso import SendosoEventSensor, SendStatusSensor
@@ -342,8 +343,8 @@ class Clock:
         monkeypatch.setattr(f"{module}.time.sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
-        if seconds < 1:
-            self._sleep(seconds)  # not a sensor's pause, but a process's that waits for its turn in a bucket
+        if seconds <= turns._PAUSE:
+            self._sleep(seconds)  # not a sensor's pause, but that of a process that waits for its turn in a bucket
             return
         self.pauses.append(seconds)
         self._work(len(self.pauses))
