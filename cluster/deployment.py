@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import signal
@@ -62,7 +63,9 @@ class Deployment(AirflowApi):
             "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "20",
         }
         variables = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
-        variables["PYTHONPATH"] = str(Path(__file__).parents[1])
+        # First a copy of the package without a guard, if there is one.
+        paths = [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[1])]
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self.control = Machine("control", root, common, variables)
         self.machines = {"control": self.control}
         for name in (*WORKERS, *TRIGGERERS):
