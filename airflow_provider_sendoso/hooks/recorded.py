@@ -137,9 +137,13 @@ class Recorded(ABC):
 
         :param this_try: the try of this process.
         :param ti: the task instance; where it has no ``run_id``, as in a unit test, nothing is done.
+        :raises SendosoSupersededError: if a later try has begun.
         """
         if self._ledger is not None and isinstance(getattr(ti, "run_id", None), str):
-            this_try.begin(self._ledger.tries, task_hash(self.config, *ids_of(ti)))
+            number = getattr(ti, "try_number", None)
+            this_try.begin(
+                self._ledger.tries, task_hash(self.config, *ids_of(ti)), number if isinstance(number, int) else 0
+            )
 
     def kept_list(self, list_id: str) -> list[str]:
         """

@@ -25,12 +25,16 @@ class Tries:
         """
         Store that a try has begun, which supersedes all earlier tries of the task instance.
 
+        A try that was frozen before it came here may come after the next one: that one stays the newest.
+
         :param task: a hash that names the task instance; of a batch, its id.
-        :param try_id: another one for each process that works on the task instance.
+        :param try_id: another one for each process that works on the task instance; it begins with the try's number.
         """
         name = f"try:{task}"
-        while not self._cursors.write(name, self._cursors.read(name).version, try_id):
-            pass  # another try has begun at the same moment
+        while True:
+            newest = self._cursors.read(name)
+            if _number(newest.text) > _number(try_id) or self._cursors.write(name, newest.version, try_id):
+                return
 
     def newest(self, task: str) -> str | None:
         """Return the id of the try that began last; ``None`` if none has begun."""
@@ -51,15 +55,19 @@ class ThisTry:
         self._task = ""
         self._superseded = False
 
-    def begin(self, tries: Tries, task: str) -> None:
+    def begin(self, tries: Tries, task: str, number: int = 0) -> None:
         """
         Supersede all earlier tries.
 
         :param tries: of the ledger.
         :param task: a hash that names the task instance.
+        :param number: Airflow's number of this try; a try that is resumed or rescheduled keeps it.
+        :raises SendosoSupersededError: if a try of a higher number has begun.
         """
+        self._id = f"{number}:{self._id}"
         tries.begin(task, self._id)
         self._tries, self._task = tries, task
+        self.check()
 
     @property
     def begun(self) -> bool:
@@ -86,3 +94,9 @@ class ThisTry:
                 "A newer try of this task has begun: this one was frozen, or taken for dead. It posts nothing more and "
                 "pushes and writes no results; those of the newer try stand. Nobody is sent a second gift."
             )
+
+
+def _number(try_id: str | None) -> int:
+    """Return the number of a try; 0 for one that a release before numbers has stored."""
+    number, colon, _ = (try_id or "").partition(":")
+    return int(number) if colon and number.isdecimal() else 0

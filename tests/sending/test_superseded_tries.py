@@ -258,3 +258,15 @@ def test_the_try_that_began_last_is_the_newest(ledger: Any, sendoso: Sandbox) ->
     assert [one.superseded() for one in (old, new, other)] == [True, False, False]
     with pytest.raises(SendosoSupersededError, match="A newer try of this task has begun"):
         old.check()
+
+
+def test_a_try_that_was_frozen_before_it_began_does_not_supersede_the_next(ledger: Any, sendoso: Sandbox) -> None:
+    tries = SendosoHook().ledger.tries
+    first, second, resumed = ThisTry(), ThisTry(), ThisTry()
+    second.begin(tries, "a" * 32, 2)
+    with pytest.raises(SendosoSupersededError, match="A newer try of this task has begun"):
+        first.begin(tries, "a" * 32, 1)
+    assert not second.superseded()
+    resumed.begin(tries, "a" * 32, 2)
+    assert second.superseded()
+    assert not resumed.superseded()
