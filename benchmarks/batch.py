@@ -244,6 +244,16 @@ def ledger_of(kind: str, directory: Path) -> Iterator[dict[str, Any]]:
         server.cleanup()
 
 
+def analyze(ledger: dict[str, Any]) -> None:
+    """Let PostgreSQL count the rows of its tables, as its autovacuum does once a minute: plans are made from that."""
+    if ledger["conn_type"] == "postgres":
+        import psycopg
+
+        dsn = f"host={ledger['host']} user={ledger['login']} dbname={ledger['schema']}"
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("ANALYZE")
+
+
 def by_turns(rounds: int, count: int, kind: str, ledgers: list[dict[str, Any]]) -> dict[str, list[float]]:
     """
     Measure how many sends a second each case made in each round.
@@ -268,6 +278,7 @@ def by_turns(rounds: int, count: int, kind: str, ledgers: list[dict[str, Any]]) 
             with sandbox(0) as url:
                 # A warm-up, as for the bare requests: what a process imports for its first sends is no cost of a send.
                 ours(url, ledger, 100, 100_000, WIDTH, f"warming up {number}", bool(limited))
+                analyze(ledger)
                 note(f"batch{suffix}", ours(url, ledger, count, 100_000, WIDTH, f"round {number}", bool(limited)))
     return figures
 

@@ -236,7 +236,7 @@ def _wanted(field: str, value: str) -> tuple[_Wanted, ...]:
 
 def _forms(value: str) -> set[str]:
     """List a value's spellings: as it is, decoded, transliterated, as UTF-8 read as Latin-1, without other letters."""
-    forms = {value, _View(value, [(0, 1)] * len(value)).decoded().text}
+    forms = {value, _ENCODED.sub(_decode, value)}
     if not value.isascii():
         lower = unicodedata.normalize("NFC", value.lower())
         forms.add("".join(_TRANSLITERATIONS.get(character, character) for character in lower))

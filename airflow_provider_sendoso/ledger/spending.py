@@ -17,7 +17,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -73,11 +74,11 @@ _ADD_AND_READ = _ADD.returning(spending)
 _DOUBT = update(spending).where(_THIS_ACCOUNT, spending.c.name != _LOCK).values(counted_at=0.0)
 WENT_OUT = or_(*(sends.c.state == state for state in PERHAPS_SENT))
 WHEN = func.coalesce(sends.c.posted_at, sends.c.finished_at, sends.c.created_at)
-_LAST_GIFT = select(func.max(WHEN)).where(
+# The state is not in the condition: without statistics, a database may read all that an account has sent by its state.
+_LAST_GIFT = select(func.max(case((WENT_OUT, WHEN)))).where(
     sends.c.account == bindparam("this_account"),
     sends.c.email_hash == bindparam("this_person"),
     sends.c.send_key != bindparam("this_key"),
-    WENT_OUT,
 )
 
 
@@ -168,7 +169,13 @@ def spans(account: str, dedupe_scope: str, now: float) -> dict[str, Span]:
     :param dedupe_scope: the scope of the send.
     :param now: the moment of its POST, in epoch seconds; days and months are those of UTC.
     """
-    today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return _spans(account, dedupe_scope, datetime.fromtimestamp(now, UTC).date())
+
+
+@lru_cache(maxsize=64)
+def _spans(account: str, dedupe_scope: str, day: date) -> dict[str, Span]:
+    """Make them once a day, because that takes longer than to run the statement for which a send needs their names."""
+    today = datetime(day.year, day.month, day.day, tzinfo=UTC)
     this_month = today.replace(day=1)
     next_month = (this_month + timedelta(days=32)).replace(day=1)
     scope_hash = hashlib.sha256(dedupe_scope.encode()).hexdigest()[:40]
