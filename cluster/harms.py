@@ -143,20 +143,24 @@ class Harms:
 
     def _restart_ledger(self, mode: str) -> Iterator[float]:
         yield from self._while_sending()
+        yield from self._while_up("ledger")
         away = self._pause()
         self._say(f"ledger's PostgreSQL stopped {mode}", f"the ledger's PostgreSQL: stop -m {mode}, for {away:.0f} s")
         self._ledger.stop(mode)
         yield away
         self._ledger.start()
+        self._harmed.remove("ledger")
 
     def _restart_redis(self, number: signal.Signals) -> Iterator[float]:
         yield from self._while_sending()
+        yield from self._while_up("Redis")
         kept = "keeps its queues" if number == signal.SIGTERM else "has what it last saved"
         self._say(f"Redis restarted by {number.name}", f"Redis: {number.name}; it {kept}")
         self._broker.stop(number)
         yield self._pause()
         self._broker.start()
         wait_for_port(self._broker.port)
+        self._harmed.remove("Redis")
 
     def _deliver_again(self) -> Iterator[float]:
         yield from self._while_sending()
@@ -184,6 +188,12 @@ class Harms:
         give_up = time.monotonic() + _PATIENCE
         while not self._are_sent() and time.monotonic() < give_up:
             yield 0.2
+
+    def _while_up(self, server: str) -> Iterator[float]:
+        """Wait until nothing else is done to a server, and take it."""
+        while server in self._harmed:
+            yield 0.2
+        self._harmed.add(server)
 
     def _has_ledger(self, name: str) -> bool:
         """Say whether a task of a worker has opened the ledger."""
