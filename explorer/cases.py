@@ -22,7 +22,17 @@ TOKENS = Scenario("tokens", tokens_only=True, runs=2, refresh_token=True)
 THREE = Scenario("three runs", runs=3, people=2, refresh_token=True)
 LIMITED = Scenario("limit", runs=2, people=2, max_sends=1)
 SCOPE_LIMITED = Scenario("scope limit", people=2, scope_max_sends=1)
+_LATE = ("frozen", "frozen for long", "frozen at the first byte", "accepted late", "answer lost", "request lost")
+LATE = Scenario(
+    "scope limit, late POSTs", people=3, scope_max_sends=2, max_in_flight=1, resend_absent=True, faults=_LATE
+)
+LATE_AT_ONCE = Scenario(
+    "limits of sends and cost, late POSTs", people=4, scope_max_sends=3, scope_max_cost=39, resend_absent=True
+)
 CAPPED = Scenario("days between gifts", kinds=(Kind.GIFT, Kind.MARKETPLACE), tries=1, min_days=30.0)
+CAPPED_LATE = replace(
+    CAPPED, name="days between gifts, late POSTs", people=2, tries=2, resend_absent=True, faults=_LATE
+)
 SHORT_TOKENS = Scenario("short tokens", people=2, refresh_token=True, lifetime=60.0)
 RATE = Scenario("rate", people=4, max_in_flight=3)
 CLOCK = Scenario(
@@ -64,7 +74,10 @@ SCENARIOS = [
     THREE,
     LIMITED,
     SCOPE_LIMITED,
+    LATE,
+    LATE_AT_ONCE,
     CAPPED,
+    CAPPED_LATE,
     SHORT_TOKENS,
     RATE,
     CLOCK,
@@ -95,8 +108,11 @@ CASES = [
     Case(RATE, 1, 0),
     Case(SCOPE_LIMITED, 1, 0),
     Case(CAPPED, 1, 0),
+    Case(LATE_AT_ONCE, 1, 0),
     Case(LAST_MOMENT, 0, 2),
     Case(RESEND_ONE, 0, 1),
+    Case(CAPPED_LATE, 0, 1),
+    Case(LATE, 0, 1),
     Case(DATABASES_CLOCK, 0, 2),
     Case(TWO, 0, 1),
     Case(CAMPAIGN, 0, 1),
@@ -116,6 +132,7 @@ LARGE_CASES = [
     Case(TOKENS, 3, 0),
     Case(TOKENS, 1, 1),
     Case(RESEND, 0, 1),
+    Case(LATE, 1, 1),
     Case(MARKETPLACE_RESEND, 0, 1),
     Case(TWO, 2, 0),
     Case(TWO, 1, 1),

@@ -51,10 +51,11 @@ def check(play: Play) -> None:
     rows = {row["send_key"]: row for row in play.store.rows("SELECT * FROM sendoso_sends")}
     _at_most_one(play)
     _limits(play)
+    _used_up(play, rows)
     locked_out = bool(play.server.burnt)
     for key, who in play.keys().items():
         if not locked_out:
-            _not_lost(play, who, rows.get(key), key)
+            _not_lost(play, who, rows, key)
     _one_id_to_one_send(rows.values())
     _reports(play)
 
@@ -74,7 +75,8 @@ def _at_most_one(play: Play) -> None:
             raise Broken(f"no gift twice: {names[key]} was sent {count} gifts")
 
 
-def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> None:
+def _not_lost(play: Play, who: str, rows: dict[str, dict[str, Any]], key: str) -> None:
+    row = rows.get(key)
     accepted = [sent for sent in play.server.sent if sent.key == key]
     # The Send Tracker's list has no mark: where two scopes send the same to one person at once, and one of the POSTs is
     # late, each may be bound to the other's row (docs/guarantees.md).
@@ -92,16 +94,19 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
         others = any(sent.key != key for sent in play.server.sent)
         if play.scenario.resend_absent and others and play.scenario.kinds == (Kind.GIFT,):
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
-    elif accepted or state not in _left_out(play):
+    elif accepted or state not in _left_out(play, who, rows):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")
 
 
-def _left_out(play: Play) -> tuple[State | None, ...]:
+def _left_out(play: Play, who: str, rows: dict[str, dict[str, Any]]) -> tuple[State | None, ...]:
     """In which states a row is that a limit leaves out: a claim that has lapsed may stay, as it is free."""
-    gift_of_person = play.server.sent or play.store.rows("SELECT 1 FROM sendoso_sends WHERE state = 'HELD'")
-    if play.scenario.min_days is not None and gift_of_person:
-        return None, State.READY, State.CLAIMED
-    return (None, State.READY) if play.scenario.scope_max_sends is not None else ()
+    if play.scenario.min_days is not None:
+        email, _, _ = who.partition(" in ")
+        held = {key for key, row in rows.items() if row["state"] == State.HELD}
+        holds = any(name.startswith(f"{email} in ") for key, name in play.keys().items() if key in held)
+        if holds or any(email_of(sent.body) == email for sent in play.server.sent):
+            return None, State.READY, State.CLAIMED
+    return (None, State.READY) if play.scenario.fit_in_scope is not None else ()
 
 
 def _one_id_to_one_send(rows: Iterable[dict[str, Any]]) -> None:
@@ -122,9 +127,9 @@ def _reports(play: Play) -> None:
 
 
 def _limits(play: Play) -> None:
-    of_scope = play.scenario.scope_max_sends
+    of_scope = play.scenario.fit_in_scope
     if of_scope is not None and len(play.server.sent) > of_scope:
-        raise Broken(f"limits: {len(play.server.sent)} were sent, with scope_max_sends={of_scope}")
+        raise Broken(f"limits: {len(play.server.sent)} were sent, and the limit of the scope is {of_scope}")
     of_person = Counter(email_of(sent.body) for sent in play.server.sent)
     if play.scenario.min_days is not None and any(count > 1 for count in of_person.values()):
         raise Broken("limits: a person was sent two gifts within the days between two gifts")
@@ -136,6 +141,19 @@ def _limits(play: Play) -> None:
     sent = play.store.rows(f"SELECT 1 FROM sendoso_sends WHERE batch_id = '{last}' AND state = 'SENT'")
     if len(sent) > most:
         raise Broken(f"limits: the last run has sent {len(sent)}, with max_sends={most}")
+
+
+def _used_up(play: Play, rows: dict[str, dict[str, Any]]) -> None:
+    """Nobody is left out by a limit of the scope while a gift still fits in it."""
+    most = play.scenario.fit_in_scope
+    if most is None or play.server.burnt:
+        return
+    # What is not proven absent keeps its place.
+    states = [State(row["state"]) for row in rows.values()]
+    used = states.count(State.SENT) + states.count(State.HELD)
+    could_be = len(play.keys()) - states.count(State.REFUSED)
+    if used < min(most, could_be):
+        raise Broken(f"limits: {used} are sent or held at the end, and {min(most, could_be)} fit in the scope's limit")
 
 
 def _rate(play: Play) -> None:

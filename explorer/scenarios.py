@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from pydantic import SecretStr
 
@@ -34,7 +35,7 @@ from airflow_provider_sendoso.models import (
     SmartSend,
 )
 from airflow_provider_sendoso.models.sends import AskedRecipient, CampaignRecipient, Recipient
-from airflow_provider_sendoso.models.spending import SpendingLimits
+from airflow_provider_sendoso.models.spending import Price, SpendingLimits
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.jobs import Job
 from airflow_provider_sendoso.sending.preview import preview
@@ -49,6 +50,7 @@ from explorer.tokens import WatchedTokens
 RATE = 3.0
 LEASE = 60.0
 SETTLE_TIME = 900.0
+PRICE = 10
 _SECRET = "secret"
 _NEXT_TRY = 5.0
 _LAST_TRIES = 4
@@ -83,6 +85,7 @@ class Scenario:
     :param refresh_token: whether tokens are renewed with single-use refresh tokens.
     :param max_sends: the limit of the last run's batch.
     :param scope_max_sends: the limit of the scope, which the ledger keeps.
+    :param scope_max_cost: the limit of its cost; each send costs :data:`PRICE`.
     :param min_days: the days between two gifts to a person.
     :param max_in_flight: POSTs at once.
     :param tokens_only: whether the runs only ask for a token.
@@ -101,6 +104,7 @@ class Scenario:
     refresh_token: bool = False
     max_sends: int | None = None
     scope_max_sends: int | None = None
+    scope_max_cost: int | None = None
     min_days: float | None = None
     max_in_flight: int | None = 2
     tokens_only: bool = False
@@ -108,6 +112,12 @@ class Scenario:
     bucket: bool = False
     late: float = 600.0
     faults: tuple[str, ...] = ()
+
+    @property
+    def fit_in_scope(self) -> int | None:
+        """How many sends fit in the limits of the scope; ``None``: as many as there are."""
+        by_cost = None if self.scope_max_cost is None else self.scope_max_cost // PRICE
+        return min((most for most in (self.scope_max_sends, by_cost) if most is not None), default=None)
 
 
 class Play:
@@ -273,8 +283,11 @@ class Play:
             resend_absent=scenario.resend_absent,
             this_try=this_try,
             limits=lambda: SpendingLimits(
-                scope_max_sends=scenario.scope_max_sends, min_days_between_gifts=scenario.min_days
+                scope_max_sends=scenario.scope_max_sends,
+                scope_max_cost=None if scenario.scope_max_cost is None else Decimal(scenario.scope_max_cost),
+                min_days_between_gifts=scenario.min_days,
             ),
+            price_of=lambda item: Price(Decimal(PRICE), "USD"),
             executor=Threads(),
         )
         ledger.sends.open_batch(batch)
