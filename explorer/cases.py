@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from airflow_provider_sendoso.models import Kind
+from explorer.ledger import RESTARTS
 from explorer.scenarios import SETTLE_TIME, Scenario
 
 ONE = Scenario("one run", runs=1)
@@ -33,6 +34,13 @@ CAPPED = Scenario("days between gifts", kinds=(Kind.GIFT, Kind.MARKETPLACE), tri
 CAPPED_LATE = replace(
     CAPPED, name="days between gifts, late POSTs", people=2, tries=2, resend_absent=True, faults=_LATE
 )
+_RESTARTS = ("acknowledgement lost", *RESTARTS)
+GROUP = Scenario("group commit", runs=1, people=5, max_in_flight=4, rate=50.0, transaction=0.05, answers_every=0.5)
+GROUP_RESTARTS = replace(GROUP, name="group commit, restarts", faults=_RESTARTS)
+OUTCOMES_RESTARTS = replace(
+    GROUP_RESTARTS, name="group commit of outcomes, restarts", people=4, max_in_flight=3, transaction=0.025
+)
+GROUP_LIMITED = replace(GROUP, name="group commit, scope limit", runs=2, people=4, scope_max_sends=3, resend_absent=True)
 SHORT_TOKENS = Scenario("short tokens", people=2, refresh_token=True, lifetime=60.0)
 RATE = Scenario("rate", people=4, max_in_flight=3)
 CLOCK = Scenario(
@@ -78,6 +86,10 @@ SCENARIOS = [
     LATE_AT_ONCE,
     CAPPED,
     CAPPED_LATE,
+    GROUP,
+    GROUP_RESTARTS,
+    OUTCOMES_RESTARTS,
+    GROUP_LIMITED,
     SHORT_TOKENS,
     RATE,
     CLOCK,
@@ -106,7 +118,9 @@ CASES = [
     Case(ONE, 0, 1),
     Case(TWO, 1, 0),
     Case(RATE, 1, 0),
+    Case(OUTCOMES_RESTARTS, 0, 1),
     Case(SCOPE_LIMITED, 1, 0),
+    Case(GROUP_RESTARTS, 0, 1),
     Case(CAPPED, 1, 0),
     Case(LATE_AT_ONCE, 1, 0),
     Case(LAST_MOMENT, 0, 2),
@@ -133,6 +147,7 @@ LARGE_CASES = [
     Case(TOKENS, 1, 1),
     Case(RESEND, 0, 1),
     Case(LATE, 1, 1),
+    Case(OUTCOMES_RESTARTS, 0, 2),
     Case(MARKETPLACE_RESEND, 0, 1),
     Case(TWO, 2, 0),
     Case(TWO, 1, 1),

@@ -90,6 +90,9 @@ class Scenario:
     :param max_in_flight: POSTs at once.
     :param tokens_only: whether the runs only ask for a token.
     :param lifetime: seconds of an access token.
+    :param rate: requests a second.
+    :param transaction: seconds that a transaction takes, as in :attr:`~explorer.scheduler.World.transaction`.
+    :param answers_every: seconds between two moments at which Sendoso answers POSTs, several at once; 0: at any time.
     :param bucket: whether the ledger is in a bucket rather than in a database.
     :param late: seconds, less than the settle time, after which a late send is accepted, or is shown in the lists.
     :param faults: the names of the faults that can happen; all of them, if it is empty.
@@ -109,6 +112,9 @@ class Scenario:
     max_in_flight: int | None = 2
     tokens_only: bool = False
     lifetime: float = 7200.0
+    rate: float = RATE
+    transaction: float = 0.0
+    answers_every: float = 0.0
     bucket: bool = False
     late: float = 600.0
     faults: tuple[str, ...] = ()
@@ -132,7 +138,8 @@ class Play:
     def __init__(self, scenario: Scenario, choices: Choices, store: Store) -> None:
         self.scenario, self.choices, self.store = scenario, choices, store
         self.world = World(choices, scenario.faults)
-        self.server = Sendoso(self.world, scenario.lifetime, scenario.late)
+        self.world.transaction = scenario.transaction
+        self.server = Sendoso(self.world, scenario.lifetime, scenario.late, scenario.answers_every)
         self.tried: list[Tried] = []
         self.last_errors: list[str] = []
         self._tries = [0] * scenario.runs
@@ -146,7 +153,7 @@ class Play:
             grant_type="refresh_token" if scenario.refresh_token else "client_credentials",
             refresh_token=SecretStr("refresh-0") if scenario.refresh_token else None,
             account="acme",
-            requests_per_second=RATE,
+            requests_per_second=scenario.rate,
             timeout=TIMEOUT,
         )
 
@@ -237,12 +244,12 @@ class Play:
             self._start(run, again)
 
     def _session(self, ledger: Ledger, batch: Batch) -> SendosoSession:
-        config = self._config
+        config, rate = self._config, self.scenario.rate
         keys = {email: self._key(batch, email) for email in self._people}
         return SendosoSession(
             config,
             WatchedTokens(self._tokens(ledger), self.server),
-            self.store.once(("pace", ledger), lambda: ledger.pace(config.account, SPACING / RATE, POLL_SHARE)),
+            self.store.once(("pace", ledger, rate), lambda: ledger.pace(config.account, SPACING / rate, POLL_SHARE)),
             minute_pace=self.store.once(
                 ("minute pace", ledger),
                 lambda: ledger.pace(config.account, MINUTE_INTERVAL, POLL_SHARE, of="marketplace"),
