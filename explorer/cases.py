@@ -41,6 +41,13 @@ OUTCOMES_RESTARTS = replace(
     GROUP_RESTARTS, name="group commit of outcomes, restarts", people=4, max_in_flight=3, transaction=0.025
 )
 GROUP_LIMITED = replace(GROUP, name="group commit, scope limit", runs=2, people=4, scope_max_sends=3, resend_absent=True)
+WOKEN = Scenario("a wait that webhooks wake", people=2, max_in_flight=1, waits=1)
+WOKEN_TWO = replace(WOKEN, name="two waits that webhooks wake", waits=2)
+WOKEN_UNKNOWN = replace(
+    WOKEN,
+    name="a wait that webhooks wake, lost answers",
+    faults=("answer lost", "killed after acceptance", "webhook lost", "webhook twice", "frozen"),
+)
 SHORT_TOKENS = Scenario("short tokens", people=2, refresh_token=True, lifetime=60.0)
 RATE = Scenario("rate", people=4, max_in_flight=3)
 CLOCK = Scenario(
@@ -90,6 +97,9 @@ SCENARIOS = [
     GROUP_RESTARTS,
     OUTCOMES_RESTARTS,
     GROUP_LIMITED,
+    WOKEN,
+    WOKEN_UNKNOWN,
+    WOKEN_TWO,
     SHORT_TOKENS,
     RATE,
     CLOCK,

@@ -11,9 +11,10 @@ from airflow_provider_sendoso.client.session import MOST_SLOTS
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.models import Kind, RowOutcome, tracking_code
 from airflow_provider_sendoso.sending import Result
+from airflow_provider_sendoso.waiting.wakeups import LOOK_EVERY
 from explorer.ledger import OUTLASTED
-from explorer.scheduler import Broken
-from explorer.sendoso import email_of
+from explorer.scheduler import SLOWEST, Broken
+from explorer.sendoso import STATUSES, email_of
 
 if TYPE_CHECKING:
     from explorer.scenarios import Play
@@ -34,6 +35,19 @@ class Tried:
     superseded: bool = False
 
 
+@dataclass
+class Waited:
+    """The event with which a wait has ended."""
+
+    name: str
+    event: dict[str, Any]
+    at: float
+
+
+_HEARD = ("answer lost", "killed after acceptance", "webhook twice")
+"""What delays no wait."""
+_ROUND = 10.0
+"""Seconds of a wait's round for a few sends."""
 _ASLEEP = ("machine asleep", "machine asleep for long", "machine asleep for a moment")
 _FROZEN = ("frozen", "frozen for long", "frozen at the first byte", *_ASLEEP)
 
@@ -60,6 +74,8 @@ def check(play: Play) -> None:
     _one_id_to_one_send(rows.values())
     _reports(play)
     _recorded(play, rows.values())
+    if play.scenario.waits:
+        _waits(play, rows)
 
 
 def _obtained(play: Play) -> None:
@@ -137,6 +153,29 @@ def _recorded(play: Play, rows: Iterable[dict[str, Any]]) -> None:
     lost = [row["send_key"] for row in looked_for] + [row["send_key"] for row in rows if row["state"] == State.HELD]
     if lost:
         raise Broken(f"outcomes: that of {play.keys()[lost[0]]} was answered, and is lost")
+
+
+def _waits(play: Play, rows: dict[str, dict[str, Any]]) -> None:
+    """No status has gone backwards, each wait was woken, and the last has ended with everybody's gift delivered."""
+    from explorer.scenarios import EVERY
+
+    for key, seen in play.statuses.items():
+        if seen != sorted(seen, key=STATUSES.index):
+            raise Broken(f"statuses: that of {play.keys()[key]} went {', '.join(seen)}")
+    if len(play.waited) < 2:
+        raise Broken("progress: no wait has ended before the last one")
+    heard = all(fault in _HEARD for fault in play.world.faults)
+    by = max((sent.made_at for sent in play.server.sent), default=0.0) + play.server.delivers_in + LOOK_EVERY + _ROUND
+    by += SLOWEST * play.world.switches + (EVERY if play.world.faults else 0.0)  # until it knows of a send that was lost
+    late = [waited for waited in play.waited[:-1] if waited.at > by]
+    if heard and late:
+        raise Broken(f"progress: {late[0].name} has ended at {late[0].at:.0f} s, and webhooks would have it by {by:.0f}")
+    last, event = play.waited[-1], play.waited[-1].event
+    sent = [row for row in rows.values() if row["state"] == State.SENT]
+    if event["status"] != "settled":
+        raise Broken(f"progress: {last.name} ended with {event}")
+    if event["report"]["reached"] != len(sent) or any(row["status"] != STATUSES[-1] for row in sent):
+        raise Broken(f"statuses: {last.name} ended with {event['report']['counts']}, and {len(sent)} are sent")
 
 
 def _limits(play: Play) -> None:

@@ -19,7 +19,7 @@ _LONGEST_NAP = 5.0
 """Sleeps without a change after which a thread's naps grow, and what they grow to in seconds: a waiting thread looks
 less often, which a slow machine may do as well."""
 
-_SLOW = 20.0
+SLOWEST = 20.0
 """The longest that a thread waits at a seam because it is slow, in seconds; what is longer is a freeze, and a fault."""
 
 MOST_STEPS = 20_000
@@ -312,5 +312,5 @@ class World:
             if thread is not current and not thread.process.dead and (due := thread.due) is not None
         ]
         ready = [thread for moment, _, thread in due if moment <= self.now]
-        later = [entry for entry in due if self.now < entry[0] <= self.now + _SLOW]
+        later = [entry for entry in due if self.now < entry[0] <= self.now + SLOWEST]
         return sorted(ready, key=lambda thread: thread.number) + ([min(later)[2]] if later else [])
