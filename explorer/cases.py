@@ -40,7 +40,9 @@ GROUP_RESTARTS = replace(GROUP, name="group commit, restarts", faults=_RESTARTS)
 OUTCOMES_RESTARTS = replace(
     GROUP_RESTARTS, name="group commit of outcomes, restarts", people=4, max_in_flight=3, transaction=0.025
 )
-GROUP_LIMITED = replace(GROUP, name="group commit, scope limit", runs=2, people=4, scope_max_sends=3, resend_absent=True)
+GROUP_LIMITED = replace(
+    GROUP, name="group commit, scope limit", runs=2, people=4, scope_max_sends=3, resend_absent=True
+)
 WOKEN = Scenario("a wait that webhooks wake", people=2, max_in_flight=1, waits=1)
 WOKEN_TWO = replace(WOKEN, name="two waits that webhooks wake", waits=2)
 WOKEN_UNKNOWN = replace(
@@ -48,6 +50,7 @@ WOKEN_UNKNOWN = replace(
     name="a wait that webhooks wake, lost answers",
     faults=("answer lost", "killed after acceptance", "webhook lost", "webhook twice", "frozen"),
 )
+WOKEN_CAMPAIGN = replace(WOKEN_UNKNOWN, name="a wait for campaign sends", kinds=(Kind.CAMPAIGN,), people=1)
 SHORT_TOKENS = Scenario("short tokens", people=2, refresh_token=True, lifetime=60.0)
 RATE = Scenario("rate", people=4, max_in_flight=3)
 CLOCK = Scenario(
@@ -100,6 +103,7 @@ SCENARIOS = [
     WOKEN,
     WOKEN_UNKNOWN,
     WOKEN_TWO,
+    WOKEN_CAMPAIGN,
     SHORT_TOKENS,
     RATE,
     CLOCK,
@@ -133,12 +137,13 @@ CASES = [
     Case(GROUP_RESTARTS, 0, 1),
     Case(CAPPED, 1, 0),
     Case(LATE_AT_ONCE, 1, 0),
-    Case(WOKEN_UNKNOWN, 0, 1),
-    Case(WOKEN, 1, 0),
     Case(LAST_MOMENT, 0, 2),
     Case(RESEND_ONE, 0, 1),
     Case(CAPPED_LATE, 0, 1),
     Case(LATE, 0, 1),
+    Case(WOKEN_CAMPAIGN, 0, 1),
+    Case(WOKEN_UNKNOWN, 0, 1),
+    Case(WOKEN, 1, 0),
     Case(DATABASES_CLOCK, 0, 2),
     Case(TWO, 0, 1),
     Case(CAMPAIGN, 0, 1),

@@ -166,12 +166,17 @@ def _waits(play: Play, rows: dict[str, dict[str, Any]]) -> None:
         raise Broken("progress: no wait has ended before the last one")
     heard = all(fault in _HEARD for fault in play.world.faults)
     by = max((sent.made_at for sent in play.server.sent), default=0.0) + play.server.delivers_in + LOOK_EVERY + _ROUND
-    by += SLOWEST * play.world.switches + (EVERY if play.world.faults else 0.0)  # until it knows of a send that was lost
+    by += SLOWEST * play.world.switches + (
+        EVERY if play.world.faults else 0.0
+    )  # until it knows of a send that was lost
     late = [waited for waited in play.waited[:-1] if waited.at > by]
     if heard and late:
-        raise Broken(f"progress: {late[0].name} has ended at {late[0].at:.0f} s, and webhooks would have it by {by:.0f}")
+        raise Broken(
+            f"progress: {late[0].name} has ended at {late[0].at:.0f} s, and webhooks would have it by {by:.0f}"
+        )
     last, event = play.waited[-1], play.waited[-1].event
-    sent = [row for row in rows.values() if row["state"] == State.SENT]
+    scope = play.batches[0].dedupe_scope
+    sent = [row for row in rows.values() if (row["state"], row["dedupe_scope"]) == (State.SENT, scope)]
     if event["status"] != "settled":
         raise Broken(f"progress: {last.name} ended with {event}")
     if event["report"]["reached"] != len(sent) or any(row["status"] != STATUSES[-1] for row in sent):

@@ -229,7 +229,9 @@ class Sendoso:
         self.world.tell(f"accepts {made.send_id} for {email_of(send)}", "Sendoso")
         if self.delivers_in < inf:
             for number in (1, 2):
-                self.world.spawn(self._machine, partial(self._post_webhook, made, number), number * self.delivers_in / 2)
+                self.world.spawn(
+                    self._machine, partial(self._post_webhook, made, number), number * self.delivers_in / 2
+                )
         return made
 
     def _post_webhook(self, sent: Sent, number: int) -> None:

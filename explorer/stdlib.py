@@ -15,6 +15,7 @@ import threading
 import time
 import types
 import uuid
+import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Executor, Future
@@ -370,6 +371,8 @@ _REPLACED: list[tuple[Any, Any]] = [
 def take_over() -> None:
     """Replace the standard library's clocks, locks and threads in the modules of the package, and in tenacity's."""
     logging.disable(logging.CRITICAL)
+    # A task of an event loop whose process is killed first.
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == PACKAGE]
     for module in [*modules, tenacity, tenacity.nap]:
         if isinstance(module, types.ModuleType):

@@ -53,9 +53,7 @@ class _Session:
     def __init__(self, session: SendosoSession) -> None:
         self._session = session
 
-    async def walk(
-        self, steps: Generator[Request, Answer, Any], after: Callable[[], Coroutine[Any, Any, None]]
-    ) -> Any:
+    async def walk(self, steps: Generator[Request, Answer, Any], after: Callable[[], Coroutine[Any, Any, None]]) -> Any:
         return self._session.walk(steps, lambda: finish(after()))
 
 

@@ -180,6 +180,7 @@ GUARDS: tuple[Guard, ...] = (
         "ledger/spending.py",
         '    sends.c.send_key != bindparam("this_key"),\n    WENT_OUT,\n',
         '    sends.c.send_key != bindparam("this_key"),\n    sends.c.state == State.SENT,\n',
+        "ledger/test_ledger_limits.py::test_a_person_who_was_sent_anything_of_the_account_is_capped_in_every_scope",
         also=(
             Edit(
                 "ledger/budget.py:Budget.last_gifts",
