@@ -145,7 +145,7 @@ def _reports(play: Play) -> None:
 
 
 def _recorded(play: Play, rows: Iterable[dict[str, Any]]) -> None:
-    """Where only the database fails, and soon comes back, each outcome is recorded, and nothing has to be looked for."""
+    """Where only the database fails, for seconds, each outcome is recorded, and nothing has to be looked for."""
     slow = play.scenario.runs > 1 and play.world.switches
     if slow or not all(fault in OUTLASTED for fault in play.world.faults):
         return

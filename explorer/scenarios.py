@@ -54,6 +54,7 @@ LEASE = 60.0
 SETTLE_TIME = 900.0
 PRICE = 10
 _SECRET = "secret"
+_WEBHOOK_SECRET = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtMDA="
 EVERY, RARELY = 300.0, 600.0
 """Seconds between two rounds of a wait, and until it looks at a send that no webhook has named."""
 DELIVERS_IN = 2 * (TIMEOUT + 1.0)
@@ -172,7 +173,7 @@ class Play:
             account="acme",
             requests_per_second=scenario.rate,
             timeout=TIMEOUT,
-            webhook_secret="whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtMDA=" if scenario.waits else (),
+            webhook_secret=_WEBHOOK_SECRET if scenario.waits else (),  # type: ignore[arg-type]  # validated
             poll_with_webhooks=RARELY,
         )
 
