@@ -11,8 +11,10 @@ from airflow_provider_sendoso.client.session import MOST_SLOTS
 from airflow_provider_sendoso.ledger.records import State
 from airflow_provider_sendoso.models import Kind, RowOutcome, tracking_code
 from airflow_provider_sendoso.sending import Result
-from explorer.scheduler import Broken
-from explorer.sendoso import email_of
+from airflow_provider_sendoso.waiting.wakeups import LOOK_EVERY
+from explorer.ledger import OUTLASTED
+from explorer.scheduler import SLOWEST, Broken
+from explorer.sendoso import STATUSES, email_of
 
 if TYPE_CHECKING:
     from explorer.scenarios import Play
@@ -33,6 +35,19 @@ class Tried:
     superseded: bool = False
 
 
+@dataclass
+class Waited:
+    """The event with which a wait has ended."""
+
+    name: str
+    event: dict[str, Any]
+    at: float
+
+
+_HEARD = ("answer lost", "killed after acceptance", "webhook twice")
+"""What delays no wait."""
+_ROUND = 10.0
+"""Seconds of a wait's round for a few sends."""
 _ASLEEP = ("machine asleep", "machine asleep for long", "machine asleep for a moment")
 _FROZEN = ("frozen", "frozen for long", "frozen at the first byte", *_ASLEEP)
 
@@ -51,12 +66,16 @@ def check(play: Play) -> None:
     rows = {row["send_key"]: row for row in play.store.rows("SELECT * FROM sendoso_sends")}
     _at_most_one(play)
     _limits(play)
+    _used_up(play, rows)
     locked_out = bool(play.server.burnt)
     for key, who in play.keys().items():
         if not locked_out:
-            _not_lost(play, who, rows.get(key), key)
+            _not_lost(play, who, rows, key)
     _one_id_to_one_send(rows.values())
     _reports(play)
+    _recorded(play, rows.values())
+    if play.scenario.waits:
+        _waits(play, rows)
 
 
 def _obtained(play: Play) -> None:
@@ -74,7 +93,8 @@ def _at_most_one(play: Play) -> None:
             raise Broken(f"no gift twice: {names[key]} was sent {count} gifts")
 
 
-def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> None:
+def _not_lost(play: Play, who: str, rows: dict[str, dict[str, Any]], key: str) -> None:
+    row = rows.get(key)
     accepted = [sent for sent in play.server.sent if sent.key == key]
     # The Send Tracker's list has no mark: where two scopes send the same to one person at once, and one of the POSTs is
     # late, each may be bound to the other's row (docs/guarantees.md).
@@ -92,16 +112,19 @@ def _not_lost(play: Play, who: str, row: dict[str, Any] | None, key: str) -> Non
         others = any(sent.key != key for sent in play.server.sent)
         if play.scenario.resend_absent and others and play.scenario.kinds == (Kind.GIFT,):
             raise Broken(f"progress: {who} is still HELD, though absence can be proven")
-    elif accepted or state not in _left_out(play):
+    elif accepted or state not in _left_out(play, who, rows):
         raise Broken(f"nobody lost: {who} is {state} at the end, and Sendoso accepted {len(accepted)}")
 
 
-def _left_out(play: Play) -> tuple[State | None, ...]:
+def _left_out(play: Play, who: str, rows: dict[str, dict[str, Any]]) -> tuple[State | None, ...]:
     """In which states a row is that a limit leaves out: a claim that has lapsed may stay, as it is free."""
-    gift_of_person = play.server.sent or play.store.rows("SELECT 1 FROM sendoso_sends WHERE state = 'HELD'")
-    if play.scenario.min_days is not None and gift_of_person:
-        return None, State.READY, State.CLAIMED
-    return (None, State.READY) if play.scenario.scope_max_sends is not None else ()
+    if play.scenario.min_days is not None:
+        email, _, _ = who.partition(" in ")
+        held = {key for key, row in rows.items() if row["state"] == State.HELD}
+        holds = any(name.startswith(f"{email} in ") for key, name in play.keys().items() if key in held)
+        if holds or any(email_of(sent.body) == email for sent in play.server.sent):
+            return None, State.READY, State.CLAIMED
+    return (None, State.READY) if play.scenario.fit_in_scope is not None else ()
 
 
 def _one_id_to_one_send(rows: Iterable[dict[str, Any]]) -> None:
@@ -121,10 +144,49 @@ def _reports(play: Play) -> None:
                 raise Broken(f"counts: {tried.name} says that row {number} was sent as {told}, which nobody was")
 
 
+def _recorded(play: Play, rows: Iterable[dict[str, Any]]) -> None:
+    """Where only the database fails, for seconds, each outcome is recorded, and nothing has to be looked for."""
+    slow = play.scenario.runs > 1 and play.world.switches
+    if slow or not all(fault in OUTLASTED for fault in play.world.faults):
+        return
+    looked_for = play.store.rows("SELECT send_key FROM sendoso_resolutions")
+    lost = [row["send_key"] for row in looked_for] + [row["send_key"] for row in rows if row["state"] == State.HELD]
+    if lost:
+        raise Broken(f"outcomes: that of {play.keys()[lost[0]]} was answered, and is lost")
+
+
+def _waits(play: Play, rows: dict[str, dict[str, Any]]) -> None:
+    """No status has gone backwards, each wait was woken, and the last has ended with everybody's gift delivered."""
+    from explorer.scenarios import EVERY
+
+    for key, seen in play.statuses.items():
+        if seen != sorted(seen, key=STATUSES.index):
+            raise Broken(f"statuses: that of {play.keys()[key]} went {', '.join(seen)}")
+    if len(play.waited) < 2:
+        raise Broken("progress: no wait has ended before the last one")
+    heard = all(fault in _HEARD for fault in play.world.faults)
+    by = max((sent.made_at for sent in play.server.sent), default=0.0) + play.server.delivers_in + LOOK_EVERY + _ROUND
+    by += SLOWEST * play.world.switches + (
+        EVERY if play.world.faults else 0.0
+    )  # until it knows of a send that was lost
+    late = [waited for waited in play.waited[:-1] if waited.at > by]
+    if heard and late:
+        raise Broken(
+            f"progress: {late[0].name} has ended at {late[0].at:.0f} s, and webhooks would have it by {by:.0f}"
+        )
+    last, event = play.waited[-1], play.waited[-1].event
+    scope = play.batches[0].dedupe_scope
+    sent = [row for row in rows.values() if (row["state"], row["dedupe_scope"]) == (State.SENT, scope)]
+    if event["status"] != "settled":
+        raise Broken(f"progress: {last.name} ended with {event}")
+    if event["report"]["reached"] != len(sent) or any(row["status"] != STATUSES[-1] for row in sent):
+        raise Broken(f"statuses: {last.name} ended with {event['report']['counts']}, and {len(sent)} are sent")
+
+
 def _limits(play: Play) -> None:
-    of_scope = play.scenario.scope_max_sends
+    of_scope = play.scenario.fit_in_scope
     if of_scope is not None and len(play.server.sent) > of_scope:
-        raise Broken(f"limits: {len(play.server.sent)} were sent, with scope_max_sends={of_scope}")
+        raise Broken(f"limits: {len(play.server.sent)} were sent, and the limit of the scope is {of_scope}")
     of_person = Counter(email_of(sent.body) for sent in play.server.sent)
     if play.scenario.min_days is not None and any(count > 1 for count in of_person.values()):
         raise Broken("limits: a person was sent two gifts within the days between two gifts")
@@ -138,10 +200,21 @@ def _limits(play: Play) -> None:
         raise Broken(f"limits: the last run has sent {len(sent)}, with max_sends={most}")
 
 
+def _used_up(play: Play, rows: dict[str, dict[str, Any]]) -> None:
+    """Nobody is left out by a limit of the scope while a gift still fits in it."""
+    most = play.scenario.fit_in_scope
+    if most is None or play.server.burnt:
+        return
+    # What is not proven absent keeps its place.
+    states = [State(row["state"]) for row in rows.values()]
+    used = states.count(State.SENT) + states.count(State.HELD)
+    could_be = len(play.keys()) - states.count(State.REFUSED)
+    if used < min(most, could_be):
+        raise Broken(f"limits: {used} are sent or held at the end, and {min(most, could_be)} fit in the scope's limit")
+
+
 def _rate(play: Play) -> None:
     """No second sees more requests than the rate, but for those that were late after they had looked at their slot."""
-    from explorer.scenarios import RATE
-
     faults = play.world.faults
     for what, moments, allowed in (
         ("arrived", play.server.arrivals, len(faults) + play.world.switches),
@@ -152,7 +225,7 @@ def _rate(play: Play) -> None:
             sum(fault in _ASLEEP for fault in faults) + (len(faults) + play.world.switches) // MOST_SLOTS,
         ),
     ):
-        most = int(RATE) + allowed + (play.world.db_jump > 0)
+        most = int(play.scenario.rate) + allowed + (play.world.db_jump > 0)
         for first, moment in enumerate(moments):
             within = sum(1 for later in moments[first:] if later < moment + 1.0)
             if within > most:

@@ -36,6 +36,20 @@ ANYWHERE = ("killed", *_STOPPED, _CLOCK)
 _BEFORE = (*ANYWHERE, "database restarts", "database away", _DATABASES_CLOCK)
 _AFTER = ("acknowledgement lost", *COMMITTED)
 
+_IN_IT, _AT_COMMIT, _COMMITTED = (
+    "database restarts in a transaction",
+    "database restarts at a commit",
+    "database restarts after a commit",
+)
+RESTARTS = (_IN_IT, _AT_COMMIT, _COMMITTED)
+"""What can happen to a transaction that takes time; after the last one it is committed, and nobody is told."""
+
+OUTLASTED = ("acknowledgement lost", "database restarts", *RESTARTS)
+"""What of the database every commit of an outcome outlasts."""
+
+_LOST = "server closed the connection unexpectedly"
+_MOVES_A_SEND = "UPDATE sendoso_sends SET state="
+
 
 def happen(world: World, fault: str) -> None:
     """Let a fault that can happen anywhere happen to the process that is going."""
@@ -68,20 +82,39 @@ class _Connection(sqlite3.Connection):
 
     def commit(self) -> None:
         wrote = self.total_changes > self.changes
+        if wrote and not _paused(self) and _restarts("the commit", _AT_COMMIT):
+            super().rollback()
+            raise sqlite3.OperationalError(_LOST)
         super().commit()
         self.changes = self.total_changes
         if not wrote or _paused(self):
             return
         world = here()
         world.changes += 1
-        fault = world.seam("going on after the commit", _AFTER)
-        if fault == "acknowledgement lost":
-            raise sqlite3.OperationalError("server closed the connection unexpectedly")
+        world.on_commit()
+        fault = world.seam("going on after the commit", (*_AFTER, *((_COMMITTED,) if world.transaction else ())))
+        if fault == _COMMITTED:
+            _restart(world)
+        if fault in ("acknowledgement lost", _COMMITTED):
+            raise sqlite3.OperationalError(_LOST)
         happen(world, fault)
 
 
 def _paused(connection: Any) -> bool:
     return bool(Store.paused)
+
+
+def _restart(world: World) -> None:
+    world.database_away_until = world.now + 3.0
+
+
+def _restarts(where: str, fault: str) -> bool:
+    """Return whether the database restarts within the transaction that is going, and so takes it back."""
+    world = here()
+    if not world.transaction or not world.seam(where, (fault,), hands_over=False):
+        return False
+    _restart(world)
+    return True
 
 
 class Store:
@@ -146,17 +179,25 @@ class Store:
             world = here()
             fault = world.seam("a transaction", _BEFORE)
             if fault == "database restarts":
-                world.database_away_until = world.now + 3.0
+                _restart(world)
             elif fault == "database away":
                 world.database_away_until = world.now + 90.0
             else:
                 happen(world, fault)
+            if world.transaction:
+                world.wait(world.transaction)
             if world.now < world.database_away_until:
                 raise OperationalError("BEGIN", {}, sqlite3.OperationalError("the database system is starting up"))
             world.now += 0.001
             if world.current is not None:
                 world.current.last_transaction = world.now
             self._connection.changes = self._connection.total_changes
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def before_execution(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+            # A restart anywhere else in a transaction comes to the same as one before it, or at its commit.
+            if not Store.paused and statement.startswith(_MOVES_A_SEND) and _restarts("moving a send", _IN_IT):
+                raise OperationalError(statement, {}, sqlite3.OperationalError(_LOST))
 
         return Ledger(engine)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from math import inf
 
 from pydantic import SecretStr
 
@@ -34,23 +36,32 @@ from airflow_provider_sendoso.models import (
     SmartSend,
 )
 from airflow_provider_sendoso.models.sends import AskedRecipient, CampaignRecipient, Recipient
-from airflow_provider_sendoso.models.spending import SpendingLimits
+from airflow_provider_sendoso.models.spending import Price, SpendingLimits
 from airflow_provider_sendoso.sending import Result, Sender
 from airflow_provider_sendoso.sending.jobs import Job
 from airflow_provider_sendoso.sending.preview import preview
-from explorer.invariants import Tried, check
+from explorer.invariants import Tried, Waited, check
 from explorer.ledger import Store
 from explorer.scheduler import Broken, Process, World
 from explorer.sendoso import TIMEOUT, Sendoso, email_of
 from explorer.stdlib import Threads, Time, enter
 from explorer.strategies import Choices
 from explorer.tokens import WatchedTokens
+from explorer.waits import Hook, wait
 
 RATE = 3.0
 LEASE = 60.0
 SETTLE_TIME = 900.0
+PRICE = 10
 _SECRET = "secret"
+_WEBHOOK_SECRET = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtMDA="
+EVERY, RARELY = 300.0, 600.0
+"""Seconds between two rounds of a wait, and until it looks at a send that no webhook has named."""
+DELIVERS_IN = 2 * (TIMEOUT + 1.0)
+"""Seconds: a send is shipped when a run whose answer was lost looks for it."""
 _NEXT_TRY = 5.0
+_MOST_WAITS = 4
+_MOST_SECONDS_BEFORE_A_WAIT = 100
 _LAST_TRIES = 4
 
 
@@ -83,10 +94,15 @@ class Scenario:
     :param refresh_token: whether tokens are renewed with single-use refresh tokens.
     :param max_sends: the limit of the last run's batch.
     :param scope_max_sends: the limit of the scope, which the ledger keeps.
+    :param scope_max_cost: the limit of its cost; each send costs :data:`PRICE`.
     :param min_days: the days between two gifts to a person.
     :param max_in_flight: POSTs at once.
     :param tokens_only: whether the runs only ask for a token.
     :param lifetime: seconds of an access token.
+    :param rate: requests a second.
+    :param transaction: seconds that a transaction takes, as in :attr:`~explorer.scheduler.World.transaction`.
+    :param answers_every: seconds between two moments at which Sendoso answers POSTs, several at once; 0: at any time.
+    :param waits: how many waits for the scope's sends there are, each in a triggerer; then Sendoso posts webhooks.
     :param bucket: whether the ledger is in a bucket rather than in a database.
     :param late: seconds, less than the settle time, after which a late send is accepted, or is shown in the lists.
     :param faults: the names of the faults that can happen; all of them, if it is empty.
@@ -101,13 +117,24 @@ class Scenario:
     refresh_token: bool = False
     max_sends: int | None = None
     scope_max_sends: int | None = None
+    scope_max_cost: int | None = None
     min_days: float | None = None
     max_in_flight: int | None = 2
     tokens_only: bool = False
     lifetime: float = 7200.0
+    rate: float = RATE
+    transaction: float = 0.0
+    answers_every: float = 0.0
+    waits: int = 0
     bucket: bool = False
     late: float = 600.0
     faults: tuple[str, ...] = ()
+
+    @property
+    def fit_in_scope(self) -> int | None:
+        """How many sends fit in the limits of the scope; ``None``: as many as there are."""
+        by_cost = None if self.scope_max_cost is None else self.scope_max_cost // PRICE
+        return min((most for most in (self.scope_max_sends, by_cost) if most is not None), default=None)
 
 
 class Play:
@@ -122,7 +149,15 @@ class Play:
     def __init__(self, scenario: Scenario, choices: Choices, store: Store) -> None:
         self.scenario, self.choices, self.store = scenario, choices, store
         self.world = World(choices, scenario.faults)
-        self.server = Sendoso(self.world, scenario.lifetime, scenario.late)
+        self.world.transaction = scenario.transaction
+        delivers_in = DELIVERS_IN if scenario.waits else inf
+        self.server = Sendoso(self.world, scenario.lifetime, scenario.late, scenario.answers_every, delivers_in)
+        self.server.on_change = self._receive
+        self.waited: list[Waited] = []
+        self.statuses: dict[str, list[str]] = {}
+        """Every status that the ledger has had of a send, in order."""
+        self._followers: set[Process] = set()
+        self._receivers: dict[Process, tuple[str, str]] = {}
         self.tried: list[Tried] = []
         self.last_errors: list[str] = []
         self._tries = [0] * scenario.runs
@@ -136,8 +171,10 @@ class Play:
             grant_type="refresh_token" if scenario.refresh_token else "client_credentials",
             refresh_token=SecretStr("refresh-0") if scenario.refresh_token else None,
             account="acme",
-            requests_per_second=RATE,
+            requests_per_second=scenario.rate,
             timeout=TIMEOUT,
+            webhook_secret=_WEBHOOK_SECRET if scenario.waits else (),  # type: ignore[arg-type]  # validated
+            poll_with_webhooks=RARELY,
         )
 
     def run(self) -> None:
@@ -154,6 +191,10 @@ class Play:
         try:
             for run in range(self.scenario.runs):
                 self._start(run)
+            if self.scenario.waits:
+                self.world.on_commit = self._note_statuses
+            for _ in range(self.scenario.waits):
+                self._follow()
             self.world.run()
             self._finish()
         finally:
@@ -195,7 +236,11 @@ class Play:
         self.world.spawn(process, lambda: self._guarded(process, run), delay)
 
     def _lost(self, process: Process) -> None:
-        """Start the next try of a process that is dead, or that Airflow takes for dead."""
+        """Start the next try of a process that is dead, or that Airflow takes for dead; a webhook comes again."""
+        if process in self._receivers:
+            self._receive(*self._receivers.pop(process), delay=_NEXT_TRY)
+        elif process in self._followers:
+            self._follow(_NEXT_TRY)
         run = self._run_of.pop(process, None)
         if run is not None and self._tries[run] < self.scenario.tries:
             self._start(run, _NEXT_TRY)
@@ -227,12 +272,12 @@ class Play:
             self._start(run, again)
 
     def _session(self, ledger: Ledger, batch: Batch) -> SendosoSession:
-        config = self._config
+        config, rate = self._config, self.scenario.rate
         keys = {email: self._key(batch, email) for email in self._people}
         return SendosoSession(
             config,
             WatchedTokens(self._tokens(ledger), self.server),
-            self.store.once(("pace", ledger), lambda: ledger.pace(config.account, SPACING / RATE, POLL_SHARE)),
+            self.store.once(("pace", ledger, rate), lambda: ledger.pace(config.account, SPACING / rate, POLL_SHARE)),
             minute_pace=self.store.once(
                 ("minute pace", ledger),
                 lambda: ledger.pace(config.account, MINUTE_INTERVAL, POLL_SHARE, of="marketplace"),
@@ -273,8 +318,11 @@ class Play:
             resend_absent=scenario.resend_absent,
             this_try=this_try,
             limits=lambda: SpendingLimits(
-                scope_max_sends=scenario.scope_max_sends, min_days_between_gifts=scenario.min_days
+                scope_max_sends=scenario.scope_max_sends,
+                scope_max_cost=None if scenario.scope_max_cost is None else Decimal(scenario.scope_max_cost),
+                min_days_between_gifts=scenario.min_days,
             ),
+            price_of=lambda item: Price(Decimal(PRICE), "USD"),
             executor=Threads(),
         )
         ledger.sends.open_batch(batch)
@@ -303,6 +351,55 @@ class Play:
                 return sender.settles_in + 1.0
         return None
 
+    # -- waits -----------------------------------------------------------------------------------------------------
+
+    def _follow(self, delay: float = 0.0) -> None:
+        """Start a wait for the sends of the scope."""
+        if len(self._followers) < _MOST_WAITS or not self.world.allows_faults:
+            process = Process(f"wait {len(self._followers) + 1}")
+            self._followers.add(process)
+            self.world.tell("starts", process.name)
+            self.world.spawn(process, lambda: self._wait(process), delay)
+
+    def _wait(self, process: Process) -> None:
+        ledger, batch = self.store.for_process(), self.batches[0]
+        where = {"account": batch.account, "dedupe_scope": batch.dedupe_scope}
+        for _ in range(_MOST_SECONDS_BEFORE_A_WAIT):
+            try:
+                if any(ledger.sends.progress(**where)):
+                    break
+            except SendosoError:
+                pass  # the database is away
+            self.world.sleep(1.0)
+        hook = Hook(self._config, ledger, self._session(ledger, batch))
+        event = wait(hook, EVERY, dedupe_scope=batch.dedupe_scope)
+        self.waited.append(Waited(process.name, event, self.world.now))
+        self.world.tell(f"ends: {event['status']}, {event['report']['counts'] if 'report' in event else event}")
+        if event["status"] == "error":
+            self._follow(_NEXT_TRY)
+
+    def _receive(self, message: str, gid: str, delay: float = 0.0) -> None:
+        """Receive a webhook, in a process of its own; one that is not acknowledged comes again."""
+        process = Process("receiver")
+        self._receivers[process] = message, gid
+
+        def note() -> None:
+            try:
+                self.store.for_process().wakeups.note(self._config.account, message, gid)
+            except SendosoError:
+                self._lost(process)
+            self._receivers.pop(process, None)
+
+        self.world.spawn(process, note, delay)
+
+    def _note_statuses(self) -> None:
+        for row in self.store.rows("SELECT send_key, status FROM sendoso_sends WHERE status IS NOT NULL"):
+            seen = self.statuses.setdefault(row["send_key"], [])
+            if seen[-1:] != [row["status"]]:
+                seen.append(row["status"])
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
     def _finish(self) -> None:
         """Let no more faults happen, all leases lapse, and each run be tried until it ends."""
         self.world.allows_faults = False
@@ -317,3 +414,6 @@ class Play:
                 last = self.tried[-1]
                 if last.error is None and not last.waits:
                     break
+        if self.scenario.waits:
+            self._follow()
+            self.world.run()

@@ -19,7 +19,7 @@ _LONGEST_NAP = 5.0
 """Sleeps without a change after which a thread's naps grow, and what they grow to in seconds: a waiting thread looks
 less often, which a slow machine may do as well."""
 
-_SLOW = 20.0
+SLOWEST = 20.0
 """The longest that a thread waits at a seam because it is slow, in seconds; what is longer is a freeze, and a fault."""
 
 MOST_STEPS = 20_000
@@ -87,6 +87,10 @@ class Thread:
         """Whether the next thing that it does is the first byte of a send's POST."""
         self.has_slot = False
         """Whether it looks at its slot before that, on a clock that stands still while its machine sleeps."""
+        self.called_off = False
+        """Whether it is a task of an event loop that was cancelled."""
+        self.gives_up_at: float | None = None
+        """When it stops waiting for an event."""
         self.last_transaction = 0.0
         """When its last transaction began: it could know what was stored by then."""
 
@@ -115,9 +119,14 @@ class World:
         self.impossible: set[str] = set()
         """Faults that do not happen any more."""
         self.database_away_until = 0.0
+        self.transaction = 0.0
+        """Seconds that a transaction takes: what other threads of its process want to commit meanwhile comes together.
+        Where it is 0, the database restarts between two transactions alone."""
         self.story: list[tuple[float, str, str]] = []
         self.on_lost: Callable[[Process], None] = lambda process: None
         """Called for a process that is killed or frozen: Airflow starts the next try."""
+        self.on_commit: Callable[[], None] = lambda: None
+        """Called once a transaction that has written is committed."""
         self.changes = 0
         """How often the database or the server has changed."""
         self._threads: list[Thread] = []
@@ -303,5 +312,5 @@ class World:
             if thread is not current and not thread.process.dead and (due := thread.due) is not None
         ]
         ready = [thread for moment, _, thread in due if moment <= self.now]
-        later = [entry for entry in due if self.now < entry[0] <= self.now + _SLOW]
+        later = [entry for entry in due if self.now < entry[0] <= self.now + SLOWEST]
         return sorted(ready, key=lambda thread: thread.number) + ([min(later)[2]] if later else [])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,8 @@ _POST = (
     *_NOT_ACCEPTED,
 )
 _READ = ("a list without its newest send",)
+_WEBHOOK = ("webhook lost", "webhook twice")
+STATUSES = ("processing", "shipped", "delivered")
 _LOSES_A_GRANT = ("request lost", "database away", "store away")
 """Faults after which a grant may not be stored, beside what stops its process."""
 
@@ -75,10 +78,18 @@ class Sendoso:
     :param world: its clock, and who asks.
     :param lifetime: seconds that an access token works.
     :param late: seconds after which a late send is accepted, or is shown in the lists.
+    :param delivers_in: seconds from a send's acceptance until it is delivered; half of them until it is shipped.
+    :param answers_every: seconds between two moments at which POSTs are answered; 0: each is answered at once.
     """
 
-    def __init__(self, world: World, lifetime: float, late: float) -> None:
+    def __init__(
+        self, world: World, lifetime: float, late: float, answers_every: float = 0.0, delivers_in: float = inf
+    ) -> None:
         self.world = world
+        self.delivers_in = delivers_in
+        self.on_change: Callable[[str, str], None] = lambda message, gid: None
+        """Called for each webhook, with the message's id and the ``send_gid``."""
+        self.answers_every = answers_every
         self.late = late
         self.lifetime = lifetime
         self.sent: list[Sent] = []
@@ -143,7 +154,7 @@ class Sendoso:
         post = method == "POST" and path != "oauth/token"
         send = dict((json or {}).get("send", json or {})) if post else {}
         what = f"{method} /{path}" + (f" for {email_of(send)}" if post else "")
-        stale = () if post or self._stale_lists else _READ
+        stale = () if post or self._stale_lists or path.startswith(f"{_GIFTS}/") else _READ
         thread = world.current
         assert thread is not None
         thread.posts_next, thread.has_slot = post, over_at < inf
@@ -201,6 +212,8 @@ class Sendoso:
             self.world.sleep(TIMEOUT)
             return self._told(what, _NO_ANSWER, "no answer; it was accepted")
         self.world.sleep(_WAY)
+        if self.answers_every:
+            self.world.sleep(self.answers_every - self.world.now % self.answers_every)
         if fault in _ACCEPTED:
             return self._told(what, self._answer(*_ACCEPTED[fault]), f"{fault}; it was accepted")
         body: dict[str, Any] = {"success": True, "tracking_code": f"code-{made.send_id}"}
@@ -214,7 +227,23 @@ class Sendoso:
         self.sent.append(made)
         self.world.changes += 1
         self.world.tell(f"accepts {made.send_id} for {email_of(send)}", "Sendoso")
+        if self.delivers_in < inf:
+            for number in (1, 2):
+                self.world.spawn(
+                    self._machine, partial(self._post_webhook, made, number), number * self.delivers_in / 2
+                )
         return made
+
+    def _post_webhook(self, sent: Sent, number: int) -> None:
+        self.world.tell(f"{sent.send_id} is {self._status(sent)}")
+        self.world.changes += 1
+        fault = self.world.seam(f"a webhook about {sent.send_id}", _WEBHOOK)
+        for _ in range({"webhook lost": 0, "webhook twice": 2}.get(fault, 1)):
+            self.on_change(f"message-{number}-{sent.send_id}", _gid(sent))
+
+    def _status(self, sent: Sent) -> str:
+        passed = int(2 * (self.world.now - sent.made_at) / self.delivers_in)
+        return STATUSES[min(passed, len(STATUSES) - 1)]
 
     def _read(self, what: str, path: str, params: Mapping[str, Any], fault: str) -> Exchange:
         shown: list[dict[str, Any]] = []
@@ -225,12 +254,20 @@ class Sendoso:
             if fault in _READ:
                 self._stale_lists += 1
                 listed = listed[1:]
-            shown = [_row(one) for one in listed]
+            shown = [_row(one, self._status(one)) for one in listed]
+        elif path.startswith(f"{_GIFTS}/"):
+            return self._read_one(what, path.removeprefix(f"{_GIFTS}/"))
         size, page = int(params.get("per_page", 100)), int(params.get("page", 1))
         rows = shown[(page - 1) * size : page * size]
         name = "sends" if shown or path.startswith("api/v3/send") else "gifts"
         self.world.sleep(_WAY)
         return self._told(what, self._answer(200, {name: rows, "total": len(shown)}), f"{len(rows)} rows")
+
+    def _read_one(self, what: str, send_id: str) -> Exchange:
+        found = [one for one in self.sent if (one.send_id, one.path) == (send_id, _GIFTS)]
+        row = _row(found[0], self._status(found[0])) if found else {"message": "no such send"}
+        self.world.sleep(_WAY)
+        return self._told(what, self._answer(200 if found else 404, row), str(row.get("status")))
 
     def _token(self, what: str, form: dict[str, Any], fault: str) -> Exchange:
         world, process = self.world, self.world.process
@@ -283,9 +320,13 @@ def email_of(send: Mapping[str, Any]) -> str:
     return str(send.get("email") or send.get("recipient_email"))
 
 
-def _row(sent: Sent) -> dict[str, Any]:
+def _gid(sent: Sent) -> str:
+    return f"gid-{sent.send_id}"
+
+
+def _row(sent: Sent, status: str) -> dict[str, Any]:
     made_at = datetime.fromtimestamp(EPOCH + sent.made_at, UTC).isoformat()
-    row: dict[str, Any] = {"id": sent.send_id, "status": "processing", "created_at": made_at}
+    row: dict[str, Any] = {"id": sent.send_id, "send_gid": _gid(sent), "status": status, "created_at": made_at}
     if sent.path != _GIFTS:
         touch = {"id": sent.body["touch_id"]} if sent.path == _CAMPAIGNS else None
         return row | {"touch": touch, "recipient": {"email": email_of(sent.body)}}

@@ -6,23 +6,30 @@ HTTP, the database, the executor and the sleep of a session are passed in. What 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
+import secrets
 import sys
 import threading
 import time
 import types
 import uuid
+import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Executor, Future
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import tenacity
 
 from explorer.scheduler import EPOCH, Killed, Process, Thread, World
 
 PACKAGE = "airflow_provider_sendoso"
+
+Result = TypeVar("Result")
 
 
 class _Here:
@@ -252,7 +259,108 @@ class _Uuid:
         return uuid.UUID(int=_Here.names)
 
 
+class _Secrets:
+    """Stands in for the module ``secrets``: the same keys, and so the same order of the sends, in the same schedule."""
+
+    @staticmethod
+    def token_hex(size: int) -> str:
+        return "5e" * size
+
+    @staticmethod
+    def token_urlsafe(size: int) -> str:
+        return ("5e" * size)[: size * 4 // 3]
+
+
+class _Loop:
+    """Stands in for the event loop of a process."""
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any], **more: Any) -> _Task:
+        return _Task(coroutine)
+
+
+class _Task:
+    """Stands in for a task of an event loop; it is cancelled in its next sleep."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._thread = here().spawn(here().process, lambda: self._finish(coroutine))
+
+    def cancel(self) -> None:
+        self._thread.called_off = True
+
+    def _finish(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        with suppress(asyncio.CancelledError):
+            finish(coroutine)
+
+
+class Asyncio:
+    """Stands in for the module ``asyncio``: a coroutine goes on in the thread that began it, and waits in the world."""
+
+    CancelledError = asyncio.CancelledError
+    AbstractEventLoop = asyncio.AbstractEventLoop
+
+    class Event(Event):
+        """Stands in for ``asyncio.Event``."""
+
+        async def wait(self) -> bool:  # type: ignore[override]
+            """Wait until it is set, or until the time of the block around it is over."""
+            thread = _current()
+            limit = None if thread.gives_up_at is None else max(0.0, thread.gives_up_at - _now())
+            if not super().wait(limit):
+                raise TimeoutError
+            return True
+
+    @staticmethod
+    @asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
+        """Bound the waits for events in a block."""
+        thread = _current()
+        before, thread.gives_up_at = thread.gives_up_at, _now() + seconds
+        try:
+            yield
+        finally:
+            thread.gives_up_at = before
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        """Sleep in the world."""
+        here().sleep(seconds)
+        if _current().called_off:
+            raise asyncio.CancelledError
+
+    @staticmethod
+    async def to_thread(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Work here: the other coroutines of the process go on meanwhile, as each has a thread of its own."""
+        return work(*args, **kwargs)
+
+    @staticmethod
+    def get_running_loop() -> _Loop:
+        """Return the loop of the process that is going."""
+        process = here().process
+        return _loops.setdefault(process, _Loop())
+
+
+_loops: WeakKeyDictionary[Process, _Loop] = WeakKeyDictionary()
+
+
+def _current() -> Thread:
+    thread = here().current
+    assert thread is not None
+    return thread
+
+
+def finish(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end, in the thread that is going."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+    raise AssertionError("a coroutine waits for something that is not of the world")
+
+
 _REPLACED: list[tuple[Any, Any]] = [
+    (asyncio, Asyncio),
+    (secrets, _Secrets),
     (time, Time),
     (threading, Threading),
     (queue.SimpleQueue, SimpleQueue),
@@ -263,6 +371,8 @@ _REPLACED: list[tuple[Any, Any]] = [
 def take_over() -> None:
     """Replace the standard library's clocks, locks and threads in the modules of the package, and in tenacity's."""
     logging.disable(logging.CRITICAL)
+    # A task of an event loop whose process is killed first.
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == PACKAGE]
     for module in [*modules, tenacity, tenacity.nap]:
         if isinstance(module, types.ModuleType):

@@ -86,12 +86,13 @@ class Recorded(ABC):
             return iter(())
         return self._ledger.sends.progress_of(self.config.account, send_ids)
 
-    def note_statuses(self, statuses: Mapping[str, str | StatusReport]) -> None:
+    def note_statuses(self, statuses: Mapping[str, str | StatusReport], age: float = 0.0) -> None:
         """
         Write statuses into the ledger for those sends that it knows; without a ledger, do nothing.
 
         :param statuses: by send id, one of the six, or with Sendoso's words for it :attr:`Send.report
             <airflow_provider_sendoso.models.Send.report>`.
+        :param age: seconds since the first of them was read; what another wait has noted since is not set back.
         :raises SendosoLedgerError: if the ledger's database does not answer.
         """
         if self._ledger is not None:
@@ -99,7 +100,7 @@ class Recorded(ABC):
                 send_id: status if isinstance(status, StatusReport) else StatusReport.of(status)
                 for send_id, status in statuses.items()
             }
-            self._ledger.sends.note_statuses(self.config.account, reports)
+            self._ledger.sends.note_statuses(self.config.account, reports, age)
 
     def note_gids(self, gids: Mapping[str, str]) -> None:
         """

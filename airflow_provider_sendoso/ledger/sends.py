@@ -330,15 +330,17 @@ class SendLedger:
         """
         self._update(sends.c.account == account, _named([send_id]), **status_columns(report))
 
-    def note_statuses(self, account: str, reports: Mapping[str, StatusReport]) -> None:
+    def note_statuses(self, account: str, reports: Mapping[str, StatusReport], age: float = 0.0) -> None:
         """
         Store the delivery statuses of many sends, a few hundred to a statement.
 
         A final status (delivered, failed, returned) is not replaced by an earlier one, which was read before it; but a
-        ``failed`` without words is, because to the release that wrote it a send on hold had failed.
+        ``failed`` without words is, because to the release that wrote it a send on hold had failed. Nor is a status
+        further on the way, if another wait has noted it since the first of these was read.
 
         :param account: the account of the sends.
         :param reports: by send id; ids that the ledger does not know are left out.
+        :param age: seconds since the first of them was read.
         """
         same: dict[tuple[SendStatus, str | None], list[str]] = {}
         for send_id, report in reports.items():
@@ -350,6 +352,9 @@ class SendLedger:
                 if not report.status.terminal:
                     unsure = and_(sends.c.status == SendStatus.FAILED, sends.c.status_words.is_(None))
                     these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(_TERMINAL), unsure))
+                    further = [one for one in SendStatus if one is not report.status and one.reached((report.status,))]
+                    noted_before = sends.c.status_at <= db_now() - age
+                    these.append(or_(sends.c.status.is_(None), sends.c.status.not_in(further), noted_before))
                 self._update(*these, **status_columns(report))
 
     def progress(self, **where: str) -> Iterator[SendProgress]:

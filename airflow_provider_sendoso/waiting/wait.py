@@ -169,7 +169,7 @@ class Wait:
             self._bind()
             news, self.watch.news = self.watch.news, {}
             if news:
-                self.hook.note_statuses(news)
+                self.hook.note_statuses(news, self.watch.age_of(news, time.time()))
             if gids := self.watch.new_gids:
                 self.hook.note_gids(gids)
                 self.watch.new_gids = {}

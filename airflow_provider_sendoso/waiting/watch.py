@@ -313,6 +313,15 @@ class Watch:
             self.changes += send.report is None or (report.status, report.word) != (send.status, send.report.word)
             send.report = self.news[send_id] = report.after(send.report)
 
+    def age_of(self, news: Iterable[str], now: float) -> float:
+        """
+        Return the seconds since the first of some sends was asked for.
+
+        :param news: the sends' ids.
+        :param now: epoch seconds.
+        """
+        return max((now - (self.sends[send_id].asked_at or now) for send_id in news), default=0.0)
+
     def note_failure(self, send_id: str, now: float) -> None:
         """
         Record that the check of a send failed; the send is due again after the same pause as after an answer.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutants.guard import Guard
-from mutants.guards import absence, accounts, answers, bucket, claims, limits, posting, tokens
+from mutants.guards import absence, accounts, answers, bucket, claims, limits, posting, tokens, waits
 
 PARTS: dict[str, tuple[Guard, ...]] = {
     "Claims and transitions": claims.GUARDS,
@@ -11,6 +11,7 @@ PARTS: dict[str, tuple[Guard, ...]] = {
     "The answer to a POST": answers.GUARDS,
     "Whether a send went out": absence.GUARDS,
     "What a run may send": limits.GUARDS,
+    "Waits": waits.GUARDS,
     "Tokens": tokens.GUARDS,
     "Accounts and the database": accounts.GUARDS,
     "A ledger in a bucket": bucket.GUARDS,

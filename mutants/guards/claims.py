@@ -313,6 +313,7 @@ GUARDS: tuple[Guard, ...] = (
         "mine.result if mine.committed else self._alone(work)",
         "mine.result",
         "ledger/test_ledger_group_commit.py::test_a_group_whose_connection_is_lost_is_committed_again",
+        explored=True,
     ),
     guard(
         "group-committed",
@@ -321,6 +322,7 @@ GUARDS: tuple[Guard, ...] = (
         "part.over, part.committed = True, committed",
         "part.over, part.committed = True, True",
         "ledger/test_ledger_group_commit.py::test_a_transition_that_fails_does_not_fail_the_others_of_its_group",
+        explored=True,
     ),
     guard(
         "recipient-key",

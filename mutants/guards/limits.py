@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants.guard import Guard, guard
+from mutants.guard import Edit, Guard, guard
 
 _PREVIEW = "sending/preview.py:preview"
 _LIMITS = "batch/limits.py:Limits"
@@ -146,6 +146,16 @@ GUARDS: tuple[Guard, ...] = (
         "        span.these, WENT_OUT, sends.c.send_key != but\n",
         "        span.these, sends.c.state == State.SENT, sends.c.send_key != but\n",
         "ledger/test_ledger_limits.py::test_a_send_that_may_have_gone_out_keeps_its_place_until_it_is_resolved",
+        explored=True,
+    ),
+    guard(
+        "budget-used-up",
+        "What was posted and is known not to have gone out gives its place in a limit back",
+        "ledger/spending.py:_check",
+        "used = count(connection, span, but=claim.send_key)",
+        "used = Used(counter.sends - 1) if counter else count(connection, span, but=claim.send_key)",
+        "ledger/test_ledger_limits.py::test_what_was_not_sent_is_given_back",
+        explored=True,
     ),
     guard(
         "budget-doubt",
@@ -162,6 +172,22 @@ GUARDS: tuple[Guard, ...] = (
         "        if last_gift is not None and last_gift > now - days * DAY:\n",
         "        if False:\n",
         f"{_BUDGET}::test_two_rows_of_a_person_under_different_keys_are_one_gift",
+        explored=True,
+    ),
+    guard(
+        "capped-open",
+        "A gift of unknown outcome is one of the gifts between which the days have to pass",
+        "ledger/spending.py",
+        "_LAST_GIFT = select(func.max(case((WENT_OUT, WHEN))))",
+        "_LAST_GIFT = select(func.max(case((sends.c.state == State.SENT, WHEN))))",
+        "ledger/test_ledger_limits.py::test_a_person_who_was_sent_anything_of_the_account_is_capped_in_every_scope",
+        also=(
+            Edit(
+                "ledger/budget.py:Budget.last_gifts",
+                "sends.c.email_hash.in_(list(email_hashes)), WENT_OUT)",
+                'sends.c.email_hash.in_(list(email_hashes)), sends.c.state == "SENT")',
+            ),
+        ),
         explored=True,
     ),
     guard(

@@ -23,6 +23,13 @@ PROMISES = {
     "slot-over": ("rate", "looked at their slots and left within a second"),
     "capped": ("days between gifts", "within the days between two gifts"),
     "lapsed-post": ("one run", "no gift twice"),
+    "budget-reserved": ("scope limit, late POSTs", "the limit of the scope is 2"),
+    "budget-used-up": ("scope limit, late POSTs", "and 2 fit in the scope's limit"),
+    "capped-open": ("days between gifts, late POSTs", "within the days between two gifts"),
+    "group-own-result": ("group commit of outcomes, restarts", "was answered, and is lost"),
+    "group-committed": ("group commit of outcomes, restarts", "was answered, and is lost"),
+    "woken": ("a wait that webhooks wake, lost answers", "and webhooks would have it by"),
+    "status-back": ("a wait that webhooks wake, lost answers", "processing, shipped, delivered, shipped"),
 }
 """The case in which a missing guard breaks a promise."""
 
@@ -37,6 +44,8 @@ def explore(*arguments: str, tree: Path = ROOT) -> subprocess.CompletedProcess[s
 LATER = (
     *("campaign", "days between gifts", "marketplace and SmartSend", "one run, resend"),
     *("scope limit", "the database's clock", "two runs"),
+    *("scope limit, late POSTs", "days between gifts, late POSTs", "limits of sends and cost, late POSTs"),
+    *("a wait for campaign sends", "a wait that webhooks wake", "a wait that webhooks wake, lost answers"),
     *("bucket", "bucket, lists are trusted", "bucket, tokens"),
 )
 """The dearest cases. Of those left, `one run` has each fault at each step, and `bucket, two runs` two runs that take

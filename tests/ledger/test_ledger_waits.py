@@ -52,6 +52,16 @@ def test_a_status_noted_late_does_not_replace_a_final_status(opened: Ledger) -> 
     assert statuses(opened, batch_id="batch") == {"a": "returned", "b": "shipped"}
 
 
+def test_a_status_that_was_read_before_a_later_one_was_noted_does_not_set_it_back(opened: Ledger) -> None:
+    send(opened, "a", "b")
+    opened.sends.note_statuses("account", reports(**{"a": "shipped", "b": "pending"}))
+    opened.sends.note_statuses("account", reports(**{"a": "processing", "b": "processing"}), age=20.0)
+    assert statuses(opened, batch_id="batch") == {"a": "shipped", "b": "processing"}
+    # Sendoso itself may set a status back, as for a gift that is out of stock.
+    opened.sends.note_statuses("account", reports(**{"a": "processing"}))
+    assert statuses(opened, batch_id="batch") == {"a": "processing", "b": "processing"}
+
+
 def test_statuses_are_noted_and_found_only_for_sends_of_the_account(opened: Ledger) -> None:
     send(opened, "a")
     opened.sends.note_statuses("another", reports(**{"a": "failed"}))
