@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -345,6 +345,14 @@ class _Noted:
         """Note the time, which is the slot's, and let the send commit POSTING."""
         self.slot_at = time.monotonic()
         self._send.commit_posting(transaction)
+
+    @staticmethod
+    def commit_all(transaction: Any, sends: Sequence[_Noted]) -> None:
+        """Note the time for each, and let the sends commit POSTING together."""
+        now = time.monotonic()
+        for noted in sends:
+            noted.slot_at = now
+        sends[0]._send.commit_all(transaction, [noted._send for noted in sends])
 
 
 class _Authorization(AuthBase):

@@ -17,18 +17,21 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.schema import Table
+from sqlalchemy.sql.dml import Update
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError, SendosoLedgerError
 from airflow_provider_sendoso.ledger import schema
 from airflow_provider_sendoso.ledger.bucket.dialect import replica_of
-from airflow_provider_sendoso.ledger.group_commit import GroupCommit
+from airflow_provider_sendoso.ledger.group_commit import GroupCommit, NotTogether
 from airflow_provider_sendoso.ledger.outages import Outages
 from airflow_provider_sendoso.ledger.server_checks import check_server
 from airflow_provider_sendoso.ledger.sessions import prepare
 from airflow_provider_sendoso.ledger.upgrades import make_missing
 
 T = TypeVar("T")
+Moved = tuple[Update, Mapping[str, Any]]
+"""An update of one row, and its values."""
 
 PATIENCE = 10.0
 """Seconds for which a transaction is repeated after a deadlock, a lock time-out or a lost connection."""
@@ -96,7 +99,7 @@ class Database:
         # SQLite lets one writer work, and the others sleep longer and longer. So the threads of a process take turns.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
         self._machine = nullcontext if self._replica is None else self._replica.turn
-        self.together = GroupCommit(self.in_turn, self._machine)
+        self.together = GroupCommit(self.in_turn, self._machine, update_each)
         """Runs work of several threads in one transaction."""
         self.outages = Outages()
         prepare(engine)
@@ -142,16 +145,19 @@ class Database:
         """
         return self.run(work, patience, lambda: self.in_turn(work))
 
-    def run_together(self, work: Callable[[Connection], T], row: str, patience: float = PATIENCE) -> T:
+    def run_together(
+        self, work: Callable[[Connection], T], row: str, patience: float = PATIENCE, moved: Moved | None = None
+    ) -> T:
         """
         Run a transaction, perhaps together with those of other threads.
 
         :param work: as for :meth:`run`.
         :param row: as for :meth:`GroupCommit.once`.
         :param patience: as for :meth:`run`.
+        :param moved: the one update that the work consists of, if it hits its row.
         :raises SendosoLedgerError: as :meth:`run`.
         """
-        return self.run(work, patience, lambda: self.together.once(work, row))
+        return self.run(work, patience, lambda: self.together.once(work, row, moved))
 
     def _say_waiting(self) -> None:
         # Log lines come from the run's own thread only, which also logs for the threads that post.
@@ -310,6 +316,23 @@ class Database:
             # On MySQL every change of a table commits. The lock belongs to the connection, which is closed after use.
             connection.detach()
             connection.execute(text(f"SELECT GET_LOCK('{schema.identity.name}', {_CREATE_PATIENCE_S})"))
+
+
+def update_each(connection: Connection, moves: Sequence[Moved]) -> Sequence[bool]:
+    """
+    Update a row with each of some values, in one call of the driver.
+
+    :param connection: of the running transaction.
+    :param moves: the update, which has to be the same for all, and the values of each.
+    :return: ``True`` for each.
+    :raises NotTogether: if not each of them has updated one row.
+    """
+    statement = moves[0][0]
+    if any(other is not statement for other, _ in moves):
+        raise NotTogether
+    if connection.execute(statement, [values for _, values in moves]).rowcount != len(moves):
+        raise NotTogether
+    return [True] * len(moves)
 
 
 def _is_transient(error: BaseException) -> bool:

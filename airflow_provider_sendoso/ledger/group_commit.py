@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, TypeVar
 
@@ -57,11 +57,15 @@ class Duration:
         self.usual += _WEIGHT * (seconds - self.usual)
 
 
+class NotTogether(Exception):
+    """A group cannot be run in few statements, and is rolled back; each thread repeats its own work."""
+
+
 class _Part:
     """The work of one thread in a group."""
 
-    def __init__(self, work: Callable[[Connection], Any], row: str) -> None:
-        self.work, self.row = work, row
+    def __init__(self, work: Callable[[Connection], Any], row: str, item: Any) -> None:
+        self.work, self.row, self.item = work, row, item
         self.result: Any = None
         self.over = self.committed = self.leads = False
         self.called = threading.Lock()
@@ -75,15 +79,20 @@ class GroupCommit:
 
     :param once: runs one transaction.
     :param turn: what is taken before one is run.
+    :param at_once: runs the work of several threads in as few statements as for one, given their items in the order of
+        their rows, and returns their results; raises :class:`NotTogether` if it cannot do exactly what each thread's
+        own work would.
     """
 
     def __init__(
         self,
         once: Callable[[Callable[[Connection], Any]], Any],
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        at_once: Callable[[Connection, list[Any]], Sequence[Any]] | None = None,
     ) -> None:
         self._once = once
         self._turn = turn
+        self._at_once = at_once
         self.takes = Duration()
         self.forget()
         _all.add(self)
@@ -94,15 +103,16 @@ class GroupCommit:
         self._waiting: list[_Part] = []
         self._busy = False
 
-    def once(self, work: Callable[[Connection], T], row: str) -> T:
+    def once(self, work: Callable[[Connection], T], row: str, item: Any = None) -> T:
         """
         Run work in a transaction, perhaps together with that of other threads, and return when it is committed.
 
         :param work: may run in another thread, and once more in this one if the group's transaction has failed.
         :param row: the key of the only send that the work locks; a group locks its rows in the order of their keys, so
             that two transactions do not deadlock.
+        :param item: what ``at_once`` needs to know of the work; ``None`` for work that it does not know.
         """
-        mine, asked = _Part(work, row), time.monotonic()
+        mine, asked = _Part(work, row, item), time.monotonic()
         with ExitStack() as turn:
             group = self._wait(mine, turn)
             if group:
@@ -149,9 +159,16 @@ class GroupCommit:
             self._waiting[0].called.release()
 
     def _commit(self, group: list[_Part]) -> None:
+        parts = sorted(group, key=lambda part: part.row)
+        items = [part.item for part in parts if part.item is not None]
+
         def work(connection: Connection) -> None:
-            for part in sorted(group, key=lambda part: part.row):
-                part.result = part.work(connection)
+            if self._at_once is not None and len(items) == len(parts) > 1:
+                results = self._at_once(connection, items)
+            else:
+                results = [part.work(connection) for part in parts]
+            for part, result in zip(parts, results, strict=True):
+                part.result = result
 
         committed = False
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import case, select, update
+from sqlalchemy import bindparam, case, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
@@ -35,14 +35,18 @@ class LedgerPace:
 
     def __init__(self, database: Database, account: str, interval: float, poll_share: int) -> None:
         self._database = database
-        self._together = GroupCommit(database.once)
+        self._together = GroupCommit(database.once, at_once=self._take_each)
         self._account = account
         self._this_row = pace.c.account == account
         # Built once: these statements run ten times a second, and building them costs more than running them.
         self._interval = interval
         self._take = {poll: self._take_slots(poll=poll) for poll in (True, False)}
         is_free = pace.c.tat <= db_now()
-        self._take_free = self._move(slot=db_now(), send_at=db_now(), tat=db_now() + interval).where(is_free)
+        of_account = pace.c.account == bindparam("this_account")
+        self._this = {"this_account": account}
+        self._take_free = (
+            update(pace).where(of_account, is_free).values(slot=db_now(), send_at=db_now(), tat=db_now() + interval)
+        )
         self._sending = select(pace.c.send_at > db_now() - _SENDING).where(self._this_row)
         turn = _later(pace.c.poll_tat, db_now())
         self._line_up = self._step(pace.c.poll_slot, poll_slot=turn, poll_tat=turn + poll_share * interval)
@@ -76,12 +80,18 @@ class LedgerPace:
         """
 
         def work(connection: Connection) -> bool:
-            if connection.execute(self._take_free).rowcount != 1:
+            if connection.execute(self._take_free, self._this).rowcount != 1:
                 return False
             send.commit_posting(connection)
             return True
 
-        return self._database.run(work, first=partial(self._together.once, work, send.row))
+        return self._database.run(work, first=partial(self._together.once, work, send.row, send))
+
+    def _take_each(self, connection: Connection, sends: Sequence[SlotCommit]) -> Sequence[bool]:
+        free = connection.execute(self._take_free, [self._this] * len(sends)).rowcount
+        if free:
+            sends[0].commit_all(connection, sends[:free])
+        return [number < free for number in range(len(sends))]
 
     def push_back(self, seconds: float) -> None:
         """Block all requests of the account for a number of seconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy.sql.dml import Update
 
 from airflow_provider_sendoso.exceptions import SendosoConfigError
 from airflow_provider_sendoso.ledger import clocks
-from airflow_provider_sendoso.ledger.database import PATIENCE, Database
+from airflow_provider_sendoso.ledger.database import PATIENCE, Database, update_each
 from airflow_provider_sendoso.ledger.records import (
     PERHAPS_SENT,
     Batch,
@@ -27,7 +27,7 @@ from airflow_provider_sendoso.ledger.records import (
     record_of,
 )
 from airflow_provider_sendoso.ledger.schema import LONGEST_SCOPE, batches, db_now, scopes, sends
-from airflow_provider_sendoso.ledger.spending import UNLIMITED, Fit, reserve
+from airflow_provider_sendoso.ledger.spending import UNLIMITED, Fit, reserve, reserve_all
 from airflow_provider_sendoso.ledger.statements import in_groups, now_on, status_columns
 from airflow_provider_sendoso.ledger.transitions import (
     BEGIN_POST,
@@ -39,6 +39,7 @@ from airflow_provider_sendoso.ledger.transitions import (
     PROCESS_LOST,
     REOPEN,
     new_row,
+    of_claim,
     take,
     take_new,
     transit,
@@ -211,7 +212,35 @@ class SendLedger:
             }
             return transit(connection, claim, BEGIN_POST, State.POSTING, **values)
 
-        return work(connection) if connection is not None else self._run(claim, work)
+        return work(connection) if connection is not None else self._database.run_together(work, claim.send_key)
+
+    def begin_posts(self, connection: Connection, posts: Sequence[tuple[Claim, float, Fit]]) -> None:
+        """
+        Do what :meth:`begin_post` does for several sends at once, in as many statements as for one.
+
+        :param connection: a transaction that the caller commits.
+        :param posts: the claim, the lease and the limits of each send.
+        :raises NotTogether: if :meth:`begin_post` might answer otherwise for one of them; the caller rolls back, and
+            calls it for each.
+        """
+        mark = clocks.mark()
+        posted_at = reserve_all(self._database, connection, [(claim, fit) for claim, _, fit in posts])
+        prices = [fit.price if isinstance(fit.price, Price) else None for _, _, fit in posts]
+        moves = [
+            (
+                BEGIN_POST,
+                of_claim(claim)
+                | {
+                    "lease": lease,
+                    "to_mark": mark,
+                    "to_posted_at": posted_at,
+                    "to_cost": price and price.millionths,
+                    "to_currency": price and price.currency,
+                },
+            )
+            for (claim, lease, _), price in zip(posts, prices, strict=True)
+        ]
+        update_each(connection, moves)
 
     def check_fit(self, claim: Claim, fit: Fit) -> None:
         """
@@ -487,10 +516,8 @@ class SendLedger:
     def _transition(
         self, claim: Claim, statement: Update, state: State, patience: float = PATIENCE, **values: Any
     ) -> bool:
-        return self._run(claim, partial(transit, claim=claim, statement=statement, state=state, **values), patience)
-
-    def _run(self, claim: Claim, work: Callable[[Connection], bool], patience: float = PATIENCE) -> bool:
-        return self._database.run_together(work, claim.send_key, patience)
+        work = partial(transit, claim=claim, statement=statement, state=state, **values)
+        return self._database.run_together(work, claim.send_key, patience, (statement, of_claim(claim) | values))
 
     def _read(self, *where: Any) -> list[Record]:
         def work(connection: Connection) -> list[Record]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -28,8 +28,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from airflow_provider_sendoso.exceptions import SendosoLimitError
 from airflow_provider_sendoso.ledger.database import Database
+from airflow_provider_sendoso.ledger.group_commit import NotTogether
 from airflow_provider_sendoso.ledger.records import PERHAPS_SENT, Claim, State
-from airflow_provider_sendoso.ledger.schema import db_now, sends, spending
+from airflow_provider_sendoso.ledger.schema import Moment, db_now, sends, spending
 from airflow_provider_sendoso.models.spending import NO_LIMITS, Limit, Price, SpendingLimits, Used
 
 NEARLY = 0.8
@@ -60,7 +61,7 @@ _ADD = (
     update(spending)
     .where(_THIS_ACCOUNT, or_(*_NAMES))
     .values(
-        sends=spending.c.sends + 1,
+        sends=spending.c.sends + bindparam("sends_more"),
         cost=spending.c.cost + bindparam("cost_more"),
         currency=case(
             (_CURRENCY.is_(None), spending.c.currency),
@@ -79,6 +80,16 @@ _LAST_GIFT = select(func.max(case((WENT_OUT, WHEN)))).where(
     sends.c.account == bindparam("this_account"),
     sends.c.email_hash == bindparam("this_person"),
     sends.c.send_key != bindparam("this_key"),
+)
+
+_RECENT_GIFTS = (
+    select(sends.c.send_key)
+    .where(
+        sends.c.account == bindparam("this_account"),
+        sends.c.email_hash.in_(bindparam("these_people", expanding=True)),
+        case((WENT_OUT, WHEN)) > bindparam("since", type_=Moment),
+    )
+    .limit(1)
 )
 
 
@@ -220,20 +231,91 @@ def reserve(database: Database, connection: Connection, claim: Claim, fit: Fit) 
     return now
 
 
-def _add_and_check(database: Database, connection: Connection, claim: Claim, fit: Fit, now: float) -> None:
-    """Add a send to the counters that are there, and refuse it if it does not fit in a limit."""
-    of = spans(claim.account, claim.dedupe_scope, now)
-    names = {"this_account": claim.account} | {f"this_{period}": span.name for period, span in of.items()}
-    price = fit.price if isinstance(fit.price, Price) else None
-    more = {"cost_more": price.millionths if price else 0, "with_currency": price.currency if price else None}
+def reserve_all(database: Database, connection: Connection, posts: Sequence[tuple[Claim, Fit]]) -> float:
+    """
+    Do what :func:`reserve` does for several sends, in as many statements as for one, if all of them surely may be sent.
+
+    :param database: as for :func:`reserve`.
+    :param connection: as for :func:`reserve`.
+    :param posts: the sends, each with what it has to fit in.
+    :return: as :func:`reserve`.
+    :raises NotTogether: if one of them might not fit, or their limits differ: then each has to be decided by itself.
+    """
+    claims = [claim for claim, _ in posts]
+    fits = [fit for _, fit in posts]
+    prices = [fit.price for fit in fits if isinstance(fit.price, Price)]
+    account, scope, limits = claims[0].account, claims[0].dedupe_scope, fits[0].limits
+    alike = {(claim.account, claim.dedupe_scope, fit.limits) for claim, fit in posts}
+    currencies = {price.currency for price in prices}
+    if len(alike) > 1 or len(currencies) > 1 or (limits.on_cost and len(prices) < len(posts)):
+        raise NotTogether
+    lock = _lock(database, connection, account)
+    if limits.min_days_between_gifts:
+        _check_last_gifts(connection, claims, lock.now - limits.min_days_between_gifts * DAY)
+    if not lock.counters and not limits.any:
+        return lock.now
+    of = spans(account, scope, lock.now)
+    cost = sum(price.millionths for price in prices)
+    counters = _add(database, connection, account, of, len(posts), cost, next(iter(currencies), None), limits)
+    room = Room(math.inf, math.inf)
+    for period, span in of.items():
+        for limit in (limit for limit in limits if limit.period == period):
+            counter = counters.get(span.name)
+            if counter is None or not 0 <= lock.now - counter.counted_at < _COUNT_AGAIN:
+                raise NotTogether
+            if not all(_surely_fits(limit, counter, next(iter(currencies), ""), fit.near) for fit in fits):
+                raise NotTogether
+            left = limit.most - _total(limit, counter)
+            room = Room(room.sends, min(room.cost, left)) if limit.is_cost else Room(min(room.sends, left), room.cost)
+    if limits.any:
+        for fit in fits:
+            fit.room.sends, fit.room.cost = room.sends, room.cost
+    return lock.now
+
+
+def _check_last_gifts(connection: Connection, claims: Sequence[Claim], since: float) -> None:
+    """Raise :class:`NotTogether` if somebody was sent something since a moment, or is sent two of these gifts."""
+    people = [claim.email_hash for claim in claims if claim.email_hash is not None]
+    if len(people) != len(set(people)):
+        raise NotTogether
+    query = {"this_account": claims[0].account, "these_people": people, "since": since}
+    if people and connection.execute(_RECENT_GIFTS, query).first() is not None:
+        raise NotTogether
+
+
+def _add(
+    database: Database,
+    connection: Connection,
+    account: str,
+    of: Mapping[str, Span],
+    number: int,
+    cost: int,
+    currency: str | None,
+    limits: SpendingLimits,
+) -> dict[str, Any]:
+    """
+    Add sends to the counters that are there.
+
+    :return: these counters with the sends, by their names; perhaps none if nothing is limited.
+    """
+    names = {"this_account": account} | {f"this_{period}": span.name for period, span in of.items()}
+    more = {"sends_more": number, "cost_more": cost, "with_currency": currency}
     if database.dialect == "postgresql":
         rows = connection.execute(_ADD_AND_READ, names | more).fetchall()  # saves a round trip
     else:
         counted = connection.execute(_ADD, names | more).rowcount
-        rows = connection.execute(_COUNTERS, names).fetchall() if counted and fit.limits.any else []
+        rows = connection.execute(_COUNTERS, names).fetchall() if counted and limits.any else []
+    return {row.name: row for row in rows}
+
+
+def _add_and_check(database: Database, connection: Connection, claim: Claim, fit: Fit, now: float) -> None:
+    """Add a send to the counters that are there, and refuse it if it does not fit in a limit."""
+    of = spans(claim.account, claim.dedupe_scope, now)
+    price = fit.price if isinstance(fit.price, Price) else None
+    cost, currency = (price.millionths, price.currency) if price else (0, None)
+    counters = _add(database, connection, claim.account, of, 1, cost, currency, fit.limits)
     if not fit.limits.any:
         return
-    counters = {row.name: row for row in rows}
     left = {False: [math.inf], True: [math.inf]}
     for period, span in of.items():
         limits = [limit for limit in fit.limits if limit.period == period]

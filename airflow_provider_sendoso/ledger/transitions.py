@@ -117,6 +117,11 @@ def new_row(batch: Batch, want: Wanted, now: float) -> dict[str, Any]:
     }
 
 
+def of_claim(claim: Claim) -> dict[str, Any]:
+    """Return the values by which a transition finds the row of a claim."""
+    return {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
+
+
 def transit(connection: Connection, claim: Claim, statement: Update, state: State, **values: Any) -> bool:
     """
     Execute a transition of a claimed send.
@@ -127,7 +132,7 @@ def transit(connection: Connection, claim: Claim, statement: Update, state: Stat
     :param values: the statement's values.
     :return: ``False`` if the claim is lost; then nothing was changed.
     """
-    mine = {"this_key": claim.send_key, "this_owner": claim.owner, "this_attempt": claim.attempt}
+    mine = of_claim(claim)
     if connection.execute(statement, mine | values).rowcount == 1:
         return True
     # A transaction is repeated when the acknowledgement of its commit was lost; the send is in the new state then.

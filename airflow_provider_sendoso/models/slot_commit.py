@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -17,4 +18,13 @@ class SlotCommit(Protocol):
         Commit that the send is being posted.
 
         :param transaction: the slot's own, which somebody else commits; without it, one of its own.
+        """
+
+    @staticmethod
+    def commit_all(transaction: Any, sends: Sequence[Any]) -> None:
+        """
+        Commit that several sends are being posted, in as many statements as for one.
+
+        :param transaction: that of their slots, which somebody else commits.
+        :param sends: the sends, of this one's kind; if this raises, each is committed on its own.
         """

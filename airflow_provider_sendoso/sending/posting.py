@@ -299,13 +299,8 @@ class _Attempt:
         :raises SendosoLimitError: if the send does not fit in a limit.
         :raises Halted: if the batch is being stopped.
         """
-        if self._poster.halted():
-            raise Halted
-        crash_point("slot-taken")
-        # Measured before the commit, so that a slow commit does not make the lease seem longer than it is. Not all of a
-        # longer lease may be used up: the settle time begins to count when the longest POST is over.
-        self._lapses_at = since_boot() + self._poster.longest_post
-        was, self._posting = self._posting, True  # even if the commit fails: its answer may have been lost
+        was = self._posting
+        self._may_be_posting()
         try:
             begun = self._sends.begin_post(self.claim, self._poster.lease, transaction, self._fit)
         except (Capped, SendosoLimitError):
@@ -314,6 +309,29 @@ class _Attempt:
         if not begun:
             self._posting = False
             raise _ClaimLost
+
+    @staticmethod
+    def commit_all(transaction: Any, attempts: Sequence[_Attempt]) -> None:
+        """
+        Commit that several POSTs are about to be made.
+
+        :param transaction: the transaction that took their slots.
+        :param attempts: the attempts of one batch; if this raises, each is committed on its own.
+        """
+        for attempt in attempts:
+            attempt._may_be_posting()
+        posts = [(attempt.claim, attempt._poster.lease, attempt._fit) for attempt in attempts]
+        attempts[0]._sends.begin_posts(transaction, posts)
+
+    def _may_be_posting(self) -> None:
+        """Note, before a commit of POSTING, that it may be committed, and when its lease lapses then."""
+        if self._poster.halted():
+            raise Halted
+        crash_point("slot-taken")
+        # Measured before the commit, so that a slow commit does not make the lease seem longer than it is. Not all of a
+        # longer lease may be used up: the settle time begins to count when the longest POST is over.
+        self._lapses_at = since_boot() + self._poster.longest_post
+        self._posting = True  # even if the commit fails: its answer may have been lost
 
     def put_off(self, outcome: PostOutcome) -> bool:
         """

@@ -325,6 +325,14 @@ GUARDS: tuple[Guard, ...] = (
         explored=True,
     ),
     guard(
+        "group-all-moved",
+        "Of a group that is moved in one call, each send was moved, or each moves its own",
+        "ledger/database.py:update_each",
+        "if connection.execute(statement, [values for _, values in moves]).rowcount != len(moves):",
+        "if connection.execute(statement, [values for _, values in moves]).rowcount == 0:",
+        "ledger/test_ledger_posting_together.py::test_a_claim_that_is_lost_posts_nothing_and_takes_nobody_along",
+    ),
+    guard(
         "recipient-key",
         "A scope identifies recipients by one key for ever",
         _SENDS + ":SendLedger._check_recipient_key",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from group_queue import Queue
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
@@ -41,37 +41,6 @@ def claims(opened: Ledger) -> list[Claim]:
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(len(KEYS)) as threads:
         yield threads
-
-
-class Queue:
-    """Keeps one thread's transaction open until others are waiting, so that these become one transaction."""
-
-    def __init__(self, together: GroupCommit, pool: ThreadPoolExecutor) -> None:
-        self.together, self.pool = together, pool
-        self.begun, self.go_on = threading.Event(), threading.Event()
-        self.sizes: list[int] = []
-        self._first = pool.submit(together.once, self._hold, "")
-        assert self.begun.wait(60)
-        commit = together._commit
-        together._commit = lambda group: (self.sizes.append(len(group)), commit(group))[1]  # type: ignore[method-assign]
-
-    def _hold(self, connection: Connection) -> None:
-        # Not the ledger's lock, which the next thread has to get.
-        self.begun.set()
-        assert self.go_on.wait(300)
-
-    def add(self, *calls: Callable[[], Any]) -> list[Future[Any]]:
-        before = len(self.together._waiting)
-        futures = [self.pool.submit(call) for call in calls]
-        give_up = time.monotonic() + 60
-        while len(self.together._waiting) < before + len(calls):
-            assert time.monotonic() < give_up
-            time.sleep(0.001)
-        return futures
-
-    def release(self) -> None:
-        self.go_on.set()
-        self._first.result(60)
 
 
 @pytest.fixture
