@@ -159,8 +159,8 @@ def escaped(words: str) -> str:
 
 def _views(text: str) -> list[_View]:
     views = [_View(text, [(at, at + 1) for at in range(len(text))])]
-    while len(views) <= _ROUNDS and (view := views[-1].decoded()).text != views[-1].text:
-        views.append(view)
+    while len(views) <= _ROUNDS and _ENCODED.search(views[-1].text):
+        views.append(views[-1].decoded())
     return views
 
 

@@ -86,8 +86,10 @@ class Transport:
         """
         http = self._session()
         try:
-            prepared = http.prepare_request(
-                requests.Request(method, url, params=params, json=json, headers=headers, auth=auth)
+            prepared = requests.PreparedRequest()
+            # As the session would, which takes twice as long to merge what it does not have.
+            prepared.prepare(
+                method, url, {**http.headers, **headers}, params=params, auth=auth, cookies=http.cookies, json=json
             )
             note = _notes.note = _Note(tls=self._network.tls, over_at=over_at)
         except Exception as error:
