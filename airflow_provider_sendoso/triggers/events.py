@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
@@ -368,6 +367,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         from airflow_provider_sendoso.events.differences import Question
         from airflow_provider_sendoso.events.polling import EventWait
+        from airflow_provider_sendoso.ledger.clocks import since_boot
         from airflow_provider_sendoso.waiting.wakeups import sleep_until_poll, subscribe
         from airflow_provider_sendoso.waiting.watch import TRANSIENT_FAILURES
 
@@ -377,7 +377,7 @@ class SendosoEventWaitTrigger(BaseTrigger):
             every = _every(hook, self.object, self.poke_interval)
             wait = EventWait(hook, question, self.cursor_name, self.run_name)
             while True:
-                began, self._pages = monotonic(), 1
+                began, self._pages = since_boot(), 1
                 try:
                     report = await self._poll(wait, session)
                 except TRANSIENT_ERRORS as error:
@@ -429,7 +429,9 @@ class _Pauses:
 
     async def begin(self) -> None:
         """Begin a poll: from now on webhooks call for the next one."""
-        self._began = monotonic()
+        from airflow_provider_sendoso.ledger.clocks import since_boot
+
+        self._began = since_boot()
         if self._trigger.object not in SENDS:
             return
         from airflow_provider_sendoso.hooks.sendoso import SendosoHook

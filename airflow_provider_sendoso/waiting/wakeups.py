@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from weakref import WeakKeyDictionary
@@ -16,6 +15,7 @@ from weakref import WeakKeyDictionary
 from airflow_provider_sendoso.exceptions import SendosoError
 from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger import Ledger
+from airflow_provider_sendoso.ledger.clocks import since_boot
 from airflow_provider_sendoso.ledger.wakeups import Wakeup
 from airflow_provider_sendoso.waiting.watch import walk_pause
 
@@ -44,7 +44,7 @@ class Ear:
     :param ledger: where they are.
     :param account: whose they are; ``None``: all accounts'.
     :param reach: seconds that the first look reaches back.
-    :param clock: monotonic seconds.
+    :param clock: seconds that run on while the machine is suspended, as a wake-up's do.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Ear:
         ledger: Ledger,
         account: str | None = None,
         reach: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = since_boot,
     ) -> None:
         self._ledger = ledger
         self._account = account
@@ -165,7 +165,7 @@ async def subscribe(hook: SendosoHook) -> AsyncIterator[Subscription]:
 
 
 async def sleep_until_poll(
-    subscription: Subscription, began: float, pages: int, every: float, clock: Callable[[], float] = time.monotonic
+    subscription: Subscription, began: float, pages: int, every: float, clock: Callable[[], float] = since_boot
 ) -> None:
     """
     Sleep until a list is to be polled again: when the time has come, or when a send of the account has changed.
@@ -177,7 +177,7 @@ async def sleep_until_poll(
     :param began: when the last poll began, by ``clock``.
     :param pages: the requests of the last poll.
     :param every: seconds from now until the next poll without any wake-up.
-    :param clock: monotonic seconds.
+    :param clock: seconds that run on while the machine is suspended, as a wake-up's do.
     """
     until = clock() + every
     while (left := until - clock()) > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -194,7 +195,21 @@ def test_an_ear_hears_each_wake_up_once_also_those_that_were_committed_late() ->
     assert listening.listen() == []
 
 
-def test_an_ear_reaches_back_over_the_time_in_which_the_ledger_was_away() -> None:
+def test_an_ear_reaches_back_over_the_time_for_which_its_machine_was_suspended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wakeups, asleep = FakeWakeups(), [0.0]
+    clock = time.clock_gettime
+    suspended = time.CLOCK_BOOTTIME
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + asleep[0] * (which == suspended))
+    ledger: Any = type("L", (), {"wakeups": wakeups})
+    listening = Ear(ledger, "acme")
+    listening.listen()
+    asleep[0], wakeups.now, wakeups.stored = HOUR, HOUR, [("a", 60.0)]
+    assert [one.svix_id for one in listening.listen()] == ["a"]
+
+
+def test_an_ear_reaches_back_over_the_time_in_in_which_the_ledger_was_away() -> None:
     wakeups = FakeWakeups()
     listening = ear(wakeups)
     wakeups.now = 5.0
