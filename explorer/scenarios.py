@@ -256,6 +256,8 @@ class Play:
             tried.superseded = True
         except SendosoLimitError as error:
             tried.limited = True
+            held = any(result.outcome is RowOutcome.HELD for result in tried.results.values())
+            tried.waits = held and self.scenario.resend_absent  # a person clears the task until all are sent
             self.world.tell(f"fails: {error}")
             again = _NEXT_TRY
         except SendosoError as error:
