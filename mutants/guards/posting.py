@@ -66,7 +66,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "lease-from-before",
         "The lease counts from before the commit of POSTING",
-        _POSTING + ":_Attempt.commit_posting",
+        _POSTING + ":_Attempt._may_be_posting",
         "        self._lapses_at = since_boot() + self._poster.longest_post\n",
         "",
         f"{_GUARDS}::test_the_lease_counts_from_before_the_commit",
@@ -75,6 +75,13 @@ GUARDS: tuple[Guard, ...] = (
                 _POSTING + ":_Attempt.commit_posting",
                 "            raise _ClaimLost\n",
                 "            raise _ClaimLost\n        self._lapses_at = since_boot() + self._poster.longest_post\n",
+            ),
+            Edit(
+                _POSTING + ":_Attempt.commit_all",
+                "        attempts[0]._sends.begin_posts(transaction, posts)\n",
+                "        attempts[0]._sends.begin_posts(transaction, posts)\n"
+                "        for attempt in attempts:\n"
+                "            attempt._lapses_at = since_boot() + attempt._poster.longest_post\n",
             ),
         ),
         explored=True,
@@ -99,7 +106,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "post-begins-soon",
         "A POST begins soon after its commit, however long its lease is: the settle time counts from its end",
-        _POSTING + ":_Attempt.commit_posting",
+        _POSTING + ":_Attempt._may_be_posting",
         "since_boot() + self._poster.longest_post",
         "since_boot() + self._poster.lease",
         f"{_GUARDS}::test_a_post_begins_soon_after_its_commit_however_long_its_lease_is",
@@ -115,15 +122,22 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "noted-before",
         "That POSTING may be committed is noted before its commit",
-        _POSTING + ":_Attempt.commit_posting",
-        "        was, self._posting = self._posting, True  # even if the commit fails: its answer may have been lost\n",
-        "        was = self._posting\n",
+        _POSTING + ":_Attempt._may_be_posting",
+        "        self._posting = True  # even if the commit fails: its answer may have been lost\n",
+        "",
         f"{_GUARDS}::test_posting_is_taken_back_where_its_commit_went_through_unanswered",
         also=(
             Edit(
                 _POSTING + ":_Attempt.commit_posting",
                 "            raise _ClaimLost\n",
                 "            raise _ClaimLost\n        self._posting = True\n",
+            ),
+            Edit(
+                _POSTING + ":_Attempt.commit_all",
+                "        attempts[0]._sends.begin_posts(transaction, posts)\n",
+                "        attempts[0]._sends.begin_posts(transaction, posts)\n"
+                "        for attempt in attempts:\n"
+                "            attempt._posting = True\n",
             ),
         ),
     ),
@@ -146,7 +160,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "halted",
         "A batch that is being stopped begins no POST",
-        _POSTING + ":_Attempt.commit_posting",
+        _POSTING + ":_Attempt._may_be_posting",
         "        if self._poster.halted():\n            raise Halted\n",
         "",
         f"{_GUARDS}::test_a_batch_that_is_being_stopped_begins_no_post",
@@ -155,16 +169,16 @@ GUARDS: tuple[Guard, ...] = (
         "slot-with-posting",
         "A slot and POSTING are one transaction, or neither is committed",
         "ledger/pace.py:LedgerPace.take",
-        "            if connection.execute(self._take_free).rowcount != 1:\n"
+        "            if connection.execute(self._take_free, self._this).rowcount != 1:\n"
         "                return False\n"
         "            send.commit_posting(connection)\n"
         "            return True\n",
-        "            return connection.execute(self._take_free).rowcount == 1\n",
+        "            return connection.execute(self._take_free, self._this).rowcount == 1\n",
         "ledger/test_ledger_limiter.py::test_a_free_slot_is_given_back_if_the_commit_of_its_send_fails",
         also=(
             Edit(
                 "ledger/pace.py:LedgerPace.take",
-                "        return self._database.run(work, first=partial(self._together.once, work, send.row))\n",
+                "        return self._database.run(work, first=partial(self._together.once, work, send.row, send))\n",
                 "        taken = self._database.run(work, first=partial(self._together.once, work, send.row))\n"
                 "        if taken:\n"
                 "            send.commit_posting()\n"
@@ -248,8 +262,8 @@ GUARDS: tuple[Guard, ...] = (
         "slot-free",
         "A slot is taken at once only if it is free now",
         "ledger/pace.py:LedgerPace.__init__",
-        ".where(is_free)",
-        ".where(is_free.is_not(None))",
+        ".where(of_account, is_free)",
+        ".where(of_account, is_free.is_not(None))",
         "ledger/test_ledger_limiter.py::test_of_sixteen_threads_one_takes_a_free_slot",
         explored=True,
     ),
