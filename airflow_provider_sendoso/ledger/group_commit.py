@@ -2,9 +2,9 @@
 
 One thread at a time is the leader. It takes the work of all threads that wait, runs it in one transaction, and commits.
 Threads that arrive meanwhile form the next group, and the first of them leads it. Where processes take turns, the
-leader waits for the turn first, so that all that has come until then is in the group. Work that is alike may be run in as
-few statements as that of one thread. If the transaction of a group fails, each of its threads repeats its own work in a
-transaction of its own, so that a thread learns only what became of its own work.
+leader waits for the turn first, so that all that has come until then is in the group. Work that is alike may be run in
+as few statements as that of one thread. If the transaction of a group fails, each of its threads repeats its own work
+in a transaction of its own, so that a thread learns only what became of its own work.
 """
 
 from __future__ import annotations
