@@ -19,7 +19,6 @@ from airflow_provider_sendoso.hooks.sendoso import SendosoHook
 from airflow_provider_sendoso.ledger.bucket import log as logs
 from airflow_provider_sendoso.ledger.bucket import snapshots
 from airflow_provider_sendoso.ledger.database import Database
-from airflow_provider_sendoso.ledger.sends import SendLedger
 from airflow_provider_sendoso.sandbox import Sandbox
 
 ALL_SENT = Try("", {"sent": 5})
@@ -226,8 +225,8 @@ def test_a_batch_whose_credentials_cannot_be_renewed_says_so_and_the_next_try_se
     front.role_is_lost = lambda: len(sendoso.sends) >= 2
     front.fault(*PUT, times=10**6, delay=0.15)  # for a tenth of a second after it was given keys, nobody asks again
     with monkeypatch.context() as impatient:
-        for function, patience in ((Database.run, (0.2, None)), (SendLedger._run, (0.2,))):
-            impatient.setattr(function, "__defaults__", patience)
+        for function in (Database.run, Database.run_together):
+            impatient.setattr(function, "__defaults__", (0.2, None))
         impatient.setattr("airflow_provider_sendoso.ledger.sends.OUTCOME_PATIENCE", 0.2)
         ended = send(max_in_flight=1)  # or all POSTs begin with one commit, before the role is lost
     said = str(ended.raised)
