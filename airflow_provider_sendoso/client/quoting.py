@@ -160,7 +160,10 @@ def escaped(words: str) -> str:
 def _views(text: str) -> list[_View]:
     views = [_View(text, [(at, at + 1) for at in range(len(text))])]
     while len(views) <= _ROUNDS and _ENCODED.search(views[-1].text):
-        views.append(views[-1].decoded())
+        view = views[-1].decoded()
+        if view.text == views[-1].text:  # as with "&page=2" in an address, which is no entity
+            break
+        views.append(view)
     return views
 
 

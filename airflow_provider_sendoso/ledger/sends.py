@@ -200,16 +200,9 @@ class SendLedger:
         :raises SendosoLimitError: if the send does not fit in a limit; nothing was changed.
         """
         mark = clocks.mark()
-        price = fit.price if isinstance(fit.price, Price) else None
 
         def work(connection: Connection) -> bool:
-            values = {
-                "lease": lease,
-                "to_mark": mark,
-                "to_posted_at": reserve(self._database, connection, claim, fit),
-                "to_cost": price and price.millionths,
-                "to_currency": price and price.currency,
-            }
+            values = _posting(lease, mark, reserve(self._database, connection, claim, fit), fit)
             return transit(connection, claim, BEGIN_POST, State.POSTING, **values)
 
         return work(connection) if connection is not None else self._database.run_together(work, claim.send_key)
@@ -225,22 +218,10 @@ class SendLedger:
         """
         mark = clocks.mark()
         posted_at = reserve_all(self._database, connection, [(claim, fit) for claim, _, fit in posts])
-        prices = [fit.price if isinstance(fit.price, Price) else None for _, _, fit in posts]
-        moves = [
-            (
-                BEGIN_POST,
-                of_claim(claim)
-                | {
-                    "lease": lease,
-                    "to_mark": mark,
-                    "to_posted_at": posted_at,
-                    "to_cost": price and price.millionths,
-                    "to_currency": price and price.currency,
-                },
-            )
-            for (claim, lease, _), price in zip(posts, prices, strict=True)
-        ]
-        update_each(connection, moves)
+        update_each(
+            connection,
+            [(BEGIN_POST, of_claim(claim) | _posting(lease, mark, posted_at, fit)) for claim, lease, fit in posts],
+        )
 
     def check_fit(self, claim: Claim, fit: Fit) -> None:
         """
@@ -560,6 +541,18 @@ class SendLedger:
 
     def _update(self, *where: Any, **values: Any) -> None:
         self._database.run(lambda connection: connection.execute(update(sends).where(*where).values(**values)))
+
+
+def _posting(lease: float, mark: str, posted_at: float, fit: Fit) -> dict[str, Any]:
+    """Return the values of ``BEGIN_POST``."""
+    price = fit.price if isinstance(fit.price, Price) else None
+    return {
+        "lease": lease,
+        "to_mark": mark,
+        "to_posted_at": posted_at,
+        "to_cost": price and price.millionths,
+        "to_currency": price and price.currency,
+    }
 
 
 def _named(send_ids: Sequence[str]) -> Any:

@@ -247,6 +247,7 @@ def reserve_all(database: Database, connection: Connection, posts: Sequence[tupl
     account, scope, limits = claims[0].account, claims[0].dedupe_scope, fits[0].limits
     alike = {(claim.account, claim.dedupe_scope, fit.limits) for claim, fit in posts}
     currencies = {price.currency for price in prices}
+    currency = next(iter(currencies), None)
     if len(alike) > 1 or len(currencies) > 1 or (limits.on_cost and len(prices) < len(posts)):
         raise NotTogether
     lock = _lock(database, connection, account)
@@ -256,14 +257,14 @@ def reserve_all(database: Database, connection: Connection, posts: Sequence[tupl
         return lock.now
     of = spans(account, scope, lock.now)
     cost = sum(price.millionths for price in prices)
-    counters = _add(database, connection, account, of, len(posts), cost, next(iter(currencies), None), limits)
+    counters = _add(database, connection, account, of, len(posts), cost, currency, limits)
     room = Room(math.inf, math.inf)
     for period, span in of.items():
         for limit in (limit for limit in limits if limit.period == period):
             counter = counters.get(span.name)
             if counter is None or not 0 <= lock.now - counter.counted_at < _COUNT_AGAIN:
                 raise NotTogether
-            if not all(_surely_fits(limit, counter, next(iter(currencies), ""), fit.near) for fit in fits):
+            if not all(_surely_fits(limit, counter, currency or "", fit.near) for fit in fits):
                 raise NotTogether
             left = limit.most - _total(limit, counter)
             room = Room(room.sends, min(room.cost, left)) if limit.is_cost else Room(min(room.sends, left), room.cost)
