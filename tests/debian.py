@@ -60,15 +60,18 @@ def library_path(folder: Path) -> str:
     return os.pathsep.join(sorted({str(library.parent) for library in folder.rglob("*.so*")}))
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> str:
+def run(command: list[str], environment: dict[str, str] | None = None, given: str | None = None) -> str:
     """
     Run a command and return what it prints.
 
     :param command: with its arguments.
     :param environment: instead of this process's.
+    :param given: what it reads.
     :raises RuntimeError: if it fails.
     """
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, env=environment, input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stdout}")
     return done.stdout

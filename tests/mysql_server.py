@@ -47,8 +47,10 @@ def running(server: Path, *options: str, with_rights: bool = False) -> Iterator[
     """Run the server on an empty database, without passwords; yields its socket. Everybody may do all, unless asked."""
     with tempfile.TemporaryDirectory(prefix="mysql-", ignore_cleanup_errors=True) as name:
         folder, environment = Path(name), dict(os.environ)
-        (folder / "data").mkdir()
-        command = [str(server), "--no-defaults", f"--datadir={folder}/data"]
+        for place in ("data", "tmp"):
+            (folder / place).mkdir()
+        # A temporary folder of its own, because a server that starts deletes all temporary tables in its folder.
+        command = [str(server), "--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}/tmp"]
         if os.geteuid() == 0:
             command.append("--user=root")
         if server.is_relative_to(debian.ENVIRONMENT):
@@ -61,7 +63,7 @@ def running(server: Path, *options: str, with_rights: bool = False) -> Iterator[
         elif with_rights:
             scripts = (server.parents[1] / "share/mysql" / name for name in _SYSTEM_TABLES)
             tables = "CREATE DATABASE mysql;\nUSE mysql;\n" + "\n".join(script.read_text() for script in scripts)
-            subprocess.run([*command, "--bootstrap"], env=environment, input=tables, text=True, check=True)
+            debian.run([*command, "--bootstrap"], environment, tables)
         command += [] if with_rights else ["--skip-grant-tables"]
         command += [f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
         command += ["--bind-address=127.0.0.1", f"--port={free_ports()[0]}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from airflow_provider_sendoso.client.answers import Exchange, Phase, api_words, names_another, read_send, tracking_url
@@ -51,7 +52,8 @@ class PostOutcome:
     :param send_id: an accepted send's id; ``None`` also for a campaign send without a tracking code.
     :param report: an accepted send's status, if the answer holds it.
     :param retry_after: seconds that the API asked to wait.
-    :param tracking_url: address of an accepted send's tracking page, if the answer holds it.
+    :param tracking_url: reads the address of an accepted send's tracking page, if the answer holds it; a batch needs
+        none, and to check that it holds no name takes longer than to read the rest of the answer.
     """
 
     verdict: Verdict
@@ -60,7 +62,7 @@ class PostOutcome:
     send_id: str | None = None
     report: StatusReport | None = None
     retry_after: float | None = None
-    tracking_url: str | None = None
+    tracking_url: Callable[[], str | None] = lambda: None
 
 
 def classify(
@@ -98,7 +100,7 @@ def classify(
                 return PostOutcome(Verdict.UNKNOWN, "unreadable", api_words(request, answer))
             if names_another(request, answer.json):
                 return PostOutcome(Verdict.UNKNOWN, "another_send", "the answer names another send")
-            url = tracking_url(request, send)
+            url = partial(tracking_url, request, send)
             return PostOutcome(Verdict.SENT, "accepted", send_id=send.known_id, report=send.report, tracking_url=url)
         case 429:
             patient = (answer.retry_after or 0) <= LONGEST_RETRY_AFTER

@@ -54,7 +54,7 @@ class GiftRun(Run):
         if result.outcome is RowOutcome.HELD:
             self._defer_until_settled(sender)
         # Without one as well: Airflow 3 reads each link when the task ends, and logs an error for one that is missing.
-        TrackingLink().push(self.context, result.tracking_url or "")
+        TrackingLink().push(self.context, result.tracking_url() or "")
         if result.outcome is RowOutcome.NOT_REACHED and self.task.stopped():
             result = replace(result, reason=f"told to stop: {stopped_by(self.context)}")
         send_id = gift.conclude(result, metrics, self.log)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -59,7 +59,8 @@ class Result:
     :param posted: whether this try posted the send.
     :param error: the exception that a refusal stands for.
     :param bound_id: the id of a campaign send in Sendoso's list of sends.
-    :param tracking_url: the address at which the send can be followed, if the answer to this try's POST names one.
+    :param tracking_url: reads the address at which the send can be followed, if the answer to this try's POST names
+        one.
     """
 
     number: int
@@ -72,7 +73,7 @@ class Result:
     send_key: str | None = None
     posted: bool = False
     error: SendosoApiError | None = None
-    tracking_url: str | None = None
+    tracking_url: Callable[[], str | None] = lambda: None
     bound_id: str | None = None
 
 
