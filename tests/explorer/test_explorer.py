@@ -42,11 +42,11 @@ def explore(*arguments: str, tree: Path = ROOT) -> subprocess.CompletedProcess[s
 
 
 LATER = (
-    *("accepted at the last moment", "campaign", "days between gifts", "marketplace and SmartSend", "one run, resend"),
+    *("campaign", "days between gifts", "marketplace and SmartSend", "one run, resend"),
     *("scope limit", "the database's clock", "two runs"),
     *("scope limit, late POSTs", "days between gifts, late POSTs", "limits of sends and cost, late POSTs"),
     *("a wait for campaign sends", "a wait that webhooks wake", "a wait that webhooks wake, lost answers"),
-    *("bucket", "bucket, lists are trusted", "bucket, tokens", "group commit of outcomes, restarts"),
+    *("bucket", "bucket, lists are trusted", "bucket, tokens"),
 )
 """The dearest cases. Of those left, `one run` has each fault at each step, and `bucket, two runs` two runs that take
 turns at each step."""
