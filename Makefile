@@ -23,7 +23,7 @@ WORKERS := $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 1))')
 SIDE_BY_SIDE := --numprocesses=$(WORKERS) --no-loadscope-reorder --quiet
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-# The answer before a commit, in under ten minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
+# The answer before a commit, in nine to thirteen minutes: everything but `slow` on the newest Airflow, and on the oldest what leans on Airflow.
 test: $(READY)
 	$(MAKE) --jobs=2 lint types compiled
 	$(PYTEST) -m "not slow"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -62,7 +62,7 @@ class PostOutcome:
     send_id: str | None = None
     report: StatusReport | None = None
     retry_after: float | None = None
-    tracking_url: Callable[[], str | None] = lambda: None
+    tracking_url: Callable[[], str | None] = field(default=lambda: None, repr=False)
 
 
 def classify(

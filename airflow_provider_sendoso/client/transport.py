@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import requests
@@ -373,19 +373,12 @@ class _Prepared(requests.PreparedRequest):
         if params:
             super().prepare_url(url, params)
         else:
-            self.url = _parsed(url)
+            self.url = _to(url).url
 
 
 @lru_cache(maxsize=64)
-def _parsed(url: str) -> str | None:
-    prepared = requests.PreparedRequest()
-    prepared.prepare_url(url, None)
-    return prepared.url
-
-
-@cache
 def _to(url: str) -> requests.PreparedRequest:
-    """Make a request that names the host: once, because preparing it takes as long as preparing a send."""
+    """Make a request that names only a URL: once, because preparing it takes as long as preparing a send."""
     return requests.Request("GET", url).prepare()
 
 

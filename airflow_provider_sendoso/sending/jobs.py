@@ -73,7 +73,7 @@ class Result:
     send_key: str | None = None
     posted: bool = False
     error: SendosoApiError | None = None
-    tracking_url: Callable[[], str | None] = lambda: None
+    tracking_url: Callable[[], str | None] = field(default=lambda: None, repr=False)
     bound_id: str | None = None
 
 
